@@ -1,0 +1,60 @@
+# Everything that is set up, checked, run or measured. `make` alone lists the targets.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo check test test-fast dist clean bench-photos bench-badimages bench-tests bench-fresh
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(INSTALLED)  ## .venv with exactly the versions of constraints.txt; a second call does nothing
+
+$(INSTALLED): setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "toiletspark needs Python 3.11 or newer; none was found"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "toiletspark needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
+	@echo "== installing into $(VENV) with $(PYTHON): about 5 GB (torch), two to five minutes, only this once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,dev]'
+	@touch $(INSTALLED)
+	@echo "== installed"
+
+demo: install  ## draws a small catalog and runs every step on it
+	@$(BIN)/toiletspark demo
+
+check: install  ## style, types, and the tools' own opinion of the packaging
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pip check
+
+test: install  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: install  ## the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow'
+
+dist: install  ## dist/toiletspark-*.whl, for spark-submit --py-files
+	@rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	@rm -rf build
+	@ls dist
+
+bench-photos: install  ## real photos end to end: quality, times, memory of a worker, a second rescore
+	@$(BIN)/python -m benchmarks.photos
+
+bench-badimages: install  ## broken and hostile files: one row each
+	@$(BIN)/python -m benchmarks.badimages
+
+bench-tests: install  ## number of tests, wall time, the slowest five
+	@$(BIN)/python -m benchmarks.suite
+
+bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
+	@$(PYTHON) -m benchmarks.fresh
+
+clean:  ## removes what make has made
+	rm -rf $(VENV) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache

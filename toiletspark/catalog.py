@@ -1,0 +1,189 @@
+"""The user's tables, read under our names and checked before anything is made of them."""
+
+from __future__ import annotations
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812 - the name that all Spark code gives it
+
+from toiletspark import storage, tables
+from toiletspark.config import Config, Images, Listings, Table
+from toiletspark.errors import TableError, nearest, shown
+
+CONTENT = "content"  # the images' inline bytes, which stand beside the catalog's columns and are never written
+
+
+def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
+    """One of the user's tables as it is.
+
+    Raises:
+        TableError: it does not exist or cannot be read.
+    """
+    doing = f"reading the {name} table {table.path}"
+    if not table.path:
+        raise TableError(
+            doing=f"reading the {name} table",
+            expected=f"its path in {name}.path",
+            found="nothing",
+            todo=f"add `[{name}]` with `path = ...` to your configuration (see conf/mytables.example.toml)",
+        )
+    defaults = {"header": "true"} if table.format == "csv" else {}
+    reader = spark.read.format(table.format).options(**{**defaults, **table.options})
+    try:
+        return reader.load(storage.spark_path(table.path))
+    except AnalysisException as error:
+        raise TableError(
+            doing=doing,
+            expected=f"a {table.format} file or folder with at least one row",
+            found=str(error).splitlines()[0],
+            todo=f"check {name}.path and {name}.format",
+        ) from None
+
+
+def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
+    """Images with what their listings say of them.
+
+    Columns: those of `tables.CATALOG`, and `content` (binary, null where images come by URL).
+    Grain: one row per image_id, none null. An image whose listing is unknown keeps its row.
+
+    Raises:
+        TableError: a table or a column is missing, an id is null or occurs twice.
+    """
+    images = _images(spark, config.images)
+    listings = _listings(spark, config.listings)
+    joined = images.join(listings, on="listing_id", how="left")
+    known = bool(config.listings.path)
+    unknown = F.lit("unknown" if known else "all")
+    stratum = F.concat_ws(" | ", F.col("location"), F.col("listing_type"))
+    return (
+        joined.withColumn("location", F.coalesce("location", unknown))
+        .withColumn("listing_type", F.coalesce("listing_type", unknown))
+        .withColumn("active", F.coalesce("active", F.lit(not known)))
+        .withColumn("stratum", stratum)
+        .select(*tables.CATALOG.columns, CONTENT)
+    )
+
+
+def check(spark: SparkSession, config: Config) -> dict[str, int]:
+    """Looks at every row's keys, before the cluster works.
+
+    Returns:
+        Rows of `listings` and `images`.
+
+    Raises:
+        TableError: a null or duplicate id, or no image at all.
+    """
+    listings = _listings(spark, config.listings)
+    images = _images(spark, config.images)
+    counts = {"images": _check_key(images, "image_id", config.images.path, "images")}
+    counts["listings"] = (
+        _check_key(listings, "listing_id", config.listings.path, "listings") if config.listings.path else 0
+    )
+    return counts
+
+
+def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
+    """The table to clean and the column that names its images: feed.path, or else the images table.
+
+    Raises:
+        TableError: it does not exist.
+    """
+    if config.feed.path:
+        return read_table(spark, config.feed, "feed"), config.feed.image_id
+    names = config.images.columns
+    images = read_table(spark, config.images, "images")
+    return (images.drop(names.content) if names.content else images), names.image_id
+
+
+def _images(spark: SparkSession, table: Images) -> DataFrame:
+    """image_id, image_version, listing_id, position, image_url, content, all under our names and types."""
+    raw, names = read_table(spark, table, "images"), table.columns
+    _require_columns(raw, {f"images.columns.{key}": name for key, name in names.model_dump().items()}, table.path)
+    content = F.col(_quoted(names.content)).cast("binary") if names.content else F.lit(None).cast("binary")
+    url = F.col(_quoted(names.image_url)).cast("string") if names.image_url else F.lit(None).cast("string")
+    url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
+    image_id = F.col(_quoted(names.image_id)).cast("string")
+    return raw.select(
+        image_id.alias("image_id"),
+        _version(names.image_version, url, content).alias("image_version"),
+        (F.col(_quoted(names.listing_id)).cast("string") if names.listing_id else image_id).alias("listing_id"),
+        (F.col(_quoted(names.position)) if names.position else F.lit(None)).cast("int").alias("position"),
+        url.alias("image_url"),
+        content.alias(CONTENT),
+    )
+
+
+def _version(column: str, url: Column, content: Column) -> Column:
+    """What tells that an image changed: the user's own column, else a digest of the inline bytes or of the URL."""
+    if column:
+        return F.coalesce(F.col(_quoted(column)).cast("string"), F.lit(""))
+    digest = F.coalesce(F.sha2(content, 256), F.sha2(url, 256))
+    return F.coalesce(F.substring(digest, 1, 16), F.lit(""))
+
+
+def _listings(spark: SparkSession, table: Listings) -> DataFrame:
+    """listing_id, location, listing_type, active; no rows where there is no listings table."""
+    if not table.path:
+        return spark.createDataFrame([], "listing_id string, location string, listing_type string, active boolean")
+    raw, names = read_table(spark, table, "listings"), table.columns
+    _require_columns(raw, {f"listings.columns.{key}": name for key, name in names.model_dump().items()}, table.path)
+    return raw.select(
+        F.col(_quoted(names.listing_id)).cast("string").alias("listing_id"),
+        F.col(_quoted(names.location)).cast("string").alias("location"),
+        F.col(_quoted(names.listing_type)).cast("string").alias("listing_type"),
+        _truth(names.active).alias("active"),
+    )
+
+
+def _truth(column: str) -> Column:
+    """Booleans, 0/1 and the usual words as a boolean; null is not active."""
+    if not column:
+        return F.lit(True)
+    text = F.lower(F.trim(F.col(_quoted(column)).cast("string")))
+    return F.coalesce(text.isin("true", "t", "1", "1.0", "yes", "y"), F.lit(False))
+
+
+def _require_columns(frame: DataFrame, wanted: dict[str, str], path: str) -> None:
+    """Every mapped name ("" is none) must be a column of the table."""
+    missing = {key: name for key, name in wanted.items() if name and name not in frame.columns}
+    if missing:
+        key, name = next(iter(missing.items()))
+        raise TableError(
+            doing=f"reading the {key.split('.')[0]} table {path}",
+            expected=", ".join(f"the column '{name}' ({key})" for key, name in missing.items()),
+            found=f"the columns {shown(frame.columns, 20)}{nearest(name, frame.columns)}",
+            todo=f'say in the configuration what your column is called: {key} = "..."',
+        )
+
+
+def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
+    """Counts the rows, and stops at a null or duplicate key; one shuffle of the keys."""
+    per_key = frame.groupBy(key).agg(F.count("*").alias("rows"))
+    doubled = F.col(key).isNotNull() & (F.col("rows") > 1)
+    counts = per_key.agg(
+        F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum(F.when(F.col(key).isNull(), F.col("rows"))), F.lit(0)).alias("nulls"),
+        F.count(F.when(doubled, True)).alias("doubled"),
+        F.min(F.when(doubled, F.col(key))).alias("example"),
+    )
+    row = counts.collect()[0]
+    problems = []
+    if not row["rows"]:
+        problems.append("no rows")
+    if row["nulls"]:
+        problems.append(f"{row['nulls']} rows where it is null")
+    if row["doubled"]:
+        problems.append(f"{row['doubled']} ids that occur more than once, among them {row['example']!r}")
+    if problems:
+        raise TableError(
+            doing=f"checking the {name} table {path}",
+            expected=f"at least one row, and {key} unique and never null",
+            found="; ".join(problems),
+            todo=f"mend the table, or map {name}.columns.{key} to the column that identifies a row",
+        )
+    return int(row["rows"])
+
+
+def _quoted(name: str) -> str:
+    """A column name that may hold dots and blanks, as Spark wants it."""
+    return "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,94 @@
+"""The `toiletspark` command: the steps of jobs/, for people.
+
+It stands above jobs/ and is the only module of toiletspark/ that knows them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toiletspark.command import AsJson, ConfFiles, Sets, show, told_errors
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+labels_app = typer.Typer(no_args_is_help=True)
+app.add_typer(labels_app, name="labels", help="Export the sample for people to label, import what they say.")
+
+
+def _command(job: str) -> Callable[..., None]:
+    """A command that runs the step of a file in jobs/."""
+
+    def run(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+        from toiletspark import entry  # Spark is imported when a step runs, not for --help
+
+        entry.run_step(import_module(f"jobs.{job}").step, conf, sets, as_json)
+
+    return run
+
+
+for name, job, text in [
+    ("run", "run_chain", "Every step in order, from the sample to the feed."),
+    ("sample", "draw_sample", "Draw the stratified sample."),
+    ("embed", "embed_images", "Embed the images that have no embedding yet."),
+    ("train", "train_head", "Fit a head to the labelled embeddings."),
+    ("score", "score_catalog", "Score the catalog with a head, without reading images."),
+    ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
+    ("rescore", "rescore_catalog", "Embed what is new, score, publish: what a scheduler calls."),
+    ("feed", "build_feed", "Build the feed without the excluded images."),
+    ("report", "write_report", "Write the HTML page of the published version."),
+]:
+    app.command(name, help=text)(_command(job))
+labels_app.command("export", help="Put the sampled images into a folder with class folders.")(_command("export_labels"))
+labels_app.command("import", help="Read the class folders, or the labels table.")(_command("import_labels"))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo puts everything.")] = Path("toiletspark-demo"),
+    sets: Sets = [],  # noqa: B006 - Typer's way
+    as_json: AsJson = False,
+) -> None:
+    """Draw a small catalog and run every step on it, on this machine."""
+    from jobs import draw_sample, export_labels, run_chain
+    from toiletspark import entry, session
+    from toiletspark.demo import tour
+    from toiletspark.demo.catalog import draw_catalog
+    from toiletspark.demo.labelling import label_like_a_person
+
+    started = time.monotonic()
+    with told_errors():
+        folder = folder.absolute()
+        drawn = draw_catalog(folder / "catalog")
+        drawing_s = round(time.monotonic() - started, 2)
+        config = tour.settings(folder, drawn, sets)
+        spark = session.start(config.spark)
+        summary = entry.in_turn([draw_sample.step, export_labels.step], spark, config)
+        label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
+        summary = run_chain.from_labels(spark, config, summary)
+        spark.stop()
+    summary["seconds"] = {"draw_catalog": drawing_s, **summary["seconds"]}
+    tour.show(summary, config)
+    if as_json:
+        show(summary, as_json)
+
+
+@app.command()
+def keys() -> None:
+    """Print conf/base.toml: every key with its unit and reason."""
+    from toiletspark.config import base_text
+
+    print(base_text())
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

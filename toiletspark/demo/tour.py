@@ -1,0 +1,95 @@
+"""The demo's settings and its closing words; the steps themselves are the ones that everybody runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from toiletspark import backbone
+from toiletspark import config as configuration
+from toiletspark.config import Config
+from toiletspark.demo.catalog import DemoCatalog
+from toiletspark.demo.rooms import ROOMS
+from toiletspark.errors import BackboneError
+
+CLASS_OF_ROOM = {room: "toilet" if room == "toilet" else "other" for room in ROOMS}
+
+
+def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
+    """The demo's configuration; with a random backbone, and plain words, where ImageNet's cannot be had."""
+    paths = {
+        "listings.path": drawn.listings,
+        "images.path": drawn.images,
+        "output.root": folder / "output",
+        "labels.folder": folder / "labelling",
+    }
+    sets = [*(f"{key}={path}" for key, path in paths.items()), *sets]
+    with resources.as_file(configuration.conf_folder()) as conf:
+        files = [conf / "local.toml", conf / "demo.toml"]
+        config = configuration.load(files, sets)
+        try:
+            backbone.load_spec(config.backbone)
+        except BackboneError as error:
+            print(f"toiletspark: {error}\n", file=sys.stderr)
+            print(
+                "The demo goes on with a randomly initialised backbone (fixed seed). It sees shapes and colours, "
+                "but has never seen a\nphoto: the chain is real, the quality is not ImageNet's. Outside the demo "
+                "this is an error.\n",
+                file=sys.stderr,
+            )
+            config = configuration.load(files, [*sets, "backbone.weights=random"])
+    return config
+
+
+def show(summary: dict[str, Any], config: Config) -> None:
+    """What went in, what came out, how long it took, and where it lies."""
+    console = Console(width=100)
+    console.print(_figures(summary), _times(summary), _places(summary, config))
+
+
+def _figures(summary: dict[str, Any]) -> Table:
+    table = Table("what", "figure", title="The demo", title_justify="left")
+    embed_s = summary["seconds"]["embed_images"]
+    rate = f"{summary['attempted'] / embed_s:.1f}" if summary["attempted"] else "nothing was new"
+    rows: list[tuple[str, Any]] = [
+        ("images in", summary["images"]),
+        ("embedded now", summary["embedded"]),
+        ("scored", summary["scored"]),
+        *((f"unscored: {status}", count) for status, count in summary["unscored"].items()),
+        ("excluded", summary["excluded"]),
+        ("feed: rows in / out", f"{summary['feed_in']} / {summary['feed_out']}"),
+        ("images/s while embedding", rate),
+    ]
+    rows += [(f"validation: {name}", _figure(value)) for name, value in summary["validation"].items()]
+    for name, value in rows:
+        table.add_row(name, str(value))
+    return table
+
+
+def _figure(value: float | int | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _times(summary: dict[str, Any]) -> Table:
+    table = Table("step", "wall time, s", title="Steps", title_justify="left")
+    for name, seconds in summary["seconds"].items():
+        table.add_row(name, f"{seconds:.1f}")
+    table.add_row("in all", f"{sum(summary['seconds'].values()):.1f}")
+    return table
+
+
+def _places(summary: dict[str, Any], config: Config) -> str:
+    places = {
+        "the page": summary["report"],
+        "exclusion list": summary["exclusion_list"],
+        "unscored": summary["unscored_table"],
+        "feed": summary["feed"],
+        "head": summary["head"],
+        "class folders": config.labels_folder,
+    }
+    return "\n".join(f"{name:15} {place}" for name, place in places.items())

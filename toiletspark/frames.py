@@ -1,0 +1,67 @@
+"""Our tables as DataFrames: read a run, read all runs, write a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from toiletspark import storage
+from toiletspark.runs import Run, Store
+from toiletspark.tables import Table
+
+
+def read_run(spark: SparkSession, run: Run) -> DataFrame:
+    """One complete run, with the schema that its manifest states; an empty one has the schema too."""
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in run.manifest["columns"].items())
+    return spark.read.schema(schema).parquet(storage.spark_path(run.folder))
+
+
+def read_all(spark: SparkSession, store: Store, table: Table, until: str | None = None) -> DataFrame:
+    """The rows of all complete runs of a table that grows run by run; no rows where there is no run.
+
+    Args:
+        spark: the session.
+        store: where.
+        table: image_ledger or embeddings.
+        until: a run_id; later runs are left out, to see what was known then.
+    """
+    runs = [run for run in store.runs(table) if until is None or run.run_id <= until]
+    folders = [storage.spark_path(run.folder) for run in runs]
+    if not folders:
+        return spark.createDataFrame([], table.schema)
+    return spark.read.schema(table.schema).parquet(*folders)
+
+
+def write_run(
+    frame: DataFrame,
+    store: Store,
+    table: Table,
+    run_id: str,
+    *,
+    config: dict[str, Any],
+    inputs: dict[str, Any],
+    counts: dict[str, Any] | None = None,
+) -> Run:
+    """Writes a frame as a new run of `table` and makes it visible.
+
+    Args:
+        frame: has the table's columns; others are left out.
+        store: where.
+        table: what it is; columns are cast to its types.
+        run_id: new for this table.
+        config: the resolved configuration, for the manifest.
+        inputs: what the rows were made from, for the manifest.
+        counts: further numbers, for the manifest.
+    """
+    write_files(frame, store, table, run_id)
+    return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
+
+
+def write_files(frame: DataFrame, store: Store, table: Table, run_id: str) -> str:
+    """Writes the files of a run that stays invisible until it is committed; returns its folder."""
+    folder = store.folder(table, run_id)
+    columns = [F.col(f"`{name}`").cast(kind).alias(name) for name, kind in table.columns.items()]
+    frame.select(*columns).write.mode("errorifexists").parquet(storage.spark_path(folder))
+    return folder

@@ -1,0 +1,160 @@
+"""The head: the final layer that was trained on embeddings. Numpy only, so that rescoring needs no torch.
+
+A head is a folder: `head.json` (classes, backbone_id, how it was trained and what it achieved) and
+`head.safetensors` (weight (classes, 512) and bias (classes,), float32). Its id is a digest of what decides
+its scores, so an altered head is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from toiletspark import storage
+from toiletspark.errors import HeadError
+from toiletspark.runs import Store
+from toiletspark.tables import HEADS
+
+_JSON, _WEIGHTS = "head.json", "head.safetensors"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A final layer and all that gives its numbers a meaning.
+
+    Attributes:
+        classes: names, in the order of the rows of `weight`.
+        exclude_classes: those that the feed must not show.
+        backbone_id: the backbone on whose embeddings it was fitted; no other's mean anything to it.
+        weight: float32, (classes, 512).
+        bias: float32, (classes,).
+        facts: training settings, validation figures, versions; not part of the identity.
+    """
+
+    classes: tuple[str, ...]
+    exclude_classes: tuple[str, ...]
+    backbone_id: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def head_id(self) -> str:
+        """The first 16 digits of a SHA-256 over everything that decides a score."""
+        digest = hashlib.sha256(json.dumps([self.classes, self.exclude_classes, self.backbone_id]).encode())
+        for values in (self.weight, self.bias):
+            digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The final layer's output: float32, (n, classes), for embeddings float32, (n, 512)."""
+        logits: NDArray[np.float32] = embeddings @ self.weight.T + self.bias
+        return logits
+
+    def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax of the logits: float32, (n, classes), each row in [0, 1] and adding up to 1."""
+        logits = self.logits(embeddings)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return shares
+
+    def exclusion_scores(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The probability of all excluded classes together: float32, (n,), [0, 1], higher = more surely excluded."""
+        rows = [self.classes.index(name) for name in self.exclude_classes]
+        scores: NDArray[np.float32] = np.minimum(probabilities[:, rows].sum(axis=1), np.float32(1.0))
+        return scores
+
+    def save(self, folder: str) -> None:
+        """Writes the two files; head.json last, so that its existence means that the head is whole."""
+        tensors = {"weight": self.weight, "bias": self.bias}
+        storage.replace_bytes(f"{folder}/{_WEIGHTS}", safetensors.numpy.save(tensors))
+        storage.replace_json(
+            f"{folder}/{_JSON}",
+            {
+                "head_id": self.head_id,
+                "classes": self.classes,
+                "exclude_classes": self.exclude_classes,
+                "backbone_id": self.backbone_id,
+                "facts": self.facts,
+            },
+        )
+
+
+def load(folder: str) -> Head:
+    """Reads a head.
+
+    Raises:
+        HeadError: there is none, or its files do not agree with its id.
+    """
+    doing = f"reading the head {folder}"
+    described = storage.read_json(f"{folder}/{_JSON}")
+    if described is None:
+        raise HeadError(
+            doing=doing,
+            expected=f"a folder with {_JSON} and {_WEIGHTS}",
+            found=f"no {_JSON}",
+            todo="run `toiletspark train` first, or set score.head to a head's folder",
+        )
+    try:
+        filesystem, path = storage.open_filesystem(f"{folder}/{_WEIGHTS}")
+        tensors = safetensors.numpy.load(filesystem.cat_file(path))
+        found = Head(
+            tuple(described["classes"]),
+            tuple(described["exclude_classes"]),
+            described["backbone_id"],
+            tensors["weight"],
+            tensors["bias"],
+            described.get("facts", {}),
+        )
+        fits = found.weight.shape[0] == len(found.classes) == found.bias.shape[0] and found.weight.ndim == 2
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        raise HeadError(
+            doing=doing,
+            expected="the files that `toiletspark train` wrote",
+            found=f"{type(error).__name__}: {error}",
+            todo="take the head from its backup, or train again",
+        ) from None
+    if not fits or found.head_id != described.get("head_id"):
+        raise HeadError(
+            doing=doing,
+            expected=f"weights and classes that give the id {described.get('head_id')}",
+            found=f"the id {found.head_id}, classes {list(found.classes)}, weight {found.weight.shape}",
+            todo="the head was altered or damaged: take it from its backup, or train again",
+        )
+    return found
+
+
+def current(store: Store, folder: str, *, doing: str) -> Head:
+    """The head that scores: the one in `folder`, or, if that is "", the newest of the store.
+
+    Raises:
+        HeadError: see `load`.
+        OutputError: no head was trained yet.
+    """
+    return load(folder or store.require(HEADS, doing=doing, step="train").folder)
+
+
+def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
+    """Stops where a head would be put on another backbone's embeddings.
+
+    Raises:
+        HeadError: the ids differ.
+    """
+    if head.backbone_id != backbone_id:
+        raise HeadError(
+            doing=doing,
+            expected=f"a head for the backbone {backbone_id}, with which the catalog is embedded",
+            found=f"the head {head.head_id} for the backbone {head.backbone_id}",
+            todo="train a head on this backbone's embeddings, or set [backbone] to what the head was fitted on",
+        )
+
+
+def from_stored(embeddings: list[bytes]) -> NDArray[np.float32]:
+    """Stored embeddings (little-endian float16) as float32, (n, 512)."""
+    return np.frombuffer(b"".join(embeddings), dtype="<f2").reshape(len(embeddings), -1).astype(np.float32)

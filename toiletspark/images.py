@@ -1,0 +1,179 @@
+"""Decoding: an image file's bytes in, upright RGB pixels or a status out.
+
+Knows nothing of Spark, URLs or tables. `preprocess` is the one function that turns a picture into what the
+backbone sees, for training and scoring alike; its settings are part of the backbone's identity.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from toiletspark.config import Decode
+from toiletspark.digests import settings_digest
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the backbone's input: the short side to `resize_px`, then the centre `crop_px` square.
+
+    Bilinear with antialiasing, then torchvision's ImageNet mean and deviation, as in torchvision's
+    `ImageClassification` preset for ResNet (resize_size=256, crop_size=224).
+    """
+
+    resize_px: int
+    crop_px: int
+
+    @property
+    def name(self) -> str:
+        """A short name that differs whenever the pixels would."""
+        return f"r{self.resize_px}c{self.crop_px}-{settings_digest([self.resize_px, self.crop_px, 'bilinear', 1])[:6]}"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one image: `pixels` (crop_px, crop_px, 3) uint8 if status is ok, else None.
+
+    width and height are those of the upright picture, in pixels; 0 where the header could not be read.
+    """
+
+    status: str
+    detail: str = ""
+    width: int = 0
+    height: int = 0
+    pixels: Pixels | None = None
+
+
+class _RefusedError(Exception):
+    """Carries a status out of the checks below."""
+
+    def __init__(self, status: str, detail: str, size: tuple[int, int] = (0, 0)) -> None:
+        self.outcome = Decoded(status, detail, *size)
+        super().__init__(detail)
+
+
+def decode(contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
+    """Decodes a batch of image files.
+
+    Args:
+        contents: whole files.
+        limits: which formats and sizes are decoded at all.
+        preprocessing: resize and crop.
+
+    Returns:
+        One outcome per file, in order. A bad file is never an exception.
+    """
+    return [_decode_one(content, limits, preprocessing) for content in contents]
+
+
+def open_upright(content: bytes, limits: Decode) -> Image.Image:
+    """The picture as a person would see it: first frame, EXIF orientation applied, RGB, transparency on white.
+
+    Raises:
+        Exception: whatever Pillow raises on a bad file; `decode` and `thumbnail` turn it into a status.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(content), formats=tuple(limits.formats))
+    _check_size(image.size, limits)
+    image.load()
+    return _rgb(ImageOps.exif_transpose(image))
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Resizes the short side and cuts the centre square.
+
+    Args:
+        image: RGB, any size.
+        preprocessing: the sizes, px.
+
+    Returns:
+        uint8, (crop_px, crop_px, 3), [0, 255].
+    """
+    image = _without_far_ends(image)
+    width, height = image.size
+    short, crop = preprocessing.resize_px, preprocessing.crop_px
+    # the long side is truncated and the corner rounded as torchvision does it; a pixel's shift moves embeddings
+    size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    left, top = (round((side - crop) / 2) for side in size)
+    resized = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(resized.crop((left, top, left + crop, top + crop)), dtype=np.uint8)
+
+
+def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
+    """A small JPEG for people, made anew from the pixels so that nothing of the stranger's file travels on.
+
+    Returns:
+        JPEG bytes of at most max_side_px on either side, or None where the file is no sound image.
+    """
+    try:
+        image = open_upright(content, limits)
+    except Exception:  # noqa: BLE001 - see _decode_one: here the outcome is told by the image's ledger row
+        return None
+    image.thumbnail((max_side_px, max_side_px))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> Decoded:
+    try:
+        image = open_upright(content, limits)
+        return Decoded("ok", "", *image.size, preprocess(image, preprocessing))
+    except _RefusedError as refused:
+        return refused.outcome
+    except Exception as error:  # noqa: BLE001 - decoders raise every kind of error on hostile bytes; each is a row
+        return Decoded(*_status_of(error))
+
+
+def _status_of(error: Exception) -> tuple[str, str]:
+    """The status for what Pillow raised, and a short reason without anything from the file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not_an_image", "not one of decode.formats"
+    # neither is an OSError
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return "too_many_pixels", "more than Pillow opens"
+    if isinstance(error, OSError) and "truncated" in str(error).lower():
+        return "truncated", "the file ends before the picture does"
+    return "decode_failed", type(error).__name__
+
+
+def _check_size(size: tuple[int, int], limits: Decode) -> None:
+    """Refuses by the header, before a pixel is decoded: a small file may claim gigabytes."""
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise _RefusedError("too_many_pixels", f"{width} x {height}, limit {limits.max_pixels}", size)
+    if min(width, height) < limits.min_side_px:
+        raise _RefusedError("too_small", f"{width} x {height}, least side {limits.min_side_px}", size)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        deep = np.asarray(image, dtype=np.float64)
+        scale = 257.0 if deep.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(deep / scale, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        image = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
+        image.alpha_composite(with_alpha)
+    return image.convert("RGB")
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """Cuts what the centre square never sees from very long pictures, which would be huge once resized."""
+    width, height = image.size
+    longest = 4 * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    kept_width, kept_height = min(width, longest), min(height, longest)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return image.crop((left, top, left + kept_width, top + kept_height))

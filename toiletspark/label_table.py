@@ -1,0 +1,77 @@
+"""Labels that a table already holds, checked against the catalog. The Spark side of `labels`."""
+
+from __future__ import annotations
+
+import collections
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from toiletspark.catalog import read_table
+from toiletspark.config import Labels as LabelsSection
+from toiletspark.errors import LabelsError, TableError, nearest, shown
+from toiletspark.labels import Label
+
+
+def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> list[Label]:
+    """Reads the labels table; rows without a class are images that nobody has labelled.
+
+    Args:
+        spark: the session.
+        section: labels.table says where, labels.classes what may stand there.
+        catalog: column image_id; every labelled image must be in it.
+
+    Returns:
+        One label per image, on the driver: labels are made by hand, so they are few.
+
+    Raises:
+        TableError: the table or a column is missing.
+        LabelsError: an unknown class or image, or an image with two classes.
+    """
+    table = section.table
+    doing = f"importing labels from {table.path}"
+    raw = read_table(spark, table, "labels.table")
+    for key, name in table.columns.model_dump(by_alias=True).items():
+        if name not in raw.columns:
+            raise TableError(
+                doing=doing,
+                expected=f"the column '{name}' (labels.table.columns.{key})",
+                found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
+                todo="say in the configuration what your column is called",
+            )
+    labelled = raw.select(
+        F.col(f"`{table.columns.image_id}`").cast("string").alias("image_id"),
+        F.col(f"`{table.columns.label}`").cast("string").alias("class"),
+    ).where(F.col("class").isNotNull() & (F.col("class") != ""))
+    rows = labelled.distinct().collect()
+    _check(rows, section.classes, doing)
+    unknown = labelled.join(catalog, on="image_id", how="left_anti").select("image_id").distinct().limit(6).collect()
+    if unknown:
+        raise LabelsError(
+            doing=doing,
+            expected="labels of images that the images table has",
+            found=f"labels of unknown images: {shown(sorted(str(row['image_id']) for row in unknown))}",
+            todo="correct the ids, or map labels.table.columns.image_id to the right column",
+        )
+    return [Label(row["image_id"], row["class"], None, "table") for row in rows]
+
+
+def _check(rows: list[Row], classes: list[str], doing: str) -> None:
+    """Classes are known, ids are there, and no image has two classes."""
+    unknown = sorted({label for _, label in rows if label not in classes})
+    if unknown or not rows:
+        raise LabelsError(
+            doing=doing,
+            expected=f"at least one label, each one of labels.classes: {', '.join(classes)}",
+            found=f"{shown(unknown)}{nearest(unknown[0], classes)}" if unknown else "no labels",
+            todo="mend the table, or set labels.classes to the classes that it holds",
+        )
+    times = collections.Counter(image_id for image_id, _ in rows)
+    doubled = sorted((image_id for image_id, count in times.items() if image_id is None or count > 1), key=str)
+    if doubled:
+        raise LabelsError(
+            doing=doing,
+            expected="one class per image, and no null image_id",
+            found=f"{len(doubled)} images with several classes or no id: {shown(doubled)}",
+            todo="keep the right label of each",
+        )

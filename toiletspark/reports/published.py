@@ -1,0 +1,157 @@
+"""Gathers the run page of the published version: its figures, and thumbnails of what it excludes and nearly does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from toiletspark import catalog, exclusions, frames, session, storage, tables
+from toiletspark.config import Config
+from toiletspark.errors import OutputError
+from toiletspark.reports import run_page
+from toiletspark.runs import Run, Store
+from toiletspark.thumbnails import thumbnails
+
+_THUMBNAIL_PX = 224
+_BINS = 20
+RANDOM_BACKBONE = (
+    "The backbone is randomly initialised, because ImageNet's weights could not be had or were not asked for. "
+    "It shows that the chain works, not how good toiletspark is."
+)
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A published version and the runs that it was made from."""
+
+    excluded: Run
+    unscored: Run
+    scores: Run
+    seen: Run
+
+
+def write_page(spark: SparkSession, store: Store, config: Config, seconds: dict[str, float]) -> Path:
+    """Writes the page of the version that is published now, beside the tables.
+
+    Args:
+        spark: the session.
+        store: where the tables lie.
+        config: thumbnails are made from the images table that it names.
+        seconds: wall time per step so far.
+
+    Returns:
+        Its path; on a store that is not this machine's, a file below the working folder.
+
+    Raises:
+        OutputError: nothing was published.
+    """
+    version = _version(store)
+    page = gather(spark, store, config, seconds)
+    folder = Path(store.root.removeprefix("file://")) if storage.is_local(store.root) else Path.cwd()
+    path = folder / "reports" / f"{version.excluded.run_id}.html"
+    run_page.write(page, path)
+    return path
+
+
+def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str, float]) -> run_page.RunPage:
+    """Everything that the page says; see `write_page`."""
+    version = _version(store)
+    threshold = float(version.excluded.manifest["inputs"]["operating_threshold"])
+    scores = frames.read_run(spark, version.scores)
+    surest = scores.join(frames.read_run(spark, version.excluded).select("image_id"), on="image_id", how="left_semi")
+    distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
+    excluded = surest.orderBy(F.desc("exclusion_score"), "image_id").limit(config.report.max_excluded).collect()
+    borderline = scores.orderBy(distance, "image_id").limit(config.report.max_borderline).collect()
+    pictures = _pictures(spark, config, {row["image_id"] for row in [*excluded, *borderline]})
+    per_status = frames.read_run(spark, version.unscored).groupBy("status").count().collect()
+    return run_page.RunPage(
+        title="What leaves the feed",
+        run_id=version.excluded.run_id,
+        made_at=version.excluded.manifest["made_at"],
+        facts=_facts(version, seconds),
+        unscored={row["status"]: row["count"] for row in per_status},
+        seconds=seconds,
+        validation=_validation(store, version),
+        operating_threshold=threshold,
+        score_histogram=_histogram(scores),
+        excluded=[_card(row, pictures) for row in excluded],
+        excluded_total=version.excluded.rows,
+        borderline=[_card(row, pictures) for row in borderline],
+        warnings=[RANDOM_BACKBONE] if version.seen.manifest["config"]["backbone"]["weights"] == "random" else [],
+    )
+
+
+def _version(store: Store) -> _Version:
+    excluded = exclusions.current(store.root)
+    inputs = excluded.manifest["inputs"]
+    unscored = store.run(tables.UNSCORED, excluded.run_id)
+    scores, seen = store.run(tables.SCORES, inputs["scores"]), store.run(tables.CATALOG, inputs["catalog"])
+    if unscored is None or scores is None or seen is None:
+        raise OutputError(
+            doing=f"gathering the run page of {excluded.run_id}",
+            expected="the runs that it was made from",
+            found=f"one of unscored, scores and catalog is no longer in {store.root}",
+            todo="publish again",
+        )
+    return _Version(excluded, unscored, scores, seen)
+
+
+def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]]:
+    facts = [
+        ("images in", f"{version.seen.rows:,}"),
+        ("scored", f"{version.scores.rows:,}"),
+        ("unscored", f"{version.unscored.rows:,}"),
+        ("excluded", f"{version.excluded.rows:,}"),
+        ("head", str(version.scores.manifest["inputs"]["head_id"])),
+        ("backbone", str(version.scores.manifest["inputs"]["backbone_id"])),
+    ]
+    return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
+
+
+def _validation(store: Store, version: _Version) -> dict[str, float] | None:
+    """The figures that the head was trained with, if it is one of this store's."""
+    head_id = version.scores.manifest["inputs"]["head_id"]
+    found = [run for run in store.runs(tables.HEADS) if run.manifest["inputs"]["head_id"] == head_id]
+    if not found:
+        return None
+    counts: dict[str, Any] = found[-1].manifest["counts"]
+    return {
+        name: float("nan") if counts[name] is None else float(counts[name])
+        for name in ("accuracy", "precision", "recall", "n")
+    }
+
+
+def _histogram(scores: DataFrame) -> list[int]:
+    """Counts of exclusion_score in equal bins over [0, 1]; a score of 1 falls into the last."""
+    bins = F.least(F.floor(F.col("exclusion_score") * _BINS), F.lit(_BINS - 1)).cast("int")
+    counted = {row["bin"]: row["count"] for row in scores.groupBy(bins.alias("bin")).count().collect()}
+    return [counted.get(index, 0) for index in range(_BINS)]
+
+
+def _pictures(spark: SparkSession, config: Config, image_ids: set[str]) -> dict[str, bytes]:
+    """Thumbnails of the few images that the page shows, by image_id."""
+    if not image_ids:
+        return {}
+    wanted = spark.createDataFrame([(image_id,) for image_id in sorted(image_ids)], "image_id string")
+    images = catalog.read_catalog(spark, config).join(F.broadcast(wanted), on="image_id", how="left_semi")
+    with session.arrow_batches(spark, config.embed.images_per_batch):
+        laid_out = images.repartition(spark.sparkContext.defaultParallelism)
+        rows = thumbnails(laid_out, config.fetch, config.decode, _THUMBNAIL_PX).collect()
+    return {row["image_id"]: bytes(row["jpeg"]) for row in rows if row["jpeg"] is not None}
+
+
+def _card(row: Row, pictures: dict[str, bytes]) -> run_page.Card:
+    values = row.asDict()
+    classes = {name.removeprefix("p_"): value for name, value in values.items() if name.startswith("p_")}
+    best = max(classes, key=lambda name: classes[name])
+    return run_page.Card(
+        image_id=row["image_id"],
+        listing_id=row["listing_id"],
+        exclusion_score=row["exclusion_score"],
+        thumbnail_jpeg=pictures.get(row["image_id"]),
+        note=f"{best} {classes[best]:.2f}",
+    )

@@ -1,0 +1,276 @@
+"""The one page of a run: what was excluded, what is borderline, and what could not be scored.
+
+Data engineers and marketing read the same file, from a mail or a shared folder, so it must work offline and
+for ever: thumbnails and style are inside it, and it holds no script. Ids, notes and titles come from
+strangers (threat T8), so the template escapes everything it prints, and the page's own policy forbids
+whatever would slip through.
+"""
+
+import base64
+import functools
+import math
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+STATUS_MEANINGS = {
+    "missing": "There was no image at the address.",
+    "denied": "Access to the image was refused.",
+    "timeout": "The image did not arrive in the time allowed.",
+    "too_large": "The file has more bytes than allowed.",
+    "not_an_image": "The file is not in an image format that is read.",
+    "truncated": "The file ends too early.",
+    "too_many_pixels": "The image has more pixels than allowed.",
+    "too_small": "The image has too few pixels to be judged.",
+    "decode_failed": "The file looks like an image, but could not be decoded.",
+    "crashed": "Decoding the file ended the process that tried.",
+}
+
+VALIDATION_MEANINGS = {
+    "accuracy": "of the held-out images were put on the right side",
+    "precision": "of those put on the excluded side belong there",
+    "recall": "of those that should be excluded were found",
+    "n": "labelled images, held out from training",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image as the page shows it.
+
+    Attributes:
+        image_id: Key of the image; any text, shown verbatim.
+        listing_id: Key of its listing; any text, shown verbatim.
+        exclusion_score: [0, 1], higher = more surely to be excluded; None (or NaN, what pandas makes of
+            a null) if the image has no score, for instance because an override excluded it.
+        thumbnail_jpeg: A JPEG that we encoded ourselves, at most 224 px on its longer side, never the bytes
+            that were fetched; None if the image could not be read.
+        note: One line for the reader, such as the most probable class and the stratum.
+    """
+
+    image_id: str
+    listing_id: str
+    exclusion_score: float | None
+    thumbnail_jpeg: bytes | None
+    note: str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Everything that the page of one run says; cards are shown in the order given.
+
+    Attributes:
+        title: Heading of the page.
+        run_id: Key of the run.
+        made_at: When the page was made, as text with its time zone.
+        facts: Label and value pairs, such as ("images in", "4,800"), in the order to show.
+        unscored: Images without a score, counted per status.
+        seconds: Wall time per step, in seconds, in the order of the steps.
+        validation: accuracy, precision and recall in [0, 1], and n, the number of held-out images; None if
+            the head was not validated.
+        operating_threshold: [0, 1]; an image is excluded when its exclusion score is >= this.
+        score_histogram: Counts of exclusion scores in equal bins over [0, 1], lowest bin first.
+        excluded: Cards of excluded images, the surest first; possibly only a part of them.
+        excluded_total: Number of all excluded images, >= len(excluded).
+        borderline: Cards of the images whose scores are nearest to the operating threshold, nearest first.
+        warnings: Sentences that a reader must see before any number.
+    """
+
+    title: str
+    run_id: str
+    made_at: str
+    facts: list[tuple[str, str]]
+    unscored: dict[str, int]
+    seconds: dict[str, float]
+    validation: dict[str, float] | None
+    operating_threshold: float
+    score_histogram: list[int]
+    excluded: list[Card]
+    excluded_total: int
+    borderline: list[Card]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin of the histogram, in percent of the plot's width (from the left) and height (from the top).
+
+    Attributes:
+        left: Left edge of the bin, [0, 100].
+        split: Where the operating threshold cuts the bin, [left, right]; excluded from here on.
+        right: Right edge of the bin, [0, 100].
+        top: Upper end of the bar, [0, 100]; 100 for an empty bin.
+        count: Images in the bin.
+    """
+
+    left: float
+    split: float
+    right: float
+    top: float
+    count: int
+
+
+def render(page: RunPage) -> str:
+    """Returns the page as HTML text.
+
+    Args:
+        page: What to show; every string in it is taken as text, never as markup.
+
+    Returns:
+        One HTML document without scripts, links or external resources. About 1.4 characters per byte of
+        thumbnail, and 1,000 per card.
+
+    Raises:
+        jinja2.UndefinedError: The template names what RunPage does not have; a defect of this package.
+    """
+    template = _environment().get_template("run_page.html.j2")
+    return template.render(
+        page=page,
+        bars=list(_bars(page.score_histogram, page.operating_threshold)),
+        ticks=list(_ticks(page.score_histogram)),
+        threshold_left=_threshold_left(page.operating_threshold),
+        status_meanings=STATUS_MEANINGS,
+        validation_meanings=VALIDATION_MEANINGS,
+    )
+
+
+def write(page: RunPage, path: Path) -> None:
+    """Writes the page to a file, in one step for those who may be reading the old one.
+
+    Args:
+        page: What to show.
+        path: The .html file to create or replace; missing parent folders are made.
+
+    Raises:
+        OSError: The folder cannot be written; the old file, if any, is untouched.
+    """
+    # An id with a lone surrogate (a badly decoded file name) has no UTF-8 form; it must not cost us the page.
+    content = render(page).encode("utf-8", errors="backslashreplace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Returns the template environment: it escapes every value, and refuses names that do not exist."""
+    # PackageLoader also reads from a zip, which is how Spark carries the package (--py-files).
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("toiletspark.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["scored"] = _is_scored
+    environment.filters |= {"score": _score, "percent": _percent, "duration": _duration, "base64": _base64}
+    return environment
+
+
+def _bars(counts: list[int], operating_threshold: float) -> Iterator[Bar]:
+    """Yields one bar per bin, lowest scores first.
+
+    Heights are logarithmic: nearly all images of a catalog lie near 0, and the few that matter would be lost.
+
+    Args:
+        counts: Images per bin, equal bins over [0, 1].
+        operating_threshold: [0, 1].
+    """
+    top_count = _top_count(counts)
+    threshold_left = _threshold_left(operating_threshold)
+    for place, count in enumerate(counts):
+        left, right = 100 * place / len(counts), 100 * (place + 1) / len(counts)
+        split = min(max(threshold_left, left), right)
+        yield Bar(left, split, right, _top(count, top_count), count)
+
+
+def _ticks(counts: list[int]) -> Iterator[tuple[str, float]]:
+    """Yields the grid lines, as (label, percent from the top): 0 and powers of ten."""
+    top_count = _top_count(counts)
+    yield "0", 100.0
+    tick = 1 if top_count < 1_000 else 10  # on a tall scale 1 lies so near to 0 that the labels would touch
+    while tick <= top_count:
+        yield _short_count(tick), _top(tick, top_count)
+        tick *= 10
+
+
+def _top_count(counts: list[int]) -> int:
+    """Returns the count at the upper end of the plot: the power of ten, at least 10, that no bin exceeds.
+
+    >>> _top_count([3, 0, 812])
+    1000
+    """
+    top_count = 10
+    while top_count < max(counts, default=0):
+        top_count *= 10
+    return top_count
+
+
+def _top(count: int, top_count: int) -> float:
+    """Returns where a count lies, in percent from the top; log(1 + count), so that 0 is the base line."""
+    return 100 - 100 * math.log1p(count) / math.log1p(top_count)
+
+
+def _short_count(count: int) -> str:
+    """Returns a count that fits beside the plot on a phone.
+
+    >>> _short_count(100), _short_count(10_000), _short_count(1_000_000)
+    ('100', '10 k', '1 M')
+    """
+    if count >= 1_000_000:
+        return f"{count // 1_000_000:,} M"
+    return f"{count // 1_000} k" if count >= 1_000 else str(count)
+
+
+def _threshold_left(operating_threshold: float) -> float:
+    """Returns where the operating threshold lies, in percent from the left; above 1 is the right end."""
+    return 100 * min(max(operating_threshold, 0.0), 1.0)
+
+
+def _score(score: float | None) -> str:
+    """Returns an exclusion score with three decimals, as everywhere on the page.
+
+    >>> _score(0.98765), _score(None)
+    ('0.988', 'no score')
+    """
+    return f"{score:.3f}" if score is not None and _is_scored(score) else "no score"
+
+
+def _is_scored(score: float | None) -> bool:
+    """Returns whether there is a score; a null that came through pandas is NaN."""
+    return score is not None and not math.isnan(score)
+
+
+def _percent(share: float) -> str:
+    """Returns a share in [0, 1] as percent with one decimal; a share of nothing (0 / 0, NaN) has no value.
+
+    >>> _percent(0.9689), _percent(float("nan"))
+    ('96.9 %', 'undefined')
+    """
+    return "undefined" if math.isnan(share) else f"{100 * share:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    """Returns a wall time as people say it.
+
+    >>> _duration(0.42), _duration(75), _duration(3725)
+    ('0.4 s', '1 min 15 s', '1 h 02 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _base64(content: bytes) -> str:
+    """Returns bytes as base64 text, whose alphabet cannot leave an HTML attribute."""
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,176 @@
+"""A table is a folder of immutable run folders, and a run folder exists once its manifest does.
+
+    <root>/_toiletspark.json            this folder is ours
+    <root>/<table>/<run_id>/*.parquet
+    <root>/<table>/<run_id>/_manifest.json   written last: counts, inputs, configuration, versions, files
+
+Nothing that a reader may hold open is overwritten or removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from toiletspark import __version__, storage
+from toiletspark.errors import OutputError
+from toiletspark.tables import Table
+
+MARKER = "_toiletspark.json"
+MANIFEST = "_manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete run of one table."""
+
+    table: str
+    run_id: str
+    folder: str
+    manifest: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows in its files."""
+        return int(self.manifest["rows"])
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and that two runs at the same moment do not share: 20261123T151204123456Z-9f3c."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(2)}"
+
+
+class Store:
+    """The output root: knows where runs lie and which of them are complete."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, root: str) -> Store:
+        """The store at `root`, made if there is none.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds something that toiletspark did not make.
+        """
+        doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
+        try:
+            foreign = [] if storage.exists(marker) else storage.entries(root)
+            if not foreign and not storage.exists(marker):
+                storage.replace_json(marker, {"made_by": "toiletspark", "layout": 1})
+        except OSError as error:
+            raise OutputError(
+                doing=doing,
+                expected="a folder that can be written",
+                found=error.strerror or str(error),
+                todo="set output.root to a folder that you may write to",
+            ) from None
+        if foreign or (storage.is_local(root) and not os.access(root, os.W_OK)):
+            raise OutputError(
+                doing=doing,
+                expected=f"a new or empty folder, or one with toiletspark's {MARKER}",
+                found=f"a folder that holds {len(foreign)} other things, among them {foreign[0]!r}"
+                if foreign
+                else "a folder that may not be written",
+                todo="set output.root to a folder of its own; nothing was touched",
+            )
+        return cls(root)
+
+    def folder(self, table: Table, run_id: str) -> str:
+        """Where a run of `table` lies, or will lie."""
+        return f"{self.root}/{table.name}/{run_id}"
+
+    def runs(self, table: Table) -> list[Run]:
+        """The complete runs of `table`, oldest first; folders without a manifest do not exist."""
+        found = (self.run(table, run_id) for run_id in storage.entries(f"{self.root}/{table.name}"))
+        return [run for run in found if run]
+
+    def run(self, table: Table, run_id: str) -> Run | None:
+        """One complete run, or None."""
+        folder = self.folder(table, run_id)
+        manifest = storage.read_json(f"{folder}/{MANIFEST}")
+        return Run(table.name, run_id, folder, manifest) if manifest else None
+
+    def newest(self, table: Table) -> Run | None:
+        """The newest complete run of `table`, or None."""
+        for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
+            if run := self.run(table, run_id):
+                return run
+        return None
+
+    def require(self, table: Table, *, doing: str, step: str) -> Run:
+        """The newest complete run of `table`.
+
+        Raises:
+            OutputError: there is none; the message names the `step` that makes one.
+        """
+        if run := self.newest(table):
+            return run
+        raise OutputError(
+            doing=doing,
+            expected=f"a complete run of {table.name} in {self.root}/{table.name}",
+            found="none",
+            todo=f"run `toiletspark {step}` with the same configuration first",
+        )
+
+    def commit(
+        self,
+        table: Table,
+        run_id: str,
+        *,
+        config: dict[str, Any],
+        inputs: dict[str, Any],
+        counts: dict[str, Any] | None = None,
+    ) -> Run:
+        """Makes a written run folder visible by writing its manifest.
+
+        Args:
+            table: what was written.
+            run_id: the run whose folder holds the Parquet files.
+            config: the resolved configuration.
+            inputs: what the run was made from: run ids, head_id, backbone_id, paths.
+            counts: further numbers about the rows; `rows` is counted from the files themselves.
+        """
+        folder = self.folder(table, run_id)
+        files = described_files(folder)
+        manifest = {
+            "table": table.name,
+            "schema_version": table.schema_version,
+            "columns": table.columns,
+            "key": table.key,
+            "run_id": run_id,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code_version": __version__,
+            "rows": sum(file["rows"] for file in files),
+            "counts": counts or {},
+            "inputs": inputs,
+            "files": files,
+            "config": config,
+        }
+        storage.replace_json(f"{folder}/{MANIFEST}", manifest)
+        return Run(table.name, run_id, folder, manifest)
+
+
+def described_files(folder: str) -> list[dict[str, Any]]:
+    """Name, size in bytes, rows and tail digest of each Parquet file of a folder, by name.
+
+    The digest covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
+    offsets): cheap for any size, and another file has another one.
+    """
+    filesystem, path = storage.open_filesystem(folder)
+    described = []
+    for name in sorted(filesystem.glob(f"{path}/*.parquet")):
+        size = int(filesystem.size(name))
+        with filesystem.open(name, "rb") as file:
+            rows = pq.ParquetFile(file).metadata.num_rows
+            file.seek(max(0, size - 65536))
+            digest = hashlib.sha256(file.read()).hexdigest()
+        described.append({"name": PurePosixPath(name).name, "bytes": size, "rows": rows, "tail_sha256": digest})
+    return described

@@ -1,0 +1,97 @@
+"""Small files on any store: listing folders, reading and replacing JSON. Tables themselves are written by Spark.
+
+A location is a local path or a URL that fsspec opens. A location without a scheme is a local path for
+everybody, also for Spark (`spark_path`), whatever the cluster's default file system is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+import fsspec.core
+
+_HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
+
+
+def open_filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system that holds `location`, and the path there."""
+    scheme, separator, rest = location.partition("://")
+    if separator:
+        location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return filesystem, cast(str, path)
+
+
+def spark_path(location: str) -> str:
+    """`location` as Spark must be told it: local paths with their scheme."""
+    return location if "://" in location else f"file://{location}"
+
+
+def is_local(location: str) -> bool:
+    """Whether `location` lies on this machine's own file system."""
+    return "://" not in location or location.startswith("file://")
+
+
+def exists(location: str) -> bool:
+    """Whether there is a file or a folder."""
+    filesystem, path = open_filesystem(location)
+    return bool(filesystem.exists(path))
+
+
+def entries(location: str) -> list[str]:
+    """The names in a folder, sorted; [] if there is no such folder."""
+    filesystem, path = open_filesystem(location)
+    try:
+        found = filesystem.ls(path, detail=False, refresh=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(Path(name).name for name in found if name.rstrip("/") != path.rstrip("/"))
+
+
+def read_json(location: str) -> dict[str, Any] | None:
+    """The JSON object in a file, or None if there is no such file."""
+    filesystem, path = open_filesystem(location)
+    try:
+        return cast(dict[str, Any], json.loads(filesystem.cat_file(path)))
+    except FileNotFoundError:
+        return None
+
+
+def replace_json(location: str, content: dict[str, Any]) -> None:
+    """Puts a JSON object in place at once: readers see the old file or the new one, never a part of it.
+
+    Local files are renamed into place; object stores replace an object as a whole.
+    """
+    replace_bytes(location, (json.dumps(content, indent=2, sort_keys=True, default=str) + "\n").encode())
+
+
+def replace_bytes(location: str, content: bytes) -> None:
+    """Puts a file in place at once, as `replace_json` does."""
+    filesystem, path = open_filesystem(location)
+    if not is_local(location):
+        filesystem.pipe_file(path, content)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, prefix=f".{Path(path).name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would keep other users' feeds from reading
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_folder(location: str) -> None:
+    """Removes a folder that no reader can see; nothing happens if there is none."""
+    filesystem, path = open_filesystem(location)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)

@@ -1,0 +1,180 @@
+"""The tables that toiletspark writes: key, grain, columns, and the closed list of what can become of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Every attempt at an image ends in exactly one of these.
+#   missing        no such file or object (404, 410), or no image_url at all
+#   denied         the store or the host refuses (401, 403, permissions)
+#   timeout        not delivered within fetch.timeout_s, or the host is out of order (5xx, refused, reset)
+#   too_large      more than fetch.max_image_bytes
+#   not_an_image   no image, or a format that decode.formats does not list
+#   truncated      the file ends before the picture does
+#   too_many_pixels, too_small   by the header, against decode.max_pixels and decode.min_side_px
+#   decode_failed  the decoder refuses the content
+#   crashed        the decoder itself died on it
+STATUSES = (
+    "ok",
+    "missing",
+    "denied",
+    "timeout",
+    "too_large",
+    "not_an_image",
+    "truncated",
+    "too_many_pixels",
+    "too_small",
+    "decode_failed",
+    "crashed",
+)
+TRANSIENT = (
+    "missing",
+    "denied",
+    "timeout",
+)  # may go right next time with the same image; the others will not
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ours: `columns` maps names to Spark types, `key` names what identifies a row (the grain)."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: dict[str, str]
+    schema_version: int = 1
+
+    @property
+    def schema(self) -> str:
+        """The columns as Spark's DDL text."""
+        return ", ".join(f"`{name}` {kind}" for name, kind in self.columns.items())
+
+    def with_columns(self, columns: dict[str, str]) -> Table:
+        """This table with further columns at its end."""
+        return Table(self.name, self.key, {**self.columns, **columns}, self.schema_version)
+
+
+# The user's images as one run saw them, without their bytes. One row per image_id; no nulls in it.
+CATALOG = Table(
+    "catalog",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "image_version": "string",
+        "listing_id": "string",
+        "position": "int",
+        "image_url": "string",
+        "location": "string",
+        "listing_type": "string",
+        "active": "boolean",
+        "stratum": "string",
+    },
+)
+
+# One row per drawn image; inclusion_probability in (0, 1], weight = 1 / inclusion_probability.
+SAMPLE = Table(
+    "sample",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "stratum": "string",
+        "inclusion_probability": "double",
+        "weight": "double",
+    },
+)
+
+# One row per (image_id, labeller); content_digest may be null (labels from a table), how is folder or table.
+LABELS = Table(
+    "labels",
+    ("image_id", "labeller"),
+    {
+        "image_id": "string",
+        "labeller": "string",
+        "class": "string",
+        "content_digest": "string",
+        "labelled_at": "timestamp",
+        "how": "string",
+    },
+)
+
+# One row per (image_id, image_version) and run; the newest attempt wins. detail never holds a URL.
+IMAGE_LEDGER = Table(
+    "image_ledger",
+    ("image_id", "image_version"),
+    {
+        "image_id": "string",
+        "image_version": "string",
+        "status": "string",
+        "detail": "string",
+        "content_digest": "string",
+        "width": "int",
+        "height": "int",
+        "bytes": "bigint",
+        "attempts": "int",
+        "attempted_at": "timestamp",
+    },
+)
+
+# One row per (content_digest, backbone_id); embedding: little-endian float16, 512 of them for ResNet18.
+EMBEDDINGS = Table(
+    "embeddings",
+    ("content_digest", "backbone_id"),
+    {"content_digest": "string", "backbone_id": "string", "embedding": "binary"},
+)
+
+# One row per labelled image that has an embedding: all that training/ needs, without Spark. label is the class;
+# petastorm makes attributes of column names, and `class` cannot be one.
+TRAINING_SET = Table(
+    "training_set",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "label": "string",
+        "weight": "double",
+        "embedding": "binary",
+    },
+)
+
+# No rows: each run folder holds a head (see `head.py`).
+HEADS = Table("heads", (), {})
+
+# One row per scored image, with one column p_<class> per class (float, [0, 1], they add up to 1) at its end.
+# exclusion_score: [0, 1], higher = more surely to be excluded.
+SCORES = Table(
+    "scores",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "content_digest": "string",
+        "head_id": "string",
+        "exclusion_score": "float",
+    },
+)
+
+# One row per excluded image; reason: model, override or unscored.
+EXCLUSION_LIST = Table(
+    "exclusion_list",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "reason": "string",
+        "exclusion_score": "float",
+        "head_id": "string",
+        "run_id": "string",
+    },
+)
+
+# One row per image that has no score.
+UNSCORED = Table(
+    "unscored",
+    ("image_id",),
+    {"image_id": "string", "listing_id": "string", "status": "string", "detail": "string"},
+)
+
+
+def probability_columns(classes: tuple[str, ...]) -> dict[str, str]:
+    """The columns of SCORES that hold one probability per class, in the head's order."""
+    return {f"p_{name}": "float" for name in classes}

@@ -1,0 +1,75 @@
+"""The training set, read with petastorm. The only file that knows petastorm, whose maintainers have left it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toiletspark import storage
+from toiletspark.runs import Run
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # petastorm speaks pyarrow's old dialect and says so at every import
+    from petastorm import make_batch_reader
+
+_FLOAT16_BYTES = 2
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled embeddings; all of length n, in the order of image_id.
+
+    Attributes:
+        image_id: n names.
+        listing_id: n names; images of one listing look alike and must not be split.
+        label: n class names.
+        weight: float64, (n,), > 0; design weights.
+        embeddings: float32, (n, 512).
+        corrupt: rows that were left out, because their embedding is missing, of another length or not finite.
+    """
+
+    image_id: list[str]
+    listing_id: list[str]
+    label: list[str]
+    weight: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+    corrupt: int
+
+
+def read(run: Run) -> TrainingSet:
+    """Reads a run of the training_set table.
+
+    Cost: 1 kB a row in memory, and as much again while it is put in order.
+    """
+    rows: list[tuple[str, str, str, float, bytes]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
+        if urls:
+            with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
+                for batch in reader:
+                    columns = (batch.image_id, batch.listing_id, batch.label, batch.weight, batch.embedding)
+                    rows.extend(zip(*columns, strict=True))
+    return _arranged(rows)
+
+
+def _arranged(rows: list[tuple[str, str, str, float, bytes]]) -> TrainingSet:
+    rows.sort(key=lambda row: row[0])
+    lengths = [len(row[4] or b"") for row in rows]
+    usual = max(set(lengths), key=lengths.count, default=0)
+    whole = [row for row, length in zip(rows, lengths, strict=True) if length == usual and length]
+    stored = np.frombuffer(b"".join(row[4] for row in whole), dtype="<f2")
+    embeddings = stored.reshape(len(whole), usual // _FLOAT16_BYTES if whole else 0).astype(np.float32)
+    sound = np.isfinite(embeddings).all(axis=1)
+    kept = [row for row, fine in zip(whole, sound, strict=True) if fine]
+    return TrainingSet(
+        image_id=[row[0] for row in kept],
+        listing_id=[row[1] for row in kept],
+        label=[row[2] for row in kept],
+        weight=np.array([row[3] for row in kept], dtype=np.float64),
+        embeddings=embeddings[sound],
+        corrupt=len(rows) - len(kept),
+    )

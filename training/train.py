@@ -1,0 +1,136 @@
+"""Fits a head to the newest training set: `python -m training.train --conf-file mytables.toml`.
+
+Single node, no Spark session, no Java. The training set is what `toiletspark train` gathers on the cluster.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toiletspark import __version__, tables
+from toiletspark import config as configuration
+from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
+from toiletspark.config import Config
+from toiletspark.errors import LabelsError, nearest
+from toiletspark.head import Head
+from toiletspark.progress import Progress
+from toiletspark.runs import Store, new_run_id
+from training.dataset import TrainingSet, read
+from training.evaluate import evaluate, held_out
+from training.fit import fit
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Splits by listing, fits, evaluates on the held-out listings, keeps the head.
+
+    Returns:
+        head (its folder), head_id, validation figures, and how many rows were used.
+
+    Raises:
+        LabelsError: a class without a label on either side of the split.
+        OutputError: no training set was gathered.
+    """
+    store = Store.open(config.output.root)
+    gathered = store.require(tables.TRAINING_SET, doing="training the head", step="train")
+    examples = read(gathered)
+    labels = _indices(examples, config.labels.classes)
+    validation = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
+    _check_split(labels, validation, config)
+
+    progress = Progress("training", config.train.epochs, "epochs", config.progress.line_every_s)
+    layer = fit(
+        examples.embeddings[~validation], labels[~validation], len(config.labels.classes), config.train, progress
+    )
+    progress.close()
+    head = Head(
+        classes=tuple(config.labels.classes),
+        exclude_classes=tuple(config.labels.exclude_classes),
+        backbone_id=gathered.manifest["inputs"]["backbone_id"],
+        weight=layer.weight,
+        bias=layer.bias,
+    )
+    threshold = config.publish.operating_threshold
+    figures = evaluate(head, examples.embeddings[validation], labels[validation], threshold)
+    return _keep(head, figures, examples, int((~validation).sum()), store, config, gathered.run_id)
+
+
+def _keep(
+    head: Head,
+    figures: dict[str, Any],
+    examples: TrainingSet,
+    trained_on: int,
+    store: Store,
+    config: Config,
+    source: str,
+) -> dict[str, Any]:
+    """Writes the head with its figures; the manifest makes it visible."""
+    facts = {
+        "validation": figures,
+        "trained_on": trained_on,
+        "corrupt": examples.corrupt,
+        "training_set": source,
+        "settings": config.train.model_dump(),
+        "versions": {
+            "toiletspark": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    run_id = new_run_id()
+    folder = store.folder(tables.HEADS, run_id)
+    Head(**{**head.__dict__, "facts": facts}).save(folder)
+    inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    store.commit(tables.HEADS, run_id, config=config.resolved(), inputs=inputs, counts=figures)
+    return {
+        "head": folder,
+        "head_id": head.head_id,
+        "trained_on": trained_on,
+        "corrupt": examples.corrupt,
+        "validation": figures,
+    }
+
+
+def _indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
+    """Labels as indices into the configured classes."""
+    unknown = sorted(set(examples.label) - set(classes))
+    if unknown:
+        raise LabelsError(
+            doing="training the head",
+            expected=f"labels among labels.classes: {', '.join(classes)}",
+            found=f"'{unknown[0]}'{nearest(unknown[0], classes)}",
+            todo="import the labels again after changing labels.classes",
+        )
+    return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
+
+
+def _check_split(labels: NDArray[np.int64], validation: NDArray[np.bool_], config: Config) -> None:
+    """Each class must be there to be learnt, and there must be something to judge by."""
+    counts = {
+        name: (int((labels[~validation] == index).sum()), int((labels[validation] == index).sum()))
+        for index, name in enumerate(config.labels.classes)
+    }
+    if all(train and held for train, held in counts.values()):
+        return
+    raise LabelsError(
+        doing="splitting the labels by listing",
+        expected="images of every class on both sides",
+        found=", ".join(f"{name}: {train} to train, {held} held out" for name, (train, held) in counts.items()),
+        todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
+        "or train.seed",
+    )
+
+
+def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+    """Fits a head to the newest training set."""
+    with told_errors():
+        summary = train(configuration.load(conf, sets))
+    show(summary, as_json)
+
+
+if __name__ == "__main__":
+    run_program(main)
