@@ -61,7 +61,7 @@ setup(
             "psutil>=5.9",
             "pandas-stubs",
             "build>=1.2",
-            "setuptools>=69",
+            "setuptools>=69,<70",
             "wheel",
         ],
     },
