@@ -25,7 +25,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         store,
         tables.Table("feed", (image_id,), dict(kept.dtypes)),
         new_run_id(),
-        config=config.resolved(),
+        config=config.recorded(),
         inputs={"feed": config.feed.path or config.images.path, "exclusion_list": version.run_id},
     )
     total = rows.count()

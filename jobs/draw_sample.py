@@ -29,7 +29,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         store,
         tables.SAMPLE,
         new_run_id(),
-        config=config.resolved(),
+        config=config.recorded(),
         inputs={"images": config.images.path, "listings": config.listings.path},
         counts={"asked": allocation, "strata": len(cells), **counted},
     )

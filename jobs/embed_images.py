@@ -21,7 +21,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     images = catalog.read_catalog(spark, config)
     inputs = {"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id}
-    seen = frames.write_run(images, store, tables.CATALOG, run_id, config=config.resolved(), inputs=inputs)
+    seen = frames.write_run(images, store, tables.CATALOG, run_id, config=config.recorded(), inputs=inputs)
 
     waiting = ledger.to_embed(
         frames.read_run(spark, seen),

@@ -24,7 +24,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     else:
         source = config.labels_folder
         found = labels.import_folder(Path(source), config.labels.classes)
-    run = labels.write(store, found, config.labels.labeller, config.resolved(), source)
+    run = labels.write(store, found, config.labels.labeller, config.recorded(), source)
     return {"labelled": run.rows, "per_class": run.manifest["counts"]["per_class"], "labels": run.folder}
 
 

@@ -28,7 +28,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     unscored = exclusions.unscored(frames.read_run(spark, seen), ledger)
 
     inputs = {**scores.manifest["inputs"], "scores": scores.run_id, "operating_threshold": threshold}
-    facts = {"config": config.resolved(), "inputs": inputs}
+    facts = {"config": config.recorded(), "inputs": inputs}
     excluded_run = frames.write_run(excluded.coalesce(1), store, tables.EXCLUSION_LIST, run_id, **facts)
     unscored_run = frames.write_run(unscored.coalesce(1), store, tables.UNSCORED, run_id, **facts)
     exclusions.publish(store, excluded_run, unscored_run, images=seen.rows, scored=scores.rows)

@@ -18,10 +18,15 @@ from toiletspark.runs import Store
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """A head that does not fit stops the run before the first image is read."""
+    require_fitting_head(config)
+    return entry.in_turn([embed_images.step, score_catalog.step, publish_exclusions.step], spark, config)
+
+
+def require_fitting_head(config: Config) -> None:
+    """Stops where the head that would score was fitted on another backbone than the configuration's."""
     store, doing = Store.open(config.output.root), "rescoring the catalog"
     chosen = head.current(store, config.score.head, doing=doing)
     head.require_backbone(chosen, backbone.load_spec(config.backbone).backbone_id, doing=doing)
-    return entry.in_turn([embed_images.step, score_catalog.step, publish_exclusions.step], spark, config)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from jobs import (
     export_labels,
     import_labels,
     publish_exclusions,
+    rescore_catalog,
     score_catalog,
     train_head,
     write_report,
@@ -32,6 +33,7 @@ from toiletspark.errors import LabelsError
 def step(spark: SparkSession, config: Config) -> Summary:
     """With score.head set there is nothing to sample, label or train."""
     if config.score.head:
+        rescore_catalog.require_fitting_head(config)
         return to_feed(spark, config, entry.in_turn([embed_images.step], spark, config))
     before: list[entry.Step] = [draw_sample.step]
     if not config.labels.table.path:

@@ -42,7 +42,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
             store,
             scoring.scores_table(chosen),
             new_run_id(),
-            config=config.resolved(),
+            config=config.recorded(),
             inputs={"catalog": seen.run_id, "head_id": chosen.head_id, "backbone_id": chosen.backbone_id},
             counts={"images": seen.rows},
         )

@@ -38,7 +38,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         store,
         tables.TRAINING_SET,
         new_run_id(),
-        config=config.resolved(),
+        config=config.recorded(),
         inputs=inputs,
     )
     if not run.rows:

@@ -33,6 +33,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 RANDOM_SEED = 0
 PRECISION = "fp32"
 _DOWNLOAD_TIMEOUT_S = 30.0
+_LEAST_HASH_DIGITS = 8
 
 State = Mapping[str, torch.Tensor]
 
@@ -128,7 +129,8 @@ def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
 
 
 def _without_final_layer(architecture: str) -> torch.nn.Module:
-    network: Any = torchvision.models.get_model(architecture, weights=None)
+    with torch.random.fork_rng(devices=[]):  # its weights are drawn, from nobody else's numbers
+        network: Any = torchvision.models.get_model(architecture, weights=None)
     network.fc = torch.nn.Identity()
     return network  # type: ignore[no-any-return]
 
@@ -142,7 +144,9 @@ def _random_state(architecture: str) -> State:
 def _fitted(architecture: str, state: State, weights: str) -> State:
     """The state dict in float32, without the final layer, checked against the architecture."""
     wanted = _without_final_layer(architecture).state_dict()
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    # torchvision's own files are older than batch norm's counters, which decide nothing in eval mode
+    counters = {name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")}
+    kept = {**counters, **{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}}
     wrong = sorted(set(wanted) ^ set(kept)) or [
         name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
     ]
@@ -169,7 +173,7 @@ def _read(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
         raise BackboneError(
             doing=doing,
@@ -181,7 +185,7 @@ def _read(path: Path) -> State:
         raise BackboneError(
             doing=doing,
             expected="a state dict saved with torch.save or safetensors",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+            found=_shortly(error),
             todo="save the network's state_dict(), not the module itself",
         ) from None
 
@@ -190,11 +194,20 @@ def _downloaded(url: str) -> State:
     """The state dict behind a URL, from torch.hub's cache if it was fetched before; its hash is in its name."""
     name = Path(urlsplit(url).path).name
     doing = f"downloading the backbone's weights {name}"
+    hashed = torch.hub.HASH_REGEX.search(name)  # where torch finds none, it checks none
+    if hashed is None or len(hashed.group(1)) < _LEAST_HASH_DIGITS:
+        raise BackboneError(
+            doing=doing,
+            expected=f"a file name that ends in -<first {_LEAST_HASH_DIGITS} or more digits of its SHA-256>.pth",
+            found=name,
+            todo="name the file so, or fetch it yourself and set backbone.weights to its path",
+        )
     try:
         with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
-            return torch.hub.load_state_dict_from_url(
+            state = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=True, check_hash=True, weights_only=True
             )
+        return _state_dict(state)
     except (urllib.error.URLError, OSError) as error:
         raise BackboneError(
             doing=doing,
@@ -203,13 +216,29 @@ def _downloaded(url: str) -> State:
             todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out only, "
             "set backbone.weights=random",
         ) from None
-    except RuntimeError as error:  # torch's word for a wrong hash
+    except Exception as error:  # noqa: BLE001 - as in _read
+        altered = "invalid hash" in str(error)  # torch's word for it
         raise BackboneError(
             doing=doing,
-            expected="a file whose SHA-256 begins as its name says",
-            found=str(error).splitlines()[0],
+            expected="a file whose SHA-256 begins as its name says"
+            if altered
+            else "a state dict saved with torch.save",
+            found=_shortly(error),
             todo="do not use that file; try again, or fetch it from a source that you trust",
         ) from None
+
+
+def _state_dict(loaded: object) -> State:
+    if isinstance(loaded, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
+    ):
+        return loaded
+    raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
+
+
+def _shortly(error: Exception) -> str:
+    """The error's first sentence; torch's further ones advise to load the file without care."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0].split('. ')[0][:200]}"
 
 
 @contextmanager

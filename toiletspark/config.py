@@ -6,22 +6,23 @@ resolved configuration.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import tomllib
 import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from toiletspark.errors import ConfigError, nearest
 
+_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # as spark.redaction.regex has it
 _ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -111,6 +112,8 @@ class Labels(Section):
     def _classes_fit(self) -> Labels:
         if len({name.casefold() for name in self.classes}) != len(self.classes):
             raise ValueError("classes must differ, also on file systems that ignore case")
+        if "unlabelled" in {name.casefold() for name in self.classes}:
+            raise ValueError("'unlabelled' is the folder of what nobody has labelled, not a class")
         unknown = [name for name in self.exclude_classes if name not in self.classes]
         if unknown:
             raise ValueError(f"exclude_classes {unknown} are not among classes {self.classes}")
@@ -217,8 +220,12 @@ class Config(Section):
         return self.labels.folder or f"{self.output.root}/labelling"
 
     def resolved(self) -> dict[str, Any]:
-        """All keys and values as plain JSON, for manifests and for people."""
+        """All keys and values as plain JSON; `load` reads it back."""
         return self.model_dump(by_alias=True)
+
+    def recorded(self) -> dict[str, Any]:
+        """`resolved` as manifests hold it: what Spark and its readers are told in confidence is left out."""
+        return cast(dict[str, Any], _without_secrets(self.resolved()))
 
 
 def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
@@ -266,11 +273,20 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
             yield from known_keys(kind, f"{key}.")
 
 
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: "(redacted)" if _SECRET.search(key) else _without_secrets(item) for key, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
 def _read(file: Path) -> dict[str, Any]:
     doing = f"reading the configuration {file}"
     try:
         if file.suffix == ".json":  # a resolved configuration, as manifests hold it
-            return typing.cast(dict[str, Any], json.loads(file.read_text(encoding="utf-8")))
+            resolved = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(resolved, dict):
+                raise json.JSONDecodeError("not an object", str(file), 0)
+            return resolved
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
@@ -294,13 +310,15 @@ def _parse_set(text: str) -> dict[str, Any]:
             found="no '='" if not equals else "no key before the '='",
             todo="write the key, an equals sign and the value",
         )
-    try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return typing.cast(dict[str, Any], parsed)
+    for written in (value, json.dumps(value, ensure_ascii=False)):  # as TOML, else as the plain string that it is
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"{key} = {written}")
+    raise ConfigError(
+        doing=f"reading --set {text}",
+        expected='a key of TOML, as in sample.size or spark.settings."spark.executor.memory"',
+        found=f"the key {key!r}",
+        todo="put quotes round a part that holds dots or blanks",
+    )
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:

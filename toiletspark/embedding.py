@@ -93,7 +93,7 @@ def _keep(done: DataFrame, store: Store, config: Config, backbone_id: str, run_i
         .join(ledger.digests_of(stored, backbone_id), on="content_digest", how="left_anti")
         .withColumn("backbone_id", F.lit(backbone_id))
     )
-    facts: dict[str, Any] = {"config": config.resolved(), "inputs": {"backbone_id": backbone_id}}
+    facts: dict[str, Any] = {"config": config.recorded(), "inputs": {"backbone_id": backbone_id}}
     embeddings = frames.write_run(new, store, tables.EMBEDDINGS, run_id, **facts)
     frames.write_run(done, store, tables.IMAGE_LEDGER, run_id, **facts)
     return embeddings.rows

@@ -119,6 +119,7 @@ def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 8
     except Exception:  # noqa: BLE001 - see _decode_one: here the outcome is told by the image's ledger row
         return None
     image.thumbnail((max_side_px, max_side_px))
+    image.info.clear()  # Pillow would write the file's JPEG comment into the new one
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return file.getvalue()

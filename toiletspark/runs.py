@@ -14,7 +14,6 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -144,7 +143,7 @@ class Store:
             "table": table.name,
             "schema_version": table.schema_version,
             "columns": table.columns,
-            "key": table.key,
+            "key": list(table.key),
             "run_id": run_id,
             "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "code_version": __version__,
@@ -166,11 +165,13 @@ def described_files(folder: str) -> list[dict[str, Any]]:
     """
     filesystem, path = storage.open_filesystem(folder)
     described = []
-    for name in sorted(filesystem.glob(f"{path}/*.parquet")):
-        size = int(filesystem.size(name))
-        with filesystem.open(name, "rb") as file:
+    for name in storage.entries(folder):  # no glob: the folder's own name may look like a pattern
+        if not name.endswith(".parquet"):
+            continue
+        size = int(filesystem.size(f"{path}/{name}"))
+        with filesystem.open(f"{path}/{name}", "rb") as file:
             rows = pq.ParquetFile(file).metadata.num_rows
             file.seek(max(0, size - 65536))
             digest = hashlib.sha256(file.read()).hexdigest()
-        described.append({"name": PurePosixPath(name).name, "bytes": size, "rows": rows, "tail_sha256": digest})
+        described.append({"name": name, "bytes": size, "rows": rows, "tail_sha256": digest})
     return described

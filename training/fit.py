@@ -43,7 +43,7 @@ def fit(
     deviation = np.where(deviation > _LEAST_DEVIATION, deviation, np.inf).astype(np.float32)
     inputs, targets = torch.from_numpy((embeddings - mean) / deviation), torch.from_numpy(labels)
     weight = torch.zeros(classes, inputs.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    bias = _log_shares(targets, classes).requires_grad_()
     groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": settings.l2}, {"params": [bias]}]
     optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
     order = torch.Generator().manual_seed(settings.seed)
@@ -58,3 +58,12 @@ def fit(
         progress.at(epoch + 1, f"loss {total / len(targets):.4f}")
     unscaled = weight.detach().numpy() / deviation
     return FinalLayer(unscaled, bias.detach().numpy() - unscaled @ mean)
+
+
+def _log_shares(targets: torch.Tensor, classes: int) -> torch.Tensor:
+    """Where the bias starts: the log of each class's share, float32, (classes,).
+
+    From zero, ten epochs would mostly be spent on learning that toilets are rare, and meanwhile exclude too much.
+    """
+    counts = torch.bincount(targets, minlength=classes).to(torch.float32)
+    return torch.log((counts + 1) / (counts.sum() + classes))

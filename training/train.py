@@ -85,7 +85,7 @@ def _keep(
     folder = store.folder(tables.HEADS, run_id)
     Head(**{**head.__dict__, "facts": facts}).save(folder)
     inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
-    store.commit(tables.HEADS, run_id, config=config.resolved(), inputs=inputs, counts=figures)
+    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=figures)
     return {
         "head": folder,
         "head_id": head.head_id,

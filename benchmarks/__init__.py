@@ -1,0 +1,1 @@
+"""Measurements that `make bench-...` runs; each prints one JSON object as its last line."""

@@ -1,0 +1,48 @@
+"""Broken, hostile and odd files: one row each, and no lost task: `make bench-badimages`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.measure import SHARED, command, lost_tasks, machine
+
+CONF = ("--conf", "tests/conf/badimages.toml")
+
+
+def main() -> None:
+    files = [path for path in (SHARED / "badimages").iterdir() if path.name != "SOURCES.tsv"]
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
+        logs = Path(root) / "events"
+        logs.mkdir()
+        sets = [
+            'spark.settings."spark.eventLog.enabled"="true"',
+            f'spark.settings."spark.eventLog.dir"="file://{logs}"',
+        ]
+        words = [word for key in sets for word in ("--set", key)]
+        run, figures = command("run", *CONF, *words, env={"TOILETSPARK_OUTPUT": root})
+        tables = (run["scores"], run["unscored_table"])
+        rows = [image for table in tables for image in pq.read_table(table)["image_id"].to_pylist()]
+        lost = lost_tasks(logs)
+    print(
+        json.dumps(
+            {
+                "files": len(files),
+                "rows": len(rows),
+                "one_row_each": sorted(rows) == sorted(path.name for path in files),
+                "scored": run["scored"],
+                "unscored": run["unscored"],
+                "lost_tasks": lost,
+                "seconds": run["seconds"],
+                **figures,
+                "machine": machine(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Real photos, end to end: `make bench-photos`.
+
+800 photos of 200 houses; the head is trained on one half of the listings and judged on the other; then the
+catalog is rescored without a change.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+import pyarrow.parquet as pq
+
+from benchmarks.measure import command, machine
+
+CONF = ("--conf", "tests/conf/photos.toml")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
+        env = {"TOILETSPARK_OUTPUT": root}
+        run, first = command("run", *CONF, env=env)
+        again, second = command("rescore", *CONF, env=env)
+        excluded = set(pq.read_table(run["exclusion_list"])["image_id"].to_pylist())
+        feed = pq.read_table(run["feed"])["photo_id"].to_pylist()
+    seconds = run["seconds"]
+    print(
+        json.dumps(
+            {
+                "images": run["images"],
+                "scored": run["scored"],
+                "unscored": run["unscored"],
+                "adds_up": run["images"] == run["scored"] + sum(run["unscored"].values()),
+                "excluded": run["excluded"],
+                "excluded_in_feed": len(excluded & set(feed)),
+                "lost_from_feed": run["images"] - len(feed) - len(excluded),
+                "validation": run["validation"],
+                "seconds": seconds,
+                "images_per_s": {step: round(run["images"] / took, 1) for step, took in seconds.items()},
+                **first,
+                "second_rescore": {"embedded": again["embedded"], "attempted": again["attempted"], **second},
+                "machine": machine(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
