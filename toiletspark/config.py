@@ -33,7 +33,13 @@ def _absolute(location: str) -> str:
     return os.path.abspath(os.path.expanduser(location))
 
 
+def _absolute_prefix(prefix: str) -> str:
+    """As `_absolute`, but a closing slash stays: what follows may be the rest of a file's name."""
+    return _absolute(prefix) + "/" * (prefix.endswith("/") and "://" not in prefix and prefix.strip("/") != "")
+
+
 Location = Annotated[str, AfterValidator(_absolute)]
+Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Format = Literal["parquet", "csv", "json"]
@@ -75,7 +81,7 @@ class Listings(Table):
 
 
 class Images(Table):
-    url_prefix: str
+    url_prefix: Prefix
     columns: ImageColumns
 
     @model_validator(mode="after")

@@ -93,8 +93,7 @@ def load(folder: str) -> Head:
         HeadError: there is none, or its files do not agree with its id.
     """
     doing = f"reading the head {folder}"
-    described = storage.read_json(f"{folder}/{_JSON}")
-    if described is None:
+    if not storage.exists(f"{folder}/{_JSON}"):
         raise HeadError(
             doing=doing,
             expected=f"a folder with {_JSON} and {_WEIGHTS}",
@@ -102,6 +101,7 @@ def load(folder: str) -> Head:
             todo="run `toiletspark train` first, or set score.head to a head's folder",
         )
     try:
+        described = storage.read_json(f"{folder}/{_JSON}") or {}
         filesystem, path = storage.open_filesystem(f"{folder}/{_WEIGHTS}")
         tensors = safetensors.numpy.load(filesystem.cat_file(path))
         found = Head(
@@ -112,7 +112,8 @@ def load(folder: str) -> Head:
             tensors["bias"],
             described.get("facts", {}),
         )
-        fits = found.weight.shape[0] == len(found.classes) == found.bias.shape[0] and found.weight.ndim == 2
+        rows = len(found.classes)
+        fits = found.weight.ndim == 2 and found.weight.shape[0] == rows and found.bias.shape == (rows,)
     except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise HeadError(
             doing=doing,

@@ -45,7 +45,7 @@ class Card:
         image_id: Key of the image; any text, shown verbatim.
         listing_id: Key of its listing; any text, shown verbatim.
         exclusion_score: [0, 1], higher = more surely to be excluded; None (or NaN, what pandas makes of
-            a null) if the image has no score, for instance because an override excluded it.
+            a null) if the image has no score, for instance because it could not be read.
         thumbnail_jpeg: A JPEG that we encoded ourselves, at most 224 px on its longer side, never the bytes
             that were fetched; None if the image could not be read.
         note: One line for the reader, such as the most probable class and the stratum.
