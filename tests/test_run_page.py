@@ -96,7 +96,8 @@ def card(image_id: str = "image-1", exclusion_score: float | None = 0.9, note: s
 
 def page(**changes: object) -> RunPage:
     plain = RunPage(
-        title="Exclusion run", run_id="run-1", made_at="2025-01-03 04:12 UTC", facts=[("images in", "1,300")],
+        title="Exclusion run", run_id="run-1", made_from=[("head", "ab12")], made_at="2025-01-03 04:12 UTC",
+        facts=[("images in", "1,300")],
         unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
         validation={"accuracy": 0.969, "precision": 0.92, "recall": 0.95, "n": 1340},
         operating_threshold=0.62, score_histogram=[1000, 20, 0, 3, 80],
@@ -110,7 +111,8 @@ def hostile_page(text: str) -> RunPage:
     """Returns a page that holds the text wherever a caller's string can stand."""
     cards = [Card(text, text, 0.9, jpeg(), text), Card(text, text, None, None, text)]
     return page(
-        title=text, run_id=text, made_at=text, facts=[(text, text)], unscored={text: 1}, seconds={text: 1.0},
+        title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
+        unscored={text: 1}, seconds={text: 1.0},
         validation={text: 0.5}, excluded=cards, borderline=cards, warnings=[text],
     )  # fmt: skip
 
@@ -124,7 +126,7 @@ def test_a_hostile_string_stays_text(text: str) -> None:
     assert [sorted(found) for _, found in parsed.elements] == [sorted(found) for _, found in plain.elements]
     assert "script" not in {tag for tag, _ in parsed.elements}
     assert parsed.verbatim("title")[0] == text
-    assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 22
+    assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 24
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -355,7 +357,7 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
                 zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports import run_page as r; print(r.__file__); "
-        "print(r.render(r.RunPage('zipped', '', '', [], {}, {}, None, 0.5, [1], [], 0, [], [])))"
+        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, [1], [], 0, [], [])))"
     )
 
     done = subprocess.run(

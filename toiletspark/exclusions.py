@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -86,7 +87,7 @@ def current(root: str) -> Run:
             found="no pointer" if pointer is None else f"the version {pointer['run_id']} without a manifest",
             todo="run `toiletspark publish` first; an unreadable list must not be taken for an empty one",
         )
-    if runs.described_files(run.folder) != run.manifest["files"]:
+    if not _unchanged(run):
         raise OutputError(
             doing=doing,
             expected=f"the {len(run.manifest['files'])} files of the manifest of {run.run_id}, unchanged",
@@ -110,6 +111,14 @@ def read_current(spark: SparkSession, root: str) -> DataFrame:
         OutputError: see `current`.
     """
     return frames.read_run(spark, current(root))
+
+
+def _unchanged(run: Run) -> bool:
+    """Whether the files of a version are those of its manifest."""
+    try:
+        return bool(runs.described_files(run.folder) == run.manifest["files"])
+    except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
+        return False
 
 
 def _pointer(root: str) -> str:

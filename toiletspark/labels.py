@@ -84,6 +84,7 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
             continue
         file = f"{UNLABELLED}/{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
         (folder / file).write_bytes(image.jpeg)
+        known.add(image.image_id)
         index.append({"file": file, "image_id": image.image_id, "content_digest": image.content_digest})
     _write_index(folder, index)
     return len(index) - before
@@ -96,7 +97,8 @@ def exported_ids(folder: Path) -> set[str]:
 
 def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
     """Whether somebody has begun to drag files into the class folders."""
-    return any(path.name not in _SYSTEM_FILES for name in classes for path in (folder / name).glob("*"))
+    files = (path for name in classes for path in (folder / name).glob("*") if path.is_file())
+    return any(path.name not in _SYSTEM_FILES for path in files)
 
 
 def import_folder(folder: Path, classes: list[str]) -> list[Label]:
@@ -227,6 +229,8 @@ def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
     for path in folder.iterdir():
         if path.name not in {*classes, UNLABELLED, INDEX} | _SYSTEM_FILES:
             yield path.name
+    for name in classes:  # ImageFolder would take what lies deeper for the class too
+        yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())
 
 
 def _check_once(found: list[tuple[Path, str]], folder: Path, doing: str) -> None:

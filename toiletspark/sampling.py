@@ -7,7 +7,7 @@ which it was drawn, so that figures found on the sample can be carried over to t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,7 +43,7 @@ def allocate(cells: Iterable[Stratum], size: int, min_per_stratum: int) -> dict[
     """Shares `size` images out in proportion to active listings.
 
     Each stratum gives at least min_per_stratum and at most all its images; what a full stratum cannot give goes
-    to the others. Where no listing is active at all, images weigh instead. Fractions are rounded by largest
+    to the others. Among strata without an active listing images weigh instead. Fractions are rounded by largest
     remainder, so that the parts add up; ties go to the first name.
 
     Args:
@@ -57,18 +57,18 @@ def allocate(cells: Iterable[Stratum], size: int, min_per_stratum: int) -> dict[
     Source: proportional allocation with bounds, Cochran, Sampling Techniques (1977), ch. 5.
     """
     open_cells = {cell.name: cell for cell in cells}
-    by_images = not any(cell.active_listings for cell in open_cells.values())
-    weights = {name: cell.images if by_images else cell.active_listings for name, cell in open_cells.items()}
     fixed: dict[str, int] = {}
     while open_cells:
-        shares = _proportional({name: weights[name] for name in open_cells}, max(0, size - sum(fixed.values())))
+        shares = _proportional(_weights(open_cells.values()), max(0, size - sum(fixed.values())))
         low = {name: min(cell.images, min_per_stratum) for name, cell in open_cells.items()}
-        # Minima first: raising a stratum leaves less for the others, who may then fall below theirs
-        out_of_bounds = {name: low[name] for name in open_cells if shares[name] < low[name]} or {
-            name: cell.images for name, cell in open_cells.items() if shares[name] > cell.images
-        }
-        fixed |= out_of_bounds or shares
-        for name in out_of_bounds or shares:
+        too_few = {name: low[name] for name in open_cells if shares[name] < low[name]}
+        too_many = {name: cell.images for name, cell in open_cells.items() if shares[name] > cell.images}
+        lacking = sum(low[name] - shares[name] for name in too_few)
+        beyond = sum(shares[name] - too_many[name] for name in too_many)
+        # The larger side first: raising a stratum leaves less for the others, and a full one leaves more
+        settled = (too_few if lacking >= beyond else too_many) or shares
+        fixed |= settled
+        for name in settled:
             del open_cells[name]
     return dict(sorted(fixed.items()))
 
@@ -104,6 +104,12 @@ def draw(
         .withColumn("weight", 1 / F.col("inclusion_probability"))
         .select(*tables.SAMPLE.columns)
     )
+
+
+def _weights(cells: Collection[Stratum]) -> dict[str, int]:
+    """Active listings, or images where none of these strata has an active listing."""
+    active = any(cell.active_listings for cell in cells)
+    return {cell.name: cell.active_listings if active else cell.images for cell in cells}
 
 
 def _proportional(weights: Mapping[str, int], size: int) -> dict[str, int]:

@@ -58,7 +58,7 @@ def read_json(location: str) -> dict[str, Any] | None:
     filesystem, path = open_filesystem(location)
     try:
         return cast(dict[str, Any], json.loads(filesystem.cat_file(path)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -67,7 +67,7 @@ def replace_json(location: str, content: dict[str, Any]) -> None:
 
     Local files are renamed into place; object stores replace an object as a whole.
     """
-    replace_bytes(location, (json.dumps(content, indent=2, sort_keys=True, default=str) + "\n").encode())
+    replace_bytes(location, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 def replace_bytes(location: str, content: bytes) -> None:

@@ -59,10 +59,11 @@ def read(run: Run) -> TrainingSet:
 def _arranged(rows: list[tuple[str, str, str, float, bytes]]) -> TrainingSet:
     rows.sort(key=lambda row: row[0])
     lengths = [len(row[4] or b"") for row in rows]
-    usual = max(set(lengths), key=lengths.count, default=0)
-    whole = [row for row, length in zip(rows, lengths, strict=True) if length == usual and length]
+    possible = [length for length in lengths if length and length % _FLOAT16_BYTES == 0]
+    usual = max(set(possible), key=possible.count, default=None)
+    whole = [row for row, length in zip(rows, lengths, strict=True) if length == usual]
     stored = np.frombuffer(b"".join(row[4] for row in whole), dtype="<f2")
-    embeddings = stored.reshape(len(whole), usual // _FLOAT16_BYTES if whole else 0).astype(np.float32)
+    embeddings = stored.reshape(len(whole), (usual or 0) // _FLOAT16_BYTES).astype(np.float32)
     sound = np.isfinite(embeddings).all(axis=1)
     kept = [row for row, fine in zip(whole, sound, strict=True) if fine]
     return TrainingSet(

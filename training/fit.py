@@ -39,7 +39,9 @@ def fit(
     Returns:
         The layer; the same for the same input, settings and torch, whatever torch's global seed.
     """
-    mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0)
+    # in float64: rounding would lend a constant feature a deviation, and its weight would be divided by that
+    mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = embeddings.std(axis=0, dtype=np.float64)
     deviation = np.where(deviation > _LEAST_DEVIATION, deviation, np.inf).astype(np.float32)
     inputs, targets = torch.from_numpy((embeddings - mean) / deviation), torch.from_numpy(labels)
     weight = torch.zeros(classes, inputs.shape[1], requires_grad=True)

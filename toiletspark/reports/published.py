@@ -61,7 +61,7 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
     """Everything that the page says; see `write_page`."""
     version = _version(store)
     threshold = float(version.excluded.manifest["inputs"]["operating_threshold"])
-    scores = frames.read_run(spark, version.scores)
+    scores, made_from = frames.read_run(spark, version.scores), version.scores.manifest["inputs"]
     surest = scores.join(frames.read_run(spark, version.excluded).select("image_id"), on="image_id", how="left_semi")
     distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
     excluded = surest.orderBy(F.desc("exclusion_score"), "image_id").limit(config.report.max_excluded).collect()
@@ -71,6 +71,7 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
     return run_page.RunPage(
         title="What leaves the feed",
         run_id=version.excluded.run_id,
+        made_from=[("head", made_from["head_id"]), ("backbone", made_from["backbone_id"])],
         made_at=version.excluded.manifest["made_at"],
         facts=_facts(version, seconds),
         unscored={row["status"]: row["count"] for row in per_status},
@@ -106,8 +107,6 @@ def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]
         ("scored", f"{version.scores.rows:,}"),
         ("unscored", f"{version.unscored.rows:,}"),
         ("excluded", f"{version.excluded.rows:,}"),
-        ("head", str(version.scores.manifest["inputs"]["head_id"])),
-        ("backbone", str(version.scores.manifest["inputs"]["backbone_id"])),
     ]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 

@@ -65,6 +65,7 @@ class RunPage:
     Attributes:
         title: Heading of the page.
         run_id: Key of the run.
+        made_from: Label and value pairs that name what decided, such as ("head", "6ea2310883b8c78d").
         made_at: When the page was made, as text with its time zone.
         facts: Label and value pairs, such as ("images in", "4,800"), in the order to show.
         unscored: Images without a score, counted per status.
@@ -81,6 +82,7 @@ class RunPage:
 
     title: str
     run_id: str
+    made_from: list[tuple[str, str]]
     made_at: str
     facts: list[tuple[str, str]]
     unscored: dict[str, int]
