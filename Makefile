@@ -18,8 +18,8 @@ $(INSTALLED): setup.py constraints.txt
 		{ echo "toiletspark needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)"; exit 2; }
 	@echo "== installing into $(VENV) with $(PYTHON): about 5 GB (torch), two to five minutes, only this once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,dev]'
 	@touch $(INSTALLED)
 	@echo "== installed"
 

@@ -144,9 +144,10 @@ def _random_state(architecture: str) -> State:
 def _fitted(architecture: str, state: State, weights: str) -> State:
     """The state dict in float32, without the final layer, checked against the architecture."""
     wanted = _without_final_layer(architecture).state_dict()
-    # torchvision's own files are older than batch norm's counters, which decide nothing in eval mode
+    # batch norm's counters decide nothing in eval mode, so they are no part of the identity; torchvision's own files
+    # are older than they are
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")}
-    kept = {**counters, **{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}}
+    kept = {**{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, **counters}
     wrong = sorted(set(wanted) ^ set(kept)) or [
         name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that all Spark code gives it
@@ -31,11 +32,11 @@ def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
     reader = spark.read.format(table.format).options(**{**defaults, **table.options})
     try:
         return reader.load(storage.spark_path(table.path))
-    except AnalysisException as error:
+    except (AnalysisException, Py4JJavaError) as error:
         raise TableError(
             doing=doing,
             expected=f"a {table.format} file or folder with at least one row",
-            found=str(error).splitlines()[0],
+            found=_reason(error),
             todo=f"check {name}.path and {name}.format",
         ) from None
 
@@ -182,6 +183,16 @@ def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
             todo=f"mend the table, or map {name}.columns.{key} to the column that identifies a row",
         )
     return int(row["rows"])
+
+
+def _reason(error: AnalysisException | Py4JJavaError) -> str:
+    """The first line of what Spark says, or of what lies at the bottom of Java's stack."""
+    if not isinstance(error, Py4JJavaError):
+        return str(error).splitlines()[0]
+    cause = error.java_exception
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return str(cause.getMessage()).splitlines()[0]
 
 
 def _quoted(name: str) -> str:

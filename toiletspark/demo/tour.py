@@ -49,7 +49,8 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
 def show(summary: dict[str, Any], config: Config) -> None:
     """What went in, what came out, how long it took, and where it lies."""
     console = Console(width=100)
-    console.print(_figures(summary), _times(summary), _places(summary, config))
+    console.print(_figures(summary), _times(summary))
+    print(_places(summary, config))  # as it is: a wrapped path cannot be clicked or copied
 
 
 def _figures(summary: dict[str, Any]) -> Table:

@@ -1,0 +1,155 @@
+"""What the Spark tests share: one session, small catalogs written out by hand, and runs made without Spark."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from pyspark.sql import SparkSession
+
+from toiletspark import config as configuration
+from toiletspark import session, tables
+from toiletspark.config import Config
+from toiletspark.demo.rooms import draw_room
+from toiletspark.runs import Run, Store, new_run_id
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
+# embedding takes milliseconds, and the vectors still differ from picture to picture
+TINY_BACKBONE = {"backbone.weights": "random", "backbone.resize_px": 40, "backbone.crop_px": 32}
+# small and short-lived: the JVM's first compiler alone, and its plainest garbage collector, are the quicker ones
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SMALL_SPARK = (
+    'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
+    f'"spark.driver.extraJavaOptions" = "{QUICK_JAVA}" }}'
+)
+ROOMS = ("exterior", "kitchen", "toilet")
+LISTINGS = [
+    ("L1", "Harbour", "rent", True),
+    ("L2", "Harbour", "rent", True),
+    ("L3", "Harbour", "sale", False),
+    ("L4", "Old Mill", "rent", True),
+    ("L5", "Old Mill", "sale", True),
+    ("L6", None, "sale", False),
+]
+_ARROW = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "binary": pa.binary(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The only session of a test run: two cores, four attempts per task, no UI."""
+    before = dict(os.environ)
+    section = configuration.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
+    assert section.master == "local[2,4]"
+    started = session.start(section)
+    yield started
+    started.stop()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., Config]:
+    """Makes a Config for literal rows: `make_config({"sample.size": 4}, images=[...])`.
+
+    The tables are written to tmp_path/tables; without `images`, 18 drawn pictures of 6 listings. Whatever a test
+    does not say is conf/base.toml with conf/local.toml, the tiny backbone, and tmp_path/output.
+    """
+
+    def make(
+        sets: Mapping[str, Any] | None = None,
+        *,
+        images: pd.DataFrame | None = None,
+        listings: pd.DataFrame | None = None,
+    ) -> Config:
+        folder = tmp_path / "tables"
+        folder.mkdir(exist_ok=True)
+        images = drawn_images(tmp_path / "pictures") if images is None else images
+        listings = listings_frame() if listings is None else listings
+        images.to_parquet(folder / "images.parquet", index=False)
+        listings.to_parquet(folder / "listings.parquet", index=False)
+        settings = {
+            "images.path": folder / "images.parquet",
+            "listings.path": folder / "listings.parquet",
+            "images.columns.image_version": "image_version" if "image_version" in images else "",
+            "output.root": tmp_path / "output",
+            **TINY_BACKBONE,
+            **(sets or {}),
+        }
+        return configuration.load([LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())])
+
+    return make
+
+
+@pytest.fixture
+def tiny_backbone() -> dict[str, Any]:
+    """The settings of a backbone that embeds in milliseconds."""
+    return dict(TINY_BACKBONE)
+
+
+def listings_frame() -> pd.DataFrame:
+    return pd.DataFrame(LISTINGS, columns=["listing_id", "location", "listing_type", "active"])
+
+
+def drawn_images(folder: Path) -> pd.DataFrame:
+    """Three small pictures for each of the six listings."""
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for number, (listing, *_) in enumerate(LISTINGS):
+        for position, room in enumerate(ROOMS, start=1):
+            path = folder / f"{listing}-{position}.jpg"
+            path.write_bytes(picture(room, number))
+            rows.append((f"{listing}-{position}", listing, position, str(path), "v1"))
+    return pd.DataFrame(rows, columns=["image_id", "listing_id", "position", "image_url", "image_version"])
+
+
+def picture(room: str = "kitchen", seed: int = 0, size_px: tuple[int, int] = (64, 48)) -> bytes:
+    """A small drawn JPEG; another seed is another file."""
+    return encoded(draw_room(room, seed, size_px))
+
+
+def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def stored(
+    store: Store,
+    table: tables.Table,
+    rows: list[dict[str, Any]],
+    *,
+    run_id: str | None = None,
+    inputs: dict[str, Any] | None = None,
+) -> Run:
+    """A complete run of one of our tables, written by pyarrow; columns that a row leaves out are null."""
+    run_id = run_id or new_run_id()
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
+    folder = Path(store.folder(table, run_id))
+    folder.mkdir(parents=True)
+    full = [{name: row.get(name) for name in table.columns} for row in rows]
+    pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-0.parquet")
+    return store.commit(table, run_id, config={}, inputs=inputs or {})
+
+
+def vector(seed: int, length: int = 512) -> bytes:
+    """A stored embedding: little-endian float16, >= 0 as after average pooling."""
+    return np.abs(np.random.default_rng(seed).normal(size=length)).astype("<f2").tobytes()

@@ -1,0 +1,201 @@
+"""Every step in order: on a small drawn catalog, on real photos, and on files that are broken in every way."""
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import rescore_catalog, run_chain
+from tests.conftest import LOCAL_CONF, REPOSITORY
+from tests.shared_folder import shared
+from toiletspark import config as configuration
+from toiletspark import exclusions, frames, labels, tables
+from toiletspark.config import Config
+from toiletspark.demo.catalog import DemoCatalog, draw_catalog
+from toiletspark.demo.labelling import label_like_a_person
+from toiletspark.demo.odd_files import BROKEN
+from toiletspark.demo.tour import CLASS_OF_ROOM
+from toiletspark.digests import hash_fraction
+from toiletspark.errors import LabelsError
+from toiletspark.runs import Store
+
+LISTINGS, IMAGES = 60, 240
+COMMAND = REPOSITORY / ".venv" / "bin" / "toiletspark"
+SIZES = {"sample.size": 150, "backbone.weights": "random", "backbone.resize_px": 72, "backbone.crop_px": 64}
+
+
+@dataclass
+class Chain:
+    """What a chain was run on, how it stopped at first, and what it then told."""
+
+    config: Config
+    drawn: DemoCatalog
+    stopped: LabelsError
+    exported: list[str]
+    summary: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    folder = tmp_path_factory.mktemp("chain")
+    drawn = draw_catalog(folder / "catalog", listings=LISTINGS)
+    paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
+    config = configuration.load(
+        [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
+        [f"{key}={value}" for key, value in {**paths, **SIZES}.items()],
+    )
+    with pytest.raises(LabelsError) as stopped:
+        run_chain.step(spark, config)
+    exported = sorted(labels.exported_ids(Path(config.labels_folder)))
+    label_like_a_person(Path(config.labels_folder), drawn.truth, CLASS_OF_ROOM)
+    return Chain(config, drawn, stopped.value, exported, run_chain.step(spark, config))
+
+
+def excluded_ids(spark: SparkSession, config: Config) -> list[str]:
+    rows = exclusions.read_current(spark, config.output.root).collect()
+    return sorted(row["image_id"] for row in rows)
+
+
+def test_without_labels_the_chain_stops_and_says_what_to_do(chain: Chain) -> None:
+    folder = chain.config.labels_folder
+    assert str(chain.stopped) == (
+        "while going on from the sample to the training\n"
+        f"  expected: pictures in the class folders of {folder}: toilet, other\n"
+        "  found:    all of them still in unlabelled\n"
+        f"  do:       drag them from {folder}/unlabelled into the class folders and run this again; "
+        "meanwhile `toiletspark embed` can embed the catalog"
+    )
+    sample = Store(chain.config.output.root).newest(tables.SAMPLE)
+    assert sample is not None
+    assert sample.rows == 150
+    drawn_ids = set(pd.read_parquet(sample.folder)["image_id"])
+    assert set(chain.exported) <= drawn_ids
+    assert len(chain.exported) >= 150 - IMAGES // 20  # broken ones are left out, and few are
+
+
+def test_the_second_run_draws_the_same_sample_and_exports_nothing_again(chain: Chain) -> None:
+    first, second = Store(chain.config.output.root).runs(tables.SAMPLE)
+    ids = [sorted(pd.read_parquet(run.folder)["image_id"]) for run in (first, second)]
+    assert ids[0] == ids[1]
+    assert chain.summary["exported"] == 0
+
+
+def test_the_summary_adds_up(chain: Chain) -> None:
+    told = chain.summary
+    assert told["images"] == IMAGES == told["scored"] + sum(told["unscored"].values())
+    assert told["attempted"] == IMAGES
+    assert 0 < told["embedded"] < told["scored"]  # the demo shows some images twice
+    assert set(told["unscored"]) <= set(tables.STATUSES) - {"ok"}
+    assert sum(told["unscored"].values()) >= len(BROKEN)
+    assert 0 < told["excluded"] <= told["scored"]
+    assert told["feed_out"] == told["feed_in"] - told["feed_removed"]
+    assert told["feed_in"] == IMAGES
+    assert told["feed_removed"] == told["excluded"]
+
+
+def test_the_summary_tells_times_and_validation(chain: Chain) -> None:
+    steps = ["draw_sample", "export_labels", "import_labels", "embed_images", "train_head"]
+    steps += ["score_catalog", "publish_exclusions", "build_feed", "write_report"]
+    assert list(chain.summary["seconds"]) == steps
+    assert all(seconds >= 0 for seconds in chain.summary["seconds"].values())
+    validation = chain.summary["validation"]
+    assert {"accuracy", "precision", "recall", "n"} <= set(validation)
+    assert validation["n"] + chain.summary["trained_on"] == chain.summary["labelled"]
+
+
+def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain) -> None:
+    told = chain.summary
+    columns = ["image_id", "listing_id", "exclusion_score"]
+    scored = pd.read_parquet(told["scores"])[columns].merge(pd.read_parquet(told["labels"]), on="image_id")
+    settings = chain.config.train
+    held = [hash_fraction(settings.seed, f"split:{name}") < settings.validation_share for name in scored["listing_id"]]
+    rows = scored[held]
+    decided, toilet = rows["exclusion_score"] >= 0.5, rows["class"] == "toilet"
+    assert told["validation"]["n"] == len(rows) > 10
+    assert told["validation"]["accuracy"] == pytest.approx((decided == toilet).mean())
+    assert told["validation"]["precision"] == pytest.approx((decided & toilet).sum() / decided.sum())
+    assert told["validation"]["recall"] == pytest.approx((decided & toilet).sum() / toilet.sum())
+
+
+def test_the_feed_is_the_images_table_without_what_is_excluded(spark: SparkSession, chain: Chain) -> None:
+    feed = pd.read_parquet(chain.summary["feed"])
+    images = pd.read_parquet(chain.drawn.images)
+    gone = excluded_ids(spark, chain.config)
+    assert len(gone) == chain.summary["excluded"]
+    assert sorted(feed["image_id"]) == sorted(set(images["image_id"]) - set(gone))
+    assert list(feed.columns) == list(images.columns)
+
+
+def test_the_report_shows_what_is_excluded(chain: Chain) -> None:
+    page = Path(chain.summary["report"]).read_text(encoding="utf-8")
+    thumbnails = re.findall(r"data:image/jpeg;base64,/9j/[A-Za-z0-9+/=]+", page)
+    borderline = min(chain.config.report.max_borderline, chain.summary["scored"])
+    assert len(thumbnails) == min(chain.config.report.max_excluded, chain.summary["excluded"]) + borderline
+    assert "randomly initialised" in page
+    for status, count in chain.summary["unscored"].items():
+        assert re.search(rf"{status}\D*{count}\b", page), status
+
+
+def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSession, chain: Chain) -> None:
+    before = frames.read_run(spark, exclusions.current(chain.config.output.root)).toPandas()
+    again = rescore_catalog.step(spark, chain.config)
+    after = frames.read_run(spark, exclusions.current(chain.config.output.root)).toPandas()
+    assert again["embedded"] == 0
+    assert again["attempted"] == sum(chain.summary["unscored"].get(status, 0) for status in tables.TRANSIENT)
+    assert list(again["seconds"]) == ["embed_images", "score_catalog", "publish_exclusions"]
+    assert set(before["run_id"]) != set(after["run_id"])
+    columns = ["image_id", "listing_id", "reason", "exclusion_score", "head_id"]
+    one, two = (frame.sort_values("image_id")[columns].reset_index(drop=True) for frame in (before, after))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def run_command(conf: str, output: Path, *sets: str) -> dict[str, Any]:
+    """The real command, as a person would type it in a checkout; returns the JSON of its last line."""
+    arguments = ["run", "--conf", f"tests/conf/{conf}", "--set", f"output.root={output}", "--json"]
+    arguments += [part for text in sets for part in ("--set", text)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK"))}
+    done = subprocess.run(
+        [COMMAND, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_real_photos_end_to_end(tmp_path: Path) -> None:
+    shared("photos", "photos.csv")
+    shared("weights")
+    told = run_command("photos.toml", tmp_path / "output")
+    assert told["images"] == 800 == told["scored"] + sum(told["unscored"].values())
+    assert told["scored"] == 800
+    validation = told["validation"]
+    assert validation["accuracy"] >= 0.95
+    assert validation["n"] + told["trained_on"] == told["labelled"] == 800
+    assert 0.15 * 800 < told["excluded"] < 0.35 * 800  # 200 of the 800 are bathrooms
+    assert told["feed_out"] == told["feed_in"] - told["excluded"] == 800 - told["excluded"]
+    rooms = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"]
+    gone = pd.read_parquet(told["exclusion_list"])["image_id"].astype(str)
+    rooms.index = rooms.index.astype(str)
+    assert (rooms[gone] == "bathroom").mean() >= 0.9
+
+
+@pytest.mark.slow
+def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
+    shared("badimages", "SOURCES.tsv")
+    told = run_command("badimages.toml", tmp_path / "output")
+    assert told["images"] == 349 == told["scored"] + sum(told["unscored"].values())
+    assert set(told["unscored"]) <= set(tables.STATUSES) - {"ok"}
+    assert {"not_an_image", "truncated", "too_small", "decode_failed"} <= set(told["unscored"])
+    unscored = pd.read_parquet(told["unscored_table"])
+    names = set(pd.read_csv(shared("badimages", "SOURCES.tsv"), sep="\t")["file"])
+    scores = pd.read_parquet(told["scores"])
+    assert sorted([*unscored["image_id"], *scores["image_id"]]) == sorted(names)
+    assert unscored["status"].isin(tables.STATUSES).all()

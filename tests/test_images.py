@@ -1,0 +1,477 @@
+"""Decoding: the pixels that torchvision would give, and a status for everything that is no sound image."""
+
+import io
+import random
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from torchvision import transforms
+
+from tests.shared_folder import shared
+from toiletspark.config import load
+from toiletspark.images import Decoded, Preprocessing, decode, preprocess, thumbnail
+from toiletspark.tables import STATUSES
+
+LIMITS = load().decode
+STANDARD = Preprocessing(256, 224)
+SECRET = b"agent-phone-0151"
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth shapes with some noise: neither flat nor random."""
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.linspace(0, 3, width), np.linspace(0, 2, height))
+    waves = [np.sin(rng.uniform(1, 9) * x + rng.uniform(1, 9) * y) for _ in range(3)]
+    pixels = 127 + 100 * np.stack(waves, axis=-1) + rng.normal(0, 8, (height, width, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def one(content: bytes, **limits: Any) -> Decoded:
+    (outcome,) = decode([content], LIMITS.model_copy(update=limits), STANDARD)
+    assert outcome.status in STATUSES
+    assert (outcome.pixels is not None) == (outcome.status == "ok")
+    if outcome.pixels is not None:
+        assert (outcome.pixels.shape, outcome.pixels.dtype) == ((224, 224, 3), np.uint8)
+    return outcome
+
+
+def pixels(content: bytes) -> np.ndarray:
+    outcome = one(content)
+    assert outcome.pixels is not None, outcome
+    return outcome.pixels
+
+
+def expected(image: Image.Image) -> np.ndarray:
+    return preprocess(image, STANDARD)
+
+
+# Resize and crop
+
+
+def by_torchvision(image: Image.Image, resize_px: int = 256, crop_px: int = 224) -> np.ndarray:
+    steps = transforms.Compose([transforms.Resize(resize_px), transforms.CenterCrop(crop_px)])
+    return np.asarray(steps(image))
+
+
+SIZES = [(640, 480), (480, 640), (767, 575), (333, 501), (257, 999), (1024, 257), (256, 256), (224, 224), (300, 300)]
+SIZES += [(17, 40), (40, 17), (16, 16), (255, 256), (256, 1024), (1000, 250), (416, 416), (1600, 401), (225, 899)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_pixels_are_torchvisions_bit_for_bit(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    assert np.array_equal(preprocess(image, STANDARD), by_torchvision(image))
+
+
+def test_pixels_are_torchvisions_for_any_sizes_and_settings() -> None:
+    drawn = random.Random(11)
+    for number in range(60):
+        short = drawn.randint(16, 500)
+        size = [short, drawn.randint(short, 4 * short)]
+        drawn.shuffle(size)
+        resize_px = drawn.choice([256, 232, 64, 255])
+        crop_px = drawn.choice([resize_px, resize_px - 1, resize_px // 2])
+        image = picture(size[0], size[1], number)
+        found = preprocess(image, Preprocessing(resize_px, crop_px))
+        assert np.array_equal(found, by_torchvision(image, resize_px, crop_px)), (size, resize_px, crop_px)
+
+
+@pytest.mark.parametrize("size", [(3000, 300), (300, 3000), (2001, 400), (130, 1777)], ids=str)
+def test_the_middle_of_a_panorama_is_what_torchvision_would_see(size: tuple[int, int]) -> None:
+    image = picture(*size)
+    difference = np.abs(preprocess(image, STANDARD).astype(int) - by_torchvision(image).astype(int))
+    assert difference.mean() < 6  # the cut moves the picture by less than one of its pixels
+    far_off = by_torchvision(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).astype(int)
+    assert difference.mean() < np.abs(preprocess(image, STANDARD).astype(int) - far_off).mean() / 3
+
+
+def test_a_very_long_picture_is_not_blown_up() -> None:
+    """Resized as it is, 100 x 30000 would have 256 x 76800 pixels, 100 times the square that is cut from it."""
+    sizes: list[tuple[int, int]] = []
+    resize = Image.Image.resize
+
+    def watched(image: Image.Image, size: tuple[int, int], *rest: Any, **options: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(image, size, *rest, **options)
+
+    content = encoded(Image.new("RGB", (100, 30_000), (10, 20, 30)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "resize", watched)
+        found = one(content)
+    assert (found.status, found.width, found.height) == ("ok", 100, 30_000)
+    assert sizes == [(256, 1024)]
+
+
+def test_the_name_of_a_preprocessing_differs_with_its_sizes() -> None:
+    settings = [(256, 224), (256, 225), (257, 224), (224, 224)]
+    assert len({Preprocessing(*sizes).name for sizes in settings}) == 4
+    assert STANDARD.name == "r256c224-a29ab9"  # pinned: it is part of every backbone_id
+
+
+# Upright RGB
+
+TURNS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_turned_picture_is_seen_as_a_person_sees_it(orientation: int, kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(picture(320, 280), kind, exif=exif, **options)
+    as_stored = Image.open(io.BytesIO(encoded(picture(320, 280), kind, **options))).convert("RGB")
+    turn = TURNS[orientation]
+    upright = as_stored if turn is None else as_stored.transpose(turn)
+    found = one(content)
+    assert (found.width, found.height) == upright.size
+    assert np.array_equal(pixels(content), expected(upright))
+
+
+def test_cmyk_is_converted() -> None:
+    image = picture(300, 260)
+    found = pixels(encoded(image.convert("CMYK"), "JPEG", quality=100, subsampling=0)).astype(int)
+    assert np.abs(found - expected(image).astype(int)).mean() < 3
+
+
+def test_grey_has_three_equal_channels() -> None:
+    grey = picture(300, 260).convert("L")
+    found = pixels(encoded(grey))
+    assert np.array_equal(found, expected(grey.convert("RGB")))
+    assert np.array_equal(pixels(encoded(grey, "JPEG"))[..., 0], pixels(encoded(grey, "JPEG"))[..., 2])
+
+
+def half_transparent(mode: str) -> Image.Image:
+    """The left half opaque, the right half transparent (over black, as many editors leave it)."""
+    image = picture(400, 300).convert(mode)
+    alpha = Image.new("L", image.size, 255)
+    alpha.paste(0, (200, 0, 400, 300))
+    if mode == "RGBA":
+        image.paste((0, 0, 0, 255), (200, 0, 400, 300))
+    image.putalpha(alpha)
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparent_parts_are_white_and_opaque_ones_untouched(mode: str, kind: str) -> None:
+    image = half_transparent(mode)
+    found = pixels(encoded(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert (found[:, 120:] == 255).all()
+    assert np.array_equal(found[:, :104], expected(image.convert("RGBA").convert("RGB"))[:, :104])
+
+
+def test_half_transparent_black_is_grey() -> None:
+    found = pixels(encoded(Image.new("RGBA", (300, 300), (0, 0, 0, 51))))
+    assert (found == 204).all()
+
+
+def test_a_palettes_transparent_colour_is_white() -> None:
+    image = Image.new("P", (300, 300), 1)
+    image.putpalette([200, 30, 40, 9, 99, 199])
+    image.paste(0, (150, 0, 300, 300))
+    found = pixels(encoded(image, transparency=0))
+    assert (found[:, 125:] == 255).all()
+    assert (found[:, :100] == (9, 99, 199)).all()
+    assert (pixels(encoded(image))[:, 125:] == (200, 30, 40)).all()
+
+
+def test_a_transparent_colour_of_rgb_and_of_grey_is_white() -> None:
+    for mode, colour in (("RGB", (1, 2, 3)), ("L", 7)):
+        content = encoded(Image.new(mode, (300, 300), colour), transparency=colour)
+        assert (pixels(content) == 255).all()
+
+
+def test_16_bits_keep_their_upper_8() -> None:
+    ramp = np.tile(np.linspace(0, 65535, 512).astype(np.uint16), (300, 1))
+    found = pixels(encoded(Image.fromarray(ramp)))
+    wanted = expected(Image.fromarray((ramp / 257).astype(np.uint8)).convert("RGB"))
+    assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
+    assert found.max() < 220  # a clipped ramp would be white nearly everywhere
+    assert found[..., 0].std() > 30
+
+
+def test_a_16_bit_picture_is_told_from_one_whose_values_fit_8() -> None:
+    flat = np.full((300, 300), 200, dtype=np.uint16)
+    assert (pixels(encoded(Image.fromarray(flat))) == 200).all()
+
+
+def test_one_bit_is_black_and_white() -> None:
+    image = Image.new("1", (300, 300), 1)
+    image.paste(0, (0, 0, 150, 300))
+    found = pixels(encoded(image))
+    assert ((found[:, :100] == 0).all(), (found[:, 125:] == 255).all()) == (True, True)
+
+
+def test_webp_is_decoded() -> None:
+    image = picture(300, 260)
+    assert np.array_equal(pixels(encoded(image, "WEBP", lossless=True)), expected(image))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_an_animations_first_frame_is_taken(kind: str) -> None:
+    first, second = picture(300, 260, 1), picture(300, 260, 2)
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = encoded(first, kind, save_all=True, append_images=[second], duration=100, **options)
+    assert Image.open(io.BytesIO(content)).n_frames == 2  # type: ignore[attr-defined]
+    assert np.array_equal(pixels(content), expected(first))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, raw: bytes, *, interlaced: bool = False, extra: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, int(interlaced))
+    chunks = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_an_interlaced_png_is_decoded() -> None:
+    image = picture(260, 300)
+    values, raw = np.asarray(image), b""
+    for left, top, right, down in [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]:
+        raw += b"".join(b"\0" + row.tobytes() for row in values[top::down, left::right])
+    assert np.array_equal(pixels(png(260, 300, raw, interlaced=True)), expected(image))
+
+
+# Statuses
+
+
+HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", HTML, random.Random(3).randbytes(5_000), b"\xff\xd8\xff", b"RIFF\x10\0\0\0WEBP"]
+)
+def test_what_is_no_image_is_told_so(content: bytes) -> None:
+    assert one(content).status == "not_an_image"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "ICO", "PPM", "TGA"])
+def test_a_format_that_is_not_allowed_is_not_decoded(kind: str) -> None:
+    content = encoded(picture(64, 64), kind)
+    assert (one(content).status, one(content).detail) == ("not_an_image", "not one of decode.formats")
+    assert thumbnail(content, LIMITS, 64) is None
+
+
+def test_a_format_that_is_allowed_is_decoded() -> None:
+    assert one(encoded(picture(64, 64), "BMP"), formats=["BMP"]).status == "ok"
+    assert one(encoded(picture(64, 64), "PNG"), formats=["BMP"]).status == "not_an_image"
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"quality": 20}),
+        ("PNG", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+    ],
+    ids=str,
+)
+def test_a_truncated_file_is_never_ok(kind: str, options: dict[str, Any], kept: float) -> None:
+    content = encoded(picture(500, 400), kind, **options)
+    assert one(content).status == "ok"
+    found = one(content[: int(len(content) * kept)])
+    assert found.status in ("truncated", "decode_failed", "not_an_image")
+    if kind != "WEBP":
+        assert found == Decoded("truncated", "the file ends before the picture does")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_flipped_bytes_are_a_status_or_a_picture(kind: str) -> None:
+    drawn = random.Random(17)
+    content = encoded(picture(200, 160), kind)
+    outcomes = set()
+    for _ in range(150):
+        broken = bytearray(content)
+        for _ in range(drawn.randint(1, 5)):
+            broken[drawn.randrange(len(broken))] ^= 1 << drawn.randrange(8)
+        outcomes.add(one(bytes(broken)).status)
+    assert outcomes & {"decode_failed", "truncated", "not_an_image"}
+
+
+REFUSES_A_BOMB = """
+import resource, struct, sys, zlib
+from toiletspark.config import load
+from toiletspark.images import Preprocessing, decode, thumbnail
+content = sys.stdin.buffer.read()
+limits = load().decode.model_copy(update={"max_pixels": int(sys.argv[1])})
+decode([content[:8]], limits, Preprocessing(256, 224))  # all is imported now
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 60_000_000,) * 2)
+(outcome,) = decode([content], limits, Preprocessing(256, 224))
+print(outcome.status, outcome.detail, thumbnail(content, limits, 64), sep="|")
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "max_pixels", "detail"),
+    [
+        (30_000, 50_000_000, "more than Pillow opens"),
+        (9_000, 50_000_000, "9000 x 9000, limit 50000000"),
+        (10_000, 2_000_000_000, "more than Pillow opens"),  # where Pillow only warns
+        (30_000, 2_000_000_000, "more than Pillow opens"),
+    ],
+)
+def test_a_bomb_is_refused_by_its_header_without_memory(side: int, max_pixels: int, detail: str) -> None:
+    content = png(side, side, bytes(1_000_000))
+    assert len(content) < 3_000
+    command = [sys.executable, "-c", REFUSES_A_BOMB, str(max_pixels)]
+    done = subprocess.run(command, input=content, capture_output=True, check=False)
+    assert done.stdout.decode() == f"too_many_pixels|{detail}|None\n", done.stderr.decode()
+
+
+def test_between_pillows_warning_and_its_error_the_warning_stays_inside() -> None:
+    content = png(10_000, 10_000, b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert one(content, max_pixels=200_000_000).status == "too_many_pixels"
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        one(content)
+    assert raised == []
+
+
+def test_the_size_limits_are_inclusive() -> None:
+    assert one(encoded(picture(100, 90)), max_pixels=9_000).status == "ok"
+    found = one(encoded(picture(100, 90)), max_pixels=8_999)
+    assert found == Decoded("too_many_pixels", "100 x 90, limit 8999", 100, 90)
+    assert one(encoded(picture(16, 90))).status == "ok"
+    assert one(encoded(picture(90, 15))) == Decoded("too_small", "90 x 15, least side 16", 90, 15)
+
+
+def test_a_bomb_in_a_text_chunk_is_no_picture_and_no_exception() -> None:
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 9))
+    assert one(png(32, 32, bytes(97 * 32), extra=text)).status != "crashed"
+
+
+def test_a_mixed_batch_keeps_its_order() -> None:
+    good = [picture(300, 260, seed) for seed in range(4)]
+    contents = [encoded(good[0]), b"", encoded(good[1], "JPEG")[:900], encoded(good[2]), HTML, encoded(good[3])]
+    found = decode(iter(contents), LIMITS, STANDARD)
+    statuses = [outcome.status for outcome in found]
+    assert statuses == ["ok", "not_an_image", "truncated", "ok", "not_an_image", "ok"]
+    for place, image in ((0, good[0]), (3, good[2]), (5, good[3])):
+        assert np.array_equal(found[place].pixels, expected(image))
+    assert decode([], LIMITS, STANDARD) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SECRET + b" is no image",
+        png(32, 32, b"short", extra=chunk(b"tEXt", b"Comment\0" + SECRET)),
+        png(15, 15, b"", extra=chunk(b"tEXt", b"Comment\0" + SECRET)),
+        png(30_000, 30_000, b"", extra=chunk(b"tEXt", b"Comment\0" + SECRET)),
+        png(32, 32, bytes(97 * 32), extra=chunk(SECRET[:4], SECRET)),
+        encoded(picture(90, 90), "JPEG", comment=SECRET)[:700],
+    ],
+)
+def test_details_hold_nothing_of_the_file(content: bytes) -> None:
+    assert SECRET in content
+    detail = one(content).detail
+    assert SECRET.decode()[:4] not in detail
+    assert len(detail) < 80
+
+
+def test_what_a_decoder_says_of_a_file_stays_out_of_the_detail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaky(file: io.BytesIO, name: str) -> Image.Image:
+        raise ValueError(f"cannot read {file.read()!r}")
+
+    monkeypatch.setitem(Image.OPEN, "LEAKY", (leaky, None))
+    assert one(SECRET, formats=["LEAKY"]) == Decoded("decode_failed", "ValueError")
+
+
+# Thumbnails
+
+
+@pytest.mark.parametrize(("size", "thumb"), [((800, 600), (160, 120)), ((300, 900), (53, 160)), ((100, 50), (100, 50))])
+def test_a_thumbnail_is_a_small_jpeg(size: tuple[int, int], thumb: tuple[int, int]) -> None:
+    content = thumbnail(encoded(picture(*size)), LIMITS, 160)
+    assert content is not None
+    image = Image.open(io.BytesIO(content))
+    assert (image.format, image.mode, image.size) == ("JPEG", "RGB", thumb)
+    small = picture(*size).resize(thumb, Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(image, dtype=int) - np.asarray(small, dtype=int)).mean() < 8
+
+
+def test_a_thumbnail_is_upright_and_carries_nothing_of_the_strangers_file() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = SECRET.decode()
+    text = {"icc_profile": SECRET * 20, "comment": SECRET}
+    content = encoded(picture(400, 200), "JPEG", exif=exif, **text)
+    assert content.count(SECRET) > 2
+    small = thumbnail(content, LIMITS, 100)
+    assert small is not None
+    image = Image.open(io.BytesIO(small))
+    assert image.size == (50, 100)
+    assert (dict(image.getexif()), image.info.get("icc_profile"), image.info.get("comment")) == ({}, None, None)
+    assert SECRET not in small
+    assert ImageOps.exif_transpose(image).size == image.size
+
+
+def test_a_bad_file_has_no_thumbnail() -> None:
+    whole = encoded(picture(300, 200), "JPEG")
+    for content in (b"", HTML, whole[: len(whole) // 2], png(30_000, 30_000, b""), encoded(picture(15, 15))):
+        assert thumbnail(content, LIMITS, 100) is None
+    assert thumbnail(whole, LIMITS, 100) is not None
+
+
+# Files of others
+
+
+def test_every_bad_file_of_the_shared_folder_has_one_outcome() -> None:
+    files = sorted(path for path in shared("badimages").iterdir() if path.name != "SOURCES.tsv")
+    assert len(files) > 300
+    contents = [path.read_bytes() for path in files]
+    found = decode(contents, LIMITS, STANDARD)
+    assert len(found) == len(files)
+    for path, outcome in zip(files, found, strict=True):
+        check_outcome(path, outcome)
+    assert {outcome.status for outcome in found} > {"ok", "not_an_image", "truncated", "too_small", "too_many_pixels"}
+
+
+def check_outcome(path: Path, outcome: Decoded) -> None:
+    assert outcome.status in STATUSES, path.name
+    assert (outcome.pixels is not None) == (outcome.status == "ok"), path.name
+    assert outcome.detail.isascii()
+    assert len(outcome.detail) < 80, path.name
+    content = path.read_bytes()
+    assert (thumbnail(content, LIMITS, 64) is not None) == (outcome.status == "ok"), path.name

@@ -1,0 +1,355 @@
+"""Publishing: every image in one table, complete versions only, and a pointer that moves last."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import publish_exclusions
+from tests.conftest import stored
+from toiletspark import __version__, exclusions, frames, runs, tables
+from toiletspark import config as configuration
+from toiletspark.config import Config
+from toiletspark.errors import AuditError, OutputError
+from toiletspark.runs import Run, Store
+
+SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
+UNSCORED = {"x": ("missing", "FileNotFoundError"), "y": ("truncated", "the file ends before the picture does")}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return configuration.load([], [f"output.root={tmp_path / 'output'}"])
+
+
+@pytest.fixture
+def store(config: Config) -> Store:
+    return Store.open(config.output.root)
+
+
+def prepare(
+    store: Store, scores: dict[str, float] = SCORES, unscored: dict[str, Any] = UNSCORED, untried: str = ""
+) -> Run:
+    """A catalog, its ledger and its scores, as the steps before publishing leave them."""
+    ids = [*scores, *unscored, *untried]
+    catalog = [{"image_id": image_id, "image_version": "1", "listing_id": f"L{image_id}"} for image_id in ids]
+    seen = stored(store, tables.CATALOG, catalog)
+    tried = [{"image_id": image_id, "status": "ok", "content_digest": image_id} for image_id in scores]
+    tried += [{"image_id": image_id, "status": why, "detail": detail} for image_id, (why, detail) in unscored.items()]
+    now = pd.Timestamp("2026-01-01", tz="UTC")
+    stored(store, tables.IMAGE_LEDGER, [{**row, "image_version": "1", "attempted_at": now} for row in tried])
+    rows = [
+        {
+            "image_id": image_id,
+            "listing_id": f"L{image_id}",
+            "content_digest": image_id,
+            "head_id": "H",
+            "exclusion_score": score,
+        }
+        for image_id, score in scores.items()
+    ]
+    inputs = {"catalog": seen.run_id, "head_id": "H", "backbone_id": "B"}
+    return stored(store, tables.SCORES, rows, inputs=inputs)
+
+
+def pointer_of(store: Store) -> Path:
+    return Path(store.root) / "exclusion_list" / "_current.json"
+
+
+def with_threshold(config: Config, threshold: float) -> Config:
+    return config.model_copy(update={"publish": config.publish.model_copy(update={"operating_threshold": threshold})})
+
+
+def listed(frame: Any) -> dict[str, float]:
+    return {row["image_id"]: round(row["exclusion_score"], 4) for row in frame.collect()}
+
+
+# What is written
+
+
+def test_every_image_is_in_one_of_scores_and_unscored(spark: SparkSession, config: Config, store: Store) -> None:
+    scores = prepare(store)
+    told = publish_exclusions.step(spark, config)
+    assert told == {
+        "images": 7,
+        "scored": 5,
+        "unscored": {"missing": 1, "truncated": 1},
+        "excluded": 3,
+        "exclusion_list": told["exclusion_list"],
+        "unscored_table": told["unscored_table"],
+    }
+    run_id = Path(told["exclusion_list"]).name
+    excluded = exclusions.read_current(spark, config.output.root).orderBy("image_id").toPandas()
+    assert list(excluded.columns) == list(tables.EXCLUSION_LIST.columns)
+    assert [tuple(row) for row in excluded.itertuples(index=False)] == [
+        (image_id, f"L{image_id}", "model", pytest.approx(score), "H", run_id)
+        for image_id, score in {"a": 0.95, "b": 0.6, "c": 0.5}.items()
+    ]
+    unscored = pd.read_parquet(told["unscored_table"]).sort_values("image_id")
+    assert [tuple(row) for row in unscored.itertuples(index=False)] == [
+        (image_id, f"L{image_id}", *why) for image_id, why in UNSCORED.items()
+    ]
+    scored = pd.read_parquet(scores.folder)["image_id"]
+    assert sorted([*scored, *unscored["image_id"]]) == sorted([*SCORES, *UNSCORED])
+
+
+def test_manifests_tell_what_the_version_was_made_from(spark: SparkSession, config: Config, store: Store) -> None:
+    scores = prepare(store)
+    told = publish_exclusions.step(spark, config)
+    for folder, table, rows in (
+        (told["exclusion_list"], tables.EXCLUSION_LIST, 3),
+        (told["unscored_table"], tables.UNSCORED, 2),
+    ):
+        manifest = json.loads((Path(folder) / "_manifest.json").read_text())
+        assert manifest["rows"] == rows
+        assert manifest["table"] == table.name
+        assert manifest["columns"] == table.columns
+        assert manifest["code_version"] == __version__
+        assert manifest["config"] == config.recorded()
+        assert manifest["inputs"] == {
+            "catalog": scores.manifest["inputs"]["catalog"],
+            "head_id": "H",
+            "backbone_id": "B",
+            "scores": scores.run_id,
+            "operating_threshold": 0.5,
+        }
+        on_disk = {path.name: path.stat().st_size for path in Path(folder).glob("*.parquet")}
+        assert {file["name"]: file["bytes"] for file in manifest["files"]} == on_disk
+        assert sum(file["rows"] for file in manifest["files"]) == rows
+    pointer = json.loads(pointer_of(store).read_text())
+    run_id = Path(told["exclusion_list"]).name
+    assert pointer["run_id"] == run_id
+    assert pointer["exclusion_list"] == f"exclusion_list/{run_id}"
+    assert pointer["unscored"] == f"unscored/{run_id}"
+    assert pointer["rows"] == 3
+
+
+def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    publish_exclusions.step(spark, config)
+    old = exclusions.current(config.output.root)
+    before = {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()}
+    publish_exclusions.step(spark, with_threshold(config, 0.55))
+    new = exclusions.current(config.output.root)
+    assert new.run_id > old.run_id
+    assert listed(frames.read_run(spark, new)) == {"a": 0.95, "b": 0.6}
+    assert listed(frames.read_run(spark, old)) == {"a": 0.95, "b": 0.6, "c": 0.5}
+    assert {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()} == before
+    assert len(store.runs(tables.SCORES)) == 1
+    assert [run.manifest["inputs"]["operating_threshold"] for run in store.runs(tables.EXCLUSION_LIST)] == [0.5, 0.55]
+
+
+def test_a_threshold_of_one_and_no_such_score_gives_an_honestly_empty_list(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    told = publish_exclusions.step(spark, with_threshold(config, 1.0))
+    empty = exclusions.read_current(spark, config.output.root)
+    assert told["excluded"] == 0
+    assert empty.columns == list(tables.EXCLUSION_LIST.columns)
+    assert empty.count() == 0
+
+
+def test_a_catalog_without_a_sound_image_is_published_as_unscored(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store, scores={})
+    told = publish_exclusions.step(spark, config)
+    assert (told["images"], told["scored"], told["excluded"]) == (2, 0, 0)
+    assert exclusions.read_current(spark, config.output.root).count() == 0
+
+
+# What is not published
+
+
+def test_the_pointer_moves_last(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    publish_exclusions.step(spark, config)
+    before = pointer_of(store).read_bytes()
+    write_run: Callable[..., Run] = frames.write_run
+
+    def full_disk(frame: Any, where: Store, table: tables.Table, *args: Any, **facts: Any) -> Run:
+        if table is tables.UNSCORED:
+            raise OSError(28, "No space left on device")
+        return write_run(frame, where, table, *args, **facts)
+
+    monkeypatch.setattr(frames, "write_run", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        publish_exclusions.step(spark, with_threshold(config, 0.9))
+    assert pointer_of(store).read_bytes() == before
+    assert listed(exclusions.read_current(spark, config.output.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
+
+
+def test_an_image_that_is_nowhere_stops_the_publication(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    publish_exclusions.step(spark, config)
+    before = pointer_of(store).read_bytes()
+    prepare(store, untried="z")
+    with pytest.raises(AuditError) as stopped:
+        publish_exclusions.step(spark, config)
+    made = store.newest(tables.EXCLUSION_LIST)
+    assert made is not None
+    assert str(stopped.value) == (
+        f"while auditing the exclusion list {made.run_id}\n"
+        "  expected: each of the 8 images in one of scores and unscored, the excluded among the scored\n"
+        "  found:    5 scored, 2 unscored, 3 excluded\n"
+        "  do:       the last version stays in force; run `toiletspark rescore` again, and report this if it comes back"
+    )
+    assert stopped.value.exit_code == 3
+    assert pointer_of(store).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("excluded", "unscored", "images", "scored"),
+    [(1, 1, 3, 1), (1, 1, 1, 1), (3, 1, 3, 2), (0, 0, 1, 0)],
+    ids=["an image is nowhere", "an image is in both", "more excluded than scored", "nothing was made"],
+)
+def test_counts_that_do_not_add_up_are_not_published(
+    store: Store, excluded: int, unscored: int, images: int, scored: int
+) -> None:
+    listed_run = stored(store, tables.EXCLUSION_LIST, [{"image_id": str(number)} for number in range(excluded)])
+    unscored_run = stored(store, tables.UNSCORED, [{"image_id": f"u{number}"} for number in range(unscored)])
+    with pytest.raises(AuditError):
+        exclusions.publish(store, listed_run, unscored_run, images=images, scored=scored)
+    assert not pointer_of(store).exists()
+
+
+def test_publishing_before_scoring_names_the_step_that_is_missing(spark: SparkSession, config: Config) -> None:
+    with pytest.raises(OutputError) as stopped:
+        publish_exclusions.step(spark, config)
+    assert str(stopped.value) == (
+        "while publishing the exclusion list\n"
+        f"  expected: a complete run of scores in {config.output.root}/scores\n"
+        "  found:    none\n"
+        "  do:       run `toiletspark score` with the same configuration first"
+    )
+
+
+# Reading
+
+
+@pytest.fixture
+def published(store: Store) -> Run:
+    """A version, made without Spark."""
+    return publish_tiny(store, 3)
+
+
+def publish_tiny(store: Store, rows: int) -> Run:
+    run_id = runs.new_run_id()
+    excluded = [{"image_id": f"{run_id}/{number}", "run_id": run_id} for number in range(rows)]
+    listed_run = stored(store, tables.EXCLUSION_LIST, excluded, run_id=run_id)
+    unscored_run = stored(store, tables.UNSCORED, [], run_id=run_id)
+    exclusions.publish(store, listed_run, unscored_run, images=rows, scored=rows)
+    return listed_run
+
+
+def test_nothing_published_is_an_error_and_not_an_empty_list(spark: SparkSession, store: Store) -> None:
+    with pytest.raises(OutputError) as stopped:
+        exclusions.read_current(spark, store.root)
+    assert str(stopped.value) == (
+        f"while reading the current exclusion list of {store.root}\n"
+        "  expected: exclusion_list/_current.json that names a complete version\n"
+        "  found:    no pointer\n"
+        "  do:       run `toiletspark publish` first; an unreadable list must not be taken for an empty one"
+    )
+
+
+def test_a_version_without_its_manifest_is_an_error(spark: SparkSession, store: Store, published: Run) -> None:
+    (Path(published.folder) / "_manifest.json").unlink()
+    with pytest.raises(OutputError) as stopped:
+        exclusions.read_current(spark, store.root)
+    assert stopped.value.found == f"the version {published.run_id} without a manifest"
+
+
+def alter_rows(folder: Path) -> None:
+    table = pq.read_table(folder / "part-0.parquet")
+    other = pa.array([f"other/{number}" for number in range(len(table))])
+    pq.write_table(table.set_column(0, "image_id", other), folder / "part-0.parquet")
+
+
+def remove_a_row(folder: Path) -> None:
+    pq.write_table(pq.read_table(folder / "part-0.parquet").slice(1), folder / "part-0.parquet")
+
+
+def remove_file(folder: Path) -> None:
+    (folder / "part-0.parquet").unlink()
+
+
+def add_file(folder: Path) -> None:
+    (folder / "part-1.parquet").write_bytes((folder / "part-0.parquet").read_bytes())
+
+
+def spoil_file(folder: Path) -> None:
+    (folder / "part-0.parquet").write_bytes(b"disk error")
+
+
+def empty_file(folder: Path) -> None:
+    (folder / "part-0.parquet").write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [alter_rows, remove_a_row, remove_file, add_file, spoil_file, empty_file])
+def test_a_version_that_was_changed_is_an_error(
+    spark: SparkSession, store: Store, published: Run, harm: Callable[[Path], None]
+) -> None:
+    assert exclusions.read_current(spark, store.root).count() == 3
+    harm(Path(published.folder))
+    with pytest.raises(OutputError) as stopped:
+        exclusions.read_current(spark, store.root)
+    assert str(stopped.value) == (
+        f"while reading the current exclusion list of {store.root}\n"
+        f"  expected: the 1 files of the manifest of {published.run_id}, unchanged\n"
+        "  found:    other files, sizes or contents\n"
+        "  do:       run `toiletspark publish` again; versions are never changed in place"
+    )
+
+
+def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
+    """Twenty publications, and a reader that asks all the time; each of its reads is one whole version."""
+    rng = np.random.default_rng(5)
+    publish_tiny(store, 4)
+    pointer, seen, wrong = pointer_of(store), [], []
+    ended, read_again = threading.Event(), threading.Semaphore(0)
+
+    def read_all_the_time() -> None:
+        while not ended.is_set():
+            try:
+                told = json.loads(pointer.read_bytes())
+                rows = pq.read_table(Path(store.root) / told["exclusion_list"]).to_pylist()
+                unscored = pq.read_table(Path(store.root) / told["unscored"])
+                whole = len(rows) == told["rows"] and {row["run_id"] for row in rows} == {told["run_id"]}
+                if not whole or len(unscored):
+                    wrong.append((told, rows))
+                seen.append(told["run_id"])
+            except Exception as error:  # noqa: BLE001 - whatever a reader meets is what this test looks for
+                wrong.append(error)
+            read_again.release()
+
+    reader = threading.Thread(target=read_all_the_time)
+    reader.start()
+    try:
+        versions = []
+        for _ in range(20):
+            versions.append(publish_tiny(store, int(rng.integers(1, 50))).run_id)
+            while read_again.acquire(blocking=False):
+                pass  # reads that ended before the publication
+            for _ in range(2):  # the second read from now has begun after it
+                assert read_again.acquire(timeout=60)
+    finally:
+        ended.set()
+        reader.join()
+    assert wrong == []
+    assert len(seen) >= 40
+    assert set(versions) <= set(seen)
+    assert seen == sorted(seen)

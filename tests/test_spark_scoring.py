@@ -1,0 +1,199 @@
+"""Decide for ever: scores are the head's on the stored embeddings, without reading an image and without torch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import rescore_catalog, score_catalog
+from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
+from toiletspark import config as configuration
+from toiletspark import exclusions, tables
+from toiletspark.config import Config
+from toiletspark.errors import HeadError, OutputError
+from toiletspark.head import Head
+from toiletspark.runs import Run, Store
+from toiletspark.thresholds import excluded
+
+IMAGES, CONTENTS = 40, 25  # contents 0 to 14 are shown twice
+TWO = (("toilet", "other"), ("toilet",))
+THREE = (("kitchen", "toilet", "bathroom"), ("toilet", "bathroom"))
+
+
+def made_head(store: Store, classes: tuple[str, ...], exclude: tuple[str, ...], backbone_id: str = "ours") -> Head:
+    """A head of chance in <root>/head."""
+    rng = np.random.default_rng(len(classes))
+    weight = rng.normal(scale=0.1, size=(len(classes), 512)).astype(np.float32)
+    head = Head(classes, exclude, backbone_id, weight, rng.normal(size=len(classes)).astype(np.float32))
+    head.save(f"{store.root}/head")
+    return head
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    root = tmp_path / "output"
+    return configuration.load([LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"])
+
+
+@pytest.fixture
+def store(config: Config) -> Store:
+    return Store.open(config.output.root)
+
+
+def prepare(store: Store) -> Run:
+    """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
+    ids = [f"i{number:02}" for number in range(IMAGES)]
+    digest_of = {image_id: f"digest-{number % CONTENTS}" for number, image_id in enumerate(ids)}
+    catalog = [
+        {"image_id": image_id, "image_version": "1", "listing_id": f"L{image_id}"} for image_id in [*ids, "gone", "bad"]
+    ]
+    seen = stored(store, tables.CATALOG, catalog, inputs={"backbone_id": "ours"})
+    tried: list[dict[str, Any]] = [
+        {"image_id": image_id, "status": "ok", "content_digest": digest} for image_id, digest in digest_of.items()
+    ]
+    tried += [{"image_id": "gone", "status": "missing"}]
+    tried += [{"image_id": "bad", "status": "truncated", "content_digest": "digest-bad"}]
+    now = pd.Timestamp("2026-01-01", tz="UTC")
+    stored(store, tables.IMAGE_LEDGER, [{**row, "image_version": "1", "attempted_at": now} for row in tried])
+    ours = [
+        {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
+        for number in range(CONTENTS)
+    ]
+    others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
+    stored(store, tables.EMBEDDINGS, ours[:20] + others)
+    stored(store, tables.EMBEDDINGS, ours[18:])  # two of them a second time, as after a run that broke
+    return seen
+
+
+def slowly(head: Head, number: int) -> tuple[list[float], float]:
+    """Probabilities and exclusion score of one content, one number after another."""
+    embedding = np.frombuffer(vector(number), dtype="<f2").astype(float)
+    logits = [sum(w * e for w, e in zip(row, embedding, strict=True)) for row in head.weight.astype(float)]
+    logits = [logit + bias for logit, bias in zip(logits, head.bias.astype(float), strict=True)]
+    powers = [np.exp(logit) for logit in logits]
+    shares = [power / sum(powers) for power in powers]
+    return shares, sum(share for share, name in zip(shares, head.classes, strict=True) if name in head.exclude_classes)
+
+
+@pytest.mark.parametrize(("classes", "exclude"), [TWO, THREE])
+def test_scores_are_the_heads_on_the_stored_embeddings(
+    spark: SparkSession, config: Config, store: Store, classes: tuple[str, ...], exclude: tuple[str, ...]
+) -> None:
+    seen = prepare(store)
+    head = made_head(store, classes, exclude)
+    told = score_catalog.step(spark, config)
+    rows = pd.read_parquet(told["scores"]).sort_values("image_id").reset_index(drop=True)
+    columns = [f"p_{name}" for name in classes]
+    assert list(rows.columns) == [*tables.SCORES.columns, *columns]
+    assert list(rows["image_id"]) == [f"i{number:02}" for number in range(IMAGES)]  # each once, none without embedding
+    assert list(rows["listing_id"]) == [f"Li{number:02}" for number in range(IMAGES)]
+    assert set(rows["head_id"]) == {head.head_id}
+    for number, row in rows.iterrows():
+        shares, score = slowly(head, int(number) % CONTENTS)
+        np.testing.assert_allclose(row[columns].astype(float), shares, atol=2e-5)
+        assert row["exclusion_score"] == pytest.approx(score, abs=2e-5)
+        assert row["content_digest"] == f"digest-{int(number) % CONTENTS}"
+    np.testing.assert_allclose(rows[columns].sum(axis=1), 1, atol=1e-5)
+    assert rows["exclusion_score"].nunique() == CONTENTS
+    assert told == {"images": 42, "scored": 40, "head_id": head.head_id, "scores": told["scores"]}
+    newest = store.newest(tables.SCORES)
+    assert newest is not None
+    assert newest.manifest["inputs"] == {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": "ours"}
+
+
+def test_images_that_were_not_embedded_stop_the_scoring(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    more = [{"image_id": name, "image_version": "1", "listing_id": "L"} for name in ("i00", "new", "lost", "gone")]
+    seen = stored(store, tables.CATALOG, more, inputs={"backbone_id": "ours"})
+    lost = {"image_id": "lost", "image_version": "1", "status": "ok", "content_digest": "digest-lost"}
+    stored(store, tables.IMAGE_LEDGER, [{**lost, "attempted_at": pd.Timestamp("2026-01-02", tz="UTC")}])
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert str(stopped.value) == (
+        "while scoring the catalog\n"
+        "  expected: an attempt and, if sound, an embedding for each of the 4 images of the catalog\n"
+        f"  found:    2 images without; the embedding of run {seen.run_id} did not end\n"
+        "  do:       run `toiletspark embed` (or `rescore`) again; it goes on with what is missing"
+    )
+    assert store.newest(tables.SCORES) is None
+
+
+def test_a_head_for_another_backbone_is_refused(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    head = made_head(store, *TWO, backbone_id="another")
+    with pytest.raises(HeadError) as stopped:
+        score_catalog.step(spark, config)
+    assert str(stopped.value) == (
+        "while scoring the catalog\n"
+        "  expected: a head for the backbone ours, with which the catalog is embedded\n"
+        f"  found:    the head {head.head_id} for the backbone another\n"
+        "  do:       train a head on this backbone's embeddings, or set [backbone] to what the head was fitted on"
+    )
+    assert stopped.value.exit_code == 2
+    assert not (Path(store.root) / "scores").exists()
+
+
+def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
+    spark: SparkSession, make_config: Any, tmp_path: Path
+) -> None:
+    images = drawn_images(tmp_path / "pictures")
+    config = make_config({"score.head": tmp_path / "output" / "head"}, images=images)
+    store = Store.open(config.output.root)
+    made_head(store, *TWO, backbone_id="another")
+    with pytest.raises(HeadError, match="for the backbone another"):
+        rescore_catalog.step(spark, config)
+    assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 1.0])
+def test_a_score_at_the_threshold_is_excluded(spark: SparkSession, threshold: float) -> None:
+    at = np.float32(threshold)
+    values = [np.nextafter(at, np.float32(0)), at, np.nextafter(at, np.float32(2)), np.float32(0), np.float32(1)]
+    rows = [(str(number), "L", "digest", "head", float(value)) for number, value in enumerate(values)]
+    scores = spark.createDataFrame(
+        rows, "image_id string, listing_id string, content_digest string, head_id string, exclusion_score float"
+    )
+    found = {row["image_id"] for row in exclusions.decide(scores, threshold, "run").collect()}
+    assert found == {"1", "2", "4"}
+    assert [str(number) in found for number in range(5)] == excluded(np.array(values), threshold).tolist()
+
+
+NO_TORCH = """
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision"):
+            raise ImportError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, NoTorch())
+"""
+
+
+@pytest.mark.slow
+def test_scoring_needs_no_torch(store: Store, tmp_path: Path) -> None:
+    """In a process, and in workers, where torch cannot be imported."""
+    prepare(store)
+    head = made_head(store, *TWO)
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(NO_TORCH)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'python'}:{REPOSITORY}"}
+    without = subprocess.run([sys.executable, "-c", "import torch"], env=environment, capture_output=True, check=False)
+    assert b"torch is not installed here" in without.stderr
+    command = [sys.executable, "-m", "toiletspark.cli", "score", "--conf", LOCAL_CONF, "--json"]
+    sets = [SMALL_SPARK, f"output.root={store.root}", f"score.head={store.root}/head", "spark.master=local[1]"]
+    command += [part for text in sets for part in ("--set", text)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["scored"] == IMAGES
+    scores = pd.read_parquet(told["scores"]).set_index("image_id")["exclusion_score"]
+    assert scores["i07"] == pytest.approx(slowly(head, 7)[1], abs=2e-5)

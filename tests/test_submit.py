@@ -1,0 +1,346 @@
+"""spark-submit with the wheel, as on a cluster: from a folder without sources, in a Python without toiletspark.
+
+The jobs run on local[2] and against a standalone master with two workers; what comes of it must be the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyspark
+import pytest
+
+from tests.conftest import QUICK_JAVA, REPOSITORY, TINY_BACKBONE
+from toiletspark.demo.catalog import DemoCatalog, draw_catalog
+from toiletspark.demo.tour import CLASS_OF_ROOM
+
+pytestmark = pytest.mark.slow
+
+SPARK_HOME = Path(pyspark.__file__).parent
+JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
+WAIT_S = 120.0
+LISTINGS, IMAGES = 14, 56
+
+
+@dataclass
+class Site:
+    """A machine as a cluster has it: the wheel, the job files, and a Python that has all but toiletspark."""
+
+    folder: Path
+    wheel: Path
+    python: Path
+    drawn: DemoCatalog
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """PYSPARK_PYTHON is not set, and python3 is another one: workers must get the driver's Python by themselves."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK", "PYTHON"))
+        }
+        ours = str(Path(sys.executable).parent)
+        path = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != ours)
+        return {**kept, "PATH": path, "PYSPARK_DRIVER_PYTHON": str(self.python), "SPARK_LOCAL_IP": "127.0.0.1"}
+
+    def submit(self, job: str, output: str, *sets: str, spark: tuple[str, ...] = ()) -> dict[str, Any]:
+        """spark-submit of one job file; returns its summary. Spark puts the driver's stderr into its stdout."""
+        settings = {
+            "listings.path": self.drawn.listings,
+            "images.path": self.drawn.images,
+            "images.columns.image_version": "image_version",
+            "output.root": self.folder / output,
+            "sample.size": 48,
+            "sample.method": "exact",
+            "sample.min_per_stratum": 1,
+            "labels.labeller": "test",
+            "embed.images_per_task": 7,
+            "train.validation_share": 0.4,
+            "progress.line_every_s": 1,
+            **TINY_BACKBONE,
+        }
+        command = [SPARK_HOME / "bin" / "spark-submit", "--py-files", self.wheel, *spark, f"jobs/{job}.py", "--json"]
+        command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        command += [part for text in sets for part in ("--set", text)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{job}\n{done.stdout[-4000:]}{done.stderr[-1000:]}"
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+JAVA = (
+    "--conf",
+    f"spark.driver.extraJavaOptions={QUICK_JAVA}",
+    "--conf",
+    f"spark.executor.extraJavaOptions={QUICK_JAVA}",
+)
+LOCAL = ("--master", "local[2]", "--driver-memory", "512m", "--conf", "spark.ui.enabled=false", *JAVA)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist"]
+    sources = folder / "sources"  # a copy, because setuptools leaves build/ and *.egg-info beside setup.py
+    wanted = shutil.ignore_patterns(".*", "build", "dist", "tests", "*.egg-info", "toiletspark-*", "__pycache__")
+    shutil.copytree(REPOSITORY, sources, ignore=wanted)
+    subprocess.run([*build, sources], check=True, capture_output=True)
+    shutil.rmtree(sources)
+    (folder / "jobs").mkdir()
+    for job in JOBS:
+        shutil.copy(REPOSITORY / "jobs" / f"{job}.py", folder / "jobs")
+
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = folder / "env" / "lib" / version / "site-packages"
+    # .pth files inside that folder are not processed, so that the editable install is not seen
+    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return Site(folder, wheel, python, draw_catalog(folder / "catalog", listings=LISTINGS))
+
+
+def test_that_python_has_the_dependencies_but_not_toiletspark(site: Site) -> None:
+    def imports(name: str) -> subprocess.CompletedProcess[str]:
+        command = [site.python, "-c", f"import {name}"]
+        environment = site.environment
+        return subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
+
+    assert imports("torch, pyspark, petastorm, pydantic").returncode == 0
+    for name in ("toiletspark", "jobs.draw_sample", "training"):
+        assert "ModuleNotFoundError" in imports(name).stderr
+
+
+@dataclass
+class Locally:
+    """What the jobs told on local[2]."""
+
+    head: str
+    chain: dict[str, Any]
+    told: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def locally(site: Site) -> Locally:
+    submit = functools.partial(site.submit, spark=LOCAL)
+    truth = pd.read_csv(site.drawn.truth)
+    truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(site.folder / "labels.csv", index=False)
+    chain = submit("run_chain", "local", "labels.table.path=labels.csv", "labels.table.columns.class=room")
+    told = {job: submit(job, "local") for job in ("export_labels", "write_report")}
+    return Locally(chain["head"], chain, told)
+
+
+# A cluster
+
+
+@dataclass
+class Cluster:
+    """A standalone master and two workers on this machine."""
+
+    url: str
+    ui: str
+    folder: Path
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        settings = {
+            "spark.executor.memory": "512m",
+            "spark.executor.cores": "1",  # conf/cluster.toml asks for four
+            "spark.cores.max": "2",
+            "spark.ui.enabled": "false",
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": f"file://{self.folder / 'events'}",
+            "spark.driver.memory": "512m",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # both executors are there before the first task
+        }
+        pairs = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
+        return ("--master", self.url, *pairs, *JAVA)
+
+    def hosts_of_tasks(self) -> list[set[str]]:
+        """The executors that ran tasks, per application, oldest first."""
+        found = []
+        for log in sorted((self.folder / "events").iterdir(), key=lambda path: path.stat().st_mtime):
+            events = [json.loads(line) for line in log.read_text().splitlines()]
+            ended = [event for event in events if event["Event"] == "SparkListenerTaskEnd"]
+            found.append({event["Task Info"]["Executor ID"] for event in ended})
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not ready():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.2)
+
+
+def workers_alive(ui: str) -> int:
+    try:
+        with urllib.request.urlopen(f"{ui}/json/", timeout=5) as answer:
+            return int(json.load(answer)["aliveworkers"])
+    except OSError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def cluster(site: Site) -> Iterator[Cluster]:
+    folder = site.folder / "cluster"
+    (folder / "events").mkdir(parents=True)
+    port, ui = free_port(), free_port()
+    environment = {**site.environment, "SPARK_HOME": str(SPARK_HOME), "SPARK_DAEMON_MEMORY": "256m"}
+    started: list[subprocess.Popen[bytes]] = []
+
+    def daemon(name: str, *arguments: str) -> None:
+        command = [
+            SPARK_HOME / "bin" / "spark-class",
+            f"org.apache.spark.deploy.{name}",
+            "--host",
+            "127.0.0.1",
+            *arguments,
+        ]
+        with (folder / f"{len(started)}.log").open("wb") as log:
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    try:
+        daemon("master.Master", "--port", str(port), "--webui-port", str(ui))
+        url = f"spark://127.0.0.1:{port}"
+        for number in ("1", "2"):
+            work = str(folder / f"work-{number}")
+            limits = ("--cores", "1", "--memory", "1g", "--work-dir", work, "--webui-port", str(free_port()))
+            daemon("worker.Worker", *limits, url)
+        wait_until(lambda: workers_alive(f"http://127.0.0.1:{ui}") == 2, "two workers")
+        yield Cluster(url, f"http://127.0.0.1:{ui}", folder)
+    finally:
+        for process in reversed(started):
+            process.terminate()  # spark-class has become the JVM itself by exec
+        for process in started:
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@dataclass
+class OnCluster:
+    """What the jobs told on the cluster, with the head that was trained locally."""
+
+    cluster: Cluster
+    told: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def on_cluster(site: Site, locally: Locally, cluster: Cluster) -> OnCluster:
+    submit = functools.partial(site.submit, spark=cluster.options)
+    head = f"score.head={locally.head}"
+    told = {"rescore_catalog": submit("rescore_catalog", "output", head)}
+    for job in ("draw_sample", "score_catalog", "publish_exclusions", "build_feed"):
+        told[job] = submit(job, "output", head)
+    return OnCluster(cluster, told)
+
+
+def rows(folder: str, *columns: str) -> pd.DataFrame:
+    frame = pd.read_parquet(folder)
+    return frame.sort_values("image_id")[list(columns) or sorted(frame.columns)].reset_index(drop=True)
+
+
+def test_the_chain_runs_from_the_wheel(site: Site, locally: Locally) -> None:
+    told = locally.chain
+    assert told["images"] == IMAGES == told["scored"] + sum(told["unscored"].values())
+    assert told["embedded"] > 30  # torch was there, and the workers', so they ran the driver's Python
+    assert told["labelled"] > 40
+    assert told["sampled"] == 48
+    assert told["feed_out"] == told["feed_in"] - told["excluded"]
+    exported = Path(locally.told["export_labels"]["folder"]) / "unlabelled"
+    assert len(list(exported.glob("*.jpg"))) == locally.told["export_labels"]["exported"] > 40
+    assert Path(locally.told["write_report"]["report"]).read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_cluster_gives_the_same_scores_and_the_same_list(locally: Locally, on_cluster: OnCluster) -> None:
+    here, there = locally.chain, on_cluster.told["rescore_catalog"]
+    assert (there["embedded"], there["scored"], there["unscored"]) == (
+        here["embedded"],
+        here["scored"],
+        here["unscored"],
+    )
+    one, two = rows(here["scores"]), rows(there["scores"])
+    names = [name for name in one.columns if name == "exclusion_score" or name.startswith("p_")]
+    others = [name for name in one.columns if name not in names]
+    pd.testing.assert_frame_equal(one[others], two[others])
+    pd.testing.assert_frame_equal(one[names], two[names], atol=1e-3)  # neighbours in a batch: float16's last bit
+    wanted = ["image_id", "listing_id", "reason", "head_id"]
+    pd.testing.assert_frame_equal(rows(here["exclusion_list"], *wanted), rows(there["exclusion_list"], *wanted))
+    assert 0 < there["excluded"] < IMAGES
+
+
+def test_each_job_alone_gives_the_same_on_the_cluster(locally: Locally, on_cluster: OnCluster) -> None:
+    told = on_cluster.told
+    rescored = told["rescore_catalog"]
+    pd.testing.assert_frame_equal(rows(told["score_catalog"]["scores"]), rows(rescored["scores"]))
+    columns = ["image_id", "exclusion_score", "head_id"]
+    pd.testing.assert_frame_equal(
+        rows(told["publish_exclusions"]["exclusion_list"], *columns), rows(rescored["exclusion_list"], *columns)
+    )
+    pd.testing.assert_frame_equal(rows(told["draw_sample"]["sample"]), rows(locally.chain["sample"]))
+    pd.testing.assert_frame_equal(rows(told["build_feed"]["feed"]), rows(locally.chain["feed"]))
+
+
+def test_both_workers_ran_tasks(on_cluster: OnCluster) -> None:
+    per_application = on_cluster.cluster.hosts_of_tasks()
+    assert len(per_application) == len(on_cluster.told)
+    assert per_application[0] == {"0", "1"}
+    for number in ("1", "2"):
+        work = on_cluster.cluster.folder / f"work-{number}"
+        assert len(list(work.glob("app-*"))) == len(on_cluster.told)  # each worker had an executor of each
+
+
+def test_the_workers_ran_the_drivers_python(site: Site, cluster: Cluster) -> None:
+    """Asked of a task itself, with nothing but the session that every job starts."""
+    (site.folder / "which_python.py").write_text(
+        "import json, sys\n"
+        "from toiletspark import config, session\n"
+        "def ask(_):\n"
+        "    import sys\n"
+        "    return [sys.executable]\n"
+        "spark = session.start(config.load([], ['images.path=none']).spark)\n"
+        "found = spark.sparkContext.parallelize(range(4), 4).mapPartitions(ask).distinct().collect()\n"
+        "print(json.dumps([sys.executable, found]))\n"
+    )
+    command = [SPARK_HOME / "bin" / "spark-submit", *cluster.options, "--py-files", site.wheel, "which_python.py"]
+    done = subprocess.run(command, cwd=site.folder, env=site.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    driver, workers = json.loads(done.stdout.splitlines()[-1])
+    assert driver == str(site.python)
+    assert workers == [driver]
+
+
+def test_every_job_file_runs(site: Site, locally: Locally, on_cluster: OnCluster) -> None:
+    """Submitted above, or a step of the chain: of those, at least the file itself begins to run."""
+    submitted = {*locally.told, *on_cluster.told, "run_chain"}
+    assert submitted | set(locally.chain["seconds"]) == set(JOBS)
+    environment = {**site.environment, "PYTHONPATH": str(site.wheel)}
+    for job in sorted(set(JOBS) - submitted):
+        command = [site.python, f"jobs/{job}.py", "--help"]
+        done = subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "--conf-file" in done.stdout

