@@ -78,7 +78,7 @@ def alone(config: Config, content: bytes) -> np.ndarray:
     spec = load_spec(config.backbone)
     pixels = decode([content], config.decode, spec.preprocessing)[0].pixels
     assert pixels is not None
-    return Backbone(spec).embed(pixels[None])[0].astype("<f2")
+    return Backbone(spec).embed(pixels[None].copy())[0].astype("<f2")
 
 
 def assert_same_embedding(stored_bytes: bytes, wanted: np.ndarray) -> None:
