@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from toiletspark import config as configuration
-from toiletspark import session, tables
+from toiletspark import conf_files, session, tables
 from toiletspark.config import Config
 from toiletspark.demo.rooms import draw_room
 from toiletspark.runs import Run, Store, new_run_id
@@ -57,7 +56,7 @@ _ARROW = {
 def spark() -> Iterator[SparkSession]:
     """The only session of a test run: two cores, four attempts per task, no UI."""
     before = dict(os.environ)
-    section = configuration.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
+    section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
     started = session.start(section)
     yield started
@@ -94,7 +93,7 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             **TINY_BACKBONE,
             **(sets or {}),
         }
-        return configuration.load([LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())])
+        return conf_files.load([LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())])
 
     return make
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # lowest first; a module may import its own layer and those above it in this list
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
-    {"storage", "tables", "config", "thresholds", "runs", "head", "progress", "command"},
+    {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
     {"images", "sources", "backbone", "labels", "trainer"},
     {
         *("session", "frames", "catalog", "ledger", "sampling", "label_table", "embedding", "scoring", "exclusions"),

@@ -18,8 +18,8 @@ from PIL import Image
 
 from tests.shared_folder import shared
 from toiletspark.backbone import Backbone, BackboneSpec, load_spec, threads_of_task, to_stored
+from toiletspark.conf_files import load
 from toiletspark.config import Backbone as Section
-from toiletspark.config import load
 from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.errors import BackboneError
 from toiletspark.head import from_stored

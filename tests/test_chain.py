@@ -15,8 +15,7 @@ from pyspark.sql import SparkSession
 from jobs import rescore_catalog, run_chain
 from tests.conftest import LOCAL_CONF, REPOSITORY
 from tests.shared_folder import shared
-from toiletspark import config as configuration
-from toiletspark import exclusions, frames, labels, tables
+from toiletspark import conf_files, exclusions, frames, labels, tables
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.labelling import label_like_a_person
@@ -47,7 +46,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     folder = tmp_path_factory.mktemp("chain")
     drawn = draw_catalog(folder / "catalog", listings=LISTINGS)
     paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
-    config = configuration.load(
+    config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
         [f"{key}={value}" for key, value in {**paths, **SIZES}.items()],
     )

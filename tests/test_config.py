@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from toiletspark.config import base_text, conf_folder, known_keys, load
+from toiletspark.conf_files import base_text, conf_folder, known_keys, load
 from toiletspark.errors import ConfigError
 
 EVERYTHING = "the keys and values that conf/base.toml explains"

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 
 from tests.shared_folder import shared
-from toiletspark.config import load
+from toiletspark.conf_files import load
 from toiletspark.images import Decoded, Preprocessing, decode, preprocess, thumbnail
 from toiletspark.tables import STATUSES
 
@@ -328,7 +328,7 @@ def test_flipped_bytes_are_a_status_or_a_picture(kind: str) -> None:
 
 REFUSES_A_BOMB = """
 import resource, struct, sys, zlib
-from toiletspark.config import load
+from toiletspark.conf_files import load
 from toiletspark.images import Preprocessing, decode, thumbnail
 content = sys.stdin.buffer.read()
 limits = load().decode.model_copy(update={"max_pixels": int(sys.argv[1])})

@@ -10,8 +10,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from tests.conftest import listings_frame
-from toiletspark import catalog, tables
-from toiletspark import config as configuration
+from toiletspark import catalog, conf_files, tables
 from toiletspark.config import Config
 from toiletspark.errors import TableError
 
@@ -53,7 +52,7 @@ def plain(row: Row) -> tuple[Any, ...]:
 def loaded(tmp_path: Path, **sets: Any) -> Config:
     named = {key.replace("__", "."): value for key, value in sets.items()}
     texts = {"output.root": tmp_path / "output", **named}
-    return configuration.load([], [f"{key}={value}" for key, value in texts.items()])
+    return conf_files.load([], [f"{key}={value}" for key, value in texts.items()])
 
 
 # Formats

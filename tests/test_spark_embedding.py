@@ -97,9 +97,9 @@ def backbone() -> Backbone:
 
 
 def _literal_config(**sets: Any) -> Config:
-    from toiletspark import config as configuration
+    from toiletspark import conf_files
 
-    return configuration.load([], [f"{key}={value}" for key, value in {**TINY_BACKBONE, **sets}.items()])
+    return conf_files.load([], [f"{key}={value}" for key, value in {**TINY_BACKBONE, **sets}.items()])
 
 
 class Counting(Backbone):

@@ -15,8 +15,7 @@ from pyspark.sql import SparkSession
 
 from jobs import publish_exclusions
 from tests.conftest import stored
-from toiletspark import __version__, exclusions, frames, runs, tables
-from toiletspark import config as configuration
+from toiletspark import __version__, conf_files, exclusions, frames, runs, tables
 from toiletspark.config import Config
 from toiletspark.errors import AuditError, OutputError
 from toiletspark.runs import Run, Store
@@ -27,7 +26,7 @@ UNSCORED = {"x": ("missing", "FileNotFoundError"), "y": ("truncated", "the file 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return configuration.load([], [f"output.root={tmp_path / 'output'}"])
+    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
 
 
 @pytest.fixture

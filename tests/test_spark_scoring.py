@@ -14,8 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, score_catalog
 from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
-from toiletspark import config as configuration
-from toiletspark import exclusions, tables
+from toiletspark import conf_files, exclusions, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
@@ -39,7 +38,7 @@ def made_head(store: Store, classes: tuple[str, ...], exclude: tuple[str, ...], 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     root = tmp_path / "output"
-    return configuration.load([LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"])
+    return conf_files.load([LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"])
 
 
 @pytest.fixture

@@ -318,11 +318,11 @@ def test_the_workers_ran_the_drivers_python(site: Site, cluster: Cluster) -> Non
     """Asked of a task itself, with nothing but the session that every job starts."""
     (site.folder / "which_python.py").write_text(
         "import json, sys\n"
-        "from toiletspark import config, session\n"
+        "from toiletspark import conf_files, session\n"
         "def ask(_):\n"
         "    import sys\n"
         "    return [sys.executable]\n"
-        "spark = session.start(config.load([], ['images.path=none']).spark)\n"
+        "spark = session.start(conf_files.load([], ['images.path=none']).spark)\n"
         "found = spark.sparkContext.parallelize(range(4), 4).mapPartitions(ask).distinct().collect()\n"
         "print(json.dumps([sys.executable, found]))\n"
     )

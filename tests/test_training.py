@@ -20,7 +20,8 @@ import torch
 from toiletspark import head as heads
 from toiletspark import storage, trainer
 from toiletspark.backbone import to_stored
-from toiletspark.config import Config, load
+from toiletspark.conf_files import load
+from toiletspark.config import Config
 from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.head import Head, from_stored
 from toiletspark.progress import Progress

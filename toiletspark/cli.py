@@ -80,7 +80,7 @@ def demo(
 @app.command()
 def keys() -> None:
     """Print conf/base.toml: every key with its unit and reason."""
-    from toiletspark.config import base_text
+    from toiletspark.conf_files import base_text
 
     print(base_text())
 

@@ -1,29 +1,16 @@
-"""The configuration: `conf/base.toml` with every key, the user's files over it, and `--set key=value` last.
-
-The models below say what is allowed; the values, all of them, stand in base.toml. A run prints and stores the
-resolved configuration.
+"""The configuration: what each key may hold. `conf/base.toml` gives every key its value, unit and reason;
+`conf_files` reads it. A run stores the resolved configuration in its manifests.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
-import tomllib
-import types
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from toiletspark.errors import ConfigError, nearest
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # as spark.redaction.regex has it
-_ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _absolute(location: str) -> str:
@@ -234,141 +221,7 @@ class Config(Section):
         return cast(dict[str, Any], _without_secrets(self.resolved()))
 
 
-def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
-    """Reads the configuration.
-
-    Args:
-        files: TOML files, later ones win; each holds only what differs from conf/base.toml.
-        sets: "section.key=value" texts, which win over the files. The value is TOML, or else a plain string.
-
-    Raises:
-        ConfigError: a file cannot be read, a key is unknown (with the nearest known one), a value does not fit.
-    """
-    values = tomllib.loads(base_text())
-    names = []
-    for file in files:
-        names.append(str(file))
-        _merge(values, _read(Path(file)))
-    for text in sets:
-        names.append(f"--set {text}")
-        _merge(values, _parse_set(text))
-    try:
-        return Config.model_validate(_with_environment(values))
-    except ValidationError as error:
-        raise _explained(error, names) from None
-
-
-def base_text() -> str:
-    """The text of conf/base.toml."""
-    return (conf_folder() / "base.toml").read_text(encoding="utf-8")
-
-
-def conf_folder() -> Traversable:
-    """The folder conf/: inside the wheel it lies in the package, in a checkout beside it."""
-    inside = resources.files("toiletspark") / "conf"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
-
-
-def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a configuration may hold, sections included."""
-    for name, field in model.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
-        yield key
-        kind = field.annotation
-        if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, BaseModel):
-            yield from known_keys(kind, f"{key}.")
-
-
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: "(redacted)" if _SECRET.search(key) else _without_secrets(item) for key, item in value.items()}
     return [_without_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def _read(file: Path) -> dict[str, Any]:
-    doing = f"reading the configuration {file}"
-    try:
-        if file.suffix == ".json":  # a resolved configuration, as manifests hold it
-            resolved = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(resolved, dict):
-                raise json.JSONDecodeError("not an object", str(file), 0)
-            return resolved
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            doing=doing,
-            expected="a file that can be read",
-            found=error.strerror or str(error),
-            todo="check the path; conf/mytables.example.toml is a start",
-        ) from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            doing=doing, expected="TOML (https://toml.io)", found=str(error), todo="mend that line"
-        ) from None
-
-
-def _parse_set(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(
-            doing=f"reading --set {text}",
-            expected="section.key=value, as in --set sample.size=20000",
-            found="no '='" if not equals else "no key before the '='",
-            todo="write the key, an equals sign and the value",
-        )
-    for written in (value, json.dumps(value, ensure_ascii=False)):  # as TOML, else as the plain string that it is
-        with contextlib.suppress(tomllib.TOMLDecodeError):
-            return tomllib.loads(f"{key} = {written}")
-    raise ConfigError(
-        doing=f"reading --set {text}",
-        expected='a key of TOML, as in sample.size or spark.settings."spark.executor.memory"',
-        found=f"the key {key!r}",
-        todo="put quotes round a part that holds dots or blanks",
-    )
-
-
-def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lays `over` on `values` in place, table by table; lists and plain values are replaced."""
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
-def _with_environment(value: Any) -> Any:
-    """`value` with ${NAME} and ${NAME:-default} replaced in every string."""
-    if isinstance(value, dict):
-        return {key: _with_environment(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(item) for item in value]
-    return _ENVIRONMENT.sub(_from_environment, value) if isinstance(value, str) else value
-
-
-def _from_environment(match: re.Match[str]) -> str:
-    name, default = match.group(1), match.group(2)
-    found = os.environ.get(name) or default
-    if found is None:
-        raise ConfigError(
-            doing="reading the configuration",
-            expected=f"the environment variable {name}, which a value names",
-            found="it is not set",
-            todo=f"export {name}=..., or write ${{{name}:-default}}",
-        )
-    return found
-
-
-def _explained(error: ValidationError, names: list[str]) -> ConfigError:
-    problems = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            problems.append(f"unknown key '{key}'{nearest(key, known_keys())}")
-        else:
-            problems.append(f"{key} = {problem['input']!r}: {problem['msg']}")
-    return ConfigError(
-        doing=f"reading the configuration ({', '.join(names) or 'conf/base.toml'})",
-        expected="the keys and values that conf/base.toml explains",
-        found="; ".join(problems),
-        todo="mend the keys named above",
-    )

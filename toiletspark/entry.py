@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import config as configuration
-from toiletspark import session
+from toiletspark import conf_files, session
 from toiletspark.command import AsJson, ConfFiles, Sets, Summary, run_program, show, told_errors
 from toiletspark.config import Config
 
@@ -34,7 +33,7 @@ def run_step(step: Step, files: list[Path], sets: list[str], as_json: bool) -> S
     Exits with 2 for a user's mistake and 3 for a failed audit, with the message and no stack trace.
     """
     with told_errors():
-        config = configuration.load(files, sets)
+        config = conf_files.load(files, sets)
         spark = session.start(config.spark)
         summary = timed(step, spark, config)
         spark.stop()

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, tables
-from toiletspark import config as configuration
+from toiletspark import __version__, conf_files, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, nearest
@@ -128,7 +127,7 @@ def _check_split(labels: NDArray[np.int64], validation: NDArray[np.bool_], confi
 def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
     """Fits a head to the newest training set."""
     with told_errors():
-        summary = train(configuration.load(conf, sets))
+        summary = train(conf_files.load(conf, sets))
     show(summary, as_json)
 
 

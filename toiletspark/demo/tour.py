@@ -10,8 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from toiletspark import backbone
-from toiletspark import config as configuration
+from toiletspark import backbone, conf_files
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog
 from toiletspark.demo.rooms import ROOMS
@@ -29,9 +28,9 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
         "labels.folder": folder / "labelling",
     }
     sets = [*(f"{key}={path}" for key, path in paths.items()), *sets]
-    with resources.as_file(configuration.conf_folder()) as conf:
+    with resources.as_file(conf_files.conf_folder()) as conf:
         files = [conf / "local.toml", conf / "demo.toml"]
-        config = configuration.load(files, sets)
+        config = conf_files.load(files, sets)
         try:
             backbone.load_spec(config.backbone)
         except BackboneError as error:
@@ -42,7 +41,7 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
                 "this is an error.\n",
                 file=sys.stderr,
             )
-            config = configuration.load(files, [*sets, "backbone.weights=random"])
+            config = conf_files.load(files, [*sets, "backbone.weights=random"])
     return config
 
 
