@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from toiletspark.errors import LabelsError
 from toiletspark.runs import Store
 
 LISTINGS, IMAGES = 60, 240
-COMMAND = REPOSITORY / ".venv" / "bin" / "toiletspark"
+COMMAND = Path(sys.executable).parent / "toiletspark"
 SIZES = {"sample.size": 150, "backbone.weights": "random", "backbone.resize_px": 72, "backbone.crop_px": 64}
 
 
