@@ -67,4 +67,4 @@ def _name(step: Step) -> str:
     """The job's name, also where its file is the program that runs."""
     inner = step.func if isinstance(step, functools.partial) else step
     module = sys.modules[inner.__module__]
-    return Path(module.__file__ or step.__module__).stem
+    return Path(module.__file__ or inner.__module__).stem

@@ -55,7 +55,7 @@ def show(summary: dict[str, Any], config: Config) -> None:
 def _figures(summary: dict[str, Any]) -> Table:
     table = Table("what", "figure", title="The demo", title_justify="left")
     embed_s = summary["seconds"]["embed_images"]
-    rate = f"{summary['attempted'] / embed_s:.1f}" if summary["attempted"] else "nothing was new"
+    rate = f"{summary['attempted'] / embed_s:.1f}" if summary["embedded"] else "nothing was new"
     rows: list[tuple[str, Any]] = [
         ("images in", summary["images"]),
         ("embedded now", summary["embedded"]),
