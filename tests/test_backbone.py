@@ -258,7 +258,8 @@ def test_a_file_that_holds_no_state_dict_is_refused(content: object, tmp_path: P
 
 
 def test_a_training_checkpoint_is_refused(state: State, tmp_path: Path) -> None:
-    refused(saved({"state_dict": state, "epoch": 3}, tmp_path / "a.pth"))
+    error = refused(saved({"state_dict": state, "epoch": 3}, tmp_path / "a.pth"))
+    assert error.found == "TypeError: a dict that does not map names to tensors"
 
 
 def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
