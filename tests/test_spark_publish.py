@@ -38,7 +38,7 @@ def prepare(
     store: Store, scores: dict[str, float] = SCORES, unscored: dict[str, Any] = UNSCORED, unembedded: str = ""
 ) -> Run:
     """A catalog and its scores, as the steps before publishing leave them."""
-    what = {**{image_id: ("ok", "") for image_id in [*scores, *unembedded]}, **unscored}
+    what = {**dict.fromkeys([*scores, *unembedded], ("ok", "")), **unscored}
     catalog = [
         {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "detail": detail}
         for image_id, (status, detail) in what.items()
