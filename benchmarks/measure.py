@@ -28,7 +28,8 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
     wall_s: seconds with Spark's start. worker_peak_mb, driver_peak_mb, driver_python_peak_mb: the kernel's own
     high-water marks (VmHWM) of the largest Python worker, of the JVM, and of the driver's Python, read ten times a
     second, so a process that lives shorter than that may be missed. tree_peak_mb: the largest `tree_pss_mb` of
-    what was read once a second.
+    what was read once a second. cpu_s: seconds of computing of all of them, less than wall_s x cores where they
+    waited or others had the machine.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -38,7 +39,8 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
         stdout=subprocess.PIPE,
         text=True,
     )
-    peaks = dict.fromkeys(("worker_peak_mb", "driver_peak_mb", "driver_python_peak_mb", "tree_peak_mb"), 0.0)
+    names = ("worker_peak_mb", "driver_peak_mb", "driver_python_peak_mb", "tree_peak_mb", "cpu_s")
+    peaks = dict.fromkeys(names, 0.0)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
     watcher.start()
@@ -80,12 +82,14 @@ def tree_pss_mb(root_pid: int) -> float:
 
 
 def _watch(root_pid: int, peaks: dict[str, float], ended: threading.Event) -> None:
-    polls = 0
+    polls, cpu_s = 0, dict[int, float]()
     while not ended.wait(_POLL_S):
         for pid in _tree(root_pid):
             kind, peak = _kind_and_peak(pid, root_pid)
             if kind:
                 peaks[kind] = max(peaks[kind], peak)
+            cpu_s[pid] = max(cpu_s.get(pid, 0.0), _cpu_s(pid))
+        peaks["cpu_s"] = round(sum(cpu_s.values()), 1)
         if polls % _POLLS_PER_PSS == 0:
             peaks["tree_peak_mb"] = max(peaks["tree_peak_mb"], tree_pss_mb(root_pid))
         polls += 1
@@ -108,6 +112,14 @@ def _pss_kb(pid: int) -> int:
     except OSError:
         return 0  # it has just ended
     return int(found.group(1)) if found else 0
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # utime and stime
+    except OSError:
+        return 0.0
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def _kind_and_peak(pid: int, root_pid: int) -> tuple[str, float]:
