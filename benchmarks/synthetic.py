@@ -135,7 +135,8 @@ def _write(folder: Path, rows: int, content: Callable[[int, int], dict[str, Any]
         group = next(groups)
         path = folder / f"part-{number:05}.snappy.parquet"
         plain = [name for name in group.schema.names if name not in ("embedding", "content_digest", "image_id")]
-        with pq.ParquetWriter(path, group.schema, compression="snappy", use_dictionary=plain) as file:
+        as_spark = {"compression": "snappy", "use_deprecated_int96_timestamps": True}
+        with pq.ParquetWriter(path, group.schema, use_dictionary=plain, **as_spark) as file:
             while group is not None:
                 file.write_table(group, row_group_size=ROW_GROUP_ROWS)
                 group = next(groups, None)
