@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import backbone, catalog, embedding, entry, frames, ledger, tables
+from toiletspark import catalog, embedding, entry, frames, ledger, tables, weights
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
@@ -17,7 +17,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     """Keeps the catalog as it is now, then brings ledger and embeddings up to it."""
     store, run_id = Store.open(config.output.root), new_run_id()
     catalog.check(spark, config)
-    spec = backbone.load_spec(config.backbone)
+    spec = weights.load_spec(config.backbone)
 
     images = catalog.read_catalog(spark, config)
     inputs = {"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id}

@@ -23,6 +23,7 @@ from toiletspark.config import Config, Decode, Fetch
 from toiletspark.digests import content_digest
 from toiletspark.images import Decoded, decode
 from toiletspark.runs import Store
+from toiletspark.runtimes import convert
 from toiletspark.sources import Fetcher
 
 # What one attempt at an image gives: the ledger's columns, and the embedding of content seen first in its task.
@@ -70,7 +71,8 @@ def embed_new(
         else waiting.withColumn("content", F.lit(None).cast("binary"))
     )
     partitions = max(spark.sparkContext.defaultParallelism, math.ceil(count / config.embed.images_per_task))
-    attempts = attempt_images(todo, partitions, spark.sparkContext.broadcast(spec), config.fetch, config.decode)
+    broadcast = spark.sparkContext.broadcast(convert.prepared(spec))
+    attempts = attempt_images(todo, partitions, broadcast, config.fetch, config.decode)
     doing = f"embedding with {spec.backbone_id}"
     with (
         session.arrow_batches(spark, config.embed.images_per_batch),
