@@ -31,6 +31,7 @@ from toiletspark.runs import Store
 from toiletspark.sources import Fetcher
 
 _PROGRAM, _CONSTANTS, _JSON = "program.xml", "program.bin", "quantisation.json"
+_LEAST_IMAGES = 2  # with one, nothing is left once the mean is taken off
 
 
 def known(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
@@ -135,15 +136,15 @@ def split(found: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
     """Calibration and held-out images, each uint8 (n, crop_px, crop_px, 3); by hash of the content.
 
     Raises:
-        BackboneError: one of the two would be empty.
+        BackboneError: too few of either.
     """
     held = {digest: hash_fraction(section.seed, digest) < section.held_out_share for digest in found}
     parts = [[image for digest, image in found.items() if held[digest] == side] for side in (False, True)]
-    if not all(parts):
+    if min(len(part) for part in parts) < _LEAST_IMAGES:
         raise BackboneError(
             doing="drawing images for the calibration of int8",
-            expected="at least one to calibrate on and another one to compare",
-            found=f"{len(found)} images of the catalog that could be fetched and decoded",
+            expected=f"at least {_LEAST_IMAGES} to calibrate on and {_LEAST_IMAGES} others to compare",
+            found=f"{len(parts[0])} and {len(parts[1])}, of those that could be fetched and decoded",
             todo="set backbone.precision=fp32, or see why images fail with `toiletspark embed`",
         )
     return np.stack(parts[0]), np.stack(parts[1])
