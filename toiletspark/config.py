@@ -30,6 +30,8 @@ Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Format = Literal["parquet", "csv", "json"]
+Runtime = Literal["auto", "torch", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 class Section(BaseModel):
@@ -132,11 +134,29 @@ def _absolute_weights(weights: str) -> str:
     return weights if weights in ("imagenet", "random") else _absolute(weights)
 
 
+class Int8(Section):
+    calibration_images: int = Field(ge=2)
+    held_out_share: float = Field(gt=0, lt=1)
+    min_mean_cosine: Share
+    min_cosine: Share
+    max_decisions_changed: Share
+    seed: int
+
+
 class Backbone(Section):
     architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
+    runtime: Runtime
+    precision: Precision
+    int8: Int8
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> Backbone:
+        if self.runtime == "torch" and self.precision == "int8":
+            raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
+        return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Backbone:
