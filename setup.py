@@ -22,6 +22,7 @@ setup(
     packages=[
         "toiletspark",
         "toiletspark.reports",
+        "toiletspark.sources",
         "toiletspark.demo",
         "toiletspark.conf",
         "training",
@@ -44,6 +45,7 @@ setup(
         "safetensors>=0.4",
         "fsspec[http]>=2024.2",
         "pydantic>=2.6",
+        "tenacity>=8.2.3",
         "typer>=0.12",
         "jinja2>=3.1.4",
         "tqdm>=4.66",
@@ -59,6 +61,10 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",
+            # a server that speaks S3, for the tests
+            "moto[s3]>=5",
+            "flask>=3",
+            "flask-cors>=4",
             "pandas-stubs",
             "build>=1.2",
             "setuptools>=69,<70",
