@@ -118,10 +118,26 @@ class Labels(Section):
         return self
 
 
+class ShardColumns(Section):
+    key: str = Field(min_length=1)
+    content: str = Field(min_length=1)
+
+
 class Fetch(Section):
     timeout_s: float = Field(gt=0)
+    silence_timeout_s: float = Field(gt=0)
+    retries: int = Field(ge=0, le=20)
+    first_wait_s: float = Field(ge=0)
+    max_wait_s: float = Field(ge=0)
     max_image_bytes: int = Field(ge=1)
     threads_per_task: int = Field(ge=1, le=256)
+    max_per_host: int = Field(ge=1)
+    open_shards: int = Field(ge=1)
+    open_row_groups: int = Field(ge=1)
+    max_row_group_bytes: int = Field(ge=1)
+    shard_timeout_s: float = Field(gt=0)
+    shard_columns: ShardColumns
+    storage_options: dict[str, dict[str, Any]]
 
 
 class Decode(Section):
@@ -247,7 +263,11 @@ class Config(Section):
         return cast(dict[str, Any], _without_secrets(self.resolved()))
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, told_in_confidence: bool = False) -> Any:
+    """`value` with "(redacted)" for secrets by their key, and for whatever stores are told."""
     if isinstance(value, dict):
-        return {key: "(redacted)" if _SECRET.search(key) else _without_secrets(item) for key, item in value.items()}
-    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+        secret = {key: told_in_confidence or bool(_SECRET.search(key)) for key in value}
+        return {key: _without_secrets(item, secret[key] or key == "storage_options") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item, told_in_confidence) for item in value]
+    return "(redacted)" if told_in_confidence else value
