@@ -81,7 +81,7 @@ def _rescored(catalog: synthetic.SyntheticCatalog, share: float, version: str) -
             "rows": catalog.rows,
             "changed": share,
             "seconds": sum(told["seconds"].values()),
-            "images_read": told.get("fetched", told["attempted"]),
+            "images_read": told["fetched"],
             "steps": told["seconds"],
             **figures,
         }

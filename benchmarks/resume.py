@@ -25,7 +25,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.measure import ROOT, SHARED, command, machine
@@ -160,7 +159,7 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Any) -> None
 
 def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
     files = [f"{run.folder}/{file['name']}" for run in found for file in run.manifest["files"]]
-    return pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
 def _asked() -> argparse.Namespace:
