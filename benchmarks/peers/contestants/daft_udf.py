@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 
-@daft.cls(use_process=True)
 class Scorer:
     """One process a core: network built once, then batches.
 
@@ -41,7 +40,7 @@ def main() -> None:
     def race() -> None:
         images = daft.read_parquet(f"{lane.table}/*.parquet")
         pixels = images["image_url"].download().decode_image(mode="RGB")
-        scorer = Scorer(lane.state)
+        scorer = daft.cls(max_concurrency=lane.workers, use_process=True)(Scorer)(lane.state)
         scored = images.select("image_id", scorer.score(pixels).alias("exclusion_score"))
         scored.write_parquet(lane.out)
 

@@ -32,11 +32,11 @@ def write_programs(state: str, contents: list[bytes], sizes: Iterable[int], fold
     built = network(state)
     torch.save(built, f"{folder}/torch.pt")
     pixels = [pillow(content)[None] for content in contents]
-    for size in sizes:
-        for name in ("fp32", "int8"):
-            program = _with_normalisation(ov.convert_model(built, example_input=torch.zeros(1, 3, 224, 224)))
-            if name == "int8":
-                program = nncf.quantize(program, nncf.Dataset(pixels), subset_size=len(pixels))
+    for name in ("fp32", "int8"):
+        program = _with_normalisation(ov.convert_model(built, example_input=torch.zeros(1, 3, 224, 224)))
+        if name == "int8":
+            program = nncf.quantize(program, nncf.Dataset(pixels), subset_size=len(pixels))
+        for size in sizes:
             program.reshape([size, 224, 224, 3])
             ov.save_model(program, f"{folder}/{name}-{size}.xml", compress_to_fp16=False)
 
