@@ -18,6 +18,7 @@ import typer
 from benchmarks.measure import ROOT, machine
 from benchmarks.peers import figures, ours, pictures
 from benchmarks.peers.contest import LIMIT, OURS, PEERS, Course, Outcome
+from benchmarks.peers.processes import FailedError
 
 RESULTS = ROOT / ".bench" / "results"
 Rounds = list[dict[str, Outcome]]
@@ -33,17 +34,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="toiletspark-peers-") as work:
         course = Course(Path(work), images, workers, names)
         preparing = course.prepare()
-        rounds: Rounds = []
-        alone: list[dict[str, Any]] = []
-        for number in range(1, repeats + 1):
-            rounds.append({})
-            for name in names:
-                print(f"round {number} of {repeats}: {name}", file=sys.stderr, flush=True)
-                if name == LIMIT:
-                    alone.append(course.alone())
-                else:
-                    rounds[-1][name] = course.run(name)
-    told = {"images": images, "repeats": repeats, "workers": workers, **_told(rounds, alone), **preparing}
+        rounds, alone, failed = _run(course, repeats)
+    told = {"images": images, "repeats": repeats, "workers": workers, **_told(rounds, alone, failed), **preparing}
     _show(told)
     _keep({**told, "machine": machine()})
 
@@ -60,11 +52,31 @@ def _names(only: str) -> list[str]:
     return names
 
 
-def _told(rounds: Rounds, alone: list[dict[str, Any]]) -> dict[str, Any]:
+def _run(course: Course, repeats: int) -> tuple[Rounds, list[dict[str, Any]], list[str]]:
+    """Everybody in turn, again and again; one who fails is told, and stops nobody else."""
+    rounds: Rounds = []
+    alone: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for number in range(1, repeats + 1):
+        rounds.append({})
+        for name in course.names:
+            print(f"round {number} of {repeats}: {name}", file=sys.stderr, flush=True)
+            try:
+                if name == LIMIT:
+                    alone.append(course.alone())
+                else:
+                    rounds[-1][name] = course.run(name)
+            except FailedError as error:
+                print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+                failed.append(name)
+    return rounds, alone, failed
+
+
+def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dict[str, Any]:
     """Everything that was measured, as the JSON line has it."""
     rates = figures.medians([{name: one.images_per_s for name, one in outcomes.items()} for outcomes in rounds])
     agreements = _agreements(rounds)
-    valid = {name: one.valid for name, one in agreements.items()}
+    valid = {name: one.valid and name not in failed for name, one in agreements.items()}
     decoding = figures.medians([one["decoding"] for one in alone])
     forward = figures.medians([one["forward"] for one in alone])
     limits = figures.limits({"decoding": decoding, "forward": forward}) if alone else {}
@@ -73,19 +85,23 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]]) -> dict[str, Any]:
         **figures.ratios(rates, limits, ours.fp32_runtime(), valid),
         "fp32_runtime": ours.fp32_runtime(),
         "valid": valid,
+        "failed": failed,
         "outputs": figures.plain(agreements),
         "memory": {name: _most(rounds, name) for name in rates},
-        "all_images_per_s": {name: [round(one[name].images_per_s, 2) for one in rounds] for name in rates},
+        "all_images_per_s": {
+            name: [round(one[name].images_per_s, 2) for one in rounds if name in one] for name in rates
+        },
         "decoding_alone": decoding,
         "forward_alone": forward,
-        "told": {name: rounds[-1][name].told for name in rates},
+        "told": {name: [one[name].told for one in rounds if name in one][-1] for name in rates},
         "limit_versions": alone[-1]["versions"] if alone else {},
     }
 
 
 def _agreements(rounds: Rounds) -> dict[str, figures.Agreement]:
     """Of every contestant, its worst round: peers and our variants against our fp32, our fp32 against the peers."""
-    return {name: figures.worst([_agreement(name, outcomes) for outcomes in rounds]) for name in rounds[0]}
+    names = dict.fromkeys(name for outcomes in rounds for name in outcomes)
+    return {name: figures.worst([_agreement(name, one) for one in rounds if name in one]) for name in names}
 
 
 def _agreement(name: str, outcomes: dict[str, Outcome]) -> figures.Agreement:
@@ -98,8 +114,8 @@ def _agreement(name: str, outcomes: dict[str, Outcome]) -> figures.Agreement:
 
 
 def _most(rounds: Rounds, name: str) -> dict[str, float]:
-    kinds = rounds[0][name].memory
-    return {kind: max(one[name].memory[kind] for one in rounds) for kind in kinds}
+    seen = [one[name].memory for one in rounds if name in one]
+    return {kind: max(memory[kind] for memory in seen) for kind in seen[0]}
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ class Course:
     def alone(self) -> dict[str, Any]:
         """Decoders and runtimes alone; see limit/alone.py."""
         program = [venvs.python(LIMIT), str(HERE / "limit" / "alone.py")]
-        return processes.run([*program, *self._lane()], {})[0]
+        return processes.run([*program, *self._lane()], {}, ours.TIMEOUT_S)[0]
 
     def _peer(self, name: str) -> Outcome:
         file, environment, _ = PEERS[name]
@@ -89,7 +89,7 @@ class Course:
         shutil.rmtree(out, ignore_errors=True)
         program = [venvs.python(environment), str(HERE / "contestants" / f"{file}.py")]
         env = {"PYTHONPATH": str(HERE / "contestants"), "RAY_USAGE_STATS_ENABLED": "0", "DAFT_ANALYTICS_ENABLED": "0"}
-        told, memory = processes.run([*program, *self._lane(), "--out", str(out)], env)
+        told, memory = processes.run([*program, *self._lane(), "--out", str(out)], env, ours.TIMEOUT_S)
         rows = pq.read_table(out, columns=["image_id", "exclusion_score"])
         scores = dict(zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True))
         return Outcome(len(self.files) / told["seconds"], memory.told(), scores, told)

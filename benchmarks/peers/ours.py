@@ -21,6 +21,7 @@ from toiletspark.head import Head
 WEIGHTS = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
 CLASSES = ("toilet", "other")
 HEAD_SEED = 1
+TIMEOUT_S = 7200.0
 PREPARING_IMAGES = 600  # embedded before the race: gives the backbone's id, and int8 its calibration
 _CONF = """
 [images]
@@ -120,7 +121,7 @@ def list_is_right(outcome: dict[str, Any]) -> bool:
 def _toiletspark(step: str, conf: Path, store: Path, sets: tuple[str, ...]) -> tuple[dict[str, Any], processes.Peaks]:
     words = [word for one in (f"output.root={store}", *sets) for word in ("--set", one)]
     program = [sys.executable, "-m", "toiletspark.cli", step, "--conf", str(conf), *words, "--json"]
-    return processes.run(program, {"PYTHONPATH": str(ROOT)})
+    return processes.run(program, {"PYTHONPATH": str(ROOT)}, timeout_s=TIMEOUT_S)
 
 
 def _write_conf(path: Path, table: Path, workers: int) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ import psutil
 from benchmarks.measure import ROOT
 
 _POLL_S = 0.5
+_TOLD_CHARS = 3000
 
 
 @dataclass
@@ -38,32 +39,47 @@ class Peaks:
         return {"tree_mb": round(self.tree_mb), "worker_mb": round(self.worker_mb or self._root_mb)}
 
 
-def run(program: list[str], env: Mapping[str, str]) -> tuple[dict[str, Any], Peaks]:
+class FailedError(Exception):
+    """A program that ended with another code than 0, or not in time; carries the end of what it told."""
+
+
+def run(program: list[str], env: Mapping[str, str], timeout_s: float) -> tuple[dict[str, Any], Peaks]:
     """Runs a program to its end.
 
     Args:
         program: the command line.
         env: on top of this process's own environment.
+        timeout_s: then it and all that it started are killed.
 
     Returns:
         The JSON object on the last line of its stdout, and the memory of it and all that it started, read twice a
         second (a process that lives shorter may be missed).
 
     Raises:
-        SystemExit: it failed; its output is shown.
+        FailedError: it failed.
     """
     process = subprocess.Popen(
-        program, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        program,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     peaks, ended = Peaks(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended), daemon=True)
     watcher.start()
-    output, errors = process.communicate()
-    ended.set()
-    watcher.join()
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+    finally:
+        ended.set()
+        watcher.join()
     if process.returncode:
-        sys.stderr.write(output + errors)
-        raise SystemExit(f"{' '.join(program)} ended with {process.returncode}")
+        raise FailedError(f"{' '.join(program)} ended with {process.returncode}\n{(output + errors)[-_TOLD_CHARS:]}")
     lines = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]), peaks
 
