@@ -35,7 +35,8 @@ def main(
         course = Course(Path(work), images, workers, names)
         preparing = course.prepare()
         rounds, alone, failed = _run(course, repeats)
-    told = {"images": images, "repeats": repeats, "workers": workers, **_told(rounds, alone, failed), **preparing}
+    told = {"images": images, "repeats": repeats, "workers": workers, **_told(rounds, alone, failed)}
+    told["preparing_s"] = preparing
     _show(told)
     _keep({**told, "machine": machine()})
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import torch
 
-from benchmarks.peers import ours, pictures, processes, venvs
+from benchmarks.peers import ours, pictures, processes, racehead, venvs
 from benchmarks.peers.figures import Scores
 
 HERE = Path(__file__).parent
@@ -54,7 +53,7 @@ class Course:
         self.work, self.workers, self.names = work, workers, names
         self.files = pictures.write(work / "files", images)
         self.table = pictures.table(work / "table", ((file.stem, file) for file in self.files))
-        self.state = _write_state(work / "network.pth")
+        self.state = racehead.write_state(work / "network.pth")
         self._prepared: dict[str, ours.Prepared] = {}
         self._tables = {"fp32": self.table, "int8": self.table}
         if "copies" in names:
@@ -63,16 +62,16 @@ class Course:
         if "repeats" in names:
             self._tables["repeats"] = pictures.table(work / "table-repeats", pictures.repeated(self.files))
 
-    def prepare(self) -> dict[str, Any]:
-        """Installs and converts whatever is not part of a race; tells what int8's calibration took."""
+    def prepare(self) -> dict[str, float]:
+        """Installs and converts whatever is not part of a race; tells how long our own preparations took, in s."""
         for name in self.names:
             if name in PEERS:
                 venvs.python(PEERS[name][1])
         if LIMIT in self.names:
             venvs.python(LIMIT)
         for precision in dict.fromkeys("int8" if name == "int8" else "fp32" for name in self.names if name in OURS):
-            self._prepared[precision] = ours.prepare(self.work, precision, self.files, self.workers)
-        return {name: {"preparing_s": prepared.seconds} for name, prepared in self._prepared.items()}
+            self._prepared[precision] = ours.prepare(self.work, precision, self.files, self.state, self.workers)
+        return {name: prepared.seconds for name, prepared in self._prepared.items()}
 
     def run(self, name: str) -> Outcome:
         """One round of one contestant of ours or of the field."""
@@ -110,12 +109,3 @@ class Course:
     def _lane(self) -> list[str]:
         given = {"--table": self.table, "--state": self.state, "--workers": self.workers}
         return [str(word) for pair in given.items() for word in pair]
-
-
-def _write_state(path: Path) -> Path:
-    """ResNet18's state dict with the race's head as its final layer, float32."""
-    state = torch.load(ours.WEIGHTS, map_location="cpu", weights_only=True)
-    body = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    weight, bias = ours.head_values()
-    torch.save({**body, "fc.weight": torch.from_numpy(weight), "fc.bias": torch.from_numpy(bias)}, path)
-    return path

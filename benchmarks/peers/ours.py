@@ -9,18 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.measure import ROOT, SHARED
-from benchmarks.peers import pictures, processes
+from benchmarks.measure import ROOT
+from benchmarks.peers import pictures, processes, racehead
 from benchmarks.peers.figures import THRESHOLD
 from toiletspark.config import Backbone
-from toiletspark.head import Head
 
-WEIGHTS = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
-CLASSES = ("toilet", "other")
-HEAD_SEED = 1
 TIMEOUT_S = 7200.0
 PREPARING_IMAGES = 600  # embedded before the race: gives the backbone's id, and int8 its calibration
 _CONF = """
@@ -54,13 +49,6 @@ class Prepared:
     seconds: float
 
 
-def head_values() -> tuple[np.ndarray, np.ndarray]:
-    """The race's head, fitted on nothing: weight float32 (2, 512) and bias (2,), so that scores spread over (0, 1)."""
-    weight = np.zeros((2, 512), dtype=np.float32)
-    weight[0] = np.random.default_rng(HEAD_SEED).normal(0, 0.1, 512)
-    return weight, np.zeros(2, dtype=np.float32)
-
-
 def fp32_runtime() -> str:
     """The runtime that our fp32 run uses, named as in the limit."""
     return "openvino_fp32" if "runtime" in Backbone.model_fields and find_spec("openvino") else "torch"
@@ -78,14 +66,13 @@ def sets_of(precision: str) -> tuple[str, ...]:
     return (f"backbone.runtime={fp32_runtime().partition('_')[0]}",) if "runtime" in Backbone.model_fields else ()
 
 
-def prepare(work: Path, precision: str, files: list[Path], workers: int) -> Prepared:
+def prepare(work: Path, precision: str, files: list[Path], state: Path, workers: int) -> Prepared:
     """Embeds some of the images into a store that is not raced on, and makes a head for the backbone that did it."""
     folder, sets = work / f"prepared-{precision}", sets_of(precision)
     table = pictures.table(folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES]))
     conf = _write_conf(folder / "conf.toml", table, workers)
     summary, _ = _toiletspark("embed", conf, folder / "store", sets)
-    weight, bias = head_values()
-    Head(CLASSES, CLASSES[:1], summary["backbone_id"], weight, bias).save(str(folder / "head"))
+    racehead.head(state, summary["backbone_id"]).save(str(folder / "head"))
     return Prepared(folder / "head", folder / "store", sets, _seconds(summary))
 
 
@@ -126,7 +113,7 @@ def _toiletspark(step: str, conf: Path, store: Path, sets: tuple[str, ...]) -> t
 
 def _write_conf(path: Path, table: Path, workers: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_CONF.format(table=table, weights=WEIGHTS, workers=workers, threshold=THRESHOLD))
+    path.write_text(_CONF.format(table=table, weights=racehead.WEIGHTS, workers=workers, threshold=THRESHOLD))
     return path
 
 
