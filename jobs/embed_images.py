@@ -5,33 +5,73 @@ spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.tom
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
+from datetime import UTC, datetime, timedelta
 
-from toiletspark import backbone, catalog, embedding, entry, frames, ledger, tables
+from pyspark.sql import Column, DataFrame, SparkSession
+
+from toiletspark import backbone, catalog, commits, entry, frames, ledger, plans, tables
 from toiletspark.command import Summary
-from toiletspark.config import Config
+from toiletspark.config import Config, Embed
 from toiletspark.runs import Store, new_run_id
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """Keeps the catalog as it is now, then brings ledger and embeddings up to it."""
+    """Looks at the catalog once, works on what waits, and keeps the catalog with what has become of each image."""
     store, run_id = Store.open(config.output.root), new_run_id()
-    catalog.check(spark, config)
+    store.clear_unfinished(config.output.unfinished_after_h)
     spec = backbone.load_spec(config.backbone)
+    images = _images(spark, store, config)
 
-    images = catalog.read_catalog(spark, config)
-    inputs = {"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id}
-    seen = frames.write_run(images, store, tables.CATALOG, run_id, config=config.recorded(), inputs=inputs)
+    stored = frames.read_all(spark, store, tables.EMBEDDINGS)
+    known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
+    looked_at = frames.set_aside(known.withColumn("waits", _waits(config.embed)), store, run_id, "looked_at")
+    catalog.check_images(looked_at, config)
+    waiting = looked_at.where("waits")
+    count = waiting.count()
 
-    waiting = ledger.to_embed(
-        frames.read_run(spark, seen),
-        frames.read_all(spark, store, tables.IMAGE_LEDGER),
-        frames.read_all(spark, store, tables.EMBEDDINGS),
-        spec.backbone_id,
-        config.embed.retry,
+    totals, state = commits.Totals(), looked_at
+    if count:
+        plan = plans.plan(waiting, images, count, store, config, run_id)
+        totals = commits.embed_plan(spark, store, config, plan, spec, run_id)
+        state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
+    seen = frames.write_run(
+        state,
+        store,
+        tables.CATALOG,
+        run_id,
+        config=config.recorded(),
+        inputs={"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id},
     )
-    counts = embedding.embed_new(spark, store, config, images, waiting, spec, run_id)
-    return {"images": seen.rows, **counts, "backbone_id": spec.backbone_id, "catalog": seen.folder}
+    store.clear(run_id)
+    return {
+        "images": seen.rows,
+        "attempted": totals.attempted,
+        "fetched": totals.fetched,
+        "embedded": totals.embedded,
+        "saved": {
+            "unchanged": seen.rows - totals.attempted,
+            "same_url": totals.attempted - totals.fetched,
+            "same_content": totals.sound - totals.embedded,
+        },
+        "backbone_id": spec.backbone_id,
+        "catalog": seen.folder,
+    }
+
+
+def _images(spark: SparkSession, store: Store, config: Config) -> DataFrame:
+    """The user's images; where only failures are tried again, those of the last run, so that no new ones come in."""
+    if config.embed.only_retry:
+        last = store.require(tables.CATALOG, doing="trying failed images again", step="embed")
+        return frames.read_run(spark, last).select(*tables.IMAGES.columns)
+    catalog.check_listings(spark, config)
+    return catalog.read_catalog(spark, config)
+
+
+def _waits(embed: Embed) -> Column:
+    if embed.only_retry:
+        return ledger.failed(embed.only_retry)
+    days = embed.refetch_after_days
+    return ledger.waits(embed.retry, datetime.now(UTC) - timedelta(days=days) if days else None)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     threshold = config.publish.operating_threshold
     excluded = exclusions.decide(frames.read_run(spark, scores), threshold, run_id)
-    ledger = frames.read_all(spark, store, tables.IMAGE_LEDGER, until=scores.run_id)
-    unscored = exclusions.unscored(frames.read_run(spark, seen), ledger)
+    unscored = exclusions.unscored(frames.read_run(spark, seen))
 
     inputs = {**scores.manifest["inputs"], "scores": scores.run_id, "operating_threshold": threshold}
     facts = {"config": config.recorded(), "inputs": inputs}

@@ -1,52 +1,63 @@
-"""Scores every image of the catalog with a head, from stored embeddings: reads no image, needs no torch.
+"""Scores every image of the catalog from stored embeddings: reads no image, needs no torch.
 
-spark-submit --py-files dist/*.whl jobs/score_catalog.py --conf-file mytables.toml
+    spark-submit --py-files dist/*.whl jobs/score_catalog.py --conf-file mytables.toml
+
+Several heads share one pass: score.head, whose scores are published, and score.more_heads, to compare with.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import entry, frames, head, progress, scoring, session, tables
+from toiletspark import entry, frames, progress, scoring, tables
+from toiletspark import head as heads
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
-from toiletspark.runs import Store, new_run_id
+from toiletspark.head import Head
+from toiletspark.runs import Run, Store, described_files, new_run_id
+
+DOING = "scoring the catalog"
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """One row per image whose content has an embedding of the head's backbone."""
-    store, doing = Store.open(config.output.root), "scoring the catalog"
-    chosen = head.current(store, config.score.head, doing=doing)
-    seen = store.require(tables.CATALOG, doing=doing, step="embed")
-    head.require_backbone(chosen, seen.manifest["inputs"]["backbone_id"], doing=doing)
+    """One run per head; that of score.head is the newest, which publishing takes."""
+    store, run_id = Store.open(config.output.root), new_run_id()
+    seen = store.require(tables.CATALOG, doing=DOING, step="embed")
+    chosen = [*map(heads.load, config.score.more_heads), heads.current(store, config.score.head, doing=DOING)]
+    for one in chosen:
+        heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=DOING)
 
-    images = frames.read_run(spark, seen)
-    ledger = frames.read_all(spark, store, tables.IMAGE_LEDGER)
-    embeddings = frames.read_all(spark, store, tables.EMBEDDINGS)
-    lacking = scoring.not_embedded(images, ledger, embeddings, chosen.backbone_id).count()
-    if lacking:
+    images, broadcast = frames.read_run(spark, seen), spark.sparkContext.broadcast(chosen)
+    scored = scoring.score_embeddings(spark, store.runs(tables.EMBEDDINGS), broadcast, config.score.rows_per_batch)
+    with progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s):
+        if len(chosen) > 1:
+            scored = frames.set_aside(scored, store, run_id, "scored")
+        runs = [
+            _write(scoring.score_catalog(images, scoring.of_head(scored, number, one), one), store, config, seen, one)
+            for number, one in enumerate(chosen)
+        ]
+    store.clear(run_id)
+    others = {"more_scores": {run.manifest["inputs"]["head_id"]: run.folder for run in runs[:-1]}} if runs[1:] else {}
+    told = {"images": seen.rows, "scored": runs[-1].rows, "head_id": chosen[-1].head_id, "scores": runs[-1].folder}
+    return {**told, **others}
+
+
+def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head) -> Run:
+    """The scores of one head; they become visible only where every sound image has one."""
+    table, run_id = scoring.scores_table(head), new_run_id()
+    rows = frames.read_run(scores.sparkSession, seen).where(F.col("status") == "ok").count()
+    found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
+    if found != rows:
         raise OutputError(
-            doing=doing,
-            expected=f"an attempt and, if sound, an embedding for each of the {seen.rows} images of the catalog",
-            found=f"{lacking} images without; the embedding of run {seen.run_id} did not end",
-            todo="run `toiletspark embed` (or `rescore`) again; it goes on with what is missing",
+            doing=DOING,
+            expected=f"an embedding for each of the {rows} sound images of the catalog {seen.run_id}",
+            found=f"{found} scores",
+            todo="run `toiletspark embed` (or `rescore`) again; it embeds what is missing",
         )
-    scores = scoring.score_catalog(images, ledger, embeddings, spark.sparkContext.broadcast(chosen))
-    with (
-        session.arrow_batches(spark, config.score.rows_per_batch),
-        progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s),
-    ):
-        run = frames.write_run(
-            scores,
-            store,
-            scoring.scores_table(chosen),
-            new_run_id(),
-            config=config.recorded(),
-            inputs={"catalog": seen.run_id, "head_id": chosen.head_id, "backbone_id": chosen.backbone_id},
-            counts={"images": seen.rows},
-        )
-    return {"images": seen.rows, "scored": run.rows, "head_id": chosen.head_id, "scores": run.folder}
+    inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    return store.commit(table, run_id, config=config.recorded(), inputs=inputs, counts={"images": seen.rows})
 
 
 if __name__ == "__main__":

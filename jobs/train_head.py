@@ -27,7 +27,6 @@ def step(spark: SparkSession, config: Config) -> Summary:
     gathered = training_set.gather(
         frames.read_run(spark, labels),
         frames.read_run(spark, seen),
-        frames.read_all(spark, store, tables.IMAGE_LEDGER),
         frames.read_all(spark, store, tables.EMBEDDINGS),
         frames.read_run(spark, sample) if sample else spark.createDataFrame([], tables.SAMPLE.schema),
         backbone_id,

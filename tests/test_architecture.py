@@ -14,9 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
-    {"images", "sources", "backbone", "labels", "trainer"},
+    {"images", "sources", "backbone", "contents", "attempts", "labels", "trainer"},
     {
-        *("session", "frames", "catalog", "ledger", "sampling", "label_table", "embedding", "scoring", "exclusions"),
+        *(
+            "session",
+            "frames",
+            "catalog",
+            "ledger",
+            "sampling",
+            "label_table",
+            "plans",
+            "embedding",
+            "commits",
+            "scoring",
+            "exclusions",
+        ),
         *("feed", "training_set", "thumbnails", "entry", "reports"),
     },
     {"jobs"},

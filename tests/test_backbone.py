@@ -441,7 +441,7 @@ def test_stored_embeddings_come_back_within_float16() -> None:
     embeddings = (rng.gamma(1, 1, (50, 512)) * 10.0 ** rng.integers(-3, 3, (50, 1))).astype(np.float32)
     stored = to_stored(embeddings)
     assert [len(row) for row in stored] == [1024] * 50
-    back = from_stored(stored)
+    back = from_stored(b"".join(stored), len(stored))
     assert (back.dtype, back.shape) == (np.float32, (50, 512))
     assert (np.abs(back - embeddings) <= np.maximum(embeddings * 2**-11, 2**-25)).all()
     assert to_stored(np.array([[1.0, 2.0]], dtype=np.float32)) == [b"\x00\x3c\x00\x40"]

@@ -280,7 +280,7 @@ def test_no_rows_give_no_scores() -> None:
 
 
 def test_stored_embeddings_are_little_endian_float16() -> None:
-    assert from_stored([b"\x00\x3c\x00\xc0", b"\x00\x00\xff\x7b"]).tolist() == [[1.0, -2.0], [0.0, 65504.0]]
+    assert from_stored(b"\x00\x3c\x00\xc0\x00\x00\xff\x7b", 2).tolist() == [[1.0, -2.0], [0.0, 65504.0]]
 
 
 # What it needs

@@ -272,7 +272,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
     assert found.label == [str(label) for label in labels]
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
-    assert np.array_equal(found.embeddings, from_stored(to_stored(embeddings)))
+    assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
 
 

@@ -44,7 +44,7 @@ def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
     """Images with what their listings say of them.
 
-    Columns: those of `tables.CATALOG`, and `content` (binary, null where images come by URL).
+    Columns: those of `tables.IMAGES`, and `content` (binary, null where images come by URL).
     Grain: one row per image_id, none null. An image whose listing is unknown keeps its row.
 
     Raises:
@@ -61,7 +61,7 @@ def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
         .withColumn("listing_type", F.coalesce("listing_type", unknown))
         .withColumn("active", F.coalesce("active", F.lit(not known)))
         .withColumn("stratum", stratum)
-        .select(*tables.CATALOG.columns, CONTENT)
+        .select(*tables.IMAGES.columns, CONTENT)
     )
 
 
@@ -74,13 +74,20 @@ def check(spark: SparkSession, config: Config) -> dict[str, int]:
     Raises:
         TableError: a null or duplicate id, or no image at all.
     """
-    listings = _listings(spark, config.listings)
     images = _images(spark, config.images)
-    counts = {"images": _check_key(images, "image_id", config.images.path, "images")}
-    counts["listings"] = (
-        _check_key(listings, "listing_id", config.listings.path, "listings") if config.listings.path else 0
-    )
-    return counts
+    return {"images": check_images(images, config), "listings": check_listings(spark, config)}
+
+
+def check_images(images: DataFrame, config: Config) -> int:
+    """As `check`, for the images alone, wherever they have been read to; returns how many they are."""
+    return _check_key(images, "image_id", config.images.path, "images")
+
+
+def check_listings(spark: SparkSession, config: Config) -> int:
+    """As `check`, for the listings alone; 0 where there is no such table."""
+    if not config.listings.path:
+        return 0
+    return _check_key(_listings(spark, config.listings), "listing_id", config.listings.path, "listings")
 
 
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,19 @@ labels_app = typer.Typer(no_args_is_help=True)
 app.add_typer(labels_app, name="labels", help="Export the sample for people to label, import what they say.")
 
 
+class Failures(StrEnum):
+    """Which of the images whose last attempt failed are tried again."""
+
+    transient = "transient"
+    failed = "failed"
+
+
+Retry = Annotated[
+    Failures | None,
+    typer.Option(help="Try only those images of the last run's catalog whose last status asks for it; nothing else."),
+]
+
+
 def _command(job: str) -> Callable[..., None]:
     """A command that runs the step of a file in jobs/."""
 
@@ -31,18 +45,30 @@ def _command(job: str) -> Callable[..., None]:
     return run
 
 
+def _retrying_command(job: str) -> Callable[..., None]:
+    """As `_command`, for the steps that can be confined to the images whose last attempt failed."""
+
+    def run(conf: ConfFiles = [], sets: Sets = [], retry: Retry = None, as_json: AsJson = False) -> None:  # noqa: B006
+        only = [f"embed.only_retry={retry.value}"] if retry else []
+        _command(job)(conf, [*sets, *only], as_json)
+
+    return run
+
+
 for name, job, text in [
     ("run", "run_chain", "Every step in order, from the sample to the feed."),
     ("sample", "draw_sample", "Draw the stratified sample."),
-    ("embed", "embed_images", "Embed the images that have no embedding yet."),
     ("train", "train_head", "Fit a head to the labelled embeddings."),
     ("score", "score_catalog", "Score the catalog with a head, without reading images."),
     ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
-    ("rescore", "rescore_catalog", "Embed what is new, score, publish: what a scheduler calls."),
     ("feed", "build_feed", "Build the feed without the excluded images."),
     ("report", "write_report", "Write the HTML page of the published version."),
 ]:
     app.command(name, help=text)(_command(job))
+app.command("embed", help="Embed the images that have no embedding yet.")(_retrying_command("embed_images"))
+app.command("rescore", help="Embed what is new, score, publish: what a scheduler calls.")(
+    _retrying_command("rescore_catalog")
+)
 labels_app.command("export", help="Put the sampled images into a folder with class folders.")(_command("export_labels"))
 labels_app.command("import", help="Read the class folders, or the labels table.")(_command("import_labels"))
 

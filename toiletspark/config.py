@@ -84,6 +84,7 @@ class LabelTable(Table):
 
 class Output(Section):
     root: Annotated[Location, Field(min_length=1)]
+    unfinished_after_h: float = Field(gt=0)
 
 
 class Sample(Section):
@@ -146,8 +147,12 @@ class Backbone(Section):
 
 class Embed(Section):
     images_per_batch: int = Field(ge=1, le=1024)
+    bytes_per_batch: int = Field(ge=1)
     images_per_task: int = Field(ge=1)
+    images_per_commit: int = Field(ge=1)
     retry: Literal["none", "transient", "failed"]
+    only_retry: Literal["", "transient", "failed"]
+    refetch_after_days: float = Field(ge=0)
 
 
 class Train(Section):
@@ -161,6 +166,7 @@ class Train(Section):
 
 class Score(Section):
     head: Location
+    more_heads: list[Location]
     rows_per_batch: int = Field(ge=1)
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames, ledger, runs, storage, tables
+from toiletspark import frames, runs, storage, tables
 from toiletspark.errors import AuditError, OutputError
 from toiletspark.runs import Run, Store
 
@@ -31,9 +31,9 @@ def decide(scores: DataFrame, operating_threshold: float, run_id: str) -> DataFr
     return scores.where(excluded).withColumn("reason", F.lit("model")).withColumn("run_id", F.lit(run_id))
 
 
-def unscored(catalog: DataFrame, image_ledger: DataFrame) -> DataFrame:
+def unscored(catalog: DataFrame) -> DataFrame:
     """The images of the catalog that have no score, and why; the columns of `tables.UNSCORED`."""
-    return ledger.of_catalog(catalog, image_ledger).where(F.col("status") != "ok")
+    return catalog.where(F.col("status") != "ok").select(*tables.UNSCORED.columns)
 
 
 def publish(store: Store, excluded: Run, not_scored: Run, *, images: int, scored: int) -> dict[str, Any]:

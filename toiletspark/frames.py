@@ -18,20 +18,37 @@ def read_run(spark: SparkSession, run: Run) -> DataFrame:
     return spark.read.schema(schema).parquet(storage.spark_path(run.folder))
 
 
-def read_all(spark: SparkSession, store: Store, table: Table, until: str | None = None) -> DataFrame:
+def read_all(spark: SparkSession, store: Store, table: Table, of_run: str | None = None) -> DataFrame:
     """The rows of all complete runs of a table that grows run by run; no rows where there is no run.
 
     Args:
         spark: the session.
         store: where.
         table: image_ledger or embeddings.
-        until: a run_id; later runs are left out, to see what was known then.
+        of_run: only what this run has committed (`inputs.run` of the manifests); None: everything.
     """
-    runs = [run for run in store.runs(table) if until is None or run.run_id <= until]
+    runs = [run for run in store.runs(table) if of_run is None or run.manifest["inputs"].get("run") == of_run]
     folders = [storage.spark_path(run.folder) for run in runs]
     if not folders:
         return spark.createDataFrame([], table.schema)
     return spark.read.schema(table.schema).parquet(*folders)
+
+
+def set_aside(frame: DataFrame, store: Store, run_id: str, name: str, *, partition_by: str | None = None) -> DataFrame:
+    """Writes a frame among the work in progress of a run, where no reader looks, and reads it back.
+
+    What was expensive to make is then made once, and does not change under the run's hands.
+
+    Args:
+        frame: what to keep for a while.
+        store: where; see `Store.work_folder`.
+        run_id: whose work it is.
+        name: of the folder.
+        partition_by: a column to cut the files by, so that a part of them can be read alone.
+    """
+    location = storage.spark_path(f"{store.work_folder(run_id)}/{name}")
+    frame.write.mode("errorifexists").parquet(location, partitionBy=partition_by)
+    return frame.sparkSession.read.schema(frame.schema).parquet(location)
 
 
 def write_run(

@@ -22,6 +22,7 @@ from toiletspark.runs import Store
 from toiletspark.tables import HEADS
 
 _JSON, _WEIGHTS = "head.json", "head.safetensors"
+_FLOAT16_BITS = np.int32(-0x70002000)  # 0x8FFFE000: sign, then 15 bits after a gap of three
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,22 @@ def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
         )
 
 
-def from_stored(embeddings: list[bytes]) -> NDArray[np.float32]:
-    """Stored embeddings (little-endian float16) as float32, (n, 512)."""
-    return np.frombuffer(b"".join(embeddings), dtype="<f2").reshape(len(embeddings), -1).astype(np.float32)
+def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
+    """Stored embeddings as float32.
+
+    The bits of a float16 stand, 13 places to the left, where a float32 has its own, but for the exponent's bias;
+    that is a factor of 2^112. Integers and one product are six times faster than numpy's conversion.
+
+    Args:
+        packed: little-endian float16, one row after the other; finite, as `backbone.to_stored` makes them.
+        rows: how many.
+
+    Returns:
+        float32, (rows, 512) for ResNet18; exactly the same numbers.
+    """
+    bits = np.frombuffer(packed, dtype="<i2").astype(np.int32)
+    bits <<= 13
+    bits &= _FLOAT16_BITS
+    values = bits.view(np.float32)
+    values *= np.float32(2.0**112)
+    return values.reshape(rows, -1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from datetime import datetime
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import tables
+
+RETRIED: dict[str, Sequence[str]] = {"none": (), "transient": tables.TRANSIENT, "failed": tables.STATUSES[1:]}
 
 
 def newest_attempts(ledger: DataFrame) -> DataFrame:
@@ -17,16 +20,27 @@ def newest_attempts(ledger: DataFrame) -> DataFrame:
     return ledger.groupBy(*tables.IMAGE_LEDGER.key).agg(newest).select(*tables.IMAGE_LEDGER.key, "newest.*")
 
 
-def of_catalog(catalog: DataFrame, ledger: DataFrame) -> DataFrame:
-    """The catalog's images with their newest attempt.
+def of_images(images: DataFrame, ledger: DataFrame, embeddings: DataFrame, backbone_id: str) -> DataFrame:
+    """The user's images with what is known of each.
+
+    Args:
+        images: `tables.IMAGES`.
+        ledger: `tables.IMAGE_LEDGER`, all runs.
+        embeddings: `tables.EMBEDDINGS`, all runs and backbones.
+        backbone_id: whose embeddings are wanted.
 
     Returns:
-        image_id, image_version, listing_id, image_url, status, detail, content_digest, attempts; one row per
-        image; the last four are null for an image that was never tried.
+        The columns of `tables.CATALOG`, attempts, attempted_at (all null for an image that was never tried), and
+        embedded (boolean, never null: its content has an embedding). Cost: joins on ids, no image read.
     """
-    last = newest_attempts(ledger).select(*tables.IMAGE_LEDGER.key, "status", "detail", "content_digest", "attempts")
-    images = catalog.select("image_id", "image_version", "listing_id", "image_url")
-    return images.join(last, on=list(tables.IMAGE_LEDGER.key), how="left")
+    facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
+    last = newest_attempts(ledger).select(*tables.IMAGE_LEDGER.key, *facts)
+    kept = digests_of(embeddings, backbone_id).withColumn("embedded", F.lit(True))
+    known = images.join(last, on=list(tables.IMAGE_LEDGER.key), how="left")
+    known = known.join(kept, on="content_digest", how="left")
+    return known.withColumn("embedded", F.coalesce("embedded", F.lit(False))).select(
+        *tables.CATALOG.columns, "attempts", "attempted_at", "embedded"
+    )
 
 
 def digests_of(embeddings: DataFrame, backbone_id: str) -> DataFrame:
@@ -34,30 +48,40 @@ def digests_of(embeddings: DataFrame, backbone_id: str) -> DataFrame:
     return embeddings.where(F.col("backbone_id") == backbone_id).select("content_digest").distinct()
 
 
-def to_embed(
-    catalog: DataFrame,
-    ledger: DataFrame,
-    embeddings: DataFrame,
-    backbone_id: str,
-    retry: Literal["none", "transient", "failed"],
-) -> DataFrame:
-    """The images that have no embedding yet, or whose last attempt is to be repeated.
+def waits(retry: str, refetch_before: datetime | None) -> Column:
+    """Whether an image of `of_images` is to be tried.
 
     Args:
-        catalog: `tables.CATALOG`.
-        ledger: `tables.IMAGE_LEDGER`, all runs.
-        embeddings: `tables.EMBEDDINGS`, all runs and backbones.
-        backbone_id: whose embeddings are wanted.
-        retry: which failures to try again: none; transient ones (`tables.TRANSIENT`); all failed ones.
+        retry: which failures to try again, a key of `RETRIED`.
+        refetch_before: images last tried before this moment are fetched again; None: never for their age.
 
     Returns:
-        image_id, image_version, image_url, attempts (those made so far). Cost: joins on ids, no image read.
+        A boolean, never null: the image was never tried, or it is sound but has no embedding, or its failure is
+        to be tried again, or it is too old.
     """
-    kept = digests_of(embeddings, backbone_id).withColumn("kept", F.lit(True))
-    known = of_catalog(catalog, ledger).join(kept, on="content_digest", how="left")
-    again = {"none": (), "transient": tables.TRANSIENT, "failed": tables.STATUSES[1:]}[retry]
     never = F.col("status").isNull()
-    not_kept = (F.col("status") == "ok") & F.col("kept").isNull()
-    return known.where(never | not_kept | F.col("status").isin(*again)).select(
-        "image_id", "image_version", "image_url", F.coalesce("attempts", F.lit(0)).alias("attempts")
-    )
+    lost = (F.col("status") == "ok") & ~F.col("embedded")
+    old = F.col("attempted_at") < F.lit(refetch_before) if refetch_before else F.lit(False)
+    return never | lost | failed(retry) | old
+
+
+def failed(retry: str) -> Column:
+    """Whether the newest attempt failed in a way that `retry`, a key of `RETRIED`, asks to try again."""
+    return F.coalesce(F.col("status").isin(*RETRIED[retry]), F.lit(False))
+
+
+def brought_up(images: DataFrame, attempts: DataFrame) -> DataFrame:
+    """The images of a run with what has become of them in it.
+
+    Args:
+        images: has the columns of `tables.CATALOG`, as the run found them.
+        attempts: `tables.IMAGE_LEDGER`, of this run alone.
+
+    Returns:
+        The columns of `tables.CATALOG`.
+    """
+    facts = ["status", "detail", "content_digest"]
+    new = attempts.select("image_id", *(F.col(name).alias(f"new_{name}") for name in facts))
+    tried = F.col("new_status").isNotNull()
+    now = {name: F.when(tried, F.col(f"new_{name}")).otherwise(F.col(name)) for name in facts}
+    return images.join(new, on="image_id", how="left").withColumns(now).select(*tables.CATALOG.columns)

@@ -3,6 +3,7 @@
     <root>/_toiletspark.json            this folder is ours
     <root>/<table>/<run_id>/*.parquet
     <root>/<table>/<run_id>/_manifest.json   written last: counts, inputs, configuration, versions, files
+    <root>/_work/<run_id>/              what a run has set aside; removed when it ends, or later if it was broken off
 
 Nothing that a reader may hold open is overwritten or removed.
 """
@@ -11,19 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from toiletspark import __version__, storage
 from toiletspark.errors import OutputError
-from toiletspark.tables import Table
+from toiletspark.tables import RUN_TABLES, Table
 
 MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
+WORK = "_work"
+RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,12 @@ class Run:
 
 def new_run_id() -> str:
     """An id that sorts by time and that two runs at the same moment do not share: 20261123T151204123456Z-9f3c."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(2)}"
+    return f"{run_id_at(datetime.now(UTC))}-{secrets.token_hex(2)}"
+
+
+def run_id_at(moment: datetime) -> str:
+    """How the ids of runs that began at a moment (UTC) begin; ids sort by it."""
+    return f"{moment:%Y%m%dT%H%M%S%fZ}"
 
 
 class Store:
@@ -86,10 +95,40 @@ class Store:
         """Where a run of `table` lies, or will lie."""
         return f"{self.root}/{table.name}/{run_id}"
 
+    def work_folder(self, run_id: str) -> str:
+        """Where a run sets aside what it needs only until it ends."""
+        return f"{self.root}/{WORK}/{run_id}"
+
+    def clear(self, run_id: str) -> None:
+        """Removes what a run has set aside."""
+        storage.remove_folder(self.work_folder(run_id))
+
+    def clear_unfinished(self, older_than_h: float) -> list[str]:
+        """Removes what runs left behind that were broken off: work set aside, and run folders without a manifest.
+
+        Args:
+            older_than_h: hours since the run began; younger ones may still be at work.
+
+        Returns:
+            The folders that were removed.
+        """
+        before = run_id_at(datetime.now(UTC) - timedelta(hours=older_than_h))
+        removed = []
+        for table in [WORK, *(table.name for table in RUN_TABLES)]:
+            for name in storage.entries(f"{self.root}/{table}"):
+                folder = f"{self.root}/{table}/{name}"
+                old = RUN_ID.fullmatch(name) and name < before
+                if old and (table == WORK or not storage.exists(f"{folder}/{MANIFEST}")):
+                    storage.remove_folder(folder)
+                    removed.append(folder)
+        return removed
+
     def runs(self, table: Table) -> list[Run]:
         """The complete runs of `table`, oldest first; folders without a manifest do not exist."""
-        found = (self.run(table, run_id) for run_id in storage.entries(f"{self.root}/{table.name}"))
-        return [run for run in found if run]
+        folders = {run_id: self.folder(table, run_id) for run_id in storage.entries(f"{self.root}/{table.name}")}
+        manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders.values()])
+        found = zip(folders.items(), manifests, strict=True)
+        return [Run(table.name, run_id, folder, manifest) for (run_id, folder), manifest in found if manifest]
 
     def run(self, table: Table, run_id: str) -> Run | None:
         """One complete run, or None."""
@@ -158,7 +197,7 @@ class Store:
 
 
 def described_files(folder: str) -> list[dict[str, Any]]:
-    """Name, size in bytes, rows and tail digest of each Parquet file of a folder, by name.
+    """Name, size in bytes, rows, row groups and tail digest of each Parquet file of a folder, by name.
 
     The digest covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
     offsets): cheap for any size, and another file has another one.
@@ -170,8 +209,9 @@ def described_files(folder: str) -> list[dict[str, Any]]:
             continue
         size = int(filesystem.size(f"{path}/{name}"))
         with filesystem.open(f"{path}/{name}", "rb") as file:
-            rows = pq.ParquetFile(file).metadata.num_rows
+            footer = pq.ParquetFile(file).metadata
             file.seek(max(0, size - 65536))
             digest = hashlib.sha256(file.read()).hexdigest()
-        described.append({"name": name, "bytes": size, "rows": rows, "tail_sha256": digest})
+        sizes = {"bytes": size, "rows": footer.num_rows, "row_groups": footer.num_row_groups}
+        described.append({"name": name, **sizes, "tail_sha256": digest})
     return described

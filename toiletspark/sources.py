@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
-import itertools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,7 +50,11 @@ class Fetcher:
         Returns:
             One outcome per URL, in order.
         """
-        return list(self._threads.map(fetch_one, urls, itertools.repeat(self.limits)))
+        return [one.result() for one in [self.start(url) for url in urls]]
+
+    def start(self, url: str | None) -> concurrent.futures.Future[Fetched]:
+        """Begins to fetch a URL; its outcome is what `fetch` gives."""
+        return self._threads.submit(fetch_one, url, self.limits)
 
     def fetch_all(self, urls: Iterable[str | None], contents: Iterable[bytes | None]) -> list[Fetched]:
         """Takes inline bytes as they are, under the same cap, and fetches where there are none.
@@ -65,9 +68,10 @@ class Fetcher:
         """
         pairs = list(zip(urls, contents, strict=True))
         fetched = iter(self.fetch([url for url, content in pairs if content is None]))
-        return [next(fetched) if content is None else self._inline(content) for _, content in pairs]
+        return [next(fetched) if content is None else self.inline(content) for _, content in pairs]
 
-    def _inline(self, content: bytes) -> Fetched:
+    def inline(self, content: bytes) -> Fetched:
+        """Inline bytes as they are, under the same cap as fetched ones."""
         limit = self.limits.max_image_bytes
         return Fetched("ok", "", content) if len(content) <= limit else Fetched("too_large", f"over {limit} bytes")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,6 +61,12 @@ def read_json(location: str) -> dict[str, Any] | None:
         return cast(dict[str, Any], json.loads(filesystem.cat_file(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:
+    """`read_json` of many files at once, in order; stores that answer slowly are asked side by side."""
+    with ThreadPoolExecutor(32) as threads:
+        return list(threads.map(read_json, locations))
 
 
 def replace_json(location: str, content: dict[str, Any]) -> None:

@@ -53,9 +53,9 @@ class Table:
         return Table(self.name, self.key, {**self.columns, **columns}, self.schema_version)
 
 
-# The user's images as one run saw them, without their bytes. One row per image_id; no nulls in it.
-CATALOG = Table(
-    "catalog",
+# The user's images as one run saw them, without their bytes. One row per image_id.
+IMAGES = Table(
+    "images",
     ("image_id",),
     {
         "image_id": "string",
@@ -68,6 +68,14 @@ CATALOG = Table(
         "active": "boolean",
         "stratum": "string",
     },
+)
+
+# The same with what has become of each image: its newest attempt. A run exists once every image was tried, and the
+# sound ones have an embedding of its backbone; scores and lists belong to such a snapshot.
+CATALOG = Table(
+    "catalog",
+    ("image_id",),
+    {**IMAGES.columns, "status": "string", "detail": "string", "content_digest": "string"},
 )
 
 # One row per drawn image; inclusion_probability in (0, 1], weight = 1 / inclusion_probability.
@@ -172,6 +180,23 @@ UNSCORED = Table(
     "unscored",
     ("image_id",),
     {"image_id": "string", "listing_id": "string", "status": "string", "detail": "string"},
+)
+
+
+# All tables whose folders hold runs; the feed's columns are the user's.
+FEED = Table("feed", (), {})
+RUN_TABLES = (
+    CATALOG,
+    SAMPLE,
+    LABELS,
+    IMAGE_LEDGER,
+    EMBEDDINGS,
+    TRAINING_SET,
+    HEADS,
+    SCORES,
+    EXCLUSION_LIST,
+    UNSCORED,
+    FEED,
 )
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import ledger
-
 
 def gather(
     labels: DataFrame,
     catalog: DataFrame,
-    image_ledger: DataFrame,
     embeddings: DataFrame,
     sample: DataFrame,
     backbone_id: str,
@@ -24,7 +21,6 @@ def gather(
     Args:
         labels: `tables.LABELS`, one run.
         catalog: `tables.CATALOG`, one run.
-        image_ledger: `tables.IMAGE_LEDGER`, all runs.
         embeddings: `tables.EMBEDDINGS`, all runs.
         sample: `tables.SAMPLE`, one run, or no rows; images that were not drawn weigh 1.
         backbone_id: whose embeddings are wanted.
@@ -32,9 +28,7 @@ def gather(
     Returns:
         The columns of `tables.TRAINING_SET`; labels whose content has no embedding are not in it.
     """
-    now = ledger.of_catalog(catalog, image_ledger).select(
-        "image_id", "listing_id", F.col("content_digest").alias("digest_now")
-    )
+    now = catalog.select("image_id", "listing_id", F.col("content_digest").alias("digest_now"))
     kept = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
     named = (
         labels.withColumnRenamed("class", "label")

@@ -103,6 +103,7 @@ class Course:
             "seconds": outcome["summary"]["seconds"],
             "backbone_id": outcome["summary"]["backbone_id"],
             "embedded": outcome["summary"]["embedded"],
+            "saved": outcome["summary"]["saved"],
         }
         return Outcome(images / outcome["seconds"], outcome["memory"], outcome["scores"], told)
 

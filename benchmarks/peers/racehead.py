@@ -53,6 +53,7 @@ def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     network.fc = torch.nn.Identity()
     network.load_state_dict(body)
     network.eval()
+    torch.set_num_threads(1)  # two that share busy cores wait for each other
     with torch.inference_mode():
         pixels = (transform(Image.open(SHARED / "photos" / row["file"]).convert("RGB")) for row in rows)
         embeddings = torch.cat([network(one[None]) for one in pixels])
