@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench-photos bench-badimages bench-tests bench-fresh \
-	bench-rescore bench-growth bench-resume
+	bench-peers bench-rescore bench-growth bench-resume
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +50,9 @@ bench-photos: install  ## real photos end to end: quality, times, memory of a wo
 
 bench-badimages: install  ## broken and hostile files: one row each
 	@$(BIN)/python -m benchmarks.badimages
+
+bench-peers: install  ## the race against the field and against the machine's limit, each contestant in its own environment
+	@$(BIN)/python -m benchmarks.peers $(PEERS)
 
 bench-tests: install  ## number of tests, wall time, the slowest five
 	@$(BIN)/python -m benchmarks.suite
