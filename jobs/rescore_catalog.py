@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from jobs import embed_images, publish_exclusions, score_catalog
-from toiletspark import backbone, entry, head
+from toiletspark import calibration, entry, head
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store
@@ -26,7 +26,7 @@ def require_fitting_head(config: Config) -> None:
     """Stops where the head that would score was fitted on another backbone than the configuration's."""
     store, doing = Store.open(config.output.root), "rescoring the catalog"
     chosen = head.current(store, config.score.head, doing=doing)
-    head.require_backbone(chosen, backbone.load_spec(config.backbone).backbone_id, doing=doing)
+    head.require_backbone(chosen, calibration.current(store, config.backbone).backbone_id, doing=doing)
 
 
 if __name__ == "__main__":

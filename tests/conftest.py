@@ -24,8 +24,14 @@ from toiletspark.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
-# embedding takes milliseconds, and the vectors still differ from picture to picture
-TINY_BACKBONE = {"backbone.weights": "random", "backbone.resize_px": 40, "backbone.crop_px": 32}
+# embedding takes milliseconds, and the vectors still differ from picture to picture; torch, because a program for
+# OpenVINO takes seconds to convert
+TINY_BACKBONE = {
+    "backbone.weights": "random",
+    "backbone.resize_px": 40,
+    "backbone.crop_px": 32,
+    "backbone.runtime": "torch",
+}
 # small and short-lived: the JVM's first compiler alone, and its plainest garbage collector, are the quicker ones
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL_SPARK = (

@@ -14,22 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
-    {"images", "sources", "backbone", "contents", "attempts", "labels", "trainer"},
     {
-        *(
-            "session",
-            "frames",
-            "catalog",
-            "ledger",
-            "sampling",
-            "label_table",
-            "plans",
-            "embedding",
-            "commits",
-            "scoring",
-            "exclusions",
-        ),
-        *("feed", "training_set", "thumbnails", "entry", "reports"),
+        *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
+        "trainer",
+    },
+    {
+        *("session", "frames", "catalog", "ledger", "sampling", "label_table", "plans", "embedding", "commits"),
+        *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
     },
     {"jobs"},
     {"cli", "demo"},
@@ -37,7 +28,13 @@ LAYERS: list[set[str]] = [
 NAMES = ["errors", "config", "images", "Spark", "jobs", "cli"]
 SPARK_LAYER = 3
 TORCH = {"torch", "torchvision"}
-TORCH_USERS = {"toiletspark.backbone", "toiletspark.labels"}  # labels when it reads class folders, not before
+TORCH_USERS = {
+    *("toiletspark.weights", "toiletspark.runtimes.torch_runtime", "toiletspark.runtimes.convert"),
+    "toiletspark.labels",  # when it reads class folders, not before
+}
+OPENVINO = {"openvino", "nncf"}
+OPENVINO_USERS = {"toiletspark.runtimes.openvino_runtime", "toiletspark.runtimes.convert", "toiletspark.quantisation"}
+RUNTIMES = ["backbone", "runtimes", "runtimes.choose", "runtimes.torch_runtime", "runtimes.openvino_runtime"]
 PACKAGES = ("toiletspark", "jobs", "training")
 
 
@@ -160,9 +157,26 @@ def test_spark_begins_at_its_layer(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ours("toiletspark"))
-def test_torch_is_known_to_the_backbone_alone(module: str) -> None:
+def test_torch_is_known_to_weights_and_runtimes_alone(module: str) -> None:
     if module not in TORCH_USERS:
         assert not tops(imports(OURS[module])) & TORCH
+
+
+@pytest.mark.parametrize("module", ours("toiletspark", "jobs", "training"))
+def test_openvino_is_an_extra_that_is_imported_where_it_is_used(module: str) -> None:
+    assert not tops(imports(OURS[module], lazy=False)) & OPENVINO
+    if module not in OPENVINO_USERS:
+        assert not tops(imports(OURS[module])) & OPENVINO
+
+
+def test_a_worker_loads_the_runtime_that_it_starts_and_no_other() -> None:
+    code = (
+        "import sys, toiletspark.backbone, toiletspark.images, toiletspark.runtimes.openvino_runtime as runtime;"
+        "print(sorted({'torch', 'openvino'} & set(sys.modules)));"
+        "runtime.imported(); print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n['openvino']\n"
 
 
 def test_labels_import_torchvision_only_when_they_read_folders() -> None:
@@ -193,12 +207,12 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
     assert ("petastorm" in tops(imports(OURS[module]))) == (module == "training.dataset")
 
 
-@pytest.mark.parametrize("module", ["images", "backbone", "sources", "head", "labels"])
+@pytest.mark.parametrize("module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "labels"])
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:
     assert "pyspark" not in tops(closure([f"toiletspark.{module}"]))
 
 
-@pytest.mark.parametrize("module", ["images", "backbone"])
+@pytest.mark.parametrize("module", ["images", *RUNTIMES, "runtimes.convert"])
 def test_decoding_and_the_runtime_know_neither_urls_nor_tables(module: str) -> None:
     found = imports(OURS[f"toiletspark.{module}"])
     assert not found & {

@@ -12,11 +12,12 @@ from typing import Any
 import fsspec
 import pytest
 
-from toiletspark.config import Fetch
-from toiletspark.sources import Fetched, Fetcher, fetch_one
+from toiletspark import conf_files
+from toiletspark.sources import Fetched, Fetcher
 from toiletspark.tables import STATUSES
 
-LIMITS = Fetch(timeout_s=5, max_image_bytes=100_000, threads_per_task=8)
+BASE = conf_files.load([], ["images.path=none"]).fetch
+LIMITS = BASE.model_copy(update={"timeout_s": 5, "max_image_bytes": 100_000, "threads_per_task": 8, "retries": 0})
 SECRET = "s3cr3t-token"
 
 
@@ -99,7 +100,7 @@ def site() -> Iterator[str]:
 
 
 def one(url: str | None, **limits: Any) -> Fetched:
-    found = fetch_one(url, LIMITS.model_copy(update=limits))
+    found = Fetcher(LIMITS.model_copy(update=limits)).start(url).result()
     assert found.status in STATUSES
     assert (found.content is not None) == (found.status == "ok")
     if url:

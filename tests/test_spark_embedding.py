@@ -21,7 +21,7 @@ from jobs import embed_images, score_catalog
 from tests.conftest import TINY_BACKBONE, drawn_images, picture, stored, vector
 from toiletspark import embedding, frames, ledger, session, tables
 from toiletspark import head as heads
-from toiletspark.backbone import Backbone, BackboneSpec, load_spec
+from toiletspark.backbone import Backbone, BackboneSpec
 from toiletspark.config import Config
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
 from toiletspark.demo.rooms import draw_room
@@ -30,6 +30,7 @@ from toiletspark.errors import OutputError
 from toiletspark.images import decode
 from toiletspark.runs import Store
 from toiletspark.sources import Fetcher
+from toiletspark.weights import load_spec
 
 MakeConfig = Callable[..., Config]
 STATUS_OF_BROKEN = {

@@ -1,41 +1,22 @@
-"""The frozen backbone: preprocessed pixels in, embeddings out. The only module here that imports torch.
+"""The frozen backbone: preprocessed pixels in, embeddings out, by whichever runtime its spec names.
 
-What never changes is worth an identity: `backbone_id` names architecture, weights, preprocessing and precision,
-and stands beside every embedding and in every head.
+`backbone_id` names architecture, weights, preprocessing and precision, and stands beside every embedding and in every
+head. Nothing here imports torch or OpenVINO; a worker loads only the one that it runs.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
-import socket
-import urllib.error
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
 
 import numpy as np
-import safetensors.torch
-import torch
-import torchvision
 from numpy.typing import NDArray
 
-from toiletspark.config import Backbone as BackboneSection
+from toiletspark.config import Precision
 from toiletspark.errors import BackboneError
 from toiletspark.images import Pixels, Preprocessing
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-RANDOM_SEED = 0
-PRECISION = "fp32"
-_DOWNLOAD_TIMEOUT_S = 30.0
-_LEAST_HASH_DIGITS = 8
-
-State = Mapping[str, torch.Tensor]
+from toiletspark.runtimes import RuntimeName
 
 
 @dataclass(frozen=True)
@@ -45,32 +26,88 @@ class BackboneSpec:
     Attributes:
         architecture: torchvision's name.
         preprocessing: what turns a picture into its input.
-        weights: safetensors bytes of the state dict without the final layer, float32.
-        weights_digest: SHA-256 over names, shapes and values, whatever file they came from.
+        weights: without a program, safetensors bytes of the state dict without the final layer, float32; with one,
+            the program's constants.
+        weights_digest: SHA-256 over names, shapes and values of the state dict, whatever file they came from.
+        runtime: what runs it. Part of the identity in no precision: runtimes of equal precision agree.
+        precision: of weights and arithmetic.
+        program: OpenVINO's intermediate representation (XML); b"" until converted, and for torch.
     """
 
     architecture: str
     preprocessing: Preprocessing
     weights: bytes
     weights_digest: str
+    runtime: RuntimeName = "torch"
+    precision: Precision = "fp32"
+    program: bytes = b""
 
     @property
     def backbone_id(self) -> str:
-        """The identity that is stored with every embedding and head: equal ids mean equal embeddings."""
-        return f"{self.architecture}-{self.weights_digest[:12]}-{self.preprocessing.name}-{PRECISION}"
+        """The identity that is stored with every embedding and head: equal ids mean equal embeddings.
+
+        Raises:
+            BackboneError: in int8 the calibration decides the embeddings, and there was none yet.
+        """
+        if self.precision != "int8":
+            return self._name
+        if not self.program:
+            raise self.not_quantised()
+        return f"{self._name}-{self.program_digest[:12]}"
+
+    @property
+    def program_digest(self) -> str:
+        """SHA-256 over program and constants, 64 hexadecimal digits."""
+        return hashlib.sha256(hashlib.sha256(self.program).digest() + self.weights).hexdigest()
+
+    @property
+    def fp32_id(self) -> str:
+        """The identity of the same backbone in fp32, from which the other precisions are derived."""
+        return replace(self, precision="fp32", program=b"").backbone_id
+
+    def not_quantised(self) -> BackboneError:
+        """What to tell where int8 is wanted before it was calibrated."""
+        return BackboneError(
+            doing=f"preparing the backbone {self._name}",
+            expected="a program that was quantised on the catalog's own images",
+            found="none",
+            todo="run `toiletspark embed` with the same configuration first; it calibrates",
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"{self.architecture}-{self.weights_digest[:12]}-{self.preprocessing.name}-{self.precision}"
 
 
 class Backbone:
-    """A ResNet without its final layer, in `eval()` mode: batch norm would otherwise move with its neighbours."""
+    """A network without its final layer, in evaluation mode: batch norm would otherwise move with its neighbours."""
 
-    def __init__(self, spec: BackboneSpec, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, spec: BackboneSpec, threads: int = 1, device: str = "") -> None:
+        """Starts the runtime.
+
+        Args:
+            spec: what to run, from `runtimes.convert.prepared`.
+            threads: that the runtime may use on the CPU.
+            device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first that torch sees,
+                else the CPU. OpenVINO runs on the CPU.
+
+        Raises:
+            BackboneError: the runtime is not installed here.
+            ValueError: the spec was not prepared.
+        """
         self.spec = spec
-        network = _without_final_layer(spec.architecture)
-        network.load_state_dict(safetensors.torch.load(spec.weights), strict=True)
-        self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-        self._std = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+        if (spec.runtime == "openvino") != bool(spec.program):
+            raise ValueError(
+                "OpenVINO, and it alone, needs a program: convert.prepared(spec) comes before the broadcast"
+            )
+        if spec.runtime == "openvino":
+            from toiletspark.runtimes import openvino_runtime
+
+            self._forward = openvino_runtime.start(spec.program, spec.weights, spec.precision, threads)
+        else:
+            from toiletspark.runtimes import torch_runtime
+
+            self._forward = torch_runtime.start(spec.architecture, spec.weights, spec.precision, threads, device)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds preprocessed images.
@@ -81,39 +118,9 @@ class Backbone:
         Returns:
             float32, (n, 512) for ResNet18; the average-pooled features before the final layer, >= 0.
 
-        Cost: about 3.6 GFLOP an image at 224 px; 15 to 25 images/s on one core.
+        Cost: about 3.6 GFLOP an image at 224 px; ARCHITECTURE.md has images/s a runtime and core.
         """
-        with torch.inference_mode():
-            batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-            batch = ((batch - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-            return self._network(batch).numpy()  # type: ignore[no-any-return]
-
-
-@functools.lru_cache(maxsize=1)
-def load_spec(section: BackboneSection) -> BackboneSpec:
-    """Finds the weights and names them.
-
-    Args:
-        section: architecture, preprocessing and `weights`: "imagenet" (torchvision's file, downloaded once, hash
-            checked), "random" (fixed seed), the path of a state dict (.pth, read with weights_only=True, or
-            .safetensors), or a URL whose file name ends in -<first digits of its SHA-256>, as torchvision's do.
-
-    Raises:
-        BackboneError: the weights cannot be had, or do not fit the architecture.
-    """
-    architecture, weights = section.architecture, section.weights
-    if weights == "random":
-        state: State = _random_state(architecture)
-    elif weights == "imagenet":
-        # V1, not DEFAULT: newer torchvision releases move DEFAULT, and with it every embedding
-        state = _downloaded(torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url)
-    elif "://" in weights:
-        state = _downloaded(weights)
-    else:
-        state = _read(Path(weights))
-    state = _fitted(architecture, state, weights)
-    preprocessing = Preprocessing(section.resize_px, section.crop_px)
-    return BackboneSpec(architecture, preprocessing, safetensors.torch.save(dict(state)), _digest(state))
+        return self._forward(pixels)
 
 
 def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
@@ -126,131 +133,6 @@ def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
     if not np.isfinite(stored).all():
         raise ValueError(f"an embedding exceeds float16 (largest value {np.abs(embeddings).max():g})")
     return [row.tobytes() for row in stored]
-
-
-def _without_final_layer(architecture: str) -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]):  # its weights are drawn, from nobody else's numbers
-        network: Any = torchvision.models.get_model(architecture, weights=None)
-    network.fc = torch.nn.Identity()
-    return network  # type: ignore[no-any-return]
-
-
-def _random_state(architecture: str) -> State:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        return _without_final_layer(architecture).state_dict()
-
-
-def _fitted(architecture: str, state: State, weights: str) -> State:
-    """The state dict in float32, without the final layer, checked against the architecture."""
-    wanted = _without_final_layer(architecture).state_dict()
-    # batch norm's counters decide nothing in eval mode, so they are no part of the identity; torchvision's own files
-    # are older than they are
-    counters = {name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")}
-    kept = {**{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, **counters}
-    wrong = sorted(set(wanted) ^ set(kept)) or [
-        name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
-    ]
-    if wrong:
-        raise BackboneError(
-            doing=f"fitting the weights {weights} to {architecture}",
-            expected=f"the {len(wanted)} tensors of torchvision's {architecture} (the final layer is not needed)",
-            found=f"{len(wrong)} tensors missing, unknown or of another shape, among them {wrong[0]}",
-            todo="set backbone.architecture to the one that the weights were trained with",
-        )
-    return {name: kept[name].to(wanted[name].dtype).contiguous() for name in sorted(wanted)}
-
-
-def _digest(state: State) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name}:{tuple(state[name].shape)}".encode())
-        digest.update(state[name].numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> State:
-    doing = f"reading the backbone's weights {path}"
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except OSError as error:
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict's file",
-            found=error.strerror or str(error),
-            todo="set backbone.weights to imagenet, to a file, or by name to random",
-        ) from None
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, it is not the weights
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict saved with torch.save or safetensors",
-            found=_shortly(error),
-            todo="save the network's state_dict(), not the module itself",
-        ) from None
-
-
-def _downloaded(url: str) -> State:
-    """The state dict behind a URL, from torch.hub's cache if it was fetched before; its hash is in its name."""
-    name = Path(urlsplit(url).path).name
-    doing = f"downloading the backbone's weights {name}"
-    hashed = torch.hub.HASH_REGEX.search(name)  # where torch finds none, it checks none
-    if hashed is None or len(hashed.group(1)) < _LEAST_HASH_DIGITS:
-        raise BackboneError(
-            doing=doing,
-            expected=f"a file name that ends in -<first {_LEAST_HASH_DIGITS} or more digits of its SHA-256>.pth",
-            found=name,
-            todo="name the file so, or fetch it yourself and set backbone.weights to its path",
-        )
-    try:
-        with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
-            state = torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", progress=True, check_hash=True, weights_only=True
-            )
-        return _state_dict(state)
-    except (urllib.error.URLError, OSError) as error:
-        raise BackboneError(
-            doing=doing,
-            expected=f"an answer from {urlsplit(url).hostname}",
-            found=str(getattr(error, "reason", error)),
-            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out only, "
-            "set backbone.weights=random",
-        ) from None
-    except Exception as error:  # noqa: BLE001 - as in _read
-        altered = "invalid hash" in str(error)  # torch's word for it
-        raise BackboneError(
-            doing=doing,
-            expected="a file whose SHA-256 begins as its name says"
-            if altered
-            else "a state dict saved with torch.save",
-            found=_shortly(error),
-            todo="do not use that file; try again, or fetch it from a source that you trust",
-        ) from None
-
-
-def _state_dict(loaded: object) -> State:
-    if isinstance(loaded, Mapping) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
-    ):
-        return loaded
-    raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
-
-
-def _shortly(error: Exception) -> str:
-    """The error's first sentence; torch's further ones advise to load the file without care."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0].split('. ')[0][:200]}"
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub sets no timeout of its own, and a silent firewall would hold a run for minutes."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def threads_of_task() -> int:

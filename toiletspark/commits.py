@@ -21,6 +21,7 @@ from toiletspark.contents import PART_DIGITS, Known
 from toiletspark.embedding import Given, attempt_images
 from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.runtimes import convert
 
 _MOST_ROUNDS = 3
 
@@ -61,7 +62,7 @@ def embed_plan(
     context = spark.sparkContext
     stored = frames.read_all(spark, store, tables.EMBEDDINGS).where(F.col("backbone_id") == spec.backbone_id)
     given = Given(
-        context.broadcast(spec),
+        context.broadcast(convert.prepared(spec)),
         (context.broadcast(contents_of(stored)),),
         config.fetch,
         config.decode,

@@ -30,6 +30,8 @@ Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Format = Literal["parquet", "csv", "json"]
+Runtime = Literal["auto", "torch", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 class Section(BaseModel):
@@ -116,10 +118,26 @@ class Labels(Section):
         return self
 
 
+class ShardColumns(Section):
+    key: str = Field(min_length=1)
+    content: str = Field(min_length=1)
+
+
 class Fetch(Section):
     timeout_s: float = Field(gt=0)
+    silence_timeout_s: float = Field(gt=0)
+    retries: int = Field(ge=0, le=20)
+    first_wait_s: float = Field(ge=0)
+    max_wait_s: float = Field(ge=0)
     max_image_bytes: int = Field(ge=1)
     threads_per_task: int = Field(ge=1, le=256)
+    max_per_host: int = Field(ge=1)
+    open_shards: int = Field(ge=1)
+    open_row_groups: int = Field(ge=1)
+    max_row_group_bytes: int = Field(ge=1)
+    shard_timeout_s: float = Field(gt=0)
+    shard_columns: ShardColumns
+    storage_options: dict[str, dict[str, Any]]
 
 
 class Decode(Section):
@@ -132,11 +150,29 @@ def _absolute_weights(weights: str) -> str:
     return weights if weights in ("imagenet", "random") else _absolute(weights)
 
 
+class Int8(Section):
+    calibration_images: int = Field(ge=2)
+    held_out_share: float = Field(gt=0, lt=1)
+    min_mean_cosine: Share
+    min_cosine: Share
+    max_decisions_changed: Share
+    seed: int
+
+
 class Backbone(Section):
     architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
+    runtime: Runtime
+    precision: Precision
+    int8: Int8
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> Backbone:
+        if self.runtime == "torch" and self.precision == "int8":
+            raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
+        return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Backbone:
@@ -227,7 +263,11 @@ class Config(Section):
         return cast(dict[str, Any], _without_secrets(self.resolved()))
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, told_in_confidence: bool = False) -> Any:
+    """`value` with "(redacted)" for secrets by their key, and for whatever stores are told."""
     if isinstance(value, dict):
-        return {key: "(redacted)" if _SECRET.search(key) else _without_secrets(item) for key, item in value.items()}
-    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+        secret = {key: told_in_confidence or bool(_SECRET.search(key)) for key in value}
+        return {key: _without_secrets(item, secret[key] or key == "storage_options") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item, told_in_confidence) for item in value]
+    return "(redacted)" if told_in_confidence else value

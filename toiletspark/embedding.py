@@ -144,8 +144,15 @@ def _record_batch(done: list[Attempt]) -> pa.RecordBatch:
 def _build(spec: BackboneSpec) -> Backbone:
     if spec.backbone_id not in _built:
         _built.clear()  # another backbone's weights would only take memory
-        _built[spec.backbone_id] = Backbone(spec, threads_of_task())
+        _built[spec.backbone_id] = Backbone(spec, threads_of_task(), _gpu())
     return _built[spec.backbone_id]
+
+
+def _gpu() -> str:
+    """torch's name of the GPU that Spark gave this task, or "" where it deals out none."""
+    task = TaskContext.get()
+    gpu = task.resources().get("gpu") if task else None
+    return f"cuda:{gpu.addresses[0]}" if gpu else ""
 
 
 def _fetcher(limits: Fetch) -> Fetcher:

@@ -142,6 +142,12 @@ def current(store: Store, folder: str, *, doing: str) -> Head:
     return load(folder or store.require(HEADS, doing=doing, step="train").folder)
 
 
+def newest_for(store: Store, backbone_id: str) -> Head | None:
+    """The newest head of the store that was fitted on this backbone, or None."""
+    found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("backbone_id") == backbone_id]
+    return load(found[-1].folder) if found else None
+
+
 def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
     """Stops where a head would be put on another backbone's embeddings.
 

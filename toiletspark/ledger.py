@@ -35,7 +35,7 @@ def of_images(images: DataFrame, ledger: DataFrame, embeddings: DataFrame, backb
     """
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
     last = newest_attempts(ledger).select(*tables.IMAGE_LEDGER.key, *facts)
-    kept = digests_of(embeddings, backbone_id).withColumn("embedded", F.lit(True))
+    kept = digests_of(embeddings, backbone_id).withColumn("embedded", F.lit(True)).hint("shuffle_hash")
     known = images.join(last, on=list(tables.IMAGE_LEDGER.key), how="left")
     known = known.join(kept, on="content_digest", how="left")
     return known.withColumn("embedded", F.coalesce("embedded", F.lit(False))).select(

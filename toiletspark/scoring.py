@@ -75,7 +75,7 @@ def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFram
         The columns of `scores_table(head)`, one row per sound image, no nulls. One shuffle of either side.
     """
     sound = catalog.where(F.col("status") == "ok").select("image_id", "listing_id", "content_digest")
-    once = scored.dropDuplicates(["content_digest"])
+    once = scored.dropDuplicates(["content_digest"]).hint("shuffle_hash")  # sorting both sides would cost more
     return sound.join(once, on="content_digest", how="inner").withColumn("head_id", F.lit(head.head_id))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +20,21 @@ import fsspec.core
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
 
 
-def open_filesystem(location: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system that holds `location`, and the path there."""
+def open_filesystem(
+    location: str, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system that holds `location`, and the path there.
+
+    Args:
+        location: a path or a URL.
+        options: what fsspec's file systems are told, by scheme; without them they ask the environment.
+    """
     scheme, separator, rest = location.partition("://")
     if separator:
         location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
-    filesystem, path = fsspec.core.url_to_fs(location)
+    schemes = {link.partition("://")[0] for link in location.split("::")}
+    told = {name: dict(said) for name, said in (options or {}).items() if name in schemes}
+    filesystem, path = fsspec.core.url_to_fs(location, **told)
     return filesystem, cast(str, path)
 
 

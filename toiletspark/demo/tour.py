@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from toiletspark import backbone, conf_files
+from toiletspark import conf_files, weights
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog
 from toiletspark.demo.rooms import ROOMS
@@ -32,7 +32,7 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
         files = [conf / "local.toml", conf / "demo.toml"]
         config = conf_files.load(files, sets)
         try:
-            backbone.load_spec(config.backbone)
+            weights.load_spec(config.backbone)
         except BackboneError as error:
             print(f"toiletspark: {error}\n", file=sys.stderr)
             print(

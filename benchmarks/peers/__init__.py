@@ -1,0 +1,1 @@
+"""The race against the field: `make bench-peers`; see __main__."""

@@ -1,0 +1,112 @@
+"""Who takes part, and one round of each."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from benchmarks.peers import ours, pictures, processes, racehead, venvs
+from benchmarks.peers.figures import Scores
+
+HERE = Path(__file__).parent
+# letter: file in contestants/, environment, what it is
+PEERS = {
+    "a": ("tutorial_udf", "spark", "pandas UDF, series to series"),
+    "b": ("iterator_udf", "spark", "iterator pandas UDF + DataLoader"),
+    "c": ("batch_udf", "spark", "predict_batch_udf"),
+    "d": ("ray_data", "ray", "Ray Data map_batches"),
+    "e": ("daft_udf", "daft", "Daft class UDF"),
+}
+OURS = {
+    "fp32": "toiletspark, fp32",
+    "int8": "toiletspark, int8",
+    "copies": "toiletspark, every image 4 times, 4 URLs",
+    "repeats": "toiletspark, every image 4 times, 1 URL",
+}
+LIMIT = "limit"
+
+
+@dataclass
+class Outcome:
+    """What one contestant did in one round: images/s, memory in MB, its scores, and what else it told."""
+
+    images_per_s: float
+    memory: dict[str, float] = field(default_factory=dict)
+    scores: Scores = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+class Course:
+    """The tables, the network and the head that all contestants of a run share.
+
+    Attributes:
+        work: a folder that is thrown away afterwards.
+        workers: processes that may compute at the same time: one a core.
+        files: the distinct images.
+    """
+
+    def __init__(self, work: Path, images: int, workers: int, names: list[str]) -> None:
+        self.work, self.workers, self.names = work, workers, names
+        self.files = pictures.write(work / "files", images)
+        self.table = pictures.table(work / "table", ((file.stem, file) for file in self.files))
+        self.state = racehead.write_state(work / "network.pth")
+        self._prepared: dict[str, ours.Prepared] = {}
+        self._tables = {"fp32": self.table, "int8": self.table}
+        if "copies" in names:
+            copied = pictures.copied(self.files, work / "copies")
+            self._tables["copies"] = pictures.table(work / "table-copies", copied)
+        if "repeats" in names:
+            self._tables["repeats"] = pictures.table(work / "table-repeats", pictures.repeated(self.files))
+
+    def prepare(self) -> dict[str, float]:
+        """Installs and converts whatever is not part of a race; tells how long our own preparations took, in s."""
+        for name in self.names:
+            if name in PEERS:
+                venvs.python(PEERS[name][1])
+        if LIMIT in self.names:
+            venvs.python(LIMIT)
+        for precision in dict.fromkeys("int8" if name == "int8" else "fp32" for name in self.names if name in OURS):
+            self._prepared[precision] = ours.prepare(self.work, precision, self.files, self.state, self.workers)
+        return {name: prepared.seconds for name, prepared in self._prepared.items()}
+
+    def run(self, name: str) -> Outcome:
+        """One round of one contestant of ours or of the field."""
+        return self._our_own(name) if name in OURS else self._peer(name)
+
+    def alone(self) -> dict[str, Any]:
+        """Decoders and runtimes alone; see limit/alone.py."""
+        program = [venvs.python(LIMIT), str(HERE / "limit" / "alone.py")]
+        return processes.run([*program, *self._lane()], {}, ours.TIMEOUT_S)[0]
+
+    def _peer(self, name: str) -> Outcome:
+        file, environment, _ = PEERS[name]
+        out = self.work / f"out-{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        program = [venvs.python(environment), str(HERE / "contestants" / f"{file}.py")]
+        env = {"PYTHONPATH": str(HERE / "contestants"), "RAY_USAGE_STATS_ENABLED": "0", "DAFT_ANALYTICS_ENABLED": "0"}
+        told, memory = processes.run([*program, *self._lane(), "--out", str(out)], env, ours.TIMEOUT_S)
+        rows = pq.read_table(out, columns=["image_id", "exclusion_score"])
+        scores = dict(zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True))
+        return Outcome(len(self.files) / told["seconds"], memory.told(), scores, told)
+
+    def _our_own(self, name: str) -> Outcome:
+        prepared = self._prepared["int8" if name == "int8" else "fp32"]
+        outcome = ours.race(self.work / f"ours-{name}", self._tables[name], prepared, self.workers)
+        images = pq.read_metadata(self._tables[name] / "part-0.parquet").num_rows
+        told = {
+            "list_is_right": ours.list_is_right(outcome),
+            "excluded": len(outcome["excluded"]),
+            "seconds": outcome["summary"]["seconds"],
+            "backbone_id": outcome["summary"]["backbone_id"],
+            "embedded": outcome["summary"]["embedded"],
+            "saved": outcome["summary"]["saved"],
+        }
+        return Outcome(images / outcome["seconds"], outcome["memory"], outcome["scores"], told)
+
+    def _lane(self) -> list[str]:
+        given = {"--table": self.table, "--state": self.state, "--workers": self.workers}
+        return [str(word) for pair in given.items() for word in pair]

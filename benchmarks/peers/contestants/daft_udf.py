@@ -1,0 +1,51 @@
+"""(e) Daft: `download` and `decode_image` are its own, the transform and the network are a class UDF over batches.
+
+The form: Daft's published image classification benchmark
+(https://github.com/Eventual-Inc/Daft/blob/main/benchmarking/ai/image_classification/daft_main.py) and its page on
+class UDFs (https://docs.daft.ai/en/stable/custom-code/cls/).
+"""
+
+from __future__ import annotations
+
+import daft
+import lane as lanes
+import torch
+from PIL import Image
+
+
+class Scorer:
+    """One process a core: network built once, then batches.
+
+    Daft bounds no threads: left alone, each process's torch would take every core. Processes, because in threads
+    the transform would wait for Python's lock.
+    """
+
+    def __init__(self, state: str) -> None:
+        torch.set_num_threads(1)
+        self._network = lanes.network(lanes.load(state))
+
+    @daft.method.batch(return_dtype=daft.DataType.float32(), batch_size=lanes.ROWS)
+    def score(self, images: daft.Series) -> list[float]:
+        """Decoded images, uint8, (height, width, 3), to exclusion scores."""
+        pixels = [lanes.TRANSFORM(Image.fromarray(image)) for image in images.to_pylist()]
+        return lanes.scores(self._network, torch.stack(pixels)).tolist()
+
+
+def main() -> None:
+    """Table to scores; timed from the plan on."""
+    lane = lanes.given()
+    daft.set_runner_native(num_threads=lane.workers)
+    daft.from_pydict({"one": [1]}).collect()
+
+    def race() -> None:
+        images = daft.read_parquet(f"{lane.table}/*.parquet")
+        pixels = images["image_url"].download().decode_image(mode="RGB")
+        scorer = daft.cls(max_concurrency=lane.workers, use_process=True)(Scorer)(lane.state)
+        scored = images.select("image_id", scorer.score(pixels).alias("exclusion_score"))
+        scored.write_parquet(lane.out)
+
+    lanes.run(race, "daft", "pyarrow")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""torch: in float32 on a CPU as anywhere, in bfloat16 on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torchvision
+from numpy.typing import NDArray
+
+from toiletspark.config import Precision
+from toiletspark.images import Pixels
+from toiletspark.runtimes import IMAGENET_MEAN, IMAGENET_STD, Forward
+
+
+def start(architecture: str, weights: bytes, precision: Precision, threads: int, device: str = "") -> Forward:
+    """The network, built and ready.
+
+    Args:
+        architecture: torchvision's name.
+        weights: safetensors bytes of the state dict without the final layer.
+        precision: fp32, or bf16 by autocast.
+        threads: on the CPU.
+        device: torch's name; "" = the first GPU, else the CPU.
+    """
+    torch.set_num_threads(threads)
+    # a GPU would otherwise shorten float32 to 10 bits in convolutions, and embeddings to another backbone's
+    torch.backends.cudnn.allow_tf32 = False
+    place = torch.device(device or ("cuda" if sees_a_gpu() else "cpu"))
+    placed = network(architecture, weights).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = (torch.tensor(values, device=place).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    bf16 = precision == "bf16"
+
+    def forward(pixels: Pixels) -> NDArray[np.float32]:
+        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+            batch = torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+            batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
+            return placed(batch).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
+
+    return lambda pixels: sized_to_memory(forward, pixels)
+
+
+def network(architecture: str, weights: bytes) -> torch.nn.Module:
+    """The network without its final layer, in evaluation mode, with these weights."""
+    built = without_final_layer(architecture)
+    built.load_state_dict(safetensors.torch.load(weights), strict=True)
+    return built.eval()
+
+
+def without_final_layer(architecture: str) -> torch.nn.Module:
+    """torchvision's network as it is drawn, its final layer the identity."""
+    with torch.random.fork_rng(devices=[]):  # its weights are drawn, from nobody else's numbers
+        built: Any = torchvision.models.get_model(architecture, weights=None)
+    built.fc = torch.nn.Identity()
+    return built  # type: ignore[no-any-return]
+
+
+def sees_a_gpu() -> bool:
+    """Whether torch can compute on a GPU here."""
+    return torch.cuda.is_available()
+
+
+def sized_to_memory(forward: Forward, pixels: Pixels) -> NDArray[np.float32]:
+    """Runs a batch in halves, and halves of those, where the GPU has no memory for it at once.
+
+    Raises:
+        torch.OutOfMemoryError: not even one image fits.
+    """
+    try:
+        return forward(pixels)
+    except torch.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    torch.cuda.empty_cache()  # outside of `except`, whose traceback would hold the memory
+    middle = len(pixels) // 2
+    return np.concatenate([sized_to_memory(forward, part) for part in (pixels[:middle], pixels[middle:])])

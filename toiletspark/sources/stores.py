@@ -1,0 +1,127 @@
+"""Reading one image, once: local files, http(s), whatever else fsspec opens, and members of shards."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import IO, Any, cast
+
+import fsspec
+import fsspec.asyn
+
+from toiletspark import storage
+from toiletspark.config import Fetch
+from toiletspark.sources.failures import FetchError, failure_of
+from toiletspark.sources.ranges import read_range
+from toiletspark.sources.shards import Shards, shard_of
+
+_CHUNK_BYTES = 1 << 20
+_RANGE_OF_NOTHING = 416  # what S3 says when an empty object is asked for its first bytes
+
+
+class Stores:
+    """Opens what URLs name. File systems and their connections are kept by fsspec, for all threads of the process."""
+
+    def __init__(self, limits: Fetch) -> None:
+        self._limits = limits
+        self._options = {**limits.storage_options, "s3": _s3_options(limits)}
+        self._shards = Shards(limits, self._open_filesystem)
+
+    def read(self, url: str, deadline: float) -> bytes:
+        """An image's bytes.
+
+        Args:
+            url: a path, a URL that fsspec opens, or a shard's member.
+            deadline: on `time.monotonic`'s clock.
+
+        Raises:
+            FetchError: it is over the byte cap or too slow, or a shard has it not.
+            Exception: whatever the store's client raises.
+        """
+        if shard_of(url):
+            return self._shards.read(url, deadline)
+        if url.startswith(("/", "file:///")):
+            return self._read_local(url.removeprefix("file://"), deadline)
+        if url.startswith(("http://", "https://")):
+            filesystem = fsspec.filesystem("http", **self._options.get("http", {}))
+            return cast(bytes, fsspec.asyn.sync(filesystem.loop, self._get, filesystem, url, deadline))
+        filesystem, path = self._open_filesystem(url)
+        if filesystem.async_impl:
+            return self._read_object(filesystem, path, deadline)
+        with filesystem.open(path, "rb") as file:
+            return self._drain(file, deadline)
+
+    def _open_filesystem(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+        filesystem, path = storage.open_filesystem(location, self._options)
+        if hasattr(filesystem, "retries"):
+            filesystem.retries = 1  # s3fs and gcsfs would also try again, each try of ours anew
+        return filesystem, path
+
+    def _read_local(self, path: str, deadline: float) -> bytes:
+        """Without fsspec, which takes longer than reading the file. A pipe would never open, a device never end."""
+        mode = os.stat(path).st_mode  # noqa: PTH116 - no Path for each of a billion files
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise FetchError("missing", "not a regular file")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return self._drain(file, deadline)
+
+    def _read_object(self, filesystem: fsspec.AbstractFileSystem, path: str, deadline: float) -> bytes:
+        """One request, which asks for no more than the byte cap and one."""
+        try:
+            content = read_range(filesystem, path, 0, self._limits.max_image_bytes + 1, deadline)
+        except Exception as error:
+            if failure_of(error).detail == f"http {_RANGE_OF_NOTHING}":
+                return b""
+            raise
+        return self._capped(content)
+
+    async def _get(self, filesystem: Any, url: str, deadline: float) -> bytes:
+        """One request over a connection that is kept for the next image."""
+        import aiohttp  # only where images come by http
+
+        silence_s, left_s = self._limits.silence_timeout_s, max(deadline - time.monotonic(), 0.001)
+        timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=silence_s, sock_read=silence_s)
+        session = await filesystem.set_session()
+        pieces: list[bytes] = []
+        size = 0
+        request = session.get(filesystem.encode_url(url), timeout=timeout, **filesystem.kwargs)
+        async with request as response:
+            response.raise_for_status()
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > self._limits.max_image_bytes:
+                    raise self._too_large()
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def _drain(self, file: IO[bytes], deadline: float) -> bytes:
+        content = bytearray()
+        while piece := file.read(_CHUNK_BYTES):
+            content += piece
+            if len(content) > self._limits.max_image_bytes:
+                raise self._too_large()
+            if time.monotonic() > deadline:
+                raise FetchError("timeout", f"over {self._limits.timeout_s:g} s")
+        return bytes(content)
+
+    def _capped(self, content: bytes) -> bytes:
+        if len(content) > self._limits.max_image_bytes:
+            raise self._too_large()
+        return content
+
+    def _too_large(self) -> FetchError:
+        return FetchError("too_large", f"over {self._limits.max_image_bytes} bytes")
+
+
+def _s3_options(limits: Fetch) -> dict[str, Any]:
+    """What s3fs is told: the user's options, and that retries and silences are ours to judge."""
+    told = limits.storage_options.get("s3", {})
+    config = {
+        "retries": {"total_max_attempts": 1},
+        "connect_timeout": limits.silence_timeout_s,
+        "read_timeout": limits.silence_timeout_s,
+        "max_pool_connections": limits.threads_per_task,
+        **told.get("config_kwargs", {}),
+    }
+    return {**told, "config_kwargs": config}

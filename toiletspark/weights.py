@@ -1,0 +1,184 @@
+"""The backbone's weights: found, downloaded, checked and named. Runs on the driver; workers get the outcome.
+
+What never changes is worth an identity: `weights_digest` names the values, whatever file they came from.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import socket
+import urllib.error
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import safetensors.torch
+import torch
+import torchvision
+
+from toiletspark.backbone import BackboneSpec
+from toiletspark.config import Backbone as BackboneSection
+from toiletspark.errors import BackboneError
+from toiletspark.images import Preprocessing
+from toiletspark.runtimes import choose
+from toiletspark.runtimes.torch_runtime import without_final_layer
+
+RANDOM_SEED = 0
+_DOWNLOAD_TIMEOUT_S = 30.0
+_LEAST_HASH_DIGITS = 8
+
+State = Mapping[str, torch.Tensor]
+
+
+@functools.lru_cache(maxsize=1)
+def load_spec(section: BackboneSection) -> BackboneSpec:
+    """Finds the weights and names them.
+
+    Args:
+        section: architecture, preprocessing and `weights`: "imagenet" (torchvision's file, downloaded once, hash
+            checked), "random" (fixed seed), the path of a state dict (.pth, read with weights_only=True, or
+            .safetensors), or a URL whose file name ends in -<first digits of its SHA-256>, as torchvision's do;
+            runtime and precision, see `runtimes.choose`.
+
+    Returns:
+        The backbone as torch would run it; `runtimes.convert.prepared` makes it ready for its runtime. In int8 it
+        has no identity before `calibration` gives it its program.
+
+    Raises:
+        BackboneError: the weights cannot be had, do not fit the architecture, or the runtime is not installed.
+    """
+    runtime = choose.chosen(section.runtime, section.precision)  # before anything is downloaded in vain
+    architecture, weights = section.architecture, section.weights
+    if weights == "random":
+        state: State = _random_state(architecture)
+    elif weights == "imagenet":
+        # V1, not DEFAULT: newer torchvision releases move DEFAULT, and with it every embedding
+        state = _downloaded(torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url)
+    elif "://" in weights:
+        state = _downloaded(weights)
+    else:
+        state = _read(Path(weights))
+    state = _fitted(architecture, state, weights)
+    preprocessing = Preprocessing(section.resize_px, section.crop_px)
+    content = safetensors.torch.save(dict(state))
+    return BackboneSpec(architecture, preprocessing, content, _digest(state), runtime, section.precision)
+
+
+def _random_state(architecture: str) -> State:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        return without_final_layer(architecture).state_dict()
+
+
+def _fitted(architecture: str, state: State, weights: str) -> State:
+    """The state dict in float32, without the final layer, checked against the architecture."""
+    wanted = without_final_layer(architecture).state_dict()
+    # batch norm's counters decide nothing in eval mode, so they are no part of the identity; torchvision's own files
+    # are older than they are
+    counters = {name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")}
+    kept = {**{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, **counters}
+    wrong = sorted(set(wanted) ^ set(kept)) or [
+        name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
+    ]
+    if wrong:
+        raise BackboneError(
+            doing=f"fitting the weights {weights} to {architecture}",
+            expected=f"the {len(wanted)} tensors of torchvision's {architecture} (the final layer is not needed)",
+            found=f"{len(wrong)} tensors missing, unknown or of another shape, among them {wrong[0]}",
+            todo="set backbone.architecture to the one that the weights were trained with",
+        )
+    return {name: kept[name].to(wanted[name].dtype).contiguous() for name in sorted(wanted)}
+
+
+def _digest(state: State) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name}:{tuple(state[name].shape)}".encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> State:
+    doing = f"reading the backbone's weights {path}"
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError as error:
+        raise BackboneError(
+            doing=doing,
+            expected="a state dict's file",
+            found=error.strerror or str(error),
+            todo="set backbone.weights to imagenet, to a file, or by name to random",
+        ) from None
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, it is not the weights
+        raise BackboneError(
+            doing=doing,
+            expected="a state dict saved with torch.save or safetensors",
+            found=_shortly(error),
+            todo="save the network's state_dict(), not the module itself",
+        ) from None
+
+
+def _downloaded(url: str) -> State:
+    """The state dict behind a URL, from torch.hub's cache if it was fetched before; its hash is in its name."""
+    name = Path(urlsplit(url).path).name
+    doing = f"downloading the backbone's weights {name}"
+    hashed = torch.hub.HASH_REGEX.search(name)  # where torch finds none, it checks none
+    if hashed is None or len(hashed.group(1)) < _LEAST_HASH_DIGITS:
+        raise BackboneError(
+            doing=doing,
+            expected=f"a file name that ends in -<first {_LEAST_HASH_DIGITS} or more digits of its SHA-256>.pth",
+            found=name,
+            todo="name the file so, or fetch it yourself and set backbone.weights to its path",
+        )
+    try:
+        with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
+            state = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=True, check_hash=True, weights_only=True
+            )
+        return _state_dict(state)
+    except (urllib.error.URLError, OSError) as error:
+        raise BackboneError(
+            doing=doing,
+            expected=f"an answer from {urlsplit(url).hostname}",
+            found=str(getattr(error, "reason", error)),
+            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out only, "
+            "set backbone.weights=random",
+        ) from None
+    except Exception as error:  # noqa: BLE001 - as in _read
+        altered = "invalid hash" in str(error)  # torch's word for it
+        raise BackboneError(
+            doing=doing,
+            expected="a file whose SHA-256 begins as its name says"
+            if altered
+            else "a state dict saved with torch.save",
+            found=_shortly(error),
+            todo="do not use that file; try again, or fetch it from a source that you trust",
+        ) from None
+
+
+def _state_dict(loaded: object) -> State:
+    if isinstance(loaded, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
+    ):
+        return loaded
+    raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
+
+
+def _shortly(error: Exception) -> str:
+    """The error's first sentence; torch's further ones advise to load the file without care."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0].split('. ')[0][:200]}"
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """torch.hub sets no timeout of its own, and a silent firewall would hold a run for minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
