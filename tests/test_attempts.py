@@ -16,10 +16,11 @@ from tests.conftest import TINY_BACKBONE, picture
 from tests.picture_server import PictureServer, served
 from toiletspark import attempts, conf_files
 from toiletspark.attempts import Attempt, Source, Work, attempt_all
-from toiletspark.backbone import Backbone, BackboneSpec, load_spec
+from toiletspark.backbone import Backbone, BackboneSpec
 from toiletspark.digests import content_digest
 from toiletspark.images import decode
 from toiletspark.sources import Fetcher
+from toiletspark.weights import load_spec
 
 CONFIG = conf_files.load([], [f"{key}={value}" for key, value in TINY_BACKBONE.items()])
 WAIT_S = 20.0  # for what happens at once, or never
