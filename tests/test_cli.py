@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import LOCAL_CONF, REPOSITORY
-from toiletspark import entry
+from toiletspark import cli, entry
 from toiletspark.errors import AuditError, TableError
 
 COMMAND = Path(sys.executable).parent / "toiletspark"
@@ -188,6 +189,33 @@ def test_steps_in_turn_say_what_they_do_and_merge_what_they_tell(capsys: pytest.
     told = entry.in_turn([first, second], SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
     assert (told["images"], told["sampled"], list(told["seconds"])) == (5, 2, ["test_cli"])
     assert capsys.readouterr().err == "toiletspark: test_cli ...\n" * 2
+
+
+@pytest.mark.parametrize("step", ["embed", "rescore"])
+@pytest.mark.parametrize(
+    ("said", "set_to"),
+    [
+        (["--retry", "transient"], ["embed.only_retry=transient"]),
+        (["--set", "embed.retry=none", "--retry", "failed"], ["embed.retry=none", "embed.only_retry=failed"]),
+        ([], []),
+    ],
+    ids=["transient", "failed", "not asked for"],
+)
+def test_failures_alone_can_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch, step: str, said: list[str], set_to: list[str]
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    done = CliRunner().invoke(cli.app, [step, *said])
+    assert done.exit_code == 0, done.output
+    ((_, _, sets, as_json),) = ran
+    assert (sets, as_json) == (set_to, False)
+
+
+def test_other_images_than_failures_cannot_be_asked_for() -> None:
+    done = CliRunner().invoke(cli.app, ["embed", "--retry", "ok"])
+    assert done.exit_code == 2
+    assert all(word in done.output for word in ("--retry", "transient", "failed"))
 
 
 # Progress

@@ -6,6 +6,7 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,8 +15,8 @@ import pytest
 
 from toiletspark import __version__, storage
 from toiletspark.errors import OutputError
-from toiletspark.runs import MANIFEST, MARKER, Run, Store, described_files, new_run_id
-from toiletspark.tables import EMBEDDINGS, HEADS, SAMPLE
+from toiletspark.runs import MANIFEST, MARKER, Run, Store, described_files, new_run_id, run_id_at
+from toiletspark.tables import CATALOG, EMBEDDINGS, HEADS, SAMPLE
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -277,3 +278,47 @@ def test_altered_files_are_described_differently(root: str, change: str) -> None
         else:
             filesystem.rm(path)
     assert described_files(run.folder) != run.manifest["files"]
+
+
+# What broken runs leave behind
+
+
+def begun(hours_ago: float) -> str:
+    """The id of a run that began so long ago."""
+    return f"{run_id_at(datetime.now(UTC) - timedelta(hours=hours_ago))}-aaaa"
+
+
+def test_run_ids_begin_as_their_moment_says() -> None:
+    before, made, after = begun(0.001), new_run_id(), run_id_at(datetime.now(UTC) + timedelta(hours=1))
+    assert before < made < after
+    assert run_id_at(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)) == "20260102T030405000006Z"
+
+
+def test_what_a_run_has_set_aside_can_be_removed(root: str) -> None:
+    store = Store.open(root)
+    for run_id in ("one", "other"):
+        storage.replace_json(f"{store.work_folder(run_id)}/plan/part.json", {})
+    store.clear("one")
+    store.clear("never was")
+    assert storage.entries(f"{root}/_work") == ["other"]
+
+
+def test_only_what_is_old_and_unfinished_is_cleaned_up(root: str) -> None:
+    store = Store.open(root)
+    old, older, young = begun(30), begun(300), begun(2)
+    committed(store, old, 3)
+    for run_id in (older, young):
+        storage.replace_bytes(f"{store.folder(SAMPLE, run_id)}/part-0.parquet", parquet(1))
+    storage.replace_bytes(f"{store.folder(CATALOG, old)}/part-0.parquet", parquet(1))
+    for run_id in (old, young):
+        storage.replace_bytes(f"{store.work_folder(run_id)}/plan/part-0.parquet", parquet(1))
+    storage.replace_json(f"{root}/exclusion_list/_current.json", {"run_id": older})
+    storage.replace_json(f"{root}/sample/notes/mine.json", {})
+    removed = store.clear_unfinished(24)
+    assert sorted(removed) == sorted([store.work_folder(old), store.folder(CATALOG, old), store.folder(SAMPLE, older)])
+    assert storage.entries(f"{root}/_work") == [young]
+    assert storage.entries(f"{root}/sample") == sorted([old, young, "notes"])  # whole, young, somebody's
+    assert storage.entries(f"{root}/catalog") == []
+    assert storage.exists(f"{root}/exclusion_list/_current.json")
+    assert store.run(SAMPLE, old) is not None
+    assert store.clear_unfinished(24) == []
