@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +45,8 @@ def main() -> None:
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
         ]
         told, _ = command("run", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
-        words += ["--set", f"score.head={runs.Store(f'{folder}/undisturbed/photos').newest(tables.HEADS).folder}"]
+        trained = runs.Store(f"{folder}/undisturbed/photos").require(tables.HEADS, doing="resuming", step="train")
+        words += ["--set", f"score.head={trained.folder}"]
         command("rescore", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
         alone = result(f"{folder}/undisturbed/photos")
         killed = [
@@ -136,7 +137,7 @@ def _compared(found: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
     return {"identical": all(same.values()) and not largest, "largest_difference": largest, "same": same}
 
 
-def _start_and_kill(words: list[str], env: dict[str, str], is_time: Any) -> None:
+def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[], bool]) -> None:
     import psutil
 
     process = subprocess.Popen(
