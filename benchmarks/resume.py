@@ -43,6 +43,7 @@ def main() -> None:
         words = [
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
+            *(word for key in asked.sets for word in ("--set", key)),
         ]
         told, _ = command("run", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
         trained = runs.Store(f"{folder}/undisturbed/photos").require(tables.HEADS, doing="resuming", step="train")
@@ -167,6 +168,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commits", type=int, default=20)
     parser.add_argument("--more", type=int, default=3, help="further moments, drawn with a fixed seed")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as toiletspark's")
     return parser.parse_args()
 
 
