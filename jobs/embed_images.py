@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables
 from toiletspark.backbone import BackboneSpec
@@ -63,7 +64,11 @@ def _images(spark: SparkSession, store: Store, config: Config) -> DataFrame:
     """The user's images; where only failures are tried again, those of the last run, so that no new ones come in."""
     if config.embed.only_retry:
         last = store.require(tables.CATALOG, doing="trying failed images again", step="embed")
-        return frames.read_run(spark, last).select(*tables.IMAGES.columns)
+        images = frames.read_run(spark, last).select(*tables.IMAGES.columns)
+        if not config.images.columns.content:
+            return images.withColumn(catalog.CONTENT, F.lit(None).cast("binary"))
+        now = catalog.read_catalog(spark, config).select("image_id", catalog.CONTENT)
+        return images.join(now, on="image_id", how="left")
     catalog.check_listings(spark, config)
     return catalog.read_catalog(spark, config)
 

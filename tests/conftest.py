@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from toiletspark import conf_files, session, tables
+from toiletspark import conf_files, frames, session, tables
 from toiletspark.config import Config
 from toiletspark.demo.rooms import draw_room
+from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -110,6 +111,11 @@ def tiny_backbone() -> dict[str, Any]:
     return dict(TINY_BACKBONE)
 
 
+def literal_config(sets: Mapping[str, Any] | None = None) -> Config:
+    """A Config without tables: conf/base.toml, the tiny backbone, and what is said."""
+    return conf_files.load([], [f"{key}={value}" for key, value in {**TINY_BACKBONE, **(sets or {})}.items()])
+
+
 def listings_frame() -> pd.DataFrame:
     return pd.DataFrame(LISTINGS, columns=["listing_id", "location", "listing_type", "active"])
 
@@ -153,6 +159,19 @@ def stored(
     full = [{name: row.get(name) for name in table.columns} for row in rows]
     pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-0.parquet")
     return store.commit(table, run_id, config={}, inputs=inputs or {})
+
+
+def read_table(spark: SparkSession, config: Config, table: tables.Table) -> pd.DataFrame:
+    """All complete runs of one of our tables."""
+    return frames.read_all(spark, Store(config.output.root), table).toPandas()
+
+
+def head_of_chance(config: Config, backbone_id: str) -> Config:
+    """The configuration with a head that nobody trained."""
+    folder = f"{config.output.root}/head of chance"
+    weight = np.random.default_rng(1).normal(size=(2, 512)).astype(np.float32)
+    Head(("toilet", "other"), ("toilet",), backbone_id, weight, np.zeros(2, np.float32)).save(folder)
+    return config.model_copy(update={"score": config.score.model_copy(update={"head": folder})})
 
 
 def vector(seed: int, length: int = 512) -> bytes:

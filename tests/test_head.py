@@ -283,6 +283,18 @@ def test_stored_embeddings_are_little_endian_float16() -> None:
     assert from_stored(b"\x00\x3c\x00\xc0\x00\x00\xff\x7b", 2).tolist() == [[1.0, -2.0], [0.0, 65504.0]]
 
 
+def test_every_finite_float16_comes_back_exactly() -> None:
+    """All 63,488 bit patterns, with both zeros and the numbers below the smallest normal one."""
+    stored = np.arange(2**16, dtype=np.uint16).view("<f2")
+    stored = stored[np.isfinite(stored)]
+    assert len(stored) == 2**16 - 2**11
+    found = from_stored(stored.tobytes(), 512)
+    assert (found.shape, found.dtype) == ((512, 124), np.float32)
+    wanted = stored.astype(np.float32)
+    assert np.array_equal(found.ravel().view(np.uint32), wanted.view(np.uint32))  # bit for bit: -0.0 == 0.0
+    assert np.array_equal(from_stored(memoryview(stored.tobytes())[2:-2], 2).ravel(), wanted[1:-1])
+
+
 # What it needs
 
 

@@ -1,5 +1,6 @@
 """Decoding: the pixels that torchvision would give, and a status for everything that is no sound image."""
 
+import dataclasses
 import io
 import random
 import struct
@@ -17,11 +18,13 @@ from torchvision import transforms
 
 from tests.shared_folder import shared
 from toiletspark.conf_files import load
-from toiletspark.images import Decoded, Preprocessing, decode, preprocess, thumbnail
+from toiletspark.demo.rooms import draw_room
+from toiletspark.images import Decoded, Preprocessing, decode, measure, preprocess, thumbnail
 from toiletspark.tables import STATUSES
 
 LIMITS = load().decode
 STANDARD = Preprocessing(256, 224)
+SCALED = dataclasses.replace(STANDARD, jpeg_scaling=True)
 SECRET = b"agent-phone-0151"
 
 
@@ -264,6 +267,113 @@ def test_an_interlaced_png_is_decoded() -> None:
     ]:
         raw += b"".join(b"\0" + row.tobytes() for row in values[top::down, left::right])
     assert np.array_equal(pixels(png(260, 300, raw, interlaced=True)), expected(image))
+
+
+# JPEG at reduced scale
+
+
+def scaled(content: bytes, preprocessing: Preprocessing = SCALED) -> Decoded:
+    (outcome,) = decode([content], LIMITS, preprocessing)
+    assert outcome.status == "ok"
+    assert outcome.pixels is not None
+    return outcome
+
+
+def sizes_before_resizing(content: bytes, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Width and height of the picture that a file is decoded to."""
+    sizes: list[tuple[int, int]] = []
+
+    def watched(image: Image.Image, *rest: Any) -> Any:
+        sizes.append(image.size)
+        return preprocess(image, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toiletspark.images.preprocess", watched)
+        decode([content], LIMITS, preprocessing)
+    return sizes[0]
+
+
+def test_scaled_decoding_is_another_preprocessing() -> None:
+    assert SCALED.name != STANDARD.name
+    assert SCALED.name.startswith("r256c224-")
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((2048, 2100), (256, 263)),  # 1/8
+        ((2040, 2100), (510, 525)),  # 1/8 would leave 255 px
+        ((1100, 1024), (275, 256)),  # 1/4
+        ((1024, 1023), (512, 512)),
+        ((512, 900), (256, 450)),  # 1/2
+        ((511, 900), (511, 900)),
+        ((200, 300), (200, 300)),
+    ],
+    ids=str,
+)
+def test_a_jpeg_is_decoded_at_the_least_scale_that_leaves_enough(
+    size: tuple[int, int], decoded: tuple[int, int]
+) -> None:
+    content = encoded(Image.new("RGB", size), "JPEG")
+    assert sizes_before_resizing(content, SCALED) == decoded
+    assert sizes_before_resizing(content, STANDARD) == size
+    found = scaled(content)
+    assert (found.width, found.height) == size  # what is told is the file's own size
+
+
+def test_no_scale_leaves_less_than_the_resized_side() -> None:
+    rng = random.Random(5)
+    for resize_px in (64, 100, 256):
+        for _ in range(6):
+            size = (rng.randrange(40, 1500), rng.randrange(40, 1500))
+            preprocessing = Preprocessing(resize_px, 48, jpeg_scaling=True)
+            short = min(sizes_before_resizing(encoded(Image.new("RGB", size), "JPEG"), preprocessing))
+            assert short >= min(resize_px, *size), (size, resize_px)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_and_scaled_jpeg_is_upright_and_tells_its_full_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, turn = picture(1200, 1100), TURNS[orientation]
+    found = scaled(encoded(image, "JPEG", exif=exif, quality=95))
+    upright = image if turn is None else image.transpose(turn)
+    assert (found.width, found.height) == upright.size
+    near = np.abs(found.pixels.astype(int) - expected(upright).astype(int)).mean()
+    far_off = np.abs(found.pixels.astype(int) - expected(upright.transpose(Image.Transpose.ROTATE_180)).astype(int))
+    assert near < 3 < far_off.mean() / 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_other_formats_are_decoded_as_ever(kind: str) -> None:
+    content = encoded(picture(700, 600), kind)
+    assert np.array_equal(scaled(content).pixels, pixels(content))
+
+
+@pytest.mark.parametrize("room", ["kitchen", "toilet", "exterior"])
+def test_a_scaled_picture_is_nearly_the_same_picture(room: str) -> None:
+    """In grey levels of 255, and in how both go up and down together."""
+    content = encoded(draw_room(room, 3, (1100, 825)), "JPEG", quality=90)
+    full, less = (one.pixels.astype(float).ravel() for one in (scaled(content, STANDARD), scaled(content)))
+    assert 0 < np.abs(full - less).mean() < 2.5
+    assert np.corrcoef(full, less)[0, 1] > 0.98
+
+
+# The header alone
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_measuring_tells_what_decoding_has_told(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(picture(90, 60), kind, exif=exif)
+    assert measure(content) == one(content).without_pixels()
+
+
+def test_measuring_decodes_nothing() -> None:
+    content = encoded(picture(300, 200), "JPEG")
+    assert measure(content[:700]) == Decoded("ok", "", 300, 200)  # no picture is left, but the header is
 
 
 # Statuses

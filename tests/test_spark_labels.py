@@ -1,7 +1,6 @@
 """Labels on the Spark side: from a table, through class folders, and with the embeddings that they belong to."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -194,20 +193,16 @@ def test_labels_without_any_embedding_stop_the_training(
 def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     """What is gathered for: a plain label, a changed image, one without an embedding, one that is gone, a copy."""
     store = Store.open(str(tmp_path / "output"))
-    now = datetime(2026, 1, 1, tzinfo=UTC)
+    found = [
+        ("plain", "ok", "digest-1"),
+        ("changed", "ok", "digest-new"),
+        ("bad", "truncated", "digest-bad"),
+        ("copy", "ok", "digest-1"),
+    ]
     catalog_rows = [
-        {"image_id": name, "image_version": "2", "listing_id": f"L-{name}"}
-        for name in ("plain", "changed", "bad", "copy")
+        {"image_id": name, "listing_id": f"L-{name}", "status": status, "content_digest": digest}
+        for name, status, digest in found
     ]
-    tried = [
-        ("plain", "2", "ok", "digest-1"),
-        ("changed", "1", "ok", "digest-old"),
-        ("changed", "2", "ok", "digest-new"),
-        ("bad", "2", "truncated", "digest-bad"),
-        ("copy", "2", "ok", "digest-1"),
-    ]
-    names = ("image_id", "image_version", "status", "content_digest")
-    ledger = [{**dict(zip(names, row, strict=True)), "attempted_at": now} for row in tried]
     kept = {"digest-1": 1, "digest-old": 2, "digest-new": 3, "digest-gone": 4}
     embeddings = [
         {"content_digest": digest, "backbone_id": backbone_id, "embedding": vector(seed + 100 * other)}
@@ -224,14 +219,13 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     runs = {
         "labels": labels.write(store, labelled, "ann", {}, "by hand"),
         "catalog": stored(store, tables.CATALOG, catalog_rows),
-        "image_ledger": stored(store, tables.IMAGE_LEDGER, ledger),
         "embeddings": stored(store, tables.EMBEDDINGS, embeddings + embeddings[:2]),
         "sample": stored(
             store, tables.SAMPLE, [{"image_id": "plain", "weight": 12.5}, {"image_id": "bad", "weight": 3.0}]
         ),
     }
-    found = {name: frames.read_run(spark, run) for name, run in runs.items()}
-    rows = training_set.gather(**found, backbone_id="ours").toPandas()
+    read = {name: frames.read_run(spark, run) for name, run in runs.items()}
+    rows = training_set.gather(**read, backbone_id="ours").toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 
 

@@ -35,16 +35,15 @@ def store(config: Config) -> Store:
 
 
 def prepare(
-    store: Store, scores: dict[str, float] = SCORES, unscored: dict[str, Any] = UNSCORED, untried: str = ""
+    store: Store, scores: dict[str, float] = SCORES, unscored: dict[str, Any] = UNSCORED, unembedded: str = ""
 ) -> Run:
-    """A catalog, its ledger and its scores, as the steps before publishing leave them."""
-    ids = [*scores, *unscored, *untried]
-    catalog = [{"image_id": image_id, "image_version": "1", "listing_id": f"L{image_id}"} for image_id in ids]
+    """A catalog and its scores, as the steps before publishing leave them."""
+    what = {**dict.fromkeys([*scores, *unembedded], ("ok", "")), **unscored}
+    catalog = [
+        {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "detail": detail}
+        for image_id, (status, detail) in what.items()
+    ]
     seen = stored(store, tables.CATALOG, catalog)
-    tried = [{"image_id": image_id, "status": "ok", "content_digest": image_id} for image_id in scores]
-    tried += [{"image_id": image_id, "status": why, "detail": detail} for image_id, (why, detail) in unscored.items()]
-    now = pd.Timestamp("2026-01-01", tz="UTC")
-    stored(store, tables.IMAGE_LEDGER, [{**row, "image_version": "1", "attempted_at": now} for row in tried])
     rows = [
         {
             "image_id": image_id,
@@ -195,7 +194,7 @@ def test_an_image_that_is_nowhere_stops_the_publication(spark: SparkSession, con
     prepare(store)
     publish_exclusions.step(spark, config)
     before = pointer_of(store).read_bytes()
-    prepare(store, untried="z")
+    prepare(store, unembedded="z")
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(spark, config)
     made = store.newest(tables.EXCLUSION_LIST)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, score_catalog
 from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
-from toiletspark import conf_files, exclusions, tables
+from toiletspark import conf_files, exclusions, scoring, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
@@ -26,12 +28,14 @@ TWO = (("toilet", "other"), ("toilet",))
 THREE = (("kitchen", "toilet", "bathroom"), ("toilet", "bathroom"))
 
 
-def made_head(store: Store, classes: tuple[str, ...], exclude: tuple[str, ...], backbone_id: str = "ours") -> Head:
-    """A head of chance in <root>/head."""
-    rng = np.random.default_rng(len(classes))
+def made_head(
+    store: Store, classes: tuple[str, ...], exclude: tuple[str, ...], backbone_id: str = "ours", name: str = "head"
+) -> Head:
+    """A head of chance in <root>/<name>."""
+    rng = np.random.default_rng([len(classes), *name.encode()])
     weight = rng.normal(scale=0.1, size=(len(classes), 512)).astype(np.float32)
     head = Head(classes, exclude, backbone_id, weight, rng.normal(size=len(classes)).astype(np.float32))
-    head.save(f"{store.root}/head")
+    head.save(f"{store.root}/{name}")
     return head
 
 
@@ -46,21 +50,16 @@ def store(config: Config) -> Store:
     return Store.open(config.output.root)
 
 
+def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
+    """A row of the catalog."""
+    return {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "content_digest": digest}
+
+
 def prepare(store: Store) -> Run:
     """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
-    ids = [f"i{number:02}" for number in range(IMAGES)]
-    digest_of = {image_id: f"digest-{number % CONTENTS}" for number, image_id in enumerate(ids)}
-    catalog = [
-        {"image_id": image_id, "image_version": "1", "listing_id": f"L{image_id}"} for image_id in [*ids, "gone", "bad"]
-    ]
+    catalog = [found(f"i{number:02}", "ok", f"digest-{number % CONTENTS}") for number in range(IMAGES)]
+    catalog += [found("gone", "missing", None), found("bad", "truncated", "digest-bad")]
     seen = stored(store, tables.CATALOG, catalog, inputs={"backbone_id": "ours"})
-    tried: list[dict[str, Any]] = [
-        {"image_id": image_id, "status": "ok", "content_digest": digest} for image_id, digest in digest_of.items()
-    ]
-    tried += [{"image_id": "gone", "status": "missing"}]
-    tried += [{"image_id": "bad", "status": "truncated", "content_digest": "digest-bad"}]
-    now = pd.Timestamp("2026-01-01", tz="UTC")
-    stored(store, tables.IMAGE_LEDGER, [{**row, "image_version": "1", "attempted_at": now} for row in tried])
     ours = [
         {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
         for number in range(CONTENTS)
@@ -68,6 +67,7 @@ def prepare(store: Store) -> Run:
     others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
     stored(store, tables.EMBEDDINGS, ours[:20] + others)
     stored(store, tables.EMBEDDINGS, ours[18:])  # two of them a second time, as after a run that broke
+    stored(store, tables.EMBEDDINGS, [])
     return seen
 
 
@@ -107,22 +107,91 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     assert newest.manifest["inputs"] == {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": "ours"}
 
 
-def test_images_that_were_not_embedded_stop_the_scoring(spark: SparkSession, config: Config, store: Store) -> None:
+def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    """Whatever their classes; the head whose scores are published is the newest run."""
+    prepare(store)
+    chosen = made_head(store, *TWO)
+    others = [made_head(store, *classes, name=name) for name, classes in (("three", THREE), ("two", TWO))]
+    alone = {
+        head.head_id: score_catalog.step(spark, with_heads(config, name))
+        for head, name in zip([*others, chosen], ["three", "two", "head"], strict=True)
+    }
+    told = score_catalog.step(spark, with_heads(config, "head", "three", "two"))
+    assert (told["head_id"], told["scored"]) == (chosen.head_id, IMAGES)
+    together = {**told["more_scores"], told["head_id"]: told["scores"]}
+    assert set(together) == set(alone) == {head.head_id for head in [*others, chosen]}
+    assert "more_scores" not in alone[chosen.head_id]
+    for head_id, folder in together.items():
+        one, same = (pd.read_parquet(path).sort_values("image_id") for path in (alone[head_id]["scores"], folder))
+        pd.testing.assert_frame_equal(one.reset_index(drop=True), same.reset_index(drop=True))
+    newest = store.newest(tables.SCORES)
+    assert newest is not None
+    assert newest.folder == told["scores"]
+    assert newest.manifest["inputs"]["head_id"] == chosen.head_id
+    assert not (Path(store.root) / "_work").exists() or not any((Path(store.root) / "_work").iterdir())
+
+
+def with_heads(config: Config, head: str, *more: str) -> Config:
+    folders = [f"{config.output.root}/{name}" for name in (head, *more)]
+    score = config.score.model_copy(update={"head": folders[0], "more_heads": folders[1:], "rows_per_batch": 7})
+    return config.model_copy(update={"score": score})
+
+
+@pytest.mark.parametrize("rows", [1, 7, 4096])
+def test_a_pass_over_the_embeddings_leaves_none_out(
+    spark: SparkSession, config: Config, store: Store, tmp_path: Path, rows: int
+) -> None:
+    """Files of several row groups, of which those of another backbone leave parts of a batch, or nothing."""
+    run_id = "20260101T000000000000Z-aaaa"
+    folder = Path(store.folder(tables.EMBEDDINGS, run_id))
+    folder.mkdir(parents=True)
+    mixed = [
+        {
+            "content_digest": str(number),
+            "backbone_id": ["ours", "another"][number % 3 == 1],
+            "embedding": vector(number),
+        }
+        for number in range(50)
+    ] + [{"content_digest": f"x{number}", "backbone_id": "another", "embedding": vector(0)} for number in range(25)]
+    pq.write_table(pa.Table.from_pylist(mixed), folder / "part-0.parquet", row_group_size=11)
+    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs={})
+    head = made_head(store, *THREE)
+    broadcast = spark.sparkContext.broadcast([head])
+    scored = scoring.score_embeddings(spark, store.runs(tables.EMBEDDINGS), broadcast, rows)
+    kept = scoring.of_head(scored, 0, head).toPandas()
+    assert sorted(kept["content_digest"], key=int) == [str(number) for number in range(50) if number % 3 != 1]
+    for row in kept.itertuples():
+        assert row.exclusion_score == pytest.approx(slowly(head, int(row.content_digest))[1], abs=2e-5)
+
+
+def test_a_sound_image_without_an_embedding_stops_the_scoring(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
     prepare(store)
     made_head(store, *TWO)
-    more = [{"image_id": name, "image_version": "1", "listing_id": "L"} for name in ("i00", "new", "lost", "gone")]
+    score_catalog.step(spark, config)
+    before = [run.run_id for run in store.runs(tables.SCORES)]
+    more = [found("i00", "ok", "digest-0"), found("lost", "ok", "digest-lost"), found("gone", "missing", None)]
     seen = stored(store, tables.CATALOG, more, inputs={"backbone_id": "ours"})
-    lost = {"image_id": "lost", "image_version": "1", "status": "ok", "content_digest": "digest-lost"}
-    stored(store, tables.IMAGE_LEDGER, [{**lost, "attempted_at": pd.Timestamp("2026-01-02", tz="UTC")}])
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
     assert str(stopped.value) == (
         "while scoring the catalog\n"
-        "  expected: an attempt and, if sound, an embedding for each of the 4 images of the catalog\n"
-        f"  found:    2 images without; the embedding of run {seen.run_id} did not end\n"
-        "  do:       run `toiletspark embed` (or `rescore`) again; it goes on with what is missing"
+        f"  expected: an embedding for each of the 2 sound images of the catalog {seen.run_id}\n"
+        "  found:    1 scores\n"
+        "  do:       run `toiletspark embed` (or `rescore`) again; it embeds what is missing"
     )
-    assert store.newest(tables.SCORES) is None
+    assert [run.run_id for run in store.runs(tables.SCORES)] == before
+
+
+def test_scoring_before_embedding_names_the_step(spark: SparkSession, config: Config, store: Store) -> None:
+    made_head(store, *TWO)
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "none"
+    assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
 
 
 def test_a_head_for_another_backbone_is_refused(spark: SparkSession, config: Config, store: Store) -> None:
