@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -43,9 +43,11 @@ def main() -> None:
         words = [
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
+            *(word for key in asked.sets for word in ("--set", key)),
         ]
         told, _ = command("run", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
-        words += ["--set", f"score.head={runs.Store(f'{folder}/undisturbed/photos').newest(tables.HEADS).folder}"]
+        trained = runs.Store(f"{folder}/undisturbed/photos").require(tables.HEADS, doing="resuming", step="train")
+        words += ["--set", f"score.head={trained.folder}"]
         command("rescore", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
         alone = result(f"{folder}/undisturbed/photos")
         killed = [
@@ -136,7 +138,7 @@ def _compared(found: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
     return {"identical": all(same.values()) and not largest, "largest_difference": largest, "same": same}
 
 
-def _start_and_kill(words: list[str], env: dict[str, str], is_time: Any) -> None:
+def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[], bool]) -> None:
     import psutil
 
     process = subprocess.Popen(
@@ -166,6 +168,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commits", type=int, default=20)
     parser.add_argument("--more", type=int, default=3, help="further moments, drawn with a fixed seed")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as toiletspark's")
     return parser.parse_args()
 
 

@@ -25,7 +25,8 @@ class Stage:
     ended_s: float
     tasks: int
     run_s: float  # of all tasks together
-    cpu_s: float  # of these, what the JVM computed; the rest is waiting, mostly for Python
+    cpu_s: float  # of these, what the JVM's task threads computed; the rest is waiting, mostly for Python
+    gc_s: float  # of these, the JVM collecting garbage
     read_mb: float
     shuffled_mb: float
     does: str
@@ -72,6 +73,7 @@ def _stage(told: dict[str, Any], start_ms: int) -> Stage:
         told["Number of Tasks"],
         figure("executorRunTime") / 1000,
         figure("executorCpuTime") / 1e9,
+        figure("jvmGCTime") / 1000,
         figure("input.bytesRead") / 2**20,
         figure("shuffle.write.bytesWritten") / 2**20,
         f"{told['Stage Name'].partition(' at ')[0]}: {', '.join(_scopes(told))}",
@@ -88,11 +90,11 @@ def _scopes(told: dict[str, Any]) -> list[str]:
 def main() -> None:
     log, how_many = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15
     ran = stages(log)
-    print("   at s   took s  tasks  run s  cpu s  read MB  shuffled MB  stage")
+    print("   at s   took s  tasks  run s  cpu s  gc s  read MB  shuffled MB  stage")
     for stage in sorted(ran, key=lambda stage: -stage.seconds)[:how_many]:
         print(
             f"{stage.started_s:7.1f}  {stage.seconds:7.2f}  {stage.tasks:5}  {stage.run_s:5.1f}  {stage.cpu_s:5.1f}"
-            f"  {stage.read_mb:7.0f}  {stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
+            f"  {stage.gc_s:4.1f}  {stage.read_mb:7.0f}  {stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
         )
     print(f"{idle_s(ran):.1f} s of {ran[-1].ended_s - ran[0].started_s:.1f} s no stage ran")
 

@@ -83,7 +83,7 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
     store = Store.open(f"{folder}/output")
     backbone_id = backbone.load_spec(made.config.backbone).backbone_id
     listings = -(-rows // IMAGES_PER_LISTING)
-    _write(folder / "listings", listings, lambda start, count: _listings(start, count))
+    _write(folder / "listings", listings, _listings)
     change_images(made, 0, "1")
     contents: tuple[tuple[tables.Table, Callable[[int, int], dict[str, Any]]], ...] = (
         (tables.EMBEDDINGS, lambda start, count: _embeddings(start, count, backbone_id)),
@@ -113,7 +113,7 @@ def change_images(made: SyntheticCatalog, changed: int, version: str) -> None:
         (pictures / f"{number}.jpg").write_bytes(_with_comment(drawn[number % len(drawn)], comment))
     for file in (made.folder / "images").glob("*.parquet"):
         file.unlink()
-    _write(made.folder / "images", made.rows, lambda *rows: _images(*rows, numbers, version, made.folder))
+    _write(made.folder / "images", made.rows, lambda start, count: _images(start, count, numbers, version, made.folder))
 
 
 def new_head(made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toilet", "other")) -> Head:

@@ -18,15 +18,16 @@ from toiletspark.runs import Store
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """A head that does not fit stops the run before the first image is read."""
-    require_fitting_head(config)
-    return entry.in_turn([embed_images.step, score_catalog.step, publish_exclusions.step], spark, config)
+    steps: list[entry.Step] = [require_fitting_head, embed_images.step, score_catalog.step, publish_exclusions.step]
+    return entry.in_turn(steps, spark, config)
 
 
-def require_fitting_head(config: Config) -> None:
+def require_fitting_head(_: SparkSession, config: Config) -> Summary:
     """Stops where the head that would score was fitted on another backbone than the configuration's."""
     store, doing = Store.open(config.output.root), "rescoring the catalog"
     chosen = head.current(store, config.score.head, doing=doing)
     head.require_backbone(chosen, calibration.current(store, config.backbone).backbone_id, doing=doing)
+    return {}
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ from toiletspark.errors import LabelsError
 def step(spark: SparkSession, config: Config) -> Summary:
     """With score.head set there is nothing to sample, label or train."""
     if config.score.head:
-        rescore_catalog.require_fitting_head(config)
-        return to_feed(spark, config, entry.in_turn([embed_images.step], spark, config))
+        begun = entry.in_turn([rescore_catalog.require_fitting_head, embed_images.step], spark, config)
+        return to_feed(spark, config, begun)
     before: list[entry.Step] = [draw_sample.step]
     if not config.labels.table.path:
         before.append(export_labels.step)

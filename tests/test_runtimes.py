@@ -1,5 +1,6 @@
 """What runs the backbone: which one is chosen, what it is told, and what it must not do."""
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -134,6 +135,18 @@ def test_a_missing_openvino_is_told_on_the_worker(program: BackboneSpec, monkeyp
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackboneError, match="expected: the package openvino on the driver and every worker"):
         Backbone(program)
+
+
+def test_a_worker_embeds_with_openvino_and_without_torch(program: BackboneSpec, tmp_path: Path) -> None:
+    file, pixels = tmp_path / "spec", noise(2)
+    file.write_bytes(pickle.dumps((program, pixels)))
+    code = (
+        "import pickle, sys; from pathlib import Path; from toiletspark.backbone import Backbone;"
+        "spec, pixels = pickle.loads(Path(sys.argv[1]).read_bytes());"
+        "print(Backbone(spec).embed(pixels).tobytes().hex(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{Backbone(program).embed(pixels).tobytes().hex()} False\n"
 
 
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:

@@ -72,9 +72,18 @@ def test_inline_bytes_are_in_the_plan_unless_they_are_too_many(spark: SparkSessi
     kept = {name: content and bytes(content) for name, content in rows["content"].items()}
     assert kept == {"small": b"x", "full": bytes(100), "over": None, "none": None, "unknown": None}
     assert dict(rows["inline_bytes"]) == {"small": 1, "full": 100, "over": 101, "none": 0, "unknown": 0}
-    # inline bytes need no neighbours, while those that come by URL do
-    assert dict(rows["place"]) == {
-        **{name: name for name in ("small", "full", "over")},
-        **dict.fromkeys(("none", "unknown"), "https://host/a.jpg"),
-    }
+    # whether there are inline bytes is not known before they are read; a common place does them no harm
+    assert set(rows["place"]) == {"https://host/a.jpg"}
     assert set(rows["commit"]) == {0}
+
+
+def test_no_commit_is_larger_than_asked_for(spark: SparkSession, tmp_path: Path) -> None:
+    waiting: list[tuple[str, str, str | None, int | None]] = [
+        (f"i{number}", "v1", f"https://host/{number}.jpg", None) for number in range(203)
+    ]
+    rows, _ = planned(spark, tmp_path, waiting, [], embed__images_per_commit=10)
+    sizes = rows["commit"].value_counts()
+    assert sizes.max() == 10
+    assert sizes.sum() == 203
+    assert sorted(sizes.index) == list(range(len(sizes)))
+    assert len(sizes) <= 24  # nearly full, but for the last of each and where a bucket would not fit

@@ -60,10 +60,9 @@ def embed_plan(
         run_id: of this run; its commits are runs of their own, whose manifests name it.
     """
     context = spark.sparkContext
-    stored = frames.read_all(spark, store, tables.EMBEDDINGS).where(F.col("backbone_id") == spec.backbone_id)
     given = Given(
         context.broadcast(convert.prepared(spec)),
-        (context.broadcast(contents_of(stored)),),
+        (context.broadcast(_stored_contents(spark, store, spec)),),
         config.fetch,
         config.decode,
         config.embed,
@@ -78,9 +77,18 @@ def embed_plan(
         commit = _Commit(store, config, spec.backbone_id, run_id, number, shown)
         done, embeddings = commit.make(plan, rows, dataclasses.replace(given, known=known))
         known[-1].destroy()
-        recent = recent.with_more(contents_of(embeddings))
         totals += done
+        if place < len(rows_of):
+            recent = recent.with_more(contents_of(embeddings))
     return totals
+
+
+def _stored_contents(spark: SparkSession, store: Store, spec: BackboneSpec) -> Known:
+    """What earlier runs have embedded."""
+    if store.newest(tables.EMBEDDINGS) is None:
+        return Known.of([], [])
+    stored = frames.read_all(spark, store, tables.EMBEDDINGS)
+    return contents_of(stored.where(F.col("backbone_id") == spec.backbone_id))
 
 
 def contents_of(embeddings: DataFrame) -> Known:

@@ -164,6 +164,7 @@ class Backbone(Section):
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
+    jpeg_scaling: bool
     runtime: Runtime
     precision: Precision
     int8: Int8

@@ -28,6 +28,7 @@ PLAN = tables.Table(
     },
 )
 _FILES_PER_COMMIT = 8
+_BUCKETS_PER_COMMIT = 64  # more would make commits more even, fewer the list of buckets shorter
 
 
 def plan(waiting: DataFrame, images: DataFrame, count: int, store: Store, config: Config, run_id: str) -> DataFrame:
@@ -46,11 +47,10 @@ def plan(waiting: DataFrame, images: DataFrame, count: int, store: Store, config
     Returns:
         The columns of `PLAN`, partitioned by `commit`, which counts from 0.
     """
-    commits = math.ceil(count / config.embed.images_per_commit)
-    rows = _with_content(waiting, images, config.fetch.max_image_bytes) if config.images.columns.content else waiting
-    rows = _without_content(rows) if "content" not in rows.columns else rows
-    rows = rows.withColumn("attempts", F.coalesce("attempts", F.lit(0))).withColumn("place", _place())
-    rows = rows.withColumn("commit", _slice(commits))
+    rows = waiting.withColumn("attempts", F.coalesce("attempts", F.lit(0))).withColumn("place", _place())
+    rows = _cut(rows, count, config.embed.images_per_commit)
+    inline = bool(config.images.columns.content)
+    rows = _with_content(rows, images, config.fetch.max_image_bytes) if inline else _without_content(rows)
     laid_out = rows.repartition("commit", F.pmod(F.hash("place"), F.lit(_FILES_PER_COMMIT)))
     return frames.set_aside(laid_out.select(*PLAN.columns), store, run_id, PLAN.name, partition_by="commit")
 
@@ -71,9 +71,30 @@ def _place() -> Column:
     """The shard that holds the image (what stands behind the first `::` of its URL), else its URL, else its id."""
     shard = F.expr("substring(image_url, instr(image_url, '::') + 2)")
     outside = F.when(F.instr("image_url", "::") > 0, shard).otherwise(F.col("image_url"))
-    return F.when(F.col("inline_bytes") > 0, F.col("image_id")).otherwise(F.coalesce(outside, F.col("image_id")))
+    return F.coalesce(outside, F.col("image_id"))
 
 
-def _slice(commits: int) -> Column:
-    """Which commit a place belongs to: by hash, so that each has its share of every host and listing."""
-    return F.pmod(F.xxhash64("place"), F.lit(commits)).cast("int")
+def _cut(rows: DataFrame, count: int, images_per_commit: int) -> DataFrame:
+    """Adds `commit`. Places are dealt by hash, so that each commit has its share of every host and listing."""
+    buckets = math.ceil(count / images_per_commit) * _BUCKETS_PER_COMMIT
+    if buckets == _BUCKETS_PER_COMMIT:
+        return rows.withColumn("commit", F.lit(0))
+    bucket = F.pmod(F.xxhash64("place"), F.lit(buckets)).alias("bucket")
+    sizes = {row["bucket"]: row["count"] for row in rows.groupBy(bucket).count().collect()}
+    commit_of = rows.sparkSession.createDataFrame(packed(sizes, images_per_commit), "bucket bigint, commit int")
+    return rows.withColumn("bucket", bucket).join(F.broadcast(commit_of), on="bucket", how="inner")
+
+
+def packed(sizes: dict[int, int], most: int) -> list[tuple[int, int]]:
+    """Packs buckets into commits in order; none has more than `most` rows, but for a bucket that has them alone.
+
+    >>> packed({0: 2, 1: 2, 2: 1, 5: 9, 6: 1}, most=4)
+    [(0, 0), (1, 0), (2, 1), (5, 2), (6, 3)]
+    """
+    packs, commit, held = [], 0, 0
+    for bucket, size in sorted(sizes.items()):
+        if held and held + size > most:
+            commit, held = commit + 1, 0
+        packs.append((bucket, commit))
+        held += size
+    return packs
