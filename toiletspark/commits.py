@@ -71,8 +71,8 @@ def embed_plan(
     recent = Known.of([], [])  # the contents of this run's own commits
     rows_of = {row["commit"]: row["count"] for row in plan.groupBy("commit").count().collect()}
     totals = Totals()
-    for place, (number, rows) in enumerate(sorted(rows_of.items()), start=1):  # by hash: a number may have no rows
-        shown = f"embedding, commit {place} of {len(rows_of)}" if len(rows_of) > 1 else "embedding"
+    for number, rows in sorted(rows_of.items()):
+        shown = f"embedding, commit {number + 1} of {len(rows_of)}" if len(rows_of) > 1 else "embedding"
         known = (*given.known, context.broadcast(recent))
         commit = _Commit(store, config, spec.backbone_id, run_id, number, shown)
         done, embeddings = commit.make(plan, rows, dataclasses.replace(given, known=known))
