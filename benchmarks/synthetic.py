@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT
-from toiletspark import backbone, conf_files, tables
+from toiletspark import conf_files, tables, weights
 from toiletspark.config import Config
 from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.head import Head
@@ -81,7 +81,7 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
     """
     made = SyntheticCatalog(folder, rows)
     store = Store.open(f"{folder}/output")
-    backbone_id = backbone.load_spec(made.config.backbone).backbone_id
+    backbone_id = weights.load_spec(made.config.backbone).backbone_id
     listings = -(-rows // IMAGES_PER_LISTING)
     _write(folder / "listings", listings, _listings)
     change_images(made, 0, "1")
@@ -121,7 +121,7 @@ def new_head(made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toi
     rng = np.random.default_rng(seed)
     weight = rng.normal(scale=0.1, size=(len(classes), DIMENSIONS)).astype(np.float32)
     bias = (weight.sum(axis=1) * -_embedding_bits(0, 1000).view("<f2").astype(np.float32).mean()).astype(np.float32)
-    backbone_id = backbone.load_spec(made.config.backbone).backbone_id
+    backbone_id = weights.load_spec(made.config.backbone).backbone_id
     head = Head(classes, classes[:1], backbone_id, weight, bias)  # the bias centres the scores
     head.save(str(made.folder / "head"))
     return head

@@ -81,7 +81,7 @@ def test_another_version_is_another_content(made: synthetic.SyntheticCatalog) ->
         assert not any(Path(url).exists() for url in images.loc[images["image_version"] == "1", "image_url"])
     assert len(set(contents)) == 2 * CHANGED
     config = made.config
-    decoded = decode(contents, config.decode, synthetic.backbone.load_spec(config.backbone).preprocessing)
+    decoded = decode(contents, config.decode, synthetic.weights.load_spec(config.backbone).preprocessing)
     assert [one.status for one in decoded] == ["ok"] * 2 * CHANGED
 
 

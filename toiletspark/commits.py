@@ -78,7 +78,7 @@ def embed_plan(
         done, embeddings = commit.make(plan, rows, dataclasses.replace(given, known=known))
         known[-1].destroy()
         totals += done
-        if place < len(rows_of):
+        if number + 1 < len(rows_of):
             recent = recent.with_more(contents_of(embeddings))
     return totals
 
