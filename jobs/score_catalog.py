@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import entry, frames, progress, scoring, tables
+from toiletspark import entry, frames, progress, scoring, session, tables
 from toiletspark import head as heads
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -30,8 +30,11 @@ def step(spark: SparkSession, config: Config) -> Summary:
         heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=DOING)
 
     images, broadcast = frames.read_run(spark, seen), spark.sparkContext.broadcast(chosen)
-    scored = scoring.score_embeddings(spark, store.runs(tables.EMBEDDINGS), broadcast, config.score.rows_per_batch)
-    with progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s):
+    scored = scoring.score_embeddings(frames.read_all(spark, store, tables.EMBEDDINGS), broadcast)
+    with (
+        session.arrow_batches(spark, config.score.rows_per_batch),
+        progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s),
+    ):
         if len(chosen) > 1:
             scored = frames.set_aside(scored, store, run_id, "scored")
         runs = [

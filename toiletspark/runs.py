@@ -197,7 +197,7 @@ class Store:
 
 
 def described_files(folder: str) -> list[dict[str, Any]]:
-    """Name, size in bytes, rows, row groups and tail digest of each Parquet file of a folder, by name.
+    """Name, size in bytes, rows and tail digest of each Parquet file of a folder, by name.
 
     The digest covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
     offsets): cheap for any size, and another file has another one.
@@ -209,9 +209,8 @@ def described_files(folder: str) -> list[dict[str, Any]]:
             continue
         size = int(filesystem.size(f"{path}/{name}"))
         with filesystem.open(f"{path}/{name}", "rb") as file:
-            footer = pq.ParquetFile(file).metadata
+            rows = pq.ParquetFile(file).metadata.num_rows
             file.seek(max(0, size - 65536))
             digest = hashlib.sha256(file.read()).hexdigest()
-        sizes = {"bytes": size, "rows": footer.num_rows, "row_groups": footer.num_row_groups}
-        described.append({"name": name, **sizes, "tail_sha256": digest})
+        described.append({"name": name, "bytes": size, "rows": rows, "tail_sha256": digest})
     return described
