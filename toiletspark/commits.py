@@ -71,7 +71,7 @@ def embed_plan(
     recent = Known.of([], [])  # the contents of this run's own commits
     rows_of = {row["commit"]: row["count"] for row in plan.groupBy("commit").count().collect()}
     totals = Totals()
-    for place, (number, rows) in enumerate(sorted(rows_of.items()), start=1):  # by hash: a number may have no rows
+    for place, (number, rows) in enumerate(sorted(rows_of.items()), start=1):
         shown = f"embedding, commit {place} of {len(rows_of)}" if len(rows_of) > 1 else "embedding"
         known = (*given.known, context.broadcast(recent))
         commit = _Commit(store, config, spec.backbone_id, run_id, number, shown)
