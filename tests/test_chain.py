@@ -149,7 +149,7 @@ def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSes
     after = frames.read_run(spark, exclusions.current(chain.config.output.root)).toPandas()
     assert again["embedded"] == 0
     assert again["attempted"] == sum(chain.summary["unscored"].get(status, 0) for status in tables.TRANSIENT)
-    assert list(again["seconds"]) == ["embed_images", "score_catalog", "publish_exclusions"]
+    assert list(again["seconds"]) == ["rescore_catalog", "embed_images", "score_catalog", "publish_exclusions"]
     assert set(before["run_id"]) != set(after["run_id"])
     columns = ["image_id", "listing_id", "reason", "exclusion_score", "head_id"]
     one, two = (frame.sort_values("image_id")[columns].reset_index(drop=True) for frame in (before, after))
