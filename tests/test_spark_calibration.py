@@ -63,7 +63,7 @@ def test_the_halves_follow_from_content_and_share_nothing(make_config: MakeConfi
     images = {f"digest {number}": np.full((2, 2, 3), number, dtype=np.uint8) for number in range(200)}
     used, held = calibration.split(images, section)
     assert len(used) + len(held) == 200
-    assert 0.15 < len(held) / 200 < 0.35
+    assert abs(len(held) / 200 - section.held_out_share) < 0.1
     assert not {row.tobytes() for row in used} & {row.tobytes() for row in held}
     again = calibration.split({key: images[key] for key in list(images)[:150]}, section)[1]
     assert {row.tobytes() for row in again} <= {row.tobytes() for row in held}

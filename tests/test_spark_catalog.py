@@ -46,7 +46,7 @@ def read(spark: SparkSession, config: Config) -> dict[str, Row]:
 
 
 def plain(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in tables.CATALOG.columns if name not in ("image_id", "image_version"))
+    return tuple(row[name] for name in tables.IMAGES.columns if name not in ("image_id", "image_version"))
 
 
 def loaded(tmp_path: Path, **sets: Any) -> Config:
@@ -61,8 +61,8 @@ def loaded(tmp_path: Path, **sets: Any) -> Config:
 def test_parquet_tables_and_images_of_unknown_listings(spark: SparkSession, make_config: MakeConfig) -> None:
     config = make_config({"images.columns.position": "position"}, images=images_frame())
     frame = catalog.read_catalog(spark, config)
-    assert frame.columns == [*tables.CATALOG.columns, "content"]
-    assert dict(frame.dtypes) == {**tables.CATALOG.columns, "content": "binary"}
+    assert frame.columns == [*tables.IMAGES.columns, "content"]
+    assert dict(frame.dtypes) == {**tables.IMAGES.columns, "content": "binary"}
     assert {image_id: plain(row) for image_id, row in read(spark, config).items()} == WANTED
     assert catalog.check(spark, config) == {"images": 6, "listings": 6}
 

@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def refused(weights: str | Path, **changes: Any) -> BackboneError:
 
 def test_the_id_names_architecture_weights_preprocessing_and_precision(weights: Path) -> None:
     found = spec(weights)
-    assert found.backbone_id == f"resnet18-{found.weights_digest[:12]}-{STANDARD.name}-fp32"
+    assert found.backbone_id == f"resnet18-{found.weights_digest[:12]}-{found.preprocessing.name}-fp32"
+    assert found.preprocessing == replace(STANDARD, jpeg_scaling=True)
 
 
 @pytest.mark.parametrize("name", ["conv1.weight", "layer4.1.bn2.bias", "layer2.0.downsample.1.running_var"])
