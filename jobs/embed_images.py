@@ -5,6 +5,7 @@ spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.tom
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -15,6 +16,7 @@ from toiletspark.backbone import BackboneSpec
 from toiletspark.command import Summary
 from toiletspark.config import Config, Embed
 from toiletspark.runs import Store, new_run_id
+from toiletspark.runtimes import convert
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -33,8 +35,10 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     totals, state = commits.Totals(), looked_at
     if count:
-        plan = plans.plan(waiting, images, count, store, config, run_id)
-        totals = commits.embed_plan(spark, store, config, plan, spec, run_id)
+        with ThreadPoolExecutor(1, "prepare") as beside:  # the driver's Python would only wait for the plan
+            prepared = beside.submit(convert.prepared, spec)
+            plan = plans.plan(waiting, images, count, store, config, run_id)
+        totals = commits.embed_plan(spark, store, config, plan, prepared.result(), run_id)
         state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
     seen = frames.write_run(
         state,

@@ -28,7 +28,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         frames.read_run(spark, labels),
         frames.read_run(spark, seen),
         frames.read_all(spark, store, tables.EMBEDDINGS),
-        frames.read_run(spark, sample) if sample else spark.createDataFrame([], tables.SAMPLE.schema),
+        frames.read_run(spark, sample) if sample else frames.no_rows(spark, tables.SAMPLE.columns),
         backbone_id,
     )
     inputs = {"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id}

@@ -7,7 +7,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - the name that all Spark code gives it
 
-from toiletspark import storage, tables
+from toiletspark import frames, storage, tables
 from toiletspark.config import Config, Images, Listings, Table
 from toiletspark.errors import TableError, nearest, shown
 
@@ -132,7 +132,9 @@ def _version(column: str, url: Column, content: Column) -> Column:
 def _listings(spark: SparkSession, table: Listings) -> DataFrame:
     """listing_id, location, listing_type, active; no rows where there is no listings table."""
     if not table.path:
-        return spark.createDataFrame([], "listing_id string, location string, listing_type string, active boolean")
+        return frames.no_rows(
+            spark, {"listing_id": "string", "location": "string", "listing_type": "string", "active": "boolean"}
+        )
     raw, names = read_table(spark, table, "listings"), table.columns
     _require_columns(raw, {f"listings.columns.{key}": name for key, name in names.model_dump().items()}, table.path)
     return raw.select(

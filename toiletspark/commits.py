@@ -21,7 +21,6 @@ from toiletspark.contents import PART_DIGITS, Known
 from toiletspark.embedding import Given, attempt_images
 from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store, new_run_id
-from toiletspark.runtimes import convert
 
 _MOST_ROUNDS = 3
 
@@ -56,12 +55,12 @@ def embed_plan(
         store: where.
         config: limits and batch sizes.
         plan: see `plans.plan`.
-        spec: the backbone.
+        spec: the backbone, from `convert.prepared`.
         run_id: of this run; its commits are runs of their own, whose manifests name it.
     """
     context = spark.sparkContext
     given = Given(
-        context.broadcast(convert.prepared(spec)),
+        context.broadcast(spec),
         (context.broadcast(_stored_contents(spark, store, spec)),),
         config.fetch,
         config.decode,

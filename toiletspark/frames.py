@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -30,8 +31,17 @@ def read_all(spark: SparkSession, store: Store, table: Table, of_run: str | None
     runs = [run for run in store.runs(table) if of_run is None or run.manifest["inputs"].get("run") == of_run]
     folders = [storage.spark_path(run.folder) for run in runs]
     if not folders:
-        return spark.createDataFrame([], table.schema)
+        return no_rows(spark, table.columns)
     return spark.read.schema(table.schema).parquet(*folders)
+
+
+def no_rows(spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
+    """A frame without rows that the optimiser sees to have none, and joins with it are free.
+
+    `createDataFrame([], ...)` makes an RDD: every query on it would start Python workers for nothing.
+    """
+    nulls = [F.lit(None).cast(kind).alias(name) for name, kind in columns.items()]
+    return spark.range(1).where("false").select(*nulls)
 
 
 def set_aside(frame: DataFrame, store: Store, run_id: str, name: str, *, partition_by: str | None = None) -> DataFrame:

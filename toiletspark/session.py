@@ -43,6 +43,7 @@ def start(section: SparkSection) -> SparkSession:
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel(section.settings.get("spark.log.level", "ERROR"))
     _ship_wheels(spark)
+    spark.range(1).count()  # Spark loads its SQL engine with the first query: starting, not the first step's work
     return spark
 
 
