@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 _SITECUSTOMIZE = """
 import os
-from toiletspark import attempts, embedding
+from toiletspark import embedding, images
 
 def note(what, number):
     with open({log!r}, "a") as file:
@@ -37,8 +37,8 @@ def watched_sources(batches):
             yield batch
     return sources(watched())
 
-decode, sources = attempts.decode, embedding.sources
-embedding.Backbone, attempts.decode, embedding.sources = Backbone, watched_decode, watched_sources
+decode, sources = images.decode, embedding.sources
+embedding.Backbone, images.decode, embedding.sources = Backbone, watched_decode, watched_sources
 """
 
 

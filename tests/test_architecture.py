@@ -30,11 +30,15 @@ SPARK_LAYER = 3
 TORCH = {"torch", "torchvision"}
 TORCH_USERS = {
     *("toiletspark.weights", "toiletspark.runtimes.torch_runtime", "toiletspark.runtimes.convert"),
+    "toiletspark.runtimes.nvjpeg",
     "toiletspark.labels",  # when it reads class folders, not before
 }
 OPENVINO = {"openvino", "nncf"}
 OPENVINO_USERS = {"toiletspark.runtimes.openvino_runtime", "toiletspark.runtimes.convert", "toiletspark.quantisation"}
-RUNTIMES = ["backbone", "runtimes", "runtimes.choose", "runtimes.torch_runtime", "runtimes.openvino_runtime"]
+RUNTIMES = [
+    *("backbone", "runtimes", "runtimes.choose", "runtimes.torch_runtime", "runtimes.nvjpeg"),
+    "runtimes.openvino_runtime",
+]
 PACKAGES = ("toiletspark", "jobs", "training")
 
 

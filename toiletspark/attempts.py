@@ -17,7 +17,7 @@ import numpy as np
 from toiletspark.backbone import Backbone, to_stored
 from toiletspark.config import Decode
 from toiletspark.digests import content_digest
-from toiletspark.images import Decoded, decode, measure
+from toiletspark.images import Decoded, measure
 from toiletspark.sources import Fetched, Fetcher
 
 _Batch = TypeVar("_Batch")
@@ -141,7 +141,7 @@ def _decoded_batches(sources: Iterable[Source], work: Work) -> Iterator[list[Att
 
 def _decoded(batch: list[Attempt], new: dict[str, bytes], seen: dict[str, Decoded], work: Work) -> list[Attempt]:
     """The batch with what decoding says of each content; the first of each new content carries its pixels."""
-    pictures = dict(zip(new, decode(new.values(), work.limits, work.backbone.spec.preprocessing), strict=True))
+    pictures = dict(zip(new, work.backbone.decode(new.values(), work.limits), strict=True))
     seen.update({digest: picture.without_pixels() for digest, picture in pictures.items()})
     return [
         one

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.config import Precision
+from toiletspark import images
+from toiletspark.config import Decode, Precision
 from toiletspark.errors import BackboneError
-from toiletspark.images import Pixels, Preprocessing
+from toiletspark.images import Decoded, Pixels, Preprocessing
 from toiletspark.runtimes import RuntimeName
 
 
@@ -96,6 +99,7 @@ class Backbone:
             ValueError: the spec was not prepared.
         """
         self.spec = spec
+        self._decode: Callable[..., list[Decoded]] | None = None
         if (spec.runtime == "openvino") != bool(spec.program):
             raise ValueError(
                 "OpenVINO, and it alone, needs a program: convert.prepared(spec) comes before the broadcast"
@@ -107,7 +111,16 @@ class Backbone:
         else:
             from toiletspark.runtimes import torch_runtime
 
-            self._forward = torch_runtime.start(spec.architecture, spec.weights, spec.precision, threads, device)
+            place = torch_runtime.place(device)
+            self._forward = torch_runtime.start(spec.architecture, spec.weights, spec.precision, threads, place)
+            if spec.preprocessing.jpeg_decoder == "nvjpeg":
+                from toiletspark.runtimes import nvjpeg
+
+                self._decode = partial(nvjpeg.decode, device=place)
+
+    def decode(self, contents: Iterable[bytes], limits: Decode) -> list[Decoded]:
+        """Decodes image files into its input, see `images.decode`; on its GPU if its preprocessing says so."""
+        return (self._decode or images.decode)(contents, limits, self.spec.preprocessing)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds preprocessed images.

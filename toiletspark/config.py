@@ -32,6 +32,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Format = Literal["parquet", "csv", "json"]
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
+JpegDecoder = Literal["pillow", "nvjpeg"]
 
 
 class Section(BaseModel):
@@ -165,6 +166,7 @@ class Backbone(Section):
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
     jpeg_scaling: bool
+    jpeg_decoder: JpegDecoder
     runtime: Runtime
     precision: Precision
     int8: Int8
@@ -173,6 +175,12 @@ class Backbone(Section):
     def _precision_fits(self) -> Backbone:
         if self.runtime == "torch" and self.precision == "int8":
             raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
+        return self
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> Backbone:
+        if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
+            raise ValueError("jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from toiletspark.config import Decode
+from toiletspark.config import Decode, JpegDecoder
 from toiletspark.digests import settings_digest
 
 Pixels = NDArray[np.uint8]
@@ -36,17 +36,20 @@ class Preprocessing:
         crop_px: of the square.
         jpeg_scaling: whether JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that is still at least
             `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; another identity all the same.
+        jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`; another identity.
     """
 
     resize_px: int
     crop_px: int
     jpeg_scaling: bool = False
+    jpeg_decoder: JpegDecoder = "pillow"
 
     @property
     def name(self) -> str:
         """A short name that differs whenever the pixels would."""
         settings: list[object] = [self.resize_px, self.crop_px, "bilinear", 1]
         settings += [f"draft {DRAFT_FACTOR}"] if self.jpeg_scaling else []
+        settings += [self.jpeg_decoder] if self.jpeg_decoder != "pillow" else []
         return f"r{self.resize_px}c{self.crop_px}-{settings_digest(settings)[:6]}"
 
 
@@ -101,10 +104,10 @@ def open_upright(content: bytes, limits: Decode) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises on a bad file; `decode` and `thumbnail` turn it into a status.
     """
-    return _upright(_open_checked(content, limits))
+    return _upright(open_checked(content, limits))
 
 
-def _open_checked(content: bytes, limits: Decode) -> Image.Image:
+def open_checked(content: bytes, limits: Decode) -> Image.Image:
     """The picture by its header, none of its pixels decoded yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -136,14 +139,32 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     Returns:
         uint8, (crop_px, crop_px, 3), [0, 255].
     """
-    image = _without_far_ends(image)
-    width, height = image.size
-    short, crop = preprocessing.resize_px, preprocessing.crop_px
-    # the long side is truncated and the corner rounded as torchvision does it; a pixel's shift moves embeddings
-    size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-    left, top = (round((side - crop) / 2) for side in size)
+    kept, crop = without_far_ends(*image.size), preprocessing.crop_px
+    image = image if kept == (0, 0, *image.size) else image.crop(kept)
+    size, (left, top) = placed(*image.size, preprocessing)
     resized = image.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(resized.crop((left, top, left + crop, top + crop)), dtype=np.uint8)
+
+
+def placed(width: int, height: int, preprocessing: Preprocessing) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height once resized, and the corner (left, top) of the centre square in them; px.
+
+    The long side is truncated and the corner rounded as torchvision does it; a pixel's shift moves embeddings.
+    """
+    short, crop = preprocessing.resize_px, preprocessing.crop_px
+    size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    return size, (round((size[0] - crop) / 2), round((size[1] - crop) / 2))
+
+
+def without_far_ends(width: int, height: int) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) without what the centre square never sees of very long pictures.
+
+    They would be huge once resized.
+    """
+    longest = 4 * min(width, height)
+    kept_width, kept_height = min(width, longest), min(height, longest)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return left, top, left + kept_width, top + kept_height
 
 
 def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
@@ -165,7 +186,7 @@ def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 8
 
 def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> Decoded:
     try:
-        image = _open_checked(content, limits)
+        image = open_checked(content, limits)
         size = _upright_size(image)
         if preprocessing.jpeg_scaling:
             least_px = round(DRAFT_FACTOR * preprocessing.resize_px)
@@ -209,14 +230,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
         image.alpha_composite(with_alpha)
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _without_far_ends(image: Image.Image) -> Image.Image:
-    """Cuts what the centre square never sees from very long pictures, which would be huge once resized."""
-    width, height = image.size
-    longest = 4 * min(width, height)
-    if max(width, height) <= longest:
-        return image
-    kept_width, kept_height = min(width, longest), min(height, longest)
-    left, top = (width - kept_width) // 2, (height - kept_height) // 2
-    return image.crop((left, top, left + kept_width, top + kept_height))

@@ -61,7 +61,7 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     else:
         state = _read(Path(weights))
     state = _fitted(architecture, state, weights)
-    preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling)
+    preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
     content = safetensors.torch.save(dict(state))
     return BackboneSpec(architecture, preprocessing, content, _digest(state), runtime, section.precision)
 

@@ -15,7 +15,7 @@ from toiletspark.images import Pixels
 from toiletspark.runtimes import IMAGENET_MEAN, IMAGENET_STD, Forward
 
 
-def start(architecture: str, weights: bytes, precision: Precision, threads: int, device: str = "") -> Forward:
+def start(architecture: str, weights: bytes, precision: Precision, threads: int, place: torch.device) -> Forward:
     """The network, built and ready.
 
     Args:
@@ -23,12 +23,11 @@ def start(architecture: str, weights: bytes, precision: Precision, threads: int,
         weights: safetensors bytes of the state dict without the final layer.
         precision: fp32, or bf16 by autocast.
         threads: on the CPU.
-        device: torch's name; "" = the first GPU, else the CPU.
+        place: where it computes.
     """
     torch.set_num_threads(threads)
     # a GPU would otherwise shorten float32 to 10 bits in convolutions, and embeddings to another backbone's
     torch.backends.cudnn.allow_tf32 = False
-    place = torch.device(device or ("cuda" if sees_a_gpu() else "cpu"))
     placed = network(architecture, weights).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = (torch.tensor(values, device=place).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     bf16 = precision == "bf16"
@@ -40,6 +39,11 @@ def start(architecture: str, weights: bytes, precision: Precision, threads: int,
             return placed(batch).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
 
     return lambda pixels: sized_to_memory(forward, pixels)
+
+
+def place(device: str = "") -> torch.device:
+    """Where to compute: torch's name of a device; "" = the first GPU, else the CPU."""
+    return torch.device(device or ("cuda" if sees_a_gpu() else "cpu"))
 
 
 def network(architecture: str, weights: bytes) -> torch.nn.Module:

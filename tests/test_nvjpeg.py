@@ -1,0 +1,159 @@
+"""Decoding beside the network: a GPU's code, run with torchvision's CPU decoder, and on a GPU if there is one."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from tests import backbones
+from tests.shared_folder import shared
+from toiletspark import images
+from toiletspark.backbone import Backbone
+from toiletspark.conf_files import load
+from toiletspark.demo.rooms import draw_room
+from toiletspark.errors import ConfigError
+from toiletspark.images import Decoded, Preprocessing
+from toiletspark.runtimes import nvjpeg
+
+LIMITS = load().decode
+PREPROCESSING = Preprocessing(256, 224, jpeg_decoder="nvjpeg")
+PLACES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+
+
+def jpeg(width: int = 640, height: int = 480, seed: int = 0, **options: Any) -> bytes:
+    return encoded(draw_room("kitchen", seed).resize((width, height)), **options)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return jpeg(exif=exif)
+
+
+ODD = {
+    "turned": turned(6),
+    "cmyk": encoded(draw_room("kitchen", 1).convert("CMYK")),
+    "png": encoded(draw_room("kitchen", 2), "PNG"),
+    "cut short": jpeg()[:-4000],
+    "no image": b"no image at all",
+    "empty": b"",
+    "too small": jpeg(8, 8),
+    "rgb inside": encoded(draw_room("kitchen", 3), keep_rgb=True),
+}
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (256, 256), (301, 299), (200, 90), (4000, 300)], ids=str)
+def test_plain_files_look_as_pillow_sees_them(size: tuple[int, int], place: torch.device) -> None:
+    (found,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, place)
+    (wanted,) = images.decode([jpeg(*size)], LIMITS, PREPROCESSING)
+    assert found.pixels is not None and wanted.pixels is not None
+    assert (found.status, found.width, found.height) == ("ok", *size)
+    assert found.pixels.shape == (224, 224, 3) and found.pixels.dtype == np.uint8
+    differences = np.abs(found.pixels.astype(int) - wanted.pixels.astype(int))
+    assert differences.mean() < (0.1 if place.type == "cpu" else 2.0)  # nvJPEG's colours are a little coarser
+
+
+def test_grey_has_three_channels() -> None:
+    (found,) = nvjpeg.decode([encoded(draw_room("kitchen", 4).convert("L"))], LIMITS, PREPROCESSING, PLACES[0])
+    assert found.pixels is not None
+    assert (found.pixels[..., 0] == found.pixels[..., 2]).all()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_not_plain_is_pillows(name: str) -> None:
+    assert nvjpeg.plain_size(ODD[name], LIMITS) is None
+    assert same(nvjpeg.decode([ODD[name]], LIMITS, PREPROCESSING, PLACES[0]), ODD[name])
+
+
+def same(found: list[Decoded], content: bytes) -> bool:
+    (wanted,) = images.decode([content], LIMITS, PREPROCESSING)
+    (one,) = found
+    facts = [(it.status, it.detail, it.width, it.height) for it in (one, wanted)]
+    return facts[0] == facts[1] and np.array_equal(one.pixels, wanted.pixels)  # type: ignore[arg-type]
+
+
+def test_a_mixed_batch_keeps_its_order() -> None:
+    files = [jpeg(seed=1), ODD["png"], jpeg(seed=2), ODD["no image"], ODD["turned"], jpeg(seed=3)]
+    found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+    assert [one.status for one in found] == ["ok", "ok", "ok", "not_an_image", "ok", "ok"]
+    alone = [nvjpeg.decode([file], LIMITS, PREPROCESSING, PLACES[0])[0] for file in files]
+    for one, wanted in zip(found, alone, strict=True):
+        assert np.array_equal(one.pixels, wanted.pixels)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_decoded_in_portions_of_the_pixels_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = torchvision.io.decode_jpeg
+
+    def counting(given: list[torch.Tensor], *others: Any) -> Any:
+        seen.append(len(given))
+        return real(given, *others)
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", counting)
+    narrow = LIMITS.model_copy(update={"max_pixels": 2 * 640 * 480})
+    nvjpeg.decode([jpeg(seed=seed) for seed in range(5)], narrow, PREPROCESSING, PLACES[0])
+    assert seen == [2, 2, 1]
+
+
+def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, real = [jpeg(seed=seed) for seed in range(3)], torchvision.io.decode_jpeg
+    pillows: list[int] = []
+
+    def refusing(given: list[torch.Tensor], *others: Any) -> Any:
+        if any(bytes(one.numpy()) == files[1] for one in given):
+            raise RuntimeError("nvjpegDecode failed: 5")
+        return real(given, *others)
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", refusing)
+    by_pillow = images.decode
+    monkeypatch.setattr(
+        images, "decode", lambda *given: (pillows.append(files.index(given[0][0])), by_pillow(*given))[1]
+    )
+    assert [one.status for one in nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])] == ["ok"] * 3
+    assert pillows == [1]
+
+
+def test_the_decoder_is_part_of_the_identity_and_the_backbone_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = backbones.spec(resize_px=72, crop_px=64)
+    other = backbones.spec(resize_px=72, crop_px=64, jpeg_decoder="nvjpeg")
+    assert plain.backbone_id != other.backbone_id
+    assert plain.preprocessing.name == replace(other.preprocessing, jpeg_decoder="pillow").name
+    used: list[int] = []
+    real = torchvision.io.decode_jpeg
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", lambda *given: (used.append(1), real(*given))[1])
+    for spec, times in [(plain, 0), (other, 1)]:
+        (found,) = Backbone(spec).decode([jpeg()], LIMITS)
+        assert found.pixels is not None and found.pixels.shape == (64, 64, 3)
+        assert len(used) == times
+
+
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_it_goes_with_torch_alone(runtime: str) -> None:
+    with pytest.raises(ConfigError, match="set runtime to torch, or jpeg_decoder to pillow"):
+        load(sets=["backbone.jpeg_decoder=nvjpeg", f"backbone.runtime={runtime}"])
+
+
+def test_real_photos_have_nearly_the_same_embeddings() -> None:
+    files = [file.read_bytes() for file in sorted(shared("photos", "files").glob("*.jpg"))[:24]]
+    spec = backbones.spec(backbones.real_weights(), jpeg_decoder="nvjpeg", jpeg_scaling=False)
+    backbone = Backbone(spec, threads=2)
+    found, wanted = (
+        backbone.embed(np.stack([one.pixels for one in outcomes if one.pixels is not None]))
+        for outcomes in (backbone.decode(files, LIMITS), images.decode(files, LIMITS, spec.preprocessing))
+    )
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    assert ((found * wanted).sum(axis=1) / lengths).min() > 0.999

@@ -1,0 +1,101 @@
+"""JPEG files decoded where the network computes: by nvJPEG on a GPU, by libjpeg-turbo on a CPU, through torchvision.
+
+nvJPEG knows neither EXIF nor CMYK, and does not tell a file that ends early from a whole one. So only plain files come
+here, as their headers and last bytes say; all others, and those that it refuses, are Pillow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+import torchvision
+from PIL import ExifTags
+from torchvision.transforms.v2 import functional
+
+from toiletspark import images
+from toiletspark.config import Decode
+from toiletspark.images import Decoded, Pixels, Preprocessing
+
+_END_OF_IMAGE = b"\xff\xd9"
+_YCBCR = 1  # Adobe's marker: the usual colours of a JPEG
+
+
+def decode(
+    contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing, device: torch.device
+) -> list[Decoded]:
+    """As `images.decode`.
+
+    Args:
+        contents: whole files.
+        limits: which formats and sizes are decoded at all.
+        preprocessing: resize and crop.
+        device: where; pictures of `limits.max_pixels` together are on it at a time.
+
+    Returns:
+        One outcome per file, in order. A bad file is never an exception.
+    """
+    files = list(contents)
+    sizes = {place: size for place, content in enumerate(files) if (size := plain_size(content, limits))}
+    found: dict[int, Pixels] = {}
+    for places in _portions(sizes, limits.max_pixels):
+        found |= dict(_decoded({place: files[place] for place in places}, preprocessing, device))
+    return [
+        Decoded("ok", "", *sizes[place], found[place])
+        if place in found
+        else images.decode([content], limits, preprocessing)[0]
+        for place, content in enumerate(files)
+    ]
+
+
+def plain_size(content: bytes, limits: Decode) -> tuple[int, int] | None:
+    """Width and height of a whole, upright, grey or YCbCr JPEG file; None for any other."""
+    try:
+        image = images.open_checked(content, limits)
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, `images.decode` tells
+        return None
+    usual = image.format == "JPEG" and image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
+    whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE)
+    return image.size if usual and upright and whole else None
+
+
+def _portions(sizes: dict[int, tuple[int, int]], max_pixels: int) -> Iterator[list[int]]:
+    portion: list[int] = []
+    held = 0
+    for place, (width, height) in sizes.items():
+        if portion and held + width * height > max_pixels:
+            yield portion
+            portion, held = [], 0
+        portion.append(place)
+        held += width * height
+    if portion:
+        yield portion
+
+
+def _decoded(
+    files: dict[int, bytes], preprocessing: Preprocessing, device: torch.device
+) -> Iterator[tuple[int, Pixels]]:
+    """The files that could be decoded; one bad file fails a whole call, which is then made for each alone."""
+    try:
+        given = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in files.values()]
+        pictures = torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device)
+    except RuntimeError:  # also torch.OutOfMemoryError
+        if len(files) > 1:
+            for place, content in files.items():
+                yield from _decoded({place: content}, preprocessing, device)
+        return
+    for place, picture in zip(files, pictures, strict=True):
+        yield place, preprocess(picture, preprocessing).permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """As `images.preprocess`, on uint8 tensors (3, height, width); a pixel differs from Pillow's by its rounding."""
+    left, top, right, bottom = images.without_far_ends(picture.shape[2], picture.shape[1])
+    (width, height), (x, y) = images.placed(right - left, bottom - top, preprocessing)
+    kept = picture[:, top:bottom, left:right]
+    resized: torch.Tensor = functional.resize(
+        kept, [height, width], torchvision.transforms.InterpolationMode.BILINEAR, antialias=True
+    )
+    return resized[:, y : y + preprocessing.crop_px, x : x + preprocessing.crop_px]
