@@ -60,8 +60,3 @@ def with_program(spec: BackboneSpec, model: openvino.Model, **changes: Any) -> B
         openvino_runtime.imported().save_model(model, path, compress_to_fp16=False)  # fp16 would be another backbone
         program, constants = path.read_bytes(), path.with_suffix(".bin").read_bytes()
     return replace(spec, runtime="openvino", program=program, weights=constants, **changes)
-
-
-def opened(spec: BackboneSpec) -> openvino.Model:
-    """A spec's program as OpenVINO's model."""
-    return openvino_runtime.imported().Core().read_model(spec.program, spec.weights)
