@@ -8,7 +8,6 @@ Several heads share one pass: score.head, whose scores are published, and score.
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import entry, frames, progress, scoring, session, tables
 from toiletspark import head as heads
@@ -50,7 +49,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
 def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head) -> Run:
     """The scores of one head; they become visible only where every sound image has one."""
     table, run_id = scoring.scores_table(head), new_run_id()
-    rows = frames.read_run(scores.sparkSession, seen).where(F.col("status") == "ok").count()
+    rows = seen.manifest["counts"]["sound"]
     found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
     if found != rows:
         raise OutputError(

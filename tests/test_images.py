@@ -74,10 +74,19 @@ SIZES = [(640, 480), (480, 640), (767, 575), (333, 501), (257, 999), (1024, 257)
 SIZES += [(17, 40), (40, 17), (16, 16), (255, 256), (256, 1024), (1000, 250), (416, 416), (1600, 401), (225, 899)]
 
 
+def assert_as_torchvision(image: Image.Image, preprocessing: Preprocessing = STANDARD) -> None:
+    """Pillow's float32 corners of the square cost a rounding here and there, and nothing else."""
+    found = preprocess(image, preprocessing).astype(int)
+    wanted = by_torchvision(image, preprocessing.resize_px, preprocessing.crop_px).astype(int)
+    differences = np.abs(found - wanted)
+    assert found.shape == wanted.shape
+    assert differences.max() <= 1, (image.size, preprocessing)
+    assert differences.mean() < 0.3, (image.size, preprocessing)  # smooth pictures are full of ties
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_pixels_are_torchvisions_bit_for_bit(size: tuple[int, int]) -> None:
-    image = picture(*size)
-    assert np.array_equal(preprocess(image, STANDARD), by_torchvision(image))
+def test_pixels_are_torchvisions_but_for_roundings(size: tuple[int, int]) -> None:
+    assert_as_torchvision(picture(*size))
 
 
 def test_pixels_are_torchvisions_for_any_sizes_and_settings() -> None:
@@ -88,22 +97,16 @@ def test_pixels_are_torchvisions_for_any_sizes_and_settings() -> None:
         drawn.shuffle(size)
         resize_px = drawn.choice([256, 232, 64, 255])
         crop_px = drawn.choice([resize_px, resize_px - 1, resize_px // 2])
-        image = picture(size[0], size[1], number)
-        found = preprocess(image, Preprocessing(resize_px, crop_px))
-        assert np.array_equal(found, by_torchvision(image, resize_px, crop_px)), (size, resize_px, crop_px)
+        assert_as_torchvision(picture(size[0], size[1], number), Preprocessing(resize_px, crop_px))
 
 
 @pytest.mark.parametrize("size", [(3000, 300), (300, 3000), (2001, 400), (130, 1777)], ids=str)
 def test_the_middle_of_a_panorama_is_what_torchvision_would_see(size: tuple[int, int]) -> None:
-    image = picture(*size)
-    difference = np.abs(preprocess(image, STANDARD).astype(int) - by_torchvision(image).astype(int))
-    assert difference.mean() < 6  # the cut moves the picture by less than one of its pixels
-    far_off = by_torchvision(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).astype(int)
-    assert difference.mean() < np.abs(preprocess(image, STANDARD).astype(int) - far_off).mean() / 3
+    assert_as_torchvision(picture(*size))
 
 
 def test_a_very_long_picture_is_not_blown_up() -> None:
-    """Resized as it is, 100 x 30000 would have 256 x 76800 pixels, 100 times the square that is cut from it."""
+    """Resized as a whole, 100 x 30000 would have 256 x 76800 pixels, 390 times the square that is kept."""
     sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
@@ -116,13 +119,13 @@ def test_a_very_long_picture_is_not_blown_up() -> None:
         patch.setattr(Image.Image, "resize", watched)
         found = one(content)
     assert (found.status, found.width, found.height) == ("ok", 100, 30_000)
-    assert sizes == [(256, 1024)]
+    assert sizes == [(224, 224)]
 
 
 def test_the_name_of_a_preprocessing_differs_with_its_sizes() -> None:
     settings = [(256, 224), (256, 225), (257, 224), (224, 224)]
     assert len({Preprocessing(*sizes).name for sizes in settings}) == 4
-    assert STANDARD.name == "r256c224-a29ab9"  # pinned: it is part of every backbone_id
+    assert STANDARD.name == "r256c224-e74bb2"  # pinned: it is part of every backbone_id
 
 
 # Upright RGB

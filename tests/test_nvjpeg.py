@@ -64,7 +64,8 @@ def test_plain_files_look_as_pillow_sees_them(size: tuple[int, int], place: torc
     assert (found.status, found.width, found.height) == ("ok", *size)
     assert found.pixels.shape == (224, 224, 3) and found.pixels.dtype == np.uint8
     differences = np.abs(found.pixels.astype(int) - wanted.pixels.astype(int))
-    assert differences.mean() < (0.1 if place.type == "cpu" else 2.0)  # nvJPEG's colours are a little coarser
+    # a panorama's far ends are cut off in whole pixels, which moves it by a part of one; nvJPEG's colours are coarser
+    assert differences.mean() < (0.5 if place.type == "cpu" else 2.0)
 
 
 def test_grey_has_three_channels() -> None:

@@ -30,8 +30,10 @@ def planned(
     store, run_id = Store.open(config.output.root), new_run_id()
     frame, images = spark.createDataFrame(waiting, WAITING), spark.createDataFrame(contents, CONTENTS)
     made = plans.plan(frame, images, len(waiting), store, config, run_id)
-    assert set(made.columns) == set(plans.PLAN.columns)
-    return made.toPandas().set_index("image_id", verify_integrity=True), Path(store.work_folder(run_id)) / "plan"
+    assert set(made.rows.columns) == set(plans.PLAN.columns)
+    rows = made.rows.toPandas().set_index("image_id", verify_integrity=True)
+    assert made.rows_of == rows["commit"].value_counts().to_dict()
+    return rows, Path(store.work_folder(run_id)) / "plan"
 
 
 def test_every_image_is_in_one_commit_and_equal_places_in_the_same(spark: SparkSession, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from toiletspark.config import Config
 from toiletspark.contents import PART_DIGITS, Known
 from toiletspark.embedding import Given, attempt_images
 from toiletspark.errors import OutputError
+from toiletspark.plans import Plan
 from toiletspark.runs import Run, Store, new_run_id
 
 _MOST_ROUNDS = 3
@@ -46,7 +47,7 @@ class Totals:
 
 
 def embed_plan(
-    spark: SparkSession, store: Store, config: Config, plan: DataFrame, spec: BackboneSpec, run_id: str
+    spark: SparkSession, store: Store, config: Config, plan: Plan, spec: BackboneSpec, run_id: str
 ) -> Totals:
     """Attempts the planned images and keeps what came of it, as runs of `image_ledger` and `embeddings`.
 
@@ -68,16 +69,15 @@ def embed_plan(
         "",
     )
     recent = Known.of([], [])  # the contents of this run's own commits
-    rows_of = {row["commit"]: row["count"] for row in plan.groupBy("commit").count().collect()}
-    totals = Totals()
-    for number, rows in sorted(rows_of.items()):
-        shown = f"embedding, commit {number + 1} of {len(rows_of)}" if len(rows_of) > 1 else "embedding"
+    totals, count = Totals(), len(plan.rows_of)
+    for number, rows in sorted(plan.rows_of.items()):
+        shown = f"embedding, commit {number + 1} of {count}" if count > 1 else "embedding"
         known = (*given.known, context.broadcast(recent))
         commit = _Commit(store, config, spec.backbone_id, run_id, number, shown)
-        done, embeddings = commit.make(plan, rows, dataclasses.replace(given, known=known))
+        done, embeddings = commit.make(plan.rows, rows, dataclasses.replace(given, known=known))
         known[-1].destroy()
         totals += done
-        if number + 1 < len(rows_of):
+        if number + 1 < count:
             recent = recent.with_more(contents_of(embeddings))
     return totals
 
@@ -149,12 +149,11 @@ class _Commit:
         """Splits attempts into embeddings and ledger rows, and makes both visible."""
         new = done.where(F.col("embedding").isNotNull()).dropDuplicates(["content_digest"])
         embeddings = self._write(new.withColumn("backbone_id", F.lit(self.backbone_id)), tables.EMBEDDINGS)
-        told = resolved(done)
-        fetched, sound = F.col("fetched"), F.col("fetched") & (F.col("status") == "ok")
-        counted = told.agg(F.count_if(fetched).alias("fetched"), F.count_if(sound).alias("sound")).collect()[0]
+        sound = F.col("fetched") & (F.col("status") == "ok")
+        told, counted = frames.counting(resolved(done), fetched=F.col("fetched"), sound=sound)
         ledger = self._write(told, tables.IMAGE_LEDGER)
         spark = done.sparkSession
-        totals = Totals(ledger.rows, counted["fetched"], counted["sound"], embeddings.rows)
+        totals = Totals(ledger.rows, counted()["fetched"], counted()["sound"], embeddings.rows)
         return frames.read_run(spark, embeddings), frames.read_run(spark, ledger), totals
 
     def _write(self, frame: DataFrame, table: tables.Table) -> Run:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import storage
@@ -42,6 +42,21 @@ def no_rows(spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
     """
     nulls = [F.lit(None).cast(kind).alias(name) for name, kind in columns.items()]
     return spark.range(1).where("false").select(*nulls)
+
+
+def counting(frame: DataFrame, **which: Column) -> tuple[DataFrame, Callable[[], dict[str, int]]]:
+    """Counts rows while they are written, so that nobody has to read them again for it.
+
+    Args:
+        frame: what is to be written next, without a shuffle: a task that is tried again would then count twice.
+        which: a boolean column per count; null is not counted.
+
+    Returns:
+        The frame, and a function that gives the counts by name once it was written.
+    """
+    seen = Observation()
+    counts = [F.count_if(column).alias(name) for name, column in which.items()]
+    return frame.observe(seen, *counts), lambda: dict(seen.get)
 
 
 def set_aside(frame: DataFrame, store: Store, run_id: str, name: str, *, partition_by: str | None = None) -> DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
@@ -31,7 +33,20 @@ _FILES_PER_COMMIT = 8
 _BUCKETS_PER_COMMIT = 64  # more would make commits more even, fewer the list of buckets shorter
 
 
-def plan(waiting: DataFrame, images: DataFrame, count: int, store: Store, config: Config, run_id: str) -> DataFrame:
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tried.
+
+    Attributes:
+        rows: the columns of `PLAN`, partitioned by `commit`.
+        rows_of: how many rows each commit has; commits count from 0.
+    """
+
+    rows: DataFrame
+    rows_of: dict[int, int]
+
+
+def plan(waiting: DataFrame, images: DataFrame, count: int, store: Store, config: Config, run_id: str) -> Plan:
     """Sets the plan aside, so that each commit reads its own share of it alone.
 
     Inline bytes are copied into it, once, since the user's table cannot be read by commit.
@@ -43,16 +58,14 @@ def plan(waiting: DataFrame, images: DataFrame, count: int, store: Store, config
         store: where.
         config: sizes.
         run_id: of this run.
-
-    Returns:
-        The columns of `PLAN`, partitioned by `commit`, which counts from 0.
     """
     rows = waiting.withColumn("attempts", F.coalesce("attempts", F.lit(0))).withColumn("place", _place())
-    rows = _cut(rows, count, config.embed.images_per_commit)
+    rows, rows_of = _cut(rows, count, config.embed.images_per_commit)
     inline = bool(config.images.columns.content)
     rows = _with_content(rows, images, config.fetch.max_image_bytes) if inline else _without_content(rows)
     laid_out = rows.repartition("commit", F.pmod(F.hash("place"), F.lit(_FILES_PER_COMMIT)))
-    return frames.set_aside(laid_out.select(*PLAN.columns), store, run_id, PLAN.name, partition_by="commit")
+    kept = frames.set_aside(laid_out.select(*PLAN.columns), store, run_id, PLAN.name, partition_by="commit")
+    return Plan(kept, rows_of)
 
 
 def _without_content(rows: DataFrame) -> DataFrame:
@@ -74,15 +87,19 @@ def _place() -> Column:
     return F.coalesce(outside, F.col("image_id"))
 
 
-def _cut(rows: DataFrame, count: int, images_per_commit: int) -> DataFrame:
-    """Adds `commit`. Places are dealt by hash, so that each commit has its share of every host and listing."""
+def _cut(rows: DataFrame, count: int, images_per_commit: int) -> tuple[DataFrame, dict[int, int]]:
+    """Adds `commit`, and counts. Places are dealt by hash, so that each commit has its share of every host."""
     buckets = math.ceil(count / images_per_commit) * _BUCKETS_PER_COMMIT
     if buckets == _BUCKETS_PER_COMMIT:
-        return rows.withColumn("commit", F.lit(0))
+        return rows.withColumn("commit", F.lit(0)), {0: count}
     bucket = F.pmod(F.xxhash64("place"), F.lit(buckets)).alias("bucket")
     sizes = {row["bucket"]: row["count"] for row in rows.groupBy(bucket).count().collect()}
-    commit_of = rows.sparkSession.createDataFrame(packed(sizes, images_per_commit), "bucket bigint, commit int")
-    return rows.withColumn("bucket", bucket).join(F.broadcast(commit_of), on="bucket", how="inner")
+    packs = packed(sizes, images_per_commit)
+    rows_of: Counter[int] = Counter()
+    for one, commit in packs:
+        rows_of[commit] += sizes[one]
+    commit_of = rows.sparkSession.createDataFrame(packs, "bucket bigint, commit int")
+    return rows.withColumn("bucket", bucket).join(F.broadcast(commit_of), on="bucket", how="inner"), dict(rows_of)
 
 
 def packed(sizes: dict[int, int], most: int) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.measure import ROOT
 
-_POLL_S = 0.5
+_POLL_S = 2.0  # the kernel walks the page tables for each reading, on the cores that are raced on
 _TOLD_CHARS = 3000
 
 
@@ -52,8 +52,8 @@ def run(program: list[str], env: Mapping[str, str], timeout_s: float) -> tuple[d
         timeout_s: then it and all that it started are killed.
 
     Returns:
-        The JSON object on the last line of its stdout, and the memory of it and all that it started, read twice a
-        second (a process that lives shorter may be missed).
+        The JSON object on the last line of its stdout, and the memory of it and all that it started, read every
+        two seconds (a process that lives shorter may be missed).
 
     Raises:
         FailedError: it failed.

@@ -92,10 +92,21 @@ def _decoded(
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """As `images.preprocess`, on uint8 tensors (3, height, width); a pixel differs from Pillow's by its rounding."""
-    left, top, right, bottom = images.without_far_ends(picture.shape[2], picture.shape[1])
+    left, top, right, bottom = _without_far_ends(picture.shape[2], picture.shape[1])
     (width, height), (x, y) = images.placed(right - left, bottom - top, preprocessing)
     kept = picture[:, top:bottom, left:right]
     resized: torch.Tensor = functional.resize(
         kept, [height, width], torchvision.transforms.InterpolationMode.BILINEAR, antialias=True
     )
     return resized[:, y : y + preprocessing.crop_px, x : x + preprocessing.crop_px]
+
+
+def _without_far_ends(width: int, height: int) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) without what the centre square never sees of very long pictures.
+
+    They would be huge once resized.
+    """
+    longest = 4 * min(width, height)
+    kept_width, kept_height = min(width, longest), min(height, longest)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return left, top, left + kept_width, top + kept_height
