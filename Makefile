@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo check test test-fast dist clean bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume
+.PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
+	bench-peers bench-rescore bench-growth bench-resume bench-int8
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 install: $(INSTALLED)  ## .venv with exactly the versions of constraints.txt; a second call does nothing
 
@@ -45,6 +45,8 @@ dist: install  ## dist/toiletspark-*.whl, for spark-submit --py-files
 	@rm -rf build
 	@ls dist
 
+bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours
+
 bench-photos: install  ## real photos end to end: quality, times, memory of a worker, a second rescore
 	@$(BIN)/python -m benchmarks.photos
 
@@ -53,6 +55,9 @@ bench-badimages: install  ## broken and hostile files: one row each
 
 bench-peers: install  ## the race against the field and against the machine's limit, each contestant in its own environment
 	@$(BIN)/python -m benchmarks.peers $(PEERS)
+
+bench-int8: install  ## what int8 costs in accuracy on labelled photos
+	@$(BIN)/python -m benchmarks.int8
 
 bench-tests: install  ## number of tests, wall time, the slowest five
 	@$(BIN)/python -m benchmarks.suite

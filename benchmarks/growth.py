@@ -27,14 +27,14 @@ Row = dict[str, Any]
 def main() -> None:
     asked = _asked()
     rows: list[Row] = []
-    for size in _sizes(asked.rows_max):
+    for size in _sizes(asked):
         with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as folder:
             for row in _measured(Path(folder), size, asked.changed_max):
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 rows.append(row)
     left_out = [
         {"rows": size, "changed": share, "why": f"more than --changed-max {asked.changed_max} pictures"}
-        for size in _sizes(asked.rows_max)
+        for size in _sizes(asked)
         for share in CHANGED
         if size * share > asked.changed_max
     ]
@@ -50,9 +50,9 @@ def main() -> None:
     )
 
 
-def _sizes(most: int) -> list[int]:
-    """1,000 to `most`, each ten times the one before."""
-    return [size for size in (10**power for power in range(3, 9)) if EMBEDDINGS_FROM <= size <= most]
+def _sizes(asked: argparse.Namespace) -> list[int]:
+    """Powers of ten between what was asked for."""
+    return [size for size in (10**power for power in range(3, 9)) if asked.rows_min <= size <= asked.rows_max]
 
 
 def _measured(folder: Path, size: int, changed_max: int) -> Iterator[Row]:
@@ -94,6 +94,7 @@ def _rounded(row: Row) -> Row:
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows-min", type=int, default=EMBEDDINGS_FROM)
     parser.add_argument("--rows-max", type=int, default=1_000_000, help="10,000,000 take 30 GB of disk")
     parser.add_argument("--changed-max", type=int, default=100_000, help="pictures to draw and embed at most")
     parser.add_argument("--folder", help="where stores are put for the time being; the system's own if not said")

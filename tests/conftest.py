@@ -150,6 +150,7 @@ def stored(
     *,
     run_id: str | None = None,
     inputs: dict[str, Any] | None = None,
+    counts: dict[str, Any] | None = None,
 ) -> Run:
     """A complete run of one of our tables, written by pyarrow; columns that a row leaves out are null."""
     run_id = run_id or new_run_id()
@@ -158,7 +159,7 @@ def stored(
     folder.mkdir(parents=True)
     full = [{name: row.get(name) for name in table.columns} for row in rows]
     pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-0.parquet")
-    return store.commit(table, run_id, config={}, inputs=inputs or {})
+    return store.commit(table, run_id, config={}, inputs=inputs or {}, counts=counts)
 
 
 def read_table(spark: SparkSession, config: Config, table: tables.Table) -> pd.DataFrame:

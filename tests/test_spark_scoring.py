@@ -55,11 +55,17 @@ def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
     return {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "content_digest": digest}
 
 
+def embedded_catalog(store: Store, rows: list[dict[str, Any]]) -> Run:
+    """A catalog as `embed` leaves it."""
+    sound = sum(row["status"] == "ok" for row in rows)
+    return stored(store, tables.CATALOG, rows, inputs={"backbone_id": "ours"}, counts={"sound": sound})
+
+
 def prepare(store: Store) -> Run:
     """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
     catalog = [found(f"i{number:02}", "ok", f"digest-{number % CONTENTS}") for number in range(IMAGES)]
     catalog += [found("gone", "missing", None), found("bad", "truncated", "digest-bad")]
-    seen = stored(store, tables.CATALOG, catalog, inputs={"backbone_id": "ours"})
+    seen = embedded_catalog(store, catalog)
     ours = [
         {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
         for number in range(CONTENTS)
@@ -173,7 +179,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     score_catalog.step(spark, config)
     before = [run.run_id for run in store.runs(tables.SCORES)]
     more = [found("i00", "ok", "digest-0"), found("lost", "ok", "digest-lost"), found("gone", "missing", None)]
-    seen = stored(store, tables.CATALOG, more, inputs={"backbone_id": "ours"})
+    seen = embedded_catalog(store, more)
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
     assert str(stopped.value) == (

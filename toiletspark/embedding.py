@@ -127,7 +127,7 @@ def settle() -> None:
     names, is one of them. What is on the path stays as it is, and an archive that comes later has an importer of its
     own. After a task, Spark collects garbage, and goes through all that is loaded to find none in it.
     """
-    zipimport.zipimporter.invalidate_caches = lambda _: None  # type: ignore[method-assign]
+    zipimport.zipimporter.invalidate_caches = lambda self: None  # type: ignore[method-assign]
     gc.freeze()
 
 

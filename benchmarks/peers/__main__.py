@@ -25,7 +25,7 @@ Rounds = list[dict[str, Outcome]]
 
 
 def main(
-    images: Annotated[int, typer.Option(min=1, help="distinct images")] = 1600,
+    images: Annotated[int, typer.Option(min=1, help="distinct images; fewer tell of starting")] = 4800,
     repeats: Annotated[int, typer.Option(min=1, help="rounds; the medians count")] = 3,
     only: Annotated[str, typer.Option(help=f"of {', '.join([*OURS, *PEERS, LIMIT])}; commas between")] = "",
 ) -> None:
