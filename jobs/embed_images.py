@@ -28,21 +28,21 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     stored = frames.read_all(spark, store, tables.EMBEDDINGS)
     known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
-    known, counted = frames.counting(known.withColumn("waits", _waits(config.embed)), waiting=F.col("waits"))
+    known, waiting = frames.counting(known.withColumn("waits", _waits(config.embed)), waiting=F.col("waits"))
     looked_at = frames.set_aside(known, store, run_id, "looked_at")
     catalog.check_images(looked_at, config)
 
-    totals, state, count = commits.Totals(), looked_at, counted()["waiting"]
+    totals, state, count = commits.Totals(), looked_at, waiting()["waiting"]
     if count:
         with ThreadPoolExecutor(1, "prepare") as beside:  # the driver's Python would only wait for the plan
             prepared = beside.submit(convert.prepared, spec)
             plan = plans.plan(looked_at.where("waits"), images, count, store, config, run_id)
         totals = commits.embed_plan(spark, store, config, plan, prepared.result(), run_id)
         state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
-    state, counted = frames.counting(state, sound=F.col("status") == "ok")
+    state, sound = frames.counting(state, sound=F.col("status") == "ok")
     frames.write_files(state, store, tables.CATALOG, run_id)
     inputs = {"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id}
-    seen = store.commit(tables.CATALOG, run_id, config=config.recorded(), inputs=inputs, counts=counted())
+    seen = store.commit(tables.CATALOG, run_id, config=config.recorded(), inputs=inputs, counts=sound())
     store.clear(run_id)
     return {
         "images": seen.rows,
