@@ -66,7 +66,8 @@ bench-rescore: install  ## a new head over ROWS=1000000 stored embeddings: rows/
 	@$(BIN)/python -m benchmarks.rescore --rows $(or $(ROWS),1000000)
 
 bench-growth: install  ## catalogs of up to ROWS_MAX=1000000 images with 0, 1 and 100 % changed
-	@$(BIN)/python -m benchmarks.growth --rows-max $(or $(ROWS_MAX),1000000)
+	@$(BIN)/python -m benchmarks.growth --rows-max $(or $(ROWS_MAX),1000000) \
+		$(if $(ROWS_MIN),--rows-min $(ROWS_MIN)) $(if $(CHANGED_MAX),--changed-max $(CHANGED_MAX))
 
 bench-resume: install  ## the driver is killed at 50 % and at other moments: what is done twice, and is the result the same
 	@$(BIN)/python -m benchmarks.resume
