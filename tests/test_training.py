@@ -38,8 +38,10 @@ SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("listing_id", pa.string()),
+        ("content_digest", pa.string()),
         ("label", pa.string()),
         ("weight", pa.float64()),
+        ("draw", pa.string()),
         ("embedding", pa.binary()),
     ]
 )
@@ -252,8 +254,10 @@ def gathered(
     columns = {
         "image_id": [f"i{number:05}" for number in range(count)],
         "listing_id": [f"L{number // per_listing}" for number in range(count)],
+        "content_digest": [f"d{number:05}" for number in range(count)],
         "label": list(labels),
         "weight": [1.0 + number % 3 for number in range(count)],
+        "draw": [None] * count,
         "embedding": list(embeddings),
     }
     table = pa.table(columns, SCHEMA)
@@ -272,6 +276,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
     assert found.label == [str(label) for label in labels]
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
+    assert found.content_digest == [f"d{name[1:]}" for name in found.image_id]
     assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
 
