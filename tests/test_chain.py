@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from jobs import rescore_catalog, run_chain
 from tests.conftest import LOCAL_CONF, REPOSITORY
 from tests.shared_folder import shared
-from toiletspark import conf_files, exclusions, frames, labels, tables
+from toiletspark import class_folders, conf_files, exclusions, frames, tables
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.labelling import label_like_a_person
@@ -53,7 +53,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     )
     with pytest.raises(LabelsError) as stopped:
         run_chain.step(spark, config)
-    exported = sorted(labels.exported_ids(Path(config.labels_folder)))
+    exported = sorted(class_folders.exported_ids(Path(config.labels_folder)))
     label_like_a_person(Path(config.labels_folder), drawn.truth, CLASS_OF_ROOM)
     return Chain(config, drawn, stopped.value, exported, run_chain.step(spark, config))
 
