@@ -178,7 +178,8 @@ def test_real_photos_end_to_end(tmp_path: Path) -> None:
     assert told["scored"] == 800
     validation = told["validation"]
     assert validation["accuracy"] >= 0.95
-    assert validation["n"] + told["trained_on"] == told["labelled"] == 800
+    assert validation["n"] + told["trained_on"] + told["in_conflict"] == told["labelled"] == 800
+    assert told["in_conflict"] == 2  # one photo stands there twice, under two room types
     assert 0.15 * 800 < told["excluded"] < 0.35 * 800  # 200 of the 800 are bathrooms
     assert told["feed_out"] == told["feed_in"] - told["excluded"] == 800 - told["excluded"]
     rooms = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"]

@@ -272,12 +272,15 @@ def settled(spark: SparkSession, tmp_path: Path, *said: tuple[str, str, str, str
     frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
     found = [row.asDict() for row in frame.collect()]
     assert len({row["image_id"] for row in found}) == len(found)
-    return {row["image_id"]: (row["label"], row["content_digest"], row["in_conflict"]) for row in found}
+    return {row["image_id"]: (row["label"], row["newest"], row["content_digest"], row["in_conflict"]) for row in found}
 
 
 def test_people_who_agree_are_one_label(spark: SparkSession, tmp_path: Path) -> None:
     words = [("c", "ann", "toilet", "d-c", 1), ("c", "bob", "toilet", None, 2), ("d", "ann", "other", None, 1)]
-    assert settled(spark, tmp_path, *words) == {"c": ("toilet", "d-c", False), "d": ("other", None, False)}
+    assert settled(spark, tmp_path, *words) == {
+        "c": ("toilet", "toilet", "d-c", False),
+        "d": ("other", "other", None, False),
+    }
 
 
 def test_people_who_disagree_are_told_with_the_newest_word(spark: SparkSession, tmp_path: Path) -> None:
@@ -289,15 +292,15 @@ def test_people_who_disagree_are_told_with_the_newest_word(spark: SparkSession, 
         ("c", "bob", "other", "d-c", 2),
     ]
     assert settled(spark, tmp_path, *words) == {
-        "a": ("toilet", "same", True),
-        "b": ("toilet", "same", True),
-        "c": ("other", "d-c", True),
+        "a": ("toilet", "toilet", "same", True),
+        "b": ("other", "toilet", "same", True),
+        "c": ("other", "other", "d-c", True),
     }
 
 
 def test_words_about_other_contents_do_not_contradict_each_other(spark: SparkSession, tmp_path: Path) -> None:
     words = [("c", "ann", "toilet", "replaced", 1), ("c", "bob", "other", "d-c", 2)]
-    assert settled(spark, tmp_path, *words) == {"c": ("other", "d-c", False)}
+    assert settled(spark, tmp_path, *words) == {"c": ("other", "other", "d-c", False)}
 
 
 @pytest.mark.parametrize(("how", "trained"), [("leave_out", {"b": "other"}), ("newest", {"a": "other", "b": "other"})])
@@ -305,7 +308,7 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
     spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
 ) -> None:
     config = with_a_conflict(make_config, how)
-    told = train_head.gather(spark, config)
+    told = train_head.gather(spark, config, tables.TRAINING_SET)
     assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
     rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
     assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
@@ -315,11 +318,11 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
 def test_training_stops_at_a_conflict_where_it_is_told_to(spark: SparkSession, make_config: MakeConfig) -> None:
     config = with_a_conflict(make_config, "fail")
     with pytest.raises(LabelsError) as raised:
-        train_head.gather(spark, config)
+        train_head.gather(spark, config, tables.TRAINING_SET)
     assert str(raised.value) == (
         "while gathering the training set\n"
         "  expected: labels that agree about each content (labels.conflicts is fail)\n"
-        "  found:    1 images about whose content labels contradict each other\n"
+        "  found:    1 images about whose content labels contradict each other: 'a'\n"
         f"  do:       settle them, see {config.output.root}/conflicts; or set labels.conflicts=leave_out or newest"
     )
 

@@ -26,7 +26,7 @@ from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.head import Head, from_stored
 from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
-from toiletspark.tables import HEADS, TRAINING_SET
+from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
 from training.evaluate import evaluate, held_out
 from training.fit import FinalLayer, fit
@@ -246,7 +246,13 @@ def test_what_cannot_be_divided_is_none() -> None:
 
 
 def gathered(
-    root: Path, embeddings: Sequence[bytes | None], labels: Sequence[str], *, files: int = 1, per_listing: int = 4
+    root: Path,
+    embeddings: Sequence[bytes | None],
+    labels: Sequence[str],
+    *,
+    files: int = 1,
+    per_listing: int = 4,
+    table: Table = TRAINING_SET,
 ) -> Run:
     """A training_set run as Spark leaves it, written by pyarrow; images of a listing have one label."""
     store, run_id = Store.open(str(root)), new_run_id()
@@ -260,12 +266,12 @@ def gathered(
         "draw": [None] * count,
         "embedding": list(embeddings),
     }
-    table = pa.table(columns, SCHEMA)
+    everything = pa.table(columns, SCHEMA)
     for number in range(files):
         file = io.BytesIO()
-        pq.write_table(table.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
-        storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-{number}.parquet", file.getvalue())
-    return store.commit(TRAINING_SET, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
+        pq.write_table(everything.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
+        storage.replace_bytes(f"{store.folder(table, run_id)}/part-{number}.parquet", file.getvalue())
+    return store.commit(table, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
 
 
 @pytest.mark.parametrize("files", [1, 3])

@@ -179,6 +179,9 @@ TRAINING_SET = Table(
     },
 )
 
+# The same for all labels, also those in conflict: what a second look judges.
+SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns)
+
 # No rows: each run folder holds a head (see `head.py`).
 HEADS = Table("heads", (), {})
 
@@ -230,6 +233,7 @@ RUN_TABLES = (
     IMAGE_LEDGER,
     EMBEDDINGS,
     TRAINING_SET,
+    SECOND_LOOK_SET,
     HEADS,
     SCORES,
     EXCLUSION_LIST,

@@ -13,8 +13,8 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     """One label per labelled image, out of what several people have said.
 
     A label belongs to the content that the labeller saw: its own content_digest, or, where it came without, the
-    content that the image has now. Words that agree are one; where they contradict each other about a content, the
-    newest is told and the contradiction with it.
+    content that the image has now. Words that agree are one; where they contradict each other about a content, that
+    is told beside the image's newest word.
 
     Args:
         labels: `tables.LABELS`, one run.
@@ -22,7 +22,8 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
 
     Returns:
         image_id, listing_id (image_id where the catalog has no such image any more), content_digest (null where
-        nobody knows it), label, in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
+        nobody knows it), label (the newest word about this image), newest (the newest word about its content),
+        in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
     """
     ids = F.broadcast(labels.select("image_id").distinct())  # the catalog stays where it is
     now = catalog.join(ids, on="image_id", how="left_semi")
@@ -37,10 +38,10 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     of_content = Window.partitionBy("about")
     judged = (
         named.withColumn("in_conflict", F.size(F.collect_set("class").over(of_content)) > 1)
-        .withColumn("label", F.max("said").over(of_content)["class"])
+        .withColumn("newest", F.max("said").over(of_content)["class"])
         .withColumn("rank", F.row_number().over(Window.partitionBy("image_id").orderBy(F.desc("said"))))
     )
-    columns = ("image_id", "listing_id", "content_digest", "label", "in_conflict")
+    columns = ("image_id", "listing_id", "content_digest", F.col("class").alias("label"), "newest", "in_conflict")
     return judged.where(F.col("rank") == 1).select(*columns)
 
 

@@ -43,7 +43,7 @@ class TrainingSet:
 
 
 def read(run: Run) -> TrainingSet:
-    """Reads a run of the training_set table.
+    """Reads a run of the training_set or second_look_set table.
 
     Cost: 1 kB a row in memory, and as much again while it is put in order.
     """

@@ -29,7 +29,7 @@ DOING = "looking for doubtful labels"
 
 
 def second_look(config: Config) -> dict[str, Any]:
-    """Ranks all labels of the newest training set and keeps the queue.
+    """Ranks all labels of the newest second_look_set and keeps the queue.
 
     Returns:
         looked_at (labels), likely_wrong (how many of them cleanlab takes for wrong: so far down the queue is worth
@@ -37,10 +37,10 @@ def second_look(config: Config) -> dict[str, Any]:
 
     Raises:
         LabelsError: the labels cannot be judged; see `out_of_fold`.
-        OutputError: no training set was gathered.
+        OutputError: nothing was gathered.
     """
     store = Store.open(config.output.root)
-    gathered = store.require(tables.TRAINING_SET, doing=DOING, step="labels second-look")
+    gathered = store.require(tables.SECOND_LOOK_SET, doing=DOING, step="labels second-look")
     examples = read(gathered)
     labels = indices(examples, config.labels.classes)
     probabilities = out_of_fold(examples, labels, config)
@@ -139,7 +139,11 @@ def _keep(
         }
         for rank, place in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1)
     ]
-    inputs = {"kind": "second_look", "training_set": source.run_id, "labels": source.manifest["inputs"].get("labels")}
+    inputs = {
+        "kind": "second_look",
+        "second_look_set": source.run_id,
+        "labels": source.manifest["inputs"].get("labels"),
+    }
     counts = {"likely_wrong": likely_wrong}
     return rows.write(store, tables.QUEUES, new_run_id(), queue, config=config.recorded(), inputs=inputs, counts=counts)
 
