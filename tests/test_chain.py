@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import rescore_catalog, run_chain
+from benchmarks import second_look as second_look_figures
+from jobs import import_labels, rescore_catalog, run_chain, second_look
 from tests.conftest import LOCAL_CONF, REPOSITORY
 from tests.shared_folder import shared
 from toiletspark import class_folders, conf_files, exclusions, frames, tables
@@ -169,11 +170,18 @@ def run_command(conf: str, output: Path, *sets: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.slow
-def test_real_photos_end_to_end(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the chain tells of the real photos, and where it ran (root)."""
     shared("photos", "photos.csv")
     shared("weights")
-    told = run_command("photos.toml", tmp_path / "output")
+    root = tmp_path_factory.mktemp("photos") / "output"
+    return {**run_command("photos.toml", root), "root": root}
+
+
+@pytest.mark.slow
+def test_real_photos_end_to_end(photos: dict[str, Any]) -> None:
+    told = photos
     assert told["images"] == 800 == told["scored"] + sum(told["unscored"].values())
     assert told["scored"] == 800
     validation = told["validation"]
@@ -186,6 +194,26 @@ def test_real_photos_end_to_end(tmp_path: Path) -> None:
     gone = pd.read_parquet(told["exclusion_list"])["image_id"].astype(str)
     rooms.index = rooms.index.astype(str)
     assert (rooms[gone] == "bathroom").mean() >= 0.9
+
+
+@pytest.mark.slow
+def test_a_second_look_finds_flipped_labels(
+    spark: SparkSession, photos: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 % of the real labels flipped by a fixed seed: 80 % of them stand among the first 10 % of the queue."""
+    monkeypatch.chdir(REPOSITORY)  # the configuration names the shared folder from there
+    table = tmp_path / "labels.csv"
+    sets = [f"output.root={photos['root']}", f"labels.table.path={table}"]
+    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
+    truth = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"].to_dict()
+    labels, wrong = second_look_figures.flipped(truth, config.labels.classes, seed=7)
+    pd.DataFrame(list(labels.items()), columns=["photo_id", "room"]).to_csv(table, index=False)
+    told = import_labels.step(spark, config)
+    assert (told["new"], sum(told["changed"].values()), told["unchanged"], told["gone"]) == (0, 40, 760, 0)
+    told = second_look.step(spark, config)
+    assert told["looked_at"] == told["labelled"] == 800
+    queue = pd.read_parquet(told["queue"]).sort_values("rank")
+    assert len(wrong & set(queue["image_id"][:80])) >= 0.8 * len(wrong)
 
 
 @pytest.mark.slow
