@@ -2,7 +2,7 @@
 
     spark-submit --py-files dist/*.whl jobs/export_labels.py --conf-file mytables.toml
 
-The images are those of the newest sample or queue (labels.images); with labels.presort they go into the folder of the
+The images are those of the newest sample or queue (labels.of); with labels.presort they go into the folder of the
 class that the newest scores suggest. The folder is one of the driver's machine.
 """
 

@@ -2,7 +2,7 @@
 
     spark-submit --py-files dist/*.whl jobs/write_tasks.py --conf-file mytables.toml
 
-The images are those of the newest sample or queue (labels.images). What people say there comes back with
+The images are those of the newest sample or queue (labels.of). What people say there comes back with
 `toiletspark labels import --file EXPORT.json`.
 """
 

@@ -427,9 +427,20 @@ def test_pictures_are_presorted_by_the_newest_scores(spark: SparkSession, make_c
 
 
 def test_tasks_for_label_studio(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config({"labels.images": "queue", "label_studio.document_root": tmp_path})
+    config = make_config({"labels.of": "suggest", "label_studio.document_root": tmp_path})
     queue = [{"image_id": name, "rank": rank} for rank, name in enumerate(("L2-3", "L1-1", "L6-2"), 1)]
-    stored(Store.open(config.output.root), tables.QUEUES, queue, inputs={"kind": "suggest"})
+    store = Store.open(config.output.root)
+    stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
+    with pytest.raises(OutputError) as raised:
+        write_tasks.step(spark, config)
+    assert str(raised.value) == (
+        "while writing tasks for Label Studio\n"
+        f"  expected: a queue of kind suggest (labels.of) in {config.output.root}/queues\n"
+        "  found:    none\n"
+        "  do:       run `toiletspark labels suggest` with the same configuration first"
+    )
+    stored(store, tables.QUEUES, queue, inputs={"kind": "suggest"})
+    stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
     scored(config, {"L1-1": (0.25, 0.75), "L5-1": (0.5, 0.5)})
     told = write_tasks.step(spark, config)
     assert (told["tasks"], told["pre_annotated"]) == (3, 1)

@@ -7,17 +7,27 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import frames, scoring, tables
 from toiletspark.config import Labels
+from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store
 
 
 def newest(store: Store, section: Labels, *, doing: str) -> Run:
-    """The run of the images that labels.images names.
+    """The run of the images that labels.of names.
 
     Raises:
         OutputError: there is none; the message names the step that makes one.
     """
-    table, step = (tables.SAMPLE, "sample") if section.images == "sample" else (tables.QUEUES, "labels suggest")
-    return store.require(table, doing=doing, step=step)
+    if section.of == "sample":
+        return store.require(tables.SAMPLE, doing=doing, step="sample")
+    for run in reversed(store.runs(tables.QUEUES)):
+        if run.manifest["inputs"].get("kind") == section.of:
+            return run
+    raise OutputError(
+        doing=doing,
+        expected=f"a queue of kind {section.of} (labels.of) in {store.root}/{tables.QUEUES.name}",
+        found="none",
+        todo=f"run `toiletspark labels {section.of.replace('_', '-')}` with the same configuration first",
+    )
 
 
 def images(spark: SparkSession, run: Run) -> DataFrame:

@@ -103,7 +103,7 @@ class Labels(Section):
     folder: Location
     max_side_px: int = Field(ge=64)
     labeller: str
-    images: Literal["sample", "queue"]
+    of: Literal["sample", "suggest", "second_look"]
     presort: bool
     reviewed: list[ClassName]
     file: Location
