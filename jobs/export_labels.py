@@ -1,8 +1,9 @@
-"""Exports the sampled images into a folder where people drag them into class folders.
+"""Exports images into a folder where people drag them into class folders.
 
     spark-submit --py-files dist/*.whl jobs/export_labels.py --conf-file mytables.toml
 
-The folder is one of the driver's machine.
+The images are those of the newest sample or queue (labels.of); with labels.presort they go into the folder of the
+class that the newest scores suggest. The folder is one of the driver's machine.
 """
 
 from __future__ import annotations
@@ -11,32 +12,40 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import catalog, entry, frames, labels, progress, session, tables, thumbnails
+from toiletspark import asked, catalog, class_folders, entry, progress, session, tables, thumbnails
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store
 
+DOING = "exporting images for labelling"
+
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """Pictures that were exported before stay where people have put them; broken images are left out."""
-    store, folder = Store.open(config.output.root), Path(config.labels_folder)
-    sample = store.require(tables.SAMPLE, doing="exporting images for labelling", step="sample")
-    known = spark.createDataFrame([(image_id,) for image_id in sorted(labels.exported_ids(folder))], "image_id string")
-    new = frames.read_run(spark, sample).select("image_id").join(known, on="image_id", how="left_anti")
+    store, folder, section = Store.open(config.output.root), Path(config.labels_folder), config.labels
+    wanted = asked.newest(store, section, doing=DOING)
+    scores = store.require(tables.SCORES, doing=f"{DOING}, presorted", step="score") if section.presort else None
+    ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
+    known = spark.createDataFrame(ids, "image_id string")
+    new = asked.images(spark, wanted).select("image_id").join(known, on="image_id", how="left_anti")
     images = catalog.read_catalog(spark, config).join(new, on="image_id", how="left_semi")
 
-    small = thumbnails.thumbnails(images, config.fetch, config.decode, config.labels.max_side_px)
+    small = thumbnails.thumbnails(images, config.fetch, config.decode, section.max_side_px)
+    suggestions = asked.suggestions(spark, scores, section).join(new, on="image_id", how="left_semi")
+    suggested = {row["image_id"]: row["suggested"] for row in suggestions.select("image_id", "suggested").collect()}
     with (
         session.arrow_batches(spark, config.embed.images_per_batch),
-        progress.watch(spark, "exporting", sample.rows, line_every_s=config.progress.line_every_s),
+        progress.watch(spark, "exporting", wanted.rows, line_every_s=config.progress.line_every_s),
     ):
         found = (
-            labels.ExportedImage(row["image_id"], row["content_digest"], bytes(row["jpeg"]))
+            class_folders.ExportedImage(
+                row["image_id"], row["content_digest"], bytes(row["jpeg"]), suggested.get(row["image_id"])
+            )
             for row in small.toLocalIterator(prefetchPartitions=True)
             if row["jpeg"] is not None
         )
-        exported = labels.export(found, folder, config.labels.classes)
-    return {"sampled": sample.rows, "exported": exported, "folder": str(folder)}
+        exported = class_folders.export(found, folder, section.classes)
+    return {"sampled": wanted.rows, "exported": exported, "folder": str(folder)}
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from jobs import (
     train_head,
     write_report,
 )
-from toiletspark import entry, labels
+from toiletspark import class_folders, entry, tables
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
+from toiletspark.runs import Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -36,16 +37,22 @@ def step(spark: SparkSession, config: Config) -> Summary:
         begun = entry.in_turn([rescore_catalog.require_fitting_head, embed_images.step], spark, config)
         return to_feed(spark, config, begun)
     before: list[entry.Step] = [draw_sample.step]
-    if not config.labels.table.path:
+    if not (config.labels.table.path or config.labels.file):
         before.append(export_labels.step)
     begun = entry.in_turn(before, spark, config)
-    _require_labels(config)
-    return from_labels(spark, config, begun)
+    if _any_new_labels(config):
+        return from_labels(spark, config, begun)
+    return from_imported(spark, config, begun)
 
 
 def from_labels(spark: SparkSession, config: Config, begun: Summary) -> Summary:
     """From labels to the feed."""
-    steps: list[entry.Step] = [import_labels.step, embed_images.step, train_head.step]
+    return from_imported(spark, config, entry.merged(begun, entry.in_turn([import_labels.step], spark, config)))
+
+
+def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summary:
+    """From labels that were imported to the feed."""
+    steps: list[entry.Step] = [embed_images.step, train_head.step]
     return to_feed(spark, config, entry.merged(begun, entry.in_turn(steps, spark, config)))
 
 
@@ -57,15 +64,19 @@ def to_feed(spark: SparkSession, config: Config, begun: Summary) -> Summary:
     return entry.merged(summary, entry.timed(report, spark, config))
 
 
-def _require_labels(config: Config) -> None:
-    folder = config.labels_folder
-    if config.labels.table.path or labels.any_labelled(Path(folder), config.labels.classes):
-        return
+def _any_new_labels(config: Config) -> bool:
+    """Whether there is something to import; if not, labels must have been imported before."""
+    folder, section = config.labels_folder, config.labels
+    begun = class_folders.any_labelled(Path(folder), section.classes) or section.reviewed
+    if section.file or section.table.path or begun:
+        return True
+    if Store.open(config.output.root).newest(tables.LABELS):
+        return False
     raise LabelsError(
         doing="going on from the sample to the training",
         expected=f"pictures in the class folders of {folder}: {', '.join(config.labels.classes)}",
-        found=f"all of them still in {labels.UNLABELLED}",
-        todo=f"drag them from {folder}/{labels.UNLABELLED} into the class folders and run this again; "
+        found=f"all of them still in {class_folders.UNLABELLED}",
+        todo=f"drag them from {folder}/{class_folders.UNLABELLED} into the class folders and run this again; "
         "meanwhile `toiletspark embed` can embed the catalog",
     )
 

@@ -7,47 +7,73 @@
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
+import sys
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import entry, frames, tables, trainer, training_set
 from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.errors import LabelsError
+from toiletspark.errors import LabelsError, shown
 from toiletspark.runs import Store, new_run_id
+
+DOING = "gathering the training set"
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """Labels whose image has no embedding are counted, not used."""
-    store, doing = Store.open(config.output.root), "gathering the training set"
-    labels = store.require(tables.LABELS, doing=doing, step="labels import")
-    seen = store.require(tables.CATALOG, doing=doing, step="embed")
-    sample = store.newest(tables.SAMPLE)
-    backbone_id = seen.manifest["inputs"]["backbone_id"]
+    """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
+    gathered = gather(spark, config, tables.TRAINING_SET)
+    return {**gathered, **trainer.train(config)}
 
-    gathered = training_set.gather(
-        frames.read_run(spark, labels),
-        frames.read_run(spark, seen),
-        frames.read_all(spark, store, tables.EMBEDDINGS),
-        frames.read_run(spark, sample) if sample else frames.no_rows(spark, tables.SAMPLE.columns),
-        backbone_id,
-    )
-    inputs = {"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id}
+
+def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:
+    """Keeps labelled embeddings as a run; tells how many images were labelled, and which of them had to be left out."""
+    store, run_id = Store.open(config.output.root), new_run_id()
+    labels = store.require(tables.LABELS, doing=DOING, step="labels import")
+    seen = store.require(tables.CATALOG, doing=DOING, step="embed")
+    backbone_id = seen.manifest["inputs"]["backbone_id"]
+    settled = training_set.settle(frames.read_run(spark, labels), frames.read_run(spark, seen))
+    settled = frames.set_aside(settled, store, run_id, "settled")
+    labelled, disputed = settled.count(), settled.where("in_conflict").count()
+    usable = _undisputed(settled, disputed, config, store) if table is tables.TRAINING_SET else settled
+
+    embeddings, drawn = frames.read_all(spark, store, tables.EMBEDDINGS), training_set.draws(spark, store)
     run = frames.write_run(
-        gathered.coalesce(1),
+        training_set.gather(usable, embeddings, drawn, backbone_id).coalesce(1),
         store,
-        tables.TRAINING_SET,
-        new_run_id(),
+        table,
+        run_id,
         config=config.recorded(),
-        inputs=inputs,
+        inputs={"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id},
     )
+    without = usable.count() - run.rows
+    store.clear(run_id)
     if not run.rows:
         raise LabelsError(
-            doing=doing,
+            doing=DOING,
             expected="labelled images that have an embedding",
-            found=f"{labels.rows} labels, none of whose images could be embedded",
+            found=f"{labelled} labels, none of whose images could be embedded",
             todo=f"see the column status in {store.root}/{tables.IMAGE_LEDGER.name}",
         )
-    return {"labelled": labels.rows, "without_embedding": labels.rows - run.rows, **trainer.train(config)}
+    return {"labelled": labelled, "without_embedding": without, "in_conflict": disputed}
+
+
+def _undisputed(settled: DataFrame, disputed: int, config: Config, store: Store) -> DataFrame:
+    """What is trained on, as labels.conflicts says."""
+    how = config.labels.conflicts
+    if not disputed:
+        return settled
+    ids = sorted(row["image_id"] for row in settled.where("in_conflict").select("image_id").collect())
+    if how == "fail":
+        raise LabelsError(
+            doing=DOING,
+            expected="labels that agree about each content (labels.conflicts is fail)",
+            found=f"{disputed} images about whose content labels contradict each other: {shown(ids)}",
+            todo=f"settle them, see {store.root}/{tables.CONFLICTS.name}; or set labels.conflicts=leave_out or newest",
+        )
+    print(f"toiletspark: labels contradict each other about the content of {shown(ids)}: {how}", file=sys.stderr)
+    return settled.withColumn("label", F.col("newest")) if how == "newest" else settled.where(~F.col("in_conflict"))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # lowest first; a module may import its own layer and those above it in this list
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
-    {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
+    {
+        *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "head", "progress", "command"),
+        "lookalikes",
+    },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
-        "trainer",
+        *("trainer", "class_folders", "label_files", "label_studio", "inclusion"),
     },
     {
         *("session", "frames", "catalog", "ledger", "sampling", "label_table", "plans", "embedding", "commits"),
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
+        *("asked", "suggestion"),
     },
     {"jobs"},
     {"cli", "demo"},
@@ -31,7 +35,7 @@ TORCH = {"torch", "torchvision"}
 TORCH_USERS = {
     *("toiletspark.weights", "toiletspark.runtimes.torch_runtime", "toiletspark.runtimes.convert"),
     "toiletspark.runtimes.nvjpeg",
-    "toiletspark.labels",  # when it reads class folders, not before
+    "toiletspark.class_folders",  # when it reads class folders, not before
 }
 OPENVINO = {"openvino", "nncf"}
 OPENVINO_USERS = {"toiletspark.runtimes.openvino_runtime", "toiletspark.runtimes.convert", "toiletspark.quantisation"}
@@ -39,6 +43,7 @@ RUNTIMES = [
     *("backbone", "runtimes", "runtimes.choose", "runtimes.torch_runtime", "runtimes.nvjpeg"),
     "runtimes.openvino_runtime",
 ]
+LABELLING = ["labels", "class_folders", "label_files", "label_studio", "lookalikes", "inclusion"]
 PACKAGES = ("toiletspark", "jobs", "training")
 
 
@@ -184,8 +189,8 @@ def test_a_worker_loads_the_runtime_that_it_starts_and_no_other() -> None:
 
 
 def test_labels_import_torchvision_only_when_they_read_folders() -> None:
-    assert not tops(imports(OURS["toiletspark.labels"], lazy=False)) & TORCH
-    assert "torchvision" in tops(imports(OURS["toiletspark.labels"]))
+    assert not tops(imports(OURS["toiletspark.class_folders"], lazy=False)) & TORCH
+    assert "torchvision" in tops(imports(OURS["toiletspark.class_folders"]))
 
 
 def closure(modules: list[str]) -> set[str]:
@@ -211,7 +216,7 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
     assert ("petastorm" in tops(imports(OURS[module]))) == (module == "training.dataset")
 
 
-@pytest.mark.parametrize("module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "labels"])
+@pytest.mark.parametrize("module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", *LABELLING])
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:
     assert "pyspark" not in tops(closure([f"toiletspark.{module}"]))
 

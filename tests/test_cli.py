@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import LOCAL_CONF, REPOSITORY
-from toiletspark import cli, entry
+from toiletspark import cli, conf_files, entry
 from toiletspark.errors import AuditError, TableError
 
 COMMAND = Path(sys.executable).parent / "toiletspark"
@@ -216,6 +216,33 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
     done = CliRunner().invoke(cli.app, ["embed", "--retry", "ok"])
     assert done.exit_code == 2
     assert all(word in done.output for word in ("--retry", "transient", "failed"))
+
+
+@pytest.mark.parametrize(
+    ("said", "job", "set_to"),
+    [
+        (["export"], "export_labels", []),
+        (["export", "--presort"], "export_labels", ["labels.presort=true"]),
+        (["import"], "import_labels", []),
+        (["import", "--file", 'a "b".json'], "import_labels", ['labels.file="a \\"b\\".json"']),
+        (["import", "--reviewed", "toilet", "--reviewed", "other"], "import_labels",
+         ['labels.reviewed=["toilet", "other"]']),
+        (["suggest", "--n", "50", "--set", "suggest.seed=3"], "suggest_labels", ["suggest.seed=3", "suggest.size=50"]),
+        (["suggest"], "suggest_labels", []),
+        (["second-look"], "second_look", []),
+        (["tasks"], "write_tasks", []),
+    ],
+)  # fmt: skip
+def test_the_options_of_labels_set_keys(
+    monkeypatch: pytest.MonkeyPatch, said: list[str], job: str, set_to: list[str]
+) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    done = CliRunner().invoke(cli.app, ["labels", *said])
+    assert done.exit_code == 0, done.output
+    ((step, _, sets, _),) = ran
+    assert (step.__module__, sets) == (f"jobs.{job}", set_to)
+    conf_files.load([], sets)  # whatever is set is a value that the configuration takes
 
 
 # Progress

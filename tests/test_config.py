@@ -334,6 +334,12 @@ def test_classes_that_do_not_fit_together_are_refused(classes: list[str], exclud
     assert error.found.endswith(found)
 
 
+def test_only_classes_can_have_been_reviewed() -> None:
+    assert refused(sets=['labels.reviewed=["wc"]']).found.endswith(
+        "reviewed ['wc'] are not among classes ['toilet', 'other']"
+    )
+
+
 @pytest.mark.parametrize(("key", "value"), [("classes", ["toilet"]), ("exclude_classes", [])])
 def test_too_few_classes_are_refused(key: str, value: list[str]) -> None:
     assert (

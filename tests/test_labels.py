@@ -1,301 +1,190 @@
-"""Labels: what people dragged is what is read, and whatever a folder may hold beside it is told by name."""
+"""What becomes of labels when somebody says something new: nothing is lost silently, and who said what stays."""
 
-import csv
-import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from toiletspark import labels
+from toiletspark import labels, rows
+from toiletspark.class_folders import ExportedImage, export, read
 from toiletspark.errors import LabelsError
-from toiletspark.labels import ExportedImage, Label, any_labelled, export, exported_ids, import_folder
+from toiletspark.labels import Label, Merged, Said, conflicts, merge, shown_conflict
 from toiletspark.runs import Store
-from toiletspark.tables import LABELS
+from toiletspark.tables import CONFLICTS, LABEL_SOURCES, LABELS
 
 CLASSES = ["toilet", "other"]
-HOSTILE = [
-    "../x",
-    "../../etc/passwd",
-    "/absolute/path",
-    "a/b\\c",
-    "nul\0inside",
-    "x" * 300,
-    "<script>alert(1)</script>",
-    "Twin",
-    "twin",
-    "line\nbreak",
-    "carriage\rreturn",
-    "both\r\nof them",
-    "comma, \"quotes\" and 'more'",
-    "trailing dot.",
-    "trailing blank ",
-    " ",
-    "",
-    "COM1",
-    ".hidden",
-    "=HYPERLINK(1)",
-    "größe-✓",
-]
+MONDAY = datetime(2026, 11, 23, 9, tzinfo=UTC)
+TUESDAY = MONDAY + timedelta(days=1)
 
 
-def jpeg(colour: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), (colour % 256, 0, 0)).save(file, "JPEG")
-    return file.getvalue()
-
-
-def images(*ids: str) -> list[ExportedImage]:
-    return [ExportedImage(image_id, f"digest of {image_id!r}", jpeg(len(image_id))) for image_id in ids]
-
-
-def places(folder: Path) -> dict[str, str]:
-    """Where the index says that each picture was put, by image_id."""
-    with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
-        return {row["image_id"]: row["file"] for row in csv.DictReader(file)}
-
-
-def drag(folder: Path, image_id: str, to: str) -> Path:
-    file = folder / places(folder)[image_id]
-    return file.rename(folder / to / file.name)
-
-
-def tree(folder: Path) -> dict[str, bytes | None]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-@pytest.fixture
-def sorted_folder(tmp_path: Path) -> Path:
-    """Five pictures, of which people have sorted three."""
-    folder = tmp_path / "labelling"
-    export(images("a", "b", "c", "d", "e"), folder, CLASSES)
-    drag(folder, "a", "toilet")
-    drag(folder, "b", "other")
-    drag(folder, "c", "other")
-    return folder
-
-
-def refused(folder: Path, classes: list[str] | None = None) -> LabelsError:
-    with pytest.raises(LabelsError) as caught:
-        import_folder(folder, classes or CLASSES)
-    assert caught.value.doing == f"importing labels from {folder}"
-    return caught.value
-
-
-# Export
-
-
-def test_an_export_puts_pictures_and_class_folders(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "labelling"
-    assert export(iter(images("a", "b")), folder, iter(CLASSES)) == 2
-    assert sorted(path.name for path in folder.iterdir()) == ["index.csv", "other", "toilet", "unlabelled"]
-    assert (folder / places(folder)["a"]).read_bytes() == jpeg(1)
-    assert places(folder)["a"] == "unlabelled/ca978112ca1bbdca.jpg"
-    assert exported_ids(folder) == {"a", "b"}
-    assert exported_ids(tmp_path / "none") == set()
-
-
-def test_hostile_ids_get_safe_files_and_come_back(tmp_path: Path) -> None:
-    folder = tmp_path / "inner" / "labelling"
-    assert export(images(*HOSTILE), folder, CLASSES) == len(HOSTILE)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == len(HOSTILE) + 1
-    for path in files:
-        assert path.parent == folder / "unlabelled" or path == folder / "index.csv"
-        assert path.name == "index.csv" or (path.stem.isalnum() and len(path.name) == 20)
-    assert len({path.name.casefold() for path in files}) == len(files)
-    assert exported_ids(folder) == set(HOSTILE)
-    drag(folder, HOSTILE[0], "other")
-    for image_id in HOSTILE[1:]:
-        drag(folder, image_id, "toilet")
-    found = {label.image_id: (label.label, label.content_digest) for label in import_folder(folder, CLASSES)}
-    assert found == {
-        image_id: ("toilet" if image_id != HOSTILE[0] else "other", f"digest of {image_id!r}") for image_id in HOSTILE
-    }
-
-
-def test_a_top_up_keeps_what_people_have_moved(sorted_folder: Path) -> None:
-    before = tree(sorted_folder)
-    again = [ExportedImage(image.image_id, "new digest", b"new") for image in images("a", "c", "d")]
-    assert export([*again, *images("f")], sorted_folder, [*CLASSES, "bathroom"]) == 1
-    after = tree(sorted_folder)
-    added = set(after) - set(before)
-    assert added == {"bathroom", places(sorted_folder)["f"]}
-    assert {name: after[name] for name in before if name != "index.csv"} == {
-        name: content for name, content in before.items() if name != "index.csv"
-    }
-    assert exported_ids(sorted_folder) == {"a", "b", "c", "d", "e", "f"}
-
-
-def test_the_same_image_twice_is_exported_once(tmp_path: Path) -> None:
-    assert export(images("a", "b", "a"), tmp_path / "x", CLASSES) == 2
-    assert len((tmp_path / "x" / "index.csv").read_text().splitlines()) == 3
-
-
-def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
-    for name in ("holiday.jpg", "tax.pdf", "thesis.doc", "zebra.gif"):
-        (tmp_path / name).write_text(name)
-    before = tree(tmp_path)
-    with pytest.raises(LabelsError) as caught:
-        export(images("a"), tmp_path, CLASSES)
-    assert str(caught.value) == (
-        f"while exporting images for labelling to {tmp_path}\n"
-        "  expected: a new or empty folder, or an earlier export\n"
-        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', 'thesis.doc' and 1 more\n"
-        "  do:       set labels.folder to a folder of its own; nothing was touched"
+def folder(*said: tuple[str, str], shows: str = "abcdefgh", waiting: tuple[tuple[str, str], ...] = ()) -> Said:
+    """What a folder of eight pictures says; digests follow from the ids."""
+    return Said(
+        [Label(image_id, name, f"d-{image_id}", "folder") for image_id, name in said],
+        frozenset(shows),
+        [Label(image_id, name, f"d-{image_id}", "folder_presorted") for image_id, name in waiting],
     )
-    assert tree(tmp_path) == before
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
-    assert export(images("a"), tmp_path, CLASSES) == 1
+def sheet(labeller: str, at: datetime, *said: tuple[str, str]) -> Said:
+    return Said([Label(image_id, name, f"d-{image_id}", "sheet", labeller, at) for image_id, name in said])
 
 
-# Import
+def after(*imports: tuple[Said, str, str]) -> Merged:
+    """What counts after several imports: (what was said, source, who imported)."""
+    merged = Merged({}, [])
+    for said, source, who in imports:
+        merged = merge(merged.labels.values(), merged.sources, said, source, who)
+    return merged
 
 
-def test_what_was_dragged_is_read(sorted_folder: Path) -> None:
-    assert sorted(import_folder(sorted_folder, CLASSES), key=lambda label: label.image_id) == [
-        Label("a", "toilet", "digest of 'a'", "folder"),
-        Label("b", "other", "digest of 'b'", "folder"),
-        Label("c", "other", "digest of 'c'", "folder"),
+def kept(merged: Merged) -> dict[tuple[str, str], tuple[str, str]]:
+    return {key: (label.label, label.how) for key, label in merged.labels.items()}
+
+
+# A folder, import after import
+
+
+def test_what_changed_since_the_last_import_is_told() -> None:
+    before = folder(("a", "toilet"), ("b", "toilet"), ("c", "other"), ("d", "other"))
+    now = folder(("a", "toilet"), ("b", "other"), ("d", "other"), ("e", "toilet"))
+    merged = after((before, "F", "ann"), (now, "F", "ann"))
+    assert merged.told() == "1 new, 1 changed (toilet -> other 1), 1 gone, 2 unchanged"
+    assert {image_id: label for (image_id, _), (label, _) in kept(merged).items()} == {
+        **{"a": "toilet", "b": "other", "d": "other", "e": "toilet"}
+    }
+
+
+def test_unchanged_labels_keep_who_and_when() -> None:
+    first = after((folder(("a", "toilet"), ("b", "other")), "F", "ann"))
+    second = merge(first.labels.values(), first.sources, folder(("a", "toilet"), ("b", "toilet")), "F", "bob")
+    assert second.labels["a", "ann"] == first.labels["a", "ann"]
+    assert ("b", "ann") not in second.labels
+    assert second.labels["b", "bob"].labelled_at > first.labels["b", "ann"].labelled_at
+    assert second.told() == "0 new, 1 changed (other -> toilet 1), 0 gone, 1 unchanged"
+
+
+def test_a_folder_that_repeats_itself_does_not_overrule_a_later_correction() -> None:
+    """The sheet has corrected a; the folder still says what it said before."""
+    stale = folder(("a", "toilet"), ("b", "other"))
+    corrected = sheet("ann", datetime.now(UTC) + timedelta(seconds=1), ("a", "other"))
+    merged = after((stale, "F", "ann"), (corrected, "S", "ann"), (stale, "F", "ann"), (stale, "F", "ann"))
+    assert kept(merged)["a", "ann"] == ("other", "sheet")
+    assert merged.told() == "0 new, 0 changed, 0 gone, 2 unchanged"
+    moved = merge(merged.labels.values(), merged.sources, folder(("b", "other")), "F", "ann")
+    assert kept(moved)["a", "ann"] == ("other", "sheet")  # it is not the folder's to take back
+
+
+def test_a_folder_takes_back_only_what_it_shows() -> None:
+    """Another sample was exported to the same place: what was labelled there before stays."""
+    merged = after((folder(("a", "toilet")), "F", "ann"), (folder(("x", "other"), shows="xyz"), "F", "ann"))
+    assert sorted(image_id for image_id, _ in merged.labels) == ["a", "x"]
+    assert merged.gone == 0
+    assert {row["image_id"] for row in merged.sources} == {"a", "x"}
+
+
+def test_two_folders_do_not_touch_each_other() -> None:
+    merged = after(
+        (folder(("a", "toilet"), ("b", "other")), "F", "ann"),
+        (folder(("a", "other"), ("b", "other")), "G", "bob"),
+        (folder(("b", "other")), "G", "bob"),
+    )
+    assert {key: label for key, (label, _) in kept(merged).items()} == {
+        ("a", "ann"): "toilet",
+        ("b", "ann"): "other",
+        ("b", "bob"): "other",
+    }
+
+
+def test_presorted_pictures_wait_until_somebody_has_looked() -> None:
+    waiting = (("a", "toilet"), ("b", "toilet"))
+    first = after((folder(("c", "other"), waiting=waiting), "F", "ann"))
+    assert first.told() == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
+    assert list(first.labels) == [("c", "ann")]
+    looked = Said([*folder(("c", "other")).labels, *folder(waiting=waiting).waiting], frozenset("abc"))
+    second = merge(first.labels.values(), first.sources, looked, "F", "ann")
+    assert kept(second)["a", "ann"] == ("toilet", "folder_presorted")
+    third = merge(second.labels.values(), second.sources, folder(("c", "other"), waiting=waiting), "F", "ann")
+    assert third.told() == "0 new, 0 changed, 0 gone, 3 unchanged"  # confirmed once is confirmed
+
+
+def test_what_was_moved_away_and_back_is_a_label() -> None:
+    merged = after(
+        (folder(("a", "other"), waiting=(("b", "toilet"),)), "F", "ann"),
+        (folder(waiting=(("a", "toilet"), ("b", "toilet"))), "F", "ann"),
+    )
+    assert {key: label for key, (label, _) in kept(merged).items()} == {("a", "ann"): "toilet"}
+    assert merged.told() == "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
+
+
+# Files with names and times
+
+
+def test_a_labellers_newer_word_replaces_the_older_one() -> None:
+    merged = after(
+        (sheet("ann", MONDAY, ("a", "toilet")), "1", "me"), (sheet("ann", TUESDAY, ("a", "other")), "2", "me")
+    )
+    assert kept(merged) == {("a", "ann"): ("other", "sheet")}
+    assert merged.labels["a", "ann"].labelled_at == TUESDAY
+    assert merged.told() == "0 new, 1 changed (toilet -> other 1), 0 gone, 0 unchanged"
+
+
+def test_an_older_word_that_comes_later_is_not_taken() -> None:
+    merged = after(
+        (sheet("ann", TUESDAY, ("a", "other")), "2", "me"), (sheet("ann", MONDAY, ("a", "toilet")), "1", "me")
+    )
+    assert kept(merged) == {("a", "ann"): ("other", "sheet")}
+    assert merged.told() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
+
+
+def test_a_file_adds_and_takes_nothing_back() -> None:
+    merged = after((sheet("ann", MONDAY, ("a", "other"), ("b", "other")), "1", "me"), (sheet("", MONDAY), "2", "me"))
+    assert len(merged.labels) == 2
+    again = merge(merged.labels.values(), merged.sources, sheet("ann", TUESDAY, ("a", "other")), "1", "me")
+    assert again.told() == "0 new, 0 changed, 0 gone, 1 unchanged"
+    assert again.labels["a", "ann"].labelled_at == TUESDAY  # said again, at a time that somebody noted
+
+
+def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
+    old = Said([Label("a", "toilet", "old", "sheet", "ann", TUESDAY)])
+    new = Said([Label("a", "other", "new", "sheet", "ann", MONDAY)])
+    merged = after((old, "1", "me"), (new, "2", "me"))
+    assert (merged.new, merged.changed.total(), merged.outdated) == (1, 0, 0)
+    assert merged.labels["a", "ann"].content_digest == "new"
+
+
+# Conflicts
+
+
+def test_labellers_who_disagree_are_both_kept_and_listed() -> None:
+    merged = after(
+        (sheet("ann", MONDAY, ("a", "toilet"), ("b", "other")), "1", "me"),
+        (sheet("bob", TUESDAY, ("a", "other"), ("b", "other")), "2", "me"),
+    )
+    assert len(merged.labels) == 4
+    ((one, other),) = conflicts(merged.labels.values())
+    assert shown_conflict([one, other]) == "'a': toilet (ann, 2026-11-23, sheet), other (bob, 2026-11-24, sheet)"
+    settled = merge(merged.labels.values(), merged.sources, sheet("ann", TUESDAY, ("a", "other")), "3", "me")
+    assert conflicts(settled.labels.values()) == []
+
+
+def test_conflicts_are_about_contents() -> None:
+    words = [
+        Label("a", "toilet", "same", "sheet", "ann", MONDAY),
+        Label("b", "other", "same", "sheet", "ann", MONDAY),  # the same file under another id
+        Label("c", "toilet", "old", "sheet", "ann", MONDAY),
+        Label("c", "other", "new", "sheet", "bob", MONDAY),  # the image was replaced in between
+        Label("d", "toilet", "d", "sheet", "ann", MONDAY),
+        Label("d", "other", None, "table", "bob", MONDAY),  # came without its picture
+        Label("e", "toilet", None, "table", "ann", MONDAY),
+        Label("e", "other", None, "table", "bob", MONDAY),
     ]
-
-
-def test_the_order_of_the_classes_does_not_matter(sorted_folder: Path) -> None:
-    found = import_folder(sorted_folder, ["other", "toilet"])
-    assert {label.image_id: label.label for label in found} == {"a": "toilet", "b": "other", "c": "other"}
-
-
-def test_a_changed_ending_is_another_name(sorted_folder: Path) -> None:
-    assert refused_renaming(sorted_folder, "ca978112ca1bbdca.JPG").found == "1 others: 'toilet/ca978112ca1bbdca.JPG'"
-
-
-def refused_renaming(folder: Path, name: str) -> LabelsError:
-    (folder / "toilet" / Path(places(folder)["a"]).name).rename(folder / "toilet" / name)
-    return refused(folder)
-
-
-def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
-    expected = import_folder(sorted_folder, CLASSES)
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini", ".directory"):
-        for place in ("", "toilet", "unlabelled"):
-            (sorted_folder / place / name).write_bytes(b"x")
-    assert import_folder(sorted_folder, CLASSES) == expected
-
-
-@pytest.mark.parametrize("name", [".ipynb_checkpoints", "bathroom", "Toilet"])
-def test_a_stray_folder_is_named(sorted_folder: Path, name: str) -> None:
-    (sorted_folder / name).mkdir()
-    assert str(refused(sorted_folder)) == (
-        f"while importing labels from {sorted_folder}\n"
-        "  expected: the folders toilet, other and unlabelled, and index.csv\n"
-        f"  found:    also '{name}'\n"
-        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes"
-    )
-
-
-def test_a_stray_file_is_named(sorted_folder: Path) -> None:
-    (sorted_folder / "notes.txt").write_text("x")
-    assert refused(sorted_folder).found == "also 'notes.txt'"
-
-
-@pytest.mark.parametrize("name", ["doubtful", ".ipynb_checkpoints"])
-def test_a_folder_inside_a_class_is_named(sorted_folder: Path, name: str) -> None:
-    """Whoever sorted into toilet/doubtful did not mean toilet."""
-    (sorted_folder / "toilet" / name).mkdir()
-    file = sorted_folder / places(sorted_folder)["d"]
-    file.rename(sorted_folder / "toilet" / name / file.name)
-    assert refused(sorted_folder).found == f"also 'toilet/{name}'"
-
-
-def test_an_empty_class_is_named(sorted_folder: Path) -> None:
-    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
-    (sorted_folder / "toilet" / ".DS_Store").write_bytes(b"x")
-    assert str(refused(sorted_folder)) == (
-        f"while importing labels from {sorted_folder}\n"
-        "  expected: at least one picture in each of toilet, other\n"
-        "  found:    none in toilet\n"
-        "  do:       drag pictures from unlabelled into the class folders, or shorten labels.classes"
-    )
-
-
-def test_a_class_without_a_folder_is_named(sorted_folder: Path) -> None:
-    assert refused(sorted_folder, ["toilet", "bathroom", "other"]).found == "none in bathroom"
-
-
-def test_a_class_that_holds_only_an_empty_folder_is_empty(sorted_folder: Path) -> None:
-    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
-    (sorted_folder / "toilet" / "nothing").mkdir()
-    assert refused(sorted_folder).found == "also 'toilet/nothing'"
-    assert not any_labelled(sorted_folder, ["toilet"])
-
-
-def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
-    (sorted_folder / "toilet" / "mine.jpg").write_bytes(jpeg(1))
-    (sorted_folder / "other" / "mine too.txt").write_bytes(b"x")
-    assert str(refused(sorted_folder)) == (
-        f"while importing labels from {sorted_folder}\n"
-        "  expected: only files that were exported (they are listed in index.csv), under their own names\n"
-        "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
-        "  do:       remove them or give them their names back; pictures from elsewhere have no image_id"
-    )
-
-
-def test_a_renamed_file_is_named(sorted_folder: Path) -> None:
-    assert refused_renaming(sorted_folder, "copy of it.jpg").found == "1 others: 'toilet/copy of it.jpg'"
-
-
-def test_a_picture_in_two_classes_is_named(sorted_folder: Path) -> None:
-    name = Path(places(sorted_folder)["a"]).name
-    (sorted_folder / "other" / name).write_bytes(jpeg(1))
-    assert str(refused(sorted_folder)) == (
-        f"while importing labels from {sorted_folder}\n"
-        "  expected: each picture in one class folder\n"
-        f"  found:    1 in more than one, among them other/{name} and toilet/{name}\n"
-        "  do:       keep the right one of each and remove the other"
-    )
-
-
-def test_a_copied_picture_counts_once(sorted_folder: Path) -> None:
-    """Copied instead of moved: it also still waits in unlabelled."""
-    name = Path(places(sorted_folder)["a"]).name
-    (sorted_folder / "unlabelled" / name).write_bytes(jpeg(1))
-    assert len(import_folder(sorted_folder, CLASSES)) == 3
-
-
-def test_an_export_without_unlabelled_is_read(sorted_folder: Path) -> None:
-    for path in (sorted_folder / "unlabelled").iterdir():
-        path.unlink()
-    (sorted_folder / "unlabelled").rmdir()
-    assert len(import_folder(sorted_folder, CLASSES)) == 3
-
-
-@pytest.mark.parametrize(("make", "found"), [(False, "no such folder"), (True, "no index.csv in it")])
-def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, found: str) -> None:
-    folder = tmp_path / "labelling"
-    if make:
-        (folder / "toilet").mkdir(parents=True)
-    assert str(refused(folder)) == (
-        f"while importing labels from {folder}\n"
-        "  expected: a folder that `toiletspark labels export` made, with its index.csv\n"
-        f"  found:    {found}\n"
-        "  do:       run `toiletspark labels export`, or set labels.folder"
-    )
-
-
-def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
-    export(images("a", "b"), tmp_path, CLASSES)
-    (tmp_path / "toilet" / "Thumbs.db").write_bytes(b"x")
-    assert not any_labelled(tmp_path, CLASSES)
-    drag(tmp_path, "b", "other")
-    assert any_labelled(tmp_path, CLASSES)
-    assert not any_labelled(tmp_path, ["toilet"])
+    found = [[(label.image_id, label.label) for label in said] for said in conflicts(words)]
+    assert found == [
+        [("a", "toilet"), ("b", "other")],
+        [("d", "toilet"), ("d", "other")],
+        [("e", "toilet"), ("e", "other")],
+    ]
 
 
 # Keeping
@@ -304,28 +193,61 @@ def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
 def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "root"))
     before = datetime.now(UTC)
-    found = [
-        Label("b", "other", None, "table"),
-        Label("a", "toilet", "d", "folder"),
-        Label("c", "other", "e", "folder"),
+    run, _ = labels.keep(store, folder(("b", "other"), ("a", "toilet")), "ann", {"seed": 1}, "F")
+    assert [
+        (row["image_id"], row["labeller"], row["class"], row["content_digest"], row["how"]) for row in rows.read(run)
+    ] == [
+        ("a", "ann", "toilet", "d-a", "folder"),
+        ("b", "ann", "other", "d-b", "folder"),
     ]
-    run = labels.write(store, found, "ada", {"seed": 1}, "labelling")
-    table = pq.read_table(f"{run.folder}/part-0.parquet")
-    rows = table.to_pylist()
-    assert table.column_names == list(LABELS.columns)
-    assert [(row["image_id"], row["class"], row["content_digest"], row["how"]) for row in rows] == [
-        ("a", "toilet", "d", "folder"),
-        ("b", "other", None, "table"),
-        ("c", "other", "e", "folder"),
+    assert all(before <= row["labelled_at"] <= datetime.now(UTC) for row in rows.read(run))
+    assert list(run.manifest["columns"]) == list(LABELS.columns)
+    assert run.manifest["inputs"] == {"source": "F", "before": None}
+    counts = run.manifest["counts"]
+    assert (run.rows, counts["images"], counts["per_class"], counts["new"]) == (2, 2, {"toilet": 1, "other": 1}, 2)
+
+
+def test_the_newest_run_holds_everything_and_earlier_ones_stay(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    first, _ = labels.keep(store, folder(("a", "toilet")), "ann", {}, "F")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    second, _ = labels.keep(store, sheet("bob", MONDAY, ("a", "other"), ("b", "other")), "ann", {}, "S")
+    assert {path: path.read_bytes() for path in before} == before
+    assert store.newest(LABELS) == second
+    assert second.manifest["inputs"] == {"source": "S", "before": first.run_id}
+    assert [(row["image_id"], row["labeller"]) for row in rows.read(second)] == [
+        ("a", "ann"),
+        ("a", "bob"),
+        ("b", "bob"),
     ]
-    assert {row["labeller"] for row in rows} == {"ada"}
-    assert {before <= row["labelled_at"] <= datetime.now(UTC) for row in rows} == {True}
-    assert store.newest(LABELS) == run
-    assert (run.rows, run.manifest["counts"]) == (3, {"per_class": {"other": 2, "toilet": 1}})
-    assert run.manifest["inputs"] == {"source": "labelling"}
+    assert rows.read(second)[0] == rows.read(first)[0]
+    disputed = rows.read(store.run(CONFLICTS, second.run_id))
+    assert [(row["conflict"], row["labeller"], row["class"]) for row in disputed] == [
+        (1, "ann", "toilet"),
+        (1, "bob", "other"),
+    ]
+    assert second.manifest["counts"]["conflicts"] == 1
+    said = rows.read(store.run(LABEL_SOURCES, second.run_id))
+    assert said == [{"source": "F", "image_id": "a", "class": "toilet", "labeller": "ann"}]
 
 
 def test_a_labeller_without_a_name_is_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "grace")
-    run = labels.write(Store.open(str(tmp_path)), [Label("a", "toilet", None, "folder")], "", {}, "x")
-    assert pq.read_table(f"{run.folder}/part-0.parquet")["labeller"].to_pylist() == ["grace"]
+    run, _ = labels.keep(Store.open(str(tmp_path)), folder(("a", "toilet")), "", {}, "x")
+    assert [row["labeller"] for row in rows.read(run)] == ["grace"]
+
+
+def test_an_import_without_any_label_is_refused(tmp_path: Path) -> None:
+    where = tmp_path / "labelling"
+    export([ExportedImage("a", "d", b"", "toilet"), ExportedImage("b", "d", b"", "other")], where, CLASSES)
+    store = Store.open(str(tmp_path / "root"))
+    with pytest.raises(LabelsError) as caught:
+        labels.keep(store, read(where, CLASSES), "ann", {}, str(where))
+    assert str(caught.value) == (
+        f"while importing labels from {where}\n"
+        "  expected: at least one label\n"
+        "  found:    none, and 2 presorted pictures that nobody has looked at\n"
+        "  do:       look through the class folders, move the mistakes, then run `toiletspark labels import --reviewed "
+        "CLASS` for each class that you have looked through"
+    )
+    assert store.newest(LABELS) is None

@@ -1,6 +1,8 @@
 """Labels on the Spark side: from a table, through class folders, and with the embeddings that they belong to."""
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,13 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import draw_sample, embed_images, export_labels, import_labels, train_head
+from jobs import draw_sample, embed_images, export_labels, import_labels, train_head, write_tasks
 from tests.conftest import drawn_images, stored, vector
 from toiletspark import catalog, frames, head, label_table, labels, tables, training_set
 from toiletspark.config import Config
 from toiletspark.digests import content_digest
 from toiletspark.errors import LabelsError, OutputError, TableError
-from toiletspark.labels import Label
+from toiletspark.labels import Label, Said
 from toiletspark.runs import Store
 
 MakeConfig = Callable[..., Config]
@@ -29,7 +31,7 @@ def imported(spark: SparkSession, make_config: MakeConfig, tmp_path: Path, frame
     named = {f"labels.table.{key.replace('__', '.')}": value for key, value in sets.items()}
     images = pd.DataFrame({"image_id": ["a", "b", "c", "7"], "listing_id": "L1", "image_url": "u"})
     config = make_config({"labels.table.path": tmp_path / "labels.csv", **named}, images=images)
-    return label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
+    return label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config)).labels
 
 
 def stopped(error: type[Exception], *arguments: Any, **sets: Any) -> str:
@@ -147,6 +149,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
     assert len(list((folder / "toilet").iterdir())) == 6
 
     told = import_labels.step(spark, config)
+    assert told["since_last"] == "16 new, 0 changed, 0 gone, 0 unchanged"
     assert (told["labelled"], told["per_class"]) == (16, {"toilet": 6, "other": 10})
     rows = pd.read_parquet(told["labels"]).set_index("image_id")
     assert rows.loc["L2-3", "class"] == "toilet"
@@ -156,7 +159,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
 
     embed_images.step(spark, config)
     told = train_head.step(spark, config)
-    assert (told["labelled"], told["without_embedding"], told["corrupt"]) == (16, 0, 0)
+    assert (told["labelled"], told["without_embedding"], told["in_conflict"], told["corrupt"]) == (16, 0, 0, 0)
     assert told["trained_on"] + told["validation"]["n"] == 16
     made = head.load(told["head"])
     assert made.classes == ("toilet", "other")
@@ -175,7 +178,7 @@ def test_labels_without_any_embedding_stop_the_training(
     config = make_config()
     store = Store.open(config.output.root)
     stored(store, tables.CATALOG, [{"image_id": "a", "image_version": "1"}], inputs={"backbone_id": "ours"})
-    labels.write(store, [Label("a", "toilet", None, "table")], "ann", {}, "by hand")
+    labels.keep(store, Said([Label("a", "toilet", None, "table")]), "ann", {}, "by hand")
     with pytest.raises(LabelsError) as raised:
         train_head.step(spark, config)
     assert str(raised.value) == (
@@ -217,15 +220,15 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
         Label("copy", "toilet", "digest-1", "folder"),
     ]
     runs = {
-        "labels": labels.write(store, labelled, "ann", {}, "by hand"),
+        "labels": labels.keep(store, Said(labelled), "ann", {}, "by hand")[0],
         "catalog": stored(store, tables.CATALOG, catalog_rows),
         "embeddings": stored(store, tables.EMBEDDINGS, embeddings + embeddings[:2]),
-        "sample": stored(
-            store, tables.SAMPLE, [{"image_id": "plain", "weight": 12.5}, {"image_id": "bad", "weight": 3.0}]
-        ),
     }
+    drawn = [{"image_id": "plain", "inclusion_probability": 0.08}, {"image_id": "bad", "inclusion_probability": 0.5}]
+    stored(store, tables.SAMPLE, drawn)
     read = {name: frames.read_run(spark, run) for name, run in runs.items()}
-    rows = training_set.gather(**read, backbone_id="ours").toPandas()
+    settled = training_set.settle(read["labels"], read["catalog"])
+    rows = training_set.gather(settled, read["embeddings"], training_set.draws(spark, store), "ours").toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 
 
@@ -250,3 +253,221 @@ def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd
         "gone": "gone",
         "plain": "L-plain",
     }
+
+
+# What several people say
+
+
+def settled(spark: SparkSession, tmp_path: Path, *said: tuple[str, str, str, str | None, int]) -> dict[str, Any]:
+    """What stands of (image_id, labeller, class, digest, day) in a catalog where a and b show the same."""
+    store = Store.open(str(tmp_path / "output"))
+    now = {"a": "same", "b": "same", "c": "d-c", "d": None}
+    seen = [{"image_id": name, "listing_id": f"L-{name}", "content_digest": digest} for name, digest in now.items()]
+    rows = [
+        {"image_id": image_id, "labeller": who, "class": name, "content_digest": digest,
+         "labelled_at": datetime(2026, 11, day, tzinfo=UTC)}
+        for image_id, who, name, digest, day in said
+    ]  # fmt: skip
+    words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, seen)
+    frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
+    found = [row.asDict() for row in frame.collect()]
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: (row["label"], row["newest"], row["content_digest"], row["in_conflict"]) for row in found}
+
+
+def test_people_who_agree_are_one_label(spark: SparkSession, tmp_path: Path) -> None:
+    words = [("c", "ann", "toilet", "d-c", 1), ("c", "bob", "toilet", None, 2), ("d", "ann", "other", None, 1)]
+    assert settled(spark, tmp_path, *words) == {
+        "c": ("toilet", "toilet", "d-c", False),
+        "d": ("other", "other", None, False),
+    }
+
+
+def test_people_who_disagree_are_told_with_the_newest_word(spark: SparkSession, tmp_path: Path) -> None:
+    """Also about the same content under another id, and with a label that came without its picture."""
+    words = [
+        ("a", "ann", "toilet", "same", 3),
+        ("b", "bob", "other", None, 2),
+        ("c", "ann", "toilet", "d-c", 1),
+        ("c", "bob", "other", "d-c", 2),
+    ]
+    assert settled(spark, tmp_path, *words) == {
+        "a": ("toilet", "toilet", "same", True),
+        "b": ("other", "toilet", "same", True),
+        "c": ("other", "other", "d-c", True),
+    }
+
+
+def test_words_about_other_contents_do_not_contradict_each_other(spark: SparkSession, tmp_path: Path) -> None:
+    words = [("c", "ann", "toilet", "replaced", 1), ("c", "bob", "other", "d-c", 2)]
+    assert settled(spark, tmp_path, *words) == {"c": ("other", "other", "d-c", False)}
+
+
+@pytest.mark.parametrize(("how", "trained"), [("leave_out", {"b": "other"}), ("newest", {"a": "other", "b": "other"})])
+def test_what_is_trained_on_where_labels_are_in_conflict(
+    spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
+) -> None:
+    config = with_a_conflict(make_config, how)
+    told = train_head.gather(spark, config, tables.TRAINING_SET)
+    assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
+    rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
+    assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
+    assert set(rows["content_digest"]) == {f"d-{name}" for name in trained}
+
+
+def test_training_stops_at_a_conflict_where_it_is_told_to(spark: SparkSession, make_config: MakeConfig) -> None:
+    config = with_a_conflict(make_config, "fail")
+    with pytest.raises(LabelsError) as raised:
+        train_head.gather(spark, config, tables.TRAINING_SET)
+    assert str(raised.value) == (
+        "while gathering the training set\n"
+        "  expected: labels that agree about each content (labels.conflicts is fail)\n"
+        "  found:    1 images about whose content labels contradict each other: 'a'\n"
+        f"  do:       settle them, see {config.output.root}/conflicts; or set labels.conflicts=leave_out or newest"
+    )
+
+
+def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
+    config = make_config({"labels.conflicts": how})
+    store = Store.open(config.output.root)
+    found = [{"image_id": name, "content_digest": f"d-{name}", "status": "ok"} for name in "ab"]
+    stored(store, tables.CATALOG, found, inputs={"backbone_id": "ours"})
+    kept = [{"content_digest": f"d-{name}", "backbone_id": "ours", "embedding": vector(1)} for name in "ab"]
+    stored(store, tables.EMBEDDINGS, kept)
+    for day, who, name in ((1, "ann", "toilet"), (2, "bob", "other")):
+        at = datetime(2026, 11, day, tzinfo=UTC)
+        words = [Label("a", name, "d-a", "sheet", who, at), Label("b", "other", "d-b", "sheet", who, at)]
+        labels.keep(store, Said(words), "", {}, f"sheet of {who}")
+    return config
+
+
+def test_the_newest_draw_gives_the_weight(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    of = [{"image_id": name, "inclusion_probability": chance} for name, chance in (("a", 0.5), ("b", 0.25))]
+    first = stored(store, tables.SAMPLE, of)
+    second = stored(store, tables.QUEUES, [{**of[0], "inclusion_probability": 0.125}], inputs={"kind": "suggest"})
+    stored(store, tables.QUEUES, [{"image_id": "b", "rank": 1}], inputs={"kind": "second_look"})
+    found = {row["image_id"]: (row["weight"], row["draw"]) for row in training_set.draws(spark, store).collect()}
+    assert found == {"a": (8.0, second.run_id), "b": (4.0, first.run_id)}
+
+
+# Files
+
+
+def labels_file(folder: Path, *image_ids: str) -> Path:
+    words = [
+        {"image_id": name, "content_digest": None, "class": "toilet", "labelled_at": "2026-11-24T10:00:00Z"}
+        for name in image_ids
+    ]
+    content = {"format": "toiletspark-labels", "format_version": 1, "sheet": "s", "labeller": "", "labels": words}
+    path = folder / "labels.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_file_of_labels_is_merged(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
+    """Its labeller left the name open; one image has gone from the catalog since the sheet was made."""
+    file = labels_file(tmp_path, "L1-1", "gone")
+    told = import_labels.step(spark, make_config({"labels.file": file, "labels.labeller": "ann"}))
+    rows = pd.read_parquet(told["labels"])
+    assert list(zip(rows["image_id"], rows["labeller"], rows["how"], strict=True)) == [
+        ("L1-1", "ann", "sheet"),
+        ("gone", "ann", "sheet"),
+    ]
+
+
+def test_a_file_of_another_catalog_is_refused(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
+    file = labels_file(tmp_path, "x", "../y")
+    with pytest.raises(LabelsError) as raised:
+        import_labels.step(spark, make_config({"labels.file": file}))
+    assert str(raised.value) == (
+        f"while importing labels from {file}\n"
+        "  expected: labels of images that the images table has\n"
+        "  found:    2 images, all of them unknown: '../y', 'x'\n"
+        "  do:       use the configuration with which the sheet or the tasks were made"
+    )
+
+
+# Presorted, and tasks for Label Studio
+
+
+def scored(config: Config, scores: dict[str, tuple[float, float]]) -> None:
+    store = Store.open(config.output.root)
+    table = tables.SCORES.with_columns(tables.probability_columns(("toilet", "other")))
+    rows = [
+        {"image_id": name, "head_id": "h1", "p_toilet": toilet, "p_other": other}
+        for name, (toilet, other) in scores.items()
+    ]
+    stored(store, table, rows)
+
+
+def test_pictures_are_presorted_by_the_newest_scores(spark: SparkSession, make_config: MakeConfig) -> None:
+    config = make_config({"sample.size": 18, "labels.presort": "true", "labels.labeller": "ann"})
+    draw_sample.step(spark, config)
+    with pytest.raises(OutputError, match="run `toiletspark score` with the same configuration first"):
+        export_labels.step(spark, config)
+    scored(config, {"L1-3": (0.9, 0.1), "L2-3": (0.5, 0.5), "L1-1": (0.2, 0.8)})
+    folder = Path(export_labels.step(spark, config)["folder"])
+    index = pd.read_csv(folder / "index.csv").set_index("image_id")["file"]
+    places = {name: file.partition("/")[0] for name, file in index.items()}
+    assert {name: place for name, place in places.items() if place != "unlabelled"} == {
+        "L1-3": "toilet",
+        "L2-3": "toilet",
+        "L1-1": "other",
+    }
+    file = folder / index["L2-3"]
+    file.rename(folder / "other" / file.name)  # a mistake of the head
+    told = import_labels.step(spark, config)
+    assert told["since_last"] == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
+    reviewed = config.model_copy(update={"labels": config.labels.model_copy(update={"reviewed": ["toilet"]})})
+    told = import_labels.step(spark, reviewed)
+    assert told["since_last"] == "1 new, 0 changed, 0 gone, 1 unchanged, 1 presorted and not looked at"
+    rows = pd.read_parquet(told["labels"]).set_index("image_id")
+    assert dict(rows["class"] + " " + rows["how"]) == {"L1-3": "toilet folder_presorted", "L2-3": "other folder"}
+
+
+def test_tasks_for_label_studio(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config({"labels.of": "suggest", "label_studio.document_root": tmp_path})
+    queue = [{"image_id": name, "rank": rank} for rank, name in enumerate(("L2-3", "L1-1", "L6-2"), 1)]
+    store = Store.open(config.output.root)
+    stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
+    with pytest.raises(OutputError) as raised:
+        write_tasks.step(spark, config)
+    assert str(raised.value) == (
+        "while writing tasks for Label Studio\n"
+        f"  expected: a queue of kind suggest (labels.of) in {config.output.root}/queues\n"
+        "  found:    none\n"
+        "  do:       run `toiletspark labels suggest` with the same configuration first"
+    )
+    stored(store, tables.QUEUES, queue, inputs={"kind": "suggest"})
+    stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
+    scored(config, {"L1-1": (0.25, 0.75), "L5-1": (0.5, 0.5)})
+    told = write_tasks.step(spark, config)
+    assert (told["tasks"], told["pre_annotated"]) == (3, 1)
+    assert sorted(path.name for path in Path(told["folder"]).iterdir()) == ["labelling.xml", "tasks.json"]
+    tasks = json.loads((Path(told["folder"]) / "tasks.json").read_text())
+    assert [task["data"]["image_id"] for task in tasks] == ["L2-3", "L1-1", "L6-2"]
+    assert tasks[0] == {
+        "data": {
+            "image": "/data/local-files/?d=pictures/L2-3.jpg",
+            "image_id": "L2-3",
+            "listing_id": "L2",
+            "content_digest": None,
+        }
+    }
+    assert tasks[1]["predictions"] == [
+        {
+            "model_version": "h1",
+            "score": 0.75,
+            "result": [{"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": ["other"]}}],
+        }
+    ]
+
+
+def test_pictures_that_label_studio_cannot_open_are_told(spark: SparkSession, make_config: MakeConfig) -> None:
+    config = make_config({"sample.size": 18, "sample.method": "exact"})
+    draw_sample.step(spark, config)
+    with pytest.raises(LabelsError) as raised:
+        write_tasks.step(spark, config)
+    assert raised.value.found.startswith("18 of 18 images elsewhere: 'L1-1', 'L1-2', 'L1-3'")
+    assert "label_studio.document_root (not set)" in raised.value.expected

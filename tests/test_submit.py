@@ -35,9 +35,9 @@ LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
 # every job file once, and the chain, which has every step in it, on both
 HERE = (
     *("draw_sample", "export_labels", "import_labels", "train_head", "embed_images", "publish_exclusions"),
-    *("build_feed", "write_report"),
+    *("build_feed", "write_report", "second_look", "write_tasks"),
 )
-THERE = ("rescore_catalog", "score_catalog", "run_chain")
+THERE = ("rescore_catalog", "score_catalog", "suggest_labels", "run_chain")
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
 WAIT_S = 120.0
 LISTINGS, IMAGES = 14, 56
@@ -259,9 +259,10 @@ def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
     truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(site.folder / "labels.csv", index=False)
     chain = site.submit("run_chain", "local", *LABELS, spark=LOCAL)
     head = f"score.head={chain['head']}"
+    pictures = f"label_studio.document_root={site.folder}"
 
     def submit_all(jobs: tuple[str, ...], output: str, spark: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        return {job: site.submit(job, output, *LABELS, head, spark=spark) for job in jobs}
+        return {job: site.submit(job, output, *LABELS, head, pictures, spark=spark) for job in jobs}
 
     with ThreadPoolExecutor(2) as pool:
         here = pool.submit(submit_all, HERE, "local", LOCAL)

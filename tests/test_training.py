@@ -26,7 +26,7 @@ from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.head import Head, from_stored
 from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
-from toiletspark.tables import HEADS, TRAINING_SET
+from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
 from training.evaluate import evaluate, held_out
 from training.fit import FinalLayer, fit
@@ -38,8 +38,10 @@ SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("listing_id", pa.string()),
+        ("content_digest", pa.string()),
         ("label", pa.string()),
         ("weight", pa.float64()),
+        ("draw", pa.string()),
         ("embedding", pa.binary()),
     ]
 )
@@ -244,7 +246,13 @@ def test_what_cannot_be_divided_is_none() -> None:
 
 
 def gathered(
-    root: Path, embeddings: Sequence[bytes | None], labels: Sequence[str], *, files: int = 1, per_listing: int = 4
+    root: Path,
+    embeddings: Sequence[bytes | None],
+    labels: Sequence[str],
+    *,
+    files: int = 1,
+    per_listing: int = 4,
+    table: Table = TRAINING_SET,
 ) -> Run:
     """A training_set run as Spark leaves it, written by pyarrow; images of a listing have one label."""
     store, run_id = Store.open(str(root)), new_run_id()
@@ -252,16 +260,18 @@ def gathered(
     columns = {
         "image_id": [f"i{number:05}" for number in range(count)],
         "listing_id": [f"L{number // per_listing}" for number in range(count)],
+        "content_digest": [f"d{number:05}" for number in range(count)],
         "label": list(labels),
         "weight": [1.0 + number % 3 for number in range(count)],
+        "draw": [None] * count,
         "embedding": list(embeddings),
     }
-    table = pa.table(columns, SCHEMA)
+    everything = pa.table(columns, SCHEMA)
     for number in range(files):
         file = io.BytesIO()
-        pq.write_table(table.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
-        storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-{number}.parquet", file.getvalue())
-    return store.commit(TRAINING_SET, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
+        pq.write_table(everything.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
+        storage.replace_bytes(f"{store.folder(table, run_id)}/part-{number}.parquet", file.getvalue())
+    return store.commit(table, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
 
 
 @pytest.mark.parametrize("files", [1, 3])
@@ -272,6 +282,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
     assert found.label == [str(label) for label in labels]
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
+    assert found.content_digest == [f"d{name[1:]}" for name in found.image_id]
     assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
 

@@ -5,6 +5,7 @@ It stands above jobs/ and is the only module of toiletspark/ that knows them.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,7 +19,7 @@ from toiletspark.command import AsJson, ConfFiles, Sets, show, told_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 labels_app = typer.Typer(no_args_is_help=True)
-app.add_typer(labels_app, name="labels", help="Export the sample for people to label, import what they say.")
+app.add_typer(labels_app, name="labels", help="What people are asked about images, and what they say.")
 
 
 class Failures(StrEnum):
@@ -69,8 +70,50 @@ app.command("embed", help="Embed the images that have no embedding yet.")(_retry
 app.command("rescore", help="Embed what is new, score, publish: what a scheduler calls.")(
     _retrying_command("rescore_catalog")
 )
-labels_app.command("export", help="Put the sampled images into a folder with class folders.")(_command("export_labels"))
-labels_app.command("import", help="Read the class folders, or the labels table.")(_command("import_labels"))
+labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(_command("second_look"))
+labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(_command("write_tasks"))
+
+
+@labels_app.command("export")
+def export_labels(
+    presort: Annotated[
+        bool, typer.Option("--presort", help="Into the class folders, by the newest scores (labels.presort).")
+    ] = False,
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Put the images of the sample or the queue into a folder with class folders."""
+    _command("export_labels")(conf, [*sets, *(["labels.presort=true"] if presort else [])], as_json)
+
+
+@labels_app.command("import")
+def import_labels(
+    file: Annotated[
+        Path | None, typer.Option(help="Of the contact sheet or of Label Studio (labels.file).", metavar="JSON")
+    ] = None,
+    reviewed: Annotated[
+        list[str], typer.Option(metavar="CLASS", help="You have looked through this class folder (labels.reviewed).")
+    ] = [],  # noqa: B006 - Typer's way
+    conf: ConfFiles = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Read the class folders, the labels table or a file; tell what has changed since the last import."""
+    asked = [f"labels.file={json.dumps(str(file))}"] if file else []
+    asked += [f"labels.reviewed={json.dumps(reviewed)}"] if reviewed else []
+    _command("import_labels")(conf, [*sets, *asked], as_json)
+
+
+@labels_app.command("suggest")
+def suggest(
+    n: Annotated[int | None, typer.Option("--n", min=1, help="How many (suggest.size).")] = None,
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Draw what to label next: what the head is unsure of, and a random part."""
+    _command("suggest_labels")(conf, [*sets, *([f"suggest.size={n}"] if n else [])], as_json)
 
 
 @app.command()

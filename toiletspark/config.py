@@ -103,6 +103,11 @@ class Labels(Section):
     folder: Location
     max_side_px: int = Field(ge=64)
     labeller: str
+    of: Literal["sample", "suggest", "second_look"]
+    presort: bool
+    reviewed: list[ClassName]
+    file: Location
+    conflicts: Literal["leave_out", "newest", "fail"]
     table: LabelTable
 
     @model_validator(mode="after")
@@ -114,9 +119,32 @@ class Labels(Section):
         unknown = [name for name in self.exclude_classes if name not in self.classes]
         if unknown:
             raise ValueError(f"exclude_classes {unknown} are not among classes {self.classes}")
+        strange = [name for name in self.reviewed if name not in self.classes]
+        if strange:
+            raise ValueError(f"reviewed {strange} are not among classes {self.classes}")
         if set(self.exclude_classes) == set(self.classes):
             raise ValueError("exclude_classes must leave at least one class to show")
         return self
+
+
+class Suggest(Section):
+    size: int = Field(ge=1)
+    random_share: float = Field(gt=0, le=1)
+    sharpness: float = Field(gt=0)
+    seed: int
+
+
+class SecondLook(Section):
+    folds: int = Field(ge=2)
+    seed: int
+
+
+class Lookalikes(Section):
+    min_cosine: float = Field(gt=0, le=1)
+
+
+class LabelStudio(Section):
+    document_root: Location
 
 
 class ShardColumns(Section):
@@ -246,6 +274,10 @@ class Config(Section):
     output: Output
     sample: Sample
     labels: Labels
+    suggest: Suggest
+    second_look: SecondLook
+    lookalikes: Lookalikes
+    label_studio: LabelStudio
     fetch: Fetch
     decode: Decode
     backbone: Backbone

@@ -1,8 +1,9 @@
-"""Labels that a table already holds, checked against the catalog. The Spark side of `labels`."""
+"""Labels that a table already holds, and labelled images checked against the catalog. The Spark side of `labels`."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -10,10 +11,10 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.catalog import read_table
 from toiletspark.config import Labels as LabelsSection
 from toiletspark.errors import LabelsError, TableError, nearest, shown
-from toiletspark.labels import Label
+from toiletspark.labels import Label, Said
 
 
-def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> list[Label]:
+def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> Said:
     """Reads the labels table; rows without a class are images that nobody has labelled.
 
     Args:
@@ -22,7 +23,8 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
         catalog: column image_id; every labelled image must be in it.
 
     Returns:
-        One label per image, on the driver: labels are made by hand, so they are few.
+        One label per image, on the driver: labels are made by hand, so they are few. The table shows the images of
+        all its rows.
 
     Raises:
         TableError: the table or a column is missing.
@@ -39,10 +41,11 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
                 found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
                 todo="say in the configuration what your column is called",
             )
-    labelled = raw.select(
+    everything = raw.select(
         F.col(f"`{table.columns.image_id}`").cast("string").alias("image_id"),
         F.col(f"`{table.columns.label}`").cast("string").alias("class"),
-    ).where(F.col("class").isNotNull() & (F.col("class") != ""))
+    )
+    labelled = everything.where(F.col("class").isNotNull() & (F.col("class") != ""))
     rows = labelled.distinct().collect()
     _check(rows, section.classes, doing)
     unknown = labelled.join(catalog, on="image_id", how="left_anti").select("image_id").distinct().limit(6).collect()
@@ -53,7 +56,27 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
             found=f"labels of unknown images: {shown(sorted(str(row['image_id']) for row in unknown))}",
             todo="correct the ids, or map labels.table.columns.image_id to the right column",
         )
-    return [Label(row["image_id"], row["class"], None, "table") for row in rows]
+    shows = frozenset(row["image_id"] for row in everything.select("image_id").distinct().collect())
+    return Said([Label(row["image_id"], row["class"], None, "table") for row in rows], shows)
+
+
+def require_known(spark: SparkSession, labels: Iterable[Label], catalog: DataFrame, source: str) -> None:
+    """Stops where a file of labels was made for another catalog: it knows none of the images.
+
+    Some unknown ones are taken: listings end while people label, and a label outlives its image by its digest.
+
+    Raises:
+        LabelsError: the catalog (column image_id) has none of the labelled images.
+    """
+    ids = sorted({label.image_id for label in labels})
+    asked = spark.createDataFrame([(image_id,) for image_id in ids], "image_id string")
+    if not catalog.join(F.broadcast(asked), on="image_id", how="left_semi").limit(1).count():
+        raise LabelsError(
+            doing=f"importing labels from {source}",
+            expected="labels of images that the images table has",
+            found=f"{len(ids)} images, all of them unknown: {shown(ids)}",
+            todo="use the configuration with which the sheet or the tasks were made",
+        )
 
 
 def _check(rows: list[Row], classes: list[str], doing: str) -> None:

@@ -1,247 +1,258 @@
-"""Labels: a folder of pictures that people sort into class folders, and what is read back from it.
+"""Labels: who said what of which image, when and how; and what becomes of it when somebody says something new.
 
-    <folder>/index.csv            file, image_id, content_digest: maps every exported file back
-    <folder>/unlabelled/<hash>.jpg    where exported pictures wait
-    <folder>/<class>/             where people drag them
+Each import is merged with the newest run of `tables.LABELS` into a new one, by these rules:
 
-File names are hashes, because an image_id may hold anything, also "../". The pictures are made anew from
-pixels. Nothing here needs Spark.
+- There is one row per (image_id, labeller): a labeller's newer word replaces the older one.
+- A folder or a table has one voice. It is compared with what it said at its last import (`tables.LABEL_SOURCES`), and
+  only what differs is a word; who imports it has said that. What it shows and no longer labels is gone.
+- A file of the contact sheet or of Label Studio names labellers and times; it adds words and takes none back. A word
+  that is older than the labeller's last one is not taken.
+- Labellers who contradict each other about one content are a conflict: both words stay and are listed.
+
+Nothing here needs Spark.
 """
 
 from __future__ import annotations
 
-import csv
+import collections
 import getpass
-import hashlib
-import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from toiletspark import storage, tables
-from toiletspark.errors import LabelsError, shown
+from toiletspark import rows, tables
+from toiletspark.errors import LabelsError
 from toiletspark.runs import Run, Store, new_run_id
 
-INDEX = "index.csv"
-UNLABELLED = "unlabelled"
-_INDEX_COLUMNS = ("file", "image_id", "content_digest")
-_SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory"}  # dropped by file managers, no labels
-_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("labeller", pa.string()),
-        ("class", pa.string()),
-        ("content_digest", pa.string()),
-        ("labelled_at", pa.timestamp("us", tz="UTC")),
-        ("how", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class ExportedImage:
-    """One picture for people: a JPEG, and the digest of the file that it was made from."""
-
-    image_id: str
-    content_digest: str
-    jpeg: bytes
+Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a person says of one image; content_digest is None where the label came without its picture."""
+    """One word of one person.
+
+    Attributes:
+        image_id: of what.
+        label: the class.
+        content_digest: of the picture that was seen; None where the label came without it.
+        how: see `tables.LABELS`.
+        labeller: who; "" = whoever imports.
+        labelled_at: when, with its time zone; None where nobody has noted it: the time of the import then.
+    """
 
     image_id: str
     label: str
     content_digest: str | None
     how: str
+    labeller: str = ""
+    labelled_at: datetime | None = None
 
 
-def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]) -> int:
-    """Puts pictures into `folder`/unlabelled and makes the class folders.
+@dataclass(frozen=True)
+class Said:
+    """What one source says now.
 
-    A folder that already holds an export is topped up: pictures that are in its index stay where people have
-    put them.
-
-    Returns:
-        The number of new pictures.
-
-    Raises:
-        LabelsError: the folder holds something else.
+    Attributes:
+        labels: its words.
+        shows: a source with one voice shows these images, and what it says of them is all; None: it only adds.
+        waiting: what lies presorted in folders that nobody has looked through; no labels yet.
     """
-    index = _open_export(folder)
-    for name in (UNLABELLED, *classes):
-        (folder / name).mkdir(exist_ok=True)
-    known = {row["image_id"] for row in index}
-    before = len(index)
-    for image in images:
-        if image.image_id in known:
-            continue
-        file = f"{UNLABELLED}/{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
-        (folder / file).write_bytes(image.jpeg)
-        known.add(image.image_id)
-        index.append({"file": file, "image_id": image.image_id, "content_digest": image.content_digest})
-    _write_index(folder, index)
-    return len(index) - before
+
+    labels: list[Label]
+    shows: frozenset[str] | None = None
+    waiting: list[Label] = field(default_factory=list)
 
 
-def exported_ids(folder: Path) -> set[str]:
-    """The image_ids that an export folder knows; none where there is no export."""
-    return {row["image_id"] for row in _read_index(folder)} if (folder / INDEX).exists() else set()
+@dataclass
+class Merged:
+    """All labels that count after an import, and what it changed; `sources` as in `tables.LABEL_SOURCES`."""
+
+    labels: dict[Key, Label]
+    sources: list[dict[str, Any]]
+    new: int = 0
+    changed: collections.Counter[str] = field(default_factory=collections.Counter)
+    gone: int = 0
+    unchanged: int = 0
+    outdated: int = 0
+    waiting: int = 0
+
+    def counts(self) -> dict[str, Any]:
+        """The figures for manifest and summary."""
+        names = ("new", "gone", "unchanged", "outdated", "waiting")
+        return {**{name: getattr(self, name) for name in names}, "changed": dict(sorted(self.changed.items()))}
+
+    def told(self) -> str:
+        """What changed since the last import, as in "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
+        moves = ", ".join(f"{move} {count}" for move, count in self.changed.most_common())
+        changed = f"{self.changed.total()} changed" + (f" ({moves})" if moves else "")
+        rare = {"older than what is known": self.outdated, "presorted and not looked at": self.waiting}
+        more = [f"{count} {what}" for what, count in rare.items() if count]
+        return ", ".join([f"{self.new} new", changed, f"{self.gone} gone", f"{self.unchanged} unchanged", *more])
 
 
-def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
-    """Whether somebody has begun to drag files into the class folders."""
-    files = (path for name in classes for path in (folder / name).glob("*") if path.is_file())
-    return any(path.name not in _SYSTEM_FILES for path in files)
-
-
-def import_folder(folder: Path, classes: list[str]) -> list[Label]:
-    """Reads the class folders with torchvision's `ImageFolder`.
+def merge(known: Iterable[Label], sources: list[dict[str, Any]], said: Said, source: str, who: str) -> Merged:
+    """What counts after a source has spoken; see the rules above.
 
     Args:
-        folder: an export.
-        classes: the class folders that there must be; `unlabelled` may hold what nobody has sorted yet.
+        known: all labels so far, each with labeller and time.
+        sources: rows of `tables.LABEL_SOURCES` so far.
+        said: what the source says now.
+        source: its name, a path.
+        who: imports it.
+    """
+    mine = {row["image_id"]: row for row in sources if row["source"] == source}
+    merged = Merged({(label.image_id, label.labeller): label for label in known}, [], waiting=len(said.waiting))
+    # what lies as presorted was confirmed before, or moved away and brought back, if it has been a label
+    words = [*said.labels, *(label for label in said.waiting if label.image_id in mine)]
+    merged.waiting -= len(words) - len(said.labels)
+    now = datetime.now(UTC)
+    for word in words:
+        before = mine.get(word.image_id)
+        if before is not None and before["class"] == word.label:
+            merged.unchanged += 1
+            continue
+        if before is not None:
+            _forget(merged, before)
+        _take(merged, replace(word, labeller=word.labeller or who), now, before["class"] if before else None)
+    _drop_gone(merged, mine, said, {word.image_id for word in words})
+    merged.sources = [row for row in sources if row["source"] != source] + _said(mine, said, words, source, who)
+    return merged
+
+
+def keep(store: Store, said: Said, labeller: str, config: dict[str, Any], source: str) -> tuple[Run, Merged]:
+    """Merges what was said with what is known, and keeps it as a new run; the newest run holds all that counts.
 
     Raises:
-        LabelsError: no export, a folder that is no class, a class without a picture, a file that was never
-            exported, or a picture in two classes.
+        LabelsError: there is not one label then.
     """
-    doing = f"importing labels from {folder}"
-    if not (folder / INDEX).exists():
-        raise LabelsError(
-            doing=doing,
-            expected=f"a folder that `toiletspark labels export` made, with its {INDEX}",
-            found="no such folder" if not folder.exists() else f"no {INDEX} in it",
-            todo="run `toiletspark labels export`, or set labels.folder",
-        )
-    by_name = {Path(row["file"]).name: row for row in _read_index(folder)}
-    found = _files_by_class(folder, classes, doing)
-    unknown = [path.relative_to(folder).as_posix() for path, _ in found if path.name not in by_name]
-    if unknown:
-        raise LabelsError(
-            doing=doing,
-            expected=f"only files that were exported (they are listed in {INDEX}), under their own names",
-            found=f"{len(unknown)} others: {shown(unknown)}",
-            todo="remove them or give them their names back; pictures from elsewhere have no image_id",
-        )
-    _check_once(found, folder, doing)
-    rows = ((by_name[path.name], label) for path, label in found)
-    return [Label(row["image_id"], label, row["content_digest"] or None, "folder") for row, label in rows]
+    last = store.newest(tables.LABELS)
+    known = [_label(row) for row in rows.read(last)]
+    earlier = rows.read(store.run(tables.LABEL_SOURCES, last.run_id)) if last else []
+    merged = merge(known, earlier, said, source, labeller or getpass.getuser())
+    _require_any(merged, source)
+    labels = [merged.labels[key] for key in sorted(merged.labels)]
+    run_id, inputs = new_run_id(), {"source": source, "before": last.run_id if last else None}
+    disputed = [{"conflict": at, **_row(one)} for at, said_of in enumerate(conflicts(labels), 1) for one in said_of]
+    for table, found in ((tables.LABEL_SOURCES, merged.sources), (tables.CONFLICTS, disputed)):
+        rows.write(store, table, run_id, found, config=config, inputs=inputs)
+    counts = {
+        **merged.counts(),
+        "images": len({label.image_id for label in labels}),
+        "per_class": dict(
+            collections.Counter(name for _, name in sorted({(one.image_id, one.label) for one in labels}))
+        ),
+        "conflicts": disputed[-1]["conflict"] if disputed else 0,
+    }
+    written = rows.write(store, tables.LABELS, run_id, map(_row, labels), config=config, inputs=inputs, counts=counts)
+    return written, merged
 
 
-def write(store: Store, found: list[Label], labeller: str, config: dict[str, Any], source: str) -> Run:
-    """Keeps labels as a run of the labels table; the newest run holds all labels that count."""
-    run_id, now = new_run_id(), datetime.now(UTC)
-    who = labeller or getpass.getuser()
-    rows = [
-        {
-            "image_id": label.image_id,
+def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
+    """The labels that contradict each other about one content, conflict by conflict, in the order of the images.
+
+    A label without a digest is about whatever else is labelled under its image_id.
+    """
+    labels = list(labels)
+    contents: dict[str, dict[str, None]] = {}
+    for label in labels:
+        if label.content_digest:
+            contents.setdefault(label.image_id, {})[f"content {label.content_digest}"] = None
+    about: dict[str, list[Label]] = {}
+    for label in labels:
+        own = [f"content {label.content_digest}"] if label.content_digest else contents.get(label.image_id)
+        for content in own or [f"image {label.image_id}"]:
+            about.setdefault(content, []).append(label)
+    return [said for said in about.values() if len({label.label for label in said}) > 1]
+
+
+def shown_conflict(said: list[Label]) -> str:
+    """One conflict in a line, as in "'H1-2': toilet (ann, 2026-11-24, sheet), other (bob, 2026-11-20, folder)"."""
+    words = [f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})" for label in said]
+    return f"{said[0].image_id!r}: {', '.join(words)}"
+
+
+def _require_any(merged: Merged, source: str) -> None:
+    if not merged.labels:
+        raise LabelsError(
+            doing=f"importing labels from {source}",
+            expected="at least one label",
+            found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
+            todo="look through the class folders, move the mistakes, then run `toiletspark labels import "
+            "--reviewed CLASS` for each class that you have looked through",
+        )
+
+
+def _take(merged: Merged, word: Label, now: datetime, was: str | None) -> None:
+    """Puts a word in its labeller's row; `was` is what its source said before, if that is known."""
+    key = (word.image_id, word.labeller)
+    before, at = merged.labels.get(key), word.labelled_at or now
+    if before is not None and _same_content(before, word):
+        then = before.labelled_at or at
+        if before.label == word.label and was is None:
+            merged.unchanged += 1
+            seen = before.content_digest or word.content_digest
+            merged.labels[key] = replace(before, labelled_at=max(then, word.labelled_at or then), content_digest=seen)
+            return
+        if then > at:
+            merged.outdated += 1
+            return
+        was = was or before.label
+    if was is None or was == word.label:
+        merged.new += 1
+    else:
+        merged.changed[f"{was} -> {word.label}"] += 1
+    merged.labels[key] = replace(word, labelled_at=at)
+
+
+def _same_content(one: Label, other: Label) -> bool:
+    return not one.content_digest or not other.content_digest or one.content_digest == other.content_digest
+
+
+def _forget(merged: Merged, before: dict[str, Any]) -> bool:
+    """Takes back what a source said, unless its labeller has said something else since."""
+    key = (before["image_id"], before["labeller"])
+    stands = key in merged.labels and merged.labels[key].label == before["class"]
+    if stands:
+        del merged.labels[key]
+    return stands
+
+
+def _drop_gone(merged: Merged, mine: dict[str, dict[str, Any]], said: Said, labelled: set[str]) -> None:
+    for image_id in (said.shows or frozenset()) & mine.keys() - labelled:
+        merged.gone += _forget(merged, mine[image_id])
+
+
+def _said(
+    mine: dict[str, dict[str, Any]], said: Said, words: list[Label], source: str, who: str
+) -> list[dict[str, Any]]:
+    """What a source with one voice has said by now: who said it first stays with what it repeats."""
+    if said.shows is None:
+        return []
+    kept = {image_id: row for image_id, row in mine.items() if image_id not in said.shows}
+    for word in words:
+        before = mine.get(word.image_id)
+        repeated = before is not None and before["class"] == word.label
+        kept[word.image_id] = (before if repeated else None) or {
+            "source": source,
+            "image_id": word.image_id,
+            "class": word.label,
             "labeller": who,
-            "class": label.label,
-            "content_digest": label.content_digest,
-            "labelled_at": now,
-            "how": label.how,
         }
-        for label in sorted(found, key=lambda label: label.image_id)
-    ]
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), file)
-    storage.replace_bytes(f"{store.folder(tables.LABELS, run_id)}/part-0.parquet", file.getvalue())
-    per_class: dict[str, int] = {}
-    for label in found:
-        per_class[label.label] = per_class.get(label.label, 0) + 1
-    return store.commit(
-        tables.LABELS, run_id, config=config, inputs={"source": source}, counts={"per_class": per_class}
-    )
+    return [kept[image_id] for image_id in sorted(kept)]
 
 
-def _open_export(folder: Path) -> list[dict[str, str]]:
-    """The index of an export folder; a new folder is made, a foreign one refused."""
-    if (folder / INDEX).exists():
-        return _read_index(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise LabelsError(
-            doing=f"exporting images for labelling to {folder}",
-            expected="a new or empty folder, or an earlier export",
-            found=f"a folder without {INDEX} that holds {shown(sorted(path.name for path in folder.iterdir()), 3)}",
-            todo="set labels.folder to a folder of its own; nothing was touched",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return []
+def _row(label: Label) -> dict[str, Any]:
+    return {
+        "image_id": label.image_id,
+        "labeller": label.labeller,
+        "class": label.label,
+        "content_digest": label.content_digest,
+        "labelled_at": label.labelled_at,
+        "how": label.how,
+    }
 
 
-def _read_index(folder: Path) -> list[dict[str, str]]:
-    with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _INDEX_COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    storage.replace_bytes(str(folder / INDEX), text.getvalue().encode())
-
-
-def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[Path, str]]:
-    """Every file in the class folders with its class, as torchvision's ImageFolder finds them."""
-    from torchvision.datasets import ImageFolder  # here, because export and the error paths need no torch
-
-    _check_folders(folder, classes, doing)
-
-    class ClassFolders(ImageFolder):  # type: ignore[misc]
-        """The configured classes and nothing else; `unlabelled` is not a class."""
-
-        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-            return classes, {name: index for index, name in enumerate(classes)}
-
-    found = ClassFolders(str(folder), is_valid_file=lambda path: Path(path).name not in _SYSTEM_FILES)
-    return [(Path(path), classes[index]) for path, index in found.samples]
-
-
-def _check_folders(folder: Path, classes: list[str], doing: str) -> None:
-    """ImageFolder takes every folder for a class, and gives all classes other numbers when one is too many."""
-    stray = sorted(_stray(folder, classes))
-    if stray:
-        raise LabelsError(
-            doing=doing,
-            expected=f"the folders {', '.join(classes)} and {UNLABELLED}, and {INDEX}",
-            found=f"also {shown(stray)}",
-            todo="remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes",
-        )
-    empty = [name for name in classes if not any_labelled(folder, [name])]
-    if empty:
-        raise LabelsError(
-            doing=doing,
-            expected=f"at least one picture in each of {', '.join(classes)}",
-            found=f"none in {', '.join(empty)}",
-            todo=f"drag pictures from {UNLABELLED} into the class folders, or shorten labels.classes",
-        )
-
-
-def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
-    for path in folder.iterdir():
-        if path.name not in {*classes, UNLABELLED, INDEX} | _SYSTEM_FILES:
-            yield path.name
-    for name in classes:  # ImageFolder would take what lies deeper for the class too
-        yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())
-
-
-def _check_once(found: list[tuple[Path, str]], folder: Path, doing: str) -> None:
-    places: dict[str, list[str]] = {}
-    for path, _ in found:
-        places.setdefault(path.name, []).append(path.relative_to(folder).as_posix())
-    doubled = [both for both in places.values() if len(both) > 1]
-    if doubled:
-        raise LabelsError(
-            doing=doing,
-            expected="each picture in one class folder",
-            found=f"{len(doubled)} in more than one, among them {' and '.join(doubled[0])}",
-            todo="keep the right one of each and remove the other",
-        )
+def _label(row: dict[str, Any]) -> Label:
+    named = {name: row[name] for name in ("image_id", "content_digest", "how", "labeller", "labelled_at")}
+    return Label(label=row["class"], **named)

@@ -68,11 +68,39 @@ def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFram
     return sound.join(once, on="content_digest", how="inner").withColumn("head_id", F.lit(head.head_id))
 
 
+def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
+    """What a head would say of each image, for people to confirm or to correct.
+
+    Args:
+        scores: a run of `tables.SCORES`, whatever its classes.
+        classes: labels.classes; another class is not suggested.
+
+    Returns:
+        image_id, suggested (the most probable class, of equal ones the first; null if it is not among `classes`),
+        certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the lead of the most probable class over
+        the second, so 1 where a head cannot tell two classes apart) and head_id. One row per scored image.
+        Source: Scheffer, Decomain and Wrobel, Active Hidden Markov Models (2001): sampling by margin.
+    """
+    names = [name for name in scores.columns if name.startswith("p_")]
+    values = {name: F.col(f"`{name}`").cast("double") for name in names}
+    first, second = (F.sort_array(F.array(*values.values()), asc=False)[place] for place in (0, 1))
+    known = set(classes)
+    words = {name: F.lit(name.removeprefix("p_") if name.removeprefix("p_") in known else None) for name in names}
+    most_probable = F.coalesce(*(F.when(values[name] == first, F.struct(words[name].cast("string"))) for name in names))
+    return scores.select(
+        "image_id",
+        most_probable["col1"].alias("suggested"),
+        first.alias("certainty"),
+        (1 - (first - second)).alias("uncertainty"),
+        "head_id",
+    )
+
+
 def _columns(number: int, head: Head) -> list[str]:
     return [f"h{number}_{name}" for name in ("exclusion_score", *tables.probability_columns(head.classes))]
 
 
-def _packed(embeddings: pa.BinaryArray) -> memoryview:
+def packed(embeddings: pa.BinaryArray) -> memoryview:
     """The bytes of all rows, one after the other as Arrow holds them, without a copy."""
     _, offsets, packed = embeddings.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)[[embeddings.offset, embeddings.offset + len(embeddings)]]
@@ -80,7 +108,7 @@ def _packed(embeddings: pa.BinaryArray) -> memoryview:
 
 
 def _scored(digests: pa.StringArray, stored: pa.BinaryArray, heads: Iterable[Head], names: list[str]) -> pa.RecordBatch:
-    embeddings = from_stored(_packed(stored), len(stored))
+    embeddings = from_stored(packed(stored), len(stored))
     columns: list[NDArray[np.float32]] = []
     for head in heads:
         probabilities = head.probabilities(embeddings)

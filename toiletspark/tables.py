@@ -91,7 +91,10 @@ SAMPLE = Table(
     },
 )
 
-# One row per (image_id, labeller); content_digest may be null (labels from a table), how is folder or table.
+# One row per (image_id, labeller), the labeller's last word; content_digest may be null (labels from a table). how:
+#   folder            somebody has dragged the picture into the class folder
+#   folder_presorted  it lay there by the head's scores, and somebody has looked through the folder and left it
+#   table, sheet, label_studio   as the labels table, the contact sheet, Label Studio say
 LABELS = Table(
     "labels",
     ("image_id", "labeller"),
@@ -102,6 +105,36 @@ LABELS = Table(
         "content_digest": "string",
         "labelled_at": "timestamp",
         "how": "string",
+    },
+)
+
+# What each folder and each table said when it was last imported, under the run_id of the labels: a place that repeats
+# itself says nothing new, whatever was said elsewhere since.
+LABEL_SOURCES = Table(
+    "label_sources",
+    ("source", "image_id"),
+    {"source": "string", "image_id": "string", "class": "string", "labeller": "string"},
+)
+
+# The labels that contradict each other about one content, under the run_id of the labels; conflict numbers them.
+CONFLICTS = Table("conflicts", ("conflict", "image_id", "labeller"), {"conflict": "int", **LABELS.columns})
+
+# Which images people look at next, rank 1 first; reason: uncertain, random or label_doubt. suggested and label are
+# classes; inclusion_probability is null where chance had no part. 1 / inclusion_probability is how many images a row
+# stands for, with its equals and lookalikes in the draw.
+QUEUES = Table(
+    "queues",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "content_digest": "string",
+        "rank": "int",
+        "reason": "string",
+        "score": "float",
+        "suggested": "string",
+        "label": "string",
+        "inclusion_probability": "double",
     },
 )
 
@@ -138,11 +171,16 @@ TRAINING_SET = Table(
     {
         "image_id": "string",
         "listing_id": "string",
+        "content_digest": "string",
         "label": "string",
         "weight": "double",
+        "draw": "string",
         "embedding": "binary",
     },
 )
+
+# The same for all labels, also those in conflict: what a second look judges.
+SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns)
 
 # No rows: each run folder holds a head (see `head.py`).
 HEADS = Table("heads", (), {})
@@ -189,9 +227,13 @@ RUN_TABLES = (
     CATALOG,
     SAMPLE,
     LABELS,
+    QUEUES,
+    LABEL_SOURCES,
+    CONFLICTS,
     IMAGE_LEDGER,
     EMBEDDINGS,
     TRAINING_SET,
+    SECOND_LOOK_SET,
     HEADS,
     SCORES,
     EXCLUSION_LIST,

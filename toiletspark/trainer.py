@@ -1,4 +1,4 @@
-"""Starts `python -m training.train` as a process of its own: no Spark, no Java, and its memory is its own."""
+"""Starts what training/ does as a process of its own: no Spark, no Java, and its memory is its own."""
 
 from __future__ import annotations
 
@@ -24,15 +24,24 @@ def train(config: Config) -> dict[str, Any]:
         UserError: the trainer refused its input; its own message stands above.
         TrainingError: it broke.
     """
+    return _run("training.train", "training the head", config)
+
+
+def second_look(config: Config) -> dict[str, Any]:
+    """Ranks the labels of the newest training set by how doubtful they are; as `train`."""
+    return _run("training.second_look", "looking for doubtful labels", config)
+
+
+def _run(module: str, doing: str, config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toiletspark-train-") as folder:
         conf = Path(folder) / "resolved.json"
         conf.write_text(json.dumps(config.resolved()), encoding="utf-8")
-        command = [sys.executable, "-m", "training.train", "--conf-file", str(conf), "--json"]
+        command = [sys.executable, "-m", module, "--conf-file", str(conf), "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own words
     if done.returncode:
         kind = UserError if done.returncode == UserError.exit_code else TrainingError
         raise kind(
-            doing="training the head (python -m training.train)",
+            doing=f"{doing} (python -m {module})",
             expected="exit code 0",
             found=f"exit code {done.returncode}; its message stands above",
             todo="mend what it names; labels, embeddings and earlier heads are untouched",

@@ -2,41 +2,84 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
+from toiletspark import frames, tables
+from toiletspark.runs import Store
 
-def gather(
-    labels: DataFrame,
-    catalog: DataFrame,
-    embeddings: DataFrame,
-    sample: DataFrame,
-    backbone_id: str,
-) -> DataFrame:
-    """Finds the embedding, the listing and the design weight of every label.
+
+def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
+    """One label per labelled image, out of what several people have said.
 
     A label belongs to the content that the labeller saw: its own content_digest, or, where it came without, the
-    content that the image has now.
+    content that the image has now. Words that agree are one; where they contradict each other about a content, that
+    is told beside the image's newest word.
 
     Args:
         labels: `tables.LABELS`, one run.
         catalog: `tables.CATALOG`, one run.
+
+    Returns:
+        image_id, listing_id (image_id where the catalog has no such image any more), content_digest (null where
+        nobody knows it), label (the newest word about this image), newest (the newest word about its content),
+        in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
+    """
+    ids = F.broadcast(labels.select("image_id").distinct())  # the catalog stays where it is
+    now = catalog.join(ids, on="image_id", how="left_semi")
+    now = now.select("image_id", "listing_id", F.col("content_digest").alias("digest_now"))
+    named = (
+        labels.join(F.broadcast(now), on="image_id", how="left")
+        .withColumn("content_digest", F.coalesce("content_digest", "digest_now"))
+        .withColumn("listing_id", F.coalesce("listing_id", "image_id"))
+        .withColumn("about", F.coalesce("content_digest", F.concat(F.lit("image "), "image_id")))
+        .withColumn("said", F.struct("labelled_at", "labeller", "image_id", "class"))
+    )
+    of_content = Window.partitionBy("about")
+    judged = (
+        named.withColumn("in_conflict", F.size(F.collect_set("class").over(of_content)) > 1)
+        .withColumn("newest", F.max("said").over(of_content)["class"])
+        .withColumn("rank", F.row_number().over(Window.partitionBy("image_id").orderBy(F.desc("said"))))
+    )
+    columns = ("image_id", "listing_id", "content_digest", F.col("class").alias("label"), "newest", "in_conflict")
+    return judged.where(F.col("rank") == 1).select(*columns)
+
+
+def draws(spark: SparkSession, store: Store) -> DataFrame:
+    """With which weight images were drawn for labelling: image_id, weight (double), draw (the run that drew it).
+
+    Samples and suggested queues; of several draws of an image the newest counts. Rows of one draw stand for what that
+    draw was drawn from, the catalog or what was not labelled then, so an estimate takes the rows of one draw.
+    """
+    drawn = [
+        frames.read_run(spark, run).select("image_id", "inclusion_probability", F.lit(run.run_id).alias("draw"))
+        for table in (tables.SAMPLE, tables.QUEUES)
+        for run in store.runs(table)
+        if run.manifest["inputs"].get("kind", "suggest") == "suggest"
+    ]
+    if not drawn:
+        return frames.no_rows(spark, {"image_id": "string", "weight": "double", "draw": "string"})
+    everything = drawn[0]
+    for one in drawn[1:]:
+        everything = everything.unionByName(one)
+    newest = everything.groupBy("image_id").agg(F.max(F.struct("draw", "inclusion_probability")).alias("newest"))
+    weight = 1 / F.col("newest.inclusion_probability")
+    return newest.select("image_id", weight.alias("weight"), F.col("newest.draw").alias("draw"))
+
+
+def gather(settled: DataFrame, embeddings: DataFrame, drawn: DataFrame, backbone_id: str) -> DataFrame:
+    """Finds the embedding and the design weight of every label.
+
+    Args:
+        settled: see `settle`, without what shall not be trained on.
         embeddings: `tables.EMBEDDINGS`, all runs.
-        sample: `tables.SAMPLE`, one run, or no rows; images that were not drawn weigh 1.
+        drawn: see `draws`; images that were not drawn by chance weigh 1.
         backbone_id: whose embeddings are wanted.
 
     Returns:
         The columns of `tables.TRAINING_SET`; labels whose content has no embedding are not in it.
     """
-    now = catalog.select("image_id", "listing_id", F.col("content_digest").alias("digest_now"))
     kept = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
-    named = (
-        labels.withColumnRenamed("class", "label")
-        .join(now, on="image_id", how="left")
-        .join(sample.select("image_id", "weight"), on="image_id", how="left")
-        .withColumn("content_digest", F.coalesce("content_digest", "digest_now"))
-        .withColumn("listing_id", F.coalesce("listing_id", "image_id"))
-        .withColumn("weight", F.coalesce("weight", F.lit(1.0)))
-    )
+    named = settled.join(drawn, on="image_id", how="left").withColumn("weight", F.coalesce("weight", F.lit(1.0)))
     # labels are few: the embeddings stay where they are
     return kept.join(F.broadcast(named), on="content_digest", how="inner")

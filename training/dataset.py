@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from petastorm import make_batch_reader
 
 _FLOAT16_BYTES = 2
+Row = tuple[str, str, str, str, float, bytes]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainingSet:
     Attributes:
         image_id: n names.
         listing_id: n names; images of one listing look alike and must not be split.
+        content_digest: n digests of what was labelled.
         label: n class names.
         weight: float64, (n,), > 0; design weights.
         embeddings: float32, (n, 512).
@@ -33,6 +35,7 @@ class TrainingSet:
 
     image_id: list[str]
     listing_id: list[str]
+    content_digest: list[str]
     label: list[str]
     weight: NDArray[np.float64]
     embeddings: NDArray[np.float32]
@@ -40,37 +43,38 @@ class TrainingSet:
 
 
 def read(run: Run) -> TrainingSet:
-    """Reads a run of the training_set table.
+    """Reads a run of the training_set or second_look_set table.
 
     Cost: 1 kB a row in memory, and as much again while it is put in order.
     """
-    rows: list[tuple[str, str, str, float, bytes]] = []
+    rows: list[Row] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
         if urls:
             with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
                 for batch in reader:
-                    columns = (batch.image_id, batch.listing_id, batch.label, batch.weight, batch.embedding)
-                    rows.extend(zip(*columns, strict=True))
+                    names = (batch.image_id, batch.listing_id, batch.content_digest, batch.label)
+                    rows.extend(zip(*names, batch.weight, batch.embedding, strict=True))
     return _arranged(rows)
 
 
-def _arranged(rows: list[tuple[str, str, str, float, bytes]]) -> TrainingSet:
+def _arranged(rows: list[Row]) -> TrainingSet:
     rows.sort(key=lambda row: row[0])
-    lengths = [len(row[4] or b"") for row in rows]
+    lengths = [len(row[5] or b"") for row in rows]
     possible = [length for length in lengths if length and length % _FLOAT16_BYTES == 0]
     usual = max(set(possible), key=possible.count, default=None)
     whole = [row for row, length in zip(rows, lengths, strict=True) if length == usual]
-    stored = np.frombuffer(b"".join(row[4] for row in whole), dtype="<f2")
+    stored = np.frombuffer(b"".join(row[5] for row in whole), dtype="<f2")
     embeddings = stored.reshape(len(whole), (usual or 0) // _FLOAT16_BYTES).astype(np.float32)
     sound = np.isfinite(embeddings).all(axis=1)
     kept = [row for row, fine in zip(whole, sound, strict=True) if fine]
     return TrainingSet(
         image_id=[row[0] for row in kept],
         listing_id=[row[1] for row in kept],
-        label=[row[2] for row in kept],
-        weight=np.array([row[3] for row in kept], dtype=np.float64),
+        content_digest=[row[2] for row in kept],
+        label=[row[3] for row in kept],
+        weight=np.array([row[4] for row in kept], dtype=np.float64),
         embeddings=embeddings[sound],
         corrupt=len(rows) - len(kept),
     )

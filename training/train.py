@@ -37,7 +37,7 @@ def train(config: Config) -> dict[str, Any]:
     store = Store.open(config.output.root)
     gathered = store.require(tables.TRAINING_SET, doing="training the head", step="train")
     examples = read(gathered)
-    labels = _indices(examples, config.labels.classes)
+    labels = indices(examples, config.labels.classes)
     validation = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
     _check_split(labels, validation, config)
 
@@ -94,8 +94,12 @@ def _keep(
     }
 
 
-def _indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
-    """Labels as indices into the configured classes."""
+def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
+    """Labels as indices into the configured classes: int64, (n,).
+
+    Raises:
+        LabelsError: another class.
+    """
     unknown = sorted(set(examples.label) - set(classes))
     if unknown:
         raise LabelsError(
