@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # lowest first; a module may import its own layer and those above it in this list
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
-    {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
+    {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command", "lookalikes"},
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         "trainer",

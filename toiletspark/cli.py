@@ -28,6 +28,13 @@ class Failures(StrEnum):
     failed = "failed"
 
 
+class Queue(StrEnum):
+    """Which queue a contact sheet shows."""
+
+    suggest = "suggest"
+    second_look = "second_look"
+
+
 Retry = Annotated[
     Failures | None,
     typer.Option(help="Try only those images of the last run's catalog whose last status asks for it; nothing else."),
@@ -71,6 +78,18 @@ app.command("rescore", help="Embed what is new, score, publish: what a scheduler
 )
 labels_app.command("export", help="Put the sampled images into a folder with class folders.")(_command("export_labels"))
 labels_app.command("import", help="Read the class folders, or the labels table.")(_command("import_labels"))
+
+
+@labels_app.command("sheet")
+def sheet(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    queue: Annotated[Queue | None, typer.Option(help="The newest queue of this kind; without it, sheet.of.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the contact sheet: one HTML file to label the sample, or a queue, in a browser."""
+    of = [f"sheet.of={queue.value}"] if queue else []
+    _command("make_sheet")(conf, [*sets, *of], as_json)
 
 
 @app.command()

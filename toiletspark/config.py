@@ -119,6 +119,17 @@ class Labels(Section):
         return self
 
 
+class Sheet(Section):
+    of: Literal["sample", "suggest", "second_look"]
+    max_images: int = Field(ge=1)
+    max_side_px: int = Field(ge=32, le=640)
+    jpeg_quality: int = Field(ge=1, le=95)
+
+
+class Lookalikes(Section):
+    min_cosine: float = Field(gt=0, le=1)
+
+
 class ShardColumns(Section):
     key: str = Field(min_length=1)
     content: str = Field(min_length=1)
@@ -246,6 +257,8 @@ class Config(Section):
     output: Output
     sample: Sample
     labels: Labels
+    sheet: Sheet
+    lookalikes: Lookalikes
     fetch: Fetch
     decode: Decode
     backbone: Backbone

@@ -34,7 +34,8 @@ def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int
             joined = np.unique(rows[alike[row]])
             if len(joined) > 1:
                 found[np.isin(found, joined)] = joined[0]
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+    numbered: NDArray[np.int64] = np.unique(found, return_inverse=True)[1]
+    return numbered
 
 
 def chain(embeddings: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[np.int64]:

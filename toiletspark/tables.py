@@ -105,6 +105,24 @@ LABELS = Table(
     },
 )
 
+# Which images people look at next, rank 1 first; reason: uncertain, random or label_doubt. suggested and label are
+# classes; inclusion_probability is null where chance had no part.
+QUEUES = Table(
+    "queues",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "content_digest": "string",
+        "rank": "int",
+        "reason": "string",
+        "score": "float",
+        "suggested": "string",
+        "label": "string",
+        "inclusion_probability": "double",
+    },
+)
+
 # One row per (image_id, image_version) and run; the newest attempt wins. detail never holds a URL.
 IMAGE_LEDGER = Table(
     "image_ledger",
@@ -189,6 +207,7 @@ RUN_TABLES = (
     CATALOG,
     SAMPLE,
     LABELS,
+    QUEUES,
     IMAGE_LEDGER,
     EMBEDDINGS,
     TRAINING_SET,

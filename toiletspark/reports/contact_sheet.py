@@ -16,17 +16,20 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import resources
 
 import jinja2
 from markupsafe import Markup
 
 from toiletspark.digests import settings_digest
+from toiletspark.errors import OutputError
 
 LEADS = {
     "sample": "Say what each picture shows.",
     "suggest": "Pictures of which little is known yet. Say what each one shows.",
-    "second_look": "Are these labels right? Keep the present one (k), or give another.",
+    "second_look": "Is each label right? Keep it (k), or give another.",
 }
+TITLES = {"sample": "Sample", "suggest": "Suggested images", "second_look": "Second look"}
 _SCRIPTS = ("contact_sheet_labels.js", "contact_sheet_grid.js", "contact_sheet_hands.js", "contact_sheet_start.js")
 _STYLE = "contact_sheet.css"
 _PICTURES_PER_BLOCK = 64  # about 0.6 MB: what is unpacked at once when one of them comes near
@@ -73,13 +76,32 @@ class ContactSheet:
     kind: str
     classes: tuple[str, ...]
     tiles: tuple[Tile, ...]
-    title: str = "Contact sheet"
+    title: str
 
     @functools.cached_property
     def sheet_id(self) -> str:
-        """16 digits of a digest of all that is shown, under which a browser keeps the labels of this sheet and no other."""
+        """16 digits that follow from all that is shown; a browser keeps labels under it, so that sheets do not mix."""
         shown = [_described(tile) for tile in self.tiles]
         return settings_digest([self.kind, self.classes, shown])[:16]
+
+
+def cut(tiles: list[Tile], kind: str, classes: Iterable[str], max_images: int) -> list[ContactSheet]:
+    """Sheets of at most so many tiles, in their order; the titles tell which of how many.
+
+    Raises:
+        OutputError: there is no tile.
+    """
+    if not tiles:
+        raise OutputError(
+            doing="making a contact sheet",
+            expected="at least one image that can be shown",
+            found="none: each is broken, or no longer in the images table",
+            todo="see the column status after `toiletspark embed`, or draw another sample",
+        )
+    parts = [tuple(tiles[start : start + max_images]) for start in range(0, len(tiles), max_images)]
+    of = f", {{}} of {len(parts)}" if len(parts) > 1 else ""
+    titles = [TITLES[kind] + of.format(number) for number in range(1, len(parts) + 1)]
+    return [ContactSheet(kind, tuple(classes), part, title) for part, title in zip(parts, titles, strict=True)]
 
 
 def render(sheet: ContactSheet) -> str:
@@ -159,9 +181,7 @@ def _environment() -> jinja2.Environment:
 
 def _source(name: str) -> str:
     """A file of the templates folder as it is, since the policy's hashes are of the very text."""
-    environment = _environment()
-    assert environment.loader
-    return environment.loader.get_source(environment, name)[0]
+    return (resources.files("toiletspark.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash_source(text: str) -> str:

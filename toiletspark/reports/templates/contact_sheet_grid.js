@@ -24,8 +24,8 @@ let size = 3; // of SIZES
 let focus = 0; // a tile number
 let frame = 0; // the request to draw that is under way
 
-const tileWidth = () => SIZES[size];
-const tileHeight = () => Math.round(SIZES[size] * 0.75) + CAPTION;
+let tileWidth = SIZES[size]; // px, so that rows end where the window does
+let tileHeight = 0;
 
 function byFilter(filter) {
   const words = filter.search.toLowerCase();
@@ -46,7 +46,11 @@ function byFilter(filter) {
 /** Rows of equal pictures; a section begins a new one, under its heading. */
 function layOut() {
   width = canvas.clientWidth;
-  columns = Math.max(1, Math.floor((width + GAP) / (tileWidth() + GAP)));
+  columns = Math.max(1, Math.floor((width + GAP) / (SIZES[size] + GAP)));
+  tileWidth = Math.max(1, Math.floor((width + GAP) / columns) - GAP);
+  tileHeight = Math.round(tileWidth * 0.75) + CAPTION;
+  grid.style.setProperty("--width", `${tileWidth}px`);
+  grid.style.setProperty("--height", `${tileHeight}px`);
   rows = [];
   rowOf = [];
   let top = 0;
@@ -62,7 +66,7 @@ function layOut() {
     if (begins || !row || row.count === columns) {
       row = { top, first: place, count: 0 };
       rows.push(row);
-      top += tileHeight() + GAP;
+      top += tileHeight + GAP;
     }
     row.count += 1;
     rowOf[place] = rows.length - 1;
@@ -91,11 +95,11 @@ function rowAt(y) {
 /** The numbers of the tiles that a rectangle of the canvas touches. */
 function tilesIn(left, top, right, bottom) {
   const found = [];
-  const step = tileWidth() + GAP;
+  const step = tileWidth + GAP;
   for (let r = rowAt(top); r < rows.length && rows[r].top <= bottom; r += 1) {
     const row = rows[r];
-    if (row.heading !== undefined || row.top + tileHeight() < top) continue;
-    const from = Math.max(0, Math.ceil((left - tileWidth()) / step));
+    if (row.heading !== undefined || row.top + tileHeight < top) continue;
+    const from = Math.max(0, Math.ceil((left - tileWidth) / step));
     const to = Math.min(row.count - 1, Math.floor(right / step));
     for (let column = from; column <= to; column += 1) found.push(shown[row.first + column]);
   }
@@ -145,7 +149,7 @@ function drawTile(number, added) {
   const tile = spare.pop() ?? newTile();
   const row = rows[rowOf[placeOf[number]]];
   tile.id = `t${number}`;
-  tile.style.transform = `translate(${(placeOf[number] - row.first) * (tileWidth() + GAP)}px, ${row.top}px)`;
+  tile.style.transform = `translate(${(placeOf[number] - row.first) * (tileWidth + GAP)}px, ${row.top}px)`;
   tile.setAttribute("aria-posinset", placeOf[number] + 1);
   tile.setAttribute("aria-setsize", shown.length);
   drawn.set(number, tile);
@@ -187,7 +191,7 @@ function paint(number, tile) {
   const { suggested, label, score } = tiles[number];
   const decision = kept.decisions.get(number);
   const name = labelOf(number);
-  tile.className = `tile ${tile.classList.contains("waiting") ? "waiting " : ""}${decision ? `given c${decision[0] % 8}` : name ? "earlier" : ""}`;
+  tile.className = `tile ${tile.classList.contains("waiting") ? "waiting " : ""}${name ? `${decision ? "given" : "earlier"} ${colourOf(name)}` : ""}`;
   tile.classList.toggle("selected", selected.has(number));
   tile.classList.toggle("focus", number === focus);
   tile.classList.toggle("differs", differs(number));
@@ -195,9 +199,11 @@ function paint(number, tile) {
   tile.setAttribute("aria-label", spoken(number));
   const [, caption, aside] = tile.children;
   caption.textContent = name ?? "";
-  const asked = suggested !== null && suggested !== name;
-  aside.textContent = asked ? `${name ? "≠ " : ""}${suggested}${name ? "" : ` ${shortScore(score)}`}` : name ? "" : shortScore(score);
+  if (name) aside.textContent = differs(number) ? `≠ ${suggested}` : "";
+  else aside.textContent = `${suggested ? `${suggested}? ` : ""}${shortScore(score)}`;
 }
+
+const colourOf = (name) => (classes.includes(name) ? `c${classes.indexOf(name) % 8}` : "");
 
 const shortScore = (score) => (score === null ? "" : score.toFixed(2));
 
@@ -236,6 +242,6 @@ function reveal(number) {
   if (!row) return;
   const above = rowOf[placeOf[number]] > 0 && rows[rowOf[placeOf[number]] - 1].heading !== undefined ? HEADING : 0;
   if (row.top - above < grid.scrollTop) grid.scrollTop = row.top - above;
-  const below = row.top + tileHeight() + GAP - grid.clientHeight;
+  const below = row.top + tileHeight + GAP - grid.clientHeight;
   if (below > grid.scrollTop) grid.scrollTop = below;
 }

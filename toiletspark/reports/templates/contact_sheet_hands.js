@@ -109,7 +109,7 @@ function showLarge() {
   if (picture) element["large-picture"].src = picture;
   element["large-picture"].alt = spoken(focus);
   element["large-caption"].textContent = labelOf(focus) ?? (tiles[focus].suggested ? `${tiles[focus].suggested}?` : "not labelled");
-  element["large-caption"].className = kept.decisions.has(focus) ? `given c${kept.decisions.get(focus)[0] % 8}` : "";
+  element["large-caption"].className = kept.decisions.has(focus) ? `given ${colourOf(labelOf(focus))}` : "";
   element["large-place"].textContent = `${placeOf[focus] + 1} of ${shown.length} · ${element.focused.textContent}`;
 }
 
@@ -127,8 +127,8 @@ const COMMANDS = {
   ArrowRight: (event) => move(event, 1),
   ArrowUp: (event) => move(event, -columns),
   ArrowDown: (event) => move(event, columns),
-  PageUp: (event) => move(event, -columns * Math.max(1, Math.floor(grid.clientHeight / tileHeight()) - 1)),
-  PageDown: (event) => move(event, columns * Math.max(1, Math.floor(grid.clientHeight / tileHeight()) - 1)),
+  PageUp: (event) => move(event, -columns * Math.max(1, Math.floor(grid.clientHeight / tileHeight) - 1)),
+  PageDown: (event) => move(event, columns * Math.max(1, Math.floor(grid.clientHeight / tileHeight) - 1)),
   Home: (event) => move(event, -shown.length),
   End: (event) => move(event, shown.length),
   Enter: () => labelTargets((number) => tiles[number].suggested ?? undefined, "labelled as suggested"),
@@ -177,7 +177,6 @@ function resize(step) {
   const wanted = Math.min(Math.max(size + step, 0), SIZES.length - 1);
   const ratio = grid.scrollTop / Math.max(1, canvas.clientHeight);
   size = wanted;
-  grid.style.setProperty("--tile", `${tileWidth()}px`);
   layOut();
   grid.scrollTop = ratio * canvas.clientHeight;
   draw();
@@ -270,7 +269,7 @@ function classButton(name, number) {
   const key = document.createElement("kbd");
   key.textContent = CLASS_KEYS[number] ?? "";
   const swatch = document.createElement("i");
-  swatch.className = `c${number % 8}`;
+  swatch.className = colourOf(name);
   button.append(key, swatch, name, " ", document.createElement("small"));
   button.addEventListener("click", () => labelWith(name));
   return button;
