@@ -133,15 +133,13 @@ def _suggestions(spark: SparkSession, store: Store) -> DataFrame:
             spark, {"image_id": "string", "score": "float", "suggested": "string", "scored_digest": "string"}
         )
     names = [name for name in run.manifest["columns"] if name.startswith("p_")]
-    probabilities = F.array(*(F.col(f"`{name}`") for name in names))
-    classes = F.array(*(F.lit(name.removeprefix("p_")) for name in names))
-    most = F.array_max(probabilities)
-    return frames.read_run(spark, run).select(
-        "image_id",
-        most.alias("score"),
-        F.element_at(classes, F.array_position(probabilities, most).cast("int")).alias("suggested"),
-        F.col("content_digest").alias("scored_digest"),
-    )
+    each = [
+        F.struct(F.col(f"`{name}`").alias("score"), F.lit(-place), F.lit(name.removeprefix("p_")).alias("suggested"))
+        for place, name in enumerate(names)
+    ]
+    most = F.array_max(F.array(*each)).alias("most")  # of equal ones the first
+    scored = frames.read_run(spark, run).select("image_id", F.col("content_digest").alias("scored_digest"), most)
+    return scored.select("image_id", "scored_digest", "most.score", "most.suggested")
 
 
 def _labels(spark: SparkSession, store: Store) -> DataFrame:
