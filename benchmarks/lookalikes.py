@@ -55,6 +55,11 @@ COPIES: dict[str, Callable[[Image.Image], bytes]] = {
 }
 
 
+def copied(content: bytes, make: Callable[[Image.Image], bytes]) -> bytes:
+    """A copy of a photo, as a file."""
+    return make(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
 def main() -> None:
     config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
@@ -62,7 +67,7 @@ def main() -> None:
     contents = [(SHARED / "photos" / row["file"]).read_bytes() for row in rows]
     backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
     photos = _embedded(backbone, contents, config)
-    copies = {name: _copied(backbone, contents, photos, make, config) for name, make in COPIES.items()}
+    copies = {name: _cosines(backbone, contents, photos, make, config) for name, make in COPIES.items()}
     print(
         json.dumps(
             {
@@ -86,11 +91,11 @@ def _embedded(backbone: Backbone, contents: list[bytes], config: Config) -> Floa
     return from_stored(b"".join(stored), len(contents))
 
 
-def _copied(
+def _cosines(
     backbone: Backbone, contents: list[bytes], photos: Floats, make: Callable[[Image.Image], bytes], config: Config
 ) -> Floats:
     """The cosine of every photo and its copy."""
-    made = [make(Image.open(io.BytesIO(content)).convert("RGB")) for content in contents]
+    made = [copied(content, make) for content in contents]
     return np.einsum("nd,nd->n", lookalikes._unit(photos), lookalikes._unit(_embedded(backbone, made, config)))
 
 

@@ -458,6 +458,22 @@ def test_storage_that_is_full_is_told(visit: Callable[[], Visit], tmp_path: Path
     assert labels(downloaded(page), sheet) == {"image-0": "toilet", "image-1": "kitchen"}
 
 
+def test_the_benchmark_sees_what_is_there_and_what_is_lost(tmp_path: Path) -> None:
+    from benchmarks import sheet as bench
+
+    made = bench.made(120)
+    assert len({one.jpeg for one in made.tiles}) == 120
+    path = tmp_path / f"sheet-{made.sheet_id}.html"
+    path.write_bytes(contact_sheet.render(made).encode())
+    told = bench.measured(made, path, 1)
+    assert (told["labelled"], told["labels_lost"], told["labels_lost_by_reload"]) == (100, 0, 0)
+    assert 0 < told["first_paint_s"] <= told["first_screen_s"]
+    assert told["scroll_frames"] > 2
+    said = {"a": "toilet", "b": "other", "c": "other"}
+    found = {"labels": [{"image_id": "a", "class": "toilet"}, {"image_id": "b", "class": "toilet"}]}
+    assert bench.labels_lost(found, said) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

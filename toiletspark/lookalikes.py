@@ -42,7 +42,8 @@ def chain(embeddings: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[
     """An order in which what looks alike stands side by side.
 
     Starts with the first row's group and goes on with the most similar group that is left (a greedy chain of nearest
-    neighbours); the images of a group stay together, in the order of their rows.
+    neighbours); the images of a group stay together, in the order of their rows. Where nothing tells them apart, the
+    rows keep their order.
 
     Args:
         embeddings: float32, (n, d).
@@ -54,8 +55,9 @@ def chain(embeddings: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[
     Cost: groups * groups * d products; 2,000 x 512 take 0.3 s.
     """
     _, first, member_of = np.unique(group, return_index=True, return_inverse=True)
-    unit, left = _unit(embeddings[first]), np.ones(len(first), dtype=bool)
-    place, current = np.empty(len(first), dtype=np.int64), int(np.argmin(first)) if len(first) else 0
+    by_row = np.argsort(first)  # so that of equally similar groups the one with the first row comes first
+    member_of, unit = np.argsort(by_row)[member_of], _unit(embeddings[first[by_row]])
+    left, place, current = np.ones(len(first), dtype=bool), np.empty(len(first), dtype=np.int64), 0
     for step in range(len(first)):
         place[current], left[current] = step, False
         current = int(np.argmax(np.where(left, unit @ unit[current], -np.inf)))

@@ -80,7 +80,7 @@ def placed(spark: SparkSession, store: Store, config: Config, run: Run, made: Da
         for row in rows.collect()
     ]
     classes = config.labels.classes
-    tiles = [tile if tile.suggested in classes else replace(tile, suggested=None, score=None) for tile in tiles]
+    tiles = [tile if tile.suggested in classes else _unsuggested(tile, run) for tile in tiles]
     embeddings, min_cosine = _embeddings(spark, store, tiles, seen), config.lookalikes.min_cosine
     if run.table == "sample":
         return sheet_order.arranged(tiles, embeddings, classes, min_cosine)
@@ -93,6 +93,11 @@ def with_pictures(spark: SparkSession, made: DataFrame, sheet: ContactSheet) -> 
     rows = made.join(F.broadcast(wanted), on="image_id", how="left_semi").select("image_id", "jpeg").collect()
     jpegs = {row["image_id"]: bytes(row["jpeg"]) for row in rows}
     return replace(sheet, tiles=tuple(replace(tile, jpeg=jpegs[tile.image_id]) for tile in sheet.tiles))
+
+
+def _unsuggested(tile: Tile, run: Run) -> Tile:
+    """Without a suggestion that nobody can accept; a sample's score is that of the suggestion, a queue's its own."""
+    return replace(tile, suggested=None, score=None if run.table == "sample" else tile.score)
 
 
 def _of_sample(spark: SparkSession, store: Store, sample: Run, seen: DataFrame) -> DataFrame:
