@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-second-look
+	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-second-look bench-sheet bench-lookalikes browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,10 @@ test: install  ## all tests
 
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
+
+browser:  ## Debian's chromium, in which pages are tested; as root
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
 
 dist: install  ## dist/toiletspark-*.whl, for spark-submit --py-files
 	@rm -rf build dist
@@ -74,6 +78,12 @@ bench-growth: install  ## catalogs of up to ROWS_MAX=1000000 images with 0, 1 an
 
 bench-resume: install  ## the driver is killed at 50 % and at other moments: what is done twice, and is the result the same
 	@$(BIN)/python -m benchmarks.resume
+
+bench-sheet: install  ## the contact sheet with 5,000 thumbnails in a headless browser: first paint, scrolling, labels
+	@$(BIN)/python -m benchmarks.sheet
+
+bench-lookalikes: install  ## from which cosine on two embeddings are one photo
+	@$(BIN)/python -m benchmarks.lookalikes
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

@@ -69,6 +69,8 @@ setup(
             "moto[s3]>=5",
             "flask>=3",
             "flask-cors>=4",
+            # drives a real browser (Debian's chromium, `make browser`) for the tests of pages
+            "playwright>=1.50",
             "pandas-stubs",
             "build>=1.2",
             "setuptools>=69,<70",

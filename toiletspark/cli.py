@@ -29,6 +29,13 @@ class Failures(StrEnum):
     failed = "failed"
 
 
+class Queue(StrEnum):
+    """Which queue a contact sheet shows."""
+
+    suggest = "suggest"
+    second_look = "second_look"
+
+
 Retry = Annotated[
     Failures | None,
     typer.Option(help="Try only those images of the last run's catalog whose last status asks for it; nothing else."),
@@ -114,6 +121,18 @@ def suggest(
 ) -> None:
     """Draw what to label next: what the head is unsure of, and a random part."""
     _command("suggest_labels")(conf, [*sets, *([f"suggest.size={n}"] if n else [])], as_json)
+
+
+@labels_app.command("sheet")
+def sheet(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    queue: Annotated[Queue | None, typer.Option(help="The newest queue of this kind; without it, sheet.of.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the contact sheet: one HTML file to label the sample, or a queue, in a browser."""
+    of = [f"sheet.of={queue.value}"] if queue else []
+    _command("make_sheet")(conf, [*sets, *of], as_json)
 
 
 @app.command()

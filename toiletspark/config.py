@@ -127,6 +127,13 @@ class Labels(Section):
         return self
 
 
+class Sheet(Section):
+    of: Literal["sample", "suggest", "second_look"]
+    max_images: int = Field(ge=1)
+    max_side_px: int = Field(ge=32, le=640)
+    jpeg_quality: int = Field(ge=1, le=95)
+
+
 class Suggest(Section):
     size: int = Field(ge=1)
     random_share: float = Field(gt=0, le=1)
@@ -274,9 +281,10 @@ class Config(Section):
     output: Output
     sample: Sample
     labels: Labels
+    sheet: Sheet
+    lookalikes: Lookalikes
     suggest: Suggest
     second_look: SecondLook
-    lookalikes: Lookalikes
     label_studio: LabelStudio
     fetch: Fetch
     decode: Decode

@@ -1,11 +1,42 @@
-"""Which pictures show the same: by the cosine of their embeddings. Numpy only."""
+"""Which images look alike, told by their embeddings. Numpy only.
+
+Near-duplicates (one photo recompressed, resized, slightly cropped) share a group; and `chain` brings what looks alike
+side by side, so that people label it in one stroke.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_ONCE = 4096  # of `of`: 32 MB of cosines for a batch of 2,048
+_ROWS_AT_ONCE = 4096  # of those that `near` compares with: 32 MB of cosines for a batch of 2,048
+_BLOCK = 512  # rows compared at once; with 50,000 embeddings 100 MB of cosines
+
+
+def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int64]:
+    """Groups of near-duplicates: the connected components of all pairs that are at least so alike.
+
+    Args:
+        embeddings: float32, (n, d). A row of zeros or with NaN is like nothing.
+        min_cosine: (0, 1]; a pair is alike when its cosine is >= this.
+
+    Returns:
+        int64, (n,): the group of each row, numbered 0, 1, ... in the order of their first rows. Another order of the
+        rows gives the same groups under other numbers.
+
+    Cost: n * n * d / 2 products, in blocks; 50,000 x 512 take about 20 s on two cores, and 0.3 GB.
+    """
+    unit = _unit(embeddings)
+    found = np.arange(len(unit))  # each row's group, named by its first row
+    for start in range(0, len(unit), _BLOCK):
+        alike = unit[start : start + _BLOCK] @ unit[start:].T >= min_cosine
+        rows, counts = found[start:], np.count_nonzero(alike, axis=1)
+        for row in np.flatnonzero(counts > 1):
+            joined = np.unique(rows[alike[row]])
+            if len(joined) > 1:
+                found[np.isin(found, joined)] = joined[0]
+    numbered: NDArray[np.int64] = np.unique(found, return_inverse=True)[1]
+    return numbered
 
 
 def near(embeddings: NDArray[np.float32], of: NDArray[np.float32], min_cosine: float) -> NDArray[np.bool_]:
@@ -22,9 +53,9 @@ def near(embeddings: NDArray[np.float32], of: NDArray[np.float32], min_cosine: f
     Cost: n x m x d products; 2,000 against 40,000 of 512 take about a second on a core.
     """
     found = np.zeros(len(embeddings), dtype=bool)
-    ours = _directions(embeddings)
+    ours = _unit(embeddings)
     for start in range(0, len(of), _ROWS_AT_ONCE):
-        cosines = ours @ _directions(of[start : start + _ROWS_AT_ONCE]).T
+        cosines = ours @ _unit(of[start : start + _ROWS_AT_ONCE]).T
         found |= cosines.max(axis=1, initial=-1.0) >= np.float32(min_cosine)
     return found
 
@@ -41,11 +72,11 @@ def first_alike(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[n
 
     Cost: (n, n) cosines, 4 MB for 1,000.
     """
-    directions = _directions(embeddings)
+    unit = _unit(embeddings)
     stands_for = np.arange(len(embeddings))
     kept: list[int] = []
     for row in range(len(embeddings)):
-        alike = directions[kept] @ directions[row] >= np.float32(min_cosine)
+        alike = unit[kept] @ unit[row] >= np.float32(min_cosine)
         if alike.any():
             stands_for[row] = kept[int(alike.argmax())]
         else:
@@ -53,8 +84,35 @@ def first_alike(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[n
     return stands_for
 
 
-def _directions(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows at length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = embeddings / np.where(lengths > 0, lengths, np.float32(1))
-    return scaled
+def chain(embeddings: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An order in which what looks alike stands side by side.
+
+    Starts with the first row's group and goes on with the most similar group that is left (a greedy chain of nearest
+    neighbours); the images of a group stay together, in the order of their rows. Where nothing tells them apart, the
+    rows keep their order.
+
+    Args:
+        embeddings: float32, (n, d).
+        group: int64, (n,), see `groups`; any whole numbers.
+
+    Returns:
+        int64, (n,): the rows in their new order.
+
+    Cost: groups * groups * d products; 2,000 x 512 take 0.3 s.
+    """
+    _, first, member_of = np.unique(group, return_index=True, return_inverse=True)
+    by_row = np.argsort(first)  # so that of equally similar groups the one with the first row comes first
+    member_of, unit = np.argsort(by_row)[member_of], _unit(embeddings[first[by_row]])
+    left, place, current = np.ones(len(first), dtype=bool), np.empty(len(first), dtype=np.int64), 0
+    for step in range(len(first)):
+        place[current], left[current] = step, False
+        current = int(np.argmax(np.where(left, unit @ unit[current], -np.inf)))
+    return np.argsort(place[member_of], kind="stable")
+
+
+def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1, so that products are cosines; what has no direction becomes zeros."""
+    length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    usable = np.isfinite(length) & (length > 0)
+    unit: NDArray[np.float32] = np.where(usable, embeddings / np.where(usable, length, 1), 0).astype(np.float32)
+    return unit

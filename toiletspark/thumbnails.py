@@ -14,7 +14,7 @@ from toiletspark.images import thumbnail
 from toiletspark.sources import Fetcher
 
 
-def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int) -> DataFrame:
+def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int, quality: int = 85) -> DataFrame:
     """Fetches images and reduces them.
 
     Args:
@@ -22,6 +22,7 @@ def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int
         fetch: what one fetch may cost.
         limits: what is decoded.
         max_side_px: of the small picture.
+        quality: of its JPEG, 1 to 95.
 
     Returns:
         image_id, content_digest (of the original, null if it could not be had), jpeg (null if it is no sound
@@ -34,7 +35,7 @@ def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int
         for urls, contents in batches:
             fetched = fetcher.fetch_all(urls.tolist(), contents.tolist())
             rows = [
-                (content_digest(one.content), thumbnail(one.content, limits, max_side_px))
+                (content_digest(one.content), thumbnail(one.content, limits, max_side_px, quality))
                 if one.content is not None
                 else (None, None)
                 for one in fetched
