@@ -13,13 +13,24 @@ ROOT = Path(__file__).resolve().parent.parent
 # lowest first; a module may import its own layer and those above it in this list
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
-    {"storage", "tables", "config", "conf_files", "thresholds", "runs", "head", "progress", "command"},
+    {"storage", "tables", "config", "conf_files", "allocation", "thresholds", "runs", "head", "progress", "command"},
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         "trainer",
     },
     {
-        *("session", "frames", "catalog", "ledger", "sampling", "label_table", "plans", "embedding", "commits"),
+        *(
+            "session",
+            "frames",
+            "catalog",
+            "ledger",
+            "strata",
+            "sampling",
+            "label_table",
+            "plans",
+            "embedding",
+            "commits",
+        ),
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
     },
     {"jobs"},

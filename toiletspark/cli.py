@@ -57,7 +57,6 @@ def _retrying_command(job: str) -> Callable[..., None]:
 
 for name, job, text in [
     ("run", "run_chain", "Every step in order, from the sample to the feed."),
-    ("sample", "draw_sample", "Draw the stratified sample."),
     ("train", "train_head", "Fit a head to the labelled embeddings."),
     ("score", "score_catalog", "Score the catalog with a head, without reading images."),
     ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
@@ -69,6 +68,26 @@ app.command("embed", help="Embed the images that have no embedding yet.")(_retry
 app.command("rescore", help="Embed what is new, score, publish: what a scheduler calls.")(
     _retrying_command("rescore_catalog")
 )
+
+
+@app.command()
+def sample(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only print what each stratum would give; draws and writes nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the stratified sample, or preview it."""
+    if not preview:
+        return _command("draw_sample")(conf, sets, as_json)
+    from toiletspark import entry
+    from toiletspark.reports import preview as table
+
+    entry.run_step(import_module("jobs.preview_sample").step, conf, sets, as_json, table.show)
+
+
 labels_app.command("export", help="Put the sampled images into a folder with class folders.")(_command("export_labels"))
 labels_app.command("import", help="Read the class folders, or the labels table.")(_command("import_labels"))
 
