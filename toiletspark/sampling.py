@@ -110,17 +110,22 @@ def _cuts(placed: DataFrame, wanted: Mapping[str, int], units: Mapping[str, int]
     cuts: dict[str, Row] = {}
     width = 1.0
     while len(cuts) < len(wanted):
-        if width > 2**64:  # the whole stratum was looked through long ago
-            raise TableError(
-                doing="drawing the sample",
-                expected="the units that were counted before",
-                found=f"fewer of {shown(name for name in wanted if name not in cuts)}",
-                todo="draw again while nobody writes to the tables",
-            )
         zones = [_zone(name, wanted[name], units[name], width) for name in wanted if name not in cuts]
         cuts |= {row["stratum"]: row["cut"] for row in _looked_for(placed, zones) if row["cut"] is not None}
+        _require_found([zone for zone in zones if zone.stratum not in cuts])
         width *= _WIDER
     return cuts
+
+
+def _require_found(missed: Sequence[Zone]) -> None:
+    gone = [zone.stratum for zone in missed if (zone.low, zone.high) == (_LEAST, _MOST)]
+    if gone:
+        raise TableError(
+            doing="drawing the sample",
+            expected="the units that were counted before",
+            found=f"fewer of {shown(gone)}",
+            todo="draw again while nobody writes to the tables",
+        )
 
 
 def _zone(name: str, wanted: int, units: int, width: float) -> Zone:

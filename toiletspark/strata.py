@@ -182,11 +182,11 @@ def with_deviations(cells: Sequence[Stratum], frame: DataFrame, scores: DataFram
 
 
 def _values(spark: SparkSession, config: Config, columns: list[str], listings: int) -> dict[str, NDArray[np.float64]]:
-    """The numbers of each column at listings chosen by hash, sorted by Python; nulls and NaN are left out."""
+    """The numbers of each column at listings chosen by hash; nulls and NaN are left out."""
     share = min(1.0, _LISTINGS_FOR_CUTS / max(1, listings))
-    chosen = F.xxhash64(F.lit("bands"), "listing_id") <= F.lit(int(-(2**63) + share * (2**64 - 1)))
     rows = catalog.read_listings(spark, config, columns)
-    rows = rows if share == 1.0 else rows.where(chosen)
+    if share < 1:
+        rows = rows.where(F.xxhash64(F.lit("bands"), "listing_id") < F.lit(int((2 * share - 1) * 2**63)))
     names = catalog.own_columns(columns)
     numbers = [F.col(name).cast("double").alias(name) for name in names]
     texts = [F.max(F.when(F.col(name).cast("double").isNull(), F.col(name).cast("string"))) for name in names]
