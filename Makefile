@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-second-look bench-sheet bench-lookalikes browser
+	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet bench-lookalikes browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,6 +79,8 @@ bench-growth: install  ## catalogs of up to ROWS_MAX=1000000 images with 0, 1 an
 bench-resume: install  ## the driver is killed at 50 % and at other moments: what is done twice, and is the result the same
 	@$(BIN)/python -m benchmarks.resume
 
+bench-sample: install  ## an exact draw from LISTINGS=10000000 listings: seconds, memory, the same again, nested
+	@$(BIN)/python -m benchmarks.sample --listings $(or $(LISTINGS),10000000)
 bench-sheet: install  ## the contact sheet with 5,000 thumbnails in a headless browser: first paint, scrolling, labels
 	@$(BIN)/python -m benchmarks.sheet
 

@@ -1,46 +1,54 @@
-"""Draws the stratified sample that people label.
+"""Draws the stratified sample that people label, and writes the page that says what it stands for.
 
 spark-submit --py-files dist/*.whl jobs/draw_sample.py --conf-file mytables.toml
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
+from dataclasses import asdict
 
-from toiletspark import catalog, entry, frames, sampling, tables
+from pyspark.sql import DataFrame, SparkSession
+
+from toiletspark import allocation, catalog, entry, frames, sampling, strata, tables
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import TableError
-from toiletspark.runs import Store, new_run_id
+from toiletspark.reports import sampled
+from toiletspark.runs import Store, described_files, new_run_id
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """Strata are location x listing type, weighed by active listings; one row per drawn image."""
-    store = Store.open(config.output.root)
+    """One row per drawn image; `jobs/preview_sample.py` shows the allocation alone."""
+    store, run_id = Store.open(config.output.root), new_run_id()
     counted = catalog.check(spark, config)
-    images = catalog.read_catalog(spark, config)
+    bands = strata.cut_bands(spark, config, counted["listings"])
 
-    cells = sampling.strata(images)
-    allocation = sampling.allocate(cells, config.sample.size, config.sample.min_per_stratum)
-    drawn = sampling.draw(images, cells, allocation, config.sample.method, config.sample.seed)
+    def keep(part: DataFrame, name: str) -> DataFrame:
+        return frames.set_aside(part, store, run_id, name)
 
-    run = frames.write_run(
-        drawn,
-        store,
-        tables.SAMPLE,
-        new_run_id(),
-        config=config.recorded(),
-        inputs={"images": config.images.path, "listings": config.listings.path},
-        counts={"asked": allocation, "strata": len(cells), **counted},
+    frame = keep(strata.read_frame(spark, config, bands), "frame")
+    cells = strata.measured(spark, config, frame, store)
+    wanted = allocation.plan(cells, config.sample)
+    drawn = sampling.draw(catalog.read_images(spark, config), frame, cells, wanted, config.sample, keep)
+
+    folder = frames.write_files(drawn, store, tables.SAMPLE, run_id)
+    if not sum(file["rows"] for file in described_files(folder)):
+        raise _nothing(config, counted["images"])
+    inputs = {"images": config.images.path, "listings": config.listings.path, "bands": [asdict(band) for band in bands]}
+    counts = {"strata": len(cells), "asked": wanted, "units": {cell.name: cell.units for cell in cells}, **counted}
+    run = store.commit(tables.SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)
+    page = sampled.write_page(spark, store, run, cells, wanted, config.sample)
+    store.clear(run_id)
+    return {"images": counted["images"], "strata": len(cells), "sampled": run.rows, "sample": run.folder, **page}
+
+
+def _nothing(config: Config, images: int) -> TableError:
+    return TableError(
+        doing="drawing the sample",
+        expected="at least one image",
+        found=f"none of {images} was drawn (method {config.sample.method}, size {config.sample.size})",
+        todo="raise sample.size, or set sample.method=exact",
     )
-    if not run.rows:
-        raise TableError(
-            doing="drawing the sample",
-            expected="at least one image",
-            found=f"none of {counted['images']} was drawn (method {config.sample.method}, size {config.sample.size})",
-            todo="raise sample.size, or set sample.method=exact",
-        )
-    return {"images": counted["images"], "strata": len(cells), "sampled": run.rows, "sample": run.folder}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,14 @@ from toiletspark.conf_files import base_text, conf_folder, known_keys, load
 from toiletspark.errors import ConfigError
 
 EVERYTHING = "the keys and values that conf/base.toml explains"
-FREE_TABLES = {"spark.settings", "listings.options", "images.options", "feed.options", "labels.table.options"}
+FREE_TABLES = {
+    "sample.strata",
+    "spark.settings",
+    "listings.options",
+    "images.options",
+    "feed.options",
+    "labels.table.options",
+}
 
 
 def file(folder: Path, text: str, name: str = "mine.toml") -> Path:

@@ -1,219 +1,262 @@
-"""The stratified sample: how many of each stratum, which, and with what weight."""
+"""The stratified sample: which units of each stratum, with what probability, and what comes of it on the whole."""
 
 from __future__ import annotations
 
-import itertools
+import json
 import random
 from collections import Counter
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from jobs import draw_sample
-from tests.conftest import drawn_images
-from toiletspark import sampling, tables
-from toiletspark.config import Config
+from jobs import draw_sample, preview_sample
+from tests.conftest import drawn_images, literal_config
+from toiletspark import allocation, sampling, strata, tables
+from toiletspark.allocation import Stratum
+from toiletspark.config import Config, Sample
 from toiletspark.errors import TableError
-from toiletspark.sampling import Stratum, allocate
+from toiletspark.runs import Store
 
 MakeConfig = Callable[..., Config]
-# name, images, listings, active listings
+# name, images, listings
 ODD_STRATA = [
-    ("O'Neil's \"Corner\" | rent", 90, 30, 20),
-    ("Ærøskøbing 日本 | sale", 60, 20, 15),
-    ("unknown | unknown", 40, 10, 0),
-    ("`tick` $x \\ | rent", 30, 15, 10),
-    ("100 % _ | sale", 25, 5, 5),
-    ("tiny | rent", 5, 5, 1),
+    ("O'Neil's \"Corner\" | rent", 90, 30),
+    ("Ærøskøbing 日本 | sale", 60, 20),
+    ("unknown | unknown", 40, 10),
+    ("`tick` $x \\ | rent", 30, 15),
+    ("100 % _ | sale", 25, 5),
+    ("tiny | rent", 5, 5),
 ]
 IMAGES = 250
+UNITS = {"image": {}, "listing, one image": {"images_per_listing": 1}, "listing, two": {"images_per_listing": 2}}
 
 
-# How many, without Spark
+def sample_of(unit: str, **sets: Any) -> Sample:
+    """The section `sample`; unit as in UNITS."""
+    said = {"unit": unit.partition(",")[0], "min_per_stratum": 2, **UNITS[unit], **sets}
+    return literal_config({f"sample.{key}": value for key, value in said.items()}).sample
 
 
-def random_cells(rng: random.Random) -> list[Stratum]:
-    cells = []
-    for number in range(rng.randint(1, 40)):
-        images = rng.choice([1, 2, rng.randint(1, 20), rng.randint(1, 2000)])
-        cells.append(Stratum(f"s{number:02}", images, rng.choice([0, rng.randint(0, images), rng.randint(0, 3)])))
-    return cells
+class Population:
+    """Images and their frame, as `strata.read_frame` would give it; what is set aside is cached until the end."""
 
+    def __init__(self, images: DataFrame) -> None:
+        self.images, self._kept = images, list[DataFrame]()
+        weight = F.count("*").cast("double").alias("weight")
+        counted = images.groupBy("listing_id", "stratum").agg(F.count("*").alias("images"), weight)
+        self.frame = self.keep(counted.withColumn("lone", F.lit(False)), "frame")
 
-def test_allocation_adds_up_within_its_bounds() -> None:
-    rng = random.Random(11)
-    for _ in range(300):
-        cells, least = random_cells(rng), rng.choice([1, 3, 10, 50])
-        size = rng.choice([1, rng.randint(1, 100), rng.randint(1, 20_000)])
-        found = allocate(cells, size, least)
-        low = sum(min(cell.images, least) for cell in cells)
-        catalog = sum(cell.images for cell in cells)
-        assert list(found) == sorted(cell.name for cell in cells)
-        assert all(min(cell.images, least) <= found[cell.name] <= cell.images for cell in cells), (cells, size, least)
-        assert sum(found.values()) == min(catalog, max(size, low)), (cells, size, least)
+    def keep(self, frame: DataFrame, name: str) -> DataFrame:
+        self._kept.append(frame.coalesce(4).cache())
+        return self._kept[-1]
 
+    def draw(self, sample: Sample, wanted: dict[str, int] | None = None) -> pd.DataFrame:
+        cells = strata.count(self.frame, sample)
+        wanted = allocation.plan(cells, sample) if wanted is None else wanted
+        return sampling.draw(self.images, self.frame, cells, wanted, sample, self.keep).toPandas()
 
-def test_allocation_is_proportional_between_its_bounds() -> None:
-    """Strata at neither bound share by active listings: their rates differ by the rounding alone."""
-    rng = random.Random(12)
-    compared = 0
-    for _ in range(300):
-        cells, least = random_cells(rng), rng.choice([1, 3, 10])
-        found = allocate(cells, rng.randint(1, 5000), least)
-        free = [cell for cell in cells if cell.active_listings and least < found[cell.name] < cell.images]
-        for one, two in itertools.pairwise(free):
-            # found = rate * active_listings, rounded by less than one
-            least_rate = max((found[cell.name] - 1) / cell.active_listings for cell in (one, two))
-            most_rate = min((found[cell.name] + 1) / cell.active_listings for cell in (one, two))
-            assert least_rate < most_rate, (cells, one, two)
-            compared += 1
-    assert compared > 300
-
-
-def test_without_bounds_shares_are_within_one_of_proportional() -> None:
-    rng = random.Random(13)
-    for _ in range(100):
-        cells = [Stratum(f"s{number}", 100_000, rng.randint(1, 500)) for number in range(rng.randint(1, 30))]
-        size, active = rng.randint(2000, 50_000), sum(cell.active_listings for cell in cells)
-        found = allocate(cells, size, 1)
-        for cell in cells:
-            assert abs(found[cell.name] - size * cell.active_listings / active) < 1 or found[cell.name] == 1
-        assert sum(found.values()) == size
-
-
-@pytest.mark.parametrize(
-    ("cells", "size", "least", "wanted"),
-    [
-        ([("a", 100, 3), ("b", 100, 1)], 40, 1, {"a": 30, "b": 10}),
-        ([("a", 100, 1), ("b", 100, 1), ("c", 100, 1)], 10, 1, {"a": 4, "b": 3, "c": 3}),
-        ([("a", 100, 99), ("b", 100, 1)], 50, 10, {"a": 40, "b": 10}),
-        ([("a", 100, 99), ("b", 5, 1)], 50, 10, {"a": 45, "b": 5}),
-        ([("a", 10, 90), ("b", 100, 10), ("c", 100, 1)], 100, 10, {"a": 10, "b": 80, "c": 10}),
-        ([("a", 5, 3), ("b", 100, 0)], 50, 10, {"a": 5, "b": 45}),
-        ([("a", 30, 0), ("b", 10, 0)], 20, 1, {"a": 15, "b": 5}),
-        ([("a", 7, 1), ("b", 5, 1)], 1000, 10, {"a": 7, "b": 5}),
-        ([("a", 70, 1), ("b", 50, 1), ("c", 3, 1)], 1, 10, {"a": 10, "b": 10, "c": 3}),
-        ([], 10, 1, {}),
-    ],
-    ids=[
-        "by active listings", "ties go to the first", "a minimum", "a stratum below the minimum",
-        "what a full stratum leaves goes to those at their minimum", "and to those without an active listing",
-        "no active listing at all", "more than there is", "less than the minima", "no strata",
-    ],
-)  # fmt: skip
-def test_literal_allocations(cells: list[tuple[str, int, int]], size: int, least: int, wanted: dict[str, int]) -> None:
-    assert allocate([Stratum(*cell) for cell in cells], size, least) == wanted
-    assert allocate([Stratum(*cell) for cell in reversed(cells)], size, least) == wanted
+    def forget(self) -> None:
+        for frame in self._kept:
+            frame.unpersist()
 
 
 # Which
 
 
 @pytest.fixture(scope="module")
-def catalog(spark: SparkSession) -> DataFrame:
+def images(spark: SparkSession) -> DataFrame:
     """250 images in six strata with odd names."""
-    rows = []
-    for number, (name, images, listings, active) in enumerate(ODD_STRATA):
-        for image in range(images):
-            listing = image % listings
-            rows.append((f"{number}-{image}", f"{number}-L{listing}", name, listing < active))
-    frame = spark.createDataFrame(rows, "image_id string, listing_id string, stratum string, active boolean")
-    return frame.repartition(3).cache()
+    rows = [
+        (f"{number}-{image}", f"{number}-L{image % listings}", name)
+        for number, (name, images, listings) in enumerate(ODD_STRATA)
+        for image in range(images)
+    ]
+    return spark.createDataFrame(rows, "image_id string, listing_id string, stratum string").repartition(3).cache()
 
 
 @pytest.fixture(scope="module")
-def cells(catalog: DataFrame) -> list[Stratum]:
-    return sampling.strata(catalog)
-
-
-def drawn_ids(frame: DataFrame) -> list[str]:
-    return sorted(row["image_id"] for row in frame.select("image_id").collect())
-
-
-def test_strata_count_images_and_active_listings(cells: list[Stratum]) -> None:
-    assert cells == sorted((Stratum(name, images, active) for name, images, _, active in ODD_STRATA), key=str)
+def population(images: DataFrame) -> Iterator[Population]:
+    made = Population(images)
+    yield made
+    made.forget()
 
 
 @pytest.mark.parametrize("method", ["sampleby", "exact"])
+@pytest.mark.parametrize("unit", ["image", "listing, two"])
 def test_the_same_images_are_drawn_whatever_the_layout(
-    spark: SparkSession, catalog: DataFrame, cells: list[Stratum], method: str
+    spark: SparkSession, images: DataFrame, population: Population, unit: str, method: str
 ) -> None:
-    allocation = allocate(cells, 60, 3)
-    wanted = drawn_ids(sampling.draw(catalog, cells, allocation, method, 20))
-    layouts = [catalog.repartition(7), catalog.coalesce(1), catalog.orderBy(F.rand(5))]
-    for layout in layouts:
-        assert drawn_ids(sampling.draw(layout, cells, allocation, method, 20)) == wanted
+    sample = sample_of(unit, method=method, size=40)
+    wanted = sorted(population.draw(sample)["image_id"])
+    assert 20 <= len(wanted) <= 130
     before = spark.conf.get("spark.sql.shuffle.partitions")
+    layouts = [images.repartition(7), images.orderBy(F.rand(5)).coalesce(2)]
     try:
-        spark.conf.set("spark.sql.shuffle.partitions", "11")
-        assert drawn_ids(sampling.draw(catalog, cells, allocation, method, 20)) == wanted
+        for partitions, layout in zip(("11", "2"), layouts, strict=True):
+            spark.conf.set("spark.sql.shuffle.partitions", partitions)
+            other = Population(layout)
+            assert sorted(other.draw(sample)["image_id"]) == wanted
+            other.forget()
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", before)
-    other = drawn_ids(sampling.draw(catalog, cells, allocation, method, 21))
-    assert other != wanted
-    assert 30 <= len(wanted) <= 95
+    assert sorted(population.draw(sample.model_copy(update={"seed": 21}))["image_id"]) != wanted
 
 
-def test_exact_meets_the_allocation_and_grows_with_it(catalog: DataFrame, cells: list[Stratum]) -> None:
-    draws = {}
-    for size in (20, 40):
-        allocation = allocate(cells, size, 1)
-        rows = sampling.draw(catalog, cells, allocation, "exact", 20).collect()
-        assert Counter(row["stratum"] for row in rows) == Counter(allocation)
-        assert len(rows) == len({row["image_id"] for row in rows}) == size
-        draws[size] = {row["image_id"] for row in rows}
-    assert draws[20] < draws[40]
+@pytest.mark.parametrize("unit", ["image", "listing, two"])
+def test_exact_meets_the_allocation_and_a_larger_draw_holds_the_smaller(population: Population, unit: str) -> None:
+    before: set[str] = set()
+    for size in (12, 20, 50):
+        sample = sample_of(unit, method="exact", size=size)
+        wanted = allocation.plan(strata.count(population.frame, sample), sample)
+        rows = population.draw(sample)
+        units = rows.drop_duplicates("image_id" if unit == "image" else "listing_id")
+        assert Counter(units["stratum"]) == Counter(wanted)
+        assert rows["image_id"].is_unique
+        assert len(units) == size
+        assert before < set(rows["image_id"])
+        before = set(rows["image_id"])
 
 
-def test_a_drawn_row_carries_its_probability_and_weight(catalog: DataFrame, cells: list[Stratum]) -> None:
-    allocation = allocate(cells, 60, 3)
-    images = {cell.name: cell.images for cell in cells}
-    listing_of = {row["image_id"]: (row["listing_id"], row["stratum"]) for row in catalog.collect()}
+def test_the_cut_is_found_where_it_was_not_expected(population: Population, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zones so narrow that no cut is in them at first."""
+    sample = sample_of("image", method="exact", size=60)
+    wanted = sorted(population.draw(sample)["image_id"])
+    monkeypatch.setattr(sampling, "_ZONE_DEVIATIONS", 0.0)
+    monkeypatch.setattr(sampling, "_ZONE_UNITS", 0.02)
+    looked: list[int] = []
+    look = sampling._looked_for
+    monkeypatch.setattr(sampling, "_looked_for", lambda placed, zones: looked.append(len(zones)) or look(placed, zones))
+    assert sorted(population.draw(sample)["image_id"]) == wanted
+    assert len(looked) >= 3
+    assert looked == sorted(looked, reverse=True)
+    assert looked[0] == 6 > looked[-1]
+
+
+def test_no_task_sees_more_of_a_large_stratum_than_lies_near_its_cut() -> None:
+    for units, wanted in ((10_000_000, 40_000), (10_000_000, 5_000_000), (10_000_000, 9_999_999), (1000, 3)):
+        zone = sampling._zone("s", wanted, units, 1.0)
+        seen = (zone.high - zone.low) / 2**64 * units
+        assert seen <= 2 * (6 * min(wanted, units - wanted) ** 0.5 + 10) + 1
+        expected = -(2**63) + wanted / units * 2**64
+        assert zone.low <= expected <= zone.high
+        assert -(2**63) <= zone.low < zone.high < 2**63
+
+
+def test_a_table_that_shrinks_meanwhile_is_told(population: Population) -> None:
+    sample = sample_of("image", method="exact")
+    cells = [Stratum("tiny | rent", 50, 50, 1.0)]
+    with pytest.raises(TableError, match=r"fewer of 'tiny \| rent'"):
+        sampling.draw(population.images, population.frame, cells, {"tiny | rent": 45}, sample, population.keep)
+
+
+@pytest.mark.parametrize("method", ["sampleby", "exact"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_drawn_row_carries_the_probabilities_of_both_stages(population: Population, unit: str, method: str) -> None:
+    sample = sample_of(unit, method=method, size=40)
+    cells = {cell.name: cell for cell in strata.count(population.frame, sample)}
+    wanted = allocation.plan(list(cells.values()), sample)
+    truth = population.images.toPandas().set_index("image_id")
+    of_listing = truth["listing_id"].value_counts()
+    rows = population.draw(sample)
+    assert list(rows.columns) == list(tables.SAMPLE.columns)
+    assert len(set(rows["stratum"])) >= 5
+    for row in rows.itertuples():
+        assert (row.listing_id, row.stratum) == tuple(truth.loc[row.image_id, ["listing_id", "stratum"]])
+        first = wanted[row.stratum] / cells[row.stratum].units
+        second = min(1.0, sample.images_per_listing / of_listing[row.listing_id])
+        stages = (1.0, first) if unit == "image" else (first, second)
+        assert (row.listing_probability, row.image_probability) == pytest.approx(stages)
+        assert row.inclusion_probability == pytest.approx(stages[0] * stages[1])
+        assert row.weight * row.inclusion_probability == pytest.approx(1.0)
+
+
+def test_all_images_of_a_listing_are_a_cluster(population: Population) -> None:
+    rows = population.draw(sample_of("listing, two", images_per_listing=0, method="exact", size=20))
+    whole = population.images.toPandas()["listing_id"].value_counts()
+    assert dict(rows["listing_id"].value_counts()) == {name: whole[name] for name in rows["listing_id"]}
+    assert set(rows["image_probability"]) == {1.0}
+
+
+def test_a_stratum_that_is_asked_for_nothing_gives_nothing(population: Population) -> None:
+    wanted = {name: 0 for name, *_ in ODD_STRATA} | {"tiny | rent": 5, "100 % _ | sale": 99}
     for method in ("sampleby", "exact"):
-        frame = sampling.draw(catalog, cells, allocation, method, 20)
-        assert frame.columns == list(tables.SAMPLE.columns)
-        rows = frame.collect()
-        assert len({row["stratum"] for row in rows}) == 6
-        for row in rows:
-            probability = allocation[row["stratum"]] / images[row["stratum"]]
-            assert row["inclusion_probability"] == pytest.approx(probability)
-            assert 0 < row["inclusion_probability"] <= 1
-            assert row["weight"] == pytest.approx(1 / probability)
-            assert (row["listing_id"], row["stratum"]) == listing_of[row["image_id"]]
+        rows = population.draw(sample_of("image", method=method), wanted)
+        assert Counter(rows["stratum"]) == {"tiny | rent": 5, "100 % _ | sale": 25}
+        assert set(rows["weight"]) == {1.0}
 
 
-def test_over_many_seeds_bernoulli_draws_are_right_in_the_mean(
-    catalog: DataFrame, cells: list[Stratum], monkeypatch: pytest.MonkeyPatch
+# On the whole: 200 draws at once, as 200 copies of a small catalog with ids of their own
+
+DRAWS = 200
+# stratum, listings, drawn as listings, drawn as images
+SMALL = [("a | rent", 20, 6, 17), ("b | sale", 9, 3, 4), ("c | rent", 12, 4, 20)]
+
+
+@pytest.fixture(scope="module")
+def small() -> pd.DataFrame:
+    """One copy: image, listing, stratum and y, which follows stratum, size of the listing and place in it.
+
+    The first image of a listing is called like the listing: its hash must not follow it into the second stage.
+    """
+    rng = random.Random(5)
+    rows = []
+    for name, listings, *_ in SMALL:
+        for listing in range(listings):
+            images = rng.choice([1, 2, 3, 5])
+            for place in range(images):
+                image = f"{name[0]}{listing}" + (f"-{place}" if place else "")
+                y = 5 * (place == 0) + images + rng.random() + (name[0] == "b") * 10
+                rows.append((image, f"{name[0]}{listing}", name, y))
+    return pd.DataFrame(rows, columns=["image_id", "listing_id", "stratum", "y"])
+
+
+@pytest.fixture(scope="module")
+def copies(spark: SparkSession, small: pd.DataFrame) -> Iterator[Population]:
+    all_copies = pd.concat(
+        small[["image_id", "listing_id", "stratum"]].radd(f"{number:03}:") for number in range(DRAWS)
+    )
+    made = Population(spark.createDataFrame(all_copies).coalesce(4).cache())
+    yield made
+    made.forget()
+
+
+@pytest.mark.parametrize("method", ["sampleby", "exact"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_weighted_totals_are_unbiased_over_200_draws(
+    copies: Population, small: pd.DataFrame, unit: str, method: str
 ) -> None:
-    """40 draws: counts within 4 standard errors each, their mean too; the weights add up to the catalog's size."""
-    allocation, seeds = allocate(cells, 60, 3), 40
-    fractions = {cell.name: allocation[cell.name] / cell.images for cell in cells}
-    monkeypatch.setattr(sampling, "_LAYOUT_PARTITIONS", 2)  # 40 x 32 tasks would take half a minute
-    ids = catalog.select("image_id", "stratum")
-    draws = [sampling._sample_by(ids, fractions, seed).withColumn("seed", F.lit(seed)) for seed in range(seeds)]
-    rows = reduce(DataFrame.unionByName, draws).collect()
-    drawn = Counter((row["seed"], row["stratum"]) for row in rows)
-    variance = {}
-    for cell in cells:
-        wanted = allocation[cell.name]
-        variance[cell.name] = wanted * (1 - fractions[cell.name])
-        counts = [drawn[seed, cell.name] for seed in range(seeds)]
-        assert all(abs(count - wanted) <= max(1, 4 * variance[cell.name] ** 0.5) for count in counts), cell
-        assert abs(sum(counts) / seeds - wanted) <= 4 * (variance[cell.name] / seeds) ** 0.5 + 1e-9, cell
-    totals = [sum(drawn[seed, cell.name] / fractions[cell.name] for cell in cells) for seed in range(seeds)]
-    error = sum(variance[cell.name] / fractions[cell.name] ** 2 for cell in cells) ** 0.5
-    assert len(set(totals)) > 10
-    assert abs(sum(totals) / seeds - IMAGES) <= 4 * error / seeds**0.5
+    per_copy = {name: image if unit == "image" else listing for name, _, listing, image in SMALL}
+    wanted = {f"{number:03}:{name}": count for number in range(DRAWS) for name, count in per_copy.items()}
+    rows = copies.draw(sample_of(unit, method=method), wanted)
+    rows[["copy", "name"]] = rows["stratum"].str.split(":", n=1, expand=True)
+    truth = small.set_index("image_id")
+    rows["y"] = rows["image_id"].str[4:].map(truth["y"])
+    for values, total in ((rows["y"], truth["y"].sum()), (1.0, len(truth))):  # a total, and the size of the catalog
+        estimates = (rows["weight"] * values).groupby(rows["copy"]).sum().reindex(_numbers(), fill_value=0.0)
+        error = estimates.std(ddof=1) / DRAWS**0.5
+        assert error > 0 or estimates.iloc[0] == pytest.approx(total)
+        assert abs(estimates.mean() - total) <= 3 * error + 1e-9
+
+    units = rows.drop_duplicates(["copy", "image_id" if unit == "image" else "listing_id"])
+    for name, listings, *_ in SMALL:
+        counts = units[units["name"] == name].groupby("copy").size().reindex(_numbers(), fill_value=0)
+        if method == "exact":
+            assert set(counts) == {per_copy[name]}
+            continue
+        population = int((truth["stratum"] == name).sum()) if unit == "image" else listings
+        variance = per_copy[name] * (1 - per_copy[name] / population)
+        assert abs(counts.mean() - per_copy[name]) <= 3.5 * (variance / DRAWS) ** 0.5
+        assert 132 < (DRAWS - 1) * counts.var(ddof=1) / variance < 280  # chi-squared, 199: 0.01 and 99.99 %
 
 
-def test_the_weights_of_an_exact_draw_add_up_to_the_catalog(catalog: DataFrame, cells: list[Stratum]) -> None:
-    rows = sampling.draw(catalog, cells, allocate(cells, 60, 3), "exact", 5).groupBy().sum("weight").collect()
-    assert rows[0][0] == pytest.approx(IMAGES)
+def _numbers() -> list[str]:
+    return [f"{number:03}" for number in range(DRAWS)]
 
 
 # The job
@@ -232,6 +275,7 @@ def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: M
         "unknown | sale": 1,
     }
     assert (told["images"], told["strata"], told["sampled"]) == (18, 5, 9)
+    assert list((Path(config.output.root) / "_work").iterdir()) == []
     assert rows["weight"].sum() == pytest.approx(18)
 
 
@@ -260,5 +304,99 @@ def test_a_draw_without_an_image_is_told(spark: SparkSession, make_config: MakeC
                 "  found:    none of 54 was drawn (method sampleby, size 1)\n"
                 "  do:       raise sample.size, or set sample.method=exact"
             )
+            assert len(Store(config.output.root).runs(tables.SAMPLE)) == seed  # this one is not among them
             return
     pytest.fail("20 seeds drew an image each")
+
+
+def test_the_job_draws_listings_and_images_inside_them(spark: SparkSession, make_config: MakeConfig) -> None:
+    sets = {"sample.unit": "listing", "sample.images_per_listing": 2, "sample.method": "exact", "sample.size": 4}
+    images = drawn_images(Path(make_config().output.root).parent / "pictures")
+    images.loc[[0, 1], "listing_id"] = None  # two images without a listing are two listings
+    told = draw_sample.step(spark, make_config({**sets, "sample.min_per_stratum": 1}, images=images))
+    rows = pd.read_parquet(told["sample"])
+    assert told["strata"] == 6
+    units = rows["listing_id"].fillna(rows["image_id"])
+    assert Counter(rows.assign(unit=units).drop_duplicates("unit")["stratum"]) == Counter(
+        [
+            "Harbour | rent",
+            "Harbour | sale",
+            "Old Mill | rent",
+            "Old Mill | sale",
+            "unknown | sale",
+            "unknown | unknown",
+        ]
+    )
+    assert rows.loc[rows["stratum"] == "unknown | unknown", "listing_id"].isna().all()
+    assert rows.loc[rows["stratum"] == "unknown | unknown", "weight"].tolist() == [2.0]
+    assert rows.loc[rows["stratum"] == "Old Mill | sale", "weight"].tolist() == [1.5, 1.5]
+
+
+def test_bands_are_recorded_so_that_the_next_draw_can_have_them(spark: SparkSession, make_config: MakeConfig) -> None:
+    listings = pd.DataFrame({"listing_id": [f"L{n}" for n in range(1, 7)], "location": "H", "listing_type": "rent"})
+    listings["active"], listings["price"] = True, [100.0, 200.0, 300.0, 400.0, None, 50.5]
+    sets = {"sample.method": "exact", "sample.size": 6, "sample.min_per_stratum": 1}
+    bands = '[{ column = "price", bands = 2 }]'
+    told = draw_sample.step(spark, make_config({**sets, "sample.stratify_by": bands}, listings=listings))
+    run = Store(make_config().output.root).newest(tables.SAMPLE)
+    assert run is not None
+    (band,) = run.manifest["inputs"]["bands"]
+    assert band == {"column": "price", "cuts": [200.0]}
+    assert run.manifest["schema_version"] == 2
+    assert run.manifest["counts"]["asked"] == {
+        "H | rent | price below 200": 2,
+        "H | rent | price from 200": 3,
+        "H | rent | price unknown": 1,
+    }
+    again = make_config({**sets, "sample.stratify_by": f"[{{ column = 'price', cuts = {band['cuts']} }}]"})
+    assert again.sample.stratify_by[0].cuts == [200.0]
+    listings.to_parquet(again.listings.path)
+    ids = [
+        sorted(pd.read_parquet(one)["image_id"]) for one in (told["sample"], draw_sample.step(spark, again)["sample"])
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: MakeConfig) -> None:
+    said = '{ "Harbour | rent" = 9, "Old Mill | sale" = 3, other = 0 }'
+    told = draw_sample.step(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    page = json.loads(Path(told["sample_report"]).with_suffix(".json").read_text())
+    rows = {row["stratum"]: row for row in page["strata"]}
+    assert {name: (row["asked"], row["got"], row["thin"]) for name, row in rows.items()} == {
+        "Harbour | rent": (9, 6, False),  # all that there is, so nothing is left to guess
+        "Old Mill | sale": (3, 3, False),
+        "Old Mill | rent": (0, 0, True),
+        "Harbour | sale": (0, 0, True),
+        "unknown | sale": (0, 0, True),
+    }
+    assert page["covered_images"] == page["covered_units"] == told["covered"] == 0.5
+    assert page["design_effect"] == told["design_effect"] == 1.0
+    assert page["totals"]["thin"] == told["thin_strata"] == 3
+    html = Path(told["sample_report"]).read_text()
+    assert "3 of 5 strata had no chance: they hold 9 images" in " ".join(html.split())
+
+
+def test_the_design_effect_is_kishs(spark: SparkSession, make_config: MakeConfig) -> None:
+    said = '{ "Harbour | rent" = 2, other = 3 }'
+    told = draw_sample.step(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    weights = np.array([3.0] * 2 + [1.0] * 12)
+    assert sorted(pd.read_parquet(told["sample"])["weight"], reverse=True) == weights.tolist()
+    assert told["design_effect"] == round(14 * (weights**2).sum() / weights.sum() ** 2, 4) == 1.2963
+
+
+@pytest.mark.parametrize("unit", ["image", "listing"])
+def test_a_preview_tells_what_the_draw_will_take_and_writes_nothing(
+    spark: SparkSession, make_config: MakeConfig, unit: str
+) -> None:
+    config = make_config({"sample.size": 5, "sample.method": "exact", "sample.min_per_stratum": 1, "sample.unit": unit})
+    shown = preview_sample.step(spark, config)
+    assert not Path(config.output.root).exists()
+    draw_sample.step(spark, config)
+    run = Store(config.output.root).newest(tables.SAMPLE)
+    assert run is not None
+    assert {row["stratum"]: row["n"] for row in shown["strata"]} == run.manifest["counts"]["asked"]
+    assert {row["stratum"]: row["N"] for row in shown["strata"]} == run.manifest["counts"]["units"]
+    (row,) = (row for row in shown["strata"] if row["stratum"] == "Harbour | rent")
+    units = {"image": 6, "listing": 2}[unit]
+    assert row == {"stratum": "Harbour | rent", "N": units, "n": 1, "fraction": 1 / units, "weight": units}
+    assert (shown["units"], shown["sampled"]) == ({"image": 18, "listing": 6}[unit], 5)

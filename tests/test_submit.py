@@ -34,8 +34,8 @@ SPARK_HOME = Path(pyspark.__file__).parent
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
 # every job file once, and the chain, which has every step in it, on both
 HERE = (
-    *("draw_sample", "export_labels", "import_labels", "train_head", "embed_images", "publish_exclusions"),
-    *("build_feed", "write_report", "second_look", "write_tasks"),
+    *("preview_sample", "draw_sample", "export_labels", "import_labels", "train_head", "embed_images"),
+    *("publish_exclusions", "build_feed", "write_report", "second_look", "write_tasks", "make_sheet"),
 )
 THERE = ("rescore_catalog", "score_catalog", "suggest_labels", "run_chain")
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")

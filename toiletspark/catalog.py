@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -50,18 +52,47 @@ def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
     Raises:
         TableError: a table or a column is missing, an id is null or occurs twice.
     """
-    images = _images(spark, config.images)
-    listings = _listings(spark, config.listings)
-    joined = images.join(listings, on="listing_id", how="left")
+    joined = read_images(spark, config).join(read_listings(spark, config), on="listing_id", how="left")
+    return with_stratum(joined, config).select(*tables.IMAGES.columns, CONTENT)
+
+
+def read_images(spark: SparkSession, config: Config) -> DataFrame:
+    """The images alone, unchecked: image_id, image_version, listing_id, position, image_url and `content`."""
+    return _images(spark, config.images)
+
+
+def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) -> DataFrame:
+    """The listings alone, unchecked: listing_id, location, listing_type, active; no rows where there is no such table.
+
+    Args:
+        spark: the session.
+        config: maps the columns.
+        own: further columns of the user's table, as they are, under the names of `own_columns`.
+
+    Raises:
+        TableError: the table or a column is missing.
+    """
+    return _listings(spark, config.listings, own)
+
+
+def own_columns(own: Sequence[str]) -> list[str]:
+    """What `read_listings` calls the user's own columns: theirs may be named like ours."""
+    return [f"own_{number}" for number in range(len(own))]
+
+
+def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
+    """Adds `stratum` to images, or what stands for them, that were left-joined with their listings.
+
+    What is not known of location and listing_type becomes "unknown" (not active), or "all" (active) where there is no
+    listings table.
+    """
     known = bool(config.listings.path)
     unknown = F.lit("unknown" if known else "all")
-    stratum = F.concat_ws(" | ", F.col("location"), F.col("listing_type"))
     return (
         joined.withColumn("location", F.coalesce("location", unknown))
         .withColumn("listing_type", F.coalesce("listing_type", unknown))
         .withColumn("active", F.coalesce("active", F.lit(not known)))
-        .withColumn("stratum", stratum)
-        .select(*tables.IMAGES.columns, CONTENT)
+        .withColumn("stratum", F.concat_ws(" | ", F.col("location"), F.col("listing_type")))
     )
 
 
@@ -129,19 +160,22 @@ def _version(column: str, url: Column, content: Column) -> Column:
     return F.coalesce(F.substring(digest, 1, 16), F.lit(""))
 
 
-def _listings(spark: SparkSession, table: Listings) -> DataFrame:
-    """listing_id, location, listing_type, active; no rows where there is no listings table."""
-    if not table.path:
+def _listings(spark: SparkSession, table: Listings, own: Sequence[str] = ()) -> DataFrame:
+    """listing_id, location, listing_type, active, and own_0 ... for `own`; no rows where there is no listings table."""
+    if not table.path and not own:
         return frames.no_rows(
             spark, {"listing_id": "string", "location": "string", "listing_type": "string", "active": "boolean"}
         )
     raw, names = read_table(spark, table, "listings"), table.columns
-    _require_columns(raw, {f"listings.columns.{key}": name for key, name in names.model_dump().items()}, table.path)
+    wanted = {f"listings.columns.{key}": name for key, name in names.model_dump().items()}
+    _require_columns(raw, wanted, table.path)
+    _require_own(raw, own, table.path)
     return raw.select(
         F.col(_quoted(names.listing_id)).cast("string").alias("listing_id"),
         F.col(_quoted(names.location)).cast("string").alias("location"),
         F.col(_quoted(names.listing_type)).cast("string").alias("listing_type"),
         _truth(names.active).alias("active"),
+        *(F.col(_quoted(name)).alias(ours) for name, ours in zip(own, own_columns(own), strict=True)),
     )
 
 
@@ -166,8 +200,34 @@ def _require_columns(frame: DataFrame, wanted: dict[str, str], path: str) -> Non
         )
 
 
+def _require_own(frame: DataFrame, own: Sequence[str], path: str) -> None:
+    missing = [name for name in own if name not in frame.columns]
+    if missing:
+        raise TableError(
+            doing=f"reading the listings table {path}",
+            expected=f"the columns {shown(own)}, which sample.stratify_by and sample.weigh_by name",
+            found=f"the columns {shown(frame.columns, 20)}{nearest(missing[0], frame.columns)}",
+            todo="mend the name of the column in the configuration",
+        )
+
+
 def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
-    """Counts the rows, and stops at a null or duplicate key; one shuffle of the keys."""
+    """Counts the rows, and stops at a null or duplicate key.
+
+    Cost: one shuffle of 8 bytes a row: where no two keys have the same hash, none is double. Laid out by hash first,
+    since counting before the shuffle merges nothing. Where a hash occurs twice, the keys themselves are counted.
+    """
+    hashed = frame.select(F.xxhash64(key).alias("hashed"), F.col(key).isNull().alias("null")).repartition("hashed")
+    per_hash = hashed.groupBy("hashed").agg(F.count("*").alias("rows"), F.count_if("null").alias("nulls"))
+    suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
+    counts = per_hash.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect")).collect()[0]
+    if counts["rows"] and not counts["suspect"]:
+        return int(counts["rows"])
+    return _count_keys(frame, key, path, name)
+
+
+def _count_keys(frame: DataFrame, key: str, path: str, name: str) -> int:
+    """As `_check_key`, on the keys themselves; names one that is double. One shuffle of the keys."""
     per_key = frame.groupBy(key).agg(F.count("*").alias("rows"))
     doubled = F.col(key).isNotNull() & (F.col("rows") > 1)
     counts = per_key.agg(

@@ -65,7 +65,6 @@ def _retrying_command(job: str) -> Callable[..., None]:
 
 for name, job, text in [
     ("run", "run_chain", "Every step in order, from the sample to the feed."),
-    ("sample", "draw_sample", "Draw the stratified sample."),
     ("train", "train_head", "Fit a head to the labelled embeddings."),
     ("score", "score_catalog", "Score the catalog with a head, without reading images."),
     ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
@@ -79,6 +78,24 @@ app.command("rescore", help="Embed what is new, score, publish: what a scheduler
 )
 labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(_command("second_look"))
 labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(_command("write_tasks"))
+
+
+@app.command()
+def sample(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only print what each stratum would give; draws and writes nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the stratified sample, or preview it."""
+    if not preview:
+        return _command("draw_sample")(conf, sets, as_json)
+    from toiletspark import entry
+    from toiletspark.reports import preview as table
+
+    entry.run_step(import_module("jobs.preview_sample").step, conf, sets, as_json, table.show)
 
 
 @labels_app.command("export")

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
 
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # as spark.redaction.regex has it
 
@@ -90,11 +91,62 @@ class Output(Section):
     unfinished_after_h: float = Field(gt=0)
 
 
+class Stratifier(Section):
+    column: str = Field(min_length=1)
+    bands: int | None = Field(default=None, ge=2)  # of the elements of a list, which cannot stand in base.toml
+    cuts: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Stratifier:
+        if self.bands is not None and self.cuts is not None:
+            raise ValueError("one of bands and cuts, not both")
+        if self.cuts is not None and (
+            self.cuts != sorted(set(self.cuts)) or not all(math.isfinite(cut) for cut in self.cuts)
+        ):
+            raise ValueError("cuts must be numbers that rise")
+        return self
+
+
+def _number_or_share(value: int | float | str, name: str) -> str:
+    """What is wrong with a value of sample.strata; "" if nothing is."""
+    if isinstance(value, str):
+        return "" if value == "allocate" and name == "other" else f'{name!r}: only other may be a word, "allocate"'
+    if value < 0:
+        return f"{name!r}: {value} is below 0"
+    return (
+        f"{name!r}: a share must not exceed 1.0; a number has no point"
+        if isinstance(value, float) and value > 1
+        else ""
+    )
+
+
 class Sample(Section):
     size: int = Field(ge=1)
+    unit: Literal["image", "listing"]
+    images_per_listing: int = Field(ge=0)
+    allocation: Literal["proportional", "sqrt", "neyman", "equal"]
+    weigh_by: str
+    min_per_stratum: int = Field(ge=0)
+    max_per_stratum: int = Field(ge=0)
+    strata: dict[str, StrictInt | StrictFloat | StrictStr]
+    stratify_by: list[Stratifier]
+    max_strata: int = Field(ge=1)
     method: Literal["sampleby", "exact"]
-    min_per_stratum: int = Field(ge=1)
-    seed: int
+    seed: int = Field(ge=-(2**63), lt=2**63)
+    max_half_width: float = Field(gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Sample:
+        if 0 < self.max_per_stratum < self.min_per_stratum:
+            raise ValueError(f"max_per_stratum ({self.max_per_stratum}) must not be below min_per_stratum")
+        return self
+
+    @model_validator(mode="after")
+    def _strata_fit(self) -> Sample:
+        wrong = [text for name, value in self.strata.items() if (text := _number_or_share(value, name))]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class Labels(Section):

@@ -15,19 +15,20 @@ from toiletspark.command import AsJson, ConfFiles, Sets, Summary, run_program, s
 from toiletspark.config import Config
 
 Step = Callable[[SparkSession, Config], Summary]
+Shown = Callable[[Summary, bool], None]
 
 
-def submit(step: Step) -> None:
+def submit(step: Step, shown: Shown = show) -> None:
     """Runs one step as a program of its own: what each file in jobs/ calls under spark-submit."""
 
     def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
-        run_step(step, conf, sets, as_json)
+        run_step(step, conf, sets, as_json, shown)
 
     command.__doc__ = sys.modules[step.__module__].__doc__
     run_program(command)
 
 
-def run_step(step: Step, files: list[Path], sets: list[str], as_json: bool) -> Summary:
+def run_step(step: Step, files: list[Path], sets: list[str], as_json: bool, shown: Shown = show) -> Summary:
     """Loads the configuration, starts the session, runs the step, tells what came of it.
 
     Exits with 2 for a user's mistake and 3 for a failed audit, with the message and no stack trace.
@@ -37,7 +38,7 @@ def run_step(step: Step, files: list[Path], sets: list[str], as_json: bool) -> S
         spark = session.start(config.spark)
         summary = timed(step, spark, config)
         spark.stop()
-    show(summary, as_json)
+    shown(summary, as_json)
     return summary
 
 

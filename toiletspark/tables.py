@@ -78,7 +78,10 @@ CATALOG = Table(
     {**IMAGES.columns, "status": "string", "detail": "string", "content_digest": "string"},
 )
 
-# One row per drawn image; inclusion_probability in (0, 1], weight = 1 / inclusion_probability.
+# One row per drawn image. listing_probability and image_probability, both in (0, 1], are those of the two stages: that
+# the listing is drawn (1 where images are the units, so that all listings are looked into), and the image among those
+# that it competes with. inclusion_probability is their product, weight = 1 / inclusion_probability. Version 1 had no
+# stages.
 SAMPLE = Table(
     "sample",
     ("image_id",),
@@ -86,9 +89,12 @@ SAMPLE = Table(
         "image_id": "string",
         "listing_id": "string",
         "stratum": "string",
+        "listing_probability": "double",
+        "image_probability": "double",
         "inclusion_probability": "double",
         "weight": "double",
     },
+    schema_version=2,
 )
 
 # One row per (image_id, labeller), the labeller's last word; content_digest may be null (labels from a table). how:

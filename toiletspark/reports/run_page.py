@@ -128,7 +128,7 @@ def render(page: RunPage) -> str:
     Raises:
         jinja2.UndefinedError: The template names what RunPage does not have; a defect of this package.
     """
-    template = _environment().get_template("run_page.html.j2")
+    template = environment().get_template("run_page.html.j2")
     return template.render(
         page=page,
         bars=list(_bars(page.score_histogram, page.operating_threshold)),
@@ -161,7 +161,7 @@ def write(page: RunPage, path: Path) -> None:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Returns the template environment: it escapes every value, and refuses names that do not exist."""
     # PackageLoader also reads from a zip, which is how Spark carries the package (--py-files).
     environment = jinja2.Environment(

@@ -1,0 +1,27 @@
+"""Shows what each stratum would give to the sample, before anything is drawn; writes nothing.
+
+spark-submit --py-files dist/*.whl jobs/preview_sample.py --conf-file mytables.toml
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+from toiletspark import allocation, catalog, entry, strata
+from toiletspark.command import Summary
+from toiletspark.config import Config
+from toiletspark.reports import preview
+from toiletspark.runs import Store
+
+
+def step(spark: SparkSession, config: Config) -> Summary:
+    """N units, n asked, sampling fraction and design weight per stratum."""
+    counted = catalog.check(spark, config)
+    bands = strata.cut_bands(spark, config, counted["listings"])
+    frame = strata.read_frame(spark, config, bands)
+    cells = strata.measured(spark, config, frame, Store(config.output.root))
+    return preview.preview(cells, allocation.plan(cells, config.sample), config.sample)
+
+
+if __name__ == "__main__":
+    entry.submit(step, preview.show)
