@@ -218,6 +218,24 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
     assert all(word in done.output for word in ("--retry", "transient", "failed"))
 
 
+@pytest.mark.parametrize(
+    ("said", "set_to"),
+    [
+        (["--queue", "second_look"], ["sheet.of=second_look"]),
+        (["--set", "sheet.of=sample", "--queue", "suggest"], ["sheet.of=sample", "sheet.of=suggest"]),
+        ([], []),
+    ],
+    ids=["second look", "suggest wins", "as the configuration says"],
+)
+def test_a_sheet_of_a_queue(monkeypatch: pytest.MonkeyPatch, said: list[str], set_to: list[str]) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    done = CliRunner().invoke(cli.app, ["labels", "sheet", *said])
+    assert done.exit_code == 0, done.output
+    ((step, _, sets, _),) = ran
+    assert (step.__module__, sets) == ("jobs.make_sheet", set_to)
+
+
 # Progress
 
 SHOWS_PROGRESS = """
