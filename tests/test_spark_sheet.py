@@ -97,9 +97,9 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
     stored(store, tables.CATALOG, [], inputs={"backbone_id": "ours"})
     vectors = dict(zip(ids, (0, 60, 1, 61, 30, 0), strict=True))
     kept = [
-        {"content_digest": digest[name], "backbone_id": backbone_id, "embedding": direction(angle + turned)}
+        {"content_digest": digest[name], "backbone_id": backbone_id, "embedding": direction(factor * angle)}
         for name, angle in vectors.items()
-        for backbone_id, turned in (("ours", 0), ("another", 45))
+        for backbone_id, factor in (("another", 0), ("ours", 1))
     ]
     stored(store, tables.EMBEDDINGS, kept + kept[:1])
     told = {"L1-1": 0.99, "L1-2": 0.98, "L1-3": 0.97, "L2-1": 0.96, "L2-2": 0.5, "L2-3": 0.999}
