@@ -145,9 +145,9 @@ def labels_lost(file: dict[str, Any], said: dict[str, str]) -> int:
 
 
 def _opened(page: Page) -> dict[str, float]:
-    while not page.evaluate("window.firstScreen"):
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    while not page.evaluate(f"window.firstScreen && {paint}"):  # a paint is told somewhat later than it was
         page.wait_for_timeout(20)
-    paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
     return {
         "first_paint_s": page.evaluate(paint) / 1000,
         "first_screen_s": page.evaluate("window.firstScreen") / 1000,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, frames, progress, session, storage
+from toiletspark import asked, entry, frames, progress, session, storage
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.reports import contact_sheet, sheet_tiles
@@ -17,7 +17,7 @@ from toiletspark.runs import Store, new_run_id
 def step(spark: SparkSession, config: Config) -> Summary:
     """Works before anything was embedded or trained; broken images are left out and counted."""
     store, run_id = Store.open(config.output.root), new_run_id()
-    run = sheet_tiles.asked(store, config.sheet.of)
+    run = asked.newest(store, config.labels, doing="making a contact sheet")
     with (
         session.arrow_batches(spark, config.embed.images_per_batch),
         progress.watch(spark, "reducing", run.rows, line_every_s=config.progress.line_every_s),
@@ -26,7 +26,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     tiles = sheet_tiles.placed(spark, store, config, run, made)
 
     files = []
-    for sheet in contact_sheet.cut(tiles, config.sheet.of, config.labels.classes, config.sheet.max_images):
+    for sheet in contact_sheet.cut(tiles, config.labels.of, config.labels.classes, config.sheet.max_images):
         files.append(f"{store.root}/reports/sheet-{sheet.sheet_id}.html")
         page = contact_sheet.render(sheet_tiles.with_pictures(spark, made, sheet))
         storage.replace_bytes(files[-1], page.encode())

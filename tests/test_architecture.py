@@ -285,7 +285,7 @@ def test_the_help_is_shown_without_spark_and_torch() -> None:
 # Files
 
 
-TEXTS = {".py", ".toml", ".md", ".cfg", ".txt", ".yml", ".yaml", ".sh", ".j2", ".css", ".html", ""}
+TEXTS = {".py", ".toml", ".md", ".cfg", ".txt", ".yml", ".yaml", ".sh", ".j2", ".css", ".js", ".html", ""}
 
 
 def repository_files() -> list[Path]:

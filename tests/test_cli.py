@@ -231,6 +231,12 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["suggest"], "suggest_labels", []),
         (["second-look"], "second_look", []),
         (["tasks"], "write_tasks", []),
+        (["tasks", "--queue", "suggest"], "write_tasks", ["labels.of=suggest"]),
+        (["export", "--queue", "suggest", "--presort"], "export_labels", ["labels.of=suggest", "labels.presort=true"]),
+        (["sheet", "--queue", "second_look"], "make_sheet", ["labels.of=second_look"]),
+        (["sheet", "--set", "labels.of=sample", "--queue", "suggest"], "make_sheet",
+         ["labels.of=sample", "labels.of=suggest"]),
+        (["sheet"], "make_sheet", []),
     ],
 )  # fmt: skip
 def test_the_options_of_labels_set_keys(

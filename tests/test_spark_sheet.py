@@ -97,9 +97,9 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
     stored(store, tables.CATALOG, [], inputs={"backbone_id": "ours"})
     vectors = dict(zip(ids, (0, 60, 1, 61, 30, 0), strict=True))
     kept = [
-        {"content_digest": digest[name], "backbone_id": backbone_id, "embedding": direction(angle + turned)}
+        {"content_digest": digest[name], "backbone_id": backbone_id, "embedding": direction(factor * angle)}
         for name, angle in vectors.items()
-        for backbone_id, turned in (("ours", 0), ("another", 45))
+        for backbone_id, factor in (("another", 0), ("ours", 1))
     ]
     stored(store, tables.EMBEDDINGS, kept + kept[:1])
     told = {"L1-1": 0.99, "L1-2": 0.98, "L1-3": 0.97, "L2-1": 0.96, "L2-2": 0.5, "L2-3": 0.999}
@@ -148,7 +148,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
 
 def test_a_queue_by_rank_with_what_it_says(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
     images = drawn_images(tmp_path / "pictures")
-    config = make_config({"sheet.of": "second_look"}, images=images)
+    config = make_config({"labels.of": "second_look"}, images=images)
     store = Store.open(config.output.root)
 
     def row(image_id: str, rank: int, **more: Any) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def test_hostile_ids_stay_in_their_file(spark: SparkSession, make_config: MakeCo
 def test_without_a_sample_or_a_queue_the_step_is_named(
     spark: SparkSession, make_config: MakeConfig, of: str, expected: str, todo: str
 ) -> None:
-    config = make_config({"sheet.of": of})
+    config = make_config({"labels.of": of})
     with pytest.raises(OutputError) as raised:
         make_sheet.step(spark, config)
     assert raised.value.expected == expected.format(root=config.output.root)

@@ -42,4 +42,4 @@ def suggestions(spark: SparkSession, scores: Run | None, section: Labels) -> Dat
     if scores is not None:
         return scoring.suggested(frames.read_run(spark, scores), section.classes)
     columns = {"image_id": "string", "suggested": "string", "certainty": "double", "uncertainty": "double"}
-    return frames.no_rows(spark, {**columns, "head_id": "string"})
+    return frames.no_rows(spark, {**columns, "head_id": "string", "scored_digest": "string"})

@@ -29,8 +29,8 @@ class Failures(StrEnum):
     failed = "failed"
 
 
-class Queue(StrEnum):
-    """Which queue a contact sheet shows."""
+class Kind(StrEnum):
+    """Which queue people are asked about."""
 
     suggest = "suggest"
     second_look = "second_look"
@@ -39,6 +39,9 @@ class Queue(StrEnum):
 Retry = Annotated[
     Failures | None,
     typer.Option(help="Try only those images of the last run's catalog whose last status asks for it; nothing else."),
+]
+Queue = Annotated[
+    Kind | None, typer.Option("--queue", help="The images of the newest queue of this kind; without it, labels.of.")
 ]
 
 
@@ -51,6 +54,19 @@ def _command(job: str) -> Callable[..., None]:
         entry.run_step(import_module(f"jobs.{job}").step, conf, sets, as_json)
 
     return run
+
+
+def _asking_command(job: str) -> Callable[..., None]:
+    """As `_command`, for the steps that put images before people."""
+
+    def run(conf: ConfFiles = [], sets: Sets = [], queue: Queue = None, as_json: AsJson = False) -> None:  # noqa: B006
+        _command(job)(conf, [*sets, *_of(queue)], as_json)
+
+    return run
+
+
+def _of(queue: Kind | None) -> list[str]:
+    return [f"labels.of={queue.value}"] if queue else []
 
 
 def _retrying_command(job: str) -> Callable[..., None]:
@@ -77,7 +93,10 @@ app.command("rescore", help="Embed what is new, score, publish: what a scheduler
     _retrying_command("rescore_catalog")
 )
 labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(_command("second_look"))
-labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(_command("write_tasks"))
+labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(_asking_command("write_tasks"))
+labels_app.command(
+    "sheet", help="Write the contact sheet: one HTML file to label the sample, or a queue, in a browser."
+)(_asking_command("make_sheet"))
 
 
 @app.command()
@@ -105,10 +124,12 @@ def export_labels(
     ] = False,
     conf: ConfFiles = [],  # noqa: B006 - Typer's way
     sets: Sets = [],  # noqa: B006
+    queue: Queue = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the images of the sample or the queue into a folder with class folders."""
-    _command("export_labels")(conf, [*sets, *(["labels.presort=true"] if presort else [])], as_json)
+    """Put the images of the sample, or of a queue, into a folder with class folders."""
+    presorted = ["labels.presort=true"] if presort else []
+    _command("export_labels")(conf, [*sets, *_of(queue), *presorted], as_json)
 
 
 @labels_app.command("import")
@@ -138,18 +159,6 @@ def suggest(
 ) -> None:
     """Draw what to label next: what the head is unsure of, and a random part."""
     _command("suggest_labels")(conf, [*sets, *([f"suggest.size={n}"] if n else [])], as_json)
-
-
-@labels_app.command("sheet")
-def sheet(
-    conf: ConfFiles = [],  # noqa: B006 - Typer's way
-    sets: Sets = [],  # noqa: B006
-    queue: Annotated[Queue | None, typer.Option(help="The newest queue of this kind; without it, sheet.of.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write the contact sheet: one HTML file to label the sample, or a queue, in a browser."""
-    of = [f"sheet.of={queue.value}"] if queue else []
-    _command("make_sheet")(conf, [*sets, *of], as_json)
 
 
 @app.command()

@@ -180,7 +180,6 @@ class Labels(Section):
 
 
 class Sheet(Section):
-    of: Literal["sample", "suggest", "second_look"]
     max_images: int = Field(ge=1)
     max_side_px: int = Field(ge=32, le=640)
     jpeg_quality: int = Field(ge=1, le=95)

@@ -78,7 +78,8 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
     Returns:
         image_id, suggested (the most probable class, of equal ones the first; null if it is not among `classes`),
         certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the lead of the most probable class over
-        the second, so 1 where a head cannot tell two classes apart) and head_id. One row per scored image.
+        the second, so 1 where a head cannot tell two classes apart), head_id and scored_digest (content_digest of
+        what was scored). One row per scored image.
         Source: Scheffer, Decomain and Wrobel, Active Hidden Markov Models (2001): sampling by margin.
     """
     names = [name for name in scores.columns if name.startswith("p_")]
@@ -93,6 +94,7 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
         first.alias("certainty"),
         (1 - (first - second)).alias("uncertainty"),
         "head_id",
+        F.col("content_digest").alias("scored_digest"),
     )
 
 

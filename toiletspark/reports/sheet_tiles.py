@@ -9,39 +9,17 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import catalog, frames, tables
+from toiletspark import asked, catalog, frames, tables
 from toiletspark.config import Config
-from toiletspark.errors import OutputError
 from toiletspark.head import from_stored
 from toiletspark.reports import sheet_order
 from toiletspark.reports.contact_sheet import ContactSheet, Tile
 from toiletspark.runs import Run, Store
 from toiletspark.thumbnails import thumbnails
 
-DOING = "making a contact sheet"
-
-
-def asked(store: Store, of: str) -> Run:
-    """The run that says which images people are asked about: the newest sample, or the newest queue of a kind.
-
-    Raises:
-        OutputError: there is none; the message names the step that makes one.
-    """
-    if of == "sample":
-        return store.require(tables.SAMPLE, doing=DOING, step="sample")
-    found = [run for run in store.runs(tables.QUEUES) if run.manifest["inputs"].get("kind") == of]
-    if not found:
-        raise OutputError(
-            doing=DOING,
-            expected=f"a queue of the kind {of} in {store.root}/{tables.QUEUES.name}",
-            found="none",
-            todo=f"run `toiletspark labels {of.replace('_', '-')}` with the same configuration first",
-        )
-    return found[-1]
-
 
 def pictures(spark: SparkSession, config: Config, run: Run) -> DataFrame:
-    """Fetches and reduces the images of a run of `asked`.
+    """Fetches and reduces the images of a sample or queue.
 
     Returns:
         image_id, content_digest, jpeg (null if it is no sound image); images that the images table no longer has
@@ -63,14 +41,14 @@ def placed(spark: SparkSession, store: Store, config: Config, run: Run, made: Da
         spark: the session.
         store: where the tables lie.
         config: classes, and how alike near-duplicates are.
-        run: see `asked`.
+        run: the sample or queue, see `asked.newest`.
         made: see `pictures`, written somewhere, since it is read more than once.
 
     Returns:
         Tiles without their jpeg, one per sound picture.
     """
     seen = made.where(F.col("jpeg").isNotNull()).select("image_id", "content_digest")
-    known = _of_sample(spark, store, run, seen) if run.table == "sample" else _of_queue(spark, run, seen)
+    known = _of_sample(spark, store, config, run, seen) if run.table == "sample" else _of_queue(spark, run, seen)
     position = catalog.read_catalog(spark, config).select("image_id", "position")
     rows = known.join(position, on="image_id", how="left").orderBy("rank", "listing_id", "position", "image_id")
     tiles = [
@@ -100,10 +78,13 @@ def _unsuggested(tile: Tile, run: Run) -> Tile:
     return replace(tile, suggested=None, score=None if run.table == "sample" else tile.score)
 
 
-def _of_sample(spark: SparkSession, store: Store, sample: Run, seen: DataFrame) -> DataFrame:
+def _of_sample(spark: SparkSession, store: Store, config: Config, sample: Run, seen: DataFrame) -> DataFrame:
     """image_id, listing_id, content_digest, rank (null), score, suggested, label; one row per image of `seen`."""
     known = seen.join(frames.read_run(spark, sample).select("image_id", "listing_id"), on="image_id", how="inner")
-    for said in (_suggestions(spark, store), _labels(spark, store)):
+    suggested = asked.suggestions(spark, store.newest(tables.SCORES), config.labels).select(
+        "image_id", "suggested", F.col("certainty").alias("score"), "scored_digest"
+    )
+    for said in (suggested, _labels(spark, store)):
         known = known.join(said, on="image_id", how="left")
     return known.select(
         "image_id",
@@ -128,23 +109,6 @@ def _of_this_content(name: str, digest: str) -> Column:
     """A column that is null where it was said of another content; what came without a digest is taken."""
     same = F.col(digest).isNull() | (F.col(digest) == F.col("content_digest"))
     return F.when(same, F.col(name)).alias(name)
-
-
-def _suggestions(spark: SparkSession, store: Store) -> DataFrame:
-    """image_id, score (of the most probable class), suggested, scored_digest; no rows before anything was scored."""
-    run = store.newest(tables.SCORES)
-    if run is None:
-        return frames.no_rows(
-            spark, {"image_id": "string", "score": "float", "suggested": "string", "scored_digest": "string"}
-        )
-    names = [name for name in run.manifest["columns"] if name.startswith("p_")]
-    each = [
-        F.struct(F.col(f"`{name}`").alias("score"), F.lit(-place), F.lit(name.removeprefix("p_")).alias("suggested"))
-        for place, name in enumerate(names)
-    ]
-    most = F.array_max(F.array(*each)).alias("most")  # of equal ones the first
-    scored = frames.read_run(spark, run).select("image_id", F.col("content_digest").alias("scored_digest"), most)
-    return scored.select("image_id", "scored_digest", "most.score", "most.suggested")
 
 
 def _labels(spark: SparkSession, store: Store) -> DataFrame:
