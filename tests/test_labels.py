@@ -145,6 +145,14 @@ def test_a_file_adds_and_takes_nothing_back() -> None:
     assert again.labels["a", "ann"].labelled_at == TUESDAY  # said again, at a time that somebody noted
 
 
+def test_a_word_that_is_known_keeps_its_time() -> None:
+    """Said by the sheet on Tuesday; then by a folder, which knows no times, and by an older sheet."""
+    words = (sheet("ann", TUESDAY, ("a", "other")), folder(("a", "other")), sheet("ann", MONDAY, ("a", "other")))
+    merged = after(*((said, source, "ann") for said, source in zip(words, "SFT", strict=True)))
+    assert merged.labels["a", "ann"] == Label("a", "other", "d-a", "sheet", "ann", TUESDAY)
+    assert merged.told() == "0 new, 0 changed, 0 gone, 1 unchanged"
+
+
 def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
     old = Said([Label("a", "toilet", "old", "sheet", "ann", TUESDAY)])
     new = Said([Label("a", "other", "new", "sheet", "ann", MONDAY)])

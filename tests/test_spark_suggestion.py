@@ -152,6 +152,7 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
 ) -> None:
     config = make_config({"suggest.size": 12, "suggest.random_share": 0.5})
     labels = [{"image_id": "i3", "labeller": "ann", "class": "other"}, {"image_id": "i1", "class": "toilet"}]
+    labels += [{"image_id": "i10", "class": "toilet", "content_digest": "replaced since"}]
     store = catalog_of(config, labels)
     told = suggest_labels.step(spark, config)
     queue = store.newest(tables.QUEUES)

@@ -34,7 +34,8 @@ def candidates(catalog: DataFrame, suggested: DataFrame, settled: DataFrame, sha
     Args:
         catalog: `tables.CATALOG`, the run that was scored.
         suggested: `scoring.suggested` of its scores.
-        settled: `training_set.settle`; labelled images, and others with the same content, are left out.
+        settled: `training_set.settle`; images with a labelled content are left out. One whose content was replaced
+            since it was labelled is not.
         sharpness: size = uncertainty to this power.
 
     Returns:
@@ -45,9 +46,7 @@ def candidates(catalog: DataFrame, suggested: DataFrame, settled: DataFrame, sha
     size = F.pow(F.greatest(F.lit(0.0), "uncertainty"), F.lit(sharpness)) * inclusion.SIZE_ONE
     one = F.struct(F.xxhash64("image_id").alias("at"), "image_id", "listing_id", "stratum", "suggested")
     sound = catalog.where(F.col("status") == "ok").join(suggested, on="image_id", how="inner")
-    free = sound.join(F.broadcast(settled.select("image_id")), on="image_id", how="left_anti").join(
-        F.broadcast(settled.select("content_digest")), on="content_digest", how="left_anti"
-    )
+    free = sound.join(F.broadcast(settled.select("content_digest")), on="content_digest", how="left_anti")
     per_content = free.groupBy("content_digest").agg(
         F.min(one).alias("one"), F.count("*").cast("int").alias("images"), F.max(F.round(size)).alias("size")
     )
