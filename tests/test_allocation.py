@@ -216,6 +216,7 @@ def test_a_stratum_that_the_configuration_forgot_is_told() -> None:
         ({"strata": '{ "a | b" = "allocate" }'}, "'a | b': only other may be a word"),
         ({"strata": '{ "a | b" = 1.5 }'}, "'a | b': a share must not exceed 1.0"),
         ({"strata": '{ "a | b" = -1 }'}, "'a | b': -1 is below 0"),
+        ({"strata": '{ "a | b" = nan }'}, "'a | b': nan is below 0, or no number"),
         ({"min_per_stratum": 5, "max_per_stratum": 4}, "max_per_stratum (4) must not be below min_per_stratum"),
         ({"stratify_by": '[{ column = "price", bands = 4, cuts = [1.0] }]'}, "one of bands and cuts, not both"),
         ({"stratify_by": '[{ column = "price", cuts = [2, 1] }]'}, "cuts must be numbers that rise"),

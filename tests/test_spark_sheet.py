@@ -17,7 +17,7 @@ from toiletspark import labels, tables
 from toiletspark.config import Config
 from toiletspark.digests import content_digest
 from toiletspark.errors import OutputError
-from toiletspark.labels import Label
+from toiletspark.labels import Label, Said
 from toiletspark.runs import Store
 
 MakeConfig = Callable[..., Config]
@@ -109,7 +109,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
     ]
     rows[-1]["content_digest"] = "of an earlier file"
     scores(config, rows)
-    labels.write(store, [Label("L1-1", "other", None, "table")], "ann", {}, "an older run")
+    labels.keep(store, Said([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run")
     at = pd.Timestamp("2026-11-24", tz="UTC")
     said = [("L1-2", "ann", "other", None, 1), ("L1-2", "bob", "toilet", None, 2), ("L1-3", "ann", "toilet", "old", 1)]
     stored(
@@ -189,10 +189,14 @@ def test_hostile_ids_stay_in_their_file(spark: SparkSession, make_config: MakeCo
     ("of", "expected", "todo"),
     [
         ("sample", "a complete run of sample in {root}/sample", "run `toiletspark sample` with the same"),
-        ("suggest", "a queue of the kind suggest in {root}/queues", "run `toiletspark labels suggest` with the same"),
+        (
+            "suggest",
+            "a queue of kind suggest (labels.of) in {root}/queues",
+            "run `toiletspark labels suggest` with the same",
+        ),
         (
             "second_look",
-            "a queue of the kind second_look in {root}/queues",
+            "a queue of kind second_look (labels.of) in {root}/queues",
             "run `toiletspark labels second-look` with",
         ),
     ],

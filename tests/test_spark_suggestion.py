@@ -83,14 +83,15 @@ def test_all_are_taken_where_there_are_no_more(population: DataFrame) -> None:
 
 
 def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
-    rows = [("a", "h", 0.9, 0.1, 0.0), ("b", "h", 0.4, 0.4, 0.2), ("c", "h", 0.1, 0.2, 0.7)]
-    columns = "image_id string, head_id string, p_toilet float, p_other float, `p_attic` float"
+    rows = [("a", "1", "h", 0.9, 0.1, 0.0), ("b", "2", "h", 0.4, 0.4, 0.2), ("c", "3", "h", 0.1, 0.2, 0.7)]
+    columns = "image_id string, content_digest string, head_id string, p_toilet float, p_other float, `p_attic` float"
     found = scoring.suggested(spark.createDataFrame(rows, columns), ["toilet", "other"]).collect()
     assert [(row["image_id"], row["suggested"], row["head_id"]) for row in found] == [
         ("a", "toilet", "h"),
         ("b", "toilet", "h"),
         ("c", None, "h"),  # a class that nobody labels any more
     ]
+    assert [row["scored_digest"] for row in found] == ["1", "2", "3"]
     assert [row["certainty"] for row in found] == pytest.approx([0.9, 0.4, 0.7], abs=1e-6)
     assert [row["uncertainty"] for row in found] == pytest.approx([0.2, 1.0, 0.5], abs=1e-6)
 

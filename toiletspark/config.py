@@ -111,8 +111,8 @@ def _number_or_share(value: int | float | str, name: str) -> str:
     """What is wrong with a value of sample.strata; "" if nothing is."""
     if isinstance(value, str):
         return "" if value == "allocate" and name == "other" else f'{name!r}: only other may be a word, "allocate"'
-    if value < 0:
-        return f"{name!r}: {value} is below 0"
+    if not value >= 0:
+        return f"{name!r}: {value} is below 0, or no number"
     return (
         f"{name!r}: a share must not exceed 1.0; a number has no point"
         if isinstance(value, float) and value > 1

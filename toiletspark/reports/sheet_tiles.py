@@ -82,7 +82,7 @@ def _of_sample(spark: SparkSession, store: Store, config: Config, sample: Run, s
     """image_id, listing_id, content_digest, rank (null), score, suggested, label; one row per image of `seen`."""
     known = seen.join(frames.read_run(spark, sample).select("image_id", "listing_id"), on="image_id", how="inner")
     suggested = asked.suggestions(spark, store.newest(tables.SCORES), config.labels).select(
-        "image_id", "suggested", F.col("certainty").alias("score"), "scored_digest"
+        "image_id", "suggested", F.col("certainty").cast("float").alias("score"), "scored_digest"
     )
     for said in (suggested, _labels(spark, store)):
         known = known.join(said, on="image_id", how="left")
