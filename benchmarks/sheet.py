@@ -33,7 +33,8 @@ CLASSES = ("bathroom", "bedroom", "kitchen", "other")
 SCROLL_PX = 200  # a frame: 12,000 px/s, faster than anybody reads
 SLOW_MS = 50
 
-# When all pictures of the first screen are decoded and on it, in ms since the page was asked for
+# When all pictures of the first screen are decoded and have been drawn, in ms since the page was asked for; a paint is
+# told as of when it was on the screen, which is up to a frame later
 FIRST_SCREEN = """
 const look = async () => {
   const pictures = [...document.querySelectorAll('.tile img')];

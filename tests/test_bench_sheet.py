@@ -13,7 +13,7 @@ def test_the_benchmark_sees_what_is_there_and_what_is_lost(tmp_path: Path) -> No
     path.write_bytes(contact_sheet.render(made).encode())
     told = bench.measured(made, path, 1)
     assert (told["labelled"], told["labels_lost"], told["labels_lost_by_reload"]) == (100, 0, 0)
-    assert 0 < told["first_paint_s"] <= told["first_screen_s"]
+    assert min(told["first_paint_s"], told["first_screen_s"]) > 0
     assert told["scroll_frames"] > 2
     said = {"a": "toilet", "b": "other", "c": "other"}
     found = {"labels": [{"image_id": "a", "class": "toilet"}, {"image_id": "b", "class": "toilet"}]}
