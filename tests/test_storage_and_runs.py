@@ -239,7 +239,7 @@ def test_a_commit_counts_the_rows_of_the_files_and_says_all_that_made_them(root:
     ]
     assert manifest == {
         "table": "sample",
-        "schema_version": 1,
+        "schema_version": SAMPLE.schema_version,
         "columns": SAMPLE.columns,
         "key": ["image_id"],
         "run_id": run.run_id,

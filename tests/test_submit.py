@@ -34,9 +34,10 @@ SPARK_HOME = Path(pyspark.__file__).parent
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
 # every job file once, and the chain, which has every step in it, on both
 HERE = (
-    *("preview_sample", "draw_sample", "export_labels", "import_labels", "train_head", "embed_images"),
-    *("publish_exclusions", "build_feed", "write_report", "second_look", "write_tasks", "make_sheet"),
+    *("draw_sample", "export_labels", "import_labels", "train_head", "embed_images", "publish_exclusions"),
+    *("build_feed", "write_report"),
 )
+BESIDE = ("preview_sample", "second_look", "write_tasks", "make_sheet")  # these wait for nothing but the chain
 THERE = ("rescore_catalog", "score_catalog", "suggest_labels", "run_chain")
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
 WAIT_S = 120.0
@@ -264,10 +265,11 @@ def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
     def submit_all(jobs: tuple[str, ...], output: str, spark: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         return {job: site.submit(job, output, *LABELS, head, pictures, spark=spark) for job in jobs}
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         here = pool.submit(submit_all, HERE, "local", LOCAL)
+        beside = pool.submit(submit_all, BESIDE, "local", LOCAL)
         there = pool.submit(submit_all, THERE, "output", cluster.options)
-        return Locally(chain, {"run_chain": chain, **here.result()}), OnCluster(cluster, there.result())
+        return Locally(chain, {"run_chain": chain, **here.result(), **beside.result()}), OnCluster(cluster, there.result())
 
 
 @pytest.fixture(scope="module")
