@@ -269,7 +269,8 @@ def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
         here = pool.submit(submit_all, HERE, "local", LOCAL)
         beside = pool.submit(submit_all, BESIDE, "local", LOCAL)
         there = pool.submit(submit_all, THERE, "output", cluster.options)
-        return Locally(chain, {"run_chain": chain, **here.result(), **beside.result()}), OnCluster(cluster, there.result())
+        told = {"run_chain": chain, **here.result(), **beside.result()}
+        return Locally(chain, told), OnCluster(cluster, there.result())
 
 
 @pytest.fixture(scope="module")

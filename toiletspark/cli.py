@@ -168,7 +168,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Draw a small catalog and run every step on it, on this machine."""
-    from jobs import draw_sample, export_labels, run_chain
+    from jobs import draw_sample, export_labels, make_sheet, run_chain
     from toiletspark import entry, session
     from toiletspark.demo import tour
     from toiletspark.demo.catalog import draw_catalog
@@ -184,6 +184,7 @@ def demo(
         summary = entry.in_turn([draw_sample.step, export_labels.step], spark, config)
         label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
         summary = run_chain.from_labels(spark, config, summary)
+        summary = entry.merged(summary, entry.in_turn([make_sheet.step], spark, config))
         spark.stop()
     summary["seconds"] = {"draw_catalog": drawing_s, **summary["seconds"]}
     tour.show(summary, config)

@@ -86,6 +86,8 @@ def _times(summary: dict[str, Any]) -> Table:
 def _places(summary: dict[str, Any], config: Config) -> str:
     places = {
         "the page": summary["report"],
+        "contact sheet": summary["sheets"][0],
+        "the sample": summary["sample_report"],
         "exclusion list": summary["exclusion_list"],
         "unscored": summary["unscored_table"],
         "feed": summary["feed"],
