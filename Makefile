@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet bench-lookalikes browser
+	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
+	bench-lookalikes bench-coverage browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -81,11 +82,15 @@ bench-resume: install  ## the driver is killed at 50 % and at other moments: wha
 
 bench-sample: install  ## an exact draw from LISTINGS=10000000 listings: seconds, memory, the same again, nested
 	@$(BIN)/python -m benchmarks.sample --listings $(or $(LISTINGS),10000000)
+
 bench-sheet: install  ## the contact sheet with 5,000 thumbnails in a headless browser: first paint, scrolling, labels
 	@$(BIN)/python -m benchmarks.sheet
 
 bench-lookalikes: install  ## from which cosine on two embeddings are one photo
 	@$(BIN)/python -m benchmarks.lookalikes
+
+bench-coverage: install  ## do the 95 % intervals hold the catalog's true figures: simulation, 300 draws a size
+	@$(BIN)/python -m benchmarks.coverage
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

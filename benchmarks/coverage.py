@@ -1,0 +1,109 @@
+"""Do the intervals hold the truth? `make bench-coverage`.
+
+A synthetic catalog whose precision, recall and accuracy are known; DRAWS stratified samples of its listings, each split
+by chance as training splits it; and of each share the 95 % interval that `toiletspark.estimates` gives. Ends in one
+JSON line: how many of the intervals hold the catalog's own figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import machine
+from toiletspark.estimates import Bootstrap
+
+STRATA, HELD_OUT = 40, 0.3
+SHARES = ("precision", "recall", "accuracy")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Images with what they show and what was decided: all (n,)."""
+
+    stratum: NDArray[np.int64]
+    listing: NDArray[np.int64]
+    to_exclude: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
+
+    def rows(self, which: NDArray[np.bool_]) -> Catalog:
+        """Some of its images."""
+        return Catalog(self.stratum[which], self.listing[which], self.to_exclude[which], self.excluded[which])
+
+    def parts(self) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Of each share, which images are its part and which its whole."""
+        hits, everything = self.to_exclude & self.excluded, np.ones(len(self.listing), dtype=bool)
+        right = self.to_exclude == self.excluded
+        return {
+            "precision": (hits, self.excluded),
+            "recall": (hits, self.to_exclude),
+            "accuracy": (right, everything),
+        }
+
+
+def make_catalog(seed: int, strata: int = STRATA) -> Catalog:
+    """Strata of very different sizes; toilets, and what is hard about them, come listing by listing."""
+    rng = np.random.default_rng(seed)
+    listings_of = np.maximum(3, rng.lognormal(6.0, 0.8, strata).astype(int))
+    stratum_of = np.repeat(np.arange(strata), listings_of)
+    images_of = rng.integers(1, 11, len(stratum_of))
+    toilets = np.clip(rng.beta(2, 8, strata)[stratum_of] + rng.normal(0, 0.05, len(stratum_of)), 0.02, 0.6)
+    hard = rng.normal(0, 0.8, len(stratum_of))
+
+    listing = np.repeat(np.arange(len(stratum_of)), images_of)
+    to_exclude = rng.random(len(listing)) < toilets[listing]
+    logit = np.where(to_exclude, 2.2, -3.2) + hard[listing] + rng.normal(0, 1.2, len(listing))
+    return Catalog(stratum_of[listing], listing, to_exclude, logit >= 0)
+
+
+def draw(catalog: Catalog, listings: int, seed: int) -> tuple[Catalog, NDArray[np.float64]]:
+    """A held-out sample and its design weights: square roots of the strata's sizes, then a split by chance."""
+    rng = np.random.default_rng(seed)
+    _, first = np.unique(catalog.listing, return_index=True)
+    stratum = catalog.stratum[first]
+    sizes = np.bincount(stratum)
+    wanted = np.clip(np.round(listings * np.sqrt(sizes) / np.sqrt(sizes).sum()).astype(int), 3, sizes)
+    weight = np.zeros(len(stratum))
+    for one, count in enumerate(wanted):
+        weight[rng.choice(np.flatnonzero(stratum == one), count, replace=False)] = sizes[one] / count
+    weight[rng.random(len(weight)) >= HELD_OUT] = 0.0
+    of_image = weight[catalog.listing]
+    return catalog.rows(of_image > 0), of_image[of_image > 0] / HELD_OUT
+
+
+def covered(catalog: Catalog, listings: int, draws: int, replicates: int) -> dict[str, float]:
+    """The share of draws whose interval holds the catalog's own figure, by name of the figure."""
+    truth = {name: float(part.sum() / whole.sum()) for name, (part, whole) in catalog.parts().items()}
+    held = dict.fromkeys(SHARES, 0)
+    for seed in range(draws):
+        sample, weight = draw(catalog, listings, seed)
+        bootstrap = Bootstrap(sample.stratum, sample.listing, weight, replicates=replicates, seed=seed)
+        for name, (part, whole) in sample.parts().items():
+            share = bootstrap.share(part, whole)
+            held[name] += share.low <= truth[name] <= share.high
+    return {name: held[name] / draws for name in SHARES}
+
+
+def main() -> None:
+    asked = _asked()
+    catalog = make_catalog(seed=1)
+    by_size = {size: covered(catalog, size, asked.draws, asked.replicates) for size in asked.listings}
+    shares = [share for one in by_size.values() for share in one.values()]
+    told = {"covered_share": round(float(np.mean(shares)), 4), "least": min(shares), "most": max(shares)}
+    print(json.dumps({**told, "by_listings": by_size, **vars(asked), "machine": machine()}))
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--listings", type=int, nargs="+", default=[150, 300, 800, 3000], help="drawn, held out or not")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
