@@ -15,25 +15,15 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "head", "progress", "command"),
-        *("lookalikes", "allocation", "estimates"),
+        *("lookalikes", "allocation", "estimates", "policies"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion"),
     },
     {
-        *(
-            "session",
-            "frames",
-            "catalog",
-            "ledger",
-            "strata",
-            "sampling",
-            "label_table",
-            "plans",
-            "embedding",
-            "commits",
-        ),
+        *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
+        "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion"),
     },

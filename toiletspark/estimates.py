@@ -106,6 +106,10 @@ class Bootstrap:
             effective = float(totals[:, 1].sum() ** 2 / (totals[:, 1] ** 2).sum())
         return Share(value, *_wilson(value, effective), n)
 
+    def total(self, which: NDArray[np.bool_]) -> float:
+        """How many images of the catalog the chosen ones stand for."""
+        return float(self._weight[which].sum())
+
     def _per_listing(self, which: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The weights of the chosen images, summed up by listing: float64, (listings,)."""
         sums = np.bincount(self._listing, weights=self._weight * which, minlength=self._times.shape[1])
