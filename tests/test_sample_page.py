@@ -41,6 +41,14 @@ def test_the_design_effect_by_hand() -> None:
     assert math.isnan(design_effect(0, 0.0, 0.0))
 
 
+def test_images_as_units_are_told_once() -> None:
+    listings, images = page(row()), dataclasses.replace(page(row()), unit="image")
+    assert Parsed(render(listings)).of("th")[1:6] == ["listings", "images", "asked", "got", "images got"]
+    assert Parsed(render(images)).of("th")[1:4] == ["images", "asked", "got"]
+    cells = [len(Parsed(render(one)).of("td")) for one in (listings, images)]
+    assert cells == [18, 14]  # of the sum and of one stratum
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_strata_stay_text(text: str) -> None:
     plain = Parsed(render(page(row(), row())))
