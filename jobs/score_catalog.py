@@ -49,7 +49,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
 def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head) -> Run:
     """The scores of one head; they become visible only where every sound image has one."""
     table, run_id = scoring.scores_table(head), new_run_id()
-    rows = seen.manifest["counts"]["sound"]
+    rows = _sound_images(seen)
     found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
     if found != rows:
         raise OutputError(
@@ -60,6 +60,18 @@ def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Hea
         )
     inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id}
     return store.commit(table, run_id, config=config.recorded(), inputs=inputs, counts={"images": seen.rows})
+
+
+def _sound_images(seen: Run) -> int:
+    """How many images of the catalog must have a score; the first catalogs did not tell."""
+    if "sound" in seen.manifest["counts"]:
+        return int(seen.manifest["counts"]["sound"])
+    raise OutputError(
+        doing=DOING,
+        expected=f"a catalog whose manifest counts its sound images ({seen.folder})",
+        found=f"one that an earlier toiletspark made ({seen.manifest['made_at']})",
+        todo="run `toiletspark embed` again: it makes a new one, and embeds nothing twice",
+    )
 
 
 if __name__ == "__main__":

@@ -191,6 +191,16 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     assert [run.run_id for run in store.runs(tables.SCORES)] == before
 
 
+def test_a_catalog_of_an_earlier_version_is_told(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    stored(store, tables.CATALOG, [found("i00", "ok", "digest-0")], inputs={"backbone_id": "ours"})
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.expected.startswith("a catalog whose manifest counts its sound images (")
+    assert stopped.value.todo == "run `toiletspark embed` again: it makes a new one, and embeds nothing twice"
+
+
 def test_scoring_before_embedding_names_the_step(spark: SparkSession, config: Config, store: Store) -> None:
     made_head(store, *TWO)
     with pytest.raises(OutputError) as stopped:
