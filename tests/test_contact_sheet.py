@@ -79,7 +79,9 @@ def test_a_score_that_is_no_number_is_none(score: float | None) -> None:
 
 
 def test_the_page_is_valid_utf_8_whatever_the_ids_are() -> None:
-    contact_sheet.render(sheet(tile("half \ud800"))).encode("utf-8")
+    page = contact_sheet.render(sheet(tile("half \ud800")))
+    assert page.encode("utf-8").decode("utf-8") == page
+    assert '"image_id":"half \\ud800"' in page  # as JSON's escape, from which the browser makes the same again
 
 
 # Ids and parts

@@ -28,7 +28,7 @@ def train(config: Config) -> dict[str, Any]:
 
 
 def second_look(config: Config) -> dict[str, Any]:
-    """Ranks the labels of the newest training set by how doubtful they are; as `train`."""
+    """Ranks the labels that were gathered last for it by how doubtful they are; starts, tells and fails as `train`."""
     return _run("training.second_look", "looking for doubtful labels", config)
 
 
