@@ -21,7 +21,7 @@ $(INSTALLED): setup.py constraints.txt
 	@echo "== installing into $(VENV) with $(PYTHON): about 5 GB (torch), two to five minutes, only this once"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,local,openvino,s3,dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[train,tensorboard,local,openvino,s3,dev]'
 	@touch $(INSTALLED)
 	@echo "== installed"
 

@@ -25,8 +25,9 @@ from toiletspark.images import Pixels
 from toiletspark.images import decode as decode_images
 from toiletspark.progress import Progress
 from toiletspark.runtimes import convert
-from training.evaluate import evaluate, held_out
+from training.evaluate import evaluate
 from training.fit import fit
+from training.splits import held_out
 
 HALVES = 10
 THRESHOLD = 0.5

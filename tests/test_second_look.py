@@ -16,6 +16,7 @@ from toiletspark.runs import Run, Store
 from toiletspark.tables import QUEUES, SECOND_LOOK_SET
 from training import second_look
 from training.dataset import TrainingSet, read
+from training.splits import folds_of
 
 CLASSES = ["toilet", "other", "kitchen"]
 
@@ -78,7 +79,7 @@ def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
     labels = np.array([CLASSES.index(name) for name in examples.label])
     probabilities = second_look.out_of_fold(examples, labels, config)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-12)
-    folds = second_look.folds_of(examples.listing_id, 5, config.second_look.seed)
+    folds = folds_of(examples.listing_id, 5, config.second_look.seed)
     assert sorted(set(folds.tolist())) == list(range(5))
     for fold, seen in enumerate(fitted):
         listings = {name for name, at in zip(examples.listing_id, folds, strict=True) if at == fold}
@@ -120,13 +121,15 @@ def test_a_training_set_is_not_needed_to_be_whole() -> None:
     random = np.random.default_rng(2)
     listings = [f"L{place}" for place in range(6)]
     examples = TrainingSet(
-        [f"i{place}" for place in range(6)],
-        listings,
-        [f"d{place}" for place in range(6)],
-        ["toilet", "other", "kitchen"] * 2,
-        np.ones(6),
-        random.random((6, 8)).astype(np.float32),
-        0,
+        image_id=[f"i{place}" for place in range(6)],
+        listing_id=listings,
+        stratum=["S"] * 6,
+        content_digest=[f"d{place}" for place in range(6)],
+        label=["toilet", "other", "kitchen"] * 2,
+        draw=[None] * 6,
+        weight=np.ones(6),
+        embeddings=random.random((6, 8)).astype(np.float32),
+        corrupt=0,
     )
     config = literal_config({"labels.classes": CLASSES, "second_look.folds": 50})
     probabilities = second_look.out_of_fold(examples, np.array([0, 1, 2] * 2), config)

@@ -203,7 +203,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
         ("copy", "ok", "digest-1"),
     ]
     catalog_rows = [
-        {"image_id": name, "listing_id": f"L-{name}", "status": status, "content_digest": digest}
+        {"image_id": name, "listing_id": f"L-{name}", "stratum": "S", "status": status, "content_digest": digest}
         for name, status, digest in found
     ]
     kept = {"digest-1": 1, "digest-old": 2, "digest-new": 3, "digest-gone": 4}
@@ -253,6 +253,7 @@ def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd
         "gone": "gone",
         "plain": "L-plain",
     }
+    assert dict(gathered["stratum"]) == {"changed": "S", "copy": "S", "gone": "unknown", "plain": "S"}
 
 
 # What several people say

@@ -28,8 +28,9 @@ from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
-from training.evaluate import evaluate, held_out
+from training.evaluate import evaluate
 from training.fit import FinalLayer, fit
+from training.splits import held_out
 from training.train import train
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
@@ -38,6 +39,7 @@ SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("listing_id", pa.string()),
+        ("stratum", pa.string()),
         ("content_digest", pa.string()),
         ("label", pa.string()),
         ("weight", pa.float64()),
@@ -260,6 +262,7 @@ def gathered(
     columns = {
         "image_id": [f"i{number:05}" for number in range(count)],
         "listing_id": [f"L{number // per_listing}" for number in range(count)],
+        "stratum": [f"S{number // per_listing % 3}" for number in range(count)],
         "content_digest": [f"d{number:05}" for number in range(count)],
         "label": list(labels),
         "weight": [1.0 + number % 3 for number in range(count)],

@@ -15,6 +15,7 @@ from toiletspark.tables import Table
 
 _ARROW = {
     "string": pa.string(),
+    "boolean": pa.bool_(),
     "int": pa.int32(),
     "float": pa.float32(),
     "double": pa.float64(),

@@ -170,26 +170,46 @@ EMBEDDINGS = Table(
 )
 
 # One row per labelled image that has an embedding: all that training/ needs, without Spark. label is the class;
-# petastorm makes attributes of column names, and `class` cannot be one.
+# petastorm makes attributes of column names, and `class` cannot be one. stratum: location x listing type, as in the
+# catalog. Version 1 had no stratum.
 TRAINING_SET = Table(
     "training_set",
     ("image_id",),
     {
         "image_id": "string",
         "listing_id": "string",
+        "stratum": "string",
         "content_digest": "string",
         "label": "string",
         "weight": "double",
         "draw": "string",
         "embedding": "binary",
     },
+    schema_version=2,
 )
 
 # The same for all labels, also those in conflict: what a second look judges.
-SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns)
+SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns, TRAINING_SET.schema_version)
 
-# No rows: each run folder holds a head (see `head.py`).
-HEADS = Table("heads", (), {})
+# Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out
+# have its exclusion_score, the others null. So figures, thresholds and comparisons need neither training nor scoring.
+# Version 1 had no rows.
+HEADS = Table(
+    "heads",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "stratum": "string",
+        "content_digest": "string",
+        "label": "string",
+        "weight": "double",
+        "draw": "string",
+        "held_out": "boolean",
+        "exclusion_score": "float",
+    },
+    schema_version=2,
+)
 
 # One row per scored image, with one column p_<class> per class (float, [0, 1], they add up to 1) at its end.
 # exclusion_score: [0, 1], higher = more surely to be excluded.

@@ -21,17 +21,18 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
         catalog: `tables.CATALOG`, one run.
 
     Returns:
-        image_id, listing_id (image_id where the catalog has no such image any more), content_digest (null where
-        nobody knows it), label (the newest word about this image), newest (the newest word about its content),
-        in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
+        image_id, listing_id (image_id where the catalog has no such image any more), stratum ("unknown" there),
+        content_digest (null where nobody knows it), label (the newest word about this image), newest (the newest word
+        about its content), in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
     """
     ids = F.broadcast(labels.select("image_id").distinct())  # the catalog stays where it is
     now = catalog.join(ids, on="image_id", how="left_semi")
-    now = now.select("image_id", "listing_id", F.col("content_digest").alias("digest_now"))
+    now = now.select("image_id", "listing_id", "stratum", F.col("content_digest").alias("digest_now"))
     named = (
         labels.join(F.broadcast(now), on="image_id", how="left")
         .withColumn("content_digest", F.coalesce("content_digest", "digest_now"))
         .withColumn("listing_id", F.coalesce("listing_id", "image_id"))
+        .withColumn("stratum", F.coalesce("stratum", F.lit("unknown")))
         .withColumn("about", F.coalesce("content_digest", F.concat(F.lit("image "), "image_id")))
         .withColumn("said", F.struct("labelled_at", "labeller", "image_id", "class"))
     )
@@ -41,8 +42,9 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
         .withColumn("newest", F.max("said").over(of_content)["class"])
         .withColumn("rank", F.row_number().over(Window.partitionBy("image_id").orderBy(F.desc("said"))))
     )
-    columns = ("image_id", "listing_id", "content_digest", F.col("class").alias("label"), "newest", "in_conflict")
-    return judged.where(F.col("rank") == 1).select(*columns)
+    columns = ("image_id", "listing_id", "stratum", "content_digest")
+    said = (F.col("class").alias("label"), "newest", "in_conflict")
+    return judged.where(F.col("rank") == 1).select(*columns, *said)
 
 
 def draws(spark: SparkSession, store: Store) -> DataFrame:

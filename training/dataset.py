@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ with warnings.catch_warnings():
     from petastorm import make_batch_reader
 
 _FLOAT16_BYTES = 2
-Row = tuple[str, str, str, str, float, bytes]
+_NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class TrainingSet:
     Attributes:
         image_id: n names.
         listing_id: n names; images of one listing look alike and must not be split.
+        stratum: n names, location x listing type.
         content_digest: n digests of what was labelled.
         label: n class names.
+        draw: n runs that drew the image, which the weights belong to; None where no chance drew it.
         weight: float64, (n,), > 0; design weights.
         embeddings: float32, (n, 512).
         corrupt: rows that were left out, because their embedding is missing, of another length or not finite.
@@ -35,11 +38,18 @@ class TrainingSet:
 
     image_id: list[str]
     listing_id: list[str]
+    stratum: list[str]
     content_digest: list[str]
     label: list[str]
+    draw: list[str | None]
     weight: NDArray[np.float64]
     embeddings: NDArray[np.float32]
     corrupt: int
+
+    def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
+        """Some of its images: bool, (n,)."""
+        named = {name: [one for one, kept in zip(getattr(self, name), rows, strict=True) if kept] for name in _NAMES}
+        return TrainingSet(**named, weight=self.weight[rows], embeddings=self.embeddings[rows], corrupt=self.corrupt)
 
 
 def read(run: Run) -> TrainingSet:
@@ -47,34 +57,32 @@ def read(run: Run) -> TrainingSet:
 
     Cost: 1 kB a row in memory, and as much again while it is put in order.
     """
-    rows: list[Row] = []
+    rows: list[tuple[Any, ...]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
         if urls:
             with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
                 for batch in reader:
-                    names = (batch.image_id, batch.listing_id, batch.content_digest, batch.label)
-                    rows.extend(zip(*names, batch.weight, batch.embedding, strict=True))
+                    names = [getattr(batch, name) for name in _NAMES]
+                    rows.extend(zip(batch.embedding, batch.weight, *names, strict=True))
     return _arranged(rows)
 
 
-def _arranged(rows: list[Row]) -> TrainingSet:
-    rows.sort(key=lambda row: row[0])
-    lengths = [len(row[5] or b"") for row in rows]
+def _arranged(rows: list[tuple[Any, ...]]) -> TrainingSet:
+    """In the order of image_id, without what is corrupt; rows are embedding, weight and the names in their order."""
+    rows.sort(key=lambda row: row[2])
+    lengths = [len(row[0] or b"") for row in rows]
     possible = [length for length in lengths if length and length % _FLOAT16_BYTES == 0]
     usual = max(set(possible), key=possible.count, default=None)
     whole = [row for row, length in zip(rows, lengths, strict=True) if length == usual]
-    stored = np.frombuffer(b"".join(row[5] for row in whole), dtype="<f2")
+    stored = np.frombuffer(b"".join(row[0] for row in whole), dtype="<f2")
     embeddings = stored.reshape(len(whole), (usual or 0) // _FLOAT16_BYTES).astype(np.float32)
     sound = np.isfinite(embeddings).all(axis=1)
     kept = [row for row, fine in zip(whole, sound, strict=True) if fine]
     return TrainingSet(
-        image_id=[row[0] for row in kept],
-        listing_id=[row[1] for row in kept],
-        content_digest=[row[2] for row in kept],
-        label=[row[3] for row in kept],
-        weight=np.array([row[4] for row in kept], dtype=np.float64),
+        **{name: [row[2 + place] for row in kept] for place, name in enumerate(_NAMES)},
+        weight=np.array([row[1] for row in kept], dtype=np.float64),
         embeddings=embeddings[sound],
         corrupt=len(rows) - len(kept),
     )

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.digests import hash_fraction
 from toiletspark.head import Head
 from toiletspark.thresholds import excluded, validate
-
-
-def held_out(listing_ids: list[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows are held out: bool, (n,). All images of a listing fall on the same side, chosen by hash."""
-    return np.array([hash_fraction(seed, f"split:{listing}") < share for listing in listing_ids], dtype=bool)
 
 
 def evaluate(

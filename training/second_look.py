@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from toiletspark import conf_files, rows, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
-from toiletspark.digests import hash_fraction
 from toiletspark.errors import LabelsError
 from toiletspark.head import Head
 from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
 from training.dataset import TrainingSet, read
 from training.fit import fit
+from training.splits import folds_of
 from training.train import indices
 
 DOING = "looking for doubtful labels"
@@ -70,11 +70,6 @@ def out_of_fold(examples: TrainingSet, labels: NDArray[np.int64], config: Config
     progress.close()
     exact: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)  # they were float32
     return exact
-
-
-def folds_of(listing_ids: list[str], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each row, int64, (n,), [0, folds): chosen by hash of the listing."""
-    return np.array([int(hash_fraction(seed, f"fold:{listing}") * folds) for listing in listing_ids], dtype=np.int64)
 
 
 def judged(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:

@@ -6,13 +6,14 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, conf_files, tables
+from toiletspark import __version__, conf_files, rows, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, nearest
@@ -20,8 +21,9 @@ from toiletspark.head import Head
 from toiletspark.progress import Progress
 from toiletspark.runs import Store, new_run_id
 from training.dataset import TrainingSet, read
-from training.evaluate import evaluate, held_out
+from training.evaluate import evaluate
 from training.fit import fit
+from training.splits import held_out
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -38,13 +40,11 @@ def train(config: Config) -> dict[str, Any]:
     gathered = store.require(tables.TRAINING_SET, doing="training the head", step="train")
     examples = read(gathered)
     labels = indices(examples, config.labels.classes)
-    validation = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
-    _check_split(labels, validation, config)
+    held = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
+    _check_split(labels, held, config)
 
     progress = Progress("training", config.train.epochs, "epochs", config.progress.line_every_s)
-    layer = fit(
-        examples.embeddings[~validation], labels[~validation], len(config.labels.classes), config.train, progress
-    )
+    layer = fit(examples.embeddings[~held], labels[~held], len(config.labels.classes), config.train, progress)
     progress.close()
     head = Head(
         classes=tuple(config.labels.classes),
@@ -53,21 +53,21 @@ def train(config: Config) -> dict[str, Any]:
         weight=layer.weight,
         bias=layer.bias,
     )
-    threshold = config.publish.operating_threshold
-    figures = evaluate(head, examples.embeddings[validation], labels[validation], threshold)
-    return _keep(head, figures, examples, int((~validation).sum()), store, config, gathered.run_id)
+    figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
+    return _keep(head, figures, examples, held, store, config, gathered.run_id)
 
 
 def _keep(
     head: Head,
     figures: dict[str, Any],
     examples: TrainingSet,
-    trained_on: int,
+    held: NDArray[np.bool_],
     store: Store,
     config: Config,
     source: str,
 ) -> dict[str, Any]:
-    """Writes the head with its figures; the manifest makes it visible."""
+    """Writes the head with its figures and the images that it was made with; the manifest makes it visible."""
+    trained_on = int((~held).sum())
     facts = {
         "validation": figures,
         "trained_on": trained_on,
@@ -84,7 +84,8 @@ def _keep(
     folder = store.folder(tables.HEADS, run_id)
     Head(**{**head.__dict__, "facts": facts}).save(folder)
     inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
-    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=figures)
+    told = {"config": config.recorded(), "inputs": inputs, "counts": figures}
+    rows.write(store, tables.HEADS, run_id, _images(head, examples, held), **told)
     return {
         "head": folder,
         "head_id": head.head_id,
@@ -92,6 +93,15 @@ def _keep(
         "corrupt": examples.corrupt,
         "validation": figures,
     }
+
+
+def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
+    """The rows of `tables.HEADS`."""
+    scores = head.exclusion_scores(head.probabilities(examples.embeddings))
+    names = ("image_id", "listing_id", "stratum", "content_digest", "label", "weight", "draw")
+    for place, values in enumerate(zip(*(getattr(examples, name) for name in names), strict=True)):
+        score = float(scores[place]) if held[place] else None
+        yield {**dict(zip(names, values, strict=True)), "held_out": bool(held[place]), "exclusion_score": score}
 
 
 def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
@@ -111,18 +121,18 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], validation: NDArray[np.bool_], config: Config) -> None:
+def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Config) -> None:
     """Each class must be there to be learnt, and there must be something to judge by."""
     counts = {
-        name: (int((labels[~validation] == index).sum()), int((labels[validation] == index).sum()))
+        name: (int((labels[~held] == index).sum()), int((labels[held] == index).sum()))
         for index, name in enumerate(config.labels.classes)
     }
-    if all(train and held for train, held in counts.values()):
+    if all(train and kept for train, kept in counts.values()):
         return
     raise LabelsError(
         doing="splitting the labels by listing",
         expected="images of every class on both sides",
-        found=", ".join(f"{name}: {train} to train, {held} held out" for name, (train, held) in counts.items()),
+        found=", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()),
         todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
         "or train.seed",
     )
