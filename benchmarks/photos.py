@@ -1,17 +1,20 @@
 """Real photos, end to end: `make bench-photos`.
 
 800 photos of 200 houses; the head is trained on one half of the listings and judged on the other; then the
-catalog is rescored without a change.
+catalog is rescored without a change, and the whole network is asked whether the scores are its own.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from benchmarks.measure import command, machine
+from benchmarks.whole_network import agreement
+from toiletspark import conf_files
 
 CONF = ("--conf", "tests/conf/photos.toml")
 
@@ -21,6 +24,9 @@ def main() -> None:
         env = {"TOILETSPARK_OUTPUT": root}
         run, first = command("run", *CONF, env=env)
         again, second = command("rescore", *CONF, env=env)
+        config = conf_files.load([Path(CONF[1])], [f"output.root={root}/photos"])
+        files = sorted(Path(config.images.url_prefix).rglob("*.jpg"))
+        network = agreement(config, run, files)
         excluded = set(pq.read_table(run["exclusion_list"])["image_id"].to_pylist())
         feed = pq.read_table(run["feed"])["photo_id"].to_pylist()
     seconds = run["seconds"]
@@ -35,6 +41,7 @@ def main() -> None:
                 "excluded_in_feed": len(excluded & set(feed)),
                 "lost_from_feed": run["images"] - len(feed) - len(excluded),
                 "validation": run["validation"],
+                "whole_network": network,
                 "seconds": seconds,
                 "images_per_s": {step: round(run["images"] / took, 1) for step, took in seconds.items()},
                 **first,

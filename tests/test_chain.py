@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import second_look as second_look_figures
+from benchmarks.whole_network import agreement
 from jobs import import_labels, rescore_catalog, run_chain, second_look
 from tests.conftest import LOCAL_CONF, REPOSITORY
 from tests.shared_folder import shared
@@ -194,6 +195,19 @@ def test_real_photos_end_to_end(photos: dict[str, Any]) -> None:
     gone = pd.read_parquet(told["exclusion_list"])["image_id"].astype(str)
     rooms.index = rooms.index.astype(str)
     assert (rooms[gone] == "bathroom").mean() >= 0.9
+
+
+@pytest.mark.slow
+def test_the_scores_are_those_of_the_whole_network(photos: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet18 with the head as its final layer; all 800 are compared by `make bench-photos`."""
+    monkeypatch.chdir(REPOSITORY)
+    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], [f"output.root={photos['root']}"])
+    files = sorted(Path(config.images.url_prefix).rglob("*.jpg"))
+    assert len(files) == 800
+    found = agreement(config, photos, files[::16])
+    assert found["images"] == 50
+    assert 0 < found["largest_logit_difference"] <= 1e-3
+    assert found["decisions_changed"] == 0
 
 
 @pytest.mark.slow
