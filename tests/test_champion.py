@@ -242,6 +242,31 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
     assert np.allclose(scores[known], expected[known], atol=1e-6)
 
 
+def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
+    run = made(tmp_path)
+    live = champion.live_head(Store(str(tmp_path)), conf_files.load().publish) if trained(tmp_path) else None
+    assert live is not None
+    everything = dataset.read(run)
+    others = dataset.TrainingSet(**{**everything.__dict__, "content_digest": [f"new {name}" for name in LISTINGS]})
+    known, _ = champion.live_scores(live, others, BACKBONE_ID)
+    assert np.array_equal(known, HELD)
+    elsewhere = dataset.TrainingSet(**{**everything.__dict__, "listing_id": [f"new {name}" for name in LISTINGS]})
+    known, _ = champion.live_scores(live, elsewhere, BACKBONE_ID)
+    assert np.array_equal(known, HELD)  # the same photo under the name of another home
+
+
+@pytest.mark.parametrize(("name", "cost"), [("cost_ratio", 20.0), ("min_recall", 1.0), ("fixed", 1.0)])
+def test_a_missed_image_costs_what_the_policy_says(tmp_path: Path, name: str, cost: float) -> None:
+    made(tmp_path)
+    good = trained(tmp_path)
+    publish(tmp_path, good["head_id"], operating_threshold=1.1)  # misses all
+    value = {"cost_ratio": 20.0, "min_recall": 0.5, "fixed": 20.0}[name]
+    found = trained(tmp_path, f"publish.policy.name={name}", f"publish.policy.value={value}")["champion"]
+    toilets = float((np.arange(ROWS)[HELD] % 2 == 0).mean())
+    missed_less = found["differences"]["recall"]["value"]
+    assert found["differences"]["cost"]["value"] == pytest.approx(-cost * toilets * missed_less)
+
+
 def champion_set(root: Path) -> Any:
     """What was held out of the newest training set, with further images of homes that are new."""
     newest = Store(str(root)).newest(tables.TRAINING_SET)

@@ -59,11 +59,12 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
         (["s1", "q", "q", "q", None], {"s1"}, [0], "1 held-out images of the sample s1"),
         (["s1", "s2", "s1", "q"], {"s1", "s2"}, [0, 2], "2 held-out images of the sample s1"),
         (["s2", "s1", None], {"s1", "s2"}, [0], "1 held-out images of the sample s2"),
+        ([*"35426"], set("3542"), [1], "1 held-out images of the sample 5"),
         (["q1", "q2", "q2"], {"s1"}, [1, 2], "2 held-out images of the draw q2"),
         ([None, None], {"s1"}, [0, 1], f"2 {UNDRAWN}"),
         ([], set(), [], f"0 {UNDRAWN}"),
     ],
-    ids=["a sample before a larger queue", "most rows", "of equals the newest", "queues", "no draw", "nothing"],
+    ids=["a sample before a larger queue", "most rows", "the newest", "of many", "queues", "no draw", "nothing"],
 )  # fmt: skip
 def test_the_rows_of_one_draw_stand(draws: list[str | None], samples: set[str], rows_of: list[int], told: str) -> None:
     found = held_out.standing(draws, samples)
@@ -144,6 +145,10 @@ def test_training_and_publishing_come_to_the_same_threshold(root: Path, name: st
     assert (found.operating_threshold, found.reason) == (told["operating_threshold"], told["threshold_reason"])
     assert heads.load(told["head"]).facts["operating_threshold"] == found.operating_threshold
     assert (found.operating_threshold == 0.5) == (name == "fixed")
+    run = heads.run_of(store, told["head_id"])
+    toilets = [row["exclusion_score"] for row in rows.read(run) if row["held_out"] and row["label"] == "toilet"]
+    excluded = [score >= np.float32(found.operating_threshold) for score in toilets]
+    assert told["validation"]["recall"] == pytest.approx(np.mean(excluded))
     elsewhere = Store.open(f"{root}/elsewhere")
     outside = held_out.settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
     assert outside == found

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.test_training import BACKBONE_ID, config, fitted
+from toiletspark.digests import hash_fraction
 from toiletspark.errors import ConfigError
 from toiletspark.estimates import Difference
 from toiletspark.head import Head
@@ -89,17 +90,27 @@ def test_few_labels_of_a_hard_question_are_worth_adding_to_and_many_of_an_easy_o
 
 
 def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
-    found, _ = curve(80, 3.0, "train.learning_curve=[0.001, 1.0]")
+    first, second = sorted(hash_fraction(7, f"curve:L{number}") for number in range(20, 40))[:2]
+    share = (first + second) / 2
+    found, (_, examples, _, held) = curve(80, 3.0, f"train.learning_curve=[0.0001, {share}, 1.0]")
+    assert nested(examples.listing_id, share, 7)[~held].sum() == 2  # of one listing, so of one class
     assert [point["share"] for point in found["points"]] == [1.0]
 
 
-def test_the_sentence_tells_the_last_step_with_its_interval() -> None:
+@pytest.mark.parametrize(
+    ("step", "figures", "end"),
+    [
+        ((0.008, 0.002, 0.0141), "+0.8 points (+0.2 to +1.4)", "more labels are worth it."),
+        ((0.008, -0.002, 0.0141), "+0.8 points (-0.2 to +1.4)",
+         "the held-out images are too few to tell whether more labels are worth it."),
+        ((0.001, -0.002, 0.004), "+0.1 points (-0.2 to +0.4)", "more labels of the same kind would change little."),
+        ((-0.01, -0.015, -0.005), "-1.0 points (-1.5 to -0.5)", "more labels of the same kind would change little."),
+    ],
+)  # fmt: skip
+def test_the_sentence_tells_the_last_step_with_its_interval(step: tuple[float, ...], figures: str, end: str) -> None:
     points = [{"share": share} for share in (0.25, 0.75, 1.0)]
-    told = _sentence(points, Difference(0.008, 0.002, 0.0141))
-    assert (
-        told
-        == "From 75 to 100 % of the labels, accuracy changed by +0.8 points (+0.2 to +1.4): more labels are worth it."
-    )
+    told = _sentence(points, Difference(*step))
+    assert told == f"From 75 to 100 % of the labels, accuracy changed by {figures}: {end}"
 
 
 @pytest.mark.parametrize("shares", ["[0.5, 0.25]", "[0.5, 0.5]", "[0.0, 1.0]", "[1.5]"])

@@ -120,8 +120,7 @@ def live_scores(live: Live, unseen: TrainingSet, backbone_id: str) -> tuple[Bool
         head = heads.load(live.run.folder)
         if head.backbone_id == backbone_id:
             scores[missing] = head.exclusion_scores(head.probabilities(unseen.embeddings[missing]))
-    known = new_to_it & ~np.isnan(scores) & bool(made_with)
-    return known, np.nan_to_num(scores)
+    return new_to_it & ~np.isnan(scores), np.nan_to_num(scores)
 
 
 def differences(bootstrap: Bootstrap, to_exclude: Bools, new: Bools, old: Bools, miss: float) -> dict[str, Difference]:
