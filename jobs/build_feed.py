@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import catalog, entry, exclusions, feed, frames, tables
+from toiletspark import catalog, entry, feed, frames, tables, versions
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
@@ -16,7 +16,7 @@ from toiletspark.runs import Store, new_run_id
 def step(spark: SparkSession, config: Config) -> Summary:
     """All columns of the feed table stay; inline bytes of the images table do not belong into a feed."""
     store = Store.open(config.output.root)
-    version = exclusions.current(config.output.root)
+    version = versions.current(config.output.root)
     rows, image_id = catalog.read_feed(spark, config)
     kept = feed.build_feed(rows, frames.read_run(spark, version), image_id)
 

@@ -2,14 +2,14 @@
 
     spark-submit --py-files dist/*.whl jobs/publish_exclusions.py --conf-file mytables.toml
 
-Another operating threshold needs this step alone.
+Another operating threshold, or another policy that settles it, needs this step alone.
 """
 
 from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, exclusions, frames, tables
+from toiletspark import entry, exclusions, frames, held_out, tables, versions
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
@@ -22,15 +22,16 @@ def step(spark: SparkSession, config: Config) -> Summary:
     seen = store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"])
     seen = seen or store.require(tables.CATALOG, doing=doing, step="embed")
 
-    threshold = config.publish.operating_threshold
-    excluded = exclusions.decide(frames.read_run(spark, scores), threshold, run_id)
+    settled = held_out.settle_for(store, config.publish, scores.manifest["inputs"]["head_id"], config.score.head)
+    threshold = {"operating_threshold": settled.operating_threshold, "threshold_reason": settled.reason}
+    excluded = exclusions.decide(frames.read_run(spark, scores), settled.operating_threshold, run_id)
     unscored = exclusions.unscored(frames.read_run(spark, seen))
 
-    inputs = {**scores.manifest["inputs"], "scores": scores.run_id, "operating_threshold": threshold}
+    inputs = {**scores.manifest["inputs"], "scores": scores.run_id, **threshold}
     facts = {"config": config.recorded(), "inputs": inputs}
     excluded_run = frames.write_run(excluded.coalesce(1), store, tables.EXCLUSION_LIST, run_id, **facts)
     unscored_run = frames.write_run(unscored.coalesce(1), store, tables.UNSCORED, run_id, **facts)
-    exclusions.publish(store, excluded_run, unscored_run, images=seen.rows, scored=scores.rows)
+    versions.publish(store, excluded_run, unscored_run, images=seen.rows, scored=scores.rows)
 
     per_status = frames.read_run(spark, unscored_run).groupBy("status").count().orderBy("status").collect()
     return {
@@ -38,6 +39,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "scored": scores.rows,
         "unscored": {row["status"]: row["count"] for row in per_status},
         "excluded": excluded_run.rows,
+        **threshold,
         "exclusion_list": excluded_run.folder,
         "unscored_table": unscored_run.folder,
     }

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "head", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies"),
+        *("lookalikes", "allocation", "estimates", "policies", "held_out", "versions"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
@@ -217,7 +217,9 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
     assert ("petastorm" in tops(imports(OURS[module]))) == (module == "training.dataset")
 
 
-@pytest.mark.parametrize("module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", *LABELLING])
+@pytest.mark.parametrize(
+    "module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", *LABELLING]
+)
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:
     assert "pyspark" not in tops(closure([f"toiletspark.{module}"]))
 

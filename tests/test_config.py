@@ -224,6 +224,28 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert "unknown key 'zzz'" in error.found
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("min_recall", "0.0", "min_recall needs a value above 0"),
+        ("cost_ratio", "0.0", "cost_ratio needs a value above 0"),
+        ("min_precision", "20.0", "the value of min_precision is a share, at most 1"),
+        ("max_share_of_good_images_lost", "1.5", "the value of max_share_of_good_images_lost is a share, at most 1"),
+        ("cost_ratio", "inf", "Input should be a finite number"),
+        ("min_recal", "0.9", "Input should be 'fixed', 'max_share_of_good_images_lost', 'min_recall', "),
+    ],
+)
+def test_a_policy_and_its_value_belong_together(name: str, value: str, found: str) -> None:
+    error = refused(sets=[f"publish.policy.name={name}", f"publish.policy.value={value}"])
+    assert error.found.startswith("publish.policy")
+    assert found in error.found
+
+
+def test_a_cost_ratio_may_be_above_one() -> None:
+    policy = load(sets=["publish.policy.name=cost_ratio", "publish.policy.value=20"]).publish.policy
+    assert (policy.name, policy.value, policy.safe) == ("cost_ratio", 20.0, True)
+
+
 def test_a_crop_larger_than_the_resized_picture_is_refused() -> None:
     error = refused(sets=["backbone.crop_px=300"])
     assert error.found.endswith("crop_px (300) must not exceed resize_px (256)")

@@ -227,6 +227,30 @@ def test_the_current_head_is_the_named_one_or_the_newest(tmp_path: Path) -> None
     assert heads.current(store, str(tmp_path / "mine"), doing="scoring").head_id == some_head(seed=4).head_id
 
 
+def test_a_head_that_was_not_promoted_scores_nothing(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    for seed, promoted in ((1, True), (2, True), (3, False)):
+        run_id = new_run_id()
+        some_head(seed=seed).save(store.folder(HEADS, run_id))
+        inputs = {"promoted": promoted, "head_id": some_head(seed=seed).head_id}
+        store.commit(HEADS, run_id, config={}, inputs=inputs)
+    assert heads.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
+    left = heads.run_of(store, some_head(seed=3).head_id)
+    assert left is not None
+    assert heads.current(store, left.folder, doing="scoring").head_id == some_head(seed=3).head_id
+
+
+def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    store, elsewhere = Store.open(str(tmp_path / "a")), Store.open(str(tmp_path / "b"))
+    places = (store, store, elsewhere)
+    _, newer, outside = (one.commit(HEADS, new_run_id(), config={}, inputs={"head_id": "h"}) for one in places)
+    assert heads.run_of(store, "h") == newer
+    assert heads.run_of(store, "other") is None
+    assert heads.run_of(Store.open(str(tmp_path / "c")), "h", outside.folder) == outside
+    assert heads.run_of(Store.open(str(tmp_path / "c")), "other", outside.folder) is None
+    assert heads.run_of(Store.open(str(tmp_path / "c")), "h", str(tmp_path)) is None
+
+
 # Numbers
 
 

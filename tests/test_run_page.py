@@ -100,7 +100,7 @@ def page(**changes: object) -> RunPage:
         facts=[("images in", "1,300")],
         unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
         validation={"accuracy": 0.969, "precision": 0.92, "recall": 0.95, "n": 1340},
-        operating_threshold=0.62, score_histogram=[1000, 20, 0, 3, 80],
+        operating_threshold=0.62, threshold_reason="min_recall 0.95", score_histogram=[1000, 20, 0, 3, 80],
         excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
         warnings=["The backbone is randomly initialised."],
     )  # fmt: skip
@@ -113,7 +113,7 @@ def hostile_page(text: str) -> RunPage:
     return page(
         title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
         unscored={text: 1}, seconds={text: 1.0},
-        validation={text: 0.5}, excluded=cards, borderline=cards, warnings=[text],
+        validation={text: 0.5}, threshold_reason=text, excluded=cards, borderline=cards, warnings=[text],
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_a_hostile_string_stays_text(text: str) -> None:
     assert [sorted(found) for _, found in parsed.elements] == [sorted(found) for _, found in plain.elements]
     assert "script" not in {tag for tag, _ in parsed.elements}
     assert parsed.verbatim("title")[0] == text
-    assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 24
+    assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 25
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -281,6 +281,11 @@ def test_a_precision_of_nothing_is_undefined() -> None:
     assert {"undefined", "3"} <= set(parsed.of("dd"))
 
 
+def test_the_reason_for_the_threshold_is_told_where_there_is_one() -> None:
+    assert "Why 0.62: <bdi>min_recall 0.95</bdi>." in render(page())
+    assert "Why 0.62" not in render(page(threshold_reason=""))
+
+
 def test_bars_are_split_at_the_operating_threshold() -> None:
     parsed = Parsed(render(page(operating_threshold=0.62, score_histogram=[1000, 20, 0, 3, 80])))
 
@@ -357,7 +362,7 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
                 zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports import run_page as r; print(r.__file__); "
-        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, [1], [], 0, [], [])))"
+        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [])))"
     )
 
     done = subprocess.run(

@@ -16,8 +16,9 @@ from pyspark.sql import SparkSession
 from jobs import publish_exclusions
 from tests.conftest import stored
 from toiletspark import __version__, conf_files, exclusions, frames, runs, tables
-from toiletspark.config import Config
-from toiletspark.errors import AuditError, OutputError
+from toiletspark.config import Config, Publish
+from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
+from toiletspark.head import Head
 from toiletspark.runs import Run, Store
 
 SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
@@ -81,6 +82,8 @@ def test_every_image_is_in_one_of_scores_and_unscored(spark: SparkSession, confi
         "scored": 5,
         "unscored": {"missing": 1, "truncated": 1},
         "excluded": 3,
+        "operating_threshold": 0.5,
+        "threshold_reason": "fixed by publish.operating_threshold",
         "exclusion_list": told["exclusion_list"],
         "unscored_table": told["unscored_table"],
     }
@@ -118,6 +121,7 @@ def test_manifests_tell_what_the_version_was_made_from(spark: SparkSession, conf
             "backbone_id": "B",
             "scores": scores.run_id,
             "operating_threshold": 0.5,
+            "threshold_reason": "fixed by publish.operating_threshold",
         }
         on_disk = {path.name: path.stat().st_size for path in Path(folder).glob("*.parquet")}
         assert {file["name"]: file["bytes"] for file in manifest["files"]} == on_disk
@@ -145,6 +149,65 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
     assert {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()} == before
     assert len(store.runs(tables.SCORES)) == 1
     assert [run.manifest["inputs"]["operating_threshold"] for run in store.runs(tables.EXCLUSION_LIST)] == [0.5, 0.55]
+
+
+def judged_head(store: Store) -> Run:
+    """The head H, and what it says of images that were held out: three toilets, the second of which looks harmless."""
+    run_id, zeros = runs.new_run_id(), np.zeros((2, 512), dtype=np.float32)
+    held = [(0.9, "toilet"), (0.45, "toilet"), (0.7, "toilet"), (0.55, "other"), (0.2, "other"), (0.1, "other")]
+    rows = [
+        {"image_id": f"h{place}", "listing_id": f"H{place}", "stratum": "S", "content_digest": f"h{place}",
+         "label": label, "weight": 1.0, "held_out": True, "exclusion_score": score}
+        for place, (score, label) in enumerate(held)
+    ]  # fmt: skip
+    head = Head(("toilet", "other"), ("toilet",), "B", zeros, zeros[:, 0])
+    stored(store, tables.HEADS, rows, run_id=run_id, inputs={"head_id": "H"})
+    head.save(store.folder(tables.HEADS, run_id))
+    return store.require(tables.HEADS, doing="testing", step="train")
+
+
+def by_policy(config: Config, name: str, value: float) -> Config:
+    policy = {"name": name, "value": value, "safe": False}
+    changed = Publish.model_validate({**config.publish.model_dump(), "policy": policy})
+    return config.model_copy(update={"publish": changed})
+
+
+def test_another_policy_needs_neither_training_nor_scoring(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    judged_head(store)
+    found = {}
+    for name, value in (("min_recall", 1.0), ("max_share_of_good_images_lost", 0.01), ("cost_ratio", 0.5)):
+        told = publish_exclusions.step(spark, by_policy(config, name, value))
+        inputs = exclusions.current(config.output.root).manifest["inputs"]
+        assert inputs["operating_threshold"] == told["operating_threshold"]
+        assert inputs["threshold_reason"] == told["threshold_reason"]
+        assert told["threshold_reason"].endswith(
+            "; by 6 held-out images that no chance has drawn, so they stand for themselves, each once"
+        )
+        excluded = sorted(listed(exclusions.read_current(spark, config.output.root)))
+        found[name] = (round(told["operating_threshold"], 2), "".join(excluded))
+    assert found == {
+        "min_recall": (0.45, "abc"),
+        "max_share_of_good_images_lost": (0.7, "a"),
+        "cost_ratio": (0.7, "a"),
+    }
+    assert [len(store.runs(table)) for table in (tables.HEADS, tables.SCORES)] == [1, 1]
+
+
+def test_a_policy_that_cannot_be_kept_publishes_nothing(spark: SparkSession, config: Config, store: Store) -> None:
+    prepare(store)
+    with pytest.raises(HeadError) as gone:
+        publish_exclusions.step(spark, by_policy(config, "min_recall", 0.9))
+    assert gone.value.found == "no such head in the store"
+    judged_head(store)
+    kept = by_policy(config, "min_recall", 1.0).publish
+    safe = kept.model_copy(update={"policy": kept.policy.model_copy(update={"safe": True})})
+    with pytest.raises(ConfigError) as stopped:
+        publish_exclusions.step(spark, config.model_copy(update={"publish": safe}))
+    assert stopped.value.found == "no operating threshold has min_recall 1 at the safe end"
+    assert (gone.value.exit_code, stopped.value.exit_code) == (2, 2)
+    assert not pointer_of(store).exists()
+    assert store.runs(tables.EXCLUSION_LIST) == []
 
 
 def test_a_threshold_of_one_and_no_such_score_gives_an_honestly_empty_list(

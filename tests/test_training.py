@@ -284,6 +284,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.image_id == [f"i{number:05}" for number in range(150)]
     assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
     assert found.label == [str(label) for label in labels]
+    assert found.draw == [None] * 150
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
     assert found.content_digest == [f"d{name[1:]}" for name in found.image_id]
     assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
@@ -339,7 +340,10 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
     summary = train(config(tmp_path))
     head = heads.load(summary["head"])
-    assert set(summary) == {"head", "head_id", "trained_on", "corrupt", "validation"}
+    assert set(summary) == {
+        *("head", "head_id", "trained_on", "corrupt", "validation", "operating_threshold", "threshold_reason"),
+        *("champion", "promoted", "learning_curve"),
+    }
     assert (head.head_id, head.classes, head.exclude_classes) == (summary["head_id"], ("toilet", "other"), ("toilet",))
     assert head.backbone_id == BACKBONE_ID
     assert summary["trained_on"] + summary["validation"]["n"] == 240
@@ -361,6 +365,8 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
         "training_set": run.run_id,
         "head_id": head.head_id,
         "backbone_id": BACKBONE_ID,
+        "promoted": True,
+        "champion": summary["champion"],
     }
 
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from toiletspark.command import AsJson, ConfFiles, Sets, show, told_errors
+from toiletspark.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 labels_app = typer.Typer(no_args_is_help=True)
@@ -81,7 +82,6 @@ def _retrying_command(job: str) -> Callable[..., None]:
 
 for name, job, text in [
     ("run", "run_chain", "Every step in order, from the sample to the feed."),
-    ("train", "train_head", "Fit a head to the labelled embeddings."),
     ("score", "score_catalog", "Score the catalog with a head, without reading images."),
     ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
     ("feed", "build_feed", "Build the feed without the excluded images."),
@@ -97,6 +97,29 @@ labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions
 labels_app.command(
     "sheet", help="Write the contact sheet: one HTML file to label the sample, or a queue, in a browser."
 )(_asking_command("make_sheet"))
+
+
+@app.command()
+def train(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    accept_worse: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Use the head though it is worse than the live one (train.accept_worse)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a head to the labelled embeddings, and compare it with the live one."""
+    with told_errors():
+        if accept_worse is not None and not accept_worse.strip():
+            raise UserError(
+                doing="reading --accept-worse",
+                expected="the reason, in words, why a worse head shall be used; it is kept with the head",
+                found="an empty one",
+                todo='say why, as in --accept-worse "the old one knows no bathrooms"',
+            )
+    accepted = [f"train.accept_worse={json.dumps(accept_worse, ensure_ascii=False)}"] if accept_worse else []
+    _command("train_head")(conf, [*sets, *accepted], as_json)
 
 
 @app.command()

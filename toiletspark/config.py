@@ -34,6 +34,7 @@ Format = Literal["parquet", "csv", "json"]
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
+PolicyName = Literal["fixed", "max_share_of_good_images_lost", "min_recall", "min_precision", "cost_ratio"]
 
 
 class Section(BaseModel):
@@ -293,6 +294,20 @@ class Train(Section):
     l2: float = Field(ge=0)
     validation_share: float = Field(gt=0, lt=1)
     seed: int
+    learning_curve: list[Annotated[float, Field(gt=0, le=1)]]
+    accept_worse: str
+
+    @model_validator(mode="after")
+    def _shares_rise(self) -> Train:
+        if self.learning_curve != sorted(set(self.learning_curve)):
+            raise ValueError("learning_curve must be shares that rise")
+        return self
+
+    @model_validator(mode="after")
+    def _reason_says_something(self) -> Train:
+        if self.accept_worse and not self.accept_worse.strip():
+            raise ValueError("accept_worse must be a reason in words")
+        return self
 
 
 class Score(Section):
@@ -301,8 +316,23 @@ class Score(Section):
     rows_per_batch: int = Field(ge=1)
 
 
+class Policy(Section):
+    name: PolicyName
+    value: float = Field(ge=0, allow_inf_nan=False)
+    safe: bool
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Policy:
+        if self.name != "fixed" and not self.value > 0:
+            raise ValueError(f"{self.name} needs a value above 0")
+        if self.name not in ("fixed", "cost_ratio") and self.value > 1:
+            raise ValueError(f"the value of {self.name} is a share, at most 1")
+        return self
+
+
 class Publish(Section):
     operating_threshold: Share
+    policy: Policy
 
 
 class Feed(Table):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toiletspark import storage
 from toiletspark.errors import HeadError
-from toiletspark.runs import Store
+from toiletspark.runs import MANIFEST, Run, Store
 from toiletspark.tables import HEADS
 
 _JSON, _WEIGHTS = "head.json", "head.safetensors"
@@ -133,13 +133,41 @@ def load(folder: str) -> Head:
 
 
 def current(store: Store, folder: str, *, doing: str) -> Head:
-    """The head that scores: the one in `folder`, or, if that is "", the newest of the store.
+    """The head that scores: the one in `folder`, or, if that is "", the newest of the store that was promoted.
 
     Raises:
-        HeadError: see `load`.
+        HeadError: see `load`; or every head of the store was kept without being promoted.
         OutputError: no head was trained yet.
     """
-    return load(folder or store.require(HEADS, doing=doing, step="train").folder)
+    if folder:
+        return load(folder)
+    newest = store.require(HEADS, doing=doing, step="train")
+    chosen = newest_promoted(store)
+    if chosen is None:
+        raise HeadError(
+            doing=doing,
+            expected="a head that was promoted",
+            found=f"heads that are worse than the live one, the newest in {newest.folder}",
+            todo='set score.head to the live head\'s folder, or train with --accept-worse "reason"',
+        )
+    return load(chosen.folder)
+
+
+def newest_promoted(store: Store) -> Run | None:
+    """The newest head that was promoted, or None; heads of before there was a comparison count as promoted."""
+    found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("promoted", True)]
+    return found[-1] if found else None
+
+
+def run_of(store: Store, head_id: str, folder: str = "") -> Run | None:
+    """The run that holds a head: the newest of the store, or else `folder`, where that is its run folder; or None."""
+    found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("head_id") == head_id]
+    if found:
+        return found[-1]
+    manifest = storage.read_json(f"{folder}/{MANIFEST}") if folder else None
+    if manifest is None or manifest.get("inputs", {}).get("head_id") != head_id:
+        return None
+    return Run(HEADS.name, manifest["run_id"], folder, manifest)
 
 
 def newest_for(store: Store, backbone_id: str) -> Head | None:

@@ -7,15 +7,14 @@ with its interval, since a few dozen toilets settle a threshold only so far.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toiletspark.config import PolicyName
 from toiletspark.estimates import Bootstrap, Share
 from toiletspark.thresholds import excluded
 
-PolicyName = Literal["fixed", "max_share_of_good_images_lost", "min_recall", "min_precision", "cost_ratio"]
 _MOST_CANDIDATES = 400  # bounds of 400 thresholds cost about a second; more are nearer together than their bounds
 NOTHING_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(2)))  # the threshold that no score reaches
 

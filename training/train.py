@@ -6,6 +6,7 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,21 +17,27 @@ from numpy.typing import NDArray
 from toiletspark import __version__, conf_files, rows, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
-from toiletspark.errors import LabelsError, nearest
+from toiletspark.errors import ConfigError, LabelsError, nearest
 from toiletspark.head import Head
+from toiletspark.held_out import samples_of, settle
+from toiletspark.policies import Settled
 from toiletspark.progress import Progress
 from toiletspark.runs import Store, new_run_id
+from training import champion
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate
 from training.fit import fit
+from training.learning_curve import learning_curve
 from training.splits import held_out
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Splits by listing, fits, evaluates on the held-out listings, keeps the head.
+    """Splits by listing, fits, evaluates on the held-out listings, compares with the live head, keeps the head.
 
     Returns:
-        head (its folder), head_id, validation figures, and how many rows were used.
+        head (its folder), head_id, validation figures, how many rows were used, operating_threshold and
+        threshold_reason (what publishing will settle), champion (see `champion.compare`), promoted (whether scoring
+        takes the head from now on), and what the learning_curve comes to, if it is asked for.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
@@ -53,26 +60,51 @@ def train(config: Config) -> dict[str, Any]:
         weight=layer.weight,
         bias=layer.bias,
     )
-    figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
-    return _keep(head, figures, examples, held, store, config, gathered.run_id)
+    made_with, samples = list(_images(head, examples, held)), samples_of(store)
+    settled = _settled(made_with, head, config, samples)
+    evaluation: dict[str, Any] = {
+        "validation": evaluate(head, examples.embeddings[held], labels[held], settled.operating_threshold),
+        "operating_threshold": settled.operating_threshold,
+        "threshold_reason": settled.reason,
+    }
+    if config.train.learning_curve:
+        evaluation["learning_curve"] = learning_curve(head, examples, labels, held, config, samples)
+    compared = champion.compare(head, settled.operating_threshold, examples.where(held), store, config.publish)
+    promotion = champion.promotion(compared, config.train.accept_worse)
+    used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt, "training_set": gathered.run_id}
+    return _keep(head, evaluation, promotion, used, made_with, store, config)
+
+
+def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, samples: set[str]) -> Settled:
+    """The threshold that publishing will come to.
+
+    Where the policy cannot be kept, the head is kept all the same: another policy needs no other head, so it is
+    publishing that refuses.
+    """
+    try:
+        return settle(config.publish, made_with, head.exclude_classes, samples)
+    except ConfigError as error:
+        print(f"toiletspark: {error}", file=sys.stderr)
+        reason = f"publish.operating_threshold for now, and publishing will refuse: {error.found}"
+        return Settled(config.publish.operating_threshold, reason)
 
 
 def _keep(
     head: Head,
-    figures: dict[str, Any],
-    examples: TrainingSet,
-    held: NDArray[np.bool_],
+    evaluation: dict[str, Any],
+    promotion: dict[str, Any],
+    used: dict[str, Any],
+    made_with: list[dict[str, Any]],
     store: Store,
     config: Config,
-    source: str,
 ) -> dict[str, Any]:
-    """Writes the head with its figures and the images that it was made with; the manifest makes it visible."""
-    trained_on = int((~held).sum())
+    """Writes the head with its figures and the images that it was made with; the manifest makes it visible.
+
+    What it was compared with stands in the manifest alone: the same training gives the same head, whatever is live.
+    """
     facts = {
-        "validation": figures,
-        "trained_on": trained_on,
-        "corrupt": examples.corrupt,
-        "training_set": source,
+        **evaluation,
+        **used,
         "settings": config.train.model_dump(),
         "versions": {
             "toiletspark": __version__,
@@ -83,16 +115,13 @@ def _keep(
     run_id = new_run_id()
     folder = store.folder(tables.HEADS, run_id)
     Head(**{**head.__dict__, "facts": facts}).save(folder)
-    inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
-    told = {"config": config.recorded(), "inputs": inputs, "counts": figures}
-    rows.write(store, tables.HEADS, run_id, _images(head, examples, held), **told)
-    return {
-        "head": folder,
-        "head_id": head.head_id,
-        "trained_on": trained_on,
-        "corrupt": examples.corrupt,
-        "validation": figures,
-    }
+    ids = {"training_set": used["training_set"], "head_id": head.head_id, "backbone_id": head.backbone_id}
+    told = {"config": config.recorded(), "inputs": {**ids, **promotion}, "counts": evaluation["validation"]}
+    rows.write(store, tables.HEADS, run_id, made_with, **told)
+    print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
+    counts = {name: used[name] for name in ("trained_on", "corrupt")}
+    curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
+    return {"head": folder, "head_id": head.head_id, **counts, **evaluation, **curve, **promotion}
 
 
 def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:

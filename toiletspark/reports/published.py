@@ -9,7 +9,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import catalog, exclusions, frames, session, storage, tables
+from toiletspark import catalog, frames, session, storage, tables, versions
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.reports import run_page
@@ -78,6 +78,7 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
         seconds=seconds,
         validation=_validation(store, version),
         operating_threshold=threshold,
+        threshold_reason=version.excluded.manifest["inputs"].get("threshold_reason", ""),
         score_histogram=_histogram(scores),
         excluded=[_card(row, pictures) for row in excluded],
         excluded_total=version.excluded.rows,
@@ -87,7 +88,7 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
 
 
 def _version(store: Store) -> _Version:
-    excluded = exclusions.current(store.root)
+    excluded = versions.current(store.root)
     inputs = excluded.manifest["inputs"]
     unscored = store.run(tables.UNSCORED, excluded.run_id)
     scores, seen = store.run(tables.SCORES, inputs["scores"]), store.run(tables.CATALOG, inputs["catalog"])

@@ -73,6 +73,7 @@ class RunPage:
         validation: accuracy, precision and recall in [0, 1], and n, the number of held-out images; None if
             the head was not validated.
         operating_threshold: [0, 1]; an image is excluded when its exclusion score is >= this.
+        threshold_reason: Why it is this one, in a sentence; "" if the version does not tell.
         score_histogram: Counts of exclusion scores in equal bins over [0, 1], lowest bin first.
         excluded: Cards of excluded images, the surest first; possibly only a part of them.
         excluded_total: Number of all excluded images, >= len(excluded).
@@ -89,6 +90,7 @@ class RunPage:
     seconds: dict[str, float]
     validation: dict[str, float] | None
     operating_threshold: float
+    threshold_reason: str
     score_histogram: list[int]
     excluded: list[Card]
     excluded_total: int

@@ -1,0 +1,186 @@
+"""Held-out images: those of one draw stand for the catalog, and settle one threshold, at training and publishing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import stored
+from tests.test_training import clusters, config, gathered
+from toiletspark import head as heads
+from toiletspark import held_out, policies, rows, tables
+from toiletspark.backbone import to_stored
+from toiletspark.config import Publish
+from toiletspark.errors import ConfigError, HeadError
+from toiletspark.estimates import Bootstrap
+from toiletspark.policies import Judged
+from toiletspark.runs import Run, Store
+from training.train import train
+
+UNDRAWN = "held-out images that no chance has drawn, so they stand for themselves, each once"
+
+
+def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.5) -> Publish:
+    return Publish.model_validate(
+        {"operating_threshold": fixed, "policy": {"name": name, "value": value, "safe": safe}}
+    )
+
+
+def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
+    """Rows of a head: half of the held-out ones of a sample, a third of a queue, the others of no draw."""
+    rng = np.random.default_rng(seed)
+    told = []
+    for place in range(images):
+        held, toilet = place % 4 != 0, bool(rng.random() < 0.4)
+        score = float(np.float32(np.clip(rng.normal(0.7 if toilet else 0.3, 0.2), 0, 1)))
+        told.append(
+            {
+                "image_id": f"i{place}",
+                "listing_id": f"L{place // 2}",
+                "stratum": f"S{place // 2 % 3}",
+                "content_digest": f"d{place}",
+                "label": "toilet" if toilet else "other",
+                "weight": 1.0 + place % 5,
+                "draw": ("sample", "queue", "sample", None, "queue", "sample")[place % 6],
+                "held_out": held,
+                "exclusion_score": score if held else None,
+            }
+        )
+    return told
+
+
+# Which rows stand for the catalog
+
+
+@pytest.mark.parametrize(
+    ("draws", "samples", "rows_of", "told"),
+    [
+        (["s1", "q", "q", "q", None], {"s1"}, [0], "1 held-out images of the sample s1"),
+        (["s1", "s2", "s1", "q"], {"s1", "s2"}, [0, 2], "2 held-out images of the sample s1"),
+        (["s2", "s1", None], {"s1", "s2"}, [0], "1 held-out images of the sample s2"),
+        ([*"35426"], set("3542"), [1], "1 held-out images of the sample 5"),
+        (["q1", "q2", "q2"], {"s1"}, [1, 2], "2 held-out images of the draw q2"),
+        ([None, None], {"s1"}, [0, 1], f"2 {UNDRAWN}"),
+        ([], set(), [], f"0 {UNDRAWN}"),
+    ],
+    ids=["a sample before a larger queue", "most rows", "the newest", "of many", "queues", "no draw", "nothing"],
+)  # fmt: skip
+def test_the_rows_of_one_draw_stand(draws: list[str | None], samples: set[str], rows_of: list[int], told: str) -> None:
+    found = held_out.standing(draws, samples)
+    assert np.flatnonzero(found.rows).tolist() == rows_of
+    assert found.told == told
+    weight = np.arange(1.0, len(draws) + 1)
+    drawn = any(draws)
+    assert found.weights(weight).tolist() == (weight[rows_of].tolist() if drawn else [1.0] * len(draws))
+
+
+def test_which_draw_stands_does_not_hang_on_the_order_of_the_rows() -> None:
+    draws = ["a", "b", "b", "a", None, "c"]
+    assert held_out.standing(draws, {"a", "b"}).draw == held_out.standing(draws[::-1], {"a", "b"}).draw == "b"
+
+
+def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:
+    told = made_with()
+    judged, stand = held_out.judged(told, ("toilet",), {"sample"})
+    wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
+    assert stand.told == f"{len(wanted)} held-out images of the sample sample"
+    assert judged.scores.tolist() == [row["exclusion_score"] for row in wanted]
+    assert judged.to_exclude.tolist() == [row["label"] == "toilet" for row in wanted]
+    assert judged.bootstrap.total(np.ones(len(wanted), dtype=bool)) == sum(row["weight"] for row in wanted)
+
+
+# Settling
+
+
+def test_a_fixed_threshold_needs_no_images() -> None:
+    found = held_out.settle(publish("fixed", fixed=0.7), [], (), ())
+    assert (found.operating_threshold, found.reason) == (0.7, "fixed by publish.operating_threshold")
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 5.0)])
+def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> None:
+    told = made_with()
+    found = held_out.settle(publish(name, value), told, ("toilet",), {"sample"})
+    wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
+    bootstrap = Bootstrap(*([row[key] for row in wanted] for key in ("stratum", "listing_id", "weight")))
+    scores = np.array([row["exclusion_score"] for row in wanted], dtype=np.float32)
+    slow = policies.settle(
+        name, value, Judged(scores, np.array([row["label"] == "toilet" for row in wanted]), bootstrap), safe=False
+    )
+    assert found.operating_threshold == slow.operating_threshold
+    assert found.reason == f"{slow.reason}; by {len(wanted)} held-out images of the sample sample"
+
+
+def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
+    with pytest.raises(ConfigError) as caught:
+        held_out.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), {"sample"})
+    assert caught.value.exit_code == 2
+    assert str(caught.value) == (
+        "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"
+        "  expected: a promise that some threshold keeps, and images of both kinds to tell\n"
+        "  found:    no operating threshold has min_precision 1 at the safe end\n"
+        "  do:       promise less, set publish.policy.safe=false, or label more images"
+    )
+
+
+# The head's own rows
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with a head whose classes overlap."""
+    embeddings, labels = clusters(240)
+    noise = np.random.default_rng(3).normal(0, 12, embeddings.shape)
+    gathered(tmp_path, to_stored((embeddings + noise).astype(np.float32)), [("toilet", "other")[one] for one in labels])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 20.0), ("fixed", 0.0)])
+def test_training_and_publishing_come_to_the_same_threshold(root: Path, name: str, value: float) -> None:
+    sets = [f"publish.policy.name={name}", f"publish.policy.value={value}", "publish.policy.safe=false"]
+    settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
+    told, store = train(settings), Store(str(root))
+    found = held_out.settle_for(store, settings.publish, told["head_id"], "")
+    assert (found.operating_threshold, found.reason) == (told["operating_threshold"], told["threshold_reason"])
+    assert heads.load(told["head"]).facts["operating_threshold"] == found.operating_threshold
+    assert (found.operating_threshold == 0.5) == (name == "fixed")
+    run = heads.run_of(store, told["head_id"])
+    toilets = [row["exclusion_score"] for row in rows.read(run) if row["held_out"] and row["label"] == "toilet"]
+    excluded = [score >= np.float32(found.operating_threshold) for score in toilets]
+    assert told["validation"]["recall"] == pytest.approx(np.mean(excluded))
+    elsewhere = Store.open(f"{root}/elsewhere")
+    outside = held_out.settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
+    assert outside == found
+
+
+def test_a_head_is_trained_though_its_policy_cannot_be_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = ["publish.policy.name=min_precision", "publish.policy.value=1.0", "train.learning_curve=[]"]
+    told = train(config(root, ("toilet", "other"), *sets))
+    assert told["operating_threshold"] == 0.5
+    assert told["threshold_reason"] == (
+        "publish.operating_threshold for now, and publishing will refuse: "
+        "no operating threshold has min_precision 1 at the safe end"
+    )
+    assert "while settling the operating threshold by min_precision 1 on " in capsys.readouterr().err
+
+
+def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    stored(store, tables.HEADS, [], inputs={"head_id": "old"})
+    expected = {"old": "one without them, made by an earlier toiletspark", "gone": "no such head in the store"}
+    for head_id, found in expected.items():
+        assert held_out.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5
+        with pytest.raises(HeadError) as caught:
+            held_out.settle_for(store, publish("min_recall", 0.9), head_id, "")
+        assert caught.value.found == found
+        assert caught.value.expected.startswith(f"the run folder of the head {head_id}, with the images")
+
+
+def test_the_images_come_back_as_they_were_written(root: Path) -> None:
+    told = train(config(root, ("toilet", "other"), "train.learning_curve=[]"))
+    run = Store(str(root)).run(tables.HEADS, Path(told["head"]).name)
+    assert isinstance(run, Run)
+    held = [row for row in rows.read(run) if row["held_out"]]
+    assert len(held) == told["validation"]["n"]
+    assert all(row["draw"] is None for row in held)
