@@ -339,7 +339,8 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
     summary = train(config(tmp_path))
     head = heads.load(summary["head"])
-    assert set(summary) == {"head", "head_id", "trained_on", "corrupt", "validation"}
+    told = {"head", "head_id", "bundle_digest", "golden_images", "trained_on", "corrupt", "validation"}
+    assert (set(summary), summary["golden_images"]) == (told, 0)
     assert (head.head_id, head.classes, head.exclude_classes) == (summary["head_id"], ("toilet", "other"), ("toilet",))
     assert head.backbone_id == BACKBONE_ID
     assert summary["trained_on"] + summary["validation"]["n"] == 240

@@ -293,6 +293,7 @@ class Train(Section):
     l2: float = Field(ge=0)
     validation_share: float = Field(gt=0, lt=1)
     seed: int
+    golden_images: int = Field(ge=0, le=100)
 
 
 class Score(Section):

@@ -5,21 +5,24 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import importlib.metadata
 import platform
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from toiletspark import __version__, conf_files, rows, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, nearest
+from toiletspark.golden import GoldenImage
 from toiletspark.head import Head
 from toiletspark.progress import Progress
-from toiletspark.runs import Store, new_run_id
+from toiletspark.runs import Run, Store, new_run_id
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate
 from training.fit import fit
@@ -54,7 +57,7 @@ def train(config: Config) -> dict[str, Any]:
         bias=layer.bias,
     )
     figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
-    return _keep(head, figures, examples, held, store, config, gathered.run_id)
+    return _keep(head, figures, examples, held, store, config, gathered)
 
 
 def _keep(
@@ -64,35 +67,47 @@ def _keep(
     held: NDArray[np.bool_],
     store: Store,
     config: Config,
-    source: str,
+    gathered: Run,
 ) -> dict[str, Any]:
-    """Writes the head with its figures and the images that it was made with; the manifest makes it visible."""
-    trained_on = int((~held).sum())
+    """Writes the images that the head was made with, then its bundle, which seals the folder; then it is visible."""
+    made_golden, trained_on = store.run(tables.GOLDEN_IMAGES, gathered.run_id), int((~held).sum())
+    golden = [GoldenImage(**row) for row in rows.read(made_golden)]
     facts = {
         "validation": figures,
         "trained_on": trained_on,
         "corrupt": examples.corrupt,
-        "training_set": source,
+        "training_set": gathered.run_id,
+        "training_data": {"rows": len(examples.label), "digest": examples.digest},
+        "operating_threshold": config.publish.operating_threshold,
+        "threshold_reason": "fixed by publish.operating_threshold",
         "settings": config.train.model_dump(),
-        "versions": {
-            "toiletspark": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": _versions(),
     }
+    if made_golden:
+        facts["backbone"] = made_golden.manifest["inputs"]["backbone"]
     run_id = new_run_id()
-    folder = store.folder(tables.HEADS, run_id)
-    Head(**{**head.__dict__, "facts": facts}).save(folder)
-    inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
-    told = {"config": config.recorded(), "inputs": inputs, "counts": figures}
-    rows.write(store, tables.HEADS, run_id, _images(head, examples, held), **told)
+    folder = rows.write_file(store, tables.HEADS, run_id, _images(head, examples, held))
+    digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
+    inputs = {"training_set": gathered.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=figures)
     return {
         "head": folder,
         "head_id": head.head_id,
+        "bundle_digest": digest,
+        "golden_images": len(golden),
         "trained_on": trained_on,
         "corrupt": examples.corrupt,
         "validation": figures,
     }
+
+
+def _versions() -> dict[str, str]:
+    """What embeds and scores here, and what did the fit; packages that are not installed are left out."""
+    found = {"toiletspark": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "openvino", "numpy", "Pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
