@@ -5,16 +5,18 @@ spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.tom
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables
+from toiletspark import calibration, catalog, commits, entry, frames, golden, head, ledger, plans, tables
 from toiletspark.backbone import BackboneSpec
 from toiletspark.command import Summary
 from toiletspark.config import Config, Embed
+from toiletspark.golden import GoldenImage
 from toiletspark.runs import Store, new_run_id
 from toiletspark.runtimes import convert
 
@@ -25,6 +27,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     store.clear_unfinished(config.output.unfinished_after_h)
     images = _images(spark, store, config)
     spec = _backbone(store, config, images)
+    probe = _probe(store, config, spec)
 
     stored = frames.read_all(spark, store, tables.EMBEDDINGS)
     known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
@@ -37,7 +40,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         with ThreadPoolExecutor(1, "prepare") as beside:  # the driver's Python would only wait for the plan
             prepared = beside.submit(convert.prepared, spec)
             plan = plans.plan(looked_at.where("waits"), images, count, store, config, run_id)
-        totals = commits.embed_plan(spark, store, config, plan, prepared.result(), run_id)
+        totals = commits.embed_plan(spark, store, config, plan, prepared.result(), run_id, probe)
         state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
     state, sound = frames.counting(state, sound=F.col("status") == "ok")
     frames.write_files(state, store, tables.CATALOG, run_id)
@@ -78,6 +81,18 @@ def _backbone(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
     if spec.precision == "int8" and not spec.program:
         return calibration.calibrate(store, config, images, spec, head.newest_for(store, spec.fp32_id))
     return spec
+
+
+def _probe(store: Store, config: Config, spec: BackboneSpec) -> GoldenImage | None:
+    """What workers are checked with: of the head that will score; None before the first one for this backbone."""
+    if not (config.score.head or store.newest(tables.HEADS)):
+        return None
+    chosen = head.current(store, config.score.head, doing="embedding")
+    if chosen.backbone_id != spec.backbone_id:
+        return None
+    if not chosen.golden:
+        print(f"toiletspark: the head {chosen.head_id} has no golden images, so no worker is checked", file=sys.stderr)
+    return golden.probe(chosen.golden)
 
 
 def _waits(embed: Embed) -> Column:

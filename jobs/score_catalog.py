@@ -15,6 +15,7 @@ from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.head import Head
+from toiletspark.refusals import Refusals
 from toiletspark.runs import Run, Store, described_files, new_run_id
 
 DOING = "scoring the catalog"
@@ -29,28 +30,30 @@ def step(spark: SparkSession, config: Config) -> Summary:
         heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=DOING)
 
     images, broadcast = frames.read_run(spark, seen), spark.sparkContext.broadcast(chosen)
-    scored = scoring.score_embeddings(frames.read_all(spark, store, tables.EMBEDDINGS), broadcast)
+    refusals = Refusals(spark.sparkContext)
+    scored = scoring.score_embeddings(frames.read_all(spark, store, tables.EMBEDDINGS), broadcast, refusals)
     with (
         session.arrow_batches(spark, config.score.rows_per_batch),
         progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s),
     ):
         if len(chosen) > 1:
             scored = frames.set_aside(scored, store, run_id, "scored")
-        runs = [
-            _write(scoring.score_catalog(images, scoring.of_head(scored, number, one), one), store, config, seen, one)
-            for number, one in enumerate(chosen)
-        ]
+        runs = []
+        for number, one in enumerate(chosen):
+            scores = scoring.score_catalog(images, scoring.of_head(scored, number, one), one)
+            runs.append(_write(scores, store, config, seen, one, refusals))
     store.clear(run_id)
     others = {"more_scores": {run.manifest["inputs"]["head_id"]: run.folder for run in runs[:-1]}} if runs[1:] else {}
     told = {"images": seen.rows, "scored": runs[-1].rows, "head_id": chosen[-1].head_id, "scores": runs[-1].folder}
     return {**told, **others}
 
 
-def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head) -> Run:
+def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head, refusals: Refusals) -> Run:
     """The scores of one head; they become visible only where every sound image has one."""
     table, run_id = scoring.scores_table(head), new_run_id()
     rows = _sound_images(seen)
     found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
+    refusals.require_none()
     if found != rows:
         raise OutputError(
             doing=DOING,

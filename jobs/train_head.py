@@ -1,4 +1,4 @@
-"""Gathers the labelled embeddings on the cluster, then fits a head to them in a process of its own on this machine.
+"""Gathers labelled embeddings and golden images on the cluster, then fits a head to them in a process of its own here.
 
     spark-submit --py-files dist/*.whl jobs/train_head.py --conf-file mytables.toml
 
@@ -12,7 +12,7 @@ import sys
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import entry, frames, tables, trainer, training_set
+from toiletspark import entry, frames, golden_set, tables, trainer, training_set
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, shown
@@ -23,8 +23,9 @@ DOING = "gathering the training set"
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
-    gathered = gather(spark, config, tables.TRAINING_SET)
-    return {**gathered, **trainer.train(config)}
+    gathered, store = gather(spark, config, tables.TRAINING_SET), Store.open(config.output.root)
+    golden = golden_set.keep(spark, store, config, store.require(tables.TRAINING_SET, doing=DOING, step="train"))
+    return {**gathered, **golden, **trainer.train(config)}
 
 
 def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:

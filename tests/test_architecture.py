@@ -14,18 +14,19 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
-        *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "head", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies", "held_out", "versions"),
+        *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
+        *("lookalikes", "allocation", "estimates", "policies", "versions"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
-        *("trainer", "class_folders", "label_files", "label_studio", "inclusion"),
+        *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
+        "held_out",
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
-        *("asked", "suggestion"),
+        *("asked", "suggestion", "refusals", "golden_set"),
     },
     {"jobs"},
     {"cli", "demo"},

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from toiletspark import bundle, storage
 from toiletspark import head as heads
-from toiletspark import storage
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head, from_stored, load, require_backbone
 from toiletspark.runs import Store, new_run_id
@@ -49,9 +49,16 @@ def refused(folder: str) -> HeadError:
 
 
 def rewrite(folder: str, **changes: Any) -> None:
+    """As somebody who knows of the digests would do it; what seals say alone is in test_bundle.py."""
     described = storage.read_json(f"{folder}/head.json")
     assert described is not None
     storage.replace_json(f"{folder}/head.json", {**described, **changes})
+    bundle.seal(folder)
+
+
+def replace_file(folder: str, name: str, content: bytes) -> None:
+    storage.replace_bytes(f"{folder}/{name}", content)
+    bundle.seal(folder)
 
 
 # Saving and loading
@@ -66,7 +73,7 @@ def test_a_head_comes_back_as_it_was_saved(folder: str) -> None:
     assert found.facts == {"validation": {"recall": 0.9}}
     assert (found.weight.dtype, found.bias.dtype) == (np.float32, np.float32)
     assert np.array_equal(found.probabilities(embeddings()), saved.probabilities(embeddings()))
-    assert storage.entries(folder) == ["head.json", "head.safetensors"]
+    assert storage.entries(folder) == ["bundle.json", "head.json", "head.safetensors"]
 
 
 def test_a_head_id_is_pinned() -> None:
@@ -122,8 +129,8 @@ def test_a_head_without_weights_is_told(folder: str) -> None:
     filesystem, path = storage.open_filesystem(f"{folder}/head.safetensors")
     filesystem.rm(path)
     error = refused(folder)
-    assert error.expected == "the files that `toiletspark train` wrote"
-    assert error.found.startswith("FileNotFoundError: ")
+    assert error.expected == "the 2 files that bundle.json lists"
+    assert error.found == "'head.safetensors': missing"
     assert error.todo == "take the head from its backup, or train again"
 
 
@@ -131,7 +138,7 @@ def test_a_head_without_weights_is_told(folder: str) -> None:
 def test_truncated_weights_are_told(folder: str, kept: int) -> None:
     some_head().save(folder)
     filesystem, path = storage.open_filesystem(f"{folder}/head.safetensors")
-    storage.replace_bytes(f"{folder}/head.safetensors", filesystem.cat_file(path)[:kept])
+    replace_file(folder, "head.safetensors", filesystem.cat_file(path)[:kept])
     error = refused(folder)
     assert error.expected == "the files that `toiletspark train` wrote"
     assert error.found.startswith("SafetensorError: ")
@@ -140,7 +147,7 @@ def test_truncated_weights_are_told(folder: str, kept: int) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b'"a"', b"\xff\xfe", b"{}", b'{"classes": 3}'])
 def test_a_broken_description_is_told(folder: str, content: bytes) -> None:
     some_head().save(folder)
-    storage.replace_bytes(f"{folder}/head.json", content)
+    replace_file(folder, "head.json", content)
     assert refused(folder).todo == "take the head from its backup, or train again"
 
 
@@ -149,7 +156,7 @@ def test_altered_weights_are_told(folder: str) -> None:
     head.save(folder)
     other = replace(head, weight=changed(head.weight))
     tensors = {"weight": other.weight, "bias": other.bias}
-    storage.replace_bytes(f"{folder}/head.safetensors", safetensors.numpy.save(tensors))
+    replace_file(folder, "head.safetensors", safetensors.numpy.save(tensors))
     assert str(refused(folder)) == (
         f"while reading the head {folder}\n"
         f"  expected: weights and classes that give the id {head.head_id}\n"
@@ -195,9 +202,15 @@ def test_altered_facts_do_no_harm(folder: str) -> None:
 def test_weights_of_another_shape_are_told_even_under_their_own_id(folder: str, tensors: dict[str, np.ndarray]) -> None:
     head = some_head()
     head.save(folder)
-    storage.replace_bytes(f"{folder}/head.safetensors", safetensors.numpy.save(tensors))
+    replace_file(folder, "head.safetensors", safetensors.numpy.save(tensors))
     rewrite(folder, head_id=replace(head, **tensors).head_id)
-    assert refused(folder).found.startswith("the id ")
+    shapes = f"{tensors['weight'].shape} and {tensors['bias'].shape}"
+    assert str(refused(folder)) == (
+        f"while reading the head {folder}\n"
+        "  expected: weight (3, ...) and bias (3,), for 3 classes\n"
+        f"  found:    {shapes}\n"
+        "  do:       the head was altered or damaged: take it from its backup, or train again"
+    )
 
 
 def test_a_head_for_another_backbone_is_refused() -> None:

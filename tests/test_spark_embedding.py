@@ -28,6 +28,7 @@ from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
 from toiletspark.demo.rooms import draw_room
 from toiletspark.digests import content_digest
 from toiletspark.images import decode
+from toiletspark.refusals import Refusals
 from toiletspark.runs import Store
 from toiletspark.weights import load_spec
 
@@ -275,6 +276,7 @@ def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(spa
             config.decode,
             config.embed,
             "the-trap",
+            Refusals(spark.sparkContext),
         )
         outcomes = embedding.attempt_images(spark.createDataFrame(rows, plans.PLAN.schema), 4, given)
         sound = outcomes.where((F.col("status") == "ok") & (F.col("width") > 0)).select("image_id", "status")

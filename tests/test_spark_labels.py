@@ -13,10 +13,24 @@ from pyspark.sql import SparkSession
 
 from jobs import draw_sample, embed_images, export_labels, import_labels, train_head, write_tasks
 from tests.conftest import drawn_images, stored, vector
-from toiletspark import catalog, frames, head, label_table, labels, tables, training_set
+from toiletspark import (
+    catalog,
+    frames,
+    golden,
+    golden_set,
+    head,
+    label_table,
+    labels,
+    rows,
+    tables,
+    training_set,
+    weights,
+)
+from toiletspark.backbone import Backbone
 from toiletspark.config import Config
 from toiletspark.digests import content_digest
-from toiletspark.errors import LabelsError, OutputError, TableError
+from toiletspark.errors import BackboneError, LabelsError, OutputError, TableError
+from toiletspark.head import Head
 from toiletspark.labels import Label, Said
 from toiletspark.runs import Store
 
@@ -165,6 +179,53 @@ def test_from_the_sample_through_class_folders_to_a_head(
     assert made.classes == ("toilet", "other")
     assert made.backbone_id == Store(config.output.root).newest(tables.CATALOG).manifest["inputs"]["backbone_id"]
     assert made.head_id == told["head_id"]
+    assert_golden(made, urls, config, told)
+
+
+def assert_golden(made: Head, urls: pd.Series, config: Config, told: dict[str, Any]) -> None:
+    """All 16 distinct labelled images, in turn over the classes; their embeddings are those of the JPEGs themselves."""
+    assert (told["golden_images"], told["golden_left_out"]) == (16, 0)
+    in_turn = [image.label for image in made.golden]
+    assert all(set(in_turn[place : place + 2]) == {"toilet", "other"} for place in range(0, 12, 2))
+    spec = weights.load_spec(config.backbone)
+    assert made.facts["backbone"] == spec.described
+    for image in made.golden:
+        labelled = Path(urls[image.image_id]).read_bytes()
+        assert image.content_digest == content_digest(labelled) != content_digest(image.jpeg)
+        golden.require_embedding(Backbone(spec), image, config.decode, doing="testing")
+    names = [f"golden-{number:02}.jpg" for number in range(16)] + ["golden.safetensors", "part-0.parquet"]
+    sealed = json.loads(Path(told["head"], "bundle.json").read_text())
+    assert sorted(sealed["files"]) == sorted([*names, "head.json", "head.safetensors"])
+
+
+def test_golden_images_that_changed_since_or_are_gone_are_left_out(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    images = drawn_images(tmp_path / "pictures")
+    config, urls = make_config(images=images), images.set_index("image_id")["image_url"]
+    spec, store = weights.load_spec(config.backbone), Store.open(config.output.root)
+    kept = {name: content_digest(Path(urls[name]).read_bytes()) for name in ("L1-1", "L2-1", "L3-1", "L4-1")}
+    labelled = [{"image_id": name, "content_digest": digest, "label": "other"} for name, digest in kept.items()]
+    gathered = stored(store, tables.TRAINING_SET, labelled, inputs={"backbone_id": spec.backbone_id})
+    Path(urls["L2-1"]).write_bytes(Path(urls["L5-1"]).read_bytes())
+    Path(urls["L4-1"]).unlink()
+    assert golden_set.keep(spark, store, config, gathered) == {"golden_images": 2, "golden_left_out": 2}
+    run = store.run(tables.GOLDEN_IMAGES, gathered.run_id)
+    assert {row["image_id"] for row in rows.read(run)} == {"L1-1", "L3-1"}
+
+
+def test_golden_images_need_the_backbone_of_the_training_set(spark: SparkSession, make_config: MakeConfig) -> None:
+    config = make_config()
+    store = Store.open(config.output.root)
+    gathered = stored(store, tables.TRAINING_SET, [], inputs={"backbone_id": "another"})
+    with pytest.raises(BackboneError) as raised:
+        golden_set.keep(spark, store, config, gathered)
+    assert str(raised.value) == (
+        "while making golden images\n"
+        "  expected: the backbone another, with which the newest catalog is embedded\n"
+        f"  found:    [backbone] for {weights.load_spec(config.backbone).backbone_id}\n"
+        "  do:       run `toiletspark embed` with this configuration first, or set [backbone] to what the catalog has"
+    )
 
 
 def test_training_before_the_labels_names_the_step(spark: SparkSession, make_config: MakeConfig) -> None:

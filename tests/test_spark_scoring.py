@@ -20,6 +20,7 @@ from toiletspark import conf_files, exclusions, frames, scoring, session, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
+from toiletspark.refusals import Refusals
 from toiletspark.runs import Run, Store
 from toiletspark.thresholds import excluded
 
@@ -164,7 +165,9 @@ def test_a_pass_over_the_embeddings_leaves_none_out(spark: SparkSession, store: 
     head = made_head(store, *THREE)
     broadcast = spark.sparkContext.broadcast([head])
     with session.arrow_batches(spark, rows):
-        scored = scoring.score_embeddings(frames.read_all(spark, store, tables.EMBEDDINGS), broadcast)
+        scored = scoring.score_embeddings(
+            frames.read_all(spark, store, tables.EMBEDDINGS), broadcast, Refusals(spark.sparkContext)
+        )
         kept = scoring.of_head(scored, 0, head).toPandas()
     assert sorted(kept["content_digest"], key=int) == [str(number) for number in range(50) if number % 3 != 1]
     for row in kept.itertuples():

@@ -342,8 +342,9 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     head = heads.load(summary["head"])
     assert set(summary) == {
         *("head", "head_id", "trained_on", "corrupt", "validation", "operating_threshold", "threshold_reason"),
-        *("champion", "promoted", "learning_curve"),
+        *("champion", "promoted", "learning_curve", "bundle_digest", "golden_images"),
     }
+    assert summary["golden_images"] == 0
     assert (head.head_id, head.classes, head.exclude_classes) == (summary["head_id"], ("toilet", "other"), ("toilet",))
     assert head.backbone_id == BACKBONE_ID
     assert summary["trained_on"] + summary["validation"]["n"] == 240

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from toiletspark import images
 from toiletspark.config import Decode, Precision
 from toiletspark.errors import BackboneError
 from toiletspark.images import Decoded, Pixels, Preprocessing
-from toiletspark.runtimes import RuntimeName
+from toiletspark.runtimes import IMAGENET_MEAN, IMAGENET_STD, RuntimeName
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,19 @@ class BackboneSpec:
             found="none",
             todo="run `toiletspark embed` with the same configuration first; it calibrates",
         )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What its identity stands for, in full, as a head's bundle tells it: JSON."""
+        return {
+            "backbone_id": self.backbone_id,
+            "architecture": self.architecture,
+            "weights_digest": self.weights_digest,
+            "program_digest": self.program_digest if self.precision == "int8" else "",
+            "precision": self.precision,
+            "runtime": self.runtime,
+            "preprocessing": _done_to_pictures(self.preprocessing),
+        }
 
     @property
     def _name(self) -> str:
@@ -146,6 +160,40 @@ def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
     if not np.isfinite(stored).all():
         raise ValueError(f"an embedding exceeds float16 (largest value {np.abs(embeddings).max():g})")
     return [row.tobytes() for row in stored]
+
+
+def unlike(described: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
+    """Where a backbone that was described elsewhere is not the one of that name, or not one that this code can be.
+
+    Args:
+        described: see `BackboneSpec.described`.
+        backbone_id: what its embeddings are called.
+
+    Returns:
+        What was expected and what was found instead; None where all agrees.
+
+    Raises:
+        KeyError, TypeError: it is no description.
+    """
+    said = dict(described["preprocessing"])
+    preprocessing = Preprocessing(**{one.name: said[one.name] for one in fields(Preprocessing)})
+    done = _done_to_pictures(preprocessing)
+    differing = [name for name in sorted({*said, *done}) if said.get(name) != done.get(name)]
+    if differing:
+        of = {name: (done.get(name), said.get(name)) for name in differing}
+        expected, found = (", ".join(f"{name} {pair[side]}" for name, pair in of.items()) for side in (0, 1))
+        return f"preprocessing as this toiletspark does it: {expected}", found
+    spec = BackboneSpec(
+        described["architecture"], preprocessing, b"", described["weights_digest"], precision=described["precision"]
+    )
+    name = f"{spec._name}-{described['program_digest'][:12]}" if spec.precision == "int8" else spec._name
+    return None if name == backbone_id else (f"a description of the backbone {backbone_id}", f"one of {name}")
+
+
+def _done_to_pictures(preprocessing: Preprocessing) -> dict[str, Any]:
+    """All that happens to a picture before the network sees it: JSON."""
+    normalised = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+    return {**asdict(preprocessing), "interpolation": "bilinear", **normalised}
 
 
 def threads_of_task() -> int:

@@ -20,7 +20,9 @@ from toiletspark.config import Config
 from toiletspark.contents import PART_DIGITS, Known
 from toiletspark.embedding import Given, attempt_images
 from toiletspark.errors import OutputError
+from toiletspark.golden import GoldenImage
 from toiletspark.plans import Plan
+from toiletspark.refusals import Refusals
 from toiletspark.runs import Run, Store, new_run_id
 
 _MOST_ROUNDS = 3
@@ -47,7 +49,13 @@ class Totals:
 
 
 def embed_plan(
-    spark: SparkSession, store: Store, config: Config, plan: Plan, spec: BackboneSpec, run_id: str
+    spark: SparkSession,
+    store: Store,
+    config: Config,
+    plan: Plan,
+    spec: BackboneSpec,
+    run_id: str,
+    probe: GoldenImage | None = None,
 ) -> Totals:
     """Attempts the planned images and keeps what came of it, as runs of `image_ledger` and `embeddings`.
 
@@ -58,6 +66,10 @@ def embed_plan(
         plan: see `plans.plan`.
         spec: the backbone, from `convert.prepared`.
         run_id: of this run; its commits are runs of their own, whose manifests name it.
+        probe: what every worker must embed as it was before, see `golden.probe`.
+
+    Raises:
+        BackboneError: a worker does not, or cannot start the backbone; the commit that it worked on is not kept.
     """
     context = spark.sparkContext
     given = Given(
@@ -67,6 +79,8 @@ def embed_plan(
         config.decode,
         config.embed,
         "",
+        Refusals(context),
+        context.broadcast(probe) if probe else None,
     )
     recent = Known.of([], [])  # the contents of this run's own commits
     totals, count = Totals(), len(plan.rows_of)
@@ -143,7 +157,9 @@ class _Commit:
             session.arrow_batches(spark, inline if config.images.columns.content else config.embed.images_per_task),
             progress.watch(spark, self.doing, rows, line_every_s=config.progress.line_every_s),
         ):
-            return frames.set_aside(attempt_images(todo, partitions, given), self.store, self.run_id, given.claims)
+            made = frames.set_aside(attempt_images(todo, partitions, given), self.store, self.run_id, given.claims)
+        given.refusals.require_none()
+        return made
 
     def _keep(self, done: DataFrame) -> tuple[DataFrame, DataFrame, Totals]:
         """Splits attempts into embeddings and ledger rows, and makes both visible."""

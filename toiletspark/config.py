@@ -296,6 +296,7 @@ class Train(Section):
     seed: int
     learning_curve: list[Annotated[float, Field(gt=0, le=1)]]
     accept_worse: str
+    golden_images: int = Field(ge=0, le=100)
 
     @model_validator(mode="after")
     def _shares_rise(self) -> Train:

@@ -18,11 +18,14 @@ from pyspark import Broadcast, SparkFiles, TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import tables
+from toiletspark import golden, tables
 from toiletspark.attempts import Attempt, Source, Work, attempt_all
 from toiletspark.backbone import Backbone, BackboneSpec, threads_of_task
 from toiletspark.config import Decode, Embed, Fetch
 from toiletspark.contents import Claims, Known
+from toiletspark.digests import content_digest
+from toiletspark.golden import GoldenImage
+from toiletspark.refusals import Refusals
 from toiletspark.sources import Fetcher
 
 # What one attempt at an image gives: the ledger's columns, the embedding of a content seen first, and whether it was
@@ -41,6 +44,7 @@ _ARROW = {
 _SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in _OUTCOME.items()])
 
 _built: dict[str, Backbone] = {}  # one per Python worker and backbone_id; Spark reuses workers across tasks
+_proved: set[str] = set()  # digests of the golden JPEGs that the backbone of this worker sees as it must
 _fetchers: dict[str, Fetcher] = {}  # one per Python worker: stores keep connections
 
 
@@ -55,6 +59,9 @@ class Given:
         limits: what is decoded.
         embed: batch sizes.
         claims: names the commit; tasks of one machine share its contents out under this name.
+        refusals: where a worker says why it does not work; its tasks then yield nothing.
+        golden: what a worker must embed as it was before, before its first batch; None: there is no head yet, or it
+            has no golden images.
     """
 
     spec: Broadcast[BackboneSpec]
@@ -63,6 +70,8 @@ class Given:
     limits: Decode
     embed: Embed
     claims: str
+    refusals: Refusals
+    golden: Broadcast[GoldenImage] | None = None
 
 
 def attempt_images(plan: DataFrame, partitions: int, given: Given) -> DataFrame:
@@ -75,14 +84,15 @@ def attempt_images(plan: DataFrame, partitions: int, given: Given) -> DataFrame:
 
     Returns:
         The columns of `ATTEMPTS`, one row per image, whatever the image is. Lazy: a second action works twice.
+        After the action, `given.refusals.require_none()` tells whether the workers did work.
     """
     laid_out = plan.repartition(partitions, "place").sortWithinPartitions("place", "image_url")
     names = ["image_id", "image_version", "attempts", "image_url", "content", "inline_bytes"]
 
     def attempt(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        work = _work(given)
-        for done in attempt_all(sources(batches), work):
-            yield _record_batch(done)
+        if given.refusals.accepts(lambda: _prepare(given)):
+            for done in attempt_all(sources(batches), _work(given)):
+                yield _record_batch(done)
 
     schema = ", ".join(f"{name} {kind}" for name, kind in _OUTCOME.items())
     attempted = laid_out.select(*names).mapInArrow(attempt, schema)
@@ -154,9 +164,22 @@ def _record_batch(done: list[Attempt]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
 
 
+def _prepare(given: Given) -> None:
+    """Builds the backbone, if this worker has not; and lets it prove itself on a golden image, if it has not."""
+    backbone = _build(given.spec.value)
+    if given.golden is None:
+        return
+    image = given.golden.value
+    name = content_digest(image.jpeg + image.embedding)
+    if name not in _proved:
+        golden.require_embedding(backbone, image, given.limits, doing="checking a worker before its first image")
+        _proved.add(name)
+
+
 def _build(spec: BackboneSpec) -> Backbone:
     if spec.backbone_id not in _built:
         _built.clear()  # another backbone's weights would only take memory
+        _proved.clear()
         _built[spec.backbone_id] = Backbone(spec, threads_of_task(), _gpu())
         settle()
     return _built[spec.backbone_id]

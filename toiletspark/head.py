@@ -1,27 +1,26 @@
 """The head: the final layer that was trained on embeddings. Numpy only, so that rescoring needs no torch.
 
-A head is a folder: `head.json` (classes, backbone_id, how it was trained and what it achieved) and
-`head.safetensors` (weight (classes, 512) and bias (classes,), float32). Its id is a digest of what decides
-its scores, so an altered head is refused.
+A head is a folder, see `bundle`. Its id is a digest of what decides its scores, so an altered head is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
-from toiletspark import storage
+from toiletspark import bundle, storage
 from toiletspark.errors import HeadError
+from toiletspark.golden import GoldenImage
 from toiletspark.runs import MANIFEST, Run, Store
 from toiletspark.tables import HEADS
 
-_JSON, _WEIGHTS = "head.json", "head.safetensors"
+_MOST_DIFFERENCE = 1e-4  # of a golden score here and where the head was trained: float32 in another order gives 1e-6
 _FLOAT16_BITS = np.int32(-0x70002000)  # 0x8FFFE000: sign, then 15 bits after a gap of three
 
 
@@ -35,7 +34,8 @@ class Head:
         backbone_id: the backbone on whose embeddings it was fitted; no other's mean anything to it.
         weight: float32, (classes, 512).
         bias: float32, (classes,).
-        facts: training settings, validation figures, versions; not part of the identity.
+        facts: training settings, validation figures, threshold, versions; not part of the identity.
+        golden: images with the embeddings and scores that are right for them; no part of the identity either.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +44,7 @@ class Head:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     facts: dict[str, Any] = field(default_factory=dict)
+    golden: tuple[GoldenImage, ...] = ()
 
     @property
     def head_id(self) -> str:
@@ -71,64 +72,62 @@ class Head:
         scores: NDArray[np.float32] = np.minimum(probabilities[:, rows].sum(axis=1), np.float32(1.0))
         return scores
 
-    def save(self, folder: str) -> None:
-        """Writes the two files; head.json last, so that its existence means that the head is whole."""
-        tensors = {"weight": self.weight, "bias": self.bias}
-        storage.replace_bytes(f"{folder}/{_WEIGHTS}", safetensors.numpy.save(tensors))
-        storage.replace_json(
-            f"{folder}/{_JSON}",
-            {
-                "head_id": self.head_id,
-                "classes": self.classes,
-                "exclude_classes": self.exclude_classes,
-                "backbone_id": self.backbone_id,
-                "facts": self.facts,
-            },
-        )
+    def with_golden(self, images: Iterable[GoldenImage]) -> Head:
+        """The head with these golden images, and its own scores for them."""
+        golden = tuple(images)
+        if not golden:
+            return replace(self, golden=())
+        named = [dict(zip(self.classes, row, strict=True)) for row in self._golden_scores(golden).tolist()]
+        scored = tuple(replace(image, scores=scores) for image, scores in zip(golden, named, strict=True))
+        return replace(self, golden=scored)
+
+    def require_golden_scores(self, *, doing: str) -> None:
+        """Stops where the head does not give its golden images the scores that it gave them when it was trained.
+
+        Raises:
+            HeadError: a score differs by more than 0.0001: weights, classes or arithmetic are others.
+        """
+        kept = np.array([[image.scores[name] for name in self.classes] for image in self.golden])
+        if not len(kept):
+            return
+        apart = np.abs(self._golden_scores(self.golden) - kept).max(axis=1)
+        worst = int(np.argmax(apart))
+        if not apart[worst] <= _MOST_DIFFERENCE:
+            raise HeadError(
+                doing=doing,
+                expected=f"golden scores within {_MOST_DIFFERENCE:g} of those that the bundle keeps",
+                found=f"a difference of {apart[worst]:.2g} for the golden image {self.golden[worst].image_id!r}; "
+                f"{int((apart > _MOST_DIFFERENCE).sum())} of {len(kept)} differ",
+                todo=bundle.ALTERED,
+            )
+
+    def _golden_scores(self, golden: tuple[GoldenImage, ...]) -> NDArray[np.float32]:
+        """float32, (n, classes)."""
+        return self.probabilities(from_stored(b"".join(image.embedding for image in golden), len(golden)))
+
+    def save(self, folder: str) -> str:
+        """Writes its bundle, with whatever lies in the folder already; returns the bundle's digest."""
+        return bundle.write(folder, self)
 
 
 def load(folder: str) -> Head:
     """Reads a head.
 
     Raises:
-        HeadError: there is none, or its files do not agree with its id.
+        HeadError: there is none, its files do not agree with each other or with its id, or its golden images are not
+            given their golden scores.
     """
     doing = f"reading the head {folder}"
-    if not storage.exists(f"{folder}/{_JSON}"):
+    fields, head_id = bundle.read(folder, doing=doing)
+    found = Head(**fields)
+    if found.head_id != head_id:
         raise HeadError(
             doing=doing,
-            expected=f"a folder with {_JSON} and {_WEIGHTS}",
-            found=f"no {_JSON}",
-            todo="run `toiletspark train` first, or set score.head to a head's folder",
-        )
-    try:
-        described = storage.read_json(f"{folder}/{_JSON}") or {}
-        filesystem, path = storage.open_filesystem(f"{folder}/{_WEIGHTS}")
-        tensors = safetensors.numpy.load(filesystem.cat_file(path))
-        found = Head(
-            tuple(described["classes"]),
-            tuple(described["exclude_classes"]),
-            described["backbone_id"],
-            tensors["weight"],
-            tensors["bias"],
-            described.get("facts", {}),
-        )
-        rows = len(found.classes)
-        fits = found.weight.ndim == 2 and found.weight.shape[0] == rows and found.bias.shape == (rows,)
-    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        raise HeadError(
-            doing=doing,
-            expected="the files that `toiletspark train` wrote",
-            found=f"{type(error).__name__}: {error}",
-            todo="take the head from its backup, or train again",
-        ) from None
-    if not fits or found.head_id != described.get("head_id"):
-        raise HeadError(
-            doing=doing,
-            expected=f"weights and classes that give the id {described.get('head_id')}",
+            expected=f"weights and classes that give the id {head_id}",
             found=f"the id {found.head_id}, classes {list(found.classes)}, weight {found.weight.shape}",
-            todo="the head was altered or damaged: take it from its backup, or train again",
+            todo=bundle.ALTERED,
         )
+    found.require_golden_scores(doing=doing)
     return found
 
 

@@ -20,6 +20,7 @@ _ARROW = {
     "float": pa.float32(),
     "double": pa.float64(),
     "timestamp": pa.timestamp("us", tz="UTC"),
+    "binary": pa.binary(),
 }
 
 
@@ -34,12 +35,19 @@ def write(
     counts: dict[str, Any] | None = None,
 ) -> Run:
     """Writes rows as a run of `table`, one file, and makes it visible; columns that a row lacks are null."""
+    write_file(store, table, run_id, rows)
+    return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
+
+
+def write_file(store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Writes the file of a run that stays invisible until it is committed; returns its folder."""
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
     full = [{name: row.get(name) for name in table.columns} for row in rows]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(full, schema), file)
-    storage.replace_bytes(f"{store.folder(table, run_id)}/part-0.parquet", file.getvalue())
-    return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
+    folder = store.folder(table, run_id)
+    storage.replace_bytes(f"{folder}/part-0.parquet", file.getvalue())
+    return folder
 
 
 def read(run: Run | None) -> list[dict[str, Any]]:

@@ -17,6 +17,9 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import tables
 from toiletspark.head import Head, from_stored
+from toiletspark.refusals import Refusals
+
+_proved: set[str] = set()  # the heads that give their golden scores in this worker
 
 
 def scores_table(head: Head) -> tables.Table:
@@ -24,12 +27,13 @@ def scores_table(head: Head) -> tables.Table:
     return tables.SCORES.with_columns(tables.probability_columns(head.classes))
 
 
-def score_embeddings(embeddings: DataFrame, heads: Broadcast[list[Head]]) -> DataFrame:
+def score_embeddings(embeddings: DataFrame, heads: Broadcast[list[Head]], refusals: Refusals) -> DataFrame:
     """Scores every stored embedding of the heads' backbone with every head, in one pass without a shuffle.
 
     Args:
         embeddings: `tables.EMBEDDINGS`; rows of other backbones are left aside.
         heads: all for one backbone; broadcast once.
+        refusals: where a worker says that a head does not give its golden scores there; its tasks then yield nothing.
 
     Returns:
         content_digest and, for each head, `h<number>_exclusion_score` and one `h<number>_p_<class>` per class, all
@@ -38,8 +42,9 @@ def score_embeddings(embeddings: DataFrame, heads: Broadcast[list[Head]]) -> Dat
     names = [name for number, head in enumerate(heads.value) for name in _columns(number, head)]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        for batch in batches:
-            yield _scored(batch.column(0), batch.column(1), heads.value, names)
+        if refusals.accepts(lambda: _prove(heads.value)):
+            for batch in batches:
+                yield _scored(batch.column(0), batch.column(1), heads.value, names)
 
     kinds = ", ".join(["content_digest string", *(f"`{name}` float" for name in names)])
     ours = embeddings.where(F.col("backbone_id") == heads.value[0].backbone_id)
@@ -107,6 +112,14 @@ def packed(embeddings: pa.BinaryArray) -> memoryview:
     _, offsets, packed = embeddings.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)[[embeddings.offset, embeddings.offset + len(embeddings)]]
     return memoryview(packed)[ends[0] : ends[1]] if packed else memoryview(b"")
+
+
+def _prove(heads: Iterable[Head]) -> None:
+    """Before the first batch of this worker: what was broadcast computes here what it computed where it was trained."""
+    for head in heads:
+        if head.head_id not in _proved:
+            head.require_golden_scores(doing=f"checking the head {head.head_id} on a worker, before its first batch")
+            _proved.add(head.head_id)
 
 
 def _scored(digests: pa.StringArray, stored: pa.BinaryArray, heads: Iterable[Head], names: list[str]) -> pa.RecordBatch:

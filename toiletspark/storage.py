@@ -79,6 +79,21 @@ def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:
         return list(threads.map(read_json, locations))
 
 
+def read_files(locations: list[str]) -> list[bytes]:
+    """What is in many files, in order, read side by side as `read_jsons` does it.
+
+    Raises:
+        OSError: one of them cannot be read.
+    """
+
+    def content(location: str) -> bytes:
+        filesystem, path = open_filesystem(location)
+        return cast(bytes, filesystem.cat_file(path))
+
+    with ThreadPoolExecutor(32) as threads:
+        return list(threads.map(content, locations))
+
+
 def replace_json(location: str, content: dict[str, Any]) -> None:
     """Puts a JSON object in place at once: readers see the old file or the new one, never a part of it.
 

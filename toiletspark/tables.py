@@ -191,6 +191,20 @@ TRAINING_SET = Table(
 # The same for all labels, also those in conflict: what a second look judges.
 SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns, TRAINING_SET.schema_version)
 
+# The golden images that a head's bundle will carry (see `golden.py`), under the run_id of the training set: jpeg is
+# made anew from the labelled picture, embedding is that of the jpeg, content_digest that of the labelled file.
+GOLDEN_IMAGES = Table(
+    "golden_images",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "content_digest": "string",
+        "label": "string",
+        "jpeg": "binary",
+        "embedding": "binary",
+    },
+)
+
 # Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out
 # have its exclusion_score, the others null. So figures, thresholds and comparisons need neither training nor scoring.
 # Version 1 had no rows.
@@ -260,6 +274,7 @@ RUN_TABLES = (
     EMBEDDINGS,
     TRAINING_SET,
     SECOND_LOOK_SET,
+    GOLDEN_IMAGES,
     HEADS,
     SCORES,
     EXCLUSION_LIST,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark import storage
+from toiletspark.digests import settings_digest
 from toiletspark.runs import Run
 
 with warnings.catch_warnings():
@@ -45,6 +46,11 @@ class TrainingSet:
     weight: NDArray[np.float64]
     embeddings: NDArray[np.float32]
     corrupt: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over image_id, content_digest and label of all rows in order: what a head was trained on."""
+        return settings_digest(list(zip(self.image_id, self.content_digest, self.label, strict=True)))
 
     def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
         """Some of its images: bool, (n,)."""

@@ -5,16 +5,14 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, conf_files, rows, tables
+from toiletspark import conf_files, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
 from toiletspark.errors import ConfigError, LabelsError, nearest
@@ -22,11 +20,12 @@ from toiletspark.head import Head
 from toiletspark.held_out import samples_of, settle
 from toiletspark.policies import Settled
 from toiletspark.progress import Progress
-from toiletspark.runs import Store, new_run_id
+from toiletspark.runs import Store
 from training import champion
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate
 from training.fit import fit
+from training.keep import keep
 from training.learning_curve import learning_curve
 from training.splits import held_out
 
@@ -71,8 +70,9 @@ def train(config: Config) -> dict[str, Any]:
         evaluation["learning_curve"] = learning_curve(head, examples, labels, held, config, samples)
     compared = champion.compare(head, settled.operating_threshold, examples.where(held), store, config.publish)
     promotion = champion.promotion(compared, config.train.accept_worse)
-    used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt, "training_set": gathered.run_id}
-    return _keep(head, evaluation, promotion, used, made_with, store, config)
+    used: dict[str, Any] = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt}
+    used["training_data"] = {"rows": len(examples.label), "digest": examples.digest}
+    return keep(head, evaluation, promotion, used, made_with, gathered, store, config)
 
 
 def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, samples: set[str]) -> Settled:
@@ -87,41 +87,6 @@ def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, sample
         print(f"toiletspark: {error}", file=sys.stderr)
         reason = f"publish.operating_threshold for now, and publishing will refuse: {error.found}"
         return Settled(config.publish.operating_threshold, reason)
-
-
-def _keep(
-    head: Head,
-    evaluation: dict[str, Any],
-    promotion: dict[str, Any],
-    used: dict[str, Any],
-    made_with: list[dict[str, Any]],
-    store: Store,
-    config: Config,
-) -> dict[str, Any]:
-    """Writes the head with its figures and the images that it was made with; the manifest makes it visible.
-
-    What it was compared with stands in the manifest alone: the same training gives the same head, whatever is live.
-    """
-    facts = {
-        **evaluation,
-        **used,
-        "settings": config.train.model_dump(),
-        "versions": {
-            "toiletspark": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    run_id = new_run_id()
-    folder = store.folder(tables.HEADS, run_id)
-    Head(**{**head.__dict__, "facts": facts}).save(folder)
-    ids = {"training_set": used["training_set"], "head_id": head.head_id, "backbone_id": head.backbone_id}
-    told = {"config": config.recorded(), "inputs": {**ids, **promotion}, "counts": evaluation["validation"]}
-    rows.write(store, tables.HEADS, run_id, made_with, **told)
-    print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
-    counts = {name: used[name] for name in ("trained_on", "corrupt")}
-    curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
-    return {"head": folder, "head_id": head.head_id, **counts, **evaluation, **curve, **promotion}
 
 
 def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:

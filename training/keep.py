@@ -1,0 +1,76 @@
+"""Keeps a head: the images that it was made with, its evaluation, its bundle; visible once all of it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+from toiletspark import __version__, rows, tables
+from toiletspark.config import Config
+from toiletspark.golden import GoldenImage
+from toiletspark.head import Head
+from toiletspark.runs import Run, Store, new_run_id
+from training import champion
+
+
+def keep(
+    head: Head,
+    evaluation: dict[str, Any],
+    promotion: dict[str, Any],
+    used: dict[str, Any],
+    made_with: list[dict[str, Any]],
+    gathered: Run,
+    store: Store,
+    config: Config,
+) -> dict[str, Any]:
+    """Writes the images that the head was made with, then its bundle, which seals the folder; then it is visible.
+
+    What it was compared with stands in the manifest alone: the same training gives the same head, whatever is live.
+
+    Args:
+        head: the layer and what gives its numbers a meaning.
+        evaluation: what is known of it.
+        promotion: see `champion.promotion`.
+        used: trained_on, corrupt, training_data (rows and digest).
+        made_with: the rows of `tables.HEADS`.
+        gathered: the training set, under whose run_id golden images may lie.
+        store: where.
+        config: the resolved configuration, for the manifest.
+
+    Returns:
+        The trainer's summary.
+    """
+    made_golden = store.run(tables.GOLDEN_IMAGES, gathered.run_id)
+    golden = [GoldenImage(**row) for row in rows.read(made_golden)]
+    facts = {
+        **evaluation,
+        **used,
+        "training_set": gathered.run_id,
+        "settings": config.train.model_dump(),
+        "versions": _versions(),
+    }
+    if made_golden:
+        facts["backbone"] = made_golden.manifest["inputs"]["backbone"]
+    run_id = new_run_id()
+    folder = rows.write_file(store, tables.HEADS, run_id, made_with)
+    digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
+    inputs = {"training_set": gathered.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **promotion}
+    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=evaluation["validation"])
+    print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
+    named = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, "golden_images": len(golden)}
+    counts = {name: used[name] for name in ("trained_on", "corrupt")}
+    curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
+    return {**named, **counts, **evaluation, **curve, **promotion}
+
+
+def _versions() -> dict[str, str]:
+    """What embeds and scores here, and what did the fit; packages that are not installed are left out."""
+    found = {"toiletspark": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "openvino", "numpy", "Pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
