@@ -149,16 +149,19 @@ class Bootstrap:
         if not (whole > 0 and whole2 > 0):
             return Difference(None, -1.0, 1.0)
         value = float(part / whole - part2 / whole2)
+        reach = max(
+            1.0, *(float(np.max(sum_of)) for sum_of in (one[0], other[0]))
+        )  # no mean is above its largest value
         shares = (sums[:, 0] - part / whole * sums[:, 1]) / whole - (sums[:, 2] - part2 / whole2 * sums[:, 3]) / whole2
-        if not (np.abs(shares) > _ROUNDING).any():
-            most = _wilson(0.0, float(whole**2 / (sums[:, 1] ** 2).sum()))[1]
-            return Difference(value, value - most, value + most)
-        again = self._times @ sums
-        again = again[(again[:, 1] > 0) & (again[:, 3] > 0)]
-        deviation = float((again[:, 0] / again[:, 1] - again[:, 2] / again[:, 3]).std(ddof=1))
-        freedom = float((shares**2).sum() ** 2 / (shares**4).sum())
-        half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * deviation
-        return Difference(value, value - half, value + half)
+        if (np.abs(shares) > _ROUNDING).any():
+            again = self._times @ sums
+            again = again[(again[:, 1] > 0) & (again[:, 3] > 0)]
+            deviation = float((again[:, 0] / again[:, 1] - again[:, 2] / again[:, 3]).std(ddof=1))
+            freedom = float((shares**2).sum() ** 2 / (shares**4).sum())
+            half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * deviation
+        else:
+            half = reach * _wilson(0.0, float(whole**2 / (sums[:, 1] ** 2).sum()))[1]
+        return Difference(value, max(-reach, value - half), min(reach, value + half))
 
     def total(self, which: NDArray[np.bool_]) -> float:
         """How many images of the catalog the chosen ones stand for."""
