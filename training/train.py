@@ -6,6 +6,7 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,14 +21,20 @@ from toiletspark.errors import LabelsError, nearest
 from toiletspark.head import Head
 from toiletspark.progress import Progress
 from toiletspark.runs import Store, new_run_id
+from training import splits
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate
-from training.fit import fit
-from training.splits import held_out
+from training.fit import FinalLayer, fit, steps
+from training.naive import naive_split
+
+_SWALLOWED = 0.5  # of all images in one group: then near-duplicates are what is wrong
+_LABEL_MORE = (
+    "label more images of the class that lacks them, from more listings; or change train.validation_share or train.seed"
+)
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Splits by listing, fits, evaluates on the held-out listings, keeps the head.
+    """Splits by groups of listings, fits, evaluates on the held-out groups, keeps the head.
 
     Returns:
         head (its folder), head_id, validation figures, and how many rows were used.
@@ -40,12 +47,10 @@ def train(config: Config) -> dict[str, Any]:
     gathered = store.require(tables.TRAINING_SET, doing="training the head", step="train")
     examples = read(gathered)
     labels = indices(examples, config.labels.classes)
-    held = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
-    _check_split(labels, held, config)
-
-    progress = Progress("training", config.train.epochs, "epochs", config.progress.line_every_s)
-    layer = fit(examples.embeddings[~held], labels[~held], len(config.labels.classes), config.train, progress)
-    progress.close()
+    groups = splits.groups(examples, config.lookalikes.min_cosine)
+    held = splits.held_out(groups, config.train.validation_share, config.train.seed)
+    _check_split(labels, held, groups, config)
+    layer = _fitted(examples, labels, groups, ~held, config)
     head = Head(
         classes=tuple(config.labels.classes),
         exclude_classes=tuple(config.labels.exclude_classes),
@@ -54,12 +59,32 @@ def train(config: Config) -> dict[str, Any]:
         bias=layer.bias,
     )
     figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
-    return _keep(head, figures, examples, held, store, config, gathered.run_id)
+    found = {
+        "l2": layer.l2,
+        "temperature": layer.temperature,
+        "epochs": layer.epochs,
+        "inner_loss": layer.inner_loss,
+        "naive_split": naive_split(examples, labels, layer, config),
+    }
+    return _keep(head, figures, found, examples, held, store, config, gathered.run_id)
+
+
+def _fitted(
+    examples: TrainingSet, labels: NDArray[np.int64], groups: list[str], rows: NDArray[np.bool_], config: Config
+) -> FinalLayer:
+    """A layer fitted to some of the rows: bool, (n,)."""
+    progress = Progress("training", *steps(config.train), config.progress.line_every_s)
+    inside = [group for group, kept in zip(groups, rows, strict=True) if kept]
+    classes = len(config.labels.classes)
+    layer = fit(examples.embeddings[rows], labels[rows], classes, config.train, progress, groups=inside)
+    progress.close()
+    return layer
 
 
 def _keep(
     head: Head,
     figures: dict[str, Any],
+    found: dict[str, Any],
     examples: TrainingSet,
     held: NDArray[np.bool_],
     store: Store,
@@ -74,6 +99,7 @@ def _keep(
         "corrupt": examples.corrupt,
         "training_set": source,
         "settings": config.train.model_dump(),
+        **found,
         "versions": {
             "toiletspark": __version__,
             "torch": torch.__version__,
@@ -121,7 +147,7 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Config) -> None:
+def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], groups: list[str], config: Config) -> None:
     """Each class must be there to be learnt, and there must be something to judge by."""
     counts = {
         name: (int((labels[~held] == index).sum()), int((labels[held] == index).sum()))
@@ -129,12 +155,18 @@ def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Con
     }
     if all(train and kept for train, kept in counts.values()):
         return
+    found = ", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items())
+    todo = _LABEL_MORE
+    size = Counter(groups).most_common(1)[0][1] if groups else 0
+    if size > len(groups) * _SWALLOWED:
+        found += f"; one group of listings that share near-duplicates holds {size} of {len(groups)} images"
+        todo = "raise lookalikes.min_cosine if those are different photos, as a backbone without ImageNet's weights "
+        todo += "takes them for one; otherwise " + _LABEL_MORE
     raise LabelsError(
-        doing="splitting the labels by listing",
+        doing="splitting the labels by groups of listings",
         expected="images of every class on both sides",
-        found=", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()),
-        todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
-        "or train.seed",
+        found=found,
+        todo=todo,
     )
 
 
