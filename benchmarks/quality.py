@@ -1,9 +1,9 @@
 """What heads are worth on other listings and on another source: `make bench-quality`. No Spark.
 
-800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source, five
-classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml; the figures
-are those of images whose listing no head has seen, their intervals clustered by listing. Ends in one JSON line; `larger`
-holds the same with a larger input.
+800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source,
+five classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml. The
+figures are those of images whose listing no head has seen, their intervals clustered by listing. Ends in one JSON
+line; `larger` holds the same with a larger input.
 """
 
 from __future__ import annotations

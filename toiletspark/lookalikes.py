@@ -29,8 +29,8 @@ def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int
         int64, (n,): the group of each row, numbered 0, 1, ... in the order of their first rows. Another order of the
         rows gives the same groups under other numbers.
 
-    Cost: n * n * 65 / 2 products, in blocks, and d more for each pair that 64 directions cannot tell apart: 50,000 x 512
-    take 3 s on two cores, and 0.2 GB.
+    Cost: n * n * 65 / 2 products, in blocks, and d more for each pair that 64 directions cannot tell apart:
+    50,000 x 512 take 3 s on two cores, and 0.2 GB.
     """
     unit = _unit(embeddings)
     bound = _bounding(unit)

@@ -1,7 +1,7 @@
 """Who is held out, and who judges whom: by hash of the group, since photos of one home look alike.
 
-A group is a listing, with the listings that show one of its photos again (a home that is offered twice, an agent's stock
-photo): on two sides of a split, they would let a head be judged on what it has learnt by heart.
+A group is a listing, with the listings that show one of its photos again (a home that is offered twice, an agent's
+stock photo): on two sides of a split, they would let a head be judged on what it has learnt by heart.
 """
 
 from __future__ import annotations
