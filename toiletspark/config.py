@@ -195,6 +195,7 @@ class Suggest(Section):
 
 class SecondLook(Section):
     folds: int = Field(ge=2)
+    l2: float = Field(gt=0)
     seed: int
 
 
@@ -288,10 +289,17 @@ class Embed(Section):
 
 
 class Train(Section):
+    optimizer: Literal["lbfgs", "adam"]
+    max_iterations: int = Field(ge=1)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    l2: float = Field(ge=0)
+    patience: int = Field(ge=1)
+    l2: Literal["auto"] | Annotated[float, Field(gt=0)]
+    l2_candidates: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    inner_folds: int = Field(ge=2)
+    class_weight: Literal["none", "balanced"]
+    calibrate: bool
     validation_share: float = Field(gt=0, lt=1)
     seed: int
     learning_curve: list[Annotated[float, Field(gt=0, le=1)]]
@@ -309,6 +317,16 @@ class Train(Section):
         if self.accept_worse and not self.accept_worse.strip():
             raise ValueError("accept_worse must be a reason in words")
         return self
+
+    @property
+    def l2_path(self) -> list[float]:
+        """The L2 that are tried, the strongest first."""
+        return sorted(self.l2_candidates, reverse=True) if self.l2 == "auto" else [self.l2]
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether inner folds have something to decide."""
+        return self.calibrate or self.l2 == "auto"
 
 
 class Score(Section):

@@ -21,7 +21,7 @@ from toiletspark.head import Head
 from toiletspark.progress import Progress
 from toiletspark.runs import Run, Store, new_run_id
 from training.dataset import TrainingSet, read
-from training.fit import fit
+from training.fit import fit, steps
 from training.splits import folds_of
 from training.train import indices
 
@@ -58,13 +58,14 @@ def out_of_fold(examples: TrainingSet, labels: NDArray[np.int64], config: Config
     section, classes = config.second_look, config.labels.classes
     folds = folds_of(examples.listing_id, section.folds, section.seed)
     _check_folds(labels, folds, config)
+    cheap = config.train.model_copy(update={"l2": section.l2, "calibrate": False})
     progress = Progress(DOING, section.folds, "folds", config.progress.line_every_s)
     probabilities = np.zeros((len(labels), len(classes)))
     for fold in range(section.folds):
         held = folds == fold
-        silent = Progress("fitting", config.train.epochs, "epochs", 1e9, io.StringIO())
-        layer = fit(examples.embeddings[~held], labels[~held], len(classes), config.train, silent)
-        head = Head(tuple(classes), tuple(config.labels.exclude_classes), "", *layer)
+        silent = Progress("fitting", *steps(cheap), 1e9, io.StringIO())
+        layer = fit(examples.embeddings[~held], labels[~held], len(classes), cheap, silent)
+        head = Head(tuple(classes), tuple(config.labels.exclude_classes), "", layer.weight, layer.bias)
         probabilities[held] = head.probabilities(examples.embeddings[held])
         progress.at(fold + 1)
     progress.close()

@@ -1,0 +1,154 @@
+"""What heads are worth on other listings and on another source: `make bench-quality`. No Spark.
+
+800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source,
+five classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml. The
+figures are those of images whose listing no head has seen, their intervals clustered by listing. Ends in one JSON
+line; `larger` holds the same with a larger input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_auc_score
+
+from benchmarks.measure import ROOT, SHARED, machine
+from toiletspark import conf_files, weights
+from toiletspark.backbone import Backbone, to_stored
+from toiletspark.config import Config
+from toiletspark.estimates import Bootstrap
+from toiletspark.head import Head, from_stored
+from toiletspark.progress import Progress
+from toiletspark.runtimes import convert
+from training.fit import fit, steps
+from training.splits import folds_of
+
+FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
+BATHROOM, THRESHOLD = "bathroom", 0.5
+LARGER = ("backbone.resize_px=320", "backbone.crop_px=288")
+_BATCH = 16
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images of one source; all of length n."""
+
+    embeddings: Floats
+    room: NDArray[np.str_]
+    listing: list[str]
+
+    @property
+    def bathroom(self) -> NDArray[np.bool_]:
+        """bool, (n,)."""
+        return self.room == BATHROOM
+
+    def where(self, rows: NDArray[np.bool_]) -> Source:
+        """Some of its images."""
+        listing = [one for one, kept in zip(self.listing, rows, strict=True) if kept]
+        return Source(self.embeddings[rows], self.room[rows], listing)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-larger", action="store_true", help="leaves the larger input out")
+    asked = parser.parse_args()
+    told = judged(())
+    if not asked.no_larger:
+        told["larger"] = {"settings": LARGER, **judged(LARGER)}
+    print(json.dumps({**told, "folds": FOLDS, "seed": SEED, "machine": machine()}))
+
+
+def judged(sets: tuple[str, ...]) -> dict[str, Any]:
+    """All figures, each {value, low, high}, of one way to embed."""
+    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino", *sets])
+    backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
+    photos, rooms = _photos(backbone, config), _rooms(backbone, config)
+    scores, right = np.zeros(len(photos.room), np.float32), np.zeros(len(photos.room), bool)
+    folds = folds_of(photos.listing, FOLDS, SEED)
+    for fold in range(FOLDS):
+        held = folds == fold
+        scores[held], right[held] = _put(_head(photos.where(~held), config), photos.where(held))
+    elsewhere, _ = _put(_head(rooms, config), photos)
+    bootstrap = Bootstrap(np.zeros(len(right)), photos.listing, np.ones(len(right)), replicates=REPLICATES)
+    everything = np.ones(len(right), bool)
+    of = {
+        "accuracy": (scores >= THRESHOLD) == photos.bathroom,
+        "rooms_accuracy": right,
+        "other_source_accuracy": (elsewhere >= THRESHOLD) == photos.bathroom,
+    }
+    shares = {name: bootstrap.share(part, everything) for name, part in of.items()}
+    told: dict[str, Any] = {
+        name: {"value": share.value, "low": share.low, "high": share.high} for name, share in shares.items()
+    }
+    return {**told, **_ranked(photos.bathroom, scores, photos.listing)}
+
+
+def _head(source: Source, config: Config) -> Head:
+    classes = sorted(set(source.room.tolist()))
+    labels = np.array([classes.index(room) for room in source.room], dtype=np.int64)
+    silent = Progress("fitting", *steps(config.train), 1e9, io.StringIO())
+    layer = fit(source.embeddings, labels, len(classes), config.train, silent, groups=source.listing)
+    return Head(tuple(classes), (BATHROOM,), "", layer.weight, layer.bias)
+
+
+def _put(head: Head, source: Source) -> tuple[Floats, NDArray[np.bool_]]:
+    """Exclusion scores, and whether the most probable class is the room."""
+    probabilities = head.probabilities(source.embeddings)
+    return head.exclusion_scores(probabilities), np.array(head.classes)[probabilities.argmax(axis=1)] == source.room
+
+
+def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> dict[str, Any]:
+    """ROC AUC, and precision where recall first reaches RECALL; percentiles over listings drawn with replacement."""
+    _, of = np.unique(listing, return_inverse=True)
+    rows = [np.flatnonzero(of == one) for one in range(of.max() + 1)]
+    rng, found = np.random.default_rng(SEED), []
+    for _ in range(REPLICATES):
+        drawn = np.concatenate([rows[one] for one in rng.integers(0, len(rows), len(rows))])
+        found.append(_rank_figures(bathroom[drawn], scores[drawn]))
+    low, high = np.percentile(np.array(found), [2.5, 97.5], axis=0)
+    values = _rank_figures(bathroom, scores)
+    names = ("roc_auc", "precision_at_recall_95")
+    return {name: {"value": values[at], "low": low[at], "high": high[at]} for at, name in enumerate(names)}
+
+
+def _rank_figures(bathroom: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
+    precision, recall, _ = precision_recall_curve(bathroom, scores)
+    return float(roc_auc_score(bathroom, scores)), float(precision[recall >= RECALL].max())
+
+
+def _photos(backbone: Backbone, config: Config) -> Source:
+    with (SHARED / "photos" / "photos.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    embeddings = _embedded(backbone, [SHARED / "photos" / row["file"] for row in rows], config)
+    return Source(embeddings, np.array([row["room"] for row in rows]), [row["listing_id"] for row in rows])
+
+
+def _rooms(backbone: Backbone, config: Config) -> Source:
+    """Each picture is a listing of its own there; dining rooms are a class, as they stand."""
+    files = sorted((SHARED / "rooms").glob("*/*.jpg"))
+    return Source(
+        _embedded(backbone, files, config), np.array([file.parent.name for file in files]), [one.stem for one in files]
+    )
+
+
+def _embedded(backbone: Backbone, files: list[Path], config: Config) -> Floats:
+    """Embeddings as they come back from the store: float32 (n, 512), of float16."""
+    stored: list[bytes] = []
+    for start in range(0, len(files), _BATCH):
+        contents = [file.read_bytes() for file in files[start : start + _BATCH]]
+        pixels = [one.pixels for one in backbone.decode(contents, config.decode)]
+        stored += to_stored(backbone.embed(np.stack([one for one in pixels if one is not None])))
+    return from_stored(b"".join(stored), len(files))
+
+
+if __name__ == "__main__":
+    main()
