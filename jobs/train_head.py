@@ -16,6 +16,7 @@ from toiletspark import entry, frames, tables, trainer, training_set
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, shown
+from toiletspark.reports import evaluated
 from toiletspark.runs import Store, new_run_id
 
 DOING = "gathering the training set"
@@ -24,7 +25,8 @@ DOING = "gathering the training set"
 def step(spark: SparkSession, config: Config) -> Summary:
     """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
     gathered = gather(spark, config, tables.TRAINING_SET)
-    return {**gathered, **trainer.train(config)}
+    trained = trainer.train(config)
+    return {**gathered, **trained, "head_report": evaluated.write_page(spark, config, trained["head"])}
 
 
 def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 
-from toiletspark import __version__, conf_files, rows, tables
+from toiletspark import __version__, conf_files, draws, rows, storage, tables
 from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, nearest
 from toiletspark.head import Head
 from toiletspark.progress import Progress
+from toiletspark.reports import head_page
 from toiletspark.runs import Store, new_run_id
 from training.dataset import TrainingSet, read
-from training.evaluate import evaluate
+from training.evaluate import evaluate, short
 from training.fit import fit
 from training.splits import held_out
 
@@ -53,13 +55,14 @@ def train(config: Config) -> dict[str, Any]:
         weight=layer.weight,
         bias=layer.bias,
     )
-    figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
-    return _keep(head, figures, examples, held, store, config, gathered.run_id)
+    kinds = draws.kinds(store, examples.draw)
+    evaluation = evaluate(head, examples.where(held), labels[held], kinds, config)
+    return _keep(head, evaluation, examples, held, store, config, gathered.run_id)
 
 
 def _keep(
     head: Head,
-    figures: dict[str, Any],
+    evaluation: dict[str, Any],
     examples: TrainingSet,
     held: NDArray[np.bool_],
     store: Store,
@@ -67,7 +70,7 @@ def _keep(
     source: str,
 ) -> dict[str, Any]:
     """Writes the head with its figures and the images that it was made with; the manifest makes it visible."""
-    trained_on = int((~held).sum())
+    trained_on, figures = int((~held).sum()), short(evaluation)
     facts = {
         "validation": figures,
         "trained_on": trained_on,
@@ -83,6 +86,8 @@ def _keep(
     run_id = new_run_id()
     folder = store.folder(tables.HEADS, run_id)
     Head(**{**head.__dict__, "facts": facts}).save(folder)
+    made = {"run_id": run_id, "training_set": source, "trained_on": trained_on, "corrupt": examples.corrupt}
+    storage.replace_json(f"{folder}/{head_page.EVALUATION}", {**made, **evaluation})
     inputs = {"training_set": source, "head_id": head.head_id, "backbone_id": head.backbone_id}
     told = {"config": config.recorded(), "inputs": inputs, "counts": figures}
     rows.write(store, tables.HEADS, run_id, _images(head, examples, held), **told)
@@ -138,10 +143,17 @@ def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Con
     )
 
 
-def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+Page = Annotated[bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")]
+
+
+def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
     """Fits a head to the newest training set."""
     with told_errors():
-        summary = train(conf_files.load(conf, sets))
+        config = conf_files.load(conf, sets)
+        summary = train(config)
+        if page:
+            evaluation = storage.read_json(f"{summary['head']}/{head_page.EVALUATION}") or {}
+            summary["head_report"] = head_page.write(config.output.root, evaluation, {})
     show(summary, as_json)
 
 
