@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from toiletspark import draws
 from toiletspark.reports import run_page
 from toiletspark.reports.run_page import Card, RunPage, Validation, render, write
 
@@ -94,12 +95,17 @@ def card(image_id: str = "image-1", exclusion_score: float | None = 0.9, note: s
     return Card(image_id, "listing-1", exclusion_score, jpeg(), note)
 
 
+VALIDATION = Validation(
+    {"recall": 0.95, "precision": 0.92, "accuracy": 0.969, "n": 1340}, {"recall": (0.91, 0.98)}, "catalog"
+)
+
+
 def page(**changes: object) -> RunPage:
     plain = RunPage(
         title="Exclusion run", run_id="run-1", made_from=[("head", "ab12")], made_at="2025-01-03 04:12 UTC",
         facts=[("images in", "1,300")],
         unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
-        validation=Validation({"recall": 0.95, "precision": 0.92, "accuracy": 0.969, "n": 1340}, {"recall": (0.91, 0.98)}, "catalog"),
+        validation=VALIDATION,
         operating_threshold=0.62, score_histogram=[1000, 20, 0, 3, 80],
         excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
         warnings=["The backbone is randomly initialised."],
@@ -275,7 +281,7 @@ def test_validation_and_times_are_said_as_people_say_them() -> None:
     assert {"96.9 %", "92.0 %", "95.0 %91.0 to 98.0", "1,340", "1 min 15 s", "0.4 s"} <= set(said)
 
 
-@pytest.mark.parametrize("figures_of", ["catalog", "unlabelled images", "labelled images"])
+@pytest.mark.parametrize("figures_of", [draws.CATALOG, draws.UNLABELLED, draws.LABELLED])
 def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
     parsed = Parsed(render(page(validation=Validation({"recall": 0.95}, {}, figures_of))))
 

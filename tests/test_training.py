@@ -29,6 +29,7 @@ from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
 from training.fit import FinalLayer, fit
 from training.splits import held_out
+from training.train import main as training_program
 from training.train import train
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
@@ -240,6 +241,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.listing_id[:5] == ["L0", "L0", "L0", "L0", "L1"]
     assert found.label == [str(label) for label in labels]
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
+    assert found.draw == [None] * 150
     assert found.content_digest == [f"d{name[1:]}" for name in found.image_id]
     assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
@@ -435,11 +437,21 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     assert json.loads(page.with_suffix(".json").read_text())["head_id"] == summary["head_id"]
 
 
-def test_the_job_has_the_page_left_to_itself(tmp_path: Path) -> None:
+def test_the_job_has_the_page_left_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some_training_set(tmp_path)
-    summary = trainer.train(config(tmp_path))
-    assert "head_report" not in summary
+    training_program(sets=[f"output.root={tmp_path}"], page=False)
+    assert Store(str(tmp_path)).newest(HEADS) is not None
     assert not (tmp_path / "reports").exists()
+    started: list[list[str]] = []
+
+    def run(command: list[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    monkeypatch.setattr(trainer.subprocess, "run", run)
+    trainer.train(config(tmp_path))
+    trainer.second_look(config(tmp_path))
+    assert ["--no-page" in command for command in started] == [True, False]
 
 
 def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(

@@ -80,8 +80,10 @@ def _arranged(rows: list[tuple[Any, ...]]) -> TrainingSet:
     embeddings = stored.reshape(len(whole), (usual or 0) // _FLOAT16_BYTES).astype(np.float32)
     sound = np.isfinite(embeddings).all(axis=1)
     kept = [row for row, fine in zip(whole, sound, strict=True) if fine]
+    named = {name: [row[2 + place] for row in kept] for place, name in enumerate(_NAMES)}
+    named["draw"] = [None if draw == "None" else draw for draw in named["draw"]]  # petastorm's null
     return TrainingSet(
-        **{name: [row[2 + place] for row in kept] for place, name in enumerate(_NAMES)},
+        **named,
         weight=np.array([row[1] for row in kept], dtype=np.float64),
         embeddings=embeddings[sound],
         corrupt=len(rows) - len(kept),

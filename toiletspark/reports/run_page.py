@@ -16,8 +16,6 @@ from pathlib import Path
 
 import jinja2
 
-from toiletspark.draws import CATALOG, LABELLED, UNLABELLED
-
 STATUS_MEANINGS = {
     "missing": "There was no image at the address.",
     "denied": "Access to the image was refused.",
@@ -38,10 +36,10 @@ VALIDATION_MEANINGS = {
     "accuracy": "of the images are put on the right side",
     "n": "labelled images, held out from training",
 }
-FIGURES_OF = {
-    CATALOG: "Estimates for the whole catalog, each with its 95 % interval.",
-    UNLABELLED: "Estimates for what nobody had labelled before, not for the catalog, each with its 95 % interval.",
-    LABELLED: "Figures of the labelled images: chance did not draw them, so nobody knows what they say of the catalog.",
+FIGURES_OF = {  # see `draws.Standing`
+    "catalog": "Estimates for the whole catalog, each with its 95 % interval.",
+    "unlabelled images": "Estimates for what nobody had labelled before, each with its 95 % interval.",
+    "labelled images": "Of the labelled images alone: chance did not draw them, so they are none of the catalog.",
 }
 
 
