@@ -25,7 +25,7 @@ from toiletspark.images import Pixels
 from toiletspark.images import decode as decode_images
 from toiletspark.progress import Progress
 from toiletspark.runtimes import convert
-from training.evaluate import evaluate
+from training.evaluate import naive
 from training.fit import fit, steps
 from training.splits import held_out
 
@@ -88,7 +88,7 @@ def _halves(
         progress = Progress("fitting", *steps(config.train), 1e9, silent)
         layer = fit(embeddings[~held], labels[~held], len(classes), config.train, progress)
         head = Head(classes, tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias)
-        yield evaluate(head, embeddings[held], labels[held], THRESHOLD)
+        yield naive(head, embeddings[held], labels[held], THRESHOLD)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from toiletspark import entry, frames, golden_set, tables, trainer, training_set
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, shown
+from toiletspark.reports import evaluated
 from toiletspark.runs import Store, new_run_id
 
 DOING = "gathering the training set"
@@ -25,7 +26,8 @@ def step(spark: SparkSession, config: Config) -> Summary:
     """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
     gathered, store = gather(spark, config, tables.TRAINING_SET), Store.open(config.output.root)
     golden = golden_set.keep(spark, store, config, store.require(tables.TRAINING_SET, doing=DOING, step="train"))
-    return {**gathered, **golden, **trainer.train(config)}
+    trained = trainer.train(config)
+    return {**gathered, **golden, **trained, "head_report": evaluated.write_page(spark, config, trained["head"])}
 
 
 def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:

@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies", "versions"),
+        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),

@@ -108,8 +108,10 @@ def test_the_summary_tells_times_and_validation(chain: Chain) -> None:
     assert list(chain.summary["seconds"]) == steps
     assert all(seconds >= 0 for seconds in chain.summary["seconds"].values())
     validation = chain.summary["validation"]
-    assert {"accuracy", "precision", "recall", "n"} <= set(validation)
-    assert validation["n"] + chain.summary["trained_on"] == chain.summary["labelled"]
+    assert {"accuracy", "precision", "recall", "n"} <= set(validation["intervals"]) | {"n"} <= set(validation)
+    assert validation["figures_of"] == "catalog"
+    assert validation["held_out"] == validation["n"]  # the sample, drawn a second time, holds all labels
+    assert validation["held_out"] + chain.summary["trained_on"] == chain.summary["labelled"]
 
 
 def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain) -> None:
@@ -118,12 +120,24 @@ def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain
     scored = pd.read_parquet(told["scores"])[columns].merge(pd.read_parquet(told["labels"]), on="image_id")
     settings = chain.config.train
     held = [hash_fraction(settings.seed, f"split:{name}") < settings.validation_share for name in scored["listing_id"]]
-    rows = scored[held]
-    decided, toilet = rows["exclusion_score"] >= 0.5, rows["class"] == "toilet"
+    sample = pd.read_parquet(Store(chain.config.output.root).newest(tables.SAMPLE).folder)[["image_id", "weight"]]
+    rows = scored[held].merge(sample, on="image_id")
+    decided, toilet, weight = rows["exclusion_score"] >= 0.5, rows["class"] == "toilet", rows["weight"]
     assert told["validation"]["n"] == len(rows) > 10
-    assert told["validation"]["accuracy"] == pytest.approx((decided == toilet).mean())
-    assert told["validation"]["precision"] == pytest.approx((decided & toilet).sum() / decided.sum())
-    assert told["validation"]["recall"] == pytest.approx((decided & toilet).sum() / toilet.sum())
+    assert told["validation"]["accuracy"] == pytest.approx(weight[decided == toilet].sum() / weight.sum())
+    assert told["validation"]["precision"] == pytest.approx(weight[decided & toilet].sum() / weight[decided].sum())
+    assert told["validation"]["recall"] == pytest.approx(weight[decided & toilet].sum() / weight[toilet].sum())
+
+
+def test_the_heads_page_shows_its_mistakes(chain: Chain) -> None:
+    place = Path(chain.summary["head_report"])
+    assert place.parent == Path(chain.config.output.root) / "reports"
+    told = json.loads(place.with_suffix(".json").read_text())
+    assert told["head_id"] == chain.summary["head_id"]
+    mistakes = [row["image_id"] for row in told["mistakes"]]
+    page = place.read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,/9j/") == len(mistakes) > 0
+    assert all(f"Thumbnail of image {image_id}" in page for image_id in mistakes)
 
 
 def test_the_feed_is_the_images_table_without_what_is_excluded(spark: SparkSession, chain: Chain) -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import coverage
-from toiletspark.estimates import Bootstrap, Share
+from toiletspark.estimates import Bootstrap, Share, half_width
 
 
 def sample(seed: int, listings: int = 60) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -106,6 +106,14 @@ def test_nothing_to_divide_by_is_unknown() -> None:
     assert share == Share(None, 0.0, 1.0, 0)
     assert str(share) == "unknown"
     assert str(Share(0.931, 0.902, 0.953, 200)) == "93.1 % (90.2 to 95.3)"
+
+
+def test_half_widths_by_hand() -> None:
+    assert half_width(30, 30, 10**9) == pytest.approx(0.18, abs=0.0012)
+    assert half_width(100, 100, 400) == pytest.approx(1.96 * (0.25 / 100 * 0.75) ** 0.5, rel=1e-4)
+    assert half_width(5, 20, 20) == 0
+    assert half_width(1, 1, 1000) == pytest.approx(0.98, abs=0.001)
+    assert half_width(0, 0, 10) is None
 
 
 @pytest.mark.parametrize(

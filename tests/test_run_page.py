@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from toiletspark import draws
 from toiletspark.reports import run_page
-from toiletspark.reports.run_page import Card, RunPage, render, write
+from toiletspark.reports.run_page import Card, RunPage, Validation, render, write
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -94,12 +95,17 @@ def card(image_id: str = "image-1", exclusion_score: float | None = 0.9, note: s
     return Card(image_id, "listing-1", exclusion_score, jpeg(), note)
 
 
+VALIDATION = Validation(
+    {"recall": 0.95, "precision": 0.92, "accuracy": 0.969, "n": 1340}, {"recall": (0.91, 0.98)}, "catalog"
+)
+
+
 def page(**changes: object) -> RunPage:
     plain = RunPage(
         title="Exclusion run", run_id="run-1", made_from=[("head", "ab12")], made_at="2025-01-03 04:12 UTC",
         facts=[("images in", "1,300")],
         unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
-        validation={"accuracy": 0.969, "precision": 0.92, "recall": 0.95, "n": 1340},
+        validation=VALIDATION,
         operating_threshold=0.62, threshold_reason="min_recall 0.95", score_histogram=[1000, 20, 0, 3, 80],
         excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
         warnings=["The backbone is randomly initialised."],
@@ -113,7 +119,8 @@ def hostile_page(text: str) -> RunPage:
     return page(
         title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
         unscored={text: 1}, seconds={text: 1.0},
-        validation={text: 0.5}, threshold_reason=text, excluded=cards, borderline=cards, warnings=[text],
+        validation=Validation({text: 0.5}, {}, text), threshold_reason=text, excluded=cards, borderline=cards,
+        warnings=[text],
     )  # fmt: skip
 
 
@@ -272,11 +279,20 @@ def test_excluded_images_without_cards_are_not_called_none() -> None:
 def test_validation_and_times_are_said_as_people_say_them() -> None:
     said = Parsed(render(page())).of("dd") + Parsed(render(page())).of("td", **{"class": "number"})
 
-    assert {"96.9 %", "92.0 %", "95.0 %", "1,340", "1 min 15 s", "0.4 s"} <= set(said)
+    assert {"96.9 %", "92.0 %", "95.0 %91.0 to 98.0", "1,340", "1 min 15 s", "0.4 s"} <= set(said)
+
+
+@pytest.mark.parametrize("figures_of", [draws.CATALOG, draws.UNLABELLED, draws.LABELLED])
+def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
+    parsed = Parsed(render(page(validation=Validation({"recall": 0.95}, {}, figures_of))))
+
+    assert run_page.FIGURES_OF[figures_of] in parsed.of("p", **{"class": "lead"})
 
 
 def test_a_precision_of_nothing_is_undefined() -> None:
-    parsed = Parsed(render(page(validation={"precision": float("nan"), "n": 3})))
+    parsed = Parsed(
+        render(page(validation=Validation({"precision": float("nan"), "n": 3}, {"precision": (0.0, 1.0)}, "catalog")))
+    )
 
     assert {"undefined", "3"} <= set(parsed.of("dd"))
 

@@ -14,7 +14,7 @@ from tests.test_run_page import HOSTILE, Parsed
 from toiletspark import cli, entry
 from toiletspark.allocation import Stratum
 from toiletspark.reports import preview
-from toiletspark.reports.sample_page import SamplePage, StratumRow, as_json, design_effect, half_width, render
+from toiletspark.reports.sample_page import SamplePage, StratumRow, as_json, design_effect, render
 
 
 def row(stratum: str = "a | rent", **changes: Any) -> StratumRow:
@@ -25,14 +25,6 @@ def row(stratum: str = "a | rent", **changes: Any) -> StratumRow:
 def page(*rows: StratumRow) -> SamplePage:
     how = [("allocation", "sqrt"), ("weighed by", "<b>views</b>")]
     return SamplePage("run-1", "2026-11-24 12:00 UTC", "listing", how, 2, 0.18, 0.75, 0.8, 1.25, 56.0, list(rows))
-
-
-def test_half_widths_by_hand() -> None:
-    assert half_width(30, 30, 10**9) == pytest.approx(0.18, abs=0.0012)
-    assert half_width(100, 100, 400) == pytest.approx(1.96 * (0.25 / 100 * 0.75) ** 0.5, rel=1e-4)
-    assert half_width(5, 20, 20) == 0
-    assert half_width(1, 1, 1000) == pytest.approx(0.98, abs=0.001)
-    assert half_width(0, 0, 10) is None
 
 
 def test_the_design_effect_by_hand() -> None:

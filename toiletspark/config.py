@@ -361,6 +361,7 @@ class Feed(Table):
 class Report(Section):
     max_excluded: int = Field(ge=0)
     max_borderline: int = Field(ge=0)
+    max_mistakes: int = Field(ge=0)
 
 
 class Progress(Section):

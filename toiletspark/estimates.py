@@ -7,6 +7,8 @@ images, are what chance has drawn, and what the bootstrap draws again.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-15  # of a listing's share of a difference, far below that of one image
+_AT_ONCE = 64  # replicates of all images in memory: 64 x 8,000 images x 8 bytes are 4 MB
 _Z = 1.959963984540054  # standard normal quantile of (1 + CONFIDENCE) / 2
 
 
@@ -112,19 +115,44 @@ class Bootstrap:
         Source: Korn and Graubard, Confidence intervals for proportions with small expected number of positive counts
         estimated from survey data, Survey Methodology 24 (1998), with Wilson's bounds for Clopper and Pearson's.
         """
-        n = int(whole.sum())
-        if not n:
-            return Share(None, 0.0, 1.0, 0)
-        totals = np.stack([self._per_listing(part & whole), self._per_listing(whole)], axis=1)
-        value = float(totals[:, 0].sum() / totals[:, 1].sum())
-        again = self._times @ totals
-        ratios = again[again[:, 1] > 0, 0] / again[again[:, 1] > 0, 1]
-        variance = float(ratios.var(ddof=1)) if len(ratios) > 1 else 0.0
-        if variance > 0 and 0 < value < 1:
-            effective = min(float(n), value * (1 - value) / variance)
-        else:  # no listing differs from another, and the replicates cannot either: what Kish's formula leaves of them
-            effective = float(totals[:, 1].sum() ** 2 / (totals[:, 1] ** 2).sum())
-        return Share(value, *_wilson(value, effective), n)
+        return self.shares(part[np.newaxis], whole[np.newaxis])[0]
+
+    def shares(self, parts: NDArray[np.bool_], wholes: NDArray[np.bool_]) -> list[Share]:
+        """`share` of many at once, both bool, (k, n).
+
+        Cost: a product of (replicates, listings) and (listings, 2 k); listings of which no whole has an image cost
+        nothing.
+        """
+        counted = np.stack([self._per_listing(one) for one in (*(parts & wholes), *wholes)], axis=1)
+        there = counted.any(axis=1)
+        few = 2 * there.sum() < len(there)  # else a copy of the replicates would cost more than it saves
+        again = self._times[:, there] @ counted[there] if few else self._times @ counted
+        k = len(parts)
+        found = []
+        for at, whole in enumerate(wholes):
+            part_of, whole_of = counted[:, at], counted[:, k + at]
+            drawn = again[:, k + at] > 0
+            value = float(part_of.sum() / whole_of.sum()) if whole.any() else None
+            ratios = again[drawn, at] / again[drawn, k + at]
+            n = int(whole.sum())
+            found.append(_bounded(value, ratios, whole_of, n, n))
+        return found
+
+    def figure(self, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], whole: NDArray[np.bool_]) -> Share:
+        """Another figure in [0, 1] that the weights give, such as the area under a curve; bounds as `share` has them.
+
+        Args:
+            of: takes weights, float64, (replicates, n), some of them 0, and gives a figure of each: (replicates,), NaN
+                where there is none.
+            whole: bool, (n,); the images that it is a mean over; they count where no replicate differs from another.
+
+        Cost: `of`, for a few replicates at a time.
+        """
+        value = float(of(self._weight[np.newaxis])[0])
+        parts = [self._times[at : at + _AT_ONCE] for at in range(0, len(self._times), _AT_ONCE)]
+        again = np.concatenate([of(times[:, self._listing] * self._weight) for times in parts])
+        known = None if np.isnan(value) else value
+        return _bounded(known, again[~np.isnan(again)], self._per_listing(whole), int(whole.sum()), np.inf)
 
     def difference(self, one: Ratio, other: Ratio) -> Difference:
         """By how much a ratio of totals is above another one of the same images.
@@ -167,10 +195,57 @@ class Bootstrap:
         """How many images of the catalog the chosen ones stand for."""
         return float(self._weight[which].sum())
 
+    def mean(self, values: NDArray[np.float32], which: NDArray[np.bool_]) -> float:
+        """The weighted mean of a value, (n,), over the chosen images, of which there is at least one."""
+        return float(np.average(values[which].astype(np.float64), weights=self._weight[which]))
+
     def _per_listing(self, which: NDArray[Any]) -> NDArray[np.float64]:
         """The weights of the chosen images, or weighted values, summed up by listing: float64, (listings,)."""
         sums = np.bincount(self._listing, weights=self._weight * which, minlength=self._times.shape[1])
         return sums.astype(np.float64, copy=False)  # numpy's own types say integers
+
+
+def half_width(got: int, images_got: int, images: float) -> float | None:
+    """Half of the 95 % interval for a share inside a stratum, where it is widest (a share of one half).
+
+    Units count, not images: photos of one home look alike. What is drawn whole is known.
+
+    Args:
+        got: units drawn.
+        images_got: images drawn.
+        images: images of the stratum; infinite where it is not known how many there are.
+
+    Returns:
+        [0, 1]; None where nothing was drawn.
+
+    Source: Cochran, Sampling Techniques (1977), 3.3 (normal approximation, finite population correction).
+
+    >>> round(half_width(30, 30, 100_000), 3), half_width(8, 8, 8), half_width(0, 0, 8)
+    (0.179, 0.0, None)
+    """
+    if not got:
+        return None
+    return min(1.0, _Z * math.sqrt(0.25 / got * max(0.0, 1 - images_got / images)))
+
+
+def _bounded(value: float | None, again: NDArray[np.float64], whole: NDArray[np.float64], n: int, most: float) -> Share:
+    """An estimate with its bounds.
+
+    Args:
+        value: None where there is none.
+        again: what the replicates say, where they say something.
+        whole: float64, (listings,), weights of what it is a share of.
+        n: images that it is a share of.
+        most: independent images that it may count as; a share is no surer than its images are many, a mean may be.
+    """
+    if value is None:
+        return Share(None, 0.0, 1.0, n)
+    variance = float(again.var(ddof=1)) if len(again) > 1 else 0.0
+    if variance > 0 and 0 < value < 1:
+        effective = min(most, value * (1 - value) / variance)
+    else:  # no listing differs from another, and the replicates cannot either: what Kish's formula leaves of them
+        effective = float(whole.sum() ** 2 / (whole**2).sum())
+    return Share(value, *_wilson(value, effective), n)
 
 
 def _with_singles_together(stratum: NDArray[np.intp]) -> NDArray[np.intp]:

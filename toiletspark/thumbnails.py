@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
-from toiletspark.config import Decode, Fetch
+from toiletspark import catalog, session
+from toiletspark.config import Config, Decode, Fetch
 from toiletspark.digests import content_digest
 from toiletspark.images import thumbnail
 from toiletspark.sources import Fetcher
+
+_PAGE_PX = 224
+
+
+def of_few(spark: SparkSession, config: Config, wanted: Mapping[str, str | None]) -> dict[str, bytes]:
+    """Thumbnails of the few images that a page shows.
+
+    Args:
+        spark: the session.
+        config: the images table, what a fetch may cost and what is decoded.
+        wanted: image_id -> digest of the content that the page speaks of; None: whatever the image is now.
+
+    Returns:
+        JPEGs of at most 224 px by image_id, without what could not be had or has changed since.
+    """
+    if not wanted:
+        return {}
+    ids = spark.createDataFrame([(image_id,) for image_id in sorted(wanted)], "image_id string")
+    images = catalog.read_catalog(spark, config).join(F.broadcast(ids), on="image_id", how="left_semi")
+    with session.arrow_batches(spark, config.embed.images_per_batch):
+        laid_out = images.repartition(spark.sparkContext.defaultParallelism)
+        rows = thumbnails(laid_out, config.fetch, config.decode, _PAGE_PX).collect()
+    sound = [row for row in rows if row["jpeg"] is not None]
+    return {
+        row["image_id"]: bytes(row["jpeg"]) for row in sound if wanted[row["image_id"]] in (None, row["content_digest"])
+    }
 
 
 def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int, quality: int = 85) -> DataFrame:

@@ -20,11 +20,13 @@ class TrainingError(ToiletsparkError):
 def train(config: Config) -> dict[str, Any]:
     """Trains on the newest training set; returns the trainer's summary. Its progress goes to stderr.
 
+    The head's page is left to the caller, who has a cluster to fetch its thumbnails.
+
     Raises:
         UserError: the trainer refused its input; its own message stands above.
         TrainingError: it broke.
     """
-    return _run("training.train", "training the head", config)
+    return _run("training.train", "training the head", config, "--no-page")
 
 
 def second_look(config: Config) -> dict[str, Any]:
@@ -32,11 +34,11 @@ def second_look(config: Config) -> dict[str, Any]:
     return _run("training.second_look", "looking for doubtful labels", config)
 
 
-def _run(module: str, doing: str, config: Config) -> dict[str, Any]:
+def _run(module: str, doing: str, config: Config, *more: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toiletspark-train-") as folder:
         conf = Path(folder) / "resolved.json"
         conf.write_text(json.dumps(config.resolved()), encoding="utf-8")
-        command = [sys.executable, "-m", module, "--conf-file", str(conf), "--json"]
+        command = [sys.executable, "-m", module, "--conf-file", str(conf), "--json", *more]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own words
     if done.returncode:
         kind = UserError if done.returncode == UserError.exit_code else TrainingError

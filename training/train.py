@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from toiletspark.progress import Progress
 from toiletspark.runs import Store
 from training import champion
 from training.dataset import TrainingSet, read
-from training.evaluate import evaluate
+from training.evaluate import evaluate, short
 from training.fit import fit
 from training.keep import keep
 from training.learning_curve import learning_curve
@@ -132,10 +132,17 @@ def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Con
     )
 
 
-def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+Page = Annotated[bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")]
+
+
+def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
     """Fits a head to the newest training set."""
     with told_errors():
-        summary = train(conf_files.load(conf, sets))
+        config = conf_files.load(conf, sets)
+        summary = train(config)
+        if page:
+            evaluation = storage.read_json(f"{summary['head']}/{head_page.EVALUATION}") or {}
+            summary["head_report"] = head_page.write(config.output.root, evaluation, {})
     show(summary, as_json)
 
 

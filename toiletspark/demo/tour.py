@@ -65,13 +65,23 @@ def _figures(summary: dict[str, Any]) -> Table:
         ("feed: rows in / out", f"{summary['feed_in']} / {summary['feed_out']}"),
         ("images/s while embedding", rate),
     ]
-    rows += [(f"validation: {name}", _figure(value)) for name, value in summary["validation"].items()]
+    rows += _validation(summary["validation"])
     for name, value in rows:
         table.add_row(name, str(value))
     return table
 
 
-def _figure(value: float | int | None) -> str:
+def _validation(told: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Figures with their intervals, and what they are figures of."""
+    intervals = {name: f" ({low:.3f} to {high:.3f})" for name, (low, high) in told["intervals"].items()}
+    return [
+        (f"validation: {name.replace('_', ' ')}", f"{_figure(value)}{intervals.get(name, '')}")
+        for name, value in told.items()
+        if name != "intervals"
+    ]
+
+
+def _figure(value: float | int | str | None) -> str:
     return "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
@@ -86,12 +96,13 @@ def _times(summary: dict[str, Any]) -> Table:
 def _places(summary: dict[str, Any], config: Config) -> str:
     places = {
         "the page": summary["report"],
+        "the head": summary["head_report"],
         "contact sheet": summary["sheets"][0],
         "the sample": summary["sample_report"],
         "exclusion list": summary["exclusion_list"],
         "unscored": summary["unscored_table"],
         "feed": summary["feed"],
-        "head": summary["head"],
+        "head's folder": summary["head"],
         "class folders": config.labels_folder,
     }
     return "\n".join(f"{name:15} {place}" for name, place in places.items())

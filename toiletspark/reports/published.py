@@ -9,14 +9,13 @@ from typing import Any
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import catalog, frames, session, storage, tables, versions
+from toiletspark import frames, storage, tables, thumbnails, versions
 from toiletspark.config import Config
+from toiletspark.draws import LABELLED
 from toiletspark.errors import OutputError
 from toiletspark.reports import run_page
 from toiletspark.runs import Run, Store
-from toiletspark.thumbnails import thumbnails
 
-_THUMBNAIL_PX = 224
 _BINS = 20
 RANDOM_BACKBONE = (
     "The backbone is randomly initialised, because ImageNet's weights could not be had or were not asked for. "
@@ -66,7 +65,9 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
     distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
     excluded = surest.orderBy(F.desc("exclusion_score"), "image_id").limit(config.report.max_excluded).collect()
     borderline = scores.orderBy(distance, "image_id").limit(config.report.max_borderline).collect()
-    pictures = _pictures(spark, config, {row["image_id"] for row in [*excluded, *borderline]})
+    pictures = thumbnails.of_few(
+        spark, config, {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
+    )
     per_status = frames.read_run(spark, version.unscored).groupBy("status").count().collect()
     return run_page.RunPage(
         title="What leaves the feed",
@@ -112,17 +113,19 @@ def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 
 
-def _validation(store: Store, version: _Version) -> dict[str, float] | None:
-    """The figures that the head was trained with, if it is one of this store's."""
+def _validation(store: Store, version: _Version) -> run_page.Validation | None:
+    """The figures that the head was made with, if it is one of this store's; early heads have no intervals."""
     head_id = version.scores.manifest["inputs"]["head_id"]
     found = [run for run in store.runs(tables.HEADS) if run.manifest["inputs"]["head_id"] == head_id]
     if not found:
         return None
     counts: dict[str, Any] = found[-1].manifest["counts"]
-    return {
-        name: float("nan") if counts[name] is None else float(counts[name])
-        for name in ("accuracy", "precision", "recall", "n")
-    }
+    known = [name for name in run_page.VALIDATION_MEANINGS if name in counts]
+    return run_page.Validation(
+        figures={name: float("nan") if counts[name] is None else float(counts[name]) for name in known},
+        intervals={name: (low, high) for name, (low, high) in counts.get("intervals", {}).items()},
+        figures_of=counts.get("figures_of", LABELLED),
+    )
 
 
 def _histogram(scores: DataFrame) -> list[int]:
@@ -130,18 +133,6 @@ def _histogram(scores: DataFrame) -> list[int]:
     bins = F.least(F.floor(F.col("exclusion_score") * _BINS), F.lit(_BINS - 1)).cast("int")
     counted = {row["bin"]: row["count"] for row in scores.groupBy(bins.alias("bin")).count().collect()}
     return [counted.get(index, 0) for index in range(_BINS)]
-
-
-def _pictures(spark: SparkSession, config: Config, image_ids: set[str]) -> dict[str, bytes]:
-    """Thumbnails of the few images that the page shows, by image_id."""
-    if not image_ids:
-        return {}
-    wanted = spark.createDataFrame([(image_id,) for image_id in sorted(image_ids)], "image_id string")
-    images = catalog.read_catalog(spark, config).join(F.broadcast(wanted), on="image_id", how="left_semi")
-    with session.arrow_batches(spark, config.embed.images_per_batch):
-        laid_out = images.repartition(spark.sparkContext.defaultParallelism)
-        rows = thumbnails(laid_out, config.fetch, config.decode, _THUMBNAIL_PX).collect()
-    return {row["image_id"]: bytes(row["jpeg"]) for row in rows if row["jpeg"] is not None}
 
 
 def _card(row: Row, pictures: dict[str, bytes]) -> run_page.Card:

@@ -10,7 +10,7 @@ import base64
 import functools
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,33 @@ STATUS_MEANINGS = {
 }
 
 VALIDATION_MEANINGS = {
-    "accuracy": "of the held-out images were put on the right side",
+    "recall": "of those that should be excluded are found",
+    "good_images_lost": "of the good images leave the feed",
     "precision": "of those put on the excluded side belong there",
-    "recall": "of those that should be excluded were found",
+    "accuracy": "of the images are put on the right side",
     "n": "labelled images, held out from training",
 }
+FIGURES_OF = {  # see `draws.Standing`
+    "catalog": "Estimates for the whole catalog, each with its 95 % interval.",
+    "unlabelled images": "Estimates for what nobody had labelled before, each with its 95 % interval.",
+    "labelled images": "Of the labelled images alone: chance did not draw them, so they are none of the catalog.",
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How often the head is right.
+
+    Attributes:
+        figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined, and n, the number of
+            held-out images that they rest on; in the order to show.
+        intervals: low and high of those that have a 95 % interval.
+        figures_of: what they are figures of, see `draws.Standing`.
+    """
+
+    figures: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    figures_of: str
 
 
 @dataclass(frozen=True)
@@ -70,8 +92,7 @@ class RunPage:
         facts: Label and value pairs, such as ("images in", "4,800"), in the order to show.
         unscored: Images without a score, counted per status.
         seconds: Wall time per step, in seconds, in the order of the steps.
-        validation: accuracy, precision and recall in [0, 1], and n, the number of held-out images; None if
-            the head was not validated.
+        validation: None if the head was not validated.
         operating_threshold: [0, 1]; an image is excluded when its exclusion score is >= this.
         threshold_reason: Why it is this one, in a sentence; "" if the version does not tell.
         score_histogram: Counts of exclusion scores in equal bins over [0, 1], lowest bin first.
@@ -88,7 +109,7 @@ class RunPage:
     facts: list[tuple[str, str]]
     unscored: dict[str, int]
     seconds: dict[str, float]
-    validation: dict[str, float] | None
+    validation: Validation | None
     operating_threshold: float
     threshold_reason: str
     score_histogram: list[int]
@@ -138,6 +159,7 @@ def render(page: RunPage) -> str:
         threshold_left=_threshold_left(page.operating_threshold),
         status_meanings=STATUS_MEANINGS,
         validation_meanings=VALIDATION_MEANINGS,
+        figures_of=FIGURES_OF,
     )
 
 
@@ -175,6 +197,7 @@ def environment() -> jinja2.Environment:
     )
     environment.tests["scored"] = _is_scored
     environment.filters |= {"score": _score, "percent": _percent, "duration": _duration, "base64": _base64}
+    environment.filters["points"] = _points
     return environment
 
 
@@ -273,6 +296,17 @@ def _duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest_s:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _points(difference: Mapping[str, float | None]) -> str:
+    """Returns a difference of two shares with its interval, in percentage points.
+
+    >>> _points({"value": 0.012, "low": -0.003, "high": 0.027}), _points({"value": None, "low": None, "high": None})
+    ('+1.2 points (-0.3 to +2.7)', 'unknown')
+    """
+    sides = [difference[side] for side in ("value", "low", "high")]
+    known = [f"{100 * side:+.1f}" for side in sides if side is not None and math.isfinite(side)]
+    return f"{known[0]} points ({known[1]} to {known[2]})" if len(known) == len(sides) else "unknown"
 
 
 def _base64(content: bytes) -> str:

@@ -8,8 +8,6 @@ from typing import Any
 
 from toiletspark.reports.run_page import environment
 
-_Z_95 = 1.959964  # standard normal, two-sided 95 %
-
 
 @dataclass(frozen=True)
 class StratumRow:
@@ -67,29 +65,6 @@ class SamplePage:
     design_effect: float
     effective_images: float
     strata: list[StratumRow]
-
-
-def half_width(got: int, images_got: int, images: int) -> float | None:
-    """Half of the 95 % interval for a share inside a stratum, where it is widest (a share of one half).
-
-    Units count, not images: photos of one home look alike. What is drawn whole is known.
-
-    Args:
-        got: units drawn.
-        images_got: images drawn.
-        images: images of the stratum.
-
-    Returns:
-        [0, 1]; None where nothing was drawn.
-
-    Source: Cochran, Sampling Techniques (1977), 3.3 (normal approximation, finite population correction).
-
-    >>> round(half_width(30, 30, 100_000), 3), half_width(8, 8, 8), half_width(0, 0, 8)
-    (0.179, 0.0, None)
-    """
-    if not got:
-        return None
-    return min(1.0, _Z_95 * math.sqrt(0.25 / got * max(0.0, 1 - images_got / images)))
 
 
 def design_effect(count: int, weights: float, squares: float) -> float:

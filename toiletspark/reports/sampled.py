@@ -12,6 +12,7 @@ from toiletspark import frames, storage
 from toiletspark.allocation import Stratum
 from toiletspark.command import Summary
 from toiletspark.config import Sample
+from toiletspark.estimates import half_width
 from toiletspark.reports import sample_page
 from toiletspark.runs import Run, Store
 
@@ -75,7 +76,7 @@ def gather(
 
 def _row(cell: Stratum, asked: int, drawn: Row | None, max_half_width: float) -> sample_page.StratumRow:
     got, images_got = (drawn["got"], drawn["images"]) if drawn else (0, 0)
-    width = sample_page.half_width(got, images_got, cell.images)
+    width = half_width(got, images_got, cell.images)
     return sample_page.StratumRow(
         stratum=cell.name,
         units=cell.units,
