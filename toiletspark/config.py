@@ -247,7 +247,7 @@ class Int8(Section):
 
 
 class Backbone(Section):
-    architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    architecture: str = Field(min_length=1)  # its name is checked where torch is, see `weights.load_spec`
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
