@@ -12,7 +12,7 @@ import sys
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import entry, frames, tables, trainer, training_set
+from toiletspark import entry, frames, tables, trainer, training_images, training_set, training_views
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, shown
@@ -24,6 +24,7 @@ DOING = "gathering the training set"
 def step(spark: SparkSession, config: Config) -> Summary:
     """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
     gathered = gather(spark, config, tables.TRAINING_SET)
+    gathered |= training_views.gather(spark, config) | training_images.gather(spark, config)
     return {**gathered, **trainer.train(config)}
 
 

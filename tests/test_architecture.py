@@ -19,13 +19,13 @@ LAYERS: list[set[str]] = [
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
-        *("trainer", "class_folders", "label_files", "label_studio", "inclusion"),
+        *("views", "trainer", "class_folders", "label_files", "label_studio", "inclusion"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
-        *("asked", "suggestion"),
+        *("asked", "suggestion", "training_images", "training_views"),
     },
     {"jobs"},
     {"cli", "demo"},

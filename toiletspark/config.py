@@ -34,6 +34,7 @@ Format = Literal["parquet", "csv", "json"]
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
+View = Literal["flip", "crops"]
 
 
 class Section(BaseModel):
@@ -293,6 +294,19 @@ class Train(Section):
     l2: float = Field(ge=0)
     validation_share: float = Field(gt=0, lt=1)
     seed: int
+    views: list[View]
+    finetune: Literal["none", "last_block", "all"]
+    tensorboard: Location
+
+
+class Finetune(Section):
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    images_per_batch: int = Field(ge=1, le=1024)
+    inner_share: float = Field(gt=0, lt=1)
+    flips: bool
 
 
 class Score(Section):
@@ -342,6 +356,7 @@ class Config(Section):
     backbone: Backbone
     embed: Embed
     train: Train
+    finetune: Finetune
     score: Score
     publish: Publish
     feed: Feed

@@ -110,7 +110,7 @@ def _work(given: Given) -> Work:
     claims = Claims(folder, str(task.partitionId() if task else 0))
     known = _AnyOf([one.value for one in given.known])
     return Work(
-        backbone=_build(given.spec.value),
+        backbone=built(given.spec.value),
         fetcher=_fetcher(given.fetch),
         limits=given.limits,
         images_per_batch=given.embed.images_per_batch,
@@ -154,7 +154,8 @@ def _record_batch(done: list[Attempt]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
 
 
-def _build(spec: BackboneSpec) -> Backbone:
+def built(spec: BackboneSpec) -> Backbone:
+    """The backbone of this Python worker, built once for all its tasks."""
     if spec.backbone_id not in _built:
         _built.clear()  # another backbone's weights would only take memory
         _built[spec.backbone_id] = Backbone(spec, threads_of_task(), _gpu())

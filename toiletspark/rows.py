@@ -19,6 +19,7 @@ _ARROW = {
     "int": pa.int32(),
     "float": pa.float32(),
     "double": pa.float64(),
+    "binary": pa.binary(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
 

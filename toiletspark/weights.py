@@ -72,7 +72,7 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     state = _fitted(architecture, _needed(state, unused), drawn, weights)
     preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
     content = safetensors.torch.save(dict(state))
-    return BackboneSpec(architecture, preprocessing, content, _digest(state), runtime, section.precision)
+    return BackboneSpec(architecture, preprocessing, content, digest_of(state), runtime, section.precision)
 
 
 def _check_known(architecture: str) -> None:
@@ -153,7 +153,8 @@ def _needed(state: State, final: str) -> State:
     return {name: tensor for name, tensor in named.items() if not name.startswith((f"{final}.", *_AUXILIARY))}
 
 
-def _digest(state: State) -> str:
+def digest_of(state: State) -> str:
+    """SHA-256 over names, shapes and values, whatever file they came from."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}:{tuple(state[name].shape)}".encode())

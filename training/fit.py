@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,13 @@ class FinalLayer(NamedTuple):
 
 
 def fit(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int, settings: Train, progress: Progress
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    settings: Train,
+    progress: Progress,
+    row_weight: NDArray[np.float32] | None = None,
+    told: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> FinalLayer:
     """Trains the final layer.
 
@@ -35,6 +42,8 @@ def fit(
         classes: how many.
         settings: epochs, batch size, learning rate, L2, seed.
         progress: told after each epoch.
+        row_weight: float32, (n,), > 0, what a row counts; None: all the same.
+        told: hears the number of each epoch and its loss.
 
     Returns:
         The layer; the same for the same input, settings and torch, whatever torch's global seed.
@@ -47,17 +56,20 @@ def fit(
     weight = torch.zeros(classes, inputs.shape[1], requires_grad=True)
     bias = _log_shares(targets, classes).requires_grad_()
     groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": settings.l2}, {"params": [bias]}]
+    counts = torch.ones(len(targets)) if row_weight is None else torch.from_numpy(row_weight)
     optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
     order = torch.Generator().manual_seed(settings.seed)
     for epoch in range(settings.epochs):
         total = 0.0
         for rows in torch.split(torch.randperm(len(targets), generator=order), settings.batch_size):
-            loss = torch.nn.functional.cross_entropy(inputs[rows] @ weight.T + bias, targets[rows])
+            losses = torch.nn.functional.cross_entropy(inputs[rows] @ weight.T + bias, targets[rows], reduction="none")
+            loss = (losses * counts[rows]).sum() / counts[rows].sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            total += loss.item() * len(rows)
-        progress.at(epoch + 1, f"loss {total / len(targets):.4f}")
+            total += loss.item() * float(counts[rows].sum())
+        told(epoch + 1, total / float(counts.sum()))
+        progress.at(epoch + 1, f"loss {total / float(counts.sum()):.4f}")
     unscaled = weight.detach().numpy() / deviation
     return FinalLayer(unscaled, bias.detach().numpy() - unscaled @ mean)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from toiletspark.config import Config
 from toiletspark.errors import LabelsError, nearest
 from toiletspark.head import Head
 from toiletspark.progress import Progress
-from toiletspark.runs import Store, new_run_id
+from toiletspark.runs import Run, Store, new_run_id
+from training.augment import stored_views, with_views
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate
+from training.finetune import finetune, seen
 from training.fit import fit
+from training.logbook import Logbook, opened
 from training.splits import held_out
 
 
@@ -30,31 +34,45 @@ def train(config: Config) -> dict[str, Any]:
     """Splits by listing, fits, evaluates on the held-out listings, keeps the head.
 
     Returns:
-        head (its folder), head_id, validation figures, and how many rows were used.
+        head (its folder), head_id, validation figures, and how many rows were used; finetuned, see `finetune.finetune`.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
         OutputError: no training set was gathered.
     """
     store = Store.open(config.output.root)
-    gathered = store.require(tables.TRAINING_SET, doing="training the head", step="train")
-    examples = read(gathered)
-    labels = indices(examples, config.labels.classes)
-    held = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
-    _check_split(labels, held, config)
+    with opened(config.train.tensorboard, config.recorded()) as book:
+        tuned = finetune(config, store, book) if config.train.finetune != "none" else None
+        gathered = tuned.run if tuned else store.require(tables.TRAINING_SET, doing="training the head", step="train")
+        examples = read(gathered)
+        labels = indices(examples, config.labels.classes)
+        held = held_out(examples.listing_id, config.train.validation_share, config.train.seed)
+        held &= ~seen(store, gathered.manifest["inputs"]["backbone_id"], examples.listing_id)
+        _check_split(labels, held, config)
+        head = _fitted(config, store, gathered, examples, labels, held, book)
+        figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
+        book.figures("validation", figures)
+    kept = _keep(head, figures, examples, held, store, config, gathered.run_id)
+    return {**kept, "finetuned": tuned.facts} if tuned else kept
 
+
+def _fitted(
+    config: Config,
+    store: Store,
+    gathered: Run,
+    examples: TrainingSet,
+    labels: NDArray[np.int64],
+    held: NDArray[np.bool_],
+    book: Logbook,
+) -> Head:
+    """The head that is fitted to what is not held out, and to its views if `train.views` asks for them."""
+    backbone_id = gathered.manifest["inputs"]["backbone_id"]
+    given = with_views(examples, labels, ~held, stored_views(store, backbone_id, config.train.views))
     progress = Progress("training", config.train.epochs, "epochs", config.progress.line_every_s)
-    layer = fit(examples.embeddings[~held], labels[~held], len(config.labels.classes), config.train, progress)
+    classes, told = config.labels.classes, partial(book.loss, "loss/head")
+    layer = fit(given.embeddings, given.labels, len(classes), config.train, progress, given.row_weight, told)
     progress.close()
-    head = Head(
-        classes=tuple(config.labels.classes),
-        exclude_classes=tuple(config.labels.exclude_classes),
-        backbone_id=gathered.manifest["inputs"]["backbone_id"],
-        weight=layer.weight,
-        bias=layer.bias,
-    )
-    figures = evaluate(head, examples.embeddings[held], labels[held], config.publish.operating_threshold)
-    return _keep(head, figures, examples, held, store, config, gathered.run_id)
+    return Head(tuple(classes), tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias)
 
 
 def _keep(

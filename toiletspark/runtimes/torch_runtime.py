@@ -34,16 +34,20 @@ def start(architecture: str, weights: bytes, precision: Precision, threads: int,
     # a GPU would otherwise shorten float32 to 10 bits in convolutions, and embeddings to another backbone's
     torch.backends.cudnn.allow_tf32 = False
     placed = network(architecture, weights).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean, std = (torch.tensor(values, device=place).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     bf16 = precision == "bf16"
 
     def forward(pixels: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
-            batch = torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-            batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
-            return placed(batch).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
+            return placed(normalised(pixels, place)).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
 
     return lambda pixels: sized_to_memory(forward, pixels)
+
+
+def normalised(pixels: Pixels, place: torch.device) -> torch.Tensor:
+    """What the network takes, float32 (n, 3, crop_px, crop_px), where it computes."""
+    mean, std = (torch.tensor(values, device=place).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    batch = torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+    return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def place(device: str = "") -> torch.device:
@@ -71,7 +75,9 @@ def without_final_layer(architecture: str) -> torch.nn.Module:
 
 def whole(architecture: str) -> torch.nn.Module:
     """torchvision's network with its final layer, drawn from torch's global numbers."""
-    built: torch.nn.Module = torchvision.models.get_model(architecture, weights=None, **_BUILT_WITH.get(architecture, {}))
+    built: torch.nn.Module = torchvision.models.get_model(
+        architecture, weights=None, **_BUILT_WITH.get(architecture, {})
+    )
     return built
 
 
@@ -85,7 +91,7 @@ def final_layer(network: torch.nn.Module) -> str:
         network: one of torchvision's classification networks, whole.
     """
     layers = list(network.named_modules())
-    linear = [name for name, layer in layers if isinstance(layer, torch.nn.Linear)]
+    linear: list[str] = [name for name, layer in layers if isinstance(layer, torch.nn.Linear)]
     return (linear or [name for name, layer in layers if isinstance(layer, torch.nn.Conv2d)])[-1]
 
 
