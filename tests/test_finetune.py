@@ -229,7 +229,7 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     first = Backbone(spec).decode([picture("toilet", 0, (64, 64))], config.decode)[0].pixels
     assert first is not None
     again = np.frombuffer(rows["embedding"][0], "<f2").astype(np.float32)
-    assert np.allclose(again, Backbone(spec).embed(first[None])[0], rtol=2e-3, atol=1e-3)
+    assert np.allclose(again, Backbone(spec).embed(np.stack([first]))[0], rtol=2e-3, atol=1e-3)
     assert (rows["draw"][0], rows["weight"][0], rows["label"][0]) == ("D", 2.0, "toilet")
 
     state = safetensors.torch.load_file(told["backbone"])

@@ -1,23 +1,25 @@
 """Stored views: cut from the same picture, counted with their image, fitted on and never judged by."""
 
+import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.backbones import spec
 from tests.conftest import TINY_BACKBONE, encoded, picture, stored
-from tests.test_training import BACKBONE_ID, clusters, config, fitted, gathered, same
+from tests.test_training import BACKBONE_ID, SETTINGS, clusters, config, fitted, gathered, same
 from toiletspark import tables, views
 from toiletspark.backbone import Backbone, to_stored
 from toiletspark.conf_files import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import ConfigError
 from toiletspark.images import Preprocessing, preprocess
+from toiletspark.progress import Progress
 from toiletspark.runs import Store
 from training import dataset
 from training.augment import stored_views, with_views
+from training.fit import FinalLayer, fit
 from training.splits import held_out
 from training.train import train
 
@@ -89,13 +91,7 @@ def test_a_row_twice_at_half_the_weight_is_the_row_once() -> None:
     assert ((embeddings @ right.weight.T + right.bias).argmax(axis=1) == labels).all()
 
 
-def fitted_weighted(embeddings: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Any:
-    import io
-
-    from tests.test_training import SETTINGS
-    from toiletspark.progress import Progress
-    from training.fit import fit
-
+def fitted_weighted(embeddings: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> FinalLayer:
     progress = Progress("training", 1, "epochs", 60.0, io.StringIO())
     return fit(embeddings, labels, 2, SETTINGS.model_copy(update={"batch_size": 80, "epochs": 3}), progress, weight)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import re
 import socket
 import urllib.error
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 import torchvision
 
+from toiletspark import storage
 from toiletspark.backbone import BackboneSpec
 from toiletspark.config import Backbone as BackboneSection
 from toiletspark.errors import BackboneError, nearest
@@ -48,7 +50,7 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     Args:
         section: architecture, preprocessing and `weights`: "imagenet" (torchvision's file, downloaded once, hash
             checked), "random" (fixed seed), the path of a state dict (.pth, read with weights_only=True, or
-            .safetensors), or a URL whose file name ends in -<first digits of its SHA-256>, as torchvision's do;
+            .safetensors; on any store), or a web address whose file name ends in -<first digits of its SHA-256>;
             runtime and precision, see `runtimes.choose`.
 
     Returns:
@@ -65,10 +67,10 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     drawn, unused = _drawn(architecture, section.crop_px)
     if weights == "random":
         state = drawn
-    elif "://" in url:
+    elif urlsplit(url).scheme in ("http", "https"):
         state = _downloaded(url)
     else:
-        state = _read(Path(url))
+        state = _read(url)
     state = _fitted(architecture, _needed(state, unused), drawn, weights)
     preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
     content = safetensors.torch.save(dict(state))
@@ -162,12 +164,14 @@ def digest_of(state: State) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> State:
-    doing = f"reading the backbone's weights {path}"
+def _read(location: str) -> State:
+    doing = f"reading the backbone's weights {location}"
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        filesystem, path = storage.open_filesystem(location)
+        content = filesystem.cat_file(path)
+        if path.endswith(".safetensors"):
+            return safetensors.torch.load(content)
+        return _state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except OSError as error:
         raise BackboneError(
             doing=doing,

@@ -87,11 +87,7 @@ def tune(
 
     Cost: with last_block about one forward pass an epoch and picture, else three.
     """
-    final = torch.nn.Linear(start.weight.shape[1], len(start.bias))
-    with torch.no_grad():
-        final.weight.copy_(torch.from_numpy(start.weight))
-        final.bias.copy_(torch.from_numpy(start.bias))
-    moved = choose(network, everything)
+    final, moved = _layer(start), choose(network, everything)
     whole = torch.nn.Sequential(network, final).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         [*moved, *final.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -111,6 +107,13 @@ def tune(
         for one, value in zip(moved, kept, strict=True):
             one.copy_(value)
     return Tuned({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, losses, best)
+
+
+def _layer(start: FinalLayer) -> torch.nn.Linear:
+    layer = torch.nn.Linear(start.weight.shape[1], len(start.bias), device="meta")  # draws no numbers
+    weight, bias = torch.from_numpy(start.weight.copy()), torch.from_numpy(start.bias.copy())
+    layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+    return layer
 
 
 class _Steps:
