@@ -12,7 +12,7 @@ import sys
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import entry, frames, golden_set, tables, trainer, training_set
+from toiletspark import entry, frames, golden_set, tables, trainer, training_images, training_set, training_views
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, shown
@@ -24,10 +24,12 @@ DOING = "gathering the training set"
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
-    gathered, store = gather(spark, config, tables.TRAINING_SET), Store.open(config.output.root)
-    golden = golden_set.keep(spark, store, config, store.require(tables.TRAINING_SET, doing=DOING, step="train"))
+    store, gathered = Store.open(config.output.root), gather(spark, config, tables.TRAINING_SET)
+    source = store.require(tables.TRAINING_SET, doing=DOING, step="train")
+    gathered |= golden_set.keep(spark, store, config, source)
+    gathered |= training_views.gather(spark, config) | training_images.gather(spark, config)
     trained = trainer.train(config)
-    return {**gathered, **golden, **trained, "head_report": evaluated.write_page(spark, config, trained["head"])}
+    return {**gathered, **trained, "head_report": evaluated.write_page(spark, config, trained["head"])}
 
 
 def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:

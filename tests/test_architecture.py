@@ -20,13 +20,13 @@ LAYERS: list[set[str]] = [
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        "held_out",
+        *("views", "held_out"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
-        *("asked", "suggestion", "refusals", "golden_set"),
+        *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
     },
     {"jobs"},
     {"cli", "demo"},

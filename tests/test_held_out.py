@@ -12,6 +12,7 @@ from toiletspark import head as heads
 from toiletspark import held_out, policies, rows, tables
 from toiletspark.backbone import to_stored
 from toiletspark.config import Publish
+from toiletspark.draws import Kind, standing
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap
 from toiletspark.policies import Judged
@@ -19,6 +20,13 @@ from toiletspark.runs import Run, Store
 from training.train import train
 
 UNDRAWN = "held-out images that no chance has drawn, so they stand for themselves, each once"
+
+
+KINDS: dict[str, Kind] = {"sample": "sample", "queue": "queue"}
+
+
+def kinds_of(draws: list[str | None], samples: set[str]) -> dict[str, Kind]:
+    return {draw: "sample" if draw in samples else "queue" for draw in draws if draw}
 
 
 def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.5) -> Publish:
@@ -60,14 +68,14 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
         (["s1", "s2", "s1", "q"], {"s1", "s2"}, [0, 2], "2 held-out images of the sample s1"),
         (["s2", "s1", None], {"s1", "s2"}, [0], "1 held-out images of the sample s2"),
         ([*"35426"], set("3542"), [1], "1 held-out images of the sample 5"),
-        (["q1", "q2", "q2"], {"s1"}, [1, 2], "2 held-out images of the draw q2"),
+        (["q1", "q2", "q2"], {"s1"}, [1, 2], "2 held-out images of the queue q2"),
         ([None, None], {"s1"}, [0, 1], f"2 {UNDRAWN}"),
         ([], set(), [], f"0 {UNDRAWN}"),
     ],
     ids=["a sample before a larger queue", "most rows", "the newest", "of many", "queues", "no draw", "nothing"],
 )  # fmt: skip
 def test_the_rows_of_one_draw_stand(draws: list[str | None], samples: set[str], rows_of: list[int], told: str) -> None:
-    found = held_out.standing(draws, samples)
+    found = standing(draws, kinds_of(draws, samples))
     assert np.flatnonzero(found.rows).tolist() == rows_of
     assert found.told == told
     weight = np.arange(1.0, len(draws) + 1)
@@ -76,13 +84,14 @@ def test_the_rows_of_one_draw_stand(draws: list[str | None], samples: set[str], 
 
 
 def test_which_draw_stands_does_not_hang_on_the_order_of_the_rows() -> None:
-    draws = ["a", "b", "b", "a", None, "c"]
-    assert held_out.standing(draws, {"a", "b"}).draw == held_out.standing(draws[::-1], {"a", "b"}).draw == "b"
+    draws: list[str | None] = ["a", "b", "b", "a", None, "c"]
+    kinds = kinds_of(draws, {"a", "b"})
+    assert standing(draws, kinds).run_id == standing(draws[::-1], kinds).run_id == "b"
 
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:
     told = made_with()
-    judged, stand = held_out.judged(told, ("toilet",), {"sample"})
+    judged, stand = held_out.judged(told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     assert stand.told == f"{len(wanted)} held-out images of the sample sample"
     assert judged.scores.tolist() == [row["exclusion_score"] for row in wanted]
@@ -94,14 +103,14 @@ def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() ->
 
 
 def test_a_fixed_threshold_needs_no_images() -> None:
-    found = held_out.settle(publish("fixed", fixed=0.7), [], (), ())
+    found = held_out.settle(publish("fixed", fixed=0.7), [], (), {})
     assert (found.operating_threshold, found.reason) == (0.7, "fixed by publish.operating_threshold")
 
 
 @pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 5.0)])
 def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> None:
     told = made_with()
-    found = held_out.settle(publish(name, value), told, ("toilet",), {"sample"})
+    found = held_out.settle(publish(name, value), told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     bootstrap = Bootstrap(*([row[key] for row in wanted] for key in ("stratum", "listing_id", "weight")))
     scores = np.array([row["exclusion_score"] for row in wanted], dtype=np.float32)
@@ -114,7 +123,7 @@ def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> N
 
 def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
     with pytest.raises(ConfigError) as caught:
-        held_out.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), {"sample"})
+        held_out.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
         "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"

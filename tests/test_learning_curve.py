@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_training import BACKBONE_ID, config, fitted
+from tests.test_fit import fitted
+from tests.test_training import BACKBONE_ID, config
 from toiletspark.digests import hash_fraction
+from toiletspark.draws import Kind
 from toiletspark.errors import ConfigError
 from toiletspark.estimates import Difference
 from toiletspark.head import Head
@@ -35,9 +37,10 @@ def labelled(images: int, noise: float, draw: str | None = None) -> tuple[Traini
 def curve(images: int, noise: float, *sets: str, draw: str | None = None) -> tuple[dict[str, Any], Any]:
     examples, labels, held = labelled(images, noise, draw)
     layer = fitted(examples.embeddings[~held], labels[~held])
-    head = Head(("toilet", "other"), ("toilet",), BACKBONE_ID, *layer)
+    head = Head(("toilet", "other"), ("toilet",), BACKBONE_ID, layer.weight, layer.bias)
     chosen = config(Path("nowhere"), ("toilet", "other"), *sets)
-    return learning_curve(head, examples, labels, held, chosen, set()), (head, examples, labels, held)
+    kinds: dict[str, Kind] = {draw: "sample"} if draw else {}
+    return learning_curve(head, examples, labels, held, chosen, kinds, layer), (head, examples, labels, held)
 
 
 def test_shares_of_listings_are_nested_and_no_listing_is_cut() -> None:
@@ -70,7 +73,8 @@ def test_the_last_point_is_the_head_itself_by_weighted_figures() -> None:
 def test_a_point_is_what_a_fit_to_these_listings_alone_gives() -> None:
     found, (_, examples, labels, held) = curve(400, 3.0, "train.learning_curve=[0.5]")
     within = ~held & nested(examples.listing_id, 0.5, 7)
-    layer = fitted(examples.embeddings[within], labels[within])
+    whole = fitted(examples.embeddings[~held], labels[~held])
+    layer = fitted(examples.embeddings[within], labels[within], l2=whole.l2, calibrate=False)
     out = (examples.embeddings[held] @ layer.weight.T + layer.bias).argmax(axis=1) == 0
     (point,) = found["points"]
     assert point["labels"] == within.sum()

@@ -55,8 +55,6 @@ def clusters(rows: int, classes: int = 2, seed: int = 0, width: int = 512) -> tu
     return embeddings.astype(np.float32), labels.astype(np.int64)
 
 
-
-
 # dataset
 
 

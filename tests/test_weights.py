@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import safetensors.torch
 import torch
@@ -208,6 +209,12 @@ def test_a_truncated_file_is_refused(weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.pth"
     path.write_bytes(weights.read_bytes()[:20_000_000])
     assert refused(path).doing == f"reading the backbone's weights {path}"
+
+
+def test_weights_may_lie_on_any_store(state: State, weights: Path) -> None:
+    """As those of a fine-tuned backbone do, whose output root is one."""
+    fsspec.filesystem("memory").pipe_file("/w/resnet18.safetensors", safetensors.torch.save(state))
+    assert spec("memory://w/resnet18.safetensors").backbone_id == spec(weights).backbone_id
 
 
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])

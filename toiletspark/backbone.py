@@ -132,9 +132,15 @@ class Backbone:
 
                 self._decode = partial(nvjpeg.decode, device=place)
 
-    def decode(self, contents: Iterable[bytes], limits: Decode) -> list[Decoded]:
-        """Decodes image files into its input, see `images.decode`; on its GPU if its preprocessing says so."""
-        return (self._decode or images.decode)(contents, limits, self.spec.preprocessing)
+    def decode(self, contents: Iterable[bytes], limits: Decode, sizes: Preprocessing | None = None) -> list[Decoded]:
+        """Decodes image files into its input, see `images.decode`; on its GPU if its preprocessing says so.
+
+        Args:
+            contents: whole files.
+            limits: which formats and sizes are decoded at all.
+            sizes: others than its own, for views that are cut from a larger picture.
+        """
+        return (self._decode or images.decode)(contents, limits, sizes or self.spec.preprocessing)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds preprocessed images.
@@ -143,7 +149,7 @@ class Backbone:
             pixels: uint8, (n, crop_px, crop_px, 3), as `images.preprocess` makes them.
 
         Returns:
-            float32, (n, 512) for ResNet18; the average-pooled features before the final layer, >= 0.
+            float32, (n, width): what the final layer would be given. 512 for ResNet18, average-pooled features >= 0.
 
         Cost: about 3.6 GFLOP an image at 224 px; ARCHITECTURE.md has images/s a runtime and core.
         """

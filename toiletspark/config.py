@@ -35,6 +35,7 @@ Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
 PolicyName = Literal["fixed", "max_share_of_good_images_lost", "min_recall", "min_precision", "cost_ratio"]
+View = Literal["flip", "crops"]
 
 
 class Section(BaseModel):
@@ -249,7 +250,7 @@ class Int8(Section):
 
 
 class Backbone(Section):
-    architecture: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    architecture: str = Field(min_length=1)  # its name is checked where torch is, see `weights.load_spec`
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
@@ -302,6 +303,9 @@ class Train(Section):
     calibrate: bool
     validation_share: float = Field(gt=0, lt=1)
     seed: int
+    views: list[View]
+    finetune: Literal["none", "last_block", "all"]
+    tensorboard: Location
     learning_curve: list[Annotated[float, Field(gt=0, le=1)]]
     accept_worse: str
     golden_images: int = Field(ge=0, le=100)
@@ -327,6 +331,16 @@ class Train(Section):
     def looks_inside(self) -> bool:
         """Whether inner folds have something to decide."""
         return self.calibrate or self.l2 == "auto"
+
+
+class Finetune(Section):
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    images_per_batch: int = Field(ge=1, le=1024)
+    inner_share: float = Field(gt=0, lt=1)
+    flips: bool
 
 
 class Score(Section):
@@ -392,6 +406,7 @@ class Config(Section):
     backbone: Backbone
     embed: Embed
     train: Train
+    finetune: Finetune
     score: Score
     publish: Publish
     feed: Feed

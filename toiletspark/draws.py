@@ -43,6 +43,18 @@ class Standing:
         """
         return {"sample": CATALOG, "queue": UNLABELLED, None: LABELLED}[self.kind]
 
+    @property
+    def told(self) -> str:
+        """Which held-out images these are, in words."""
+        count = int(self.rows.sum())
+        if self.kind is None:
+            return f"{count} held-out images that no chance has drawn, so they stand for themselves, each once"
+        return f"{count} held-out images of the {self.kind} {self.run_id}"
+
+    def weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The weights of the standing rows, out of those of all (n,): ones where chance drew none."""
+        return weight[self.rows] if self.run_id else np.ones(int(self.rows.sum()))
+
 
 def kinds(store: Store, draws: Iterable[str | None]) -> dict[str, Kind]:
     """What the draws of a training set were: a sample of the catalog, or a suggested queue; by run id."""

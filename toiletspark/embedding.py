@@ -120,7 +120,7 @@ def _work(given: Given) -> Work:
     claims = Claims(folder, str(task.partitionId() if task else 0))
     known = _AnyOf([one.value for one in given.known])
     return Work(
-        backbone=_build(given.spec.value),
+        backbone=built(given.spec.value),
         fetcher=_fetcher(given.fetch),
         limits=given.limits,
         images_per_batch=given.embed.images_per_batch,
@@ -166,7 +166,7 @@ def _record_batch(done: list[Attempt]) -> pa.RecordBatch:
 
 def _prepare(given: Given) -> None:
     """Builds the backbone, if this worker has not; and lets it prove itself on a golden image, if it has not."""
-    backbone = _build(given.spec.value)
+    backbone = built(given.spec.value)
     if given.golden is None:
         return
     image = given.golden.value
@@ -176,7 +176,8 @@ def _prepare(given: Given) -> None:
         _proved.add(name)
 
 
-def _build(spec: BackboneSpec) -> Backbone:
+def built(spec: BackboneSpec) -> Backbone:
+    """The backbone of this Python worker, built once for all its tasks."""
     if spec.backbone_id not in _built:
         _built.clear()  # another backbone's weights would only take memory
         _proved.clear()

@@ -1,4 +1,4 @@
-"""Held-out images: which of them stand for the catalog, and the operating threshold that they settle.
+"""Held-out images, and the operating threshold that they settle.
 
 Numpy and small files only, so that training and publishing, which must come to the same threshold, ask the same code.
 """
@@ -6,15 +6,14 @@ Numpy and small files only, so that training and publishing, which must come to 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from toiletspark import draws, policies, rows
 from toiletspark import head as heads
-from toiletspark import policies, rows, tables
 from toiletspark.config import Publish
+from toiletspark.draws import Kind, Standing, standing
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap
 from toiletspark.policies import Judged, Settled
@@ -23,62 +22,18 @@ from toiletspark.runs import Store
 DOING = "settling the operating threshold"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """The rows that stand for the catalog, as far as any do.
-
-    Attributes:
-        rows: bool, (n,), those of one draw; all, where chance drew none.
-        draw: the run that drew them; None where chance drew none.
-        told: which they are, in words.
-    """
-
-    rows: NDArray[np.bool_]
-    draw: str | None
-    told: str
-
-    def weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The weights of the standing rows, out of those of all (n,): ones where chance drew none."""
-        return weight[self.rows] if self.draw else np.ones(int(self.rows.sum()))
-
-
-def standing(draws: Sequence[str | None], samples: Collection[str]) -> Standing:
-    """Which rows stand for the catalog: design weights add up to it only within one draw.
-
-    That of a sample, since a queue is drawn from what was not labelled then; of several that with the most rows, since
-    figures should be sure; of equals the newest.
-
-    Args:
-        draws: (n,), the run that drew each image, or None.
-        samples: the runs that are samples of the catalog; see `samples_of`.
-    """
-    known = [draw for draw in draws if draw]
-    if not known:
-        told = f"{len(draws)} held-out images that no chance has drawn, so they stand for themselves, each once"
-        return Standing(np.ones(len(draws), dtype=bool), None, told)
-    chosen = max(set(known), key=lambda draw: (draw in samples, known.count(draw), draw))
-    kind = "sample" if chosen in samples else "draw"
-    told = f"{known.count(chosen)} held-out images of the {kind} {chosen}"
-    return Standing(np.array([draw == chosen for draw in draws], dtype=bool), chosen, told)
-
-
-def samples_of(store: Store) -> set[str]:
-    """The run ids of the store's samples."""
-    return {run.run_id for run in store.runs(tables.SAMPLE)}
-
-
 def judged(
-    made_with: Sequence[Mapping[str, Any]], exclude_classes: Collection[str], samples: Collection[str]
+    made_with: Sequence[Mapping[str, Any]], exclude_classes: Collection[str], kinds: Mapping[str, Kind]
 ) -> tuple[Judged, Standing]:
     """The images on which a head can be judged for the catalog.
 
     Args:
         made_with: rows of `tables.HEADS`, with which one head was made.
         exclude_classes: the head's.
-        samples: see `standing`.
+        kinds: of the draws, see `draws.kinds`.
     """
     held = [row for row in made_with if row["held_out"]]
-    stand = standing([row["draw"] for row in held], samples)
+    stand = standing([row["draw"] for row in held], kinds)
     kept = [row for row, stands in zip(held, stand.rows.tolist(), strict=True) if stands]
     weight = stand.weights(np.array([row["weight"] for row in held], dtype=np.float64))
     bootstrap = Bootstrap([row["stratum"] for row in kept], [row["listing_id"] for row in kept], weight)
@@ -90,7 +45,7 @@ def settle(
     publish: Publish,
     made_with: Sequence[Mapping[str, Any]],
     exclude_classes: Collection[str],
-    samples: Collection[str],
+    kinds: Mapping[str, Kind],
 ) -> Settled:
     """The operating threshold that [publish] asks for; the same at training and at publishing.
 
@@ -98,7 +53,7 @@ def settle(
         publish: its policy, and the threshold that is fixed.
         made_with: see `judged`; not looked at where the threshold is fixed.
         exclude_classes: see `judged`.
-        samples: see `standing`.
+        kinds: of the draws, see `draws.kinds`.
 
     Raises:
         ConfigError: no threshold keeps the policy's promise, or the images cannot tell.
@@ -108,7 +63,7 @@ def settle(
     policy = publish.policy
     if policy.name == "fixed":
         return Settled(publish.operating_threshold, "fixed by publish.operating_threshold")
-    images, stand = judged(made_with, exclude_classes, samples)
+    images, stand = judged(made_with, exclude_classes, kinds)
     try:
         settled = policies.settle(policy.name, policy.value, images, safe=policy.safe)
     except ValueError as error:
@@ -129,7 +84,7 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
         HeadError: the head is not to be found, or does not tell with which images it was made.
     """
     if publish.policy.name == "fixed":
-        return settle(publish, [], (), ())
+        return settle(publish, [], (), {})
     run = heads.run_of(store, head_id, folder)
     if run is None or not run.rows:
         raise HeadError(
@@ -138,4 +93,6 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
             found="one without them, made by an earlier toiletspark" if run else "no such head in the store",
             todo="set score.head to its folder, train again, or set publish.policy.name=fixed",
         )
-    return settle(publish, rows.read(run), heads.load(run.folder).exclude_classes, samples_of(store))
+    made_with, head = rows.read(run), heads.load(run.folder)
+    known = draws.kinds(store, (row["draw"] for row in made_with))
+    return settle(publish, made_with, head.exclude_classes, known)

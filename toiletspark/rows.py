@@ -19,8 +19,8 @@ _ARROW = {
     "int": pa.int32(),
     "float": pa.float32(),
     "double": pa.float64(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
     "binary": pa.binary(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
 }
 
 

@@ -205,6 +205,30 @@ GOLDEN_IMAGES = Table(
     },
 )
 
+# Views of labelled contents, see `views.py`; never of the catalog. All runs together are the table, as with embeddings.
+TRAINING_VIEWS = Table(
+    "training_views",
+    ("content_digest", "backbone_id", "view"),
+    {"content_digest": "string", "backbone_id": "string", "view": "string", "embedding": "binary"},
+)
+
+# One row per image of a training_set run whose file could be had, with the file as it was labelled: what a backbone is
+# fine-tuned on.
+TRAINING_IMAGES = Table(
+    "training_images",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "stratum": "string",
+        "content_digest": "string",
+        "label": "string",
+        "weight": "double",
+        "draw": "string",
+        "content": "binary",
+    },
+)
+
 # Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out
 # have its exclusion_score, the others null. So figures, thresholds and comparisons need neither training nor scoring.
 # Version 1 had no rows.
@@ -275,6 +299,8 @@ RUN_TABLES = (
     TRAINING_SET,
     SECOND_LOOK_SET,
     GOLDEN_IMAGES,
+    TRAINING_VIEWS,
+    TRAINING_IMAGES,
     HEADS,
     SCORES,
     EXCLUSION_LIST,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
+import re
 import socket
 import urllib.error
 from collections.abc import Iterator, Mapping
@@ -18,16 +20,25 @@ import safetensors.torch
 import torch
 import torchvision
 
+from toiletspark import storage
 from toiletspark.backbone import BackboneSpec
 from toiletspark.config import Backbone as BackboneSection
-from toiletspark.errors import BackboneError
+from toiletspark.errors import BackboneError, nearest
 from toiletspark.images import Preprocessing
 from toiletspark.runtimes import choose
-from toiletspark.runtimes.torch_runtime import without_final_layer
+from toiletspark.runtimes.torch_runtime import final_layer, whole
 
 RANDOM_SEED = 0
 _DOWNLOAD_TIMEOUT_S = 30.0
 _LEAST_HASH_DIGITS = 8
+_IMAGENET = "IMAGENET1K_V1"
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # of GoogLeNet and Inception
+# torchvision's own files of DenseNet and ViT are older than these names
+_RENAMED = (
+    (r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2"),
+    (r"\.mlp\.linear_1\.", ".mlp.0."),
+    (r"\.mlp\.linear_2\.", ".mlp.3."),
+)
 
 State = Mapping[str, torch.Tensor]
 
@@ -39,7 +50,7 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     Args:
         section: architecture, preprocessing and `weights`: "imagenet" (torchvision's file, downloaded once, hash
             checked), "random" (fixed seed), the path of a state dict (.pth, read with weights_only=True, or
-            .safetensors), or a URL whose file name ends in -<first digits of its SHA-256>, as torchvision's do;
+            .safetensors; on any store), or a web address whose file name ends in -<first digits of its SHA-256>;
             runtime and precision, see `runtimes.choose`.
 
     Returns:
@@ -51,34 +62,76 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     """
     runtime = choose.chosen(section.runtime, section.precision)  # before anything is downloaded in vain
     architecture, weights = section.architecture, section.weights
+    _check_known(architecture)
+    url = _imagenet_url(architecture) if weights == "imagenet" else weights
+    drawn, unused = _drawn(architecture, section.crop_px)
     if weights == "random":
-        state: State = _random_state(architecture)
-    elif weights == "imagenet":
-        # V1, not DEFAULT: newer torchvision releases move DEFAULT, and with it every embedding
-        state = _downloaded(torchvision.models.get_model_weights(architecture)["IMAGENET1K_V1"].url)
-    elif "://" in weights:
-        state = _downloaded(weights)
+        state = drawn
+    elif urlsplit(url).scheme in ("http", "https"):
+        state = _downloaded(url)
     else:
-        state = _read(Path(weights))
-    state = _fitted(architecture, state, weights)
+        state = _read(url)
+    state = _fitted(architecture, _needed(state, unused), drawn, weights)
     preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
     content = safetensors.torch.save(dict(state))
-    return BackboneSpec(architecture, preprocessing, content, _digest(state), runtime, section.precision)
+    return BackboneSpec(architecture, preprocessing, content, digest_of(state), runtime, section.precision)
 
 
-def _random_state(architecture: str) -> State:
+def _check_known(architecture: str) -> None:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if architecture not in known:
+        raise BackboneError(
+            doing=f"building the backbone {architecture}",
+            expected="one of torchvision's classification networks in backbone.architecture",
+            found=f"'{architecture}'{nearest(architecture, known)}",
+            todo=f"take one of: {', '.join(known)}",
+        )
+
+
+def _imagenet_url(architecture: str) -> str:
+    """V1, not DEFAULT: newer torchvision releases move DEFAULT, and with it every embedding."""
+    there = {member.name: str(member.url) for member in torchvision.models.get_model_weights(architecture)}
+    if _IMAGENET not in there:
+        raise BackboneError(
+            doing=f"finding the backbone's weights for {architecture}",
+            expected=f"torchvision's {_IMAGENET}, which backbone.weights=imagenet stands for",
+            found=", ".join(there) or "none at all",
+            todo="set backbone.weights to one of " + ", ".join(there.values()),
+        )
+    return there[_IMAGENET]
+
+
+def _drawn(architecture: str, crop_px: int) -> tuple[State, str]:
+    """The random state without the final layer, and that one's name.
+
+    Raises:
+        BackboneError: the network does not take squares of crop_px; tried on torch's meta device, without one number.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        return without_final_layer(architecture).state_dict()
+        built = whole(architecture)
+    final = final_layer(built)
+    built.set_submodule(final, torch.nn.Identity())
+    state = built.state_dict()
+    try:
+        built.eval().to("meta")(torch.zeros(1, 3, crop_px, crop_px, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise BackboneError(
+            doing=f"building the backbone {architecture}",
+            expected="a square that it takes in backbone.crop_px",
+            found=f"{crop_px} px: {_shortly(error)}",
+            todo="set backbone.crop_px to the size that the weights were trained with, 224 px for most, "
+            "and backbone.resize_px to at least that",
+        ) from None
+    return state, final
 
 
-def _fitted(architecture: str, state: State, weights: str) -> State:
-    """The state dict in float32, without the final layer, checked against the architecture."""
-    wanted = without_final_layer(architecture).state_dict()
+def _fitted(architecture: str, state: State, wanted: State, weights: str) -> State:
+    """The state dict in the network's own types, checked against the architecture."""
     # batch norm's counters decide nothing in eval mode, so they are no part of the identity; torchvision's own files
     # are older than they are
     counters = {name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")}
-    kept = {**{name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, **counters}
+    kept = {**state, **counters}
     wrong = sorted(set(wanted) ^ set(kept)) or [
         name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
     ]
@@ -92,7 +145,18 @@ def _fitted(architecture: str, state: State, weights: str) -> State:
     return {name: kept[name].to(wanted[name].dtype).contiguous() for name in sorted(wanted)}
 
 
-def _digest(state: State) -> str:
+def _needed(state: State, final: str) -> State:
+    """The tensors under the names that torchvision gives them now, without those that only served to classify."""
+    named = {}
+    for name, tensor in state.items():
+        for then, now in _RENAMED:
+            name = re.sub(then, now, name)
+        named[name] = tensor
+    return {name: tensor for name, tensor in named.items() if not name.startswith((f"{final}.", *_AUXILIARY))}
+
+
+def digest_of(state: State) -> str:
+    """SHA-256 over names, shapes and values, whatever file they came from."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}:{tuple(state[name].shape)}".encode())
@@ -100,12 +164,14 @@ def _digest(state: State) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> State:
-    doing = f"reading the backbone's weights {path}"
+def _read(location: str) -> State:
+    doing = f"reading the backbone's weights {location}"
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        filesystem, path = storage.open_filesystem(location)
+        content = filesystem.cat_file(path)
+        if path.endswith(".safetensors"):
+            return safetensors.torch.load(content)
+        return _state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except OSError as error:
         raise BackboneError(
             doing=doing,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toiletspark import draws, held_out, rows, versions
 from toiletspark import head as heads
-from toiletspark import held_out, rows, versions
 from toiletspark.config import Policy, Publish
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap, Difference
@@ -64,7 +64,7 @@ def compare(
     unseen = unseen.where(known)
     if not len(unseen.label):
         return _nothing(live.head_id, "the live head has seen all that was held out, or does not tell what it has seen")
-    stand = held_out.standing(unseen.draw, held_out.samples_of(store))
+    stand = draws.standing(unseen.draw, draws.kinds(store, unseen.draw))
     weight = stand.weights(unseen.weight)
     seen_by_neither = unseen.where(stand.rows)
     new = excluded(head.exclusion_scores(head.probabilities(seen_by_neither.embeddings)), operating_threshold)
@@ -161,26 +161,30 @@ def verdict(cost: Difference) -> str:
     return WORSE if cost.low > 0 else ALIKE
 
 
-def promotion(comparison: dict[str, Any], accept_worse: str) -> dict[str, Any]:
+def promotion(comparison: dict[str, Any], accept_worse: str, *, of_catalog: bool = True) -> dict[str, Any]:
     """Whether a new head is used from now on: unless it is worse, or although it is, for a reason.
+
+    Never one whose backbone the catalog is not embedded with (`of_catalog`): scoring would stop at it.
 
     Returns:
         What the head's manifest says: promoted (bool), champion, and accepted_worse (the reason), where that decided.
     """
     if comparison["verdict"] != WORSE:
-        return {"promoted": True, "champion": comparison}
+        return {"promoted": of_catalog, "champion": comparison}
     if not accept_worse:
         return {"promoted": False, "champion": comparison}
-    return {"promoted": True, "champion": comparison, "accepted_worse": accept_worse.strip()}
+    return {"promoted": of_catalog, "champion": comparison, "accepted_worse": accept_worse.strip()}
 
 
 def told(promotion: dict[str, Any]) -> str:
     """What a promotion means for the steps that follow, in a sentence or two."""
     found = str(promotion["champion"]["sentence"])
-    if "accepted_worse" in promotion:
+    if promotion["promoted"] and "accepted_worse" in promotion:
         return f"{found} Promoted all the same: {promotion['accepted_worse']}"
     if promotion["promoted"]:
         return found
+    if promotion["champion"]["verdict"] != WORSE:
+        return f"{found} Kept, not promoted: the catalog is not embedded with its backbone yet."
     return f'{found} Kept, not promoted: scoring goes on with the head before; --accept-worse "reason" promotes it.'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark import storage
-from toiletspark.digests import settings_digest
+from toiletspark.digests import content_digest, settings_digest
 from toiletspark.runs import Run
 
 with warnings.catch_warnings():
@@ -33,7 +34,7 @@ class TrainingSet:
         label: n class names.
         draw: n runs that drew the image, which the weights belong to; None where no chance drew it.
         weight: float64, (n,), > 0; design weights.
-        embeddings: float32, (n, 512).
+        embeddings: float32, (n, width); 512 for ResNet18.
         corrupt: rows that were left out, because their embedding is missing, of another length or not finite.
     """
 
@@ -58,6 +59,21 @@ class TrainingSet:
         return TrainingSet(**named, weight=self.weight[rows], embeddings=self.embeddings[rows], corrupt=self.corrupt)
 
 
+@dataclass(frozen=True)
+class LabelledImages:
+    """Some labelled files; both lists are of one length.
+
+    Attributes:
+        image_id: their names.
+        content: whole files, as they were labelled.
+        corrupt: rows that were left out beside them.
+    """
+
+    image_id: list[str]
+    content: list[bytes]
+    corrupt: int
+
+
 def read(run: Run) -> TrainingSet:
     """Reads a run of the training_set or second_look_set table.
 
@@ -65,16 +81,61 @@ def read(run: Run) -> TrainingSet:
     """
     stored: list[bytes | None] = []
     columns: dict[str, list[Any]] = {name: [] for name in (*_NAMES, "weight")}
+    for batch in _batches(run):
+        stored.extend(batch.embedding)
+        for name, values in columns.items():
+            values.extend(getattr(batch, name).tolist())
+    return _arranged(stored, columns)
+
+
+def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
+    """Reads a run of the training_images table, file by file.
+
+    Args:
+        run: which.
+        images_per_batch: at most so many at a time.
+
+    Yields:
+        Batches; a file that is missing, or is not the one that was labelled, is counted and left out.
+
+    Cost: one row group of the table in memory.
+    """
+    for batch in _batches(run):
+        for start in range(0, len(batch.image_id), images_per_batch):
+            part = slice(start, start + images_per_batch)
+            given = list(zip(batch.image_id[part], batch.content_digest[part], batch.content[part], strict=True))
+            sound = [(name, file) for name, digest, file in given if file and content_digest(file) == digest]
+            yield LabelledImages([name for name, _ in sound], [file for _, file in sound], len(given) - len(sound))
+
+
+def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
+    """Reads stored views of labelled contents.
+
+    Args:
+        runs: of the training_views table, all of one backbone.
+        names: the views that are wanted.
+
+    Returns:
+        By content digest, float32, (views, width), in the order of `names`; what is not finite is left out.
+    """
+    found: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for batch in (batch for run in runs for batch in _batches(run)):
+        for digest, view, stored in zip(batch.content_digest, batch.view, batch.embedding, strict=True):
+            vector = np.frombuffer(stored or b"", dtype="<f2").astype(np.float32)
+            if view in names and len(vector) and np.isfinite(vector).all():
+                found.setdefault(digest, {})[view] = vector
+    return {digest: np.stack([views[name] for name in names if name in views]) for digest, views in found.items()}
+
+
+def _batches(run: Run) -> Iterator[Any]:
+    """petastorm's batches, a row group each; columns as attributes."""
+    urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
+    if not urls:
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
-        if urls:
-            with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
-                for batch in reader:
-                    stored.extend(batch.embedding)
-                    for name, values in columns.items():
-                        values.extend(getattr(batch, name).tolist())
-    return _arranged(stored, columns)
+        with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
+            yield from reader
 
 
 def _arranged(stored: list[bytes | None], columns: dict[str, list[Any]]) -> TrainingSet:

@@ -32,6 +32,7 @@ def evaluate(
     examples: TrainingSet,
     labels: NDArray[np.int64],
     kinds: Mapping[str, Kind],
+    operating_threshold: float,
     config: Config,
     temperature: float | None = None,
 ) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def evaluate(
         examples: held out from its training, n of them.
         labels: int64, (n,), index of the class.
         kinds: of the draws, see `draws.kinds`.
-        config: publish.operating_threshold, sample.max_half_width, report.max_mistakes, train.seed.
+        operating_threshold: [0, 1]; excluded when exclusion_score >= it.
+        config: sample.max_half_width, report.max_mistakes, train.seed.
         temperature: by which the head's logits were divided when it was made; None if by nothing.
 
     Returns:
@@ -55,7 +57,7 @@ def evaluate(
 
     Cost: 8,000 images of as many listings: 1.5 s, 150 MB.
     """
-    everything = ask(head, examples, labels, config.publish.operating_threshold)
+    everything = ask(head, examples, labels, operating_threshold)
     on = standing(examples.draw, kinds)
     answers = everything.where(on.rows)
     bootstrap = answers.bootstrap(on, config.train.seed)

@@ -7,8 +7,9 @@ part in it.
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ from training.descent import EXACT, ROUGH, Axes, Fleet, Layer, Rows, by_adam, by
 from training.inner import Folds, Judged
 
 _LEAST_DEVIATION = 1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
+
+
+Told = Callable[[int, float], None]
 
 
 class FinalLayer(NamedTuple):
@@ -53,6 +57,7 @@ def fit(
     *,
     groups: Sequence[str] | None = None,
     row_weight: NDArray[np.float32] | None = None,
+    told: Told = lambda epoch, loss: None,
 ) -> FinalLayer:
     """Trains the final layer.
 
@@ -68,6 +73,7 @@ def fit(
         progress: told after each epoch of Adam, or each inner fold and the fit itself; see `steps`.
         groups: n names; rows of one name stay in one inner fold. Without, each row is its own.
         row_weight: float32, (n,), >= 0; how much each row counts, as where an image is there in several views.
+        told: hears the number of each epoch of Adam and its loss; L-BFGS has none.
 
     Returns:
         The layer; the same for the same input, settings, torch and kind of processor, whatever torch's global seed and
@@ -84,12 +90,22 @@ def fit(
         rows = Rows(torch.from_numpy(inputs), torch.from_numpy(labels), torch.from_numpy(weight), classes)
         folds = Folds.of(groups, rows, settings)
         by = {"lbfgs": _by_lbfgs, "adam": _by_adam}[settings.optimizer]
-        layer, judged, l2, epochs = by(rows, folds, settings, progress)
+        layer, judged, l2, epochs = by(rows, folds, settings, progress, told)
     temperature = judged.temperature if judged and settings.calibrate else 1.0
     unscaled = layer.weight.numpy() / np.float32(deviation if deviation > _LEAST_DEVIATION else np.inf)
     bias = layer.bias.numpy() - unscaled @ mean
     scale, loss = np.float32(temperature), judged.loss if judged else None
     return FinalLayer(unscaled / scale, bias / scale, l2, temperature, epochs, loss)
+
+
+def plain_fit(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int, settings: Train, like: FinalLayer
+) -> FinalLayer:
+    """A fit beside the head's own, with what that one has found: its L2 and its temperature, without inner folds."""
+    plain = settings.model_copy(update={"l2": like.l2, "calibrate": False})
+    silent = Progress("fitting", *steps(plain), 1e9, io.StringIO())
+    layer, scale = fit(embeddings, labels, classes, plain, silent), np.float32(like.temperature)
+    return layer._replace(weight=layer.weight / scale, bias=layer.bias / scale)
 
 
 def steps(settings: Train) -> tuple[int, str]:
@@ -114,7 +130,7 @@ def _weights(
 _Fitted = tuple[Layer, Judged | None, float, int]
 
 
-def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress) -> _Fitted:
+def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: Told) -> _Fitted:
     """A path of L2 from strong to weak in each fold, each fit beginning where the last one ended."""
     path, axes = settings.l2_path, Axes.of(rows.inputs)
 
@@ -138,14 +154,14 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress) -> 
     return layer, judged, path[place], 0
 
 
-def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress) -> _Fitted:
+def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress, heard: Told) -> _Fitted:
     """The fit itself and those of all folds and L2 side by side; what they say out of fold ends it early."""
     path, everything = settings.l2_path, torch.ones(1, len(rows.targets), dtype=torch.bool)
     kept = torch.cat([everything, *(folds.number[None] != fold for fold in folds.used)]).repeat_interleave(len(path), 0)
     fleet = Fleet(torch.tensor(path).repeat(1 + len(folds.used)), kept)
     best: _Fitted | None = None
-    told = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
-    for epoch, (layers, losses) in enumerate(by_adam(rows, fleet, *told), 1):
+    pace = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
+    for epoch, (layers, losses) in enumerate(by_adam(rows, fleet, *pace), 1):
         logits = torch.zeros(len(path), len(rows.targets), rows.classes)
         for at, layer in enumerate(layers[len(path) :]):
             held = folds.number == folds.used[at // len(path)]
@@ -153,6 +169,7 @@ def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress) -> _
         judged, place = folds.chosen(logits, rows)
         if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
             best = (layers[place], judged, path[place], epoch)
+        heard(epoch, float(losses[place]))
         progress.at(epoch, f"loss {losses[place]:.4f}")
         if judged and epoch - best[3] >= settings.patience:
             break

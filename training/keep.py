@@ -9,12 +9,14 @@ import platform
 import sys
 from typing import Any
 
-from toiletspark import __version__, rows, tables
+from toiletspark import __version__, rows, storage, tables
 from toiletspark.config import Config
 from toiletspark.golden import GoldenImage
 from toiletspark.head import Head
+from toiletspark.reports import head_page
 from toiletspark.runs import Run, Store, new_run_id
 from training import champion
+from training.evaluate import short
 
 
 def keep(
@@ -29,7 +31,8 @@ def keep(
 ) -> dict[str, Any]:
     """Writes the images that the head was made with, then its bundle, which seals the folder; then it is visible.
 
-    What it was compared with stands in the manifest alone: the same training gives the same head, whatever is live.
+    What it was compared with stands in the manifest and in evaluation.json, not in the head's own two files: the same
+    training gives the same head, byte for byte, whatever is live.
 
     Args:
         head: the layer and what gives its numbers a meaning.
@@ -46,8 +49,10 @@ def keep(
     """
     made_golden = store.run(tables.GOLDEN_IMAGES, gathered.run_id)
     golden = [GoldenImage(**row) for row in rows.read(made_golden)]
+    figures = short(evaluation)
     facts = {
-        **evaluation,
+        "validation": figures,
+        **{name: evaluation[name] for name in ("operating_threshold", "threshold_reason", "fit", "naive_split")},
         **used,
         "training_set": gathered.run_id,
         "settings": config.train.model_dump(),
@@ -57,14 +62,17 @@ def keep(
         facts["backbone"] = made_golden.manifest["inputs"]["backbone"]
     run_id = new_run_id()
     folder = rows.write_file(store, tables.HEADS, run_id, made_with)
+    told = {"run_id": run_id, "training_set": gathered.run_id, **used, **evaluation, "champion": promotion["champion"]}
+    storage.replace_json(f"{folder}/{head_page.EVALUATION}", told)
     digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
     inputs = {"training_set": gathered.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **promotion}
-    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=evaluation["validation"])
+    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=figures)
     print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
     named = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, "golden_images": len(golden)}
     counts = {name: used[name] for name in ("trained_on", "corrupt")}
+    threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
     curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
-    return {**named, **counts, **evaluation, **curve, **promotion}
+    return {**named, **counts, "validation": figures, **threshold, **curve, **promotion}
 
 
 def _versions() -> dict[str, str]:

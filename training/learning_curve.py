@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.digests import hash_fraction
+from toiletspark.draws import Kind, standing
 from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
-from toiletspark.held_out import standing
 from toiletspark.progress import Progress
 from training.dataset import TrainingSet
-from training.fit import fit
+from training.fit import FinalLayer, plain_fit
 
 _LITTLE = 0.005  # of accuracy: what a further step of labelling would have to give to be worth it
 _LIKELY = 0.5  # heads are compared where a class is the more probable one, whatever the policy's threshold
@@ -29,7 +29,8 @@ def learning_curve(
     labels: NDArray[np.int64],
     held: Bools,
     config: Config,
-    samples: set[str],
+    kinds: Mapping[str, Kind],
+    layer: FinalLayer,
 ) -> dict[str, Any]:
     """Heads fitted to nested shares of the listings that are trained on, judged on the same held-out images.
 
@@ -39,7 +40,8 @@ def learning_curve(
         labels: int64, (n,), index of the class.
         held: bool, (n,), held out.
         config: train.learning_curve, and how to fit.
-        samples: see `held_out.standing`.
+        kinds: of the draws, see `draws.kinds`.
+        layer: the head's, whose L2 and temperature serve all shares, so that each is one plain fit.
 
     Returns:
         points (share, labels, and accuracy, recall, precision for the catalog with their intervals, of exclusion
@@ -48,7 +50,7 @@ def learning_curve(
     Cost: a fit a share; a quarter, a half and three quarters together one and a half times the fit to all.
     """
     shares = config.train.learning_curve
-    stand = standing([draw for draw, out in zip(examples.draw, held.tolist(), strict=True) if out], samples)
+    stand = standing([draw for draw, out in zip(examples.draw, held.tolist(), strict=True) if out], kinds)
     unseen = examples.where(held).where(stand.rows)
     judge = _Judge(unseen, stand.weights(examples.weight[held]), np.isin(np.array(unseen.label), head.exclude_classes))
     progress = Progress("learning curve", len(shares), "fits", config.progress.line_every_s)
@@ -56,7 +58,7 @@ def learning_curve(
     for number, share in enumerate(shares, 1):
         within = ~held & nested(examples.listing_id, share, config.train.seed)
         if len(np.unique(labels[within])) == len(head.classes):
-            one = head if share == 1.0 else _fitted(head, examples.embeddings[within], labels[within], config)
+            one = head if share == 1.0 else _fitted(head, layer, examples.embeddings[within], labels[within], config)
             out = one.exclusion_scores(one.probabilities(unseen.embeddings)) >= np.float32(_LIKELY)
             points.append({"share": share, "labels": int(within.sum()), **judge.figures(out)})
             right.append(out == judge.to_exclude)
@@ -95,10 +97,11 @@ class _Judge:
         return self._bootstrap.difference((right[-1], self._everything), (right[-2], self._everything))
 
 
-def _fitted(head: Head, embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config) -> Head:
-    silent = Progress("fitting", config.train.epochs, "epochs", 1e9, io.StringIO())
-    layer = fit(embeddings, labels, len(head.classes), config.train, silent)
-    return dataclasses.replace(head, weight=layer.weight, bias=layer.bias)
+def _fitted(
+    head: Head, layer: FinalLayer, embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config
+) -> Head:
+    plain = plain_fit(embeddings, labels, len(head.classes), config.train, layer)
+    return dataclasses.replace(head, weight=plain.weight, bias=plain.bias)
 
 
 def _sentence(points: list[dict[str, Any]], step: Difference | None) -> str:

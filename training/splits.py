@@ -50,6 +50,12 @@ def folds_of(group_names: Sequence[str], folds: int, seed: int) -> NDArray[np.in
     return (_fractions("fold", group_names, seed) * folds).astype(np.int64)
 
 
+def whole_groups(rows: NDArray[np.bool_], group_names: Sequence[str]) -> NDArray[np.bool_]:
+    """All rows of the groups that have one of these rows: bool, (n,)."""
+    touched = {name for name, there in zip(group_names, rows.tolist(), strict=True) if there}
+    return np.array([name in touched for name in group_names], dtype=bool)
+
+
 def _fractions(purpose: str, names: Sequence[str], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) for each row that follows from its name: float64, (n,)."""
     of_name = {name: hash_fraction(seed, f"{purpose}:{name}") for name in set(names)}

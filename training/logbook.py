@@ -1,0 +1,66 @@
+"""Losses and figures of a training for TensorBoard, where somebody asks for them; the extra [tensorboard]."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from toiletspark.errors import ConfigError
+from toiletspark.runs import new_run_id
+
+
+class Logbook:
+    """Writes to TensorBoard's event files, or, without a writer, nowhere."""
+
+    def __init__(self, writer: Any = None) -> None:
+        self._writer = writer
+
+    def loss(self, name: str, epoch: int, value: float) -> None:
+        """One point of the curve `name`."""
+        if self._writer:
+            self._writer.add_scalar(name, value, epoch)
+
+    def figures(self, name: str, found: Mapping[str, Any]) -> None:
+        """Numbers under name/key; what is no number, or undefined, is left out."""
+        for key, value in found.items():
+            if self._writer and isinstance(value, (int, float)):
+                self._writer.add_scalar(f"{name}/{key}", value)
+
+    def settings(self, config: Mapping[str, Any]) -> None:
+        """The configuration as text."""
+        if self._writer:
+            self._writer.add_text("configuration", f"```\n{json.dumps(config, indent=2, default=str)}\n```")
+
+
+@contextmanager
+def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
+    """A logbook in a folder of its own below `folder`; one that writes nothing where that is "".
+
+    Args:
+        folder: `train.tensorboard`.
+        config: written as text at once.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if not folder:
+        yield Logbook()
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            doing=f"opening train.tensorboard={folder}",
+            expected="the package tensorboard",
+            found=str(error),
+            todo="pip install 'toiletspark[tensorboard]', or set train.tensorboard=\"\"",
+        ) from None
+    writer = SummaryWriter(f"{folder}/{new_run_id()}")
+    try:
+        book = Logbook(writer)
+        book.settings(config)
+        yield book
+    finally:
+        writer.close()
