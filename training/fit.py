@@ -73,7 +73,7 @@ def fit(
         The layer; the same for the same input, settings, torch and kind of processor, whatever torch's global seed and
         the number of cores.
 
-    Cost: with the defaults 32,000 rows take about 2 s on two cores, and two copies of the embeddings.
+    Cost: with the defaults 32,000 rows take about 4 s on two cores, and two copies of the embeddings.
     """
     mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
     inputs = embeddings - mean
