@@ -91,7 +91,7 @@ def first(rows: Rows) -> Layer:
 
 
 def by_lbfgs(rows: Rows, axes: Axes, l2: float, start: Layer, max_iterations: int, tolerance: float) -> Layer:
-    """The minimum, looked for where all directions are about equally steep: a third of the iterations.
+    """The minimum, looked for where all directions are about equally steep, in fewer steps.
 
     Args:
         rows: what is fitted to.
