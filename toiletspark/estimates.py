@@ -17,6 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-15  # of a listing's share of a difference, far below that of one image
+# An area near 1 hangs on a few images, and replicates of a sample that has missed them vary too little. Over 200 draws
+# of 150 to 3,000 listings 95 % intervals held the truth in 87 to 96 % as they were, with this in 93 to 98 % (ROC AUC)
+# and in 96 to 99.5 % (average precision).
+_TRUST = 0.6
 _AT_ONCE = 64  # replicates of all images in memory: 64 x 8,000 images x 8 bytes are 4 MB
 _Z = 1.959963984540054  # standard normal quantile of (1 + CONFIDENCE) / 2
 
@@ -135,7 +139,7 @@ class Bootstrap:
             value = float(part_of.sum() / whole_of.sum()) if whole.any() else None
             ratios = again[drawn, at] / again[drawn, k + at]
             n = int(whole.sum())
-            found.append(_bounded(value, ratios, whole_of, n, n))
+            found.append(_bounded(value, ratios, whole_of, n, share=True))
         return found
 
     def figure(self, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], whole: NDArray[np.bool_]) -> Share:
@@ -152,7 +156,7 @@ class Bootstrap:
         parts = [self._times[at : at + _AT_ONCE] for at in range(0, len(self._times), _AT_ONCE)]
         again = np.concatenate([of(times[:, self._listing] * self._weight) for times in parts])
         known = None if np.isnan(value) else value
-        return _bounded(known, again[~np.isnan(again)], self._per_listing(whole), int(whole.sum()), np.inf)
+        return _bounded(known, again[~np.isnan(again)], self._per_listing(whole), int(whole.sum()))
 
     def difference(self, one: Ratio, other: Ratio) -> Difference:
         """By how much a ratio of totals is above another one of the same images.
@@ -228,7 +232,9 @@ def half_width(got: int, images_got: int, images: float) -> float | None:
     return min(1.0, _Z * math.sqrt(0.25 / got * max(0.0, 1 - images_got / images)))
 
 
-def _bounded(value: float | None, again: NDArray[np.float64], whole: NDArray[np.float64], n: int, most: float) -> Share:
+def _bounded(
+    value: float | None, again: NDArray[np.float64], whole: NDArray[np.float64], n: int, share: bool = False
+) -> Share:
     """An estimate with its bounds.
 
     Args:
@@ -236,13 +242,14 @@ def _bounded(value: float | None, again: NDArray[np.float64], whole: NDArray[np.
         again: what the replicates say, where they say something.
         whole: float64, (listings,), weights of what it is a share of.
         n: images that it is a share of.
-        most: independent images that it may count as; a share is no surer than its images are many, a mean may be.
+        share: a share is no surer than its images are many; for what is not one, see `_TRUST`.
     """
     if value is None:
         return Share(None, 0.0, 1.0, n)
     variance = float(again.var(ddof=1)) if len(again) > 1 else 0.0
     if variance > 0 and 0 < value < 1:
-        effective = min(most, value * (1 - value) / variance)
+        effective = value * (1 - value) / variance
+        effective = min(float(n), effective) if share else _TRUST * effective
     else:  # no listing differs from another, and the replicates cannot either: what Kish's formula leaves of them
         effective = float(whole.sum() ** 2 / (whole**2).sum())
     return Share(value, *_wilson(value, effective), n)
