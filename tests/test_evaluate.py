@@ -50,7 +50,7 @@ def examples(n: int = 300, seed: int = 0, draw: str | None = "s", strata: int = 
 
 def evaluated(*arguments: Any, kinds: dict[str, draws.Kind] = SAMPLE, **keywords: Any) -> dict[str, Any]:
     found, labels = examples(*arguments, **keywords)
-    return evaluate(HEAD, found, labels, kinds, CONFIG)
+    return evaluate(HEAD, found, labels, kinds, 0.5, CONFIG)
 
 
 # Plain figures
@@ -118,9 +118,9 @@ def test_a_sample_goes_before_a_queue_and_the_larger_draw_before_the_smaller() -
 def test_figures_rest_on_one_draw_and_plain_ones_on_all_that_was_held_out() -> None:
     found, labels = examples()
     mixed = [None if number % 4 == 0 else "s" for number in range(300)]
-    told = evaluate(HEAD, TrainingSet(**{**found.__dict__, "draw": mixed}), labels, SAMPLE, CONFIG)
+    told = evaluate(HEAD, TrainingSet(**{**found.__dict__, "draw": mixed}), labels, SAMPLE, 0.5, CONFIG)
     kept = np.array([draw is not None for draw in mixed])
-    alone = evaluate(HEAD, found.where(kept), labels[kept], SAMPLE, CONFIG)
+    alone = evaluate(HEAD, found.where(kept), labels[kept], SAMPLE, 0.5, CONFIG)
     assert told["draw"] == {"run_id": "s", "kind": "sample", "rows": 225, "outside": 75}
     assert told["shares"] == alone["shares"]
     assert told["naive"] == naive(HEAD, found.embeddings, labels, 0.5)
@@ -137,7 +137,7 @@ def test_without_a_draw_weights_mean_nothing() -> None:
 def test_a_listing_in_two_strata_is_no_reason_to_stop() -> None:
     found, labels = examples()
     torn = TrainingSet(**{**found.__dict__, "stratum": [f"S{number % 2}" for number in range(300)]})
-    assert evaluate(HEAD, torn, labels, SAMPLE, CONFIG)["listings"] == 200
+    assert evaluate(HEAD, torn, labels, SAMPLE, 0.5, CONFIG)["listings"] == 200
 
 
 # Shares
@@ -145,7 +145,7 @@ def test_a_listing_in_two_strata_is_no_reason_to_stop() -> None:
 
 def test_shares_are_the_slow_sums_of_the_weights() -> None:
     found, labels = examples()
-    told = evaluate(HEAD, found, labels, SAMPLE, CONFIG)["shares"]
+    told = evaluate(HEAD, found, labels, SAMPLE, 0.5, CONFIG)["shares"]
     scores = HEAD.exclusion_scores(HEAD.probabilities(found.embeddings))
     said = found.embeddings.argmax(axis=1)
     sums = dict.fromkeys(["right", "all", "hits", "out", "wanted", "lost", "good", "same"], 0.0)
@@ -181,7 +181,7 @@ def test_an_evaluation_is_the_same_twice_and_has_no_nan() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_kind_alone_leaves_unknown_what_it_does_not_tell(label: int) -> None:
     found, labels = examples(60)
-    told = evaluate(HEAD, found, np.full_like(labels, label), SAMPLE, CONFIG)
+    told = evaluate(HEAD, found, np.full_like(labels, label), SAMPLE, 0.5, CONFIG)
     json.dumps(told, allow_nan=False)
     unknown = "good_images_lost" if label == 0 else "recall"
     assert told["shares"][unknown] == {"value": None, "low": 0.0, "high": 1.0, "n": 0}
@@ -263,7 +263,7 @@ def test_many_scores_are_thinned_and_some_points_have_intervals() -> None:
 
 def test_classes_and_confusion_are_those_of_scikit_learn() -> None:
     found, labels = examples()
-    told = evaluate(HEAD, found, labels, SAMPLE, CONFIG)
+    told = evaluate(HEAD, found, labels, SAMPLE, 0.5, CONFIG)
     said = found.embeddings.argmax(axis=1)
     assert told["confusion"]["counts"] == metrics.confusion_matrix(labels, said).tolist()
     weighted = metrics.confusion_matrix(labels, said, sample_weight=found.weight, normalize="all")
@@ -277,7 +277,7 @@ def test_classes_and_confusion_are_those_of_scikit_learn() -> None:
 def test_strata_are_judged_by_themselves_and_thin_ones_are_named() -> None:
     found, labels = examples(360)
     few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]  # S0 and S1 have three listings each
-    told = evaluate(HEAD, TrainingSet(**{**found.__dict__, "stratum": few}), labels, SAMPLE, CONFIG)
+    told = evaluate(HEAD, TrainingSet(**{**found.__dict__, "stratum": few}), labels, SAMPLE, 0.5, CONFIG)
     rows = {row["stratum"]: row for row in told["per_stratum"]}
     assert told["per_stratum"][0]["stratum"] == "S2"
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
@@ -293,7 +293,7 @@ def test_strata_are_judged_by_themselves_and_thin_ones_are_named() -> None:
 
 def test_a_recall_of_few_listings_is_not_claimed_where_accuracy_is() -> None:
     found, labels = examples(300, strata=1)
-    (row,) = evaluate(HEAD, found, np.where(np.arange(300) < 60, labels, 1), SAMPLE, CONFIG)["per_stratum"]
+    (row,) = evaluate(HEAD, found, np.where(np.arange(300) < 60, labels, 1), SAMPLE, 0.5, CONFIG)["per_stratum"]
     assert 0 < row["positives"] < 30
     assert (row["thin"], row["recall"]) == (False, None)
     assert row["good_images_lost"]["n"] == 300 - row["positives"]
@@ -319,8 +319,8 @@ def test_bins_and_ece_by_hand() -> None:
 def test_a_temperature_is_undone_for_the_scores_before_it() -> None:
     found, labels = examples()
     folded = Head(CLASSES, ("a",), BACKBONE_ID, HEAD.weight / 4, HEAD.bias)
-    told = evaluate(folded, found, labels, SAMPLE, CONFIG, temperature=4.0)["calibration"]
-    assert told["before"] == evaluate(HEAD, found, labels, SAMPLE, CONFIG)["calibration"]["after"]
+    told = evaluate(folded, found, labels, SAMPLE, 0.5, CONFIG, temperature=4.0)["calibration"]
+    assert told["before"] == evaluate(HEAD, found, labels, SAMPLE, 0.5, CONFIG)["calibration"]["after"]
     assert told["after"]["ece"] != told["before"]["ece"]
     assert told["temperature"] == 4.0
     assert evaluated()["calibration"]["before"] is None
@@ -332,7 +332,7 @@ def test_a_temperature_is_undone_for_the_scores_before_it() -> None:
 def test_the_surest_mistakes_of_each_kind_come_first() -> None:
     found, labels = examples()
     config = load(sets=["report.max_mistakes=5"])
-    told = evaluate(HEAD, found, labels, SAMPLE, config)["mistakes"]
+    told = evaluate(HEAD, found, labels, SAMPLE, 0.5, config)["mistakes"]
     probabilities = HEAD.probabilities(found.embeddings)
     kinds: dict[str, list[tuple[float, str]]] = {"missed": [], "lost": [], "confused": []}
     for name, label, row in zip(found.image_id, labels, probabilities, strict=True):

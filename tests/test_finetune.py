@@ -69,7 +69,7 @@ def pictures(count: int = 48) -> Pictures:
 
 
 def tuned(network: torch.nn.Module, everything: bool = False, seed: int = 7, **changes: Any) -> Tuned:
-    start = FinalLayer(np.zeros((2, 6), np.float32), np.zeros(2, np.float32))
+    start = FinalLayer(np.zeros((2, 6), np.float32), np.zeros(2, np.float32), 1.0, 1.0, 0, None)
     progress = Progress("fine-tuning", 3 * 38, "images", 60.0, io.StringIO())
     settings, told = SETTINGS.model_copy(update=changes), (lambda *_: None)
     return tune(network, start, pictures(), everything, settings, seed, torch.device("cpu"), progress, told)
@@ -147,7 +147,16 @@ def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Confi
     So an epoch of fine-tuning is sure to be better than the start.
     """
     config = literal_config(
-        {"output.root": root, "train.finetune": "last_block", "train.epochs": 1, "train.learning_rate": 1e-5}
+        {
+            "output.root": root,
+            "lookalikes.min_cosine": 1.0,  # to a tiny random backbone all drawn pictures are alike
+            "train.finetune": "last_block",
+            "train.optimizer": "adam",
+            "train.epochs": 1,
+            "train.learning_rate": 1e-5,
+            "train.calibrate": False,
+            "train.l2": 0.1,
+        }
     )
     config = config.model_copy(update={"finetune": SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-4})})
     spec, store = load_spec(config.backbone), Store.open(str(root))

@@ -24,7 +24,7 @@ def made() -> dict[str, Any]:
     found, labels = examples(360, strata=4)
     few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]
     torn = type(found)(**{**found.__dict__, "stratum": few})
-    return {**MADE, **evaluate(HEAD, torn, labels, SAMPLE, CONFIG)}
+    return {**MADE, **evaluate(HEAD, torn, labels, SAMPLE, 0.5, CONFIG)}
 
 
 @pytest.fixture

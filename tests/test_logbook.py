@@ -18,7 +18,12 @@ def test_losses_figures_and_settings_can_be_read_back(tmp_path: Path) -> None:
 
     embeddings, labels = clusters(80)
     gathered(tmp_path / "root", to_stored(embeddings), [("toilet", "other")[label] for label in labels])
-    settings = ("train.epochs=4", f"train.tensorboard={tmp_path / 'events'}")
+    settings = (
+        "train.optimizer=adam",
+        "train.epochs=4",
+        "train.patience=4",
+        f"train.tensorboard={tmp_path / 'events'}",
+    )
     summary = train(config(tmp_path / "root", ("toilet", "other"), *settings))
     (folder,) = (tmp_path / "events").iterdir()
     found = EventAccumulator(str(folder))

@@ -323,7 +323,7 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
 
 def test_the_job_has_the_page_left_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some_training_set(tmp_path)
-    training_program(sets=[f"output.root={tmp_path}"], page=False)
+    training_program(sets=[f"output.root={tmp_path}", "lookalikes.min_cosine=0.9999"], page=False)
     assert Store(str(tmp_path)).newest(HEADS) is not None
     assert not (tmp_path / "reports").exists()
     started: list[list[str]] = []

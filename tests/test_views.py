@@ -1,6 +1,5 @@
 """Stored views: cut from the same picture, counted with their image, fitted on and never judged by."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +7,16 @@ import pytest
 
 from tests.backbones import spec
 from tests.conftest import TINY_BACKBONE, encoded, picture, stored
-from tests.test_fit import fitted, same
-from tests.test_training import BACKBONE_ID, SETTINGS, clusters, config, gathered
+from tests.test_training import BACKBONE_ID, clusters, config, gathered
 from toiletspark import tables, views
 from toiletspark.backbone import Backbone, to_stored
 from toiletspark.conf_files import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import ConfigError
 from toiletspark.images import Preprocessing, preprocess
-from toiletspark.progress import Progress
 from toiletspark.runs import Store
 from training import dataset
 from training.augment import stored_views, with_views
-from training.fit import FinalLayer, fit
 from training.splits import held_out
 from training.train import train
 
@@ -80,23 +76,6 @@ def test_an_image_counts_once_however_many_views_it_has(tmp_path: Path) -> None:
     assert (given.embeddings[4:] == 7).all()  # those of an image that is not chosen are not there
 
 
-def test_a_row_twice_at_half_the_weight_is_the_row_once() -> None:
-    embeddings, labels = clusters(40, width=16)
-    once = fitted(embeddings, labels, batch_size=40, epochs=3)
-    twice, weight = np.concatenate([embeddings, embeddings]), np.full(80, 0.5, np.float32)
-    embedded = fitted_weighted(twice, np.concatenate([labels, labels]), weight)
-    assert np.allclose(embeddings @ (once.weight - embedded.weight).T + once.bias - embedded.bias, 0, atol=0.05)
-    heavy = np.where(np.arange(80) < 40, 1.0, 1e-6).astype(np.float32)
-    wrong = np.concatenate([labels, 1 - labels])  # the second half says the opposite, and hardly counts
-    right = fitted_weighted(twice, wrong, heavy)
-    assert ((embeddings @ right.weight.T + right.bias).argmax(axis=1) == labels).all()
-
-
-def fitted_weighted(embeddings: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> FinalLayer:
-    progress = Progress("training", 1, "epochs", 60.0, io.StringIO())
-    return fit(embeddings, labels, 2, SETTINGS.model_copy(update={"batch_size": 80, "epochs": 3}), progress, weight)
-
-
 def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
     """A training set of images whose views are those of the opposite class, and lie where the trainer looks."""
     embeddings, labels = clusters(count)
@@ -138,9 +117,3 @@ def test_the_trainer_takes_views_for_the_fit_and_for_no_figure(tmp_path: Path) -
 def test_an_unknown_view_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"train\.views"):
         load(sets=['train.views=["mirror"]'])
-
-
-def test_the_same_layer_without_weights_and_with_equal_ones() -> None:
-    embeddings, labels = clusters(50, width=8)
-    one = fitted(embeddings, labels, batch_size=80, epochs=3)
-    assert same(one, fitted_weighted(embeddings, labels, np.ones(50, np.float32)))

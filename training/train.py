@@ -71,6 +71,7 @@ def train(config: Config) -> dict[str, Any]:
         made_with = list(_images(head, examples, held))
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, store, config)
         book.figures("validation", short(evaluation))
+        book.figures("fit", evaluation["fit"])
     compared = champion.compare(head, evaluation["operating_threshold"], examples.where(held), store, config.publish)
     new_backbone = tuned is not None and tuned.facts["backbone"] is not None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=not new_backbone)
