@@ -53,8 +53,11 @@ setup(
     ],
     extras_require={
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x
-        # cleanlab: which labels are likely wrong; matplotlib: the plots of a head's page
-        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "cleanlab>=2.9,<3", "matplotlib>=3.9"],
+        # cleanlab: which labels are likely wrong; matplotlib: the plots of a head's page; scipy, threadpoolctl: the fit
+        "train": [
+            *("petastorm==0.13.1", "pyarrow>=14.0.1,<15", "cleanlab>=2.9,<3", "matplotlib>=3.9"),
+            *("scipy>=1.11", "threadpoolctl>=3.1"),
+        ],
         # losses and figures of each training, where train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
         # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17

@@ -40,24 +40,26 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
         files: some of the images, as they were embedded.
 
     Returns:
-        images; largest_logit_difference; decisions_changed: images that the network would exclude and the scores do
-        not, or the other way round, at the configuration's operating threshold.
+        images; largest_logit, largest_logit_difference, relative (the second in parts of the first); decisions_changed:
+        images that the network would exclude and the scores do not, or the other way round, at the configuration's
+        operating threshold.
     """
     head = heads.load(told["head"])
     stored = _stored(config, head)
     scores = pq.read_table(told["scores"], columns=["content_digest", "exclusion_score"]).to_pydict()
     scored = dict(zip(scores["content_digest"], scores["exclusion_score"], strict=True))
-    network, largest, changed = _network(config, head), 0.0, 0
+    network, most, largest, changed = _network(config, head), 0.0, 0.0, 0
     for contents in _batches(files):
         digests = [content_digest(content) for content in contents]
         logits = _logits(network, contents, config)
         kept = head.logits(from_stored(b"".join(stored[digest] for digest in digests), len(digests)))
-        largest = max(largest, float(np.abs(logits - kept).max()))
+        most, largest = max(most, float(np.abs(logits).max())), max(largest, float(np.abs(logits - kept).max()))
         whole = head.exclusion_scores(_softmax(logits))
         ours = np.array([scored[digest] for digest in digests], dtype=np.float32)
         threshold = config.publish.operating_threshold
         changed += int((excluded(whole, threshold) != excluded(ours, threshold)).sum())
-    return {"images": len(files), "largest_logit_difference": largest, "decisions_changed": changed}
+    differences = {"largest_logit": most, "largest_logit_difference": largest, "relative": largest / most}
+    return {"images": len(files), **differences, "decisions_changed": changed}
 
 
 def _stored(config: Config, head: Head) -> dict[str, bytes]:

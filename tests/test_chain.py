@@ -24,13 +24,18 @@ from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.labelling import label_like_a_person
 from toiletspark.demo.odd_files import BROKEN
 from toiletspark.demo.tour import CLASS_OF_ROOM
-from toiletspark.digests import hash_fraction
 from toiletspark.errors import LabelsError
 from toiletspark.runs import Store
 
 LISTINGS, IMAGES = 60, 240
 COMMAND = Path(sys.executable).parent / "toiletspark"
-SIZES = {"sample.size": 150, "backbone.weights": "random", "backbone.resize_px": 72, "backbone.crop_px": 64}
+SIZES = {
+    "sample.size": 150,
+    "train.validation_share": 0.4,
+    "backbone.weights": "random",
+    "backbone.resize_px": 72,
+    "backbone.crop_px": 64,
+}
 
 
 @dataclass
@@ -57,6 +62,8 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
         run_chain.step(spark, config)
     exported = sorted(class_folders.exported_ids(Path(config.labels_folder)))
     label_like_a_person(Path(config.labels_folder), drawn.truth, CLASS_OF_ROOM)
+    for slip in sorted(Path(config.labels_folder, "other").glob("*.jpg"))[::20]:  # people make mistakes
+        slip.rename(slip.parent.parent / "toilet" / slip.name)
     return Chain(config, drawn, stopped.value, exported, run_chain.step(spark, config))
 
 
@@ -118,8 +125,9 @@ def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain
     told = chain.summary
     columns = ["image_id", "listing_id", "exclusion_score"]
     scored = pd.read_parquet(told["scores"])[columns].merge(pd.read_parquet(told["labels"]), on="image_id")
-    settings = chain.config.train
-    held = [hash_fraction(settings.seed, f"split:{name}") < settings.validation_share for name in scored["listing_id"]]
+    made_with = pd.read_parquet(f"{told['head']}/part-0.parquet")
+    held = scored["image_id"].isin(made_with["image_id"][made_with["held_out"]])
+    assert not set(scored["listing_id"][held]) & set(scored["listing_id"][~held])
     sample = pd.read_parquet(Store(chain.config.output.root).newest(tables.SAMPLE).folder)[["image_id", "weight"]]
     rows = scored[held].merge(sample, on="image_id")
     decided, toilet, weight = rows["exclusion_score"] >= 0.5, rows["class"] == "toilet", rows["weight"]
@@ -213,14 +221,18 @@ def test_real_photos_end_to_end(photos: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_the_scores_are_those_of_the_whole_network(photos: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet18 with the head as its final layer; all 800 are compared by `make bench-photos`."""
+    """ResNet18 with the head as its final layer; all 800 are compared by `make bench-photos`.
+
+    Each of 512 numbers is off by up to 2^-11 of itself, as float16 has them.
+    """
     monkeypatch.chdir(REPOSITORY)
     config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], [f"output.root={photos['root']}"])
     files = sorted(Path(config.images.url_prefix).rglob("*.jpg"))
     assert len(files) == 800
     found = agreement(config, photos, files[::16])
     assert found["images"] == 50
-    assert 0 < found["largest_logit_difference"] <= 1e-3
+    assert 0 < found["relative"] <= 2**-11
+    assert found["largest_logit_difference"] <= 2e-3
     assert found["decisions_changed"] == 0
 
 

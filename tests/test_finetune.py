@@ -12,12 +12,14 @@ import safetensors.torch
 import torch
 import torchvision
 
-from tests.conftest import literal_config, picture, stored
+from tests.conftest import encoded, literal_config, picture, stored
+from toiletspark import golden, tables
 from toiletspark import head as heads
-from toiletspark import tables
+from toiletspark import rows as small_tables
 from toiletspark.backbone import Backbone, to_stored
 from toiletspark.conf_files import load
 from toiletspark.config import Config
+from toiletspark.demo.rooms import draw_room
 from toiletspark.digests import content_digest
 from toiletspark.errors import BackboneError, LabelsError, OutputError
 from toiletspark.progress import Progress
@@ -25,10 +27,10 @@ from toiletspark.runs import Run, Store
 from toiletspark.runtimes.torch_runtime import without_final_layer
 from toiletspark.weights import load_spec
 from training import dataset
-from training.finetune import seen
 from training.fit import FinalLayer
 from training.splits import held_out
 from training.train import train
+from training.tuned import seen
 from training.tuner import Pictures, Tuned, choose, last_block, tune
 
 SETTINGS = load(sets=["finetune.images_per_batch=8", "finetune.learning_rate=0.01", "finetune.epochs=3"]).finetune
@@ -211,7 +213,10 @@ def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_pa
 
 def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> None:
     config = gathered(tmp_path, spoilt=(5,))
-    source = newest(config)
+    source, store = newest(config), Store.open(config.output.root)
+    jpeg = encoded(draw_room("kitchen", 3, (96, 96)))
+    image = {"image_id": "g", "content_digest": "d", "label": "other", "jpeg": jpeg, "embedding": b"of the old one"}
+    small_tables.write(store, tables.GOLDEN_IMAGES, source.run_id, [image], config={}, inputs={})
     summary = train(config)
     told = summary["finetuned"]
     assert (told["images"], told["corrupt"], told["best_epoch"], len(told["inner_losses"])) == (59, 1, 1, 2)
@@ -221,6 +226,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     )
 
     spec = load_spec(config.backbone.model_copy(update={"weights": told["backbone"]}))
+    (golden_image,) = heads.load(summary["head"]).golden
+    golden.require_embedding(Backbone(spec), golden_image, config.decode, doing="testing")
     folder = Path(told["backbone"]).parent
     assert folder == tmp_path / "backbones" / f"finetuned-{spec.weights_digest[:12]}"
     assert spec.backbone_id == heads.load(summary["head"]).backbone_id != source.manifest["inputs"]["backbone_id"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from tests.test_training import clusters
 from toiletspark.conf_files import load
@@ -55,7 +56,8 @@ def test_a_fit_is_the_same_twice_whatever_torchs_seed_and_threads(changes: dict[
     before = torch.get_num_threads()
     torch.set_num_threads(3 if before != 3 else 2)
     try:
-        again = fitted(embeddings, labels, 3, **changes)
+        with threadpool_limits(limits=3):
+            again = fitted(embeddings, labels, 3, **changes)
     finally:
         torch.set_num_threads(before)
     assert same(first, again)

@@ -17,6 +17,7 @@ from toiletspark.config import Config
 from toiletspark.digests import content_digest
 from toiletspark.errors import BackboneError, LabelsError
 from toiletspark.labels import Label, Said
+from toiletspark.reports import evaluated
 from toiletspark.runs import Store
 from toiletspark.weights import load_spec
 
@@ -50,7 +51,8 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     urls = images.set_index("image_id")["image_url"]
     Path(urls["L1-2"]).unlink()
     Path(urls["L2-1"]).write_bytes(picture("kitchen", 99))  # replaced since it was labelled
-    monkeypatch.setattr(trainer, "train", lambda config: {})
+    monkeypatch.setattr(trainer, "train", lambda config: {"head": ""})
+    monkeypatch.setattr(evaluated, "write_page", lambda *told: "")
 
     told = train_head.step(spark, config)
     assert (told["labelled"], told["views_embedded"]) == (6, 4)

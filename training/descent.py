@@ -1,22 +1,26 @@
-"""Multinomial logistic regression, by L-BFGS and by Adam; both go down the same function.
+"""Multinomial logistic regression, gone down by L-BFGS; `adam` goes down the same function.
 
     sum(weight x cross entropy) / sum(weight) + l2 / 2 x |W|^2      (the bias is free)
 
-All computing is done by one thread a fit (`one_thread`), so that the number of cores has no part in the last bit;
-several fits may go on side by side. Another processor or torch may still round otherwise.
+Numpy and SciPy: for this, torch would be 500 MB and two seconds of loading. All computing is done by one thread a fit
+(`one_thread`), so that the number of cores has no part in the last bit; several fits may go on side by side. Another
+kind of processor may still round otherwise.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 EXACT, ROUGH = 1e-6, 1e-3  # the largest part of the gradient at the end; the second moves a loss by less than 0.0001
 _REMEMBERED = 10  # steps of L-BFGS
+_STANDSTILL = 1e-12  # of the loss, in parts of it: only where the gradient's rounding keeps it from its end
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,12 @@ class Rows:
         classes: how many.
     """
 
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    weight: torch.Tensor
+    inputs: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    weight: NDArray[np.float32]
     classes: int
 
-    def only(self, kept: torch.Tensor) -> Rows:
+    def only(self, kept: NDArray[np.bool_]) -> Rows:
         """The same rows, of which only some weigh anything: bool, (n,). No input is copied."""
         return Rows(self.inputs, self.targets, self.weight * kept, self.classes)
 
@@ -49,33 +53,35 @@ class Axes:
         direction: float64, (d, d), one a column.
     """
 
-    variance: torch.Tensor
-    direction: torch.Tensor
+    variance: NDArray[np.float64]
+    direction: NDArray[np.float64]
 
     @classmethod
-    def of(cls, inputs: torch.Tensor) -> Axes:
+    def of(cls, inputs: NDArray[np.float32]) -> Axes:
         """Of centred inputs: float32, (n, d). Cost: n x d x d products, 0.15 s for 32,000 x 512."""
-        variance, direction = torch.linalg.eigh((inputs.T @ inputs / max(1, len(inputs))).double())
-        return cls(variance.clamp(min=0), direction)
+        variance, direction = np.linalg.eigh((inputs.T @ inputs / max(1, len(inputs))).astype(np.float64))
+        return cls(np.maximum(variance, 0), direction)
 
-    def root(self, l2: float, power: float) -> torch.Tensor:
+    def root(self, l2: float, power: float) -> NDArray[np.float64]:
         """A power of what bounds the curvature of the cross entropy, a quarter of the covariance, and L2: (d, d).
 
         Source: Boehning, Multinomial logistic regression algorithm (1992), for the bound.
         """
-        return (self.direction * (self.variance / 4 + l2) ** power) @ self.direction.T
+        found: NDArray[np.float64] = (self.direction * (self.variance / 4 + l2) ** power) @ self.direction.T
+        return found
 
 
 @dataclass(frozen=True)
 class Layer:
     """weight float32, (classes, d), and bias float32, (classes,), on centred inputs."""
 
-    weight: torch.Tensor
-    bias: torch.Tensor
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
-    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+    def logits(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32, (n, classes)."""
-        return inputs @ self.weight.T + self.bias
+        found: NDArray[np.float32] = inputs @ self.weight.T + self.bias
+        return found
 
 
 def first(rows: Rows) -> Layer:
@@ -83,11 +89,9 @@ def first(rows: Rows) -> Layer:
 
     From a bias of zero, ten epochs would mostly be spent on learning that toilets are rare, and exclude too much.
     """
-    counts = torch.zeros(rows.classes).index_add_(0, rows.targets, rows.weight)
-    return Layer(
-        torch.zeros(rows.classes, rows.inputs.shape[1]),
-        torch.log((counts + 1) / (counts.sum() + rows.classes)),
-    )
+    counts = np.bincount(rows.targets, weights=rows.weight, minlength=rows.classes)
+    bias = np.log((counts + 1) / (counts.sum() + rows.classes))
+    return Layer(np.zeros((rows.classes, rows.inputs.shape[1]), np.float32), bias.astype(np.float32))
 
 
 def by_lbfgs(rows: Rows, axes: Axes, l2: float, start: Layer, max_iterations: int, tolerance: float) -> Layer:
@@ -101,80 +105,33 @@ def by_lbfgs(rows: Rows, axes: Axes, l2: float, start: Layer, max_iterations: in
         max_iterations: at most so many.
         tolerance: the gradient's largest part at which it ends.
     """
-    even = axes.root(l2, -0.5)  # float64 but for the products: a loss in float32 stands still before the minimum
-    free = (start.weight.double() @ axes.root(l2, 0.5)).requires_grad_()
-    bias, share = start.bias.double().requires_grad_(), rows.weight.double() / rows.weight.sum()
-    optimizer = torch.optim.LBFGS(
-        [free, bias],
-        max_iter=max_iterations,
-        tolerance_grad=tolerance,
-        tolerance_change=1e-9,
-        history_size=_REMEMBERED,
-        line_search_fn="strong_wolfe",
-    )
+    even, shape = axes.root(l2, -0.5), start.weight.shape
+    # float64 but for the products with inputs: a loss in float32 stands still before the minimum
+    share, every = rows.weight.astype(np.float64) / rows.weight.sum(dtype=np.float64), np.arange(len(rows.targets))
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        weight = free @ even
-        logits = (rows.inputs @ weight.T.float()).double() + bias
-        each = torch.nn.functional.cross_entropy(logits, rows.targets, reduction="none")
-        total = (each * share).sum() + l2 / 2 * (weight * weight).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return total
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight, bias = values[: -rows.classes].reshape(shape) @ even, values[-rows.classes :]
+        logits = rows.inputs @ weight.T.astype(np.float32) + bias
+        logits -= logits.max(axis=1, keepdims=True)
+        slope = np.exp(logits)
+        total = slope.sum(axis=1, keepdims=True)
+        each = np.log(total[:, 0]) - logits[every, rows.targets]
+        slope /= total
+        slope[every, rows.targets] -= 1
+        slope *= share[:, np.newaxis]
+        steep = (slope.T.astype(np.float32) @ rows.inputs).astype(np.float64) + l2 * weight
+        value = float(each @ share) + l2 / 2 * float((weight * weight).sum())
+        return value, np.concatenate([(steep @ even).ravel(), slope.sum(axis=0)])
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Layer((free.detach() @ even).float(), bias.detach().float())
-
-
-@dataclass(frozen=True)
-class Fleet:
-    """Layers that Adam trains side by side on the same batches, each on its own rows and with its own L2.
-
-    Adam works on each number by itself, so each layer becomes what it would alone; and one product of all serves them.
-
-    Attributes:
-        l2: float32, (layers,).
-        kept: bool, (layers, n): the rows that each learns from.
-    """
-
-    l2: torch.Tensor
-    kept: torch.Tensor
-
-
-def by_adam(
-    rows: Rows, fleet: Fleet, epochs: int, batch_size: int, learning_rate: float, seed: int
-) -> Iterator[tuple[list[Layer], torch.Tensor]]:
-    """Yields, after each epoch, the layers of the fleet and their mean losses over the epoch: float32, (layers,)."""
-    starts = [first(rows.only(kept)) for kept in fleet.kept]
-    weight = torch.stack([start.weight for start in starts]).requires_grad_()
-    bias = torch.stack([start.bias for start in starts]).requires_grad_()
-    optimizer = torch.optim.Adam([weight, bias], lr=learning_rate)
-    order = torch.Generator().manual_seed(seed)
-    learnt = torch.nonzero(rows.weight > 0).flatten()
-    share_of = rows.weight * fleet.kept
-    share_of /= share_of.sum(dim=1, keepdim=True) / len(learnt)  # 1 on average over what is learnt from
-    for _ in range(epochs):
-        total = torch.zeros(len(fleet.l2))
-        for batch in torch.split(learnt[torch.randperm(len(learnt), generator=order)], batch_size):
-            logits = (rows.inputs[batch] @ weight.flatten(0, 1).T).reshape(len(batch), *weight.shape[:2]) + bias
-            each = torch.nn.functional.cross_entropy(
-                logits.permute(0, 2, 1), rows.targets[batch, None].expand(-1, len(starts)), reduction="none"
-            )
-            losses = (each.T * share_of[:, batch]).mean(dim=1)
-            optimizer.zero_grad()
-            (losses + fleet.l2 / 2 * (weight * weight).sum(dim=(1, 2))).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += losses.detach() * len(batch)
-        pairs = itertools.starmap(Layer, zip(weight.detach().clone(), bias.detach().clone(), strict=True))
-        yield list(pairs), total / len(learnt)
+    begin = np.concatenate([(start.weight.astype(np.float64) @ axes.root(l2, 0.5)).ravel(), start.bias])
+    options = {"maxiter": max_iterations, "maxcor": _REMEMBERED, "gtol": tolerance, "ftol": _STANDSTILL}
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options=options).x
+    weight, bias = found[: -rows.classes].reshape(shape) @ even, found[-rows.classes :]
+    return Layer(weight.astype(np.float32), bias.astype(np.float32))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch computes with one thread meanwhile: sums split over threads would round by their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Products are computed by one thread meanwhile: sums split over threads would round by their number."""
+    with threadpool_limits(limits=1, user_api="blas"):
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, rows, storage, tables
+from toiletspark import __version__, golden, rows, storage, tables
 from toiletspark.backbone import Backbone, BackboneSpec, to_stored
 from toiletspark.config import Config
 from toiletspark.errors import BackboneError, LabelsError
@@ -30,13 +30,13 @@ from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.runtimes import torch_runtime
 from toiletspark.weights import digest_of, load_spec
 from training import splits
+from training import tuned as tuned_ones
 from training.dataset import TrainingSet, read, read_images
 from training.fit import FinalLayer, fit
 from training.logbook import Logbook
 from training.tuner import Pictures, Tuned, tune
 
 DOING = "fine-tuning the backbone"
-_WEIGHTS, _JSON = "weights.safetensors", "finetuned.json"
 
 
 class Finetuned(NamedTuple):
@@ -90,17 +90,10 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
         made = {"made_from": spec.backbone_id, "training_images": images.run_id, "seen_listings": seen_now, **facts}
         weights, new = _keep(config, store, tuned, made)
         run = _embed(config, store, source, given, new)
+    _golden(config, store, source, run, new)
     todo = f"set backbone.weights={weights}, then run `toiletspark embed` and `toiletspark train`: "
     todo += "the catalog is embedded anew"
     return Finetuned(run, {**facts, "best_epoch": tuned.best, "backbone": weights, "todo": todo})
-
-
-def seen(store: Store, backbone_id: str, listing_ids: list[str]) -> NDArray[np.bool_]:
-    """Whether a backbone was fine-tuned on images of a listing: bool, (n,); no figure may come from such a one."""
-    digest = backbone_id.partition("-")[2].partition("-")[0]
-    made = storage.read_json(f"{store.root}/backbones/finetuned-{digest}/{_JSON}") or {"seen_listings": []}
-    known = set(made["seen_listings"])
-    return np.array([listing in known for listing in listing_ids], dtype=bool)
 
 
 def _spec(config: Config, backbone_id: str) -> BackboneSpec:
@@ -143,7 +136,7 @@ def _tuned(config: Config, store: Store, spec: BackboneSpec, given: _Decoded, bo
     """Fine-tunes on what is not held out; returns also the listings that the new backbone has seen by then."""
     settings, listings, seed = config.finetune, given.examples.listing_id, config.train.seed
     groups = splits.groups(given.examples, config.lookalikes.min_cosine)
-    before = splits.whole_groups(seen(store, spec.backbone_id, listings), groups)
+    before = splits.whole_groups(tuned_ones.seen(store, spec.backbone_id, listings), groups)
     held = splits.held_out(groups, config.train.validation_share, seed) & ~before
     # another seed than the split's, under which no group that is left would be below the share
     inner = splits.held_out(groups, settings.inner_share, seed + 1) & ~held & given.sound
@@ -179,8 +172,8 @@ def _check(labels: NDArray[np.int64], inner: int, config: Config) -> None:
 
 def _keep(config: Config, store: Store, tuned: Tuned, made: dict[str, Any]) -> tuple[str, BackboneSpec]:
     """Writes the backbone; its json last, so that its existence means that the weights are whole."""
-    folder = f"{store.root}/backbones/finetuned-{digest_of(tuned.state)[:12]}"
-    weights = f"{folder}/{_WEIGHTS}"
+    folder = tuned_ones.folder(store, digest_of(tuned.state))
+    weights = f"{folder}/{tuned_ones.WEIGHTS}"
     storage.replace_bytes(weights, safetensors.torch.save(tuned.state))
     spec = load_spec(config.backbone.model_copy(update={"runtime": "torch", "weights": weights}))
     facts = {
@@ -194,7 +187,7 @@ def _keep(config: Config, store: Store, tuned: Tuned, made: dict[str, Any]) -> t
         "validation_share": config.train.validation_share,
         "versions": {"toiletspark": __version__, "torch": torch.__version__},
     }
-    storage.replace_json(f"{folder}/{_JSON}", {**facts, **made})
+    storage.replace_json(f"{folder}/{tuned_ones.DESCRIPTION}", {**facts, **made})
     return weights, spec
 
 
@@ -212,3 +205,17 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
     ]
     inputs = {**source.manifest["inputs"], "backbone_id": spec.backbone_id, "finetuned_from": source.run_id}
     return rows.write(store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), inputs=inputs)
+
+
+def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneSpec) -> None:
+    """The golden images of the training set, as the new backbone embeds them: a head on it has its own proof."""
+    made = store.run(tables.GOLDEN_IMAGES, source.run_id)
+    if made is None or not made.rows:
+        return
+    images, backbone = rows.read(made), Backbone(spec, torch.get_num_threads())
+    decoded = backbone.decode([image["jpeg"] for image in images], golden.limits(config.decode))
+    sound = [(image, one.pixels) for image, one in zip(images, decoded, strict=True) if one.pixels is not None]
+    vectors = to_stored(backbone.embed(np.stack([pixels for _, pixels in sound])))
+    anew = [{**image, "embedding": vector} for (image, _), vector in zip(sound, vectors, strict=True)]
+    inputs = {"training_set": run.run_id, "backbone_id": spec.backbone_id, "backbone": spec.described}
+    rows.write(store, tables.GOLDEN_IMAGES, run.run_id, anew, config=config.recorded(), inputs=inputs)

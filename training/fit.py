@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from toiletspark.config import Train
 from toiletspark.progress import Progress
-from training.descent import EXACT, ROUGH, Axes, Fleet, Layer, Rows, by_adam, by_lbfgs, first, one_thread
+from training.descent import EXACT, ROUGH, Axes, Layer, Rows, by_lbfgs, first, one_thread
 from training.inner import Folds, Judged
 
 _LEAST_DEVIATION = 1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
@@ -88,13 +87,13 @@ def fit(
     inputs /= spread
     with one_thread():
         weight = _weights(labels, classes, settings, row_weight)
-        rows = Rows(torch.from_numpy(inputs), torch.from_numpy(labels), torch.from_numpy(weight), classes)
+        rows = Rows(inputs, labels, weight, classes)
         folds = Folds.of(groups, rows, settings)
         by = {"lbfgs": _by_lbfgs, "adam": _by_adam}[settings.optimizer]
         layer, judged, l2, epochs = by(rows, folds, settings, progress, told)
     temperature = judged.temperature if judged and settings.calibrate else 1.0
-    unscaled = layer.weight.numpy() / spread
-    bias = layer.bias.numpy() - unscaled @ mean
+    unscaled = layer.weight / spread
+    bias = layer.bias - unscaled @ mean
     scale, loss = np.float32(temperature), judged.loss if judged else None
     return FinalLayer(unscaled / scale, bias / scale, l2, temperature, epochs, loss)
 
@@ -135,8 +134,7 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
     """A path of L2 from strong to weak in each fold, each fit beginning where the last one ended."""
     path, axes = settings.l2_path, Axes.of(rows.inputs)
 
-    def out_of_fold(fold: int) -> list[torch.Tensor]:
-        torch.set_num_threads(1)  # each thread of Python has its own of torch's
+    def out_of_fold(fold: int) -> list[NDArray[np.float32]]:
         kept, found = rows.only(folds.number != fold), []
         layer, held = first(kept), folds.number == fold
         for l2 in path:
@@ -144,10 +142,10 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
             found.append(layer.logits(rows.inputs[held]))
         return found
 
-    logits = torch.zeros(len(path), len(rows.targets), rows.classes)
+    logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, (fold, found) in enumerate(zip(folds.used, pool.map(out_of_fold, folds.used), strict=True), 1):
-            logits[:, folds.number == fold] = torch.stack(found)
+            logits[:, folds.number == fold] = np.stack(found)
             progress.at(done)
     judged, place = folds.chosen(logits, rows)
     layer = by_lbfgs(rows, axes, path[place], first(rows), settings.max_iterations, EXACT)
@@ -157,23 +155,26 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
 
 def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress, heard: Told) -> _Fitted:
     """The fit itself and those of all folds and L2 side by side; what they say out of fold ends it early."""
-    path, everything = settings.l2_path, torch.ones(1, len(rows.targets), dtype=torch.bool)
-    kept = torch.cat([everything, *(folds.number[None] != fold for fold in folds.used)]).repeat_interleave(len(path), 0)
-    fleet = Fleet(torch.tensor(path).repeat(1 + len(folds.used)), kept)
+    from training import adam  # torch, which nothing else here needs
+
+    path, everything = settings.l2_path, np.ones(len(rows.targets), dtype=bool)
+    kept = np.repeat([everything, *(folds.number != fold for fold in folds.used)], len(path), axis=0)
+    fleet = adam.Fleet(np.tile(np.array(path, np.float32), 1 + len(folds.used)), kept)
     best: _Fitted | None = None
     pace = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
-    for epoch, (layers, losses) in enumerate(by_adam(rows, fleet, *pace), 1):
-        logits = torch.zeros(len(path), len(rows.targets), rows.classes)
-        for at, layer in enumerate(layers[len(path) :]):
-            held = folds.number == folds.used[at // len(path)]
-            logits[at % len(path), held] = layer.logits(rows.inputs[held])
-        judged, place = folds.chosen(logits, rows)
-        if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
-            best = (layers[place], judged, path[place], epoch)
-        heard(epoch, float(losses[place]))
-        progress.at(epoch, f"loss {losses[place]:.4f}")
-        if judged and epoch - best[3] >= settings.patience:
-            break
+    with adam.one_thread():
+        for epoch, (layers, losses) in enumerate(adam.by_adam(rows, fleet, *pace), 1):
+            logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
+            for at, layer in enumerate(layers[len(path) :]):
+                held = folds.number == folds.used[at // len(path)]
+                logits[at % len(path), held] = layer.logits(rows.inputs[held])
+            judged, place = folds.chosen(logits, rows)
+            if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
+                best = (layers[place], judged, path[place], epoch)
+            heard(epoch, float(losses[place]))
+            progress.at(epoch, f"loss {losses[place]:.4f}")
+            if judged and epoch - best[3] >= settings.patience:
+                break
     if best is None:
         raise ValueError("Adam needs an epoch at least")
     progress.at(progress.total)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
@@ -14,6 +13,7 @@ from toiletspark.config import Train
 from training.descent import Rows
 from training.splits import folds_of
 
+_ENOUGH = 10_000  # rows judged out of fold: L2 and temperature do not hang on more
 _MOST = np.log(20.0)  # temperatures lie within a twentieth and twenty
 
 
@@ -36,10 +36,10 @@ class Folds:
 
     Attributes:
         number: int64, (n,), the fold of each row; -1 where no fold can judge it, since its class is nowhere else.
-        used: folds that have a row to judge; empty where there is nothing to choose.
+        used: folds that have a row to judge, as many as are needed; empty where there is nothing to choose.
     """
 
-    number: torch.Tensor
+    number: NDArray[np.int64]
     used: list[int]
 
     @classmethod
@@ -49,14 +49,14 @@ class Folds:
         number = np.full(len(names), -1)
         if settings.looks_inside:
             number = folds_of(names, settings.inner_folds, settings.seed)
-        targets, counts = rows.targets.numpy(), rows.weight.numpy() > 0
+        targets, counts = rows.targets, rows.weight > 0
         for fold in range(settings.inner_folds):
             elsewhere = np.bincount(targets[counts & (number != fold)], minlength=rows.classes) > 0
             number[(number == fold) & ~elsewhere[targets]] = -1
-        used = [fold for fold in range(settings.inner_folds) if (counts & (number == fold)).any()]
-        return cls(torch.from_numpy(number), used)
+        used = _enough([int((counts & (number == fold)).sum()) for fold in range(settings.inner_folds)])
+        return cls(number, used)
 
-    def chosen(self, logits: torch.Tensor, rows: Rows) -> tuple[Judged | None, int]:
+    def chosen(self, logits: NDArray[np.float32], rows: Rows) -> tuple[Judged | None, int]:
         """Which candidate does best out of fold, each at the temperature that suits it; of equal ones the first.
 
         Args:
@@ -68,11 +68,18 @@ class Folds:
         """
         if not self.used:
             return None, len(logits) // 2
-        sure = ((self.number >= 0) & (rows.weight > 0)).numpy()
-        targets, weight = rows.targets.numpy()[sure], rows.weight.numpy()[sure].astype(np.float64)
-        judged = [_judged(one.astype(np.float64), targets, weight) for one in logits.numpy()[:, sure]]
+        sure = np.isin(self.number, self.used) & (rows.weight > 0)
+        targets, weight = rows.targets[sure], rows.weight[sure].astype(np.float64)
+        judged = [_judged(one.astype(np.float64), targets, weight) for one in logits[:, sure]]
         place = min(range(len(judged)), key=lambda at: judged[at].loss)
         return judged[place], place
+
+
+def _enough(rows: list[int]) -> list[int]:
+    """The folds that have rows, two of them at least, until `_ENOUGH` rows are judged."""
+    there = [fold for fold, count in enumerate(rows) if count]
+    judged = np.cumsum([rows[fold] for fold in there])
+    return there[: max(2, int((judged < _ENOUGH).sum()) + 1)]
 
 
 def _judged(logits: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]) -> Judged:

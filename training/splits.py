@@ -6,6 +6,8 @@ stock photo): on two sides of a split, they would let a head be judged on what i
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +19,17 @@ from toiletspark import lookalikes
 from toiletspark.digests import hash_fraction
 from training.dataset import TrainingSet
 
+_SWALLOWED = 0.5  # of all images in one group
+
 
 def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     """The group of each row: n names.
 
     Listings that share a near-duplicate are one group, named by its first listing in the order of names. Ids mostly
     count upwards, so the name, and with it the side of the split, stays when labels of newer listings come in.
+
+    Where one group would swallow more than half of all images, these are no near-duplicates: a backbone without
+    ImageNet's weights takes all photos for one. That is told on stderr, and listings alone are kept together.
 
     Args:
         examples: the labelled images.
@@ -37,7 +44,14 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     _, member_of = connected_components(links, directed=False)
     _, first = np.unique(member_of[: len(names)], return_index=True)  # names are in order: the first is the least
     of_component = dict(zip(member_of[first].tolist(), names[first].tolist(), strict=True))
-    return [of_component[component] for component in member_of[listing].tolist()]
+    found = [of_component[component] for component in member_of[listing].tolist()]
+    name, size = Counter(found).most_common(1)[0] if found else ("", 0)
+    listings = len({one for one, group in zip(examples.listing_id, found, strict=True) if group == name})
+    if listings > 1 and size > len(found) * _SWALLOWED:
+        told = f"lookalikes.min_cosine {min_cosine:g} takes {size} of {len(found)} labelled images for one photo"
+        print(f"toiletspark: {told}: only listings are kept together; raise it for this backbone", file=sys.stderr)
+        return list(examples.listing_id)
+    return found
 
 
 def held_out(group_names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:

@@ -6,10 +6,9 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -30,17 +29,15 @@ from training import champion, splits
 from training.augment import stored_views, with_views
 from training.dataset import TrainingSet, read
 from training.evaluate import evaluate, short
-from training.finetune import finetune, seen
 from training.fit import FinalLayer, fit, steps
 from training.keep import keep
 from training.learning_curve import learning_curve
 from training.logbook import Logbook, opened
 from training.naive import naive_split
+from training.tuned import seen
 
-_SWALLOWED = 0.5  # of all images in one group: then near-duplicates are what is wrong
-_LABEL_MORE = (
-    "label more images of the class that lacks them, from more listings; or change train.validation_share or train.seed"
-)
+if TYPE_CHECKING:
+    from training.finetune import Finetuned
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def train(config: Config) -> dict[str, Any]:
     """
     store = Store.open(config.output.root)
     with opened(config.train.tensorboard, config.recorded()) as book:
-        tuned = finetune(config, store, book) if config.train.finetune != "none" else None
+        tuned = _finetuned(config, store, book)
         gathered = tuned.run if tuned else store.require(tables.TRAINING_SET, doing="training the head", step="train")
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
@@ -66,7 +63,7 @@ def train(config: Config) -> dict[str, Any]:
         known = seen(store, gathered.manifest["inputs"]["backbone_id"], examples.listing_id)
         held = splits.held_out(groups, config.train.validation_share, config.train.seed)
         held &= ~splits.whole_groups(known, groups)
-        _check_split(labels, held, groups, config)
+        _check_split(labels, held, config)
         head, layer = _fitted(config, store, gathered, examples, labels, groups, held, book)
         made_with = list(_images(head, examples, held))
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, store, config)
@@ -79,6 +76,15 @@ def train(config: Config) -> dict[str, Any]:
     data = {"rows": len(examples.label), "digest": examples.digest}
     kept = keep(head, evaluation, promotion, {**used, "training_data": data}, made_with, gathered, store, config)
     return {**kept, "finetuned": tuned.facts} if tuned else kept
+
+
+def _finetuned(config: Config, store: Store, book: Logbook) -> Finetuned | None:
+    """A backbone of one's own, if `train.finetune` asks for it; only then is torchvision loaded, 150 MB of it."""
+    if config.train.finetune == "none":
+        return None
+    from training.finetune import finetune
+
+    return finetune(config, store, book)
 
 
 def _fitted(
@@ -175,7 +181,7 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], groups: list[str], config: Config) -> None:
+def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Config) -> None:
     """Each class must be there to be learnt, and there must be something to judge by."""
     counts = {
         name: (int((labels[~held] == index).sum()), int((labels[held] == index).sum()))
@@ -183,18 +189,12 @@ def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], groups: lis
     }
     if all(train and kept for train, kept in counts.values()):
         return
-    found = ", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items())
-    todo = _LABEL_MORE
-    size = Counter(groups).most_common(1)[0][1] if groups else 0
-    if size > len(groups) * _SWALLOWED:
-        found += f"; one group of listings that share near-duplicates holds {size} of {len(groups)} images"
-        todo = "raise lookalikes.min_cosine if those are different photos, as a backbone without ImageNet's weights "
-        todo += "takes them for one; otherwise " + _LABEL_MORE
     raise LabelsError(
         doing="splitting the labels by groups of listings",
         expected="images of every class on both sides",
-        found=found,
-        todo=todo,
+        found=", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()),
+        todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
+        "or train.seed",
     )
 
 
