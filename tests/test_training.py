@@ -265,7 +265,7 @@ def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> 
     gathered(tmp_path, to_stored(embeddings), names)
     summary = train(config(tmp_path))
     naive = heads.load(summary["head"]).facts["naive_split"]
-    assert set(naive) == {"accuracy", "precision", "recall", "n"}
+    assert set(naive) == {"accuracy", "precision", "recall", "good_images_lost", "class_accuracy", "n"}
     assert naive["accuracy"] > 0.95
     assert summary["validation"]["accuracy"] < 0.8
 

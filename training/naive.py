@@ -14,7 +14,7 @@ from training.evaluate import naive
 from training.fit import FinalLayer, plain_fit
 from training.splits import held_out
 
-_KEPT = ("accuracy", "precision", "recall", "n")
+_KEPT = ("accuracy", "precision", "recall", "good_images_lost", "class_accuracy", "n")
 
 
 def naive_split(
@@ -26,7 +26,7 @@ def naive_split(
     temperature, so that it is one plain fit.
 
     Returns:
-        accuracy, precision, recall, n: unweighted, as they are of `evaluate`.
+        accuracy, precision, recall, good_images_lost, class_accuracy, n: unweighted, as `evaluate.naive` has them.
     """
     held = held_out(examples.image_id, config.train.validation_share, config.train.seed)
     classes = config.labels.classes
