@@ -169,24 +169,21 @@ EMBEDDINGS = Table(
     {"content_digest": "string", "backbone_id": "string", "embedding": "binary"},
 )
 
+# What is known of a labelled image, in all tables that training/ reads or writes.
+LABELLED = {
+    "image_id": "string",
+    "listing_id": "string",
+    "stratum": "string",
+    "content_digest": "string",
+    "label": "string",
+    "weight": "double",
+    "draw": "string",
+}
+
 # One row per labelled image that has an embedding: all that training/ needs, without Spark. label is the class;
 # petastorm makes attributes of column names, and `class` cannot be one. stratum: location x listing type, as in the
 # catalog. Version 1 had no stratum.
-TRAINING_SET = Table(
-    "training_set",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "content_digest": "string",
-        "label": "string",
-        "weight": "double",
-        "draw": "string",
-        "embedding": "binary",
-    },
-    schema_version=2,
-)
+TRAINING_SET = Table("training_set", ("image_id",), {**LABELLED, "embedding": "binary"}, schema_version=2)
 
 # The same for all labels, also those in conflict: what a second look judges.
 SECOND_LOOK_SET = Table("second_look_set", TRAINING_SET.key, TRAINING_SET.columns, TRAINING_SET.schema_version)
@@ -217,7 +214,7 @@ TRAINING_VIEWS = Table(
 TRAINING_IMAGES = Table(
     "training_images",
     ("image_id",),
-    {**{name: kind for name, kind in TRAINING_SET.columns.items() if name != "embedding"}, "content": "binary"},
+    {**LABELLED, "content": "binary"},
 )
 
 # Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out
@@ -226,17 +223,7 @@ TRAINING_IMAGES = Table(
 HEADS = Table(
     "heads",
     ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "content_digest": "string",
-        "label": "string",
-        "weight": "double",
-        "draw": "string",
-        "held_out": "boolean",
-        "exclusion_score": "float",
-    },
+    {**LABELLED, "held_out": "boolean", "exclusion_score": "float"},
     schema_version=2,
 )
 

@@ -1,17 +1,17 @@
-"""Adam, ten epochs as in the blog post; many layers side by side. The only fit that needs torch."""
+"""Adam, ten epochs as in the blog post; many layers side by side."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.descent import Layer, Rows, first
+
+_MEAN, _SQUARE, _LEAST = 0.9, 0.999, 1e-8  # beta 1, beta 2 and epsilon of the paper
 
 
 @dataclass(frozen=True)
@@ -32,42 +32,60 @@ class Fleet:
 def by_adam(
     rows: Rows, fleet: Fleet, epochs: int, batch_size: int, learning_rate: float, seed: int
 ) -> Iterator[tuple[list[Layer], NDArray[np.float32]]]:
-    """Yields, after each epoch, the layers of the fleet and their mean losses over the epoch: float32, (layers,)."""
+    """Yields, after each epoch, the layers of the fleet and their mean losses over the epoch: float32, (layers,).
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (ICLR 2015).
+    """
     starts = [first(rows.only(kept)) for kept in fleet.kept]
-    weight = torch.from_numpy(np.stack([start.weight for start in starts])).requires_grad_()
-    bias = torch.from_numpy(np.stack([start.bias for start in starts])).requires_grad_()
-    inputs, targets, strength = (
-        torch.from_numpy(rows.inputs),
-        torch.from_numpy(rows.targets),
-        torch.from_numpy(fleet.l2),
-    )
-    optimizer = torch.optim.Adam([weight, bias], lr=learning_rate)
-    order = torch.Generator().manual_seed(seed)
-    learnt = torch.from_numpy(np.flatnonzero(rows.weight > 0))
-    share_of = torch.from_numpy(rows.weight * fleet.kept)
-    share_of /= share_of.sum(dim=1, keepdim=True) / len(learnt)  # 1 on average over what is learnt from
+    weight, bias = np.stack([start.weight for start in starts]), np.stack([start.bias for start in starts])
+    moves = [_Moves(values, learning_rate) for values in (weight, bias)]
+    order, learnt = np.random.default_rng(seed), np.flatnonzero(rows.weight > 0)
+    share_of = rows.weight * fleet.kept
+    share_of /= share_of.sum(axis=1, keepdims=True) / np.float32(len(learnt))  # 1 on average over what is learnt from
+    strength = fleet.l2[:, np.newaxis, np.newaxis]
     for _ in range(epochs):
-        total = torch.zeros(len(strength))
-        for batch in torch.split(learnt[torch.randperm(len(learnt), generator=order)], batch_size):
-            logits = (inputs[batch] @ weight.flatten(0, 1).T).reshape(len(batch), *weight.shape[:2]) + bias
-            each = torch.nn.functional.cross_entropy(
-                logits.permute(0, 2, 1), targets[batch, None].expand(-1, len(starts)), reduction="none"
-            )
-            losses = (each.T * share_of[:, batch]).mean(dim=1)
-            optimizer.zero_grad()
-            (losses + strength / 2 * (weight * weight).sum(dim=(1, 2))).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += losses.detach() * len(batch)
-        pairs = zip(weight.detach().numpy().copy(), bias.detach().numpy().copy(), strict=True)
-        yield list(itertools.starmap(Layer, pairs)), (total / len(learnt)).numpy()
+        total, shuffled = np.zeros(len(starts), np.float32), order.permutation(learnt)
+        for begin in range(0, len(learnt), batch_size):
+            batch = shuffled[begin : begin + batch_size]
+            losses, slope = _slopes(rows, batch, share_of[:, batch], weight, bias)
+            steep = slope.transpose(0, 2, 1).reshape(-1, len(batch)) @ rows.inputs[batch]
+            moves[0].step(steep.reshape(weight.shape) + strength * weight)
+            moves[1].step(slope.sum(axis=1))
+            total += losses * np.float32(len(batch))
+        yield list(itertools.starmap(Layer, zip(weight.copy(), bias.copy(), strict=True))), total / len(learnt)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch computes with one thread meanwhile, for the reason that `descent.one_thread` gives."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _slopes(
+    rows: Rows,
+    batch: NDArray[np.int64],
+    share: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean losses of a batch, (layers,), and what they fall by with each logit: float32, (layers, batch, classes)."""
+    logits = (rows.inputs[batch] @ weight.reshape(-1, weight.shape[2]).T).reshape(len(batch), *bias.shape) + bias
+    logits = logits.transpose(1, 0, 2)
+    logits = logits - logits.max(axis=2, keepdims=True)
+    slope = np.exp(logits)
+    whole = slope.sum(axis=2, keepdims=True)
+    place = (slice(None), np.arange(len(batch)), rows.targets[batch])
+    each = np.log(whole[:, :, 0]) - logits[place]
+    slope /= whole
+    slope[place] -= 1
+    slope *= share[:, :, np.newaxis] / np.float32(len(batch))
+    return (each * share).mean(axis=1), slope
+
+
+class _Moves:
+    """Adam's memory of some numbers, which it moves in place."""
+
+    def __init__(self, values: NDArray[np.float32], learning_rate: float) -> None:
+        self._values, self._rate, self._steps = values, learning_rate, 0
+        self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
+
+    def step(self, gradient: NDArray[np.float32]) -> None:
+        self._steps += 1
+        self._mean += (1 - _MEAN) * (gradient - self._mean)
+        self._square += (1 - _SQUARE) * (gradient * gradient - self._square)
+        rate = self._rate / (1 - _MEAN**self._steps)
+        self._values -= rate * self._mean / (np.sqrt(self._square / (1 - _SQUARE**self._steps)) + _LEAST)

@@ -197,10 +197,9 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
     kept = given.examples.where(given.sound)
     parts = np.split(places := np.flatnonzero(given.sound), range(size, len(places), size))
     vectors = [vector for part in parts for vector in to_stored(backbone.embed(given.pixels[part]))]
-    names = [name for name in tables.TRAINING_SET.columns if name != "embedding"]
-    columns = zip(*(getattr(kept, name) for name in names), strict=True)
+    columns = zip(*(getattr(kept, name) for name in tables.LABELLED), strict=True)
     embedded = [
-        {**dict(zip(names, values, strict=True)), "embedding": vector}
+        {**dict(zip(tables.LABELLED, values, strict=True)), "embedding": vector}
         for values, vector in zip(columns, vectors, strict=True)
     ]
     inputs = {**source.manifest["inputs"], "backbone_id": spec.backbone_id, "finetuned_from": source.run_id}

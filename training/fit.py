@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Train
 from toiletspark.progress import Progress
+from training.adam import Fleet, by_adam
 from training.descent import EXACT, ROUGH, Axes, Layer, Rows, by_lbfgs, first, one_thread
 from training.inner import Folds, Judged
 
@@ -155,26 +156,23 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
 
 def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress, heard: Told) -> _Fitted:
     """The fit itself and those of all folds and L2 side by side; what they say out of fold ends it early."""
-    from training import adam  # torch, which nothing else here needs
-
     path, everything = settings.l2_path, np.ones(len(rows.targets), dtype=bool)
     kept = np.repeat([everything, *(folds.number != fold for fold in folds.used)], len(path), axis=0)
-    fleet = adam.Fleet(np.tile(np.array(path, np.float32), 1 + len(folds.used)), kept)
+    fleet = Fleet(np.tile(np.array(path, np.float32), 1 + len(folds.used)), kept)
     best: _Fitted | None = None
     pace = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
-    with adam.one_thread():
-        for epoch, (layers, losses) in enumerate(adam.by_adam(rows, fleet, *pace), 1):
-            logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
-            for at, layer in enumerate(layers[len(path) :]):
-                held = folds.number == folds.used[at // len(path)]
-                logits[at % len(path), held] = layer.logits(rows.inputs[held])
-            judged, place = folds.chosen(logits, rows)
-            if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
-                best = (layers[place], judged, path[place], epoch)
-            heard(epoch, float(losses[place]))
-            progress.at(epoch, f"loss {losses[place]:.4f}")
-            if judged and epoch - best[3] >= settings.patience:
-                break
+    for epoch, (layers, losses) in enumerate(by_adam(rows, fleet, *pace), 1):
+        logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
+        for at, layer in enumerate(layers[len(path) :]):
+            held = folds.number == folds.used[at // len(path)]
+            logits[at % len(path), held] = layer.logits(rows.inputs[held])
+        judged, place = folds.chosen(logits, rows)
+        if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
+            best = (layers[place], judged, path[place], epoch)
+        heard(epoch, float(losses[place]))
+        progress.at(epoch, f"loss {losses[place]:.4f}")
+        if judged and epoch - best[3] >= settings.patience:
+            break
     if best is None:
         raise ValueError("Adam needs an epoch at least")
     progress.at(progress.total)

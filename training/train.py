@@ -158,10 +158,13 @@ def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, kinds:
 def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     """The rows of `tables.HEADS`."""
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
-    names = ("image_id", "listing_id", "stratum", "content_digest", "label", "weight", "draw")
-    for place, values in enumerate(zip(*(getattr(examples, name) for name in names), strict=True)):
+    for place, values in enumerate(zip(*(getattr(examples, name) for name in tables.LABELLED), strict=True)):
         score = float(scores[place]) if held[place] else None
-        yield {**dict(zip(names, values, strict=True)), "held_out": bool(held[place]), "exclusion_score": score}
+        yield {
+            **dict(zip(tables.LABELLED, values, strict=True)),
+            "held_out": bool(held[place]),
+            "exclusion_score": score,
+        }
 
 
 def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
