@@ -76,7 +76,7 @@ def fit(
         told: hears the number of each epoch of Adam and its loss; L-BFGS has none.
 
     Returns:
-        The layer; the same for the same input, settings, torch and kind of processor, whatever torch's global seed and
+        The layer; the same for the same input, settings, NumPy and kind of processor, whatever NumPy's global seed and
         the number of cores.
 
     Cost: with the defaults 32,000 rows take about 4 s on two cores, and two copies of the embeddings.
