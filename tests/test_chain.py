@@ -18,7 +18,7 @@ from benchmarks.whole_network import agreement
 from jobs import import_labels, rescore_catalog, run_chain, second_look
 from tests.conftest import LOCAL_CONF, REPOSITORY
 from tests.shared_folder import shared
-from toiletspark import class_folders, conf_files, exclusions, frames, tables
+from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.labelling import label_like_a_person
@@ -168,9 +168,9 @@ def test_the_report_shows_what_is_excluded(chain: Chain) -> None:
 
 
 def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSession, chain: Chain) -> None:
-    before = frames.read_run(spark, exclusions.current(chain.config.output.root)).toPandas()
+    before = frames.read_run(spark, versions.current(chain.config.output.root)).toPandas()
     again = rescore_catalog.step(spark, chain.config)
-    after = frames.read_run(spark, exclusions.current(chain.config.output.root)).toPandas()
+    after = frames.read_run(spark, versions.current(chain.config.output.root)).toPandas()
     assert again["embedded"] == 0
     assert again["attempted"] == sum(chain.summary["unscored"].get(status, 0) for status in tables.TRANSIENT)
     assert list(again["seconds"]) == ["rescore_catalog", "embed_images", "score_catalog", "publish_exclusions"]

@@ -137,7 +137,7 @@ def publish(root: Path, head_id: str, operating_threshold: float = 0.5) -> None:
     store, run_id = Store.open(str(root)), new_run_id()
     inputs = {"head_id": head_id, "operating_threshold": operating_threshold}
     listed = stored(store, tables.EXCLUSION_LIST, [], run_id=run_id, inputs=inputs)
-    versions.publish(store, listed, stored(store, tables.UNSCORED, [], run_id=run_id), images=0, scored=0)
+    versions.publish(store, listed)
 
 
 def current(root: Path) -> str:

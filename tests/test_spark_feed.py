@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import build_feed as job
 from tests.conftest import picture, stored
-from toiletspark import exclusions, tables
+from toiletspark import tables, versions
 from toiletspark.config import Config
 from toiletspark.errors import OutputError, TableError
 from toiletspark.feed import build_feed
@@ -94,8 +94,8 @@ def test_a_missing_column_names_the_nearest(spark: SparkSession) -> None:
 def publish(config: Config, *ids: str) -> None:
     store, run_id = Store.open(config.output.root), new_run_id()
     listed = stored(store, tables.EXCLUSION_LIST, [{"image_id": image_id} for image_id in ids], run_id=run_id)
-    unscored = stored(store, tables.UNSCORED, [], run_id=run_id)
-    exclusions.publish(store, listed, unscored, images=len(ids), scored=len(ids))
+    stored(store, tables.UNSCORED, [], run_id=run_id)
+    versions.publish(store, listed)
 
 
 def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
@@ -148,6 +148,6 @@ def test_the_feed_names_the_version_that_it_was_cleaned_with(spark: SparkSession
     assert run is not None
     assert run.manifest["inputs"] == {
         "feed": config.images.path,
-        "exclusion_list": exclusions.current(config.output.root).run_id,
+        "exclusion_list": versions.current(config.output.root).run_id,
     }
     assert run.rows == 16

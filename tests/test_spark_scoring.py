@@ -16,13 +16,12 @@ from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, score_catalog
 from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
-from toiletspark import conf_files, exclusions, frames, scoring, session, tables
+from toiletspark import conf_files, frames, scoring, session, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
 from toiletspark.refusals import Refusals
 from toiletspark.runs import Run, Store
-from toiletspark.thresholds import excluded
 
 IMAGES, CONTENTS = 40, 25  # contents 0 to 14 are shown twice
 TWO = (("toilet", "other"), ("toilet",))
@@ -237,19 +236,6 @@ def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
     with pytest.raises(HeadError, match="for the backbone another"):
         rescore_catalog.step(spark, config)
     assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
-
-
-@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 1.0])
-def test_a_score_at_the_threshold_is_excluded(spark: SparkSession, threshold: float) -> None:
-    at = np.float32(threshold)
-    values = [np.nextafter(at, np.float32(0)), at, np.nextafter(at, np.float32(2)), np.float32(0), np.float32(1)]
-    rows = [(str(number), "L", "digest", "head", float(value)) for number, value in enumerate(values)]
-    scores = spark.createDataFrame(
-        rows, "image_id string, listing_id string, content_digest string, head_id string, exclusion_score float"
-    )
-    found = {row["image_id"] for row in exclusions.decide(scores, threshold, "run").collect()}
-    assert found == {"1", "2", "4"}
-    assert [str(number) in found for number in range(5)] == excluded(np.array(values), threshold).tolist()
 
 
 NO_TORCH = """

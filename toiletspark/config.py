@@ -157,7 +157,7 @@ class Labels(Section):
     folder: Location
     max_side_px: int = Field(ge=64)
     labeller: str
-    of: Literal["sample", "suggest", "second_look"]
+    of: Literal["sample", "suggest", "second_look", "leaks"]
     presort: bool
     reviewed: list[ClassName]
     file: Location
@@ -363,13 +363,91 @@ class Policy(Section):
         return self
 
 
+class Failures(Section):
+    content: Literal["exclude", "unscored"]
+    transient: Literal["exclude", "unscored"]
+    gone: Literal["exclude", "unscored"]
+    policy: Literal["exclude", "unscored"]
+
+
+class Audits(Section):
+    min_images: int = Field(ge=1)
+    history: int = Field(ge=1)
+    min_share_of_last: Share
+    max_share_excluded: Share
+    max_change_excluded: float = Field(ge=1)
+    max_share_unscored: Share
+    max_rise_unscored: Share
+    max_share_policy: Share
+    max_share_listings_emptied: Share
+    max_catalog_age_h: float = Field(ge=0)
+    max_psi: float = Field(ge=0)
+
+
 class Publish(Section):
     operating_threshold: Share
     policy: Policy
+    hysteresis: Annotated[float, Field(ge=0, lt=0.5)]
+    failures: Failures
+    keep_score_days: float = Field(ge=0)
+    valid_for_h: float = Field(ge=0)
+    keep_days: float = Field(ge=0)
+    keep_unpublished_days: float = Field(ge=0)
+    require_approval: bool
+    plan: bool
+    approve: str
+    accept: list[str]
+    because: str
+    catalog_table: str
+    audits: Audits
+
+    @model_validator(mode="after")
+    def _accepted_for_a_reason(self) -> Publish:
+        if self.accept and not self.because.strip():
+            raise ValueError("accept needs because: the reason in words; it is kept with the version")
+        return self
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Publish:
+        if self.plan and self.approve:
+            raise ValueError("one of plan and approve, not both")
+        return self
+
+
+class OverrideColumns(Section):
+    image_id: str
+    content_digest: str
+    decision: str = Field(min_length=1)
+    label: str = Field(alias="class")
+    who: str = Field(min_length=1)
+    why: str = Field(min_length=1)
+    when: str
+    until: str
+
+    @model_validator(mode="after")
+    def _names_something(self) -> OverrideColumns:
+        if not (self.image_id or self.content_digest):
+            raise ValueError("one of columns.image_id and columns.content_digest must name a column")
+        return self
+
+
+class Overrides(Table):
+    columns: OverrideColumns
+
+
+class Leaks(Section):
+    size: int = Field(ge=1)
+    even_share: float = Field(gt=0, le=1)
+    seed: int
+    each_run: bool
 
 
 class Feed(Table):
     image_id: str = Field(min_length=1)
+    mode: Literal["open", "mixed", "closed"]
+    allow_stale: bool
+    best_by: Literal["position", "rooms"]
+    prefer_classes: list[ClassName]
 
 
 class Report(Section):
@@ -409,6 +487,8 @@ class Config(Section):
     finetune: Finetune
     score: Score
     publish: Publish
+    overrides: Overrides
+    leaks: Leaks
     feed: Feed
     report: Report
     progress: Progress

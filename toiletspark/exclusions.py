@@ -1,37 +1,23 @@
-"""The exclusion list as frames: what leaves the feed, and what has no score. Which version counts: see `versions`."""
+"""The published list, for feeds: one complete version, or an error. Which version counts: see `versions`."""
 
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames, tables
-from toiletspark.versions import current, publish
-
-__all__ = ["current", "decide", "publish", "read_current", "unscored"]
-
-
-def decide(scores: DataFrame, operating_threshold: float, run_id: str) -> DataFrame:
-    """The images that leave the feed: exclusion_score >= operating_threshold, both as float32.
-
-    Returns:
-        The columns of `tables.EXCLUSION_LIST`, one row per excluded image.
-    """
-    excluded = F.col("exclusion_score") >= F.lit(operating_threshold).cast("float")
-    return scores.where(excluded).withColumn("reason", F.lit("model")).withColumn("run_id", F.lit(run_id))
+from toiletspark import frames, versions
+from toiletspark.errors import OutputError
+from toiletspark.runs import Run, Store
+from toiletspark.tables import DECISIONS, UNSCORED, Table
 
 
-def unscored(catalog: DataFrame) -> DataFrame:
-    """The images of the catalog that have no score, and why; the columns of `tables.UNSCORED`."""
-    return catalog.where(F.col("status") != "ok").select(*tables.UNSCORED.columns)
-
-
-def read_current(spark: SparkSession, root: str) -> DataFrame:
+def read_current(spark: SparkSession, root: str, *, allow_stale: bool = False) -> DataFrame:
     """The exclusion list that counts, complete, or an error; an honestly empty list is an empty frame.
 
     Args:
         spark: the session.
         root: the output root.
+        allow_stale: take a version that is no longer valid (publish.valid_for_h).
 
     Returns:
         The columns of `tables.EXCLUSION_LIST`.
@@ -39,4 +25,43 @@ def read_current(spark: SparkSession, root: str) -> DataFrame:
     Raises:
         OutputError: see `versions.current`.
     """
-    return frames.read_run(spark, current(root))
+    return frames.read_run(spark, versions.current(root, allow_stale=allow_stale))
+
+
+def read_unscored(spark: SparkSession, root: str, *, allow_stale: bool = False) -> DataFrame:
+    """The images of that version that have no score, and what it makes of them: the columns of `tables.UNSCORED`.
+
+    Raises:
+        OutputError: see `versions.current`.
+    """
+    return frames.read_run(spark, companion(root, UNSCORED, allow_stale=allow_stale))
+
+
+def read_kept(spark: SparkSession, root: str, *, allow_stale: bool = False) -> DataFrame:
+    """What that version decided to keep: the columns of `tables.DECISIONS`. For feeds that show nothing else.
+
+    Raises:
+        OutputError: see `versions.current`.
+    """
+    decisions = frames.read_run(spark, companion(root, DECISIONS, allow_stale=allow_stale))
+    return decisions.where(F.col("decision") == "keep")
+
+
+def companion(root: str, table: Table, *, allow_stale: bool = False) -> Run:
+    """Another table of the version that counts, verified as the list itself.
+
+    Raises:
+        OutputError: see `versions.current`; or the version, an early one, has no such table.
+    """
+    listed = versions.current(root, allow_stale=allow_stale)
+    doing = f"reading {table.name} of the current version {listed.run_id}"
+    run = Store(root).run(table, listed.run_id)
+    if run is None:
+        raise OutputError(
+            doing=doing,
+            expected=f"the version with all its tables ({root}/{table.name}/{listed.run_id})",
+            found="none of this name",
+            todo="run `toiletspark publish` again",
+        )
+    versions.require_unchanged(run, doing=doing)
+    return run

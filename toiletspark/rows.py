@@ -17,6 +17,7 @@ _ARROW = {
     "string": pa.string(),
     "boolean": pa.bool_(),
     "int": pa.int32(),
+    "bigint": pa.int64(),
     "float": pa.float32(),
     "double": pa.float64(),
     "binary": pa.binary(),

@@ -6,11 +6,13 @@ everybody, also for Spark (`spark_path`), whatever the cluster's default file sy
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,7 +101,7 @@ def replace_json(location: str, content: dict[str, Any]) -> None:
 
     Local files are renamed into place; object stores replace an object as a whole.
     """
-    replace_bytes(location, (json.dumps(content, indent=2, default=str) + "\n").encode())
+    replace_bytes(location, _json_bytes(content))
 
 
 def replace_bytes(location: str, content: bytes) -> None:
@@ -108,18 +110,72 @@ def replace_bytes(location: str, content: bytes) -> None:
     if not is_local(location):
         filesystem.pipe_file(path, content)
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, prefix=f".{Path(path).name}.")
+    temporary = _temporary(Path(path), content)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would keep other users' feeds from reading
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def create_json(location: str, content: dict[str, Any]) -> bool:
+    """Puts a JSON object where there is none yet, at once (put-if-absent); two that try both never both succeed.
+
+    Local files are linked into place; S3 is asked by `If-None-Match`. Other stores of fsspec look first and then write:
+    there, only one writer at a time.
+
+    Returns:
+        False where another file stands there already. A call that failed after it had succeeded has succeeded: what
+        stands there is read back before anything is called lost.
+    """
+    told = _json_bytes(content)
+    filesystem, path = open_filesystem(location)
+    if not is_local(location):
+        try:
+            filesystem.pipe_file(path, told, mode="create")
+        except OSError:
+            found = read_json(location)
+            if found is None:
+                raise
+            return bool(found == json.loads(told))
+        return True
+    temporary = _temporary(Path(path), told)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+@contextmanager
+def one_at_a_time(location: str) -> Iterator[None]:
+    """Keeps processes apart by a lock on a local file, which a killed one gives back; on other stores nothing."""
+    if not is_local(location):
+        yield
+        return
+    path = Path(location.removeprefix("file://"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, default=str) + "\n").encode()
+
+
+def _temporary(path: Path, content: bytes) -> Path:
+    """A file beside `path` with this content, safely on the disk; other users may read it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(name).chmod(0o644)  # mkstemp's 0600 would keep other users' feeds from reading
+    return Path(name)
 
 
 def remove_folder(location: str) -> None:

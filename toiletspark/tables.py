@@ -33,6 +33,28 @@ TRANSIENT = (
     "timeout",
 )  # may go right next time with the same image; the others will not
 
+# What an image without a score means to those who publish.
+#   content    the same bytes will fail again
+#   transient  it may come next time
+#   gone       there is nothing to show either
+#   policy     access was refused: a mistake in the configuration, or an attack; nobody should get used to it
+FAILURE_CLASSES = {
+    "missing": "gone",
+    "denied": "policy",
+    "timeout": "transient",
+    **dict.fromkeys(("too_large", "not_an_image", "truncated", "too_many_pixels", "too_small"), "content"),
+    **dict.fromkeys(("decode_failed", "crashed"), "content"),
+}
+
+# Of each image of a catalog one decision, for one reason.
+#   model       its exclusion score against the operating threshold
+#   hysteresis  its score is so near to the threshold that the last decision stands
+#   last_score  it has no score now; the last one decides, for publish.keep_score_days
+#   override    somebody has said so
+#   unscored    it has no score, and publish.failures says what becomes of such images
+DECISIONS_OF_IMAGES = ("keep", "exclude", "unscored")
+REASONS = ("model", "hysteresis", "last_score", "override", "unscored")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -241,7 +263,34 @@ SCORES = Table(
     },
 )
 
-# One row per excluded image; reason: model, override or unscored.
+# One row per image of the catalog: what a version decides, and on what. decision: `DECISIONS_OF_IMAGES`, reason:
+# `REASONS`. exclusion_score, head_id and scored_at are those of the score that decided, which may be an older one
+# (last_score), and null where there is none. was: the decision of the version before, null where it had none. since:
+# when an image without a score began to have none. override: who and why, of an override.
+DECISIONS = Table(
+    "decisions",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "stratum": "string",
+        "image_version": "string",
+        "content_digest": "string",
+        "status": "string",
+        "detail": "string",
+        "exclusion_score": "float",
+        "head_id": "string",
+        "scored_at": "timestamp",
+        "decision": "string",
+        "reason": "string",
+        "was": "string",
+        "since": "timestamp",
+        "override": "string",
+        "run_id": "string",
+    },
+)
+
+# One row per excluded image; reason: model (hysteresis and last_score are a model's word too), override or unscored.
 EXCLUSION_LIST = Table(
     "exclusion_list",
     ("image_id",),
@@ -255,11 +304,37 @@ EXCLUSION_LIST = Table(
     },
 )
 
-# One row per image that has no score.
+# One row per image that has no score now; decision as in DECISIONS: what the version makes of it.
 UNSCORED = Table(
     "unscored",
     ("image_id",),
-    {"image_id": "string", "listing_id": "string", "status": "string", "detail": "string"},
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "status": "string",
+        "detail": "string",
+        "failure_class": "string",
+        "decision": "string",
+        "since": "timestamp",
+    },
+    schema_version=2,
+)
+
+# One row per stratum of a version: its images by decision, those that were denied (policy), and a histogram of the
+# exclusion scores of now in 100 equal bins over [0, 1], as little-endian int64. What audits and drift compare.
+STRATA = Table(
+    "strata",
+    ("stratum",),
+    {
+        "stratum": "string",
+        "images": "bigint",
+        "kept": "bigint",
+        "excluded": "bigint",
+        "unscored": "bigint",
+        "no_score": "bigint",
+        "policy": "bigint",
+        "histogram": "binary",
+    },
 )
 
 
@@ -281,8 +356,10 @@ RUN_TABLES = (
     TRAINING_IMAGES,
     HEADS,
     SCORES,
+    DECISIONS,
     EXCLUSION_LIST,
     UNSCORED,
+    STRATA,
     FEED,
 )
 

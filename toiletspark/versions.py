@@ -1,101 +1,221 @@
 """Versions of the exclusion list, and the pointer that names the one that counts. Without Spark: training asks it too.
 
-<root>/exclusion_list/<run_id>/   one version, immutable
-<root>/unscored/<run_id>/         its companion
-<root>/exclusion_list/_current.json   the pointer: names the version that counts, moved last, at once
+<root>/decisions, exclusion_list, unscored, strata /<run_id>/   the tables of one version, immutable, written together
+<root>/exclusion_list/_versions/00000007.json   version 7: which run it is. Numbers have no gap; put if absent
+<root>/exclusion_list/_current.json             the newest version again, moved last and at once: what readers ask
+
+A rollback is a version too: it names an older run. So the newest version is always the one that counts, and two
+publishers cannot undo each other. A version whose publisher was killed before the pointer moved waits there unseen;
+the next publication is newer.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from toiletspark import runs, storage, tables
-from toiletspark.errors import AuditError, OutputError
+from toiletspark import runs, storage
+from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store
+from toiletspark.tables import DECISIONS, EXCLUSION_LIST, STRATA, UNSCORED, Table
 
 POINTER = "_current.json"
+LOG = "_versions"
+LAYOUT = 2
+TABLES = (DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA)  # of one version, all under its run_id
 
 
-def publish(store: Store, excluded: Run, not_scored: Run, *, images: int, scored: int) -> dict[str, Any]:
-    """Moves the pointer to a version whose numbers add up.
+@dataclass(frozen=True)
+class Version:
+    """One entry of the log; `said` is all that stands in it, see `publish`."""
+
+    number: int
+    said: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """Whose tables it shows."""
+        return str(self.said["run_id"])
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """images, kept, excluded, unscored, and whatever else was counted; {} of versions that did not tell."""
+        return dict(self.said.get("counts", {}))
+
+
+def publish(
+    store: Store,
+    listed: Run,
+    *,
+    counts: dict[str, Any] | None = None,
+    valid_for_h: float = 0.0,
+    facts: dict[str, Any] | None = None,
+) -> Version:
+    """Commits a version and moves the pointer to it.
 
     Args:
         store: where.
-        excluded: the written exclusion list.
-        not_scored: the written unscored table.
-        images: rows of the catalog.
-        scored: rows of the scores.
-
-    Returns:
-        What the pointer now says.
-
-    Raises:
-        AuditError: an image is in neither or in both of scores and unscored; nothing is published.
+        listed: the written exclusion list, whose audits it has passed.
+        counts: of the version, for those who compare versions.
+        valid_for_h: hours from now, after which readers refuse it; 0 = for ever.
+        facts: whatever else the entry shall tell, such as `rolled_back_to`.
     """
-    doing = f"auditing the exclusion list {excluded.run_id}"
-    if scored + not_scored.rows != images or excluded.rows > scored:
-        raise AuditError(
-            doing=doing,
-            expected=f"each of the {images} images in one of scores and unscored, the excluded among the scored",
-            found=f"{scored} scored, {not_scored.rows} unscored, {excluded.rows} excluded",
-            todo="the last version stays in force; run `toiletspark rescore` again, and report this if it comes back",
-        )
-    pointer = {
-        "run_id": excluded.run_id,
-        "exclusion_list": f"{tables.EXCLUSION_LIST.name}/{excluded.run_id}",
-        "unscored": f"{tables.UNSCORED.name}/{not_scored.run_id}",
-        "published_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": excluded.rows,
+    version = commit(store, listed, counts=counts, valid_for_h=valid_for_h, facts=facts)
+    point(store)
+    return version
+
+
+def commit(
+    store: Store,
+    listed: Run,
+    *,
+    counts: dict[str, Any] | None = None,
+    valid_for_h: float = 0.0,
+    facts: dict[str, Any] | None = None,
+) -> Version:
+    """Takes the next number for a version; readers do not see it yet. Two publishers never get the same number."""
+    now = datetime.now(UTC)
+    said = {
+        "layout": LAYOUT,
+        "run_id": listed.run_id,
+        **{table.name: f"{table.name}/{listed.run_id}" for table in TABLES},
+        "files": [file["name"] for file in listed.manifest["files"]],
+        "rows": listed.rows,
+        "published_at": now.isoformat(timespec="seconds"),
+        "valid_until": (now + timedelta(hours=valid_for_h)).isoformat(timespec="seconds") if valid_for_h else None,
+        "counts": counts or {},
+        **(facts or {}),
     }
-    storage.replace_json(_pointer(store.root), pointer)
-    return pointer
+    number = _newest_number(store) + 1
+    while not storage.create_json(_entry(store, number), {"version": number, **said}):
+        number += 1
+    return Version(number, {"version": number, **said})
 
 
-def current(root: str) -> Run:
-    """The version that counts.
+def point(store: Store) -> None:
+    """Moves the pointer to the newest version, and never back.
+
+    On stores where nobody can be kept waiting, it looks again whether a newer version came in between.
+    """
+    with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.lock"):
+        moved, newest = 0, _newest_number(store)
+        while moved < newest:
+            entry = storage.read_json(_entry(store, newest))
+            storage.replace_json(_pointer(store.root), entry or {})
+            moved, newest = newest, _newest_number(store)
+
+
+def log(store: Store) -> list[Version]:
+    """All versions, oldest first."""
+    names = _numbers(store)
+    entries = storage.read_jsons([_entry(store, number) for number in names])
+    return [Version(number, said) for number, said in zip(names, entries, strict=True) if said]
+
+
+def current(root: str, *, allow_stale: bool = False) -> Run:
+    """The exclusion list that counts, verified.
 
     Raises:
-        OutputError: nothing was published, or its files are not what its manifest says.
+        OutputError: nothing was published, it has expired (and `allow_stale` is not said), it comes from a newer
+            toiletspark, or its files are not what its manifest says.
     """
     doing = f"reading the current exclusion list of {root}"
     pointer = storage.read_json(_pointer(root))
     run = _named(root, pointer)
-    if run is None:
+    if pointer is None or run is None:
         raise OutputError(
             doing=doing,
-            expected=f"{tables.EXCLUSION_LIST.name}/{POINTER} that names a complete version",
+            expected=f"{EXCLUSION_LIST.name}/{POINTER} that names a complete version",
             found="no pointer" if pointer is None else f"the version {pointer['run_id']} without a manifest",
             todo="run `toiletspark publish` first; an unreadable list must not be taken for an empty one",
         )
-    if not _unchanged(run):
+    _require_known_layout(pointer, doing)
+    if not allow_stale:
+        _require_valid(pointer, doing)
+    require_unchanged(run, doing=doing)
+    return run
+
+
+def published(root: str) -> Run | None:
+    """The list that the pointer names, as it stands, or None: for those who ask what is live, not for feeds."""
+    return _named(root, storage.read_json(_pointer(root)))
+
+
+def live(store: Store) -> Version | None:
+    """The version that the pointer names, or None; pointers of before there was a log have the number 0."""
+    pointer = storage.read_json(_pointer(store.root))
+    return Version(int(pointer.get("version", 0)), pointer) if pointer else None
+
+
+def companion(store: Store, version: Version | None, table: Table) -> Run | None:
+    """Another table of a version, or None."""
+    return store.run(table, version.run_id) if version else None
+
+
+def require_unchanged(run: Run, *, doing: str) -> None:
+    """Stops where the files of a run are not those of its manifest.
+
+    Raises:
+        OutputError: a file is missing, new, or another one.
+    """
+    if not unchanged(run):
         raise OutputError(
             doing=doing,
             expected=f"the {len(run.manifest['files'])} files of the manifest of {run.run_id}, unchanged",
             found="other files, sizes or contents",
             todo="run `toiletspark publish` again; versions are never changed in place",
         )
-    return run
 
 
-def published(root: str) -> Run | None:
-    """The version that the pointer names, as it stands, or None: for those who ask what is live, not for feeds."""
-    return _named(root, storage.read_json(_pointer(root)))
-
-
-def _unchanged(run: Run) -> bool:
-    """Whether the files of a version are those of its manifest."""
+def unchanged(run: Run) -> bool:
+    """Whether the files of a run are those of its manifest."""
     try:
         return bool(runs.described_files(run.folder) == run.manifest["files"])
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
 
 
+def _require_known_layout(pointer: dict[str, Any], doing: str) -> None:
+    if int(pointer.get("layout", 1)) > LAYOUT:
+        raise OutputError(
+            doing=doing,
+            expected=f"a version of layout {LAYOUT} at most",
+            found=f"layout {pointer['layout']}, made by a newer toiletspark",
+            todo="read it with the toiletspark that publishes it",
+        )
+
+
+def _require_valid(pointer: dict[str, Any], doing: str) -> None:
+    until = pointer.get("valid_until")
+    if until and datetime.fromisoformat(until) < datetime.now(UTC):
+        raise OutputError(
+            doing=doing,
+            expected="a version that is still valid",
+            found=f"one of {pointer['published_at']}, valid until {until} (publish.valid_for_h)",
+            todo="find out why nothing was published since; to go on with the old list, say allow_stale=True "
+            "(feed.allow_stale=true)",
+        )
+
+
 def _named(root: str, pointer: dict[str, Any] | None) -> Run | None:
-    return Store(root).run(tables.EXCLUSION_LIST, pointer["run_id"]) if pointer else None
+    return Store(root).run(EXCLUSION_LIST, pointer["run_id"]) if pointer else None
+
+
+def _numbers(store: Store) -> list[int]:
+    names = storage.entries(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}")
+    return sorted(int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdigit())
+
+
+def _newest_number(store: Store) -> int:
+    return max(_numbers(store), default=0)
+
+
+def _entry(store: Store, number: int) -> str:
+    return f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/{number:08d}.json"
 
 
 def _pointer(root: str) -> str:
-    return f"{root}/{tables.EXCLUSION_LIST.name}/{POINTER}"
+    return f"{root}/{EXCLUSION_LIST.name}/{POINTER}"
