@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from jobs import import_overrides
 from toiletspark import catalog, class_folders, entry, label_files, label_table, labels, tables
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -20,6 +21,11 @@ from toiletspark.runs import Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
+    """Then also what the table of overrides says as labels, if there is one."""
+    return {**of_people(spark, config), **import_overrides.step(spark, config)}
+
+
+def of_people(spark: SparkSession, config: Config) -> Summary:
     """Tells what has changed since the last import, and who contradicts whom."""
     store, (said, source) = Store.open(config.output.root), _said(spark, config)
     run, merged = labels.keep(store, said, config.labels.labeller, config.recorded(), source)
