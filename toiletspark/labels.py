@@ -149,13 +149,13 @@ def keep(store: Store, said: Said, labeller: str, config: dict[str, Any], source
     return written, merged
 
 
-def spoken(store: Store, source: str) -> dict[str, str]:
-    """What a source with one voice has labelled: image_id -> the content that was seen, or ""."""
+def spoken(store: Store, source: str, how: str) -> dict[str, str]:
+    """The labels of a source with one voice that stand as it gave them (`how`): image_id -> the content seen, or ""."""
     last = store.newest(tables.LABELS)
     said = rows.read(store.run(tables.LABEL_SOURCES, last.run_id)) if last else []
-    digests = {(row["image_id"], row["labeller"]): row["content_digest"] for row in rows.read(last)}
-    mine = (row for row in said if row["source"] == source)
-    return {row["image_id"]: digests.get((row["image_id"], row["labeller"])) or "" for row in mine}
+    standing = {(row["image_id"], row["labeller"]): row for row in rows.read(last) if row["how"] == how}
+    mine = [(row["image_id"], row["labeller"]) for row in said if row["source"] == source]
+    return {key[0]: standing[key]["content_digest"] or "" for key in mine if key in standing}
 
 
 def conflicts(labels: Iterable[Label]) -> list[list[Label]]:

@@ -129,13 +129,14 @@ def as_labels(spark: SparkSession, store: Store, config: Config) -> tuple[Said, 
 
     Returns:
         The labels, with the content that the newest catalog knows of their images (without a catalog, none), and how
-        many overrides give none. It shows all that the table has ever said: a row that is gone takes its label back.
+        many overrides give none. It shows all that the table has said and nobody has said otherwise since: a row that
+        is gone takes its label back.
 
     Raises:
         TableError: see `read_rows`.
     """
     resolved = override_rules.resolve(read_rows(spark, config))
-    earlier = labels.spoken(store, config.overrides.path)
+    earlier = labels.spoken(store, config.overrides.path, "override")
     digests, images = _in_catalog(spark, store, resolved)
     images.update({digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved})
     section = config.labels
