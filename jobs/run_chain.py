@@ -18,7 +18,6 @@ from jobs import (
     embed_images,
     export_labels,
     import_labels,
-    import_overrides,
     publish_exclusions,
     rescore_catalog,
     score_catalog,
@@ -53,7 +52,7 @@ def from_labels(spark: SparkSession, config: Config, begun: Summary) -> Summary:
 
 def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summary:
     """From labels that were imported to the feed; overrides become labels once their images' contents are known."""
-    overridden: list[entry.Step] = [import_overrides.step] if config.overrides.path else []
+    overridden: list[entry.Step] = [import_labels.of_overrides] if config.overrides.path else []
     steps: list[entry.Step] = [embed_images.step, *overridden, train_head.step]
     return to_feed(spark, config, entry.merged(begun, entry.in_turn(steps, spark, config)))
 

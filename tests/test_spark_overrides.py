@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import import_labels, import_overrides, publish_exclusions
+from jobs import import_labels, publish_exclusions, run_chain
 from tests.conftest import literal_config, stored
-from toiletspark import exclusions, overrides, rows, tables
+from toiletspark import entry, exclusions, overrides, rows, tables
 from toiletspark.config import Config
 from toiletspark.errors import TableError
 from toiletspark.runs import Store
@@ -226,12 +226,12 @@ def test_overrides_come_back_as_labels(
     assert at["a"] == datetime(2026, 11, 20, tzinfo=UTC)
 
     stored(store, tables.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}])  # all others have ended
-    again = import_overrides.step(spark, written(config, *OVERRIDES))
+    again = import_labels.of_overrides(spark, written(config, *OVERRIDES))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
     assert labels_in(again) == labels_in(told)
 
     changed = ("b", None, "keep", "other", "bob", "looked again", None, None)
-    fewer = import_overrides.step(spark, written(config, OVERRIDES[0], changed))
+    fewer = import_labels.of_overrides(spark, written(config, OVERRIDES[0], changed))
     assert fewer["labels_of_overrides"]["since_last"] == "0 new, 1 changed (toilet -> other 1), 6 gone, 1 unchanged"
     assert labels_in(fewer) == {
         **{"a": ("other", "ann", "of a"), "b": ("other", "bob", None), "z": ("toilet", "importer", None)}
@@ -239,7 +239,26 @@ def test_overrides_come_back_as_labels(
 
 
 def test_without_a_table_or_without_a_word_nothing_is_imported(spark: SparkSession, config: Config) -> None:
-    assert import_overrides.step(spark, literal_config({"output.root": config.output.root})) == {}
-    told = import_overrides.step(spark, written(config))
+    assert import_labels.of_overrides(spark, literal_config({"output.root": config.output.root})) == {}
+    told = import_labels.of_overrides(spark, written(config))
     assert told == {"labels_of_overrides": {"labels": 0, "without_class": 0, "without_image": 0}}
     assert Store(config.output.root).newest(tables.LABELS) is None
+
+
+def test_the_chain_takes_overrides_once_their_contents_are_known(
+    spark: SparkSession, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def noted(steps: list[entry.Step], *_: object) -> dict[str, Any]:
+        order.extend(step.__name__ if step.__name__ != "step" else step.__module__ for step in steps)
+        return {"seconds": {"jobs": 1.25}}
+
+    monkeypatch.setattr(run_chain.entry, "in_turn", noted)
+    monkeypatch.setattr(run_chain, "to_feed", lambda spark, config, begun: begun)
+    told = run_chain.from_labels(spark, config, {"seconds": {"jobs": 1.0}})
+    assert order == ["of_people", "jobs.embed_images", "of_overrides", "jobs.train_head"]
+    assert told["seconds"] == {"jobs": 3.5}  # of one job add up
+    order.clear()
+    run_chain.from_labels(spark, literal_config({"output.root": config.output.root}), {})
+    assert order == ["of_people", "jobs.embed_images", "jobs.train_head"]
