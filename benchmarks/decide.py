@@ -85,7 +85,11 @@ def _embed(store: Store) -> pa.Table:
     vectors[:, 0] = tells
     table = pa.table({**made, "embedding": pa.array([row.tobytes() for row in vectors], pa.binary())})
     run_id = new_run_id()
-    _write(Path(store.folder(tables.EMBEDDINGS, run_id)), CONTENTS, lambda start, count: dict(_columns(table)))
+    _write(
+        Path(store.folder(tables.EMBEDDINGS, run_id)),
+        CONTENTS,
+        lambda start, count: _columns(table.slice(start, count)),
+    )
     store.commit(tables.EMBEDDINGS, run_id, config={}, inputs={"backbone_id": BACKBONE})
     return table
 
