@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from toiletspark import labels, override_rules
 from toiletspark.errors import TableError
 from toiletspark.labels import Label, Said
 from toiletspark.override_rules import Override, as_labels, class_of, moment, parse, resolve
+from toiletspark.runs import Store
 
 CLASSES = ["toilet", "bath", "other"]
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -245,6 +248,21 @@ def test_each_row_of_the_one_voice_has_its_own_labeller() -> None:
     moved = labels.merge(again.labels.values(), again.sources, said(("b", "toilet", "cem"), shows="a"), "O", "else")
     assert {key: label.label for key, label in moved.labels.items()} == {("b", "cem"): "toilet"}
     assert moved.told() == "0 new, 1 changed (other -> toilet 1), 1 gone, 0 unchanged"
+
+
+def test_what_its_labeller_has_also_said_elsewhere_outlives_an_override(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "output"))
+
+    def words(*ids: str, shows: Iterable[str] = ()) -> Said:
+        return Said([Label(name, "toilet", "d", "override", "ann", NOON) for name in ids], frozenset([*ids, *shows]))
+
+    labels.keep(store, Said([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S")
+    labels.keep(store, words("a", "b"), "importer", {}, "O")
+    spoken = labels.spoken(store, "O", "override")
+    assert spoken == {"b": "d"}
+    assert labels.spoken(store, "S", "sheet") == {}  # which has no one voice
+    _, merged = labels.keep(store, words(shows=spoken), "importer", {}, "O")
+    assert {key: label.how for key, label in merged.labels.items()} == {("a", "ann"): "sheet"}
 
 
 def test_all_columns_are_read() -> None:
