@@ -1,4 +1,5 @@
-"""Reads what people say of images: from class folders, from a table, or from a file (contact sheet, Label Studio).
+"""Reads what people say of images: from class folders, from a table, or from a file (contact sheet, Label Studio); and
+what the table of overrides says with its decisions.
 
     spark-submit --py-files dist/*.whl jobs/import_labels.py --conf-file mytables.toml
 
@@ -12,27 +13,50 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import catalog, class_folders, entry, label_files, label_table, labels, tables
+from toiletspark import catalog, class_folders, entry, label_files, label_table, labels, overrides, tables
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.labels import Said
-from toiletspark.runs import Store
+from toiletspark.runs import Run, Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
+    """Then also what the table of overrides says as labels, if there is one."""
+    return {**of_people(spark, config), **of_overrides(spark, config)}
+
+
+def of_people(spark: SparkSession, config: Config) -> Summary:
     """Tells what has changed since the last import, and who contradicts whom."""
     store, (said, source) = Store.open(config.output.root), _said(spark, config)
     run, merged = labels.keep(store, said, config.labels.labeller, config.recorded(), source)
-    told, counts = merged.told(), run.manifest["counts"]
+    told = merged.told()
     disputed = labels.conflicts(merged.labels.values())
     print(f"toiletspark: labels: {told}", file=sys.stderr)
     for one in disputed[:5]:
         print(f"toiletspark: in conflict: {labels.shown_conflict(one)}", file=sys.stderr)
+    return {**_kept(store, run), "since_last": told, **merged.counts()}
+
+
+def of_overrides(spark: SparkSession, config: Config) -> Summary:
+    """Nothing where there is no table of overrides, or nothing in it and there are no labels yet."""
+    store, path = Store.open(config.output.root), config.overrides.path
+    if not path:
+        return {}
+    said, missing = overrides.as_labels(spark, store, config)
+    if not (said.labels or store.newest(tables.LABELS)):
+        return {"labels_of_overrides": {"labels": 0, **missing}}
+    run, merged = labels.keep(store, said, config.labels.labeller, config.recorded(), path)
+    print(f"toiletspark: labels of overrides: {merged.told()}", file=sys.stderr)
+    told = {"labels": len(said.labels), **missing, "since_last": merged.told()}
+    return {**_kept(store, run), "labels_of_overrides": told}
+
+
+def _kept(store: Store, run: Run) -> Summary:
+    """What the labels are by now."""
+    counts = run.manifest["counts"]
     return {
         "labelled": counts["images"],
         "per_class": counts["per_class"],
-        "since_last": told,
-        **merged.counts(),
         "conflicts": counts["conflicts"],
         "labels": run.folder,
         "conflicts_table": store.folder(tables.CONFLICTS, run.run_id),

@@ -47,12 +47,13 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
 def from_labels(spark: SparkSession, config: Config, begun: Summary) -> Summary:
     """From labels to the feed."""
-    return from_imported(spark, config, entry.merged(begun, entry.in_turn([import_labels.step], spark, config)))
+    return from_imported(spark, config, entry.merged(begun, entry.in_turn([import_labels.of_people], spark, config)))
 
 
 def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summary:
-    """From labels that were imported to the feed."""
-    steps: list[entry.Step] = [embed_images.step, train_head.step]
+    """From labels that were imported to the feed; overrides become labels once their images' contents are known."""
+    overridden: list[entry.Step] = [import_labels.of_overrides] if config.overrides.path else []
+    steps: list[entry.Step] = [embed_images.step, *overridden, train_head.step]
     return to_feed(spark, config, entry.merged(begun, entry.in_turn(steps, spark, config)))
 
 

@@ -20,14 +20,14 @@ LAYERS: list[set[str]] = [
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        *("views", "held_out"),
+        *("views", "held_out", "override_rules"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication"),
+        *("decisions", "figures", "audits", "publication", "overrides"),
     },
     {"jobs"},
     {"cli", "demo"},

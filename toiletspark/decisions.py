@@ -15,7 +15,9 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import tables
 
-_LAST = ("image_version", "exclusion_score", "head_id", "scored_at", "decision", "reason", "since", "status")
+_ABOUT = ("listing_id", "stratum", "image_version", "status", "detail")  # of the catalog, as it is
+_SCORE = ("exclusion_score", "head_id", "scored_at")
+_LAST = ("image_version", "content_digest", *_SCORE, "decision", "reason", "since", "status")
 _BY_SCORE = ("model", "hysteresis", "last_score")  # reasons that a score has given
 
 
@@ -30,6 +32,7 @@ class Rules:
         failures: what becomes of images without a score, by failure class: exclude or unscored.
         now: when it is decided, with its time zone.
         scored_at: when the scores were made, with its time zone.
+        head_id: of the head that made the scores.
         run_id: of the version.
     """
 
@@ -39,6 +42,7 @@ class Rules:
     failures: Mapping[str, str]
     now: datetime
     scored_at: datetime
+    head_id: str
     run_id: str
 
 
@@ -55,7 +59,7 @@ def decide(
         catalog: `tables.CATALOG`.
         scores: `tables.SCORES`, of this catalog.
         last: `tables.DECISIONS` of the version that is live, or None.
-        overrides: see `overrides.frames_of`, or None.
+        overrides: `overrides.Read.frames`, or None.
         rules: see `Rules`.
 
     Returns:
@@ -63,37 +67,25 @@ def decide(
         score, which the audits find. Cost: one join by image_id for scores and one for the last version; overrides are
         broadcast.
     """
-    about = ("listing_id", "stratum", "image_version", "content_digest", "status", "detail")
     now = scores.select("image_id", F.col("exclusion_score").alias("score"), F.col("head_id").alias("score_head"))
-    known = catalog.select("image_id", *about).join(now, on="image_id", how="left")
-    known = _with_overrides(_with_last(known, last), overrides)
-
-    scored, kept_score = F.col("status") == "ok", _keeps_last_score(rules)
-    by_last = F.col("last_reason").isin(*_BY_SCORE)
-    plain, plain_last = _side(F.col("score"), rules), _side(F.col("last_exclusion_score"), rules)
-    near = F.abs(F.col("score").cast("double") - rules.operating_threshold) < rules.hysteresis
-    stands = near & by_last & (F.col("last_decision") != plain)
-    without = _of_failures(rules)
-    decision = (
-        F.when(scored, F.when(stands, F.col("last_decision")).otherwise(plain))
-        .when(kept_score, F.when(by_last, F.col("last_decision")).otherwise(plain_last))
-        .otherwise(without)
+    known = catalog.select("image_id", "content_digest", *_ABOUT).join(now, on="image_id", how="left")
+    known = _with_overrides(_with_last_content(_with_last(known, last)), overrides)
+    scored, overridden = F.col("status") == "ok", F.col("override_decision").isNotNull()
+    found = {"exclusion_score": F.col("score"), "head_id": F.col("score_head"), "scored_at": F.lit(rules.scored_at)}
+    kept = _keeps_last_score(rules)
+    known = known.withColumns(
+        {name: F.when(scored, new).when(kept, F.col(f"last_{name}")) for name, new in found.items()} | {"kept": kept}
     )
-    reason = F.when(scored, F.when(stands, "hysteresis").otherwise("model")).when(kept_score, "last_score")
-
-    def of_score(name: str, new: Column) -> Column:
-        return F.when(scored, new).when(kept_score, F.col(f"last_{name}")).alias(name)
-
+    decision, reason = _by_score(rules)
+    known = known.withColumns({"by_score": decision, "reason_of_score": reason})
     still = F.when(F.col("last_status") != "ok", F.col("last_since"))
-    overridden = F.col("override_decision").isNotNull()
     return known.select(
         "image_id",
-        *about,
-        of_score("exclusion_score", F.col("score")),
-        of_score("head_id", F.col("score_head")),
-        of_score("scored_at", F.lit(rules.scored_at)),
-        F.when(overridden, F.col("override_decision")).otherwise(decision).alias("decision"),
-        F.when(overridden, "override").otherwise(F.coalesce(reason, F.lit("unscored"))).alias("reason"),
+        "content_digest",
+        *_ABOUT,
+        *_SCORE,
+        F.when(overridden, F.col("override_decision")).otherwise(F.col("by_score")).alias("decision"),
+        F.when(overridden, "override").otherwise(F.col("reason_of_score")).alias("reason"),
         F.col("last_decision").alias("was"),
         F.when(~scored, F.coalesce(still, F.lit(rules.now))).alias("since"),
         F.col("override_told").alias("override"),
@@ -119,18 +111,33 @@ def failure_class() -> Column:
     return F.element_at(_map(tables.FAILURE_CLASSES), F.col("status"))
 
 
-def _side(score: Column, rules: Rules) -> Column:
-    """exclude or keep, by a score alone; null for null."""
+def _by_score(rules: Rules) -> tuple[Column, Column]:
+    """Decision and reason without overrides, from what `decide` knows of an image.
+
+    Near the threshold the last decision stands if a score has given it to this content. It also stands where the last
+    score is another head's, whose threshold was another one.
+    """
+    scored, kept, score = F.col("status") == "ok", F.col("kept"), F.col("exclusion_score")
     over = score >= F.lit(rules.operating_threshold).cast("float")
-    return F.when(over, "exclude").when(~over, "keep")
+    plain = F.when(over, "exclude").when(~over, "keep")  # null where there is no score
+    near = F.abs(score.cast("double") - rules.operating_threshold) < rules.hysteresis
+    others = kept & ~F.col("last_head_id").eqNullSafe(F.lit(rules.head_id))
+    same = F.col("last_content_digest").eqNullSafe(F.col("content_digest"))
+    stands = (near | others) & same & F.col("last_reason").isin(*_BY_SCORE) & (F.col("last_decision") != plain)
+    decision = F.when(scored | kept, F.when(stands, F.col("last_decision")).otherwise(plain))
+    reason = F.when(scored, F.when(stands, "hysteresis").otherwise("model")).when(kept, "last_score")
+    return decision.otherwise(_of_failures(rules)), reason.otherwise("unscored")
 
 
 def _keeps_last_score(rules: Rules) -> Column:
     """Whether an image without a score has one of before that still counts for it."""
     since = F.lit(rules.now - timedelta(days=rules.keep_score_days))
-    same = F.col("last_image_version").eqNullSafe(F.col("image_version"))
     known = F.col("last_exclusion_score").isNotNull() & (F.col("last_scored_at") >= since)
-    return F.coalesce((failure_class() == "transient") & same & known, F.lit(False))
+    return F.coalesce((failure_class() == "transient") & _same_version() & known, F.lit(False))
+
+
+def _same_version() -> Column:
+    return F.col("last_image_version").eqNullSafe(F.col("image_version"))
 
 
 def _of_failures(rules: Rules) -> Column:
@@ -148,6 +155,12 @@ def _with_last(known: DataFrame, last: DataFrame | None) -> DataFrame:
         return known.withColumns({f"last_{name}": null for name, null in kinds.items()})
     renamed = last.select("image_id", *(F.col(name).alias(f"last_{name}") for name in _LAST))
     return known.join(renamed, on="image_id", how="left")
+
+
+def _with_last_content(known: DataFrame) -> DataFrame:
+    """Fills in the content of the same images that could not be read now: what is said of it still holds."""
+    last = F.when((F.col("status") != "ok") & _same_version(), F.col("last_content_digest"))
+    return known.withColumn("content_digest", F.coalesce("content_digest", last))
 
 
 def _with_overrides(known: DataFrame, overrides: tuple[DataFrame, DataFrame] | None) -> DataFrame:

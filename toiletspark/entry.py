@@ -52,8 +52,10 @@ def in_turn(steps: list[Step], spark: SparkSession, config: Config) -> Summary:
 
 
 def merged(first: Summary, second: Summary) -> Summary:
-    """Two summaries in one: later figures win, times stand side by side."""
-    return {**first, **second, "seconds": {**first.get("seconds", {}), **second.get("seconds", {})}}
+    """Two summaries in one: later figures win; times stand side by side, and those of one job add up."""
+    one, other = first.get("seconds", {}), second.get("seconds", {})
+    seconds = {name: round(one.get(name, 0.0) + other.get(name, 0.0), 2) for name in {**one, **other}}
+    return {**first, **second, "seconds": seconds}
 
 
 def timed(step: Step, spark: SparkSession, config: Config) -> Summary:

@@ -105,6 +105,7 @@ def _counted(decisions: DataFrame) -> DataFrame:
     """Counts by stratum, status and bin of the score: a few dozen rows a stratum."""
     score = F.col("exclusion_score")
     has_score = (F.col("status") == "ok") | (F.col("reason") == "last_score")
+    may_have_score = F.col("reason") == "override"  # the last one, which counts again once the override ends
     sane = F.coalesce(score.between(0, 1) & ~F.isnan(score), F.lit(False))
     lists = {"decision": tables.DECISIONS_OF_IMAGES, "reason": tables.REASONS, "status": tables.STATUSES}
     known = [F.coalesce(F.col(name).isin(*words), F.lit(False)) for name, words in lists.items()]
@@ -118,7 +119,10 @@ def _counted(decisions: DataFrame) -> DataFrame:
         (F.col("status") != "ok").alias("no_score"),
         (failure_class() == "policy").alias("policy"),
         (~functools.reduce(operator.and_, known)).alias("unknown"),
-        F.when(has_score, ~sane).otherwise(score.isNotNull()).alias("amiss"),
+        F.when(has_score, ~sane)
+        .when(may_have_score, score.isNotNull() & ~sane)
+        .otherwise(score.isNotNull())
+        .alias("amiss"),
     )
     counts = [F.count_if(name).alias(name) for name in (*COUNTS[1:], "unknown", "amiss")]
     return marked.groupBy("stratum", "status", "bin").agg(F.count("*").alias("images"), *counts)

@@ -5,6 +5,7 @@ Each import is merged with the newest run of `tables.LABELS` into a new one, by 
 - There is one row per (image_id, labeller): a labeller's newer word replaces the older one.
 - A folder or a table has one voice. It is compared with what it said at its last import (`tables.LABEL_SOURCES`), and
   only what differs is a word; who imports it has said that. What it shows and no longer labels is gone.
+- The table of overrides has one voice too, though each of its rows names its labeller.
 - A file of the contact sheet or of Label Studio names labellers and times; it adds words and takes none back. A word
   that is older than the labeller's last one is not taken.
 - Labellers who contradict each other about one content are a conflict: both words stay and are listed.
@@ -148,6 +149,15 @@ def keep(store: Store, said: Said, labeller: str, config: dict[str, Any], source
     return written, merged
 
 
+def spoken(store: Store, source: str, how: str) -> dict[str, str]:
+    """The labels of a source with one voice that stand as it gave them (`how`): image_id -> the content seen, or ""."""
+    last = store.newest(tables.LABELS)
+    said = rows.read(store.run(tables.LABEL_SOURCES, last.run_id)) if last else []
+    standing = {(row["image_id"], row["labeller"]): row for row in rows.read(last) if row["how"] == how}
+    mine = [(row["image_id"], row["labeller"]) for row in said if row["source"] == source]
+    return {key[0]: standing[key]["content_digest"] or "" for key in mine if key in standing}
+
+
 def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
     """The labels that contradict each other about one content, conflict by conflict, in the order of the images.
 
@@ -237,7 +247,7 @@ def _said(
             "source": source,
             "image_id": word.image_id,
             "class": word.label,
-            "labeller": who,
+            "labeller": word.labeller or who,
         }
     return [kept[image_id] for image_id in sorted(kept)]
 

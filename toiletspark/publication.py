@@ -13,7 +13,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from toiletspark import audits, decisions, figures, frames, held_out, rows, tables, versions
+from toiletspark import audits, decisions, figures, frames, held_out, overrides, rows, tables, versions
 from toiletspark.audits import Check
 from toiletspark.config import Config
 from toiletspark.decisions import Rules
@@ -53,6 +53,7 @@ class Made:
     checks: list[Check]
     settled: Settled
     sources: Sources
+    overrides: dict[str, Any]  # see `overrides.Read.told`; {} where there is no table of them
 
 
 def sources(store: Store) -> Sources:
@@ -78,14 +79,16 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
     Raises:
         AuditError: the sources are not what they must be. (What the audits of the decisions say is in `Made.checks`.)
         ConfigError, HeadError: see `held_out.settle_for`.
+        TableError: see `overrides.read`.
     """
+    said = overrides.read(spark, config, datetime.now(UTC))
     run_id, made_from = new_run_id(), found.scores.manifest["inputs"]
     settled = held_out.settle_for(store, config.publish, made_from["head_id"], config.score.head)
     decided = decisions.decide(
         frames.read_run(spark, found.seen),
         frames.read_run(spark, found.scores),
         frames.read_run(spark, found.last) if found.last else None,
-        None,
+        said.frames if said else None,
         _rules(config, settled, found.scores, run_id),
     )
     inputs = {
@@ -107,8 +110,10 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
     frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
     checks = audits.accepted(audits.of_version(counted, found.seen.rows), config.publish.accept, config.publish.because)
     told = {"audits": [check.told() for check in checks], **counted.counts}
+    overridden = said.told(written) if said else {}
+    told |= {"overrides": overridden} if said else {}
     listed = store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
-    return Made(listed, unscored_run, decisions_run, counted, checks, settled, found)
+    return Made(listed, unscored_run, decisions_run, counted, checks, settled, found, overridden)
 
 
 def ship(store: Store, config: Config, made: Made) -> Version:
@@ -138,5 +143,6 @@ def _rules(config: Config, settled: Settled, scores: Run, run_id: str) -> Rules:
         failures=section.failures.model_dump(),
         now=datetime.now(UTC),
         scored_at=datetime.fromisoformat(scores.manifest["made_at"]),
+        head_id=str(scores.manifest["inputs"]["head_id"]),
         run_id=run_id,
     )

@@ -123,6 +123,7 @@ SAMPLE = Table(
 #   folder            somebody has dragged the picture into the class folder
 #   folder_presorted  it lay there by the head's scores, and somebody has looked through the folder and left it
 #   table, sheet, label_studio   as the labels table, the contact sheet, Label Studio say
+#   override    somebody has decided what becomes of the image, and with that said what it shows
 LABELS = Table(
     "labels",
     ("image_id", "labeller"),
@@ -265,7 +266,8 @@ SCORES = Table(
 
 # One row per image of the catalog: what a version decides, and on what. decision: `DECISIONS_OF_IMAGES`, reason:
 # `REASONS`. exclusion_score, head_id and scored_at are those of the score that decided, which may be an older one
-# (last_score), and null where there is none. was: the decision of the version before, null where it had none. since:
+# (last_score), and null where there is none. content_digest: that of before where a version of an image that was read
+# before cannot be read now. was: the decision of the version before, null where it had none. since:
 # when an image without a score began to have none. override: who and why, of an override.
 DECISIONS = Table(
     "decisions",
