@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
+from jobs import draw_leaks
 from toiletspark import entry, publication
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -20,6 +21,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     store = Store.open(config.output.root)
     made = publication.make(spark, store, config, publication.sources(store))
     version = publication.ship(store, config, made)
+    leaks = draw_leaks.step(spark, config) if config.leaks.each_run else {}
     return {
         "version": version.number,
         **made.figures.counts,
@@ -30,6 +32,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "exclusion_list": made.listed.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
+        **leaks,
     }
 
 
