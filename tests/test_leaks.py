@@ -243,7 +243,12 @@ def test_the_meters_sentence() -> None:
 def test_few_labels_say_nothing(labelled: int, asked: int, asked_labelled: int, thin: bool) -> None:
     one = meter_of(labelled=labelled, asked=asked, asked_labelled=asked_labelled)
     assert one.thin == thin
-    assert (str(one) == f"too few labels to say: {labelled} of 300") == thin
+    assert str(one).startswith(f"too few labels to say: {asked_labelled} of {asked}") == thin
+
+
+def test_progress_tells_what_was_known_before_apart() -> None:
+    assert meter_of(labelled=234, asked=76, asked_labelled=10).progress == "10 of 76, and 224 that were known before"
+    assert meter_of(labelled=10, asked=76, asked_labelled=10).progress == "10 of 76"
 
 
 def test_without_a_sample_the_step_is_named(store: Store) -> None:

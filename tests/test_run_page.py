@@ -372,10 +372,8 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
     package = Path(run_page.__file__).parents[1]
     archive = tmp_path / "toiletspark.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
-        zipped.write(package / "__init__.py", "toiletspark/__init__.py")
-        for path in sorted((package / "reports").rglob("*.*")):
-            if "__pycache__" not in path.parts:
-                zipped.write(path, path.relative_to(package.parent))
+        for path in sorted([*package.rglob("*.py"), *(package / "reports" / "templates").iterdir()]):
+            zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports import run_page as r; print(r.__file__); "
         "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [])))"

@@ -71,10 +71,16 @@ class Meter:
         """Whether there are too few labels to say anything."""
         return self.labelled < FEWEST or self.asked_labelled < min(FEWEST, self.asked)
 
+    @property
+    def progress(self) -> str:
+        """How many labels there are, as in "10 of 76, and 224 that were known before"."""
+        before = self.labelled - self.asked_labelled
+        return f"{self.asked_labelled} of {self.asked}" + (f", and {before} that were known before" if before else "")
+
     def __str__(self) -> str:
         """As in "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)"."""
         if self.thin:
-            return f"too few labels to say: {self.labelled} of {self.drawn}"
+            return f"too few labels to say: {self.progress}"
         return f"{named(self.classes)} still in the feed: {self.leaking}, good photos lost: {self.lost}"
 
     def told(self) -> dict[str, Any]:

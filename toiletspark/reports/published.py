@@ -27,7 +27,7 @@ RANDOM_BACKBONE = (
 
 
 @dataclass(frozen=True)
-class _Version:
+class Published:
     """A published version and the runs that it was made from; decisions: None of an early one."""
 
     said: dict[str, Any]
@@ -91,13 +91,13 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
         excluded=[_card(row, pictures) for row in excluded],
         excluded_total=version.excluded.rows,
         borderline=[_card(row, pictures) for row in borderline],
-        warnings=_warnings(version),
+        warnings=warnings_of(version),
         excluded_unscored=sum(row["count"] for row in decided if row["decision"] == "exclude" and row["no_score"]),
         version=_parts(store, config, version, decided),
     )
 
 
-def _parts(store: Store, config: Config, version: _Version, decided: list[Row]) -> VersionParts:
+def _parts(store: Store, config: Config, version: Published, decided: list[Row]) -> VersionParts:
     counts, by_reason = version.excluded.manifest["counts"], Counter[tuple[str, str]]()
     for row in decided:
         by_reason[str(row["reason"]), str(row["decision"])] += row["count"]
@@ -112,7 +112,7 @@ def _parts(store: Store, config: Config, version: _Version, decided: list[Row]) 
     )
 
 
-def _decided(spark: SparkSession, version: _Version) -> list[Row]:
+def _decided(spark: SparkSession, version: Published) -> list[Row]:
     """reason, decision, no_score (boolean) and their images; none of a version without decisions."""
     if version.decisions is None:
         return []
@@ -121,7 +121,8 @@ def _decided(spark: SparkSession, version: _Version) -> list[Row]:
     return decisions.groupBy("reason", "decision", no_score).count().collect()
 
 
-def _warnings(version: _Version) -> list[str]:
+def warnings_of(version: Published) -> list[str]:
+    """What readers must know before any number: it has expired, it is a rollback, or shows nothing but the chain."""
     said, found = version.said, []
     if said.get("valid_until") and datetime.fromisoformat(said["valid_until"]) < datetime.now(UTC):
         found.append(f"This version was valid until {said['valid_until']}: readers refuse it, and feeds stand still.")
@@ -133,7 +134,7 @@ def _warnings(version: _Version) -> list[str]:
     return found
 
 
-def _version(store: Store) -> _Version:
+def _version(store: Store) -> Published:
     excluded = versions.current(store.root, allow_stale=True)  # people must see one that has expired
     inputs, live = excluded.manifest["inputs"], versions.live(store)
     unscored = store.run(tables.UNSCORED, excluded.run_id)
@@ -146,10 +147,10 @@ def _version(store: Store) -> _Version:
             todo="publish again",
         )
     said = live.said if live and live.run_id == excluded.run_id else {}
-    return _Version(said, excluded, unscored, scores, seen, store.run(tables.DECISIONS, excluded.run_id))
+    return Published(said, excluded, unscored, scores, seen, store.run(tables.DECISIONS, excluded.run_id))
 
 
-def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]]:
+def _facts(version: Published, seconds: dict[str, float]) -> list[tuple[str, str]]:
     facts = [
         ("images in", f"{version.seen.rows:,}"),
         ("scored", f"{version.scores.rows:,}"),
@@ -159,7 +160,7 @@ def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 
 
-def _validation(store: Store, version: _Version) -> run_page.Validation | None:
+def _validation(store: Store, version: Published) -> run_page.Validation | None:
     """The figures that the head was made with, if it is one of this store's; early heads have no intervals."""
     head_id = version.scores.manifest["inputs"]["head_id"]
     found = [run for run in store.runs(tables.HEADS) if run.manifest["inputs"]["head_id"] == head_id]
