@@ -91,10 +91,12 @@ def test_a_version_from_before_all_this_has_its_page(spark: SparkSession, config
     told_in_manifest(told["exclusion_list"], audits=None, drift=None, alarms=None)
     pointer = Path(store.root) / "exclusion_list" / "_current.json"
     said = json.loads(pointer.read_text())
-    pointer.write_text(json.dumps({name: said[name] for name in ("run_id", "published_at", "rows")}))
+    expired = {"valid_until": "2026-01-02T03:04:05+00:00"}  # people shall see it; readers refuse it
+    pointer.write_text(json.dumps({**{name: said[name] for name in ("run_id", "published_at", "rows")}, **expired}))
     assert store.newest(tables.LEAKS) is None
     page = published.gather(spark, store, config, {})
     assert page.version == dataclasses.replace(page.version, decided={}, checks=[], drift=None, meters=[], number=0)  # type: ignore[type-var]
+    assert page.version is not None and page.warnings[0].startswith("This version was valid until 2026-01-02")
     assert (page.excluded_total, page.excluded_unscored, len(page.excluded)) == (3, 0, 2)
     assert "Nobody has measured it for this version" in run_page.render(page)
 

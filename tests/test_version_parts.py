@@ -182,6 +182,7 @@ def test_the_trend_has_one_scale_and_its_lines_stay_in_it() -> None:
 
 
 def test_only_the_last_versions_are_shown() -> None:
+    assert [one and one.run_id for one in (parts(number=at).meter for at in (1, 3, 9))] == ["before", "run", None]
     meters = [meter_of(version=number) for number in range(1, 31)]
     assert [meter.version for meter in parts(meters=meters).trend] == list(range(19, 31))
 
