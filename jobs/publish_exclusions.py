@@ -11,6 +11,7 @@ import sys
 
 from pyspark.sql import SparkSession
 
+from jobs import draw_leaks
 from toiletspark import entry, overrides, publication
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -24,6 +25,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     if made.overrides.get("unmet"):
         print(f"toiletspark: {overrides.shown_unmet(made.overrides)}", file=sys.stderr)
     version = publication.ship(store, config, made)
+    leaks = draw_leaks.step(spark, config) if config.leaks.each_run else {}
     return {
         "version": version.number,
         **made.figures.counts,
@@ -35,6 +37,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
         **({"overrides": made.overrides} if made.overrides else {}),
+        **leaks,
     }
 
 

@@ -20,14 +20,14 @@ LAYERS: list[set[str]] = [
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        *("views", "held_out", "override_rules"),
+        *("views", "held_out", "override_rules", "leaks"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication", "overrides"),
+        *("decisions", "figures", "audits", "publication", "overrides", "leak_sample"),
     },
     {"jobs"},
     {"cli", "demo"},
@@ -220,7 +220,8 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", *LABELLING]
+    "module",
+    ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", "leaks", *LABELLING],
 )
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:
     assert "pyspark" not in tops(closure([f"toiletspark.{module}"]))

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import LOCAL_CONF, REPOSITORY
-from toiletspark import cli, conf_files, entry
+from tests.conftest import LOCAL_CONF, REPOSITORY, stored
+from toiletspark import cli, conf_files, entry, tables
 from toiletspark.errors import AuditError, TableError
+from toiletspark.runs import Store
 
 COMMAND = Path(sys.executable).parent / "toiletspark"
 
@@ -64,6 +65,7 @@ def test_help_starts_neither_spark_nor_torch() -> None:
         "feed",
         "report",
         "labels",
+        "leaks",
         "demo",
         "keys",
     ]
@@ -237,6 +239,7 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["sheet", "--set", "labels.of=sample", "--queue", "suggest"], "make_sheet",
          ["labels.of=sample", "labels.of=suggest"]),
         (["sheet"], "make_sheet", []),
+        (["sheet", "--queue", "leaks"], "make_sheet", ["labels.of=leaks"]),
     ],
 )  # fmt: skip
 def test_the_options_of_labels_set_keys(
@@ -249,6 +252,43 @@ def test_the_options_of_labels_set_keys(
     ((step, _, sets, _),) = ran
     assert (step.__module__, sets) == (f"jobs.{job}", set_to)
     conf_files.load([], sets)  # whatever is set is a value that the configuration takes
+
+
+@pytest.mark.parametrize(
+    ("said", "set_to"),
+    [(["draw"], []), (["draw", "--n", "50", "--set", "leaks.size=3"], ["leaks.size=3", "leaks.size=50"])],
+)
+def test_a_leak_sample_may_be_larger_once(monkeypatch: pytest.MonkeyPatch, said: list[str], set_to: list[str]) -> None:
+    ran: list[Any] = []
+    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    done = CliRunner().invoke(cli.app, ["leaks", *said])
+    assert done.exit_code == 0, done.output
+    ((step, _, sets, _),) = ran
+    assert (step.__module__, sets) == ("jobs.draw_leaks", set_to)
+    assert conf_files.load([], sets).leaks.size == (50 if set_to else 300)
+
+
+def test_the_leak_meter_needs_no_spark(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    inputs = {"kind": "leaks", "version": 4, "head_id": "h", "operating_threshold": 0.5}
+    row = {"image_id": "i", "content_digest": "d", "kept": 1, "excluded": 0, "inclusion_probability": 1.0, "rank": 1}
+    stored(store, tables.LEAKS, [row], inputs=inputs)
+    code = (
+        "import sys; from toiletspark import cli\n"
+        f"try:\n    cli.app(['leaks', 'show', '--json', '--set', 'output.root={tmp_path}'])\n"
+        "finally:\n    print(sorted({'pyspark', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    told, loaded = done.stdout.splitlines()
+    assert (done.returncode, loaded) == (0, "[]"), done.stderr
+    (one,) = json.loads(told)["versions"]
+    assert (one["version"], one["missing"], one["said"]) == (4, 1, "too few labels to say: 0 of 1")
+
+
+def test_the_leak_meter_without_a_sample(tmp_path: Path) -> None:
+    text = told_mistake(command("leaks", "show", "--set", f"output.root={tmp_path / 'none'}"))
+    assert text.startswith("toiletspark: while reading the leak meter\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Progress

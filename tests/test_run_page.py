@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from toiletspark import draws
-from toiletspark.reports import run_page
+from toiletspark.reports import histogram, run_page
 from toiletspark.reports.run_page import Card, RunPage, Validation, render, write
 
 HOSTILE = [
@@ -326,7 +326,7 @@ def test_a_threshold_at_or_past_the_end_stays_in_the_plot(threshold: float, left
 def test_a_bar_is_taller_when_it_counts_more_and_a_single_image_is_seen() -> None:
     counts = [0, 1, 10, 999, 1000]
 
-    tops = [bar.top for bar in run_page._bars(counts, 0.5)]
+    tops = [bar.top for bar in histogram.bars(counts, 0.5)]
 
     assert tops == sorted(tops, reverse=True)
     assert tops[0] == 100 and tops[-1] == 0
@@ -372,10 +372,8 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
     package = Path(run_page.__file__).parents[1]
     archive = tmp_path / "toiletspark.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
-        zipped.write(package / "__init__.py", "toiletspark/__init__.py")
-        for path in sorted((package / "reports").rglob("*.*")):
-            if "__pycache__" not in path.parts:
-                zipped.write(path, path.relative_to(package.parent))
+        for path in sorted([*package.rglob("*.py"), *(package / "reports" / "templates").iterdir()]):
+            zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports import run_page as r; print(r.__file__); "
         "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [])))"

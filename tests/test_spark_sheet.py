@@ -199,6 +199,7 @@ def test_hostile_ids_stay_in_their_file(spark: SparkSession, make_config: MakeCo
             "a queue of kind second_look (labels.of) in {root}/queues",
             "run `toiletspark labels second-look` with",
         ),
+        ("leaks", "a queue of kind leaks (labels.of) in {root}/queues", "run `toiletspark leaks draw` with the same"),
     ],
 )
 def test_without_a_sample_or_a_queue_the_step_is_named(

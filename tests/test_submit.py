@@ -37,7 +37,13 @@ HERE = (
     *("draw_sample", "export_labels", "import_labels", "train_head", "embed_images", "publish_exclusions"),
     *("build_feed", "write_report"),
 )
-BESIDE = ("preview_sample", "second_look", "write_tasks", "make_sheet")  # these wait for nothing but the chain
+BESIDE = (
+    "preview_sample",
+    "second_look",
+    "write_tasks",
+    "make_sheet",
+    "draw_leaks",
+)  # these wait for nothing but the chain
 THERE = ("rescore_catalog", "score_catalog", "suggest_labels", "run_chain")
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
 WAIT_S = 120.0

@@ -10,6 +10,8 @@ from toiletspark.config import Labels
 from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store
 
+_STEPS = {"suggest": "labels suggest", "second_look": "labels second-look", "leaks": "leaks draw"}
+
 
 def newest(store: Store, section: Labels, *, doing: str) -> Run:
     """The run of the images that labels.of names.
@@ -26,7 +28,7 @@ def newest(store: Store, section: Labels, *, doing: str) -> Run:
         doing=doing,
         expected=f"a queue of kind {section.of} (labels.of) in {store.root}/{tables.QUEUES.name}",
         found="none",
-        todo=f"run `toiletspark labels {section.of.replace('_', '-')}` with the same configuration first",
+        todo=f"run `toiletspark {_STEPS[section.of]}` with the same configuration first",
     )
 
 

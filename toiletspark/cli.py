@@ -21,6 +21,8 @@ from toiletspark.errors import UserError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 labels_app = typer.Typer(no_args_is_help=True)
 app.add_typer(labels_app, name="labels", help="What people are asked about images, and what they say.")
+leaks_app = typer.Typer(no_args_is_help=True)
+app.add_typer(leaks_app, name="leaks", help="How many toilets are still in the feed, by the labels of a small sample.")
 
 
 class Failures(StrEnum):
@@ -35,6 +37,7 @@ class Kind(StrEnum):
 
     suggest = "suggest"
     second_look = "second_look"
+    leaks = "leaks"
 
 
 Retry = Annotated[
@@ -182,6 +185,36 @@ def suggest(
 ) -> None:
     """Draw what to label next: what the head is unsure of, and a random part."""
     _command("suggest_labels")(conf, [*sets, *([f"suggest.size={n}"] if n else [])], as_json)
+
+
+@leaks_app.command("draw")
+def draw_leaks(
+    n: Annotated[int | None, typer.Option("--n", min=1, help="How many (leaks.size).")] = None,
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Draw a sample of the published version, to be labelled with `labels sheet --queue leaks`."""
+    _command("draw_leaks")(conf, [*sets, *([f"leaks.size={n}"] if n else [])], as_json)
+
+
+@leaks_app.command("show")
+def show_leaks(
+    conf: ConfFiles = [],  # noqa: B006 - Typer's way
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is still in the feed and what was lost, by the labels so far, for each version that has a sample."""
+    from toiletspark import conf_files, leaks
+    from toiletspark.runs import Store
+
+    with told_errors():
+        config = conf_files.load(conf, sets)
+        meters = leaks.trend(Store(config.output.root), config.labels)
+    if as_json:
+        show({"versions": [meter.told() for meter in meters]}, as_json)
+    else:
+        print(leaks.shown(meters))
 
 
 @app.command()

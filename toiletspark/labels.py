@@ -121,6 +121,11 @@ def merge(known: Iterable[Label], sources: list[dict[str, Any]], said: Said, sou
     return merged
 
 
+def newest(store: Store) -> list[Label]:
+    """All labels that count now; none where nothing was imported yet."""
+    return [_label(row) for row in rows.read(store.newest(tables.LABELS))]
+
+
 def keep(store: Store, said: Said, labeller: str, config: dict[str, Any], source: str) -> tuple[Run, Merged]:
     """Merges what was said with what is known, and keeps it as a new run; the newest run holds all that counts.
 

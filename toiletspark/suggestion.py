@@ -122,6 +122,12 @@ def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> 
     return hit.withColumn("reason", reason).drop("stretch", "ends", "begins", "points")
 
 
+def shuffled(drawn: Iterable[Mapping[str, Any]], seed: int) -> list[tuple[float, Mapping[str, Any]]]:
+    """What was drawn in the order of a hash of image_id, each with that hash, [0, 1), the highest first."""
+    placed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
+    return sorted(placed, key=lambda one: (-one[0], one[1]["image_id"]))
+
+
 def queue(
     drawn: Iterable[Mapping[str, Any]], vectors: Mapping[str, NDArray[np.float32]], min_cosine: float, seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -139,8 +145,7 @@ def queue(
     Returns:
         Rows of `tables.QUEUES` by rank, and who stands for whom: image_id left out -> image_id in the queue.
     """
-    placed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
-    placed.sort(key=lambda one: (-one[0], one[1]["image_id"]))
+    placed = shuffled(drawn, seed)
     ranked = [row for _, row in placed]
     first = lookalikes.first_alike(stacked(vectors[row["content_digest"]] for row in ranked), min_cosine)
     weights = np.zeros(len(ranked))

@@ -340,6 +340,27 @@ STRATA = Table(
 )
 
 
+# The contents that a leak sample has drawn from the sound images of a version, under the run_id of its queue. One image
+# of each, chosen by hash, with its listing and stratum; kept and excluded: how many images of the content the version
+# keeps and excludes; exclusion_score: the highest of them; inclusion_probability: of the content, so that each of its
+# images stands for 1 / inclusion_probability images. rank: in the queue; null where its label was known before.
+LEAKS = Table(
+    "leaks",
+    ("content_digest",),
+    {
+        "content_digest": "string",
+        "image_id": "string",
+        "listing_id": "string",
+        "stratum": "string",
+        "exclusion_score": "float",
+        "kept": "int",
+        "excluded": "int",
+        "inclusion_probability": "double",
+        "reason": "string",
+        "rank": "int",
+    },
+)
+
 # All tables whose folders hold runs; the feed's columns are the user's.
 FEED = Table("feed", (), {})
 RUN_TABLES = (
@@ -362,6 +383,7 @@ RUN_TABLES = (
     EXCLUSION_LIST,
     UNSCORED,
     STRATA,
+    LEAKS,
     FEED,
 )
 

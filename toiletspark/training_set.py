@@ -52,6 +52,10 @@ def draws(spark: SparkSession, store: Store) -> DataFrame:
 
     Samples and suggested queues; of several draws of an image the newest counts. Rows of one draw stand for what that
     draw was drawn from, the catalog or what was not labelled then, so an estimate takes the rows of one draw.
+
+    Leak samples are left out: they are drawn from all images, labelled ones too, and each of these would leave the
+    sample in which it stands, the doubtful ones first. What they have taught weighs 1, as if no chance had drawn it;
+    their own figures are `leaks`' business.
     """
     drawn = [
         frames.read_run(spark, run).select("image_id", "inclusion_probability", F.lit(run.run_id).alias("draw"))

@@ -28,8 +28,14 @@ LEADS = {
     "sample": "Say what each picture shows.",
     "suggest": "Pictures of which little is known yet. Say what each one shows.",
     "second_look": "Is each label right? Keep it (k), or give another.",
+    "leaks": "Say what each picture shows. From the labels follows how many of them the feed should not show.",
 }
-TITLES = {"sample": "Sample", "suggest": "Suggested images", "second_look": "Second look"}
+TITLES = {
+    "sample": "Sample",
+    "suggest": "Suggested images",
+    "second_look": "Second look",
+    "leaks": "Leak sample",
+}
 _SCRIPTS = ("contact_sheet_labels.js", "contact_sheet_grid.js", "contact_sheet_hands.js", "contact_sheet_start.js")
 _STYLE = "contact_sheet.css"
 _PICTURES_PER_BLOCK = 64  # about 0.6 MB: what is unpacked at once when one of them comes near

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames, storage, tables, thumbnails, versions
+from toiletspark import frames, leaks, storage, tables, thumbnails, versions
 from toiletspark.config import Config
 from toiletspark.draws import LABELLED
 from toiletspark.errors import OutputError
-from toiletspark.reports import run_page
+from toiletspark.reports import run_page, version_parts
+from toiletspark.reports.version_parts import VersionParts
 from toiletspark.runs import Run, Store
 
 _BINS = 20
@@ -24,13 +27,15 @@ RANDOM_BACKBONE = (
 
 
 @dataclass(frozen=True)
-class _Version:
-    """A published version and the runs that it was made from."""
+class Published:
+    """A published version and the runs that it was made from; decisions: None of an early one."""
 
+    said: dict[str, Any]
     excluded: Run
     unscored: Run
     scores: Run
     seen: Run
+    decisions: Run | None
 
 
 def write_page(spark: SparkSession, store: Store, config: Config, seconds: dict[str, float]) -> Path:
@@ -61,13 +66,15 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
     version = _version(store)
     threshold = float(version.excluded.manifest["inputs"]["operating_threshold"])
     scores, made_from = frames.read_run(spark, version.scores), version.scores.manifest["inputs"]
-    surest = scores.join(frames.read_run(spark, version.excluded).select("image_id"), on="image_id", how="left_semi")
+    listed = frames.read_run(spark, version.excluded).select("image_id", "reason")
+    surest = scores.join(listed, on="image_id", how="inner")  # what has no score now is not in it
     distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
     excluded = surest.orderBy(F.desc("exclusion_score"), "image_id").limit(config.report.max_excluded).collect()
     borderline = scores.orderBy(distance, "image_id").limit(config.report.max_borderline).collect()
     pictures = thumbnails.of_few(
         spark, config, {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
     )
+    decided = _decided(spark, version)
     per_status = frames.read_run(spark, version.unscored).groupBy("status").count().collect()
     return run_page.RunPage(
         title="What leaves the feed",
@@ -84,13 +91,52 @@ def gather(spark: SparkSession, store: Store, config: Config, seconds: dict[str,
         excluded=[_card(row, pictures) for row in excluded],
         excluded_total=version.excluded.rows,
         borderline=[_card(row, pictures) for row in borderline],
-        warnings=[RANDOM_BACKBONE] if version.seen.manifest["config"]["backbone"]["weights"] == "random" else [],
+        warnings=warnings_of(version),
+        excluded_unscored=sum(row["count"] for row in decided if row["decision"] == "exclude" and row["no_score"]),
+        version=_parts(store, config, version, decided),
     )
 
 
-def _version(store: Store) -> _Version:
-    excluded = versions.current(store.root)
-    inputs = excluded.manifest["inputs"]
+def _parts(store: Store, config: Config, version: Published, decided: list[Row]) -> VersionParts:
+    counts, by_reason = version.excluded.manifest["counts"], Counter[tuple[str, str]]()
+    for row in decided:
+        by_reason[str(row["reason"]), str(row["decision"])] += row["count"]
+    return VersionParts(
+        number=int(version.said.get("version", 0)),
+        valid_until=version.said.get("valid_until") or "",
+        alarms=counts.get("alarms") or [],
+        decided=dict(by_reason),
+        checks=version_parts.checks_of(counts.get("audits") or []),
+        drift=version_parts.drift_of(counts.get("drift")),
+        meters=leaks.trend(store, config.labels) if store.newest(tables.LEAKS) else [],
+    )
+
+
+def _decided(spark: SparkSession, version: Published) -> list[Row]:
+    """reason, decision, no_score (boolean) and their images; none of a version without decisions."""
+    if version.decisions is None:
+        return []
+    no_score = (F.col("status") != "ok").alias("no_score")
+    decisions = frames.read_run(spark, version.decisions)
+    return decisions.groupBy("reason", "decision", no_score).count().collect()
+
+
+def warnings_of(version: Published) -> list[str]:
+    """What readers must know before any number: it has expired, it is a rollback, or shows nothing but the chain."""
+    said, found = version.said, []
+    if said.get("valid_until") and datetime.fromisoformat(said["valid_until"]) < datetime.now(UTC):
+        found.append(f"This version was valid until {said['valid_until']}: readers refuse it, and feeds stand still.")
+    if said.get("rolled_back_to") is not None:
+        because = f": {said['because']}" if said.get("because") else ""
+        found.append(f"This version is a rollback: it shows what version {said['rolled_back_to']} decided{because}.")
+    if version.seen.manifest["config"]["backbone"]["weights"] == "random":
+        found.append(RANDOM_BACKBONE)
+    return found
+
+
+def _version(store: Store) -> Published:
+    excluded = versions.current(store.root, allow_stale=True)  # people must see one that has expired
+    inputs, live = excluded.manifest["inputs"], versions.live(store)
     unscored = store.run(tables.UNSCORED, excluded.run_id)
     scores, seen = store.run(tables.SCORES, inputs["scores"]), store.run(tables.CATALOG, inputs["catalog"])
     if unscored is None or scores is None or seen is None:
@@ -100,10 +146,11 @@ def _version(store: Store) -> _Version:
             found=f"one of unscored, scores and catalog is no longer in {store.root}",
             todo="publish again",
         )
-    return _Version(excluded, unscored, scores, seen)
+    said = live.said if live and live.run_id == excluded.run_id else {}
+    return Published(said, excluded, unscored, scores, seen, store.run(tables.DECISIONS, excluded.run_id))
 
 
-def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]]:
+def _facts(version: Published, seconds: dict[str, float]) -> list[tuple[str, str]]:
     facts = [
         ("images in", f"{version.seen.rows:,}"),
         ("scored", f"{version.scores.rows:,}"),
@@ -113,7 +160,7 @@ def _facts(version: _Version, seconds: dict[str, float]) -> list[tuple[str, str]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 
 
-def _validation(store: Store, version: _Version) -> run_page.Validation | None:
+def _validation(store: Store, version: Published) -> run_page.Validation | None:
     """The figures that the head was made with, if it is one of this store's; early heads have no intervals."""
     head_id = version.scores.manifest["inputs"]["head_id"]
     found = [run for run in store.runs(tables.HEADS) if run.manifest["inputs"]["head_id"] == head_id]
@@ -139,10 +186,11 @@ def _card(row: Row, pictures: dict[str, bytes]) -> run_page.Card:
     values = row.asDict()
     classes = {name.removeprefix("p_"): value for name, value in values.items() if name.startswith("p_")}
     best = max(classes, key=lambda name: classes[name])
+    by = values.get("reason") or "model"
     return run_page.Card(
         image_id=row["image_id"],
         listing_id=row["listing_id"],
         exclusion_score=row["exclusion_score"],
         thumbnail_jpeg=pictures.get(row["image_id"]),
-        note=f"{best} {classes[best]:.2f}",
+        note=f"{best} {classes[best]:.2f}" + ("" if by == "model" else f", by {by}"),
     )

@@ -10,11 +10,14 @@ import base64
 import functools
 import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+
+from toiletspark.reports import histogram, version_parts
+from toiletspark.reports.version_parts import VersionParts
 
 STATUS_MEANINGS = {
     "missing": "There was no image at the address.",
@@ -100,6 +103,8 @@ class RunPage:
         excluded_total: Number of all excluded images, >= len(excluded).
         borderline: Cards of the images whose scores are nearest to the operating threshold, nearest first.
         warnings: Sentences that a reader must see before any number.
+        excluded_unscored: How many of the excluded images have no score now, and so no card.
+        version: What is known of the published version; None of one that tells nothing.
     """
 
     title: str
@@ -117,25 +122,8 @@ class RunPage:
     excluded_total: int
     borderline: list[Card]
     warnings: list[str]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bin of the histogram, in percent of the plot's width (from the left) and height (from the top).
-
-    Attributes:
-        left: Left edge of the bin, [0, 100].
-        split: Where the operating threshold cuts the bin, [left, right]; excluded from here on.
-        right: Right edge of the bin, [0, 100].
-        top: Upper end of the bar, [0, 100]; 100 for an empty bin.
-        count: Images in the bin.
-    """
-
-    left: float
-    split: float
-    right: float
-    top: float
-    count: int
+    excluded_unscored: int = 0
+    version: VersionParts | None = None
 
 
 def render(page: RunPage) -> str:
@@ -154,12 +142,13 @@ def render(page: RunPage) -> str:
     template = environment().get_template("run_page.html.j2")
     return template.render(
         page=page,
-        bars=list(_bars(page.score_histogram, page.operating_threshold)),
-        ticks=list(_ticks(page.score_histogram)),
-        threshold_left=_threshold_left(page.operating_threshold),
+        bars=list(histogram.bars(page.score_histogram, page.operating_threshold)),
+        ticks=list(histogram.ticks(page.score_histogram)),
+        threshold_left=histogram.threshold_left(page.operating_threshold),
         status_meanings=STATUS_MEANINGS,
         validation_meanings=VALIDATION_MEANINGS,
         figures_of=FIGURES_OF,
+        parts=version_parts,
     )
 
 
@@ -199,66 +188,6 @@ def environment() -> jinja2.Environment:
     environment.filters |= {"score": _score, "percent": _percent, "duration": _duration, "base64": _base64}
     environment.filters["points"] = _points
     return environment
-
-
-def _bars(counts: list[int], operating_threshold: float) -> Iterator[Bar]:
-    """Yields one bar per bin, lowest scores first.
-
-    Heights are logarithmic: nearly all images of a catalog lie near 0, and the few that matter would be lost.
-
-    Args:
-        counts: Images per bin, equal bins over [0, 1].
-        operating_threshold: [0, 1].
-    """
-    top_count = _top_count(counts)
-    threshold_left = _threshold_left(operating_threshold)
-    for place, count in enumerate(counts):
-        left, right = 100 * place / len(counts), 100 * (place + 1) / len(counts)
-        split = min(max(threshold_left, left), right)
-        yield Bar(left, split, right, _top(count, top_count), count)
-
-
-def _ticks(counts: list[int]) -> Iterator[tuple[str, float]]:
-    """Yields the grid lines, as (label, percent from the top): 0 and powers of ten."""
-    top_count = _top_count(counts)
-    yield "0", 100.0
-    tick = 1 if top_count < 1_000 else 10  # on a tall scale 1 lies so near to 0 that the labels would touch
-    while tick <= top_count:
-        yield _short_count(tick), _top(tick, top_count)
-        tick *= 10
-
-
-def _top_count(counts: list[int]) -> int:
-    """Returns the count at the upper end of the plot: the power of ten, at least 10, that no bin exceeds.
-
-    >>> _top_count([3, 0, 812])
-    1000
-    """
-    top_count = 10
-    while top_count < max(counts, default=0):
-        top_count *= 10
-    return top_count
-
-
-def _top(count: int, top_count: int) -> float:
-    """Returns where a count lies, in percent from the top; log(1 + count), so that 0 is the base line."""
-    return 100 - 100 * math.log1p(count) / math.log1p(top_count)
-
-
-def _short_count(count: int) -> str:
-    """Returns a count that fits beside the plot on a phone.
-
-    >>> _short_count(100), _short_count(10_000), _short_count(1_000_000)
-    ('100', '10 k', '1 M')
-    """
-    if count >= 1_000_000:
-        return f"{count // 1_000_000:,} M"
-    return f"{count // 1_000} k" if count >= 1_000 else str(count)
-
-
-def _threshold_left(operating_threshold: float) -> float:
-    """Returns where the operating threshold lies, in percent from the left; above 1 is the right end."""
-    return 100 * min(max(operating_threshold, 0.0), 1.0)
 
 
 def _score(score: float | None) -> str:
