@@ -1,19 +1,19 @@
 """The page of a plan: which images would leave the feed and which would return to it, and how to ship it.
 
 Somebody who has never heard of heads and thresholds decides by it, so plain counts and pictures come first. As all
-pages it is one file that loads nothing and runs nothing; ids, overrides and strata come from strangers, and the template
-escapes everything. Nothing of Spark is known here, see `differences`.
+pages it is one file that loads nothing and runs nothing; ids, overrides and strata come from strangers, and the
+template escapes everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toiletspark.reports.changes import LEAVING, NEW, RETURNING, Changed, Changes, Stratum
 from toiletspark.reports.run_page import STATUS_MEANINGS, environment
 
-LEAVING, RETURNING, NEW = "leaving", "returning", "new"
 KINDS = {  # heading, what it means, what is said where there is none
     LEAVING: (
         "Would leave the feed",
@@ -37,144 +37,29 @@ MOST_STRATA = 40  # rows of the table; the rest is summed up in one
 
 
 @dataclass(frozen=True)
-class Side:
-    """A version as the page compares it.
+class Section:
+    """One kind of change as the page shows it.
 
     Attributes:
-        name: such as "version 3".
-        run_id: of its tables.
-        made_at: as text with its time zone.
-        head_id: whose scores decide.
-        operating_threshold: excluded from it on.
-        threshold_reason: why it is this one; "" where nobody told.
-        images: of its catalog.
-        excluded: of them.
+        kind: leaving, returning or new.
+        title: its heading.
+        lead: what it means, and what to look for.
+        none: what is said where there is none.
+        total: images.
+        shown: of them with a picture.
+        groups: those by stratum, the strata in the order of the table.
     """
 
-    name: str
-    run_id: str
-    made_at: str
-    head_id: str
-    operating_threshold: float
-    threshold_reason: str
-    images: int
-    excluded: int
+    kind: str
+    title: str
+    lead: str
+    none: str
+    total: int
+    shown: int
+    groups: list[tuple[str, list[Changed]]]
 
 
-@dataclass(frozen=True)
-class Stratum:
-    """What changes in one stratum; `known` images are in both versions, all others of `images` are new.
-
-    Attributes:
-        stratum: any text, shown verbatim.
-        images: of the plan.
-        known: of them, those that the live version has decided about too.
-        leaving: known, not excluded there, and excluded here.
-        returning: known, excluded there, and not here.
-        between: known, kept there and unscored here, or the other way: whether they show is the feed's mode.
-        new_excluded: not known, and excluded here.
-        excluded_before: known, and excluded there.
-        excluded: here.
-    """
-
-    stratum: str
-    images: int
-    known: int
-    leaving: int
-    returning: int
-    between: int
-    new_excluded: int
-    excluded_before: int
-    excluded: int
-
-    @property
-    def changed(self) -> int:
-        """How many images it gains and loses."""
-        return self.leaving + self.returning
-
-    @property
-    def share_before(self) -> float:
-        """Of the known images, NaN where there is none."""
-        return self.excluded_before / self.known if self.known else float("nan")
-
-    @property
-    def share_after(self) -> float:
-        """Of all images, NaN where there is none."""
-        return self.excluded / self.images if self.images else float("nan")
-
-
-@dataclass(frozen=True)
-class Changed:
-    """One image that would leave, return, or be excluded at once.
-
-    Attributes:
-        image_id: any text, shown verbatim.
-        listing_id: likewise.
-        stratum: likewise.
-        score_before: in the live version, [0, 1], or None.
-        score: now, or None.
-        why: what decides, in a few words; overrides are strangers' text.
-        thumbnail_jpeg: as `run_page.Card` has it.
-    """
-
-    image_id: str
-    listing_id: str
-    stratum: str
-    score_before: float | None
-    score: float | None
-    why: str
-    thumbnail_jpeg: bytes | None
-
-
-@dataclass(frozen=True)
-class DiffPage:
-    """Everything that the page says.
-
-    Attributes:
-        before: the live version, or None where there is none.
-        after: the plan.
-        comparable: whether the live version tells what it has decided of each image.
-        strata: all of them.
-        gone: images of the live version that are no longer in the catalog.
-        changed: images by kind (`KINDS`), in the order to show; possibly only a part of them.
-        audits: as `audits.Check.told` tells them.
-        warnings: sentences that a reader must see before any number.
-        command: what ships the plan.
-        removed_after_days: how long the plan is kept; 0: for ever.
-    """
-
-    before: Side | None
-    after: Side
-    comparable: bool
-    strata: Sequence[Stratum]
-    gone: int
-    changed: dict[str, list[Changed]]
-    audits: list[dict[str, Any]]
-    warnings: list[str]
-    command: str
-    removed_after_days: float
-
-    def total(self, name: str) -> int:
-        """The sum of a count over all strata."""
-        return sum(int(getattr(stratum, name)) for stratum in self.strata)
-
-    @property
-    def new(self) -> int:
-        """Images that the live version did not know."""
-        return self.total("images") - self.total("known")
-
-    @property
-    def unchanged(self) -> int:
-        """Known images of which the same is decided."""
-        return self.total("known") - self.total("leaving") - self.total("returning") - self.total("between")
-
-    @property
-    def failed(self) -> list[str]:
-        """The audits that keep the plan from being shipped."""
-        return [check["rule"] for check in self.audits if check["passed"] is False and not check["accepted"]]
-
-
-def render(page: DiffPage) -> str:
+def render(page: Changes) -> str:
     """The page as HTML text; every string in it is taken as text, never as markup.
 
     Cost: about 1.4 characters per byte of thumbnail, and 1,000 per image.
@@ -195,7 +80,7 @@ def render(page: DiffPage) -> str:
     )
 
 
-def headline(page: DiffPage) -> str:
+def headline(page: Changes) -> str:
     """The one sentence to decide by."""
     images = _images(page.after.images)
     if page.before is None:
@@ -205,30 +90,24 @@ def headline(page: DiffPage) -> str:
     leaving, returning = page.total("leaving"), page.total("returning")
     if not leaving + returning:
         return f"If this ships, none of {images} leaves the feed and none returns to it."
-    leave = (
-        "1 image leaves"
-        if leaving == 1
-        else f"{_images(leaving) if leaving else 'no image'} leave{'' if leaving else 's'}"
-    )
-    back = "1 returns" if returning == 1 else f"{returning:,} return" if returning else "none returns"
-    return f"If this ships, {leave} the feed and {back} to it."
+    return f"If this ships, {_do(leaving, 'leave')} the feed and {_do(returning, 'return')} to it."
 
 
-def what_differs(page: DiffPage) -> str:
+def what_differs(page: Changes) -> str:
     """Why anything would change, as far as head and threshold tell."""
     before, after = page.before, page.after
     if before is None:
         return "There is no live version to compare with: the page shows what would be excluded."
     if not page.comparable:
         return (
-            f"{before.name.capitalize()}, the live one, does not tell what it has decided of each image, so nothing can "
-            "be compared: the page shows what would be excluded."
+            f"{before.name.capitalize()}, the live one, does not tell what it has decided of each image, so nothing "
+            "can be compared: the page shows what would be excluded."
         )
     threshold = f"{before.operating_threshold:.4g}"
     if before.operating_threshold != after.operating_threshold:
         moved = f"the operating threshold goes from {threshold} to {after.operating_threshold:.4g}"
         return (
-            f"Another head scores, and {moved}." if before.head_id != after.head_id else f"The same head, but {moved}."
+            f"The same head, but {moved}." if before.head_id == after.head_id else f"Another head scores, and {moved}."
         )
     if before.head_id != after.head_id:
         return f"Another head scores; the operating threshold stays {threshold}."
@@ -261,34 +140,25 @@ def why(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
     return "By its new score." if before else "By its score."
 
 
-def _sections(page: DiffPage, order: dict[str, int]) -> Any:
-    """Kind, heading, lead, total and (stratum, images) of each kind that the page has to show."""
-    totals = {
-        LEAVING: page.total("leaving"),
-        RETURNING: page.total("returning"),
-        NEW: page.total("new_excluded"),
-    }
-    for kind, (title, lead, none) in KINDS.items():
-        if kind != NEW and not page.comparable:
-            continue
-        if kind == NEW and page.comparable and not totals[NEW]:
-            continue
-        if not page.comparable:
-            title, lead, none = "Would be excluded", "The surest first in each group.", "Nothing would be excluded."
-        groups: dict[str, list[Changed]] = {}
-        for image in page.changed.get(kind, []):
-            groups.setdefault(image.stratum, []).append(image)
-        ranked = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
-        shown = sum(len(images) for images in groups.values())
-        yield {
-            "kind": kind,
-            "title": title,
-            "lead": lead,
-            "none": none,
-            "total": totals[kind],
-            "shown": shown,
-            "groups": ranked,
-        }
+def _sections(page: Changes, order: dict[str, int]) -> Iterator[Section]:
+    totals = {LEAVING: page.total("leaving"), RETURNING: page.total("returning"), NEW: page.total("new_excluded")}
+    if not page.comparable:
+        yield _section(NEW, ("Would be excluded", "The surest first in each group.", "Nothing."), totals, page, order)
+        return
+    for kind, words in KINDS.items():
+        if kind != NEW or totals[NEW]:
+            yield _section(kind, words, totals, page, order)
+
+
+def _section(
+    kind: str, words: tuple[str, str, str], totals: dict[str, int], page: Changes, order: dict[str, int]
+) -> Section:
+    groups: dict[str, list[Changed]] = {}
+    for image in page.changed.get(kind, []):
+        groups.setdefault(image.stratum, []).append(image)
+    ranked = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
+    shown = sum(len(images) for images in groups.values())
+    return Section(kind, *words, total=totals[kind], shown=shown, groups=ranked)
 
 
 def _sum(strata: Sequence[Stratum]) -> Stratum:
@@ -298,6 +168,11 @@ def _sum(strata: Sequence[Stratum]) -> Stratum:
         if name != "stratum"
     }
     return Stratum(f"{len(strata):,} further strata", **counts)
+
+
+def _do(count: int, verb: str) -> str:
+    """A count and its verb: "no image returns", "1 image returns", "7 images return"."""
+    return f"{_images(count) if count else 'no image'} {verb}{'' if count > 1 else 's'}"
 
 
 def _images(count: int) -> str:

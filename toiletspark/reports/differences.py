@@ -12,7 +12,7 @@ from toiletspark import approvals, frames, publication, storage, tables, thumbna
 from toiletspark.config import Config
 from toiletspark.publication import Made
 from toiletspark.reports import diff_page
-from toiletspark.reports.diff_page import LEAVING, NEW, RETURNING, Changed, DiffPage, Side, Stratum
+from toiletspark.reports.changes import LEAVING, NEW, RETURNING, Changed, Changes, Side, Stratum
 from toiletspark.reports.published import RANDOM_BACKBONE
 from toiletspark.runs import Run, Store
 from toiletspark.versions import Version
@@ -31,7 +31,7 @@ def write_page(spark: SparkSession, store: Store, config: Config, made: Made) ->
     return place
 
 
-def gather(spark: SparkSession, store: Store, config: Config, made: Made) -> DiffPage:
+def gather(spark: SparkSession, store: Store, config: Config, made: Made) -> Changes:
     """Everything that the page says.
 
     Cost: a pass over the plan's decisions for the counts, one for the images to show, which alone are looked up in the
@@ -46,7 +46,7 @@ def gather(spark: SparkSession, store: Store, config: Config, made: Made) -> Dif
     changed: dict[str, list[Changed]] = {}
     for row in found:
         changed.setdefault(row["change"], []).append(_image(row, before.get(row["image_id"]), pictures))
-    return DiffPage(
+    return Changes(
         before=_live_side(store, made.sources.live),
         after=_side("this plan", made.listed),
         comparable=last is not None,
