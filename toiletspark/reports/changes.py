@@ -86,7 +86,7 @@ class Changed:
         stratum: likewise.
         score_before: in the live version, [0, 1], or None.
         score: now, or None.
-        why: what decides, in a few words; overrides are strangers' text.
+        why: what decides if not the score alone, in a few words; overrides are strangers' text.
         thumbnail_jpeg: as `run_page.Card` has it.
     """
 

@@ -33,6 +33,7 @@ KINDS = {  # heading, what it means, what is said where there is none
         "No new image would be excluded.",
     ),
 }
+_COUNT_OF = {LEAVING: "leaving", RETURNING: "returning", NEW: "new_excluded"}  # kind: how strata count it
 MOST_STRATA = 40  # rows of the table; the rest is summed up in one
 
 
@@ -47,7 +48,7 @@ class Section:
         none: what is said where there is none.
         total: images.
         shown: of them with a picture.
-        groups: those by stratum, the strata in the order of the table.
+        groups: stratum, its images and those shown, in the order of the table.
     """
 
     kind: str
@@ -56,7 +57,7 @@ class Section:
     none: str
     total: int
     shown: int
-    groups: list[tuple[str, list[Changed]]]
+    groups: list[tuple[str, int, list[Changed]]]
 
 
 def render(page: Changes) -> str:
@@ -65,7 +66,6 @@ def render(page: Changes) -> str:
     Cost: about 1.4 characters per byte of thumbnail, and 1,000 per image.
     """
     ranked = sorted(page.strata, key=lambda stratum: (-stratum.changed, -stratum.new_excluded, stratum.stratum))
-    order = {stratum.stratum: place for place, stratum in enumerate(ranked)}
     return (
         environment()
         .get_template("diff_page.html.j2")
@@ -75,7 +75,7 @@ def render(page: Changes) -> str:
             what_differs=what_differs(page),
             strata=ranked[:MOST_STRATA],
             rest=_sum(ranked[MOST_STRATA:]) if ranked[MOST_STRATA:] else None,
-            sections=list(_sections(page, order)),
+            sections=list(_sections(page, ranked)),
         )
     )
 
@@ -118,7 +118,7 @@ def what_differs(page: Changes) -> str:
 
 
 def why(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """What has decided of an image, in a few words.
+    """What has decided of an image where it is not simply its score, in a few words; "" where it is.
 
     Args:
         before: its row of `tables.DECISIONS` in the live version, or None.
@@ -135,30 +135,26 @@ def why(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
         return "An override has ended: the score decides."
     if earlier == "unscored":
         return "It had no score before: now the score decides."
-    if before and before["exclusion_score"] == now["exclusion_score"]:
-        return "The same score, another threshold."
-    return "By its new score." if before else "By its score."
+    return ""
 
 
-def _sections(page: Changes, order: dict[str, int]) -> Iterator[Section]:
-    totals = {LEAVING: page.total("leaving"), RETURNING: page.total("returning"), NEW: page.total("new_excluded")}
+def _sections(page: Changes, ranked: Sequence[Stratum]) -> Iterator[Section]:
     if not page.comparable:
-        yield _section(NEW, ("Would be excluded", "The surest first in each group.", "Nothing."), totals, page, order)
+        yield _section(page, ranked, NEW, "Would be excluded", "The surest first in each group.", "Nothing.")
         return
     for kind, words in KINDS.items():
-        if kind != NEW or totals[NEW]:
-            yield _section(kind, words, totals, page, order)
+        if kind != NEW or page.total("new_excluded"):
+            yield _section(page, ranked, kind, *words)
 
 
-def _section(
-    kind: str, words: tuple[str, str, str], totals: dict[str, int], page: Changes, order: dict[str, int]
-) -> Section:
+def _section(page: Changes, ranked: Sequence[Stratum], kind: str, title: str, lead: str, none: str) -> Section:
+    count = _COUNT_OF[kind]
     groups: dict[str, list[Changed]] = {}
     for image in page.changed.get(kind, []):
         groups.setdefault(image.stratum, []).append(image)
-    ranked = sorted(groups.items(), key=lambda group: order.get(group[0], len(order)))
-    shown = sum(len(images) for images in groups.values())
-    return Section(kind, *words, total=totals[kind], shown=shown, groups=ranked)
+    in_order = [(row.stratum, getattr(row, count), groups[row.stratum]) for row in ranked if row.stratum in groups]
+    shown = sum(len(images) for _, _, images in in_order)
+    return Section(kind, title, lead, none, total=page.total(count), shown=shown, groups=in_order)
 
 
 def _sum(strata: Sequence[Stratum]) -> Stratum:
