@@ -95,7 +95,7 @@ def slow_to_show(rows: list[dict[str, Any]], most: int, threshold: float) -> dic
     table["stratum"] = table["stratum"].fillna("")
     table["change"] = table.apply(slow_change, axis=1)
     table["distance"] = (table["exclusion_score"] - threshold).abs()
-    table["rank"] = -table["exclusion_score"]
+    table["rank"] = table["exclusion_score"] * np.where(table["change"] == "returning", 1, -1)
     shown: dict[str, set[str]] = {}
     for change, of_kind in table[table["change"] != ""].groupby("change"):
         places = []
@@ -104,8 +104,8 @@ def slow_to_show(rows: list[dict[str, Any]], most: int, threshold: float) -> dic
             near = group.sort_values(["distance", "image_id"], na_position="last")["image_id"].tolist()
             for image_id in group["image_id"]:
                 place = min(2 * top.index(image_id), 2 * near.index(image_id) + 1)
-                places.append((place, stratum, image_id))
-        shown[str(change)] = {image_id for _, _, image_id in sorted(places)[:most]}
+                places.append((place, -len(group), stratum, image_id))
+        shown[str(change)] = {image_id for *_, image_id in sorted(places)[:most]}
     return shown
 
 

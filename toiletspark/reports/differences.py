@@ -103,8 +103,9 @@ def by_stratum(decisions: DataFrame) -> list[Stratum]:
 def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list[dict[str, Any]]:
     """The images to look at: of each kind of change at most so many, every stratum in turn.
 
-    Of a stratum that has more, the surest to be excluded and the nearest to the threshold are taken in equal parts: the
-    former show what the change is for, the latter where it may be wrong.
+    Of a stratum that has more, the surest (of their new side) and the nearest to the threshold are taken in equal
+    parts: the former show what the change is for, the latter where it may be wrong. Where there are too many strata,
+    those with most changes have their turn.
 
     Args:
         decisions: `tables.DECISIONS`.
@@ -118,16 +119,19 @@ def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list
     Cost: a shuffle of what has changed, by kind and stratum; 3 x `most` rows to the driver.
     """
     group, score = Window.partitionBy("change", "stratum"), F.col("exclusion_score")
-    surest = F.row_number().over(group.orderBy(F.desc_nulls_last("exclusion_score"), "image_id"))
+    side = F.when(F.col("change") == RETURNING, -score).otherwise(score)
+    surest = F.row_number().over(group.orderBy(side.desc_nulls_last(), "image_id"))
     distance = F.abs(score.cast("double") - F.lit(operating_threshold))
     nearest = F.row_number().over(group.orderBy(distance.asc_nulls_last(), "image_id"))
     changed = decisions.select(
         "image_id", F.coalesce("stratum", F.lit("")).alias("stratum"), *_SHOWN, change().alias("change")
     ).where(F.col("change").isin(LEAVING, RETURNING, NEW))
-    placed = changed.withColumn("place", F.least(2 * surest - 1, 2 * nearest)).where(F.col("place") <= most)
-    turns = Window.partitionBy("change").orderBy("place", "stratum", "image_id")
-    taken = placed.withColumn("turn", F.row_number().over(turns)).where(F.col("turn") <= most)
-    found = [row.asDict() for row in taken.drop("place", "turn").collect()]
+    size = F.count("*").over(group)
+    placed = changed.withColumns({"place": F.least(2 * surest - 1, 2 * nearest), "size": size})
+    turns = Window.partitionBy("change").orderBy("place", F.desc("size"), "stratum")
+    few = placed.where(F.col("place") <= 2 * most)  # an image may be among the surest and the nearest
+    taken = few.withColumn("turn", F.row_number().over(turns)).where(F.col("turn") <= most)
+    found = [row.asDict() for row in taken.drop("place", "size", "turn").collect()]
     return sorted(found, key=lambda row: (-_or(row["exclusion_score"], -1.0), row["image_id"] or ""))
 
 
