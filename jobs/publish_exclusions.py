@@ -58,8 +58,10 @@ def _plan(spark: SparkSession, store: Store, config: Config, made: Made) -> Summ
 
 def _approve(store: Store, config: Config) -> Summary:
     listed, version = approvals.approve(store, config)
-    told = {**version.counts, "operating_threshold": listed.manifest["inputs"]["operating_threshold"]}
-    return {"version": version.number, "approved": listed.run_id, **told, "exclusion_list": listed.folder}
+    counts = {name: version.counts[name] for name in ("images", "kept", "excluded", "no_score")}
+    threshold = listed.manifest["inputs"]["operating_threshold"]
+    told = {"version": version.number, "approved": listed.run_id, **counts, "operating_threshold": threshold}
+    return {**told, "exclusion_list": listed.folder}
 
 
 if __name__ == "__main__":

@@ -273,9 +273,11 @@ def test_a_plan_that_failed_its_audits_cannot_be_shipped_and_says_so_first() -> 
     (warning,) = parsed.of("section", **{"class": "warnings"})
     assert "This plan has failed its audits and cannot be shipped: psi." in warning
     assert parsed.of("h2", id="approve") == ["This plan cannot be shipped"]
+    assert "How to ship it" not in parsed.of("p", **{"class": "lead"})[0]
     assert parsed.of("p", **{"class": "command"}) == []
     sound = Parsed(render(page()))
     assert sound.of("p", **{"class": "command"}) == [page().command]
+    assert "How to ship it stands at the end." in sound.of("p", **{"class": "lead"})[0]
     assert any("the plan is removed after 7 days" in text for text in sound.of("p", **{"class": "lead"}))
     assert "is removed after" not in render(page(removed_after_days=0.0))
     assert diff_page.KINDS.keys() == {LEAVING, RETURNING, NEW}
