@@ -2,7 +2,8 @@
 
     spark-submit --py-files dist/*.whl jobs/publish_exclusions.py --conf-file mytables.toml
 
-Another operating threshold, or another policy that settles it, needs this step alone.
+Another operating threshold, or another policy that settles it, needs this step alone. publish.plan writes a version and a
+page that shows what it would change; publish.approve publishes what was planned.
 """
 
 from __future__ import annotations
@@ -12,22 +13,27 @@ import sys
 from pyspark.sql import SparkSession
 
 from jobs import draw_leaks
-from toiletspark import entry, overrides, publication
+from toiletspark import approvals, entry, overrides, publication
 from toiletspark.command import Summary
 from toiletspark.config import Config
+from toiletspark.publication import Made
+from toiletspark.reports import differences
 from toiletspark.runs import Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """What fails its audits is kept for a look and changes nothing."""
+    """What fails its audits is kept for a look and changes nothing; `version` is the one that is live afterwards."""
     store = Store.open(config.output.root)
+    if config.publish.approve:
+        return {**_approve(store, config), **_afterwards(spark, store, config)}
     made = publication.make(spark, store, config, publication.sources(store))
-    if made.overrides.get("unmet"):
-        print(f"toiletspark: {overrides.shown_unmet(made.overrides)}", file=sys.stderr)
-    version = publication.ship(store, config, made)
-    leaks = draw_leaks.step(spark, config) if config.leaks.each_run else {}
+    _tell(made)
+    if config.publish.plan or approvals.needed(store, config, made.listed):
+        begun = _plan(spark, store, config, made)
+    else:
+        begun = {"version": publication.ship(store, config, made).number, **_afterwards(spark, store, config)}
     return {
-        "version": version.number,
+        **begun,
         **made.figures.counts,
         "scored": made.sources.scores.rows,
         "unscored": made.figures.statuses,
@@ -37,8 +43,38 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
         **({"overrides": made.overrides} if made.overrides else {}),
-        **leaks,
     }
+
+
+def _tell(made: Made) -> None:
+    """What people should know at once, of plans too."""
+    if made.overrides.get("unmet"):
+        print(f"toiletspark: {overrides.shown_unmet(made.overrides)}", file=sys.stderr)
+
+
+def _plan(spark: SparkSession, store: Store, config: Config, made: Made) -> Summary:
+    page, live = differences.write_page(spark, store, config, made), made.sources.live
+    plan = approvals.plan(store, made.listed, page).run_id
+    print(f"toiletspark: what plan {plan} would change: {page}", file=sys.stderr)
+    publication.require_passed(made.listed)
+    told = {"version": live.number if live else None, "plan": plan, "diff_page": page}
+    if config.publish.plan:
+        return told
+    print(f"toiletspark: {approvals.waits(plan, live)}", file=sys.stderr, flush=True)
+    return {**told, "waits_for_approval": approvals.command(plan)}
+
+
+def _approve(store: Store, config: Config) -> Summary:
+    listed, version = approvals.approve(store, config)
+    counts = {name: version.counts[name] for name in ("images", "kept", "excluded", "no_score")}
+    threshold = listed.manifest["inputs"]["operating_threshold"]
+    told = {"version": version.number, "approved": listed.run_id, **counts, "operating_threshold": threshold}
+    return {**told, "exclusion_list": listed.folder}
+
+
+def _afterwards(spark: SparkSession, store: Store, config: Config) -> Summary:
+    """What follows once readers see the new version."""
+    return draw_leaks.step(spark, config) if config.leaks.each_run else {}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from jobs import (
     train_head,
     write_report,
 )
-from toiletspark import class_folders, entry, tables
+from toiletspark import approvals, class_folders, entry, tables
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
@@ -58,9 +58,11 @@ def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summar
 
 
 def to_feed(spark: SparkSession, config: Config, begun: Summary) -> Summary:
-    """From stored embeddings and a head to the feed, and the page that shows it."""
-    steps: list[entry.Step] = [score_catalog.step, publish_exclusions.step, build_feed.step]
+    """From stored embeddings and a head to the feed and its page; while a plan waits, by the live version."""
+    steps: list[entry.Step] = [score_catalog.step, publish_exclusions.step]
     summary = entry.merged(begun, entry.in_turn(steps, spark, config))
+    approvals.require_live(summary.get("plan"), summary["version"])
+    summary = entry.merged(summary, entry.in_turn([build_feed.step], spark, config))
     report = functools.partial(write_report.step, seconds=summary["seconds"])
     return entry.merged(summary, entry.timed(report, spark, config))
 

@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication", "overrides", "leak_sample"),
+        *("decisions", "figures", "audits", "publication", "overrides", "leak_sample", "approvals"),
     },
     {"jobs"},
     {"cli", "demo"},

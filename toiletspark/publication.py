@@ -117,20 +117,50 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
 
 
 def ship(store: Store, config: Config, made: Made) -> Version:
-    """Publishes what has passed its audits.
+    """Publishes what has just been made; see `ship_written`."""
+    return ship_written(store, config, made.listed)
+
+
+def ship_written(store: Store, config: Config, listed: Run, *, facts: dict[str, Any] | None = None) -> Version:
+    """Publishes a version as it lies there, by what its manifest says.
+
+    Args:
+        store: where.
+        config: how long it is valid.
+        listed: its exclusion list.
+        facts: whatever else the log shall tell of it.
 
     Raises:
-        AuditError: it has not; the version that counts stays.
+        AuditError: it has not passed its audits; the version that counts stays.
     """
-    audits.require(made.checks, doing=f"auditing the exclusion list {made.listed.run_id}")
+    require_passed(listed)
+    told = listed.manifest["counts"]
     return versions.publish(
-        store, made.listed, counts=made.figures.counts, valid_for_h=config.publish.valid_for_h, facts=entry_facts(made)
+        store,
+        listed,
+        counts={name: told[name] for name in figures.COUNTS},
+        valid_for_h=config.publish.valid_for_h,
+        facts={**entry_facts(listed), **(facts or {})},
     )
 
 
-def entry_facts(made: Made) -> dict[str, Any]:
+def checks_of(listed: Run) -> list[Check]:
+    """The audits of a version, as its manifest tells them."""
+    return [Check(**told) for told in listed.manifest["counts"]["audits"]]
+
+
+def require_passed(listed: Run) -> None:
+    """Stops where a version has not passed its audits.
+
+    Raises:
+        AuditError: see `audits.require`.
+    """
+    audits.require(checks_of(listed), doing=f"auditing the exclusion list {listed.run_id}")
+
+
+def entry_facts(listed: Run) -> dict[str, Any]:
     """What the log tells of a version beside its counts."""
-    inputs = made.listed.manifest["inputs"]
+    inputs = listed.manifest["inputs"]
     return {name: inputs[name] for name in ("head_id", "operating_threshold", "catalog")}
 
 
