@@ -2,8 +2,8 @@
 
     spark-submit --py-files dist/*.whl jobs/publish_exclusions.py --conf-file mytables.toml
 
-Another operating threshold, or another policy that settles it, needs this step alone. publish.plan writes a version and a
-page that shows what it would change; publish.approve publishes what was planned.
+Another operating threshold, or another policy that settles it, needs this step alone. publish.plan writes a version and
+a page that shows what it would change; publish.approve publishes what was planned.
 """
 
 from __future__ import annotations
