@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws"),
+        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
@@ -27,7 +27,7 @@ LAYERS: list[set[str]] = [
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication"),
+        *("decisions", "figures", "audits", "publication", "best_images", "alerts"),
     },
     {"jobs"},
     {"cli", "demo"},

@@ -337,6 +337,40 @@ STRATA = Table(
     },
 )
 
+# Under the run_id of a feed, one row per listing of which the feed table and the version's catalog know an image.
+# image_id, position: of the best image that the feed still shows, both null where none is left; position alone where
+# there is no order. why: in words. remaining: the listing's images that the feed shows; excluded, unscored: those so
+# decided, whether the feed shows them or not (feed.mode).
+BEST_IMAGES = Table(
+    "best_images",
+    ("listing_id",),
+    {
+        "listing_id": "string",
+        "image_id": "string",
+        "position": "int",
+        "why": "string",
+        "remaining": "bigint",
+        "excluded": "bigint",
+        "unscored": "bigint",
+    },
+)
+
+# Under the run_id of a feed, one row per image of the version that is not plainly kept: what agents should look at.
+# why: a sentence for people; decision, status, score and since as in DECISIONS.
+ALERTS = Table(
+    "alerts",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "why": "string",
+        "decision": "string",
+        "status": "string",
+        "score": "float",
+        "since": "timestamp",
+    },
+)
+
 
 # All tables whose folders hold runs; the feed's columns are the user's.
 FEED = Table("feed", (), {})
@@ -361,6 +395,8 @@ RUN_TABLES = (
     UNSCORED,
     STRATA,
     FEED,
+    BEST_IMAGES,
+    ALERTS,
 )
 
 
