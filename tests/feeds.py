@@ -49,3 +49,14 @@ def publish(store: Store, rows: Iterable[Row], scores: Iterable[Row] = (), **opt
 def list_reason(row: Row) -> str:
     """The reason that the exclusion list has for what DECISIONS has."""
     return "model" if row["reason"] in _BY_SCORE else str(row["reason"])
+
+
+# A feed that has everything at once: an id twice, no id, an id that is no word, one that the version does not know.
+FEED = [("a", 1), ("b", 2), ("b", 3), (None, 4), ("c", 5), ("A", 6), ("", 7), ("new", 8), ("d", 9), ("e", 10)]
+DECIDED = [
+    *(decided(image_id) for image_id in ("a", "A", "", "not in the feed")),
+    decided("b", "exclude"),
+    decided("c", "exclude", "unscored", status="truncated"),
+    decided("d", "unscored", "unscored", status="timeout"),
+    decided("e", "exclude", "override"),
+]

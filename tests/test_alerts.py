@@ -40,7 +40,7 @@ def test_every_cause_has_its_sentence(spark: SparkSession) -> None:
         decided("two toilets", "exclude"),
         decided("near", "exclude", "hysteresis", exclusion_score=0.51),
         decided("late", "exclude", "last_score", status="timeout", since=SINCE),
-        decided("said", "exclude", "override", override="ada: shows the neighbours"),
+        decided("said", "exclude", "override", override="ada: shows the neighbours", exclusion_score=0.2),
         decided("said without words", "exclude", "override"),
         unread("cut", "exclude", "truncated"),
         unread("no image", "exclude", "not_an_image", "no decoder"),

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from jobs import build_feed as job
 from tests.conftest import drawn_images, picture
-from tests.feeds import decided, list_reason, publish
+from tests.feeds import DECIDED, FEED, decided, list_reason, publish
 from toiletspark import exclusions, feed, storage, tables
 from toiletspark.config import Config
 from toiletspark.errors import OutputError, TableError
@@ -20,14 +20,6 @@ from toiletspark.runs import Store
 
 MakeConfig = Callable[..., Config]
 MODES = ("open", "mixed", "closed")
-FEED = [("a", 1), ("b", 2), ("b", 3), (None, 4), ("c", 5), ("A", 6), ("", 7), ("new", 8), ("d", 9), ("e", 10)]
-DECIDED = [
-    *(decided(image_id) for image_id in ("a", "A", "", "not in the feed")),
-    decided("b", "exclude"),
-    decided("c", "exclude", "unscored", status="truncated"),
-    decided("d", "unscored", "unscored", status="timeout"),
-    decided("e", "exclude", "override"),
-]
 
 
 def feed_of(spark: SparkSession, rows: list[Any] = FEED, kind: str = "photo string, place int") -> DataFrame:
