@@ -57,11 +57,14 @@ def test_what_each_mode_leaves_and_what_the_counts_say_of_it(spark: SparkSession
     """b twice: both rows go; the row without an id, and the image uploaded since, stay unless only decided ones may."""
     listed, decisions = version_of(spark, DECIDED)
     frame = feed_of(spark)
-    kept = build_feed(frame, listed, decisions, "photo", "open")
-    assert kept.columns == ["photo", "place"]
-    assert places(kept) == [1, 4, 5, 6, 7, 8, 9]
-    assert places(build_feed(frame, listed, decisions, "photo", "mixed")) == [1, 4, 6, 7, 8, 9]
-    assert places(build_feed(frame, listed, decisions, "photo", "closed")) == [1, 6, 7]
+    twice = decisions.union(decisions)
+    kept = {mode: build_feed(frame, listed, twice, "photo", mode) for mode in MODES}
+    assert {mode: left.columns for mode, left in kept.items()} == dict.fromkeys(MODES, ["photo", "place"])
+    assert {mode: places(left) for mode, left in kept.items()} == {
+        "open": [1, 4, 5, 6, 7, 8, 9],
+        "mixed": [1, 4, 6, 7, 8, 9],
+        "closed": [1, 6, 7],
+    }
     assert feed.count(feed.standings(frame, decisions, "photo")) == Counts(
         {
             "keep": 3,
