@@ -56,6 +56,8 @@ def _listings(spark: SparkSession, best: Run) -> Summary:
 
 
 def _alerts(store: Store, found: Run) -> Summary:
+    if found.rows > alerts.MAX_CSV_ROWS:
+        _say(f"the file for people has {alerts.MAX_CSV_ROWS} of {found.rows} alerts; the table has them all")
     place = alerts.write_csv(found, f"{store.root}/reports/alerts-{found.run_id}.csv")
     return {"alerts": found.rows, "alerts_table": found.folder, "alerts_csv": place}
 

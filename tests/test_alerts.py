@@ -154,8 +154,13 @@ def test_the_file_is_bounded_and_the_table_is_not(tmp_path: Path, monkeypatch: p
 
 
 def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
-    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+    spark: SparkSession,
+    make_config: MakeConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(alerts, "MAX_CSV_ROWS", 1)
     pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "feed.parquet")
     config = make_config({"feed.path": tmp_path / "feed.parquet", "feed.mode": "open"})
     rows = [decided("a"), decided("b", "exclude"), unread("c", "exclude", "truncated")]
@@ -163,4 +168,6 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     told = job.step(spark, config)
     assert (told["feed_out"], told["alerts"], told["listings"]) == (1, 2, 1)
     assert pd.read_parquet(told["alerts_table"])["image_id"].sort_values().tolist() == ["b", "c"]
-    assert pd.read_csv(told["alerts_csv"])["image_id"].tolist() == ["b", "c"]
+    assert len(pd.read_csv(told["alerts_csv"])) == 1
+    said = "toiletspark: the file for people has 1 of 2 alerts; the table has them all\n"
+    assert said in capsys.readouterr().err
