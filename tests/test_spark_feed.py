@@ -59,7 +59,7 @@ def test_what_each_mode_leaves_and_what_the_counts_say_of_it(spark: SparkSession
     frame = feed_of(spark)
     twice = decisions.union(decisions)
     kept = {mode: build_feed(frame, listed, twice, "photo", mode) for mode in MODES}
-    assert {mode: left.columns for mode, left in kept.items()} == dict.fromkeys(MODES, ["photo", "place"])
+    assert {mode: left.columns for mode, left in kept.items()} == {mode: ["photo", "place"] for mode in MODES}
     assert {mode: places(left) for mode, left in kept.items()} == {
         "open": [1, 4, 5, 6, 7, 8, 9],
         "mixed": [1, 4, 6, 7, 8, 9],
