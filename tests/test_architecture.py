@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws"),
+        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "audits", "publication", "overrides", "leak_sample", "approvals"),
+        *("best_images", "alerts"),
     },
     {"jobs"},
     {"cli", "demo"},

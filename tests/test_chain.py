@@ -107,6 +107,20 @@ def test_the_summary_adds_up(chain: Chain) -> None:
     assert told["feed_out"] == told["feed_in"] - told["feed_removed"]
     assert told["feed_in"] == IMAGES
     assert told["feed_removed"] == told["excluded"]
+    assert sum(told["feed_rows"].values()) == told["feed_in"]
+    assert sum(told["feed_removed_rows"].values()) == told["feed_removed"]
+    assert told["alerts"] == IMAGES - told["feed_rows"]["keep"]
+
+
+def test_every_listing_has_its_best_image_in_the_feed(chain: Chain) -> None:
+    told = chain.summary
+    best = pd.read_parquet(told["best_images"])
+    shown = pd.read_parquet(told["feed"]).groupby("listing_id").size()
+    images = pd.read_parquet(chain.config.images.path)
+    assert set(best["listing_id"]) == set(images["listing_id"])
+    assert best.set_index("listing_id")["remaining"].loc[shown.index].tolist() == shown.tolist()
+    assert set(best["listing_id"][best["image_id"].isna()]) == set(best["listing_id"]) - set(shown.index)
+    assert best["image_id"].isna().sum() == told["listings_with_none"]
 
 
 def test_the_summary_tells_times_and_validation(chain: Chain) -> None:

@@ -339,6 +339,40 @@ STRATA = Table(
     },
 )
 
+# Under the run_id of a feed, one row per listing of which the feed table and the version's catalog know an image.
+# image_id, position: of the best image that the feed still shows, both null where none is left; position alone where
+# there is no order. why: in words. remaining: the listing's images that the feed shows; excluded, unscored: those so
+# decided, whether the feed shows them or not (feed.mode).
+BEST_IMAGES = Table(
+    "best_images",
+    ("listing_id",),
+    {
+        "listing_id": "string",
+        "image_id": "string",
+        "position": "int",
+        "why": "string",
+        "remaining": "bigint",
+        "excluded": "bigint",
+        "unscored": "bigint",
+    },
+)
+
+# Under the run_id of a feed, one row per image of the version that is not plainly kept: what agents should look at.
+# why: a sentence for people; decision, status, score and since as in DECISIONS.
+ALERTS = Table(
+    "alerts",
+    ("image_id",),
+    {
+        "image_id": "string",
+        "listing_id": "string",
+        "why": "string",
+        "decision": "string",
+        "status": "string",
+        "score": "float",
+        "since": "timestamp",
+    },
+)
+
 
 # The contents that a leak sample has drawn from the sound images of a version, under the run_id of its queue. One image
 # of each, chosen by hash, with its listing and stratum; kept and excluded: how many images of the content the version
@@ -385,6 +419,8 @@ RUN_TABLES = (
     STRATA,
     LEAKS,
     FEED,
+    BEST_IMAGES,
+    ALERTS,
 )
 
 

@@ -63,6 +63,7 @@ def _figures(summary: dict[str, Any]) -> Table:
         *((f"unscored: {status}", count) for status, count in summary["unscored"].items()),
         ("excluded", summary["excluded"]),
         ("feed: rows in / out", f"{summary['feed_in']} / {summary['feed_out']}"),
+        ("listings with no image left", f"{summary['listings_with_none']} of {summary['listings']}"),
         ("images/s while embedding", rate),
     ]
     rows += _validation(summary["validation"])
@@ -102,6 +103,8 @@ def _places(summary: dict[str, Any], config: Config) -> str:
         "exclusion list": summary["exclusion_list"],
         "unscored": summary["unscored_table"],
         "feed": summary["feed"],
+        "best images": summary["best_images"],
+        "alerts": summary["alerts_csv"],
         "head's folder": summary["head"],
         "class folders": config.labels_folder,
     }
