@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
-	bench-lookalikes bench-coverage bench-quality bench-train browser
+	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -97,6 +97,15 @@ bench-quality: install  ## heads on other listings and on another source: accura
 
 bench-train: install  ## a head from ROWS=40000 labelled embeddings: seconds of the whole command, peak memory
 	@$(BIN)/python -m benchmarks.train --rows $(or $(ROWS),40000)
+
+bench-publish: install  ## 1,000 publications under two readers, four publishers at once, a driver killed at five moments
+	@$(BIN)/python -m benchmarks.publish
+
+bench-faults: install  ## twelve faults that must not be published, and 20 clean runs that must
+	@$(BIN)/python -m benchmarks.faults
+
+bench-decide: install  ## decide, audit and publish ROWS=5000000 scores against 10,000 overrides and the last version
+	@$(BIN)/python -m benchmarks.decide --rows $(or $(ROWS),5000000)
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

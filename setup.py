@@ -67,6 +67,8 @@ setup(
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
+            # a second process for the tests that need no Spark
+            "pytest-xdist>=3.6",
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",
@@ -76,6 +78,8 @@ setup(
             "flask-cors>=4",
             # drives a real browser (Debian's chromium, `make browser`) for the tests of pages
             "playwright>=1.50",
+            # runs the readers and the SQL of docs/ as printed
+            "duckdb>=1.1",
             "pandas-stubs",
             "build>=1.2",
             "setuptools>=69,<70",

@@ -175,7 +175,10 @@ def test_the_report_shows_what_is_excluded(chain: Chain) -> None:
     page = Path(chain.summary["report"]).read_text(encoding="utf-8")
     thumbnails = re.findall(r"data:image/jpeg;base64,/9j/[A-Za-z0-9+/=]+", page)
     borderline = min(chain.config.report.max_borderline, chain.summary["scored"])
-    assert len(thumbnails) == min(chain.config.report.max_excluded, chain.summary["excluded"]) + borderline
+    listed = pd.read_parquet(chain.summary["exclusion_list"])
+    seen = int((listed["reason"] != "unscored").sum())  # what cannot be read has no picture either
+    assert len(thumbnails) == min(chain.config.report.max_excluded, seen) + borderline
+    assert 0 < seen < len(listed)
     assert "randomly initialised" in page
     for status, count in chain.summary["unscored"].items():
         assert re.search(rf"{status}\D*{count}\b", page), status
