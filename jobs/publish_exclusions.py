@@ -13,7 +13,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from jobs import draw_leaks
-from toiletspark import approvals, entry, overrides, publication
+from toiletspark import approvals, catalog_table, entry, overrides, publication, retention
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.publication import Made
@@ -24,6 +24,7 @@ from toiletspark.runs import Store
 def step(spark: SparkSession, config: Config) -> Summary:
     """What fails its audits is kept for a look and changes nothing; `version` is the one that is live afterwards."""
     store = Store.open(config.output.root)
+    catalog_table.require_ours(spark, config.publish.catalog_table, store.root)
     if config.publish.approve:
         return {**_approve(store, config), **_afterwards(spark, store, config)}
     made = publication.make(spark, store, config, publication.sources(store))
@@ -74,7 +75,9 @@ def _approve(store: Store, config: Config) -> Summary:
 
 def _afterwards(spark: SparkSession, store: Store, config: Config) -> Summary:
     """What follows once readers see the new version."""
-    return draw_leaks.step(spark, config) if config.leaks.each_run else {}
+    catalog_table.follow(spark, config.publish.catalog_table, store.root)
+    leaks = draw_leaks.step(spark, config) if config.leaks.each_run else {}
+    return {**leaks, "removed": retention.clean(store, config.publish)}
 
 
 if __name__ == "__main__":

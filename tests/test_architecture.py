@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        *("views", "held_out", "override_rules", "leaks"),
+        *("views", "held_out", "override_rules", "leaks", "rollback", "retention"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
@@ -28,10 +28,10 @@ LAYERS: list[set[str]] = [
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "audits", "publication", "overrides", "leak_sample", "approvals"),
-        *("best_images", "alerts"),
+        *("best_images", "alerts", "catalog_table"),
     },
     {"jobs"},
-    {"cli", "demo"},
+    {"cli", "cli_publish", "demo"},
 ]
 NAMES = ["errors", "config", "images", "Spark", "jobs", "cli"]
 SPARK_LAYER = 3
@@ -222,7 +222,10 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", "leaks", *LABELLING],
+    [
+        *("images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", "leaks"),
+        *("rollback", "retention", "catalog_table", *LABELLING),
+    ],
 )
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:
     assert "pyspark" not in tops(closure([f"toiletspark.{module}"]))

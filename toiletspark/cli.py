@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from toiletspark import cli_publish
 from toiletspark.command import AsJson, ConfFiles, Sets, show, told_errors
 from toiletspark.errors import UserError
 
@@ -86,11 +87,11 @@ def _retrying_command(job: str) -> Callable[..., None]:
 for name, job, text in [
     ("run", "run_chain", "Every step in order, from the sample to the feed."),
     ("score", "score_catalog", "Score the catalog with a head, without reading images."),
-    ("publish", "publish_exclusions", "Publish the exclusion list; all that a new threshold needs."),
     ("feed", "build_feed", "Build the feed without the excluded images."),
     ("report", "write_report", "Write the HTML page of the published version."),
 ]:
     app.command(name, help=text)(_command(job))
+app.command("publish")(cli_publish.publish)
 app.command("embed", help="Embed the images that have no embedding yet.")(_retrying_command("embed_images"))
 app.command("rescore", help="Embed what is new, score, publish: what a scheduler calls.")(
     _retrying_command("rescore_catalog")

@@ -6,13 +6,13 @@ everybody, also for Spark (`spark_path`), whatever the cluster's default file sy
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,7 +149,7 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
     return True
 
 
-@contextmanager
+@contextlib.contextmanager
 def one_at_a_time(location: str) -> Iterator[None]:
     """Keeps processes apart by a lock on a local file, which a killed one gives back; on other stores nothing."""
     if not is_local(location):
@@ -183,3 +183,10 @@ def remove_folder(location: str) -> None:
     filesystem, path = open_filesystem(location)
     if filesystem.exists(path):
         filesystem.rm(path, recursive=True)
+
+
+def remove_file(location: str) -> None:
+    """Removes one file; nothing happens if there is none."""
+    filesystem, path = open_filesystem(location)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        filesystem.rm_file(path)

@@ -6,11 +6,13 @@
 
 A rollback is a version too: it names an older run. So the newest version is always the one that counts, and two
 publishers cannot undo each other. A version whose publisher was killed before the pointer moved waits there unseen;
-the next publication is newer.
+the next publication is newer. Pointers of before there was a log have layout 1 and no number.
 """
 
 from __future__ import annotations
 
+import secrets
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +46,11 @@ class Version:
     def counts(self) -> dict[str, Any]:
         """images, kept, excluded, unscored, and whatever else was counted; {} of versions that did not tell."""
         return dict(self.said.get("counts", {}))
+
+    @property
+    def shows(self) -> int:
+        """The version whose decisions these are: its own number, or of a rollback that of the version it went to."""
+        return int(self.said.get("rolled_back_to", self.number))
 
 
 def publish(
@@ -88,6 +95,7 @@ def commit(
         "valid_until": (now + timedelta(hours=valid_for_h)).isoformat(timespec="seconds") if valid_for_h else None,
         "counts": counts or {},
         **(facts or {}),
+        "entry": secrets.token_hex(4),  # no two entries are equal: stores that read back know their own by it
     }
     number = _newest_number(store) + 1
     while not storage.create_json(_entry(store, number), {"version": number, **said}):
@@ -98,14 +106,23 @@ def commit(
 def point(store: Store) -> None:
     """Moves the pointer to the newest version, and never back.
 
-    On stores where nobody can be kept waiting, it looks again whether a newer version came in between.
+    On stores where nobody can be kept waiting, it looks again whether a newer version came in between; killed right
+    there, it may leave the pointer one version behind until the next publication.
     """
     with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.lock"):
         moved, newest = 0, _newest_number(store)
         while moved < newest:
-            entry = storage.read_json(_entry(store, newest))
-            storage.replace_json(_pointer(store.root), entry or {})
+            if entry := storage.read_json(_entry(store, newest)):
+                storage.replace_json(_pointer(store.root), entry)
             moved, newest = newest, _newest_number(store)
+
+
+def nothing_is_removed(store: Store) -> AbstractContextManager[None]:
+    """While this is held, retention waits: for those who make a version of what was written long ago.
+
+    Held by one process at a time, and on local stores only.
+    """
+    return storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.approval.lock")
 
 
 def log(store: Store) -> list[Version]:
@@ -124,6 +141,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
     """
     doing = f"reading the current exclusion list of {root}"
     pointer = storage.read_json(_pointer(root))
+    require_known_layout(pointer, doing=doing)
     run = _named(root, pointer)
     if pointer is None or run is None:
         raise OutputError(
@@ -132,7 +150,6 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
             found="no pointer" if pointer is None else f"the version {pointer['run_id']} without a manifest",
             todo="run `toiletspark publish` first; an unreadable list must not be taken for an empty one",
         )
-    _require_known_layout(pointer, doing)
     if not allow_stale:
         _require_valid(pointer, doing)
     require_unchanged(run, doing=doing)
@@ -153,6 +170,21 @@ def live(store: Store) -> Version | None:
 def companion(store: Store, version: Version | None, table: Table) -> Run | None:
     """Another table of a version, or None."""
     return store.run(table, version.run_id) if version else None
+
+
+def require_known_layout(entry: dict[str, Any] | None, *, doing: str) -> None:
+    """Stops where an entry, or the pointer, was made by a newer toiletspark.
+
+    Raises:
+        OutputError: it was.
+    """
+    if entry and int(entry.get("layout", 1)) > LAYOUT:
+        raise OutputError(
+            doing=doing,
+            expected=f"a version of layout {LAYOUT} at most",
+            found=f"layout {entry['layout']}, made by a newer toiletspark",
+            todo="read it with the toiletspark that publishes it",
+        )
 
 
 def require_unchanged(run: Run, *, doing: str) -> None:
@@ -176,16 +208,6 @@ def unchanged(run: Run) -> bool:
         return bool(runs.described_files(run.folder) == run.manifest["files"])
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
-
-
-def _require_known_layout(pointer: dict[str, Any], doing: str) -> None:
-    if int(pointer.get("layout", 1)) > LAYOUT:
-        raise OutputError(
-            doing=doing,
-            expected=f"a version of layout {LAYOUT} at most",
-            found=f"layout {pointer['layout']}, made by a newer toiletspark",
-            todo="read it with the toiletspark that publishes it",
-        )
 
 
 def _require_valid(pointer: dict[str, Any], doing: str) -> None:
