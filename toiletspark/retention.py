@@ -9,7 +9,7 @@ import itertools
 import sys
 from datetime import UTC, datetime, timedelta
 
-from toiletspark import runs, storage, versions
+from toiletspark import storage, versions
 from toiletspark.config import Publish
 from toiletspark.runs import MANIFEST, RUN_ID, Store
 from toiletspark.tables import EXCLUSION_LIST
@@ -57,7 +57,7 @@ def _due(store: Store, publish: Publish, now: datetime) -> dict[str, list[str]]:
     for run_id, folders in sorted(_folders(store).items()):
         if run_id in never:
             continue
-        if run_id in replaced or run_id < runs.run_id_at(first):  # those may be versions of before there was a log
+        if run_id in replaced or run_id < log[0].run_id:  # those may be versions of before there was a log
             old = _older(replaced.get(run_id, first), publish.keep_days, now)
         else:
             folders = [folder for folder in folders if storage.exists(f"{store.root}/{folder}/{MANIFEST}")]

@@ -27,8 +27,8 @@ def history(store: Store) -> Summary:
     Returns:
         current (the number of the live version, or null) and `versions`: of each its number, run_id, published_at,
         head_id, operating_threshold, images, kept, excluded, unscored, rolled_back_to, because, valid_until (null where
-        it does not tell), current, shown (false: its publisher was killed before readers saw it), files_removed and
-        expired.
+        it does not tell), current, shown (false: readers have not seen it, its publisher was killed before),
+        files_removed, expired.
         Version 0 is one of before there was a log.
     """
     live, log = versions.live(store), versions.log(store)
