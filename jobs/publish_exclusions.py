@@ -7,6 +7,8 @@ Another operating threshold, or another policy that settles it, needs this step 
 
 from __future__ import annotations
 
+import sys
+
 from pyspark.sql import SparkSession
 
 from toiletspark import entry, publication
@@ -19,6 +21,8 @@ def step(spark: SparkSession, config: Config) -> Summary:
     """What fails its audits is kept for a look and changes nothing."""
     store = Store.open(config.output.root)
     made = publication.make(spark, store, config, publication.sources(store))
+    for alarm in made.alarms:
+        print(f"toiletspark: ALARM: {alarm}", file=sys.stderr)
     version = publication.ship(store, config, made)
     return {
         "version": version.number,
@@ -30,6 +34,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "exclusion_list": made.listed.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
+        "alarms": made.alarms,
     }
 
 

@@ -16,18 +16,19 @@ LAYERS: list[set[str]] = [
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
         *("lookalikes", "allocation", "estimates", "policies", "versions", "draws"),
+        *("audits", "chance", "drift", "change_audits"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        *("views", "held_out"),
+        *("views", "held_out", "canaries", "source_audits"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication"),
+        *("decisions", "figures", "publication"),
     },
     {"jobs"},
     {"cli", "demo"},
