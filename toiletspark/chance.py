@@ -79,7 +79,7 @@ def moved_above(
 def chi_square(freedom: int, looks: int = 1) -> float:
     """What a chi-square of so many degrees of freedom exceeds with chance LEVEL / looks.
 
-    Source: Wilson and Hilferty, The distribution of chi-square (1931); within 1 % from 5 degrees on.
+    Source: Wilson and Hilferty, The distribution of chi-square (1931); at most 3 % too much from 5 degrees on.
     """
     z, spread = NormalDist().inv_cdf(1 - LEVEL / looks), 2 / (9 * freedom)
     return float(freedom * (1 - spread + z * math.sqrt(spread)) ** 3)
