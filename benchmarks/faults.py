@@ -172,8 +172,7 @@ def clean_day(spark: SparkSession, shop: Portal) -> dict[str, Any]:
 
 def faulty_day(spark: SparkSession, shop: Portal, fault: Callable[[Portal], None], root: Path) -> Outcome:
     """Puts a fault into a copy of the portal's store at `root`, and tries to publish that."""
-    shutil.copytree(shop.store.root, root)
-    copy = replace(shop.at(root), rng=np.random.default_rng(SEED))
+    copy = copied(shop, root)
     if fault in (lost_partition, truncated_file):
         seen = copy.catalog()
         copy.keep(seen, copy.scores(seen))
@@ -185,6 +184,12 @@ def faulty_day(spark: SparkSession, shop: Portal, fault: Callable[[Portal], None
         rules = [told.partition(":")[0] for told in error.expected.split("; ")]
         return Outcome(rules, _readers_see(copy.store) == before, error.exit_code, str(error))
     return Outcome([], _readers_see(copy.store) == before, 0, "published")
+
+
+def copied(shop: Portal, root: Path) -> Portal:
+    """The portal with a copy of its store at `root`."""
+    shutil.copytree(shop.store.root, root)
+    return replace(shop.at(root), rng=np.random.default_rng(SEED))
 
 
 def _readers_see(store: Store) -> dict[str, bytes]:

@@ -151,11 +151,11 @@ def _judged(found: Figures, rule: _Rule, last: Last | None, bounds: Audits) -> d
     """The shares of the strata that have images enough: now, and then."""
     judged = {}
     for name, stratum in found.strata.items():
-        before = last.strata.get(name) if last else None
-        enough = [one for one in (stratum, before) if one is not None and one.images >= bounds.min_images]
-        if stratum not in enough or (rule.compares and before not in enough):
+        before = last.strata.get(name) if last and rule.compares else None
+        compared = [stratum] if before is None else [stratum, before]
+        if min(one.images for one in compared) < bounds.min_images or len(compared) < 1 + rule.compares:
             continue
-        then = Share(getattr(before, rule.count), before.images) if before and rule.compares else Share(0, 0)
+        then = Share(getattr(before, rule.count), before.images) if before else Share(0, 0)
         judged[name] = (Share(getattr(stratum, rule.count), stratum.images), then)
     return judged
 
