@@ -109,6 +109,14 @@ def test_one_stratum_alone_breaks_a_rule_and_is_named() -> None:
     )
 
 
+def test_what_is_rare_in_one_stratum_is_not_in_the_rarest_of_hundreds() -> None:
+    def policy_of(strata: int) -> Figures:
+        return figures(stratum("S0", 1000, 50, 27, 27), *[stratum(f"S{n}", 1000, 50) for n in range(1, strata)])
+
+    assert "1 of 3 strata break it" in broken(policy_of(3))["share.policy"]
+    assert broken(policy_of(600)) == {}
+
+
 def test_small_strata_and_small_catalogs_are_not_judged() -> None:
     now = figures(stratum("A", 4000, 200, 40), stratum("B", 4000, 200, 40), stratum("tiny", 20, 20))
     assert broken(now, last_of(USUAL)) == {}

@@ -119,6 +119,13 @@ def test_a_factor_of_two_is_called_more_no_more_often_than_told(share: float, n:
     assert found <= 10  # 3 are expected at most
 
 
+def test_of_many_that_are_looked_at_one_is_rare_by_chance() -> None:
+    """40 of 1,000 are rare where 20 are expected, and not the rarest of a thousand such draws."""
+    assert chance.above(Share(40, 1000), 0.02)
+    assert not chance.above(Share(40, 1000), 0.02, looks=1000)
+    assert chance.above(Share(60, 1000), 0.02, looks=1000)
+
+
 def test_what_has_clearly_moved_is_told() -> None:
     def twice(truth: np.ndarray) -> np.ndarray:
         return truth * 2

@@ -108,12 +108,15 @@ def test_scores_whose_catalog_is_gone(shop: Portal) -> None:
     assert gone.run_id in check.expected != before.run_id
 
 
-def test_the_last_decisions_are_looked_at_too(shop: Portal) -> None:
-    last = stored(shop.store, tables.DECISIONS, [{"image_id": "a"}])
+@pytest.mark.parametrize("table", [tables.DECISIONS, tables.STRATA])
+def test_the_last_version_is_looked_at_too(shop: Portal, table: tables.Table) -> None:
+    run_id = runs.new_run_id()
+    last, strata = (stored(shop.store, one, [{}], run_id=run_id) for one in (tables.DECISIONS, tables.STRATA))
     assert failed(judged(shop, last=last)) == {}
-    (Path(last.folder) / "part-0.parquet").write_bytes(b"disk error")
+    (Path((last if table is tables.DECISIONS else strata).folder) / "part-0.parquet").write_bytes(b"disk error")
     checks = judged(shop, last=last)
     assert set(failed(checks)) == {"files.last_version"}
+    assert f"of {table.name} {run_id}" in checks["files.last_version"].expected
     assert "publish --rollback" in checks["files.last_version"].todo
 
 

@@ -292,6 +292,29 @@ def test_an_image_that_is_nowhere_stops_the_publication(spark: SparkSession, con
     assert pointer_of(store).read_bytes() == before
 
 
+def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparison(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    run_id = runs.new_run_id()
+    early = stored(store, tables.EXCLUSION_LIST, [{"image_id": "a"}], run_id=run_id)
+    stored(store, tables.UNSCORED, [], run_id=run_id)
+    told = {"run_id": run_id, "exclusion_list": f"exclusion_list/{run_id}", "unscored": f"unscored/{run_id}", "rows": 1}
+    pointer_of(store).write_text(json.dumps({**told, "files": [file["name"] for file in early.manifest["files"]]}))
+    prepare(store)
+    assert publish_exclusions.step(spark, config)["version"] == 1
+    counts = versions.current(config.output.root).manifest["counts"]
+    judged = {check["rule"]: check["passed"] for check in counts["audits"]}
+    change = {
+        "rate_of_change.size",
+        "containment.strata",
+        "rate_of_change.excluded",
+        "rate_of_change.unscored",
+        "drift",
+    }
+    assert {judged[rule] for rule in change | {"consistency.decision"}} == {None}
+    assert counts["drift"] is None
+
+
 def test_publishing_before_scoring_names_the_step_that_is_missing(spark: SparkSession, config: Config) -> None:
     with pytest.raises(OutputError) as stopped:
         publish_exclusions.step(spark, config)

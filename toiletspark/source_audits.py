@@ -56,6 +56,9 @@ def judge(store: Store, config: Config, scores: Run, seen: Run, live: Version | 
     if last:
         sources.append(_Source("last_version", last, tables.DECISIONS, _ROLL_BACK))
     files = {source.name: _files(source, scores) for source in sources}
+    strata = store.run(tables.STRATA, last.run_id) if last else None
+    if strata and files["last_version"].passed:  # a small table; its schema is that of its one file
+        files["last_version"] = _files(_Source("last_version", strata, tables.STRATA, _ROLL_BACK), scores)
     head, of_head = _head(store, config, scores, seen)
     columns = tables.probability_columns(head.classes) if head else {}
     schemas = {
