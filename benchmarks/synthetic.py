@@ -35,6 +35,11 @@ LONG_AGO = "20200101T000000000000Z-0000"  # the run of all that is stored; those
 SEED = 3
 # some ms an image for fetching, decoding and embedding together: what is left is toiletspark's own cost
 TINY_BACKBONE = ("backbone.weights=random", "backbone.resize_px=40", "backbone.crop_px=32")
+# a head of chance excludes every second image, and changed images are of another kind than the first ones
+ANY_SHARE = (
+    *("publish.audits.max_share_excluded=1.0", "publish.audits.max_change_excluded=1e9", "publish.audits.max_psi=0"),
+    "publish.audits.max_share_listings_emptied=1.0",
+)
 _PICTURE_PX = (96, 72)
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 
@@ -63,6 +68,7 @@ class SyntheticCatalog:
             f"listings.path={self.folder}/listings",
             f"output.root={self.folder}/output",
             f"score.head={self.folder}/head",
+            *ANY_SHARE,
             *TINY_BACKBONE,
         )
 

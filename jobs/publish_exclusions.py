@@ -43,12 +43,15 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "exclusion_list": made.listed.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
+        "alarms": made.alarms,
         **({"overrides": made.overrides} if made.overrides else {}),
     }
 
 
 def _tell(made: Made) -> None:
     """What people should know at once, of plans too."""
+    for alarm in made.alarms:
+        print(f"toiletspark: ALARM: {alarm}", file=sys.stderr)
     if made.overrides.get("unmet"):
         print(f"toiletspark: {overrides.shown_unmet(made.overrides)}", file=sys.stderr)
 

@@ -16,18 +16,19 @@ LAYERS: list[set[str]] = [
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
         *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
+        *("audits", "chance", "drift", "change_audits"),
     },
     {
         *("images", "sources", "backbone", "runtimes", "weights", "quantisation", "contents", "attempts", "labels"),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
-        *("views", "held_out", "override_rules", "leaks", "rollback", "retention"),
+        *("views", "held_out", "override_rules", "leaks", "rollback", "retention", "canaries", "source_audits"),
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "audits", "publication", "overrides", "leak_sample", "approvals"),
+        *("decisions", "figures", "publication", "overrides", "leak_sample", "approvals"),
         *("best_images", "alerts", "catalog_table"),
     },
     {"jobs"},

@@ -15,13 +15,14 @@ from pyspark.sql import SparkSession
 
 from jobs import publish_exclusions
 from tests.conftest import stored
-from toiletspark import __version__, conf_files, exclusions, frames, runs, tables, versions
+from toiletspark import __version__, conf_files, exclusions, frames, runs, scoring, tables, versions
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store
 
 SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
+HEAD = Head(("toilet", "other"), ("toilet",), "B", np.zeros((2, 512), np.float32), np.zeros(2, np.float32))
 UNSCORED = {"x": ("missing", "FileNotFoundError"), "y": ("truncated", "the file ends before the picture does")}
 
 
@@ -36,7 +37,11 @@ def store(config: Config) -> Store:
 
 
 def prepare(
-    store: Store, scores: dict[str, float] = SCORES, unscored: dict[str, Any] = UNSCORED, unembedded: str = ""
+    store: Store,
+    scores: dict[str, float] = SCORES,
+    unscored: dict[str, Any] = UNSCORED,
+    unembedded: str = "",
+    head_id: str = "H",
 ) -> Run:
     """A catalog and its scores, as the steps before publishing leave them."""
     what = {**dict.fromkeys([*scores, *unembedded], ("ok", "")), **unscored}
@@ -50,13 +55,13 @@ def prepare(
             "image_id": image_id,
             "listing_id": f"L{image_id}",
             "content_digest": image_id,
-            "head_id": "H",
+            "head_id": head_id,
             "exclusion_score": score,
         }
         for image_id, score in scores.items()
     ]
-    inputs = {"catalog": seen.run_id, "head_id": "H", "backbone_id": "B"}
-    return stored(store, tables.SCORES, rows, inputs=inputs)
+    inputs = {"catalog": seen.run_id, "head_id": head_id, "backbone_id": "B"}
+    return stored(store, scoring.scores_table(HEAD), rows, inputs=inputs)
 
 
 def pointer_of(store: Store) -> Path:
@@ -92,6 +97,7 @@ def test_every_image_is_in_one_of_scores_and_unscored(spark: SparkSession, confi
         "exclusion_list": told["exclusion_list"],
         "unscored_table": told["unscored_table"],
         "decisions": told["decisions"],
+        "alarms": [],
     }
     run_id = Path(told["exclusion_list"]).name
     excluded = exclusions.read_current(spark, config.output.root).orderBy("image_id").toPandas()
@@ -165,17 +171,16 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
 
 
 def judged_head(store: Store) -> Run:
-    """The head H, and what it says of images that were held out: three toilets, the second of which looks harmless."""
-    run_id, zeros = runs.new_run_id(), np.zeros((2, 512), dtype=np.float32)
+    """HEAD, and what it says of images that were held out: three toilets, the second of which looks harmless."""
+    run_id = runs.new_run_id()
     held = [(0.9, "toilet"), (0.45, "toilet"), (0.7, "toilet"), (0.55, "other"), (0.2, "other"), (0.1, "other")]
     rows = [
         {"image_id": f"h{place}", "listing_id": f"H{place}", "stratum": "S", "content_digest": f"h{place}",
          "label": label, "weight": 1.0, "held_out": True, "exclusion_score": score}
         for place, (score, label) in enumerate(held)
     ]  # fmt: skip
-    head = Head(("toilet", "other"), ("toilet",), "B", zeros, zeros[:, 0])
-    stored(store, tables.HEADS, rows, run_id=run_id, inputs={"head_id": "H"})
-    head.save(store.folder(tables.HEADS, run_id))
+    stored(store, tables.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
+    HEAD.save(store.folder(tables.HEADS, run_id))
     return store.require(tables.HEADS, doing="testing", step="train")
 
 
@@ -186,7 +191,7 @@ def by_policy(config: Config, name: str, value: float) -> Config:
 
 
 def test_another_policy_needs_neither_training_nor_scoring(spark: SparkSession, config: Config, store: Store) -> None:
-    prepare(store)
+    prepare(store, head_id=HEAD.head_id)
     judged_head(store)
     found = {}
     for name, value in (("min_recall", 1.0), ("max_share_of_good_images_lost", 0.01), ("cost_ratio", 0.5)):
@@ -208,7 +213,7 @@ def test_another_policy_needs_neither_training_nor_scoring(spark: SparkSession, 
 
 
 def test_a_policy_that_cannot_be_kept_publishes_nothing(spark: SparkSession, config: Config, store: Store) -> None:
-    prepare(store)
+    prepare(store, head_id=HEAD.head_id)
     with pytest.raises(HeadError) as gone:
         publish_exclusions.step(spark, by_policy(config, "min_recall", 0.9))
     assert gone.value.found == "no such head in the store"
@@ -285,6 +290,29 @@ def test_an_image_that_is_nowhere_stops_the_publication(spark: SparkSession, con
     )
     assert stopped.value.exit_code == 3
     assert pointer_of(store).read_bytes() == before
+
+
+def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparison(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    run_id = runs.new_run_id()
+    early = stored(store, tables.EXCLUSION_LIST, [{"image_id": "a"}], run_id=run_id)
+    stored(store, tables.UNSCORED, [], run_id=run_id)
+    told = {"run_id": run_id, "exclusion_list": f"exclusion_list/{run_id}", "unscored": f"unscored/{run_id}", "rows": 1}
+    pointer_of(store).write_text(json.dumps({**told, "files": [file["name"] for file in early.manifest["files"]]}))
+    prepare(store)
+    assert publish_exclusions.step(spark, config)["version"] == 1
+    counts = versions.current(config.output.root).manifest["counts"]
+    judged = {check["rule"]: check["passed"] for check in counts["audits"]}
+    change = {
+        "rate_of_change.size",
+        "containment.strata",
+        "rate_of_change.excluded",
+        "rate_of_change.unscored",
+        "drift",
+    }
+    assert {judged[rule] for rule in change | {"consistency.decision"}} == {None}
+    assert counts["drift"] is None
 
 
 def test_publishing_before_scoring_names_the_step_that_is_missing(spark: SparkSession, config: Config) -> None:

@@ -1,19 +1,36 @@
-"""What a version must be to be published: rules over its figures, named as Deequ names them. Without Spark.
+"""What a version must be to be published: rules, named as Deequ names them, and how they stop. Without Spark.
 
-A rule of integrity (rows, ids, values) cannot be accepted away: a list that breaks one is wrong. Rules about shares and
-change can be, with a reason, since a catalog may really have changed.
+Rules of integrity (files, schemas, rows, ids, values, heads) cannot be accepted away: a list that breaks one is wrong.
+Rules about shares and change can be, with a reason, since a catalog may really have changed. `source_audits` judges
+what a version is made from, before anything is decided; `of_version` the rows that were written; `change_audits` how
+much of everything they hold. Source of the names: Schelter et al., Automating large-scale data quality verification
+(2018), the paper on Deequ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toiletspark.errors import AuditError, UserError, nearest, shown
-from toiletspark.figures import Figures
+
+if TYPE_CHECKING:
+    from toiletspark.figures import Figures
 
 TODO = "the last version stays in force; "
+INTEGRITY = (
+    *("files.scores", "files.catalog", "files.last_version"),
+    *("schema.scores", "schema.catalog", "schema.last_version"),
+    *("size.scores", "containment.head_id", "golden_images"),
+    *("size", "completeness.image_id", "uniqueness.image_id", "containment.decision", "containment.exclusion_score"),
+    "consistency.decision",
+)
+ACCEPTABLE = (
+    *("freshness", "containment.strata", "rate_of_change.size"),
+    *("share.excluded", "share.unscored", "share.policy", "share.listings_emptied"),
+    *("rate_of_change.excluded", "rate_of_change.unscored", "drift"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,6 @@ class Check:
         found: in words.
         passed: None where it could not be judged, and `found` says why.
         todo: what a person can do about it.
-        acceptable: whether `--accept` may overrule it.
         accepted: why it was accepted though it failed; "" if it was not.
     """
 
@@ -35,32 +51,46 @@ class Check:
     found: str
     passed: bool | None
     todo: str = ""
-    acceptable: bool = False
     accepted: str = ""
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether `--accept` may overrule it."""
+        return self.rule in ACCEPTABLE
 
     def told(self) -> dict[str, Any]:
         """As manifests hold it."""
-        return asdict(self)
+        return {**asdict(self), "acceptable": self.acceptable}
+
+
+def require_acceptable(rules: Iterable[str]) -> None:
+    """Stops where somebody accepts a rule that there is not, or one of integrity.
+
+    Raises:
+        UserError: names it, and the rules that can be accepted.
+    """
+    named = set(rules)
+    fixed, unknown = sorted(named & set(INTEGRITY)), sorted(named - {*INTEGRITY, *ACCEPTABLE})
+    if unknown or fixed:
+        raise UserError(
+            doing="accepting failed audits (publish.accept)",
+            expected=f"rules that can be accepted: {shown(ACCEPTABLE, len(ACCEPTABLE))}",
+            found=f"{shown(unknown)}{nearest(unknown[0], ACCEPTABLE)}" if unknown else f"{shown(fixed)}, of integrity",
+            todo="mend the name" if unknown else "a list that breaks a rule of integrity is wrong, whatever the reason",
+        )
 
 
 def accepted(checks: Sequence[Check], rules: Iterable[str], because: str) -> list[Check]:
-    """The checks, with the failed ones among `rules` accepted.
+    """The checks, with the failed ones among `rules` accepted; to accept what has not failed changes nothing.
 
     Raises:
-        UserError: there is no such rule, or it is one of integrity.
+        UserError: see `require_acceptable`.
     """
-    named, known = set(rules), {check.rule for check in checks}
-    fixed = sorted({check.rule for check in checks if check.rule in named and not check.acceptable})
-    unknown = sorted(named - known)
-    if unknown or fixed:
-        raise UserError(
-            doing="accepting failed audits",
-            expected=f"rules that can be accepted: {shown(sorted({c.rule for c in checks if c.acceptable}), 30)}",
-            found=f"{shown(unknown)}{nearest(unknown[0], known)}" if unknown else f"{shown(fixed)}, of integrity",
-            todo="a list that breaks a rule of integrity is wrong, whatever the reason" if fixed else "mend the name",
-        )
-    failed = [check.rule in named and check.passed is False for check in checks]
-    return [replace(check, accepted=because) if taken else check for check, taken in zip(checks, failed, strict=True)]
+    named = set(rules)
+    require_acceptable(named)
+    return [
+        replace(check, accepted=because) if check.rule in named and check.passed is False else check for check in checks
+    ]
 
 
 def failed(checks: Iterable[Check]) -> list[Check]:
@@ -76,7 +106,12 @@ def require(checks: Iterable[Check], *, doing: str) -> None:
     """
     stopping = failed(checks)
     if stopping:
-        todo = "; ".join(dict.fromkeys(check.todo for check in stopping if check.todo))
+        names = [check.rule for check in stopping if check.rule in ACCEPTABLE]
+        options = " ".join(f"--accept {name}" for name in names)
+        ways = [check.todo for check in stopping if check.todo]
+        if names and len(names) == len(stopping):
+            ways.append(f'or, if it is right as it is, `toiletspark publish {options} --because "..."`')
+        todo = "; ".join(dict.fromkeys(ways))
         raise AuditError(
             doing=doing,
             expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
@@ -97,6 +132,7 @@ def of_version(figures: Figures, images: int) -> list[Check]:
         Check("size", f"one decision for each of {images} images", f"{figures.images}", 0 < figures.images == images),
         Check("completeness.image_id", "no null", f"{figures.null_ids} nulls", not figures.null_ids),
         Check("uniqueness.image_id", "each once", f"{figures.repeated_ids} more", not figures.repeated_ids),
+        _consistency(figures.changed),
         Check(
             "containment.decision",
             f"each of {images} images kept, excluded or unscored, for a known reason",
@@ -110,3 +146,12 @@ def of_version(figures: Figures, images: int) -> list[Check]:
             not figures.scores_amiss,
         ),
     ]
+
+
+def _consistency(changed: int | None) -> Check:
+    """The same content, head and threshold give the same decision."""
+    rule, expected = "consistency.decision", "no other decision where content, head and threshold are the same"
+    if changed is None:
+        return Check(rule, expected, "the last version is of another head or threshold, or there is none", None)
+    todo = "scores or embeddings were changed in place: run `toiletspark score` again, and find out by whom"
+    return Check(rule, expected, f"{changed} images whose score moved by more than 0.0001", not changed, todo)
