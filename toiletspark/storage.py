@@ -142,8 +142,12 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
     temporary = _temporary(Path(path), told)
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        return False
+    except OSError as error:
+        if _is_linked(temporary, path):  # NFS asks again when an answer was lost, and is then told that it exists
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return True
@@ -160,6 +164,13 @@ def one_at_a_time(location: str) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _is_linked(temporary: Path, path: Path) -> bool:
+    try:
+        return temporary.samefile(path)
+    except OSError:
+        return False
 
 
 def _json_bytes(content: dict[str, Any]) -> bytes:
