@@ -143,7 +143,7 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
     try:
         os.link(temporary, path)
     except OSError as error:
-        if _is_linked(temporary, path):  # NFS asks again when an answer was lost, and is then told that it exists
+        if _is_linked(temporary, Path(path)):  # NFS asks again when an answer was lost, and is then told that it exists
             return True
         if isinstance(error, FileExistsError):
             return False
