@@ -138,6 +138,7 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
         "audits": [check.told() for check in checks],
         "drift": change_audits.drift_told(counted, last),
         "alarms": alarms,
+        "listings": {name: getattr(counted, name) for name in ("listings", "emptied", "newly_emptied")},
         **counted.counts,
     }
     listed = store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
