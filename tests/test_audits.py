@@ -157,11 +157,18 @@ def test_drift_is_judged_where_the_head_is_the_same_and_always_shown() -> None:
     assert "above it in 1 of 2 strata, as in 'A: " in broken(now, last_of(USUAL))["drift"]
     assert broken(now, last_of(USUAL, same_head=False)) == {}
     assert broken(now, last_of(USUAL), max_psi=0) == {}
-    told = change_audits.drift_told(now, last_of(USUAL, same_head=False), most=2)
-    assert told is not None
+    told: Any = change_audits.drift_told(now, last_of(USUAL, same_head=False))
     assert told["same_head"] is False
-    assert list(told["strata"]) == ["A", "tiny"] or list(told["strata"]) == ["A", "B"]  # type: ignore[call-overload]
-    assert told["strata"]["A"]["images"] == 3960  # type: ignore[index]
+    assert list(told["strata"]) == ["A", "B", "tiny"]
+    assert told["strata"]["A"]["images"] == 3960
+    assert told["overall"]["ks"] == pytest.approx(3760 / 7940, abs=1e-4)
+
+
+def test_of_many_strata_the_worst_are_told() -> None:
+    then = figures(*[stratum(f"S{n}", 1000, 50) for n in range(30)])
+    now = figures(*[stratum(f"S{n}", 1000, 50 + 10 * n) for n in range(30)])
+    told: Any = change_audits.drift_told(now, last_of(then))
+    assert list(told["strata"]) == [f"S{n}" for n in range(29, 9, -1)]
 
 
 # Integrity

@@ -18,7 +18,6 @@ from toiletspark import chance, drift
 from toiletspark.audits import Check
 from toiletspark.chance import Share
 from toiletspark.config import Audits
-from toiletspark.drift import Drift
 from toiletspark.errors import shown
 
 if TYPE_CHECKING:
@@ -222,20 +221,12 @@ def _drift(found: Figures, last: Last | None, bounds: Audits) -> Check:
     return Check(rule, expected, told, not (shifted or drift.is_shift(total, most)), todo)
 
 
-def drift_told(found: Figures, last: Last | None, most: int = 20) -> dict[str, object] | None:
-    """Drift as manifests hold it, the strata with the largest PSI; None where there is nothing to compare with."""
+def drift_told(found: Figures, last: Last | None) -> dict[str, object] | None:
+    """See `drift.told`; None where there is nothing to compare with."""
     if not last or not last.strata:
         return None
-    total, strata = drift.overall(*_histograms(found, last)), drift.by_stratum(*_histograms(found, last))
-    if total is None:
-        return None
-    worst: dict[str, Drift] = dict(list(strata.items())[:most])
-    told = total.told()
-    return {
-        "same_head": last.same_head,
-        "overall": {name: told[name] for name in ("psi", "ks")},
-        "strata": {name: one.told() for name, one in worst.items()},
-    }
+    told = drift.told(*_histograms(found, last))
+    return {"same_head": last.same_head, **told} if told else None
 
 
 def _histograms(found: Figures, last: Last) -> tuple[Histograms, Histograms]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from toiletspark import chance
 
 PSI_BINS = 10
+MOST_TOLD = 20
 _HALF = 0.5  # what an empty bin holds
 
 
@@ -93,6 +94,20 @@ def overall(now: Mapping[str, NDArray[np.int64]], before: Mapping[str, NDArray[n
     if not now or not before:
         return None
     return between(np.sum(list(now.values()), axis=0), np.sum(list(before.values()), axis=0))
+
+
+def told(
+    now: Mapping[str, NDArray[np.int64]], before: Mapping[str, NDArray[np.int64]]
+) -> dict[str, dict[str, object]] | None:
+    """As manifests hold it: overall, and the `MOST_TOLD` strata with the largest PSI; None without scores."""
+    total = overall(now, before)
+    if total is None:
+        return None
+    worst = list(by_stratum(now, before).items())[:MOST_TOLD]
+    return {
+        "overall": {"psi": round(total.psi, 4), "ks": round(total.ks, 4)},
+        "strata": {name: one.told() for name, one in worst},
+    }
 
 
 def _shares(histogram: NDArray[np.int64]) -> NDArray[np.float64]:

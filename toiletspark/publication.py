@@ -142,6 +142,7 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
         "audits": [check.told() for check in checks],
         "drift": change_audits.drift_told(counted, last),
         "alarms": alarms,
+        "listings": {name: getattr(counted, name) for name in ("listings", "emptied", "newly_emptied")},
         **counted.counts,
     }
     overridden = said.told(written) if said else {}
