@@ -1,16 +1,18 @@
 """Readers while versions are published, publishers at once, answers that are lost, publishers that are killed.
 
-`make bench-publish`. Versions are written by pyarrow and published by `versions.publish`. Each row says of which run it is
-and how many rows its version has, so that a mixed, a partial and an empty read show in what was read, whatever the
+`make bench-publish`. Versions are written by pyarrow and published by `versions.publish`. Each row says of which run it
+is and how many rows its version has, so that a mixed, a partial and an empty read show in what was read, whatever the
 reader itself has checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -163,7 +165,7 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
         "doubled": len(log) - len({version.run_id for version in log}),
         "newest_is_live": bool(live and log and live.number == log[-1].number),
         "polls": len(pointers),
-        "moved_back": sum(after < before for before, after in zip(pointers, pointers[1:], strict=False)),
+        "moved_back": sum(after < before for before, after in itertools.pairwise(pointers)),
         "seconds": round(took, 1),
     }
 
@@ -208,7 +210,8 @@ def lost_answers(root: str, times: int) -> Told:
 def killed(folder: str) -> Told:
     """Each point on a store of its own: what readers see, and what the next run makes of it."""
     spark = session.start(kills.configuration(folder).spark)
-    expected = kills.undisturbed(spark, f"{folder}/undisturbed")
+    kills.first_version(spark, f"{folder}/first")
+    expected = kills.undisturbed(spark, f"{folder}/first", f"{folder}/undisturbed")
     points = list(_killed(spark, folder, expected))
     return {
         "points": len(points),
@@ -221,7 +224,7 @@ def killed(folder: str) -> Told:
 def _killed(spark: Any, folder: str, expected: Any) -> Iterator[Told]:
     for number, point in enumerate(kills.POINTS):
         root = str(Path(folder) / f"killed-{number}")
-        kills.first_version(spark, root)
+        shutil.copytree(f"{folder}/first", root)
         told = kills.kill(root, point)
         yield {**told, "published_after": kills.publish_again(spark, root, expected)}
 

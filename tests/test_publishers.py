@@ -1,4 +1,4 @@
-"""Several publishers and readers at once, in processes of their own, on a small scale; `make bench-publish` is large."""
+"""Publishers and readers at once, in processes of their own, on a small scale; `make bench-publish` is the large one."""
 
 from __future__ import annotations
 

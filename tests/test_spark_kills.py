@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
@@ -16,9 +15,9 @@ from toiletspark.runs import Store
 @pytest.mark.slow
 def test_a_killed_publisher_changes_nothing_and_the_next_one_publishes(spark: SparkSession, tmp_path: Path) -> None:
     """Two of the five points, `make bench-publish` has them all: mid-stage, and between commit and pointer."""
-    undisturbed = kills.undisturbed(spark, str(tmp_path / "undisturbed"))
     root = str(tmp_path / "output")
     kills.first_version(spark, root)
+    undisturbed = kills.undisturbed(spark, root, str(tmp_path / "undisturbed"))
     for point, versions_more in (("mid-stage", 0), ("between commit and pointer", 1)):
         told = kills.kill(root, point)
         assert told == {"point": point, "unchanged": True, "versions_more": versions_more}
