@@ -29,9 +29,15 @@ def s3() -> Iterator[ObjectStore]:
         patch.setenv("AWS_ACCESS_KEY_ID", started.options["key"])
         patch.setenv("AWS_SECRET_ACCESS_KEY", started.options["secret"])
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
         yield started
-        s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(autouse=True)
+def new_clients() -> Iterator[None]:
+    """s3fs keeps its instances, and each the methods and the environment that it was made with."""
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -62,7 +68,7 @@ def lose_answers(folder: str, patch: pytest.MonkeyPatch, error: Callable[[], OSE
         patch.setattr(os, "link", linked)
     else:
         patch.setattr(s3fs.S3FileSystem, "_pipe_file", piped)
-        s3fs.S3FileSystem.clear_instance_cache()  # its instances keep the methods that they were made with
+        s3fs.S3FileSystem.clear_instance_cache()
     return places
 
 
@@ -98,7 +104,6 @@ def test_an_error_without_success_is_an_error(folder: str, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", refuse_too)
-    s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(PermissionError, match="no links here"):
         storage.create_json(f"{folder}/log/1.json", {"by": "one"})
     assert storage.entries(f"{folder}/log") == []

@@ -1,0 +1,189 @@
+"""Publishers that are killed at five points, and what readers see then: used by `benchmarks/publish.py` and the tests.
+
+As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves nobody the time to
+tidy up, and its JVM dies with it, as with a machine that loses power.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from benchmarks import readers
+from benchmarks.measure import ROOT
+from jobs import publish_exclusions
+from toiletspark import audits, conf_files, decisions, frames, rows, runs, session, tables, versions
+from toiletspark.config import Config
+from toiletspark.runs import Store
+
+POINTS = ("before the write", "mid-stage", "after the write", "during the audit", "between commit and pointer")
+SMALL = (
+    'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
+    '"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" }'
+)
+LISTINGS, PER_LISTING = 30, 6
+_CHILD_S = 120
+_SLEEP_MS = 60_000  # of the row that a killed stage waits for
+
+
+def configuration(root: str) -> Config:
+    """One machine, a small JVM, and conf/base.toml for the rest."""
+    return conf_files.load([ROOT / "conf" / "local.toml"], ["images.path=none", f"output.root={root}", SMALL])
+
+
+def prepare(root: str, *, more: int = 0) -> None:
+    """A catalog of 180 images and its scores, all far from the threshold, as `score` leaves them.
+
+    Args:
+        root: of the store.
+        more: of each listing the last image is excluded; of so many listings the first one too.
+    """
+    store, catalog = Store.open(root), runs.new_run_id()
+    inputs = {"catalog": catalog, "head_id": "H", "backbone_id": "B"}
+    images = [
+        {"image_id": f"i{number:04d}", "listing_id": f"L{number // PER_LISTING:02d}", "stratum": "S",
+         "image_version": "v1", "status": "ok", "detail": "", "content_digest": f"{number:064x}", "head_id": "H",
+         "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
+        for number in range(LISTINGS * PER_LISTING)
+    ]  # fmt: skip
+    rows.write(store, tables.CATALOG, catalog, images, config={}, inputs=inputs)
+    rows.write(store, tables.SCORES, runs.new_run_id(), images, config={}, inputs=inputs)
+
+
+def _score(listing: int, place: int, more: int) -> float:
+    is_excluded = place == PER_LISTING - 1 or (place == 0 and listing < more)
+    return (0.9 if is_excluded else 0.1) + listing / 1000
+
+
+def first_version(spark: SparkSession, root: str) -> None:
+    """A store with one version, and with scores from which the next one will be made, which lists more."""
+    prepare(root)
+    publish_exclusions.step(spark, configuration(root))
+    prepare(root, more=2)
+
+
+def undisturbed(spark: SparkSession, first: str, root: str) -> pd.DataFrame:
+    """What the second version lists where nobody is killed: made at `root`, from a copy of the store `first`."""
+    shutil.copytree(first, root)
+    publish_exclusions.step(spark, configuration(root))
+    return listed(root)
+
+
+def bytes_seen(root: str) -> dict[str, bytes]:
+    """All that a reader may open: the pointer, and the files that it names."""
+    pointer = Path(root) / "exclusion_list" / versions.POINTER
+    folder = Path(versions.current(root).folder)
+    return {str(path): path.read_bytes() for path in [pointer, *sorted(folder.iterdir())]}
+
+
+def listed(root: str) -> pd.DataFrame:
+    """What the pandas reader of docs/readers.md reads, without the run that it comes from."""
+    names: dict[str, Any] = {}
+    exec(readers.code("pandas", root), names)
+    return names["excluded"].drop(columns="run_id").sort_values("image_id").reset_index(drop=True)
+
+
+def kill(root: str, point: str) -> dict[str, Any]:
+    """Lets a publisher die at a point of a prepared store that has a version; says what changed for readers.
+
+    Raises:
+        RuntimeError: it did not die, or not there.
+    """
+    before, shown = bytes_seen(root), listed(root)
+    log = len(versions.log(Store(root)))
+    words = [sys.executable, "-m", "benchmarks.kills", root, point]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_CHILD_S, check=False
+    )
+    if done.returncode != -signal.SIGKILL or f"dies {point}" not in done.stderr:
+        raise RuntimeError(f"{point}: ended with {done.returncode}\n{done.stderr[-3000:]}")
+    return {
+        "point": point,
+        "unchanged": bytes_seen(root) == before and listed(root).equals(shown),
+        "versions_more": len(versions.log(Store(root))) - log,
+    }
+
+
+def publish_again(spark: SparkSession, root: str, expected: pd.DataFrame) -> bool:
+    """The next run; whether it is the version that counts, and lists what an undisturbed one lists."""
+    told = publish_exclusions.step(spark, configuration(root))
+    live = versions.live(Store(root))
+    return bool(live and live.number == told["version"] and listed(root).equals(expected))
+
+
+# The publisher that dies
+
+
+def main() -> None:
+    root, point = sys.argv[1:]
+    config = configuration(root)
+    spark = session.start(config.spark)
+    machine = spark.sparkContext._gateway.proc.pid
+
+    def die() -> None:
+        print(f"dies {point}", file=sys.stderr, flush=True)
+        os.kill(machine, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    _let_die_at(point, Path(root), die)
+    publish_exclusions.step(spark, config)
+
+
+def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
+    write_files = frames.write_files
+
+    def dying(*_: Any, **__: Any) -> None:
+        die()
+
+    def after_the_list(frame: DataFrame, store: Store, table: tables.Table, run_id: str) -> str:
+        folder = write_files(frame, store, table, run_id)
+        if table is tables.EXCLUSION_LIST:
+            die()
+        return folder
+
+    def slowly(frame: DataFrame, store: Store, table: tables.Table, run_id: str) -> str:
+        if table is tables.DECISIONS:
+            threading.Thread(target=_when_half_written, args=(root / table.name / run_id, die), daemon=True).start()
+            slept = F.expr(f"java_method('java.lang.Thread', 'sleep', {_SLEEP_MS}L)").isNotNull()
+            frame = frame.repartition(4).where((F.col("image_id") != "i0000") | slept)
+        return write_files(frame, store, table, run_id)
+
+    if point == "before the write":
+        decisions.decide = dying
+    elif point == "mid-stage":
+        frames.write_files = slowly
+    elif point == "after the write":
+        frames.write_files = after_the_list
+    elif point == "during the audit":
+        audits.require = dying
+    elif point == "between commit and pointer":
+        versions.point = dying
+    else:
+        raise SystemExit(f"no such point: {point}")
+
+
+def _when_half_written(folder: Path, die: Callable[[], None]) -> None:
+    """Waits until some tasks of the stage have ended and another one is writing."""
+    while True:
+        committed = list(folder.glob("_temporary/0/task_*/part-*.parquet"))
+        writing = list(folder.glob("_temporary/0/_temporary/*/part-*.parquet"))
+        if committed and writing:
+            die()
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

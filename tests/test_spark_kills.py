@@ -1,0 +1,26 @@
+"""A publisher that is killed changes nothing that readers see, and the next one publishes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from benchmarks import kills
+from toiletspark import versions
+from toiletspark.runs import Store
+
+
+@pytest.mark.slow
+def test_a_killed_publisher_changes_nothing_and_the_next_one_publishes(spark: SparkSession, tmp_path: Path) -> None:
+    """Two of the five points, `make bench-publish` has them all: mid-stage, and between commit and pointer."""
+    root = str(tmp_path / "output")
+    kills.first_version(spark, root)
+    undisturbed = kills.undisturbed(spark, root, str(tmp_path / "undisturbed"))
+    for point, versions_more in (("mid-stage", 0), ("between commit and pointer", 1)):
+        told = kills.kill(root, point)
+        assert told == {"point": point, "unchanged": True, "versions_more": versions_more}
+    assert len(kills.listed(root)) < len(undisturbed)
+    assert kills.publish_again(spark, root, undisturbed)
+    assert [version.number for version in versions.log(Store(root))] == [1, 2, 3]
