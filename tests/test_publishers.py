@@ -1,4 +1,4 @@
-"""Publishers and readers at once, in processes of their own, on a small scale; `make bench-publish` is the large one."""
+"""Publishers and readers at once in processes of their own, on a small scale; the large one is `make bench-publish`."""
 
 from __future__ import annotations
 
