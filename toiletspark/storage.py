@@ -166,7 +166,7 @@ def one_at_a_time(location: str) -> Iterator[None]:
         yield
 
 
-def _is_linked(temporary: Path, path: Path) -> bool:
+def _is_linked(temporary: Path, path: str) -> bool:
     try:
         return temporary.samefile(path)
     except OSError:
