@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ import fsspec
 import fsspec.core
 
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
+_WAITS_S = (0.05, 0.2, 1.0)  # between tries of a put-if-absent
 
 
 def open_filesystem(
@@ -128,17 +130,9 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
         False where another file stands there already. A call that failed after it had succeeded has succeeded: what
         stands there is read back before anything is called lost.
     """
-    told = _json_bytes(content)
-    filesystem, path = open_filesystem(location)
+    told, (_, path) = _json_bytes(content), open_filesystem(location)
     if not is_local(location):
-        try:
-            filesystem.pipe_file(path, told, mode="create")
-        except OSError:
-            found = read_json(location)
-            if found is None:
-                raise
-            return bool(found == json.loads(told))
-        return True
+        return _create_object(location, told)
     temporary = _temporary(Path(path), told)
     try:
         os.link(temporary, path)
@@ -164,6 +158,27 @@ def one_at_a_time(location: str) -> Iterator[None]:
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _create_object(location: str, told: bytes) -> bool:
+    """`create_json` on stores without links; a refusal where nothing stands is asked about again.
+
+    S3 refuses (409) while another's object is under way, which may yet come to nothing.
+    """
+    filesystem, path = open_filesystem(location)
+    for wait_s in (*_WAITS_S, None):
+        try:
+            filesystem.pipe_file(path, told, mode="create")
+        except OSError:
+            found = read_json(location)
+            if found is not None:
+                return bool(found == json.loads(told))
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
+        else:
+            break
+    return True
 
 
 def _is_linked(temporary: Path, path: str) -> bool:
