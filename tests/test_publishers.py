@@ -1,4 +1,4 @@
-"""Publishers and readers at once in processes of their own, on a small scale; the large one is `make bench-publish`."""
+"""Publishers and readers at once, in their own processes, on a small scale; `make bench-publish` has a large one."""
 
 from __future__ import annotations
 

@@ -102,11 +102,27 @@ def test_an_error_without_success_is_an_error(folder: str, monkeypatch: pytest.M
     async def refuse_too(*_: Any, **__: Any) -> None:
         refuse()
 
+    monkeypatch.setattr(storage, "_WAITS_S", (0.0,))
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", refuse_too)
     with pytest.raises(PermissionError, match="no links here"):
         storage.create_json(f"{folder}/log/1.json", {"by": "one"})
     assert storage.entries(f"{folder}/log") == []
+
+
+def test_a_refusal_where_nothing_stands_is_asked_about_again(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As S3 does it (409) while another publisher's object is under way."""
+    refusals, pipe = [1, 1], s3fs.S3FileSystem._pipe_file
+
+    async def busy(self: Any, *args: Any, **named: Any) -> None:
+        if refusals:
+            refusals.pop()
+            raise OSError(16, "ConditionalRequestConflict")
+        await pipe(self, *args, **named)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", busy)
+    assert storage.create_json("s3://photos/busy/1.json", {"by": "one"}) is True
+    assert (refusals, storage.read_json("s3://photos/busy/1.json")) == ([], {"by": "one"})
 
 
 def test_of_threads_that_race_for_one_name_exactly_one_wins(folder: str) -> None:

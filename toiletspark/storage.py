@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ import fsspec
 import fsspec.core
 
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
+_WAITS_S = (0.05, 0.2, 1.0)  # between tries of a put-if-absent
 
 
 def open_filesystem(
@@ -128,22 +130,14 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
         False where another file stands there already. A call that failed after it had succeeded has succeeded: what
         stands there is read back before anything is called lost.
     """
-    told = _json_bytes(content)
-    filesystem, path = open_filesystem(location)
+    told, (_, path) = _json_bytes(content), open_filesystem(location)
     if not is_local(location):
-        try:
-            filesystem.pipe_file(path, told, mode="create")
-        except OSError:
-            found = read_json(location)
-            if found is None:
-                raise
-            return bool(found == json.loads(told))
-        return True
+        return _create_object(location, told)
     temporary = _temporary(Path(path), told)
     try:
         os.link(temporary, path)
     except OSError as error:
-        if _is_linked(temporary, Path(path)):  # NFS asks again when an answer was lost, and is then told that it exists
+        if _is_linked(temporary, path):  # NFS asks again when an answer was lost, and is then told that it exists
             return True
         if isinstance(error, FileExistsError):
             return False
@@ -166,7 +160,28 @@ def one_at_a_time(location: str) -> Iterator[None]:
         yield
 
 
-def _is_linked(temporary: Path, path: Path) -> bool:
+def _create_object(location: str, told: bytes) -> bool:
+    """`create_json` on stores without links; a refusal where nothing stands is asked about again.
+
+    S3 refuses (409) while another's object is under way, which may yet come to nothing.
+    """
+    filesystem, path = open_filesystem(location)
+    for wait_s in (*_WAITS_S, None):
+        try:
+            filesystem.pipe_file(path, told, mode="create")
+        except OSError:
+            found = read_json(location)
+            if found is not None:
+                return bool(found == json.loads(told))
+            if wait_s is None:
+                raise
+            time.sleep(wait_s)
+        else:
+            break
+    return True
+
+
+def _is_linked(temporary: Path, path: str) -> bool:
     try:
         return temporary.samefile(path)
     except OSError:
