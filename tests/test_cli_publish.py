@@ -231,11 +231,11 @@ def test_a_narrow_terminal_loses_columns_and_no_figure_is_cut(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     published(store, 1, "a-head-of-some-length", valid_for_h=24.0)
-    monkeypatch.setattr(history, "Console", partial(Console, width=120, force_terminal=True, color_system=None))
+    monkeypatch.setattr(history, "Console", partial(Console, width=130, force_terminal=True, color_system=None))
     history.show(history.history(store), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "too narrow for run, kept, valid until: --json tells them"
-    assert max(len(line) for line in lines) <= 120
+    assert max(len(line) for line in lines) <= 130
     row = [cell.strip() for cell in lines[3].strip("│").split("│")]
     assert (row[0], row[3:]) == ("1", ["a-head-of-some-length", "0.5", "10", "1", "0", ""])
 

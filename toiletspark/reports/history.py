@@ -16,7 +16,14 @@ from toiletspark.tables import EXCLUSION_LIST
 from toiletspark.versions import Version
 
 _FACTS = ("run_id", "published_at", "head_id", "operating_threshold", "rolled_back_to", "because", "valid_until")
-_LEFT_OUT = ("run", "kept", "valid until", "head")  # in this order, where the terminal is too narrow
+_LEFT_OUT = (
+    "run",
+    "kept",
+    "valid until",
+    "head",
+    "unscored",
+    "threshold",
+)  # in this order, where the terminal is too narrow
 _WIDE = 200  # of files and pipes, where nothing folds long lines
 _COUNTS = ("images", "kept", "excluded", "unscored")
 _HEADS = ("version", "state", "published", "head", "threshold", *_COUNTS, "rollback of", "valid until", "run")
