@@ -4,16 +4,19 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from tests import small_versions
 from tests.conftest import REPOSITORY
 from tests.small_versions import killed_before_the_pointer, layout_1, published
 from toiletspark import cli, conf_files, entry, storage, versions
+from toiletspark.reports import history
 from toiletspark.runs import Store
 
 
@@ -222,6 +225,19 @@ def test_the_list_tells_all_that_was_live_and_what_became_of_it(store: Store) ->
     assert [row[:2] for row in cells] == [["1", ""], ["2", "files removed"], ["3", "current"], ["4", "never shown"]]
     assert cells[2][3:10] == ["good", "0.4", "10", "9", "1", "0", "1"]
     assert cells[2][-1] == first.run_id
+
+
+def test_a_narrow_terminal_loses_columns_and_no_figure_is_cut(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(store, 1, "a-head-of-some-length", valid_for_h=24.0)
+    monkeypatch.setattr(history, "Console", partial(Console, width=130, force_terminal=True, color_system=None))
+    history.show(history.history(store), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "too narrow for run, kept, valid until: --json tells them"
+    assert max(len(line) for line in lines) <= 130
+    row = [cell.strip() for cell in lines[3].strip("│").split("│")]
+    assert (row[0], row[3:]) == ("1", ["a-head-of-some-length", "0.5", "10", "1", "0", ""])
 
 
 def test_a_live_version_that_readers_refuse_is_seen_in_the_list(store: Store) -> None:

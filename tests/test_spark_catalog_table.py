@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.small_versions import published
-from toiletspark import catalog_table, conf_files, rollback
+from toiletspark import catalog_table, conf_files, rollback, versions
 from toiletspark.errors import ConfigError, OutputError
 from toiletspark.runs import Store
 
@@ -45,7 +45,7 @@ def test_the_table_is_made_and_moved_with_each_version(spark: SparkSession, stor
     assert images(spark, shown) == ["i0", "i1"]
     rollback.roll_back(store, conf_files.load().publish)
     assert images(spark, shown) == ["i0", "i1"]
-    folder = store.root + "/exclusion_list/" + rollback.versions.log(store)[0].run_id
+    folder = store.root + "/exclusion_list/" + versions.log(store)[0].run_id
     for statement in catalog_table.statements(name, folder):
         spark.sql(statement)
     assert images(spark, shown) == []

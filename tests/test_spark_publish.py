@@ -98,6 +98,7 @@ def test_every_image_is_in_one_of_scores_and_unscored(spark: SparkSession, confi
         "unscored_table": told["unscored_table"],
         "decisions": told["decisions"],
         "alarms": [],
+        "removed": [],
     }
     run_id = Path(told["exclusion_list"]).name
     excluded = exclusions.read_current(spark, config.output.root).orderBy("image_id").toPandas()

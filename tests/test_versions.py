@@ -182,6 +182,7 @@ def test_the_version_before_is_one_of_another_run(store: Store, config: Config) 
     first, second = published(store), published(store)
     back(store, config, 2)  # the live one once more: valid for longer
     assert versions.current(store.root).run_id == second.run_id
+    versions.publish(store, versions.current(store.root))  # the same run twice, and no rollback
     assert back(store, config).run_id == first.run_id
 
 

@@ -60,7 +60,7 @@ class Check:
 
     def told(self) -> dict[str, Any]:
         """As manifests hold it."""
-        return {**asdict(self), "acceptable": self.acceptable}
+        return asdict(self)
 
 
 def require_acceptable(rules: Iterable[str]) -> None:

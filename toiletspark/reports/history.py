@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from toiletspark import storage, versions
@@ -16,6 +16,14 @@ from toiletspark.tables import EXCLUSION_LIST
 from toiletspark.versions import Version
 
 _FACTS = ("run_id", "published_at", "head_id", "operating_threshold", "rolled_back_to", "because", "valid_until")
+_LEFT_OUT = (
+    "run",
+    "kept",
+    "valid until",
+    "head",
+    "unscored",
+    "threshold",
+)  # in this order, where the terminal is too narrow
 _WIDE = 200  # of files and pipes, where nothing folds long lines
 _COUNTS = ("images", "kept", "excluded", "unscored")
 _HEADS = ("version", "state", "published", "head", "threshold", *_COUNTS, "rollback of", "valid until", "run")
@@ -48,11 +56,30 @@ def show(summary: Summary, as_json: bool) -> None:
     if not summary["versions"]:
         print("no version was published yet")
         return
-    table = Table(*_HEADS)
-    for row in summary["versions"]:
-        table.add_row(*(Text(text) for text in _cells(row)))
     console = Console()
-    (console if console.is_terminal else Console(width=_WIDE)).print(table)
+    console = console if console.is_terminal else Console(width=_WIDE)
+    anything = console.options.update(max_width=1000)
+    left_out: list[str] = []
+    table = _table(summary, left_out)
+    while console.measure(table, options=anything).maximum > console.width and len(left_out) < len(_LEFT_OUT):
+        left_out.append(_LEFT_OUT[len(left_out)])
+        table = _table(summary, left_out)
+    console.print(table)
+    if left_out:
+        print(f"too narrow for {', '.join(left_out)}: --json tells them")
+
+
+def _table(summary: Summary, left_out: list[str]) -> Table:
+    shown = [at for at, head in enumerate(_HEADS) if head not in left_out]
+    numbers = ("version", "threshold", *_COUNTS, "rollback of")
+    columns = [
+        Column(_HEADS[at], justify="right" if _HEADS[at] in numbers else "left", overflow="fold") for at in shown
+    ]
+    table = Table(*columns)
+    for row in summary["versions"]:
+        cells = _cells(row)
+        table.add_row(*(Text(cells[at]) for at in shown))
+    return table
 
 
 def _row(version: Version, current: int | None, files: bool) -> Summary:
@@ -72,7 +99,7 @@ def _cells(row: Summary) -> list[str]:
     counts = [f"{row[name]:,}" if row[name] is not None else "" for name in _COUNTS]
     threshold = f"{row['operating_threshold']:.3g}" if row["operating_threshold"] is not None else ""
     went = str(row["rolled_back_to"] or "")
-    times = [str(row[name] or "").removesuffix("+00:00").replace("T", " ") for name in ("published_at", "valid_until")]
+    times = [str(row[name] or "")[:16].replace("T", " ") for name in ("published_at", "valid_until")]  # to the minute
     head = str(row["head_id"] or "")
     return [str(row["version"]), _state(row), times[0], head, threshold, *counts, went, times[1], row["run_id"]]
 
