@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import publish
 from toiletspark import versions
 from toiletspark.runs import Store
+from toiletspark.versions import Version
 
 
 def test_four_publishers_at_once_lose_no_version(tmp_path: Path) -> None:
@@ -46,6 +48,26 @@ def test_a_version_whose_publisher_died_before_the_pointer_moved_waits_unseen(tm
     assert (live.number, live.run_id) == (1, first.run_id)
     assert versions.publish(store, publish.write(store, 3)).number == 3
     assert [version.number for version in versions.log(store)] == [1, 2, 3]
+
+
+def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one takes the next number and moves the pointer between this one's number and its pointer."""
+    store = Store.open(str(tmp_path / "output"))
+    commit, newer = versions.commit, publish.write(store, 2)
+
+    def overtaken(*args: Any, **facts: Any) -> Version:
+        version = commit(*args, **facts)
+        monkeypatch.setattr(versions, "commit", commit)
+        versions.publish(store, newer)
+        return version
+
+    monkeypatch.setattr(versions, "commit", overtaken)
+    assert versions.publish(store, publish.write(store, 1)).number == 1
+    live = versions.live(store)
+    assert live is not None
+    assert (live.number, live.run_id) == (2, newer.run_id)
 
 
 @pytest.mark.parametrize("harm", ["mixed", "partial", "empty"])
