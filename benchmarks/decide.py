@@ -117,8 +117,9 @@ def _scored(store: Store, images: int, embeddings: pa.Table, *, seed: int, late:
     probabilities = head.probabilities(vectors.reshape(CONTENTS, -1).astype(np.float32))
     scores = head.exclusion_scores(probabilities)
     failed = {**FAILURES, "timeout": late}
+    sound = int(_status(failed, np.arange(images))[1].sum())
     seen = _run(
-        store, tables.CATALOG, images, functools.partial(_catalog_rows, failed), {"backbone_id": BACKBONE}, sound=images
+        store, tables.CATALOG, images, functools.partial(_catalog_rows, failed), {"backbone_id": BACKBONE}, sound=sound
     )
     inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": BACKBONE}
     table = tables.SCORES.with_columns(tables.probability_columns(CLASSES))

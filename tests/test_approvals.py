@@ -20,7 +20,7 @@ from toiletspark.runs import Run, Store
 
 COUNTS = {"images": 9, "kept": 6, "excluded": 3, "unscored": 0, "no_score": 0, "policy": 0}
 PASSED = Check("size", "9", "9", True)
-FAILED = Check("share_excluded", "at most 10 %", "33 %", False, acceptable=True)
+FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
 GONE = "make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells"
 
 
@@ -223,10 +223,10 @@ def test_a_plan_that_has_failed_its_audits_is_refused_unless_somebody_has_accept
     plan = planned(store, check=FAILED)
     with pytest.raises(AuditError) as stopped:
         approve(store, config, plan.run_id)
-    assert stopped.value.expected == "share_excluded: at most 10 %"
+    assert stopped.value.expected == "share.excluded: at most 10 %"
     assert stopped.value.exit_code == 3
     assert versions.log(store) == []
-    (accepted,) = audits.accepted([FAILED], ["share_excluded"], "a new city")
+    (accepted,) = audits.accepted([FAILED], ["share.excluded"], "a new city")
     assert approve(store, config, planned(store, check=accepted).run_id).number == 1
 
 
