@@ -22,7 +22,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     """All columns of the feed table stay; inline bytes of the images table do not belong into a feed."""
     store, run_id = Store.open(config.output.root), new_run_id()
     version = exclusions.resolve(config.output.root, allow_stale=config.feed.allow_stale)
-    decided = frames.read_run(spark, version.run(tables.DECISIONS))
+    decided = frames.read_named(spark, version.run(tables.DECISIONS))
     rows, image_id = catalog.read_feed(spark, config)
     inputs = {
         "feed": config.feed.path or config.images.path,
@@ -32,7 +32,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
 
     images = frames.set_aside(feed.standings(rows, decided, image_id), store, run_id, "feed_images")
-    kept = feed.build_feed(rows, frames.read_run(spark, version.listed), decided, image_id, config.feed.mode)
+    kept = feed.build_feed(rows, frames.read_named(spark, version.listed), decided, image_id, config.feed.mode)
     table = tables.Table(tables.FEED.name, (image_id,), dict(kept.dtypes))
     folder = frames.write_files(kept, store, table, run_id)
     told = feed.told(feed.count(images), config.feed.mode, sum(file["rows"] for file in described_files(folder)))

@@ -1,15 +1,17 @@
-"""Our tables as DataFrames: counting what is written."""
+"""Our tables as DataFrames: counting what is written, reading what a manifest names."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames
-from toiletspark.runs import Store, new_run_id
+from tests.small_versions import published
+from toiletspark import exclusions, frames, versions
+from toiletspark.runs import Run, Store, new_run_id
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
@@ -26,3 +28,24 @@ def test_a_frame_that_is_known_to_be_empty_counts_nothing(spark: SparkSession, t
     frame, counted = frames.counting(empty, all=F.lit(True))
     frames.set_aside(frame, Store.open(str(tmp_path / "output")), new_run_id(), "nothing")
     assert counted() == {"all": 0}
+
+
+def test_a_reader_of_the_list_reads_the_files_of_the_manifest_and_nothing_else(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """A copy by another name is none of the files that are compared with the manifest, and Spark would read it."""
+    store = Store.open(str(tmp_path / "output"))
+    published(store, 3)
+    folder = Path(versions.current(store.root).folder)
+    shutil.copy(folder / "part-0.parquet", folder / "part-0.parquet.bak")
+    (folder / "head_id=H").mkdir()
+    shutil.copy(folder / "part-0.parquet", folder / "head_id=H" / "part-0.parquet")
+    read = exclusions.read_current(spark, store.root)
+    assert sorted(row["image_id"] for row in read.collect()) == ["i0", "i1", "i2"]
+    assert {row["head_id"] for row in read.collect()} == {None}
+
+
+def test_a_run_without_files_has_its_columns_and_no_rows(spark: SparkSession) -> None:
+    run = Run("feed", "r", "/nowhere", {"files": [], "columns": {"image_id": "string", "rank": "int"}})
+    read = frames.read_named(spark, run)
+    assert (read.columns, read.count()) == (["image_id", "rank"], 0)

@@ -215,6 +215,18 @@ def test_there_must_be_a_version_to_go_to(store: Store, config: Config) -> None:
     )
 
 
+def test_a_folder_that_is_not_ours_is_left_as_it_is(tmp_path: Path, config: Config) -> None:
+    folder = tmp_path / "output"
+    assert str(refused(Store(str(folder)), config)) == (
+        "while rolling back to the version before\n"
+        f"  expected: toiletspark's _toiletspark.json in {folder}\n"
+        "  found:    none\n"
+        "  do:       set output.root to the folder that `toiletspark publish` writes to; nothing was touched"
+    )
+    assert not folder.exists()
+    Store.open(str(folder))  # a lock left there would make it somebody else's folder
+
+
 def test_the_first_version_has_none_before_it(store: Store, config: Config) -> None:
     published(store)
     assert str(refused(store, config)) == (

@@ -1,4 +1,7 @@
-"""The published list, for feeds: one complete version, or an error. Which version counts: see `versions`."""
+"""The published list, for feeds: one complete version, or an error. Which version counts: see `versions`.
+
+Only the files that a manifest names are read: Spark would take whatever else lies in a folder for rows of the list.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def read_current(spark: SparkSession, root: str, *, allow_stale: bool = False) -
     Raises:
         OutputError: see `versions.current`.
     """
-    return frames.read_run(spark, versions.current(root, allow_stale=allow_stale))
+    return frames.read_named(spark, versions.current(root, allow_stale=allow_stale))
 
 
 def read_unscored(spark: SparkSession, root: str, *, allow_stale: bool = False) -> DataFrame:
@@ -92,7 +95,7 @@ def read_unscored(spark: SparkSession, root: str, *, allow_stale: bool = False) 
     Raises:
         OutputError: see `versions.current`.
     """
-    return frames.read_run(spark, companion(root, UNSCORED, allow_stale=allow_stale))
+    return frames.read_named(spark, companion(root, UNSCORED, allow_stale=allow_stale))
 
 
 def read_kept(spark: SparkSession, root: str, *, allow_stale: bool = False) -> DataFrame:
@@ -101,7 +104,7 @@ def read_kept(spark: SparkSession, root: str, *, allow_stale: bool = False) -> D
     Raises:
         OutputError: see `versions.current`.
     """
-    decisions = frames.read_run(spark, companion(root, DECISIONS, allow_stale=allow_stale))
+    decisions = frames.read_named(spark, companion(root, DECISIONS, allow_stale=allow_stale))
     return decisions.where(F.col("decision") == "keep")
 
 

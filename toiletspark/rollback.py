@@ -11,7 +11,7 @@ from toiletspark import storage, versions
 from toiletspark.command import Summary
 from toiletspark.config import Config, Publish
 from toiletspark.errors import OutputError
-from toiletspark.runs import MANIFEST, Run, Store
+from toiletspark.runs import MANIFEST, MARKER, Run, Store
 from toiletspark.tables import EXCLUSION_LIST
 from toiletspark.versions import Version
 
@@ -35,9 +35,10 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
 
     Cost: the end of each file of that version is read (see `runs.described_files`).
     """
+    doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
+    _require_store(store, doing)
     with versions.nothing_is_removed(store):
         log, live = versions.log(store), versions.live(store)
-        doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
         versions.require_known_layout(live.said if live else None, doing=doing)
         asked = _before(log, live, doing) if number is None else _numbered(log, number, doing)
         versions.require_known_layout(asked.said, doing=doing)
@@ -56,6 +57,17 @@ def told(store: Store, config: Config, version: Version) -> Summary:
         "exclusion_list": f"{store.root}/{version.said[EXCLUSION_LIST.name]}",
         "next": _next(store, config, said),
     }
+
+
+def _require_store(store: Store, doing: str) -> None:
+    """A lock is a file too: a folder that is not toiletspark's, or that is not there, must stay as it is."""
+    if not storage.exists(f"{store.root}/{MARKER}"):
+        raise OutputError(
+            doing=doing,
+            expected=f"toiletspark's {MARKER} in {store.root}",
+            found="none",
+            todo="set output.root to the folder that `toiletspark publish` writes to; nothing was touched",
+        )
 
 
 def _before(log: list[Version], live: Version | None, doing: str) -> Version:
