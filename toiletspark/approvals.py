@@ -89,7 +89,7 @@ def approve(store: Store, config: Config) -> tuple[Run, Version]:
     """
     listed = _require_plan(store, config)
     approval = {"who": _who(), "when": _now(), "because": config.publish.because or None}
-    with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{versions.LOG}/.approval.lock"):
+    with versions.nothing_is_removed(store):
         if broken_off := _require_unpublished(store, listed):
             versions.point(store)
             return listed, broken_off
