@@ -29,7 +29,7 @@ from toiletspark.runs import Run, Store
 from toiletspark.tables import EXCLUSION_LIST
 
 LEAST_ROWS, MORE_ROWS = 5, 40
-PAUSE_S = {"pandas": 0.004, "spark": 0.05}  # between reads, or on two cores the publisher would hardly get a turn
+PAUSE_S = {"pandas": 0.001, "spark": 0.05}  # between reads, or on two cores the publisher would hardly get a turn
 Told = dict[str, Any]
 
 
@@ -234,7 +234,7 @@ def _killed(spark: Any, folder: str, expected: Any) -> Iterator[Told]:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--publishes", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=50.0, help="over which they are spread")
+    parser.add_argument("--seconds", type=float, default=55.0, help="over which they are spread")
     parser.add_argument("--versions", type=int, default=100, help="of each of the four publishers")
     parser.add_argument("--folder", help="where stores are put for the time being; the system's own if not said")
     return parser.parse_args()
