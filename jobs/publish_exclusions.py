@@ -13,7 +13,7 @@ import sys
 from pyspark.sql import SparkSession
 
 from jobs import draw_leaks
-from toiletspark import approvals, catalog_table, entry, overrides, publication, retention
+from toiletspark import approvals, catalog_table, entry, origins, overrides, publication, retention
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.publication import Made
@@ -27,7 +27,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     catalog_table.require_ours(spark, config.publish.catalog_table, store.root)
     if config.publish.approve:
         return {**_approve(store, config), **_afterwards(spark, store, config)}
-    made = publication.make(spark, store, config, publication.sources(store))
+    made = publication.make(spark, store, config, origins.newest(store))
     _tell(made)
     if config.publish.plan or approvals.needed(store, config, made.listed):
         begun = _plan(spark, store, config, made)

@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
         "commits",
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
-        *("decisions", "figures", "publication", "overrides", "leak_sample", "approvals"),
+        *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),
         *("best_images", "alerts", "catalog_table"),
     },
     {"jobs"},

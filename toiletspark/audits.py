@@ -155,3 +155,20 @@ def _consistency(changed: int | None) -> Check:
         return Check(rule, expected, "the last version is of another head or threshold, or there is none", None)
     todo = "scores or embeddings were changed in place: run `toiletspark score` again, and find out by whom"
     return Check(rule, expected, f"{changed} images whose score moved by more than 0.0001", not changed, todo)
+
+
+def alarms(figures: Figures, checks: Iterable[Check], policy: str) -> list[str]:
+    """What people must look at at once, in sentences.
+
+    Args:
+        figures: of the decisions.
+        checks: all of the version.
+        policy: what becomes of images to which access was denied (publish.failures.policy).
+    """
+    denied = figures.total("policy")
+    told = [
+        f"access to {denied} of {figures.images} images was denied (publish.failures.policy: {policy}); "
+        "it is a mistake in the configuration, or an attack"
+    ]
+    overruled = [f"{one.rule} failed ({one.found}) and was accepted: {one.accepted}" for one in checks if one.accepted]
+    return [*(told if denied else []), *overruled]

@@ -7,12 +7,11 @@ pointer has moved. Whatever happens before that changes nothing for readers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from toiletspark import (
     audits,
@@ -21,39 +20,20 @@ from toiletspark import (
     figures,
     frames,
     held_out,
+    origins,
     overrides,
     rows,
-    source_audits,
     tables,
     versions,
 )
 from toiletspark.audits import Check
-from toiletspark.change_audits import Last
 from toiletspark.config import Config
 from toiletspark.decisions import Rules
 from toiletspark.figures import Figures
+from toiletspark.origins import Origins
 from toiletspark.policies import Settled
 from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.versions import Version
-
-DOING = "publishing the exclusion list"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a version is made from.
-
-    Attributes:
-        scores: of the head that decides.
-        seen: the catalog that they belong to.
-        live: the version that counts now, or None.
-        last: its decisions, or None.
-    """
-
-    scores: Run
-    seen: Run
-    live: Version | None
-    last: Run | None
 
 
 @dataclass(frozen=True)
@@ -72,28 +52,11 @@ class Made:
     checks: list[Check]
     alarms: list[str]
     settled: Settled
-    sources: Sources
+    sources: Origins
     overrides: dict[str, Any]  # see `overrides.Read.told`; {} where there is no table of them
 
 
-def sources(store: Store) -> Sources:
-    """The newest scores, their catalog, and the version that is live.
-
-    Raises:
-        OutputError: nothing was scored yet.
-    """
-    scores = store.require(tables.SCORES, doing=DOING, step="score")
-    seen = store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"])
-    live = versions.live(store)
-    return Sources(
-        scores,
-        seen or store.require(tables.CATALOG, doing=DOING, step="embed"),
-        live,
-        versions.companion(store, live, tables.DECISIONS),
-    )
-
-
-def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> Made:
+def make(spark: SparkSession, store: Store, config: Config, found: Origins) -> Made:
     """Writes the tables of a version and audits them; nothing that readers see changes.
 
     Raises:
@@ -103,10 +66,12 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
         ConfigError, HeadError: see `held_out.settle_for`.
         TableError: see `overrides.read`.
     """
-    checks = _source_checks(store, config, found)
+    checks = origins.require_sound(store, config, found)
     said = overrides.read(spark, config, datetime.now(UTC))
-    run_id, made_from = new_run_id(), found.scores.manifest["inputs"]
-    settled = held_out.settle_for(store, config.publish, made_from["head_id"], config.score.head)
+    head_id, run_id = found.scores.manifest["inputs"]["head_id"], new_run_id()
+    settled = held_out.settle_for(store, config.publish, head_id, config.score.head)
+    facts: dict[str, Any] = {"config": config.recorded(), "inputs": found.inputs(settled)}
+
     decided = decisions.decide(
         frames.read_run(spark, found.seen),
         frames.read_run(spark, found.scores),
@@ -114,82 +79,35 @@ def make(spark: SparkSession, store: Store, config: Config, found: Sources) -> M
         said.frames if said else None,
         _rules(config, settled, found.scores, run_id),
     )
-    inputs = {
-        **made_from,
-        "catalog": found.seen.run_id,
-        "scores": found.scores.run_id,
-        "last_version": found.live.number if found.live else None,
-        "last_run": found.live.run_id if found.live else None,
-        "operating_threshold": settled.operating_threshold,
-        "threshold_reason": settled.reason,
-    }
-    facts: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
     decisions_run = frames.write_run(decided, store, tables.DECISIONS, run_id, **facts)
     written = frames.read_run(spark, decisions_run)
-    counted = figures.gather(written, _comparable(spark, found, inputs))
+    counted = figures.gather(written, origins.comparable(spark, found, settled))
     unscored = decisions.unscored(written).coalesce(1)
     unscored_run = frames.write_run(unscored, store, tables.UNSCORED, run_id, **facts)
     rows.write(store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
     frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
-    last = _last(store, config, found)
-    judged = [
-        *audits.of_version(counted, found.seen.rows),
-        *change_audits.judge(counted, last, config.publish.audits),
-    ]
-    checks += audits.accepted(judged, config.publish.accept, config.publish.because)
-    alarms = _alarms(counted, checks, config)
+
+    checks, told = _audited(store, config, found, counted, checks)
+    told["overrides"] = said.told(written) if said else {}
+    listed = store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
+    return Made(listed, unscored_run, decisions_run, counted, checks, told["alarms"], settled, found, told["overrides"])
+
+
+def _audited(
+    store: Store, config: Config, found: Origins, counted: Figures, before: list[Check]
+) -> tuple[list[Check], dict[str, Any]]:
+    """All checks, those of before and those of what was written, and what the manifest tells of them."""
+    last, section = origins.last_versions(store, found, config.publish.audits.history), config.publish
+    judged = [*audits.of_version(counted, found.seen.rows), *change_audits.judge(counted, last, section.audits)]
+    checks = [*before, *audits.accepted(judged, section.accept, section.because)]
     told = {
         "audits": [check.told() for check in checks],
         "drift": change_audits.drift_told(counted, last),
-        "alarms": alarms,
+        "alarms": audits.alarms(counted, checks, section.failures.policy),
         "listings": {name: getattr(counted, name) for name in ("listings", "emptied", "newly_emptied")},
         **counted.counts,
     }
-    overridden = said.told(written) if said else {}
-    told |= {"overrides": overridden} if said else {}
-    listed = store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
-    return Made(listed, unscored_run, decisions_run, counted, checks, alarms, settled, found, overridden)
-
-
-def _source_checks(store: Store, config: Config, found: Sources) -> list[Check]:
-    """The audits of what a version is made from, passed or accepted."""
-    audits.require_acceptable(config.publish.accept)
-    judged = source_audits.judge(store, config, found.scores, found.seen, found.live, found.last)
-    checks = audits.accepted(judged, config.publish.accept, config.publish.because)
-    audits.require(checks, doing=f"auditing what the exclusion list is made from (scores {found.scores.run_id})")
-    return checks
-
-
-def _comparable(spark: SparkSession, found: Sources, inputs: Mapping[str, Any]) -> DataFrame | None:
-    """The last decisions, where the same head and threshold made them; else None."""
-    if found.last is None:
-        return None
-    before = found.last.manifest["inputs"]
-    same = all(before.get(name) == inputs[name] for name in ("head_id", "operating_threshold"))
-    return frames.read_run(spark, found.last) if same else None
-
-
-def _last(store: Store, config: Config, found: Sources) -> Last | None:
-    """What the last versions were like; early ones tell less, or nothing."""
-    if found.live is None:
-        return None
-    log = versions.log(store)[-config.publish.audits.history :]
-    counts = [version.counts for version in log or [found.live] if version.counts.get("images")]
-    before = found.last.manifest["inputs"] if found.last else found.live.said
-    strata = figures.strata_of(rows.read(versions.companion(store, found.live, tables.STRATA)))
-    return Last(counts, strata, before.get("head_id") == found.scores.manifest["inputs"]["head_id"])
-
-
-def _alarms(counted: Figures, checks: list[Check], config: Config) -> list[str]:
-    denied = counted.total("policy")
-    policy = [
-        f"access to {denied} of {counted.images} images was denied (publish.failures.policy: "
-        f"{config.publish.failures.policy}); it is a mistake in the configuration, or an attack"
-    ]
-    accepted = [
-        f"{check.rule} failed ({check.found}) and was accepted: {check.accepted}" for check in checks if check.accepted
-    ]
-    return [*(policy if denied else []), *accepted]
+    return checks, told
 
 
 def ship(store: Store, config: Config, made: Made) -> Version:
