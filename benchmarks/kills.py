@@ -51,10 +51,11 @@ def prepare(root: str, *, more: int = 0) -> None:
         more: of each listing the last image is excluded; of so many listings the first one too.
     """
     store, catalog = Store.open(root), runs.new_run_id()
-    inputs = {"catalog": catalog, "head_id": "H", "backbone_id": "B"}
+    head_id = f"H{more}"  # other scores of the same pictures are another head's
+    inputs = {"catalog": catalog, "head_id": head_id, "backbone_id": "B"}
     images = [
         {"image_id": f"i{number:04d}", "listing_id": f"L{number // PER_LISTING:02d}", "stratum": "S",
-         "image_version": "v1", "status": "ok", "detail": "", "content_digest": f"{number:064x}", "head_id": "H",
+         "image_version": "v1", "status": "ok", "detail": "", "content_digest": f"{number:064x}", "head_id": head_id,
          "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
         for number in range(LISTINGS * PER_LISTING)
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import stored
+from tests.conftest import literal_config, stored
 from tests.test_training import clusters, config, gathered
 from toiletspark import head as heads
 from toiletspark import held_out, policies, rows, tables
@@ -30,9 +30,9 @@ def kinds_of(draws: list[str | None], samples: set[str]) -> dict[str, Kind]:
 
 
 def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.5) -> Publish:
-    return Publish.model_validate(
-        {"operating_threshold": fixed, "policy": {"name": name, "value": value, "safe": safe}}
-    )
+    policy = {"name": name, "value": value, "safe": safe}
+    usual = literal_config().publish.model_dump()
+    return Publish.model_validate({**usual, "operating_threshold": fixed, "policy": policy})
 
 
 def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:

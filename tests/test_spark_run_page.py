@@ -78,7 +78,8 @@ def test_a_version_tells_how_it_came_to_be(spark: SparkSession, config: Config, 
     }
     assert (page.excluded_total, page.excluded_unscored) == (3, 1)
     assert [card.image_id for card in page.excluded] == ["L1-3", "L2-1"]
-    assert {line.outcome for line in version.checks} == {"passed"} and len(version.checks) >= 5
+    assert {line.outcome for line in version.checks} == {"passed", "not judged"}  # a few images settle no share
+    assert len(version.checks) >= 20
     assert version.drift is not None and version.drift.overall.word == "major"
     assert version.meter is not None and (version.meter.drawn, version.meter.thin) == (5, True)
     assert "Version 1 " in run_page.render(page)
