@@ -67,8 +67,6 @@ setup(
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
-            # a second process for the tests that need no Spark
-            "pytest-xdist>=3.6",
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",

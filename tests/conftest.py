@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
-from xdist.scheduler import LoadScopeScheduling
 
 from toiletspark import conf_files, frames, session, tables
 from toiletspark.config import Config
@@ -60,32 +57,6 @@ _ARROW = {
     "binary": pa.binary(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
-
-
-class OneSession(LoadScopeScheduling):  # type: ignore[misc]
-    """Shares test files out to the processes of pytest-xdist, all that ask for a Spark session to one of them.
-
-    So a test run has one session, what a module has made is made once, and the second core is not idle.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return scope_of(nodeid.partition("::")[0])
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSession:
-    return OneSession(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first: the tests with Spark, and beside them those of the cluster."""
-    turns = {"Spark": 0, "tests/test_submit.py": 1}
-    items.sort(key=lambda item: turns.get(scope_of(item.nodeid.partition("::")[0]), 2))
-
-
-@functools.cache
-def scope_of(file: str) -> str:
-    """Which tests stay together: those of one file, and of all files that ask for the session."""
-    return "Spark" if re.search(r"\bspark: SparkSession", (REPOSITORY / file).read_text()) else file
 
 
 @pytest.fixture(scope="session")
