@@ -73,6 +73,18 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """conf/base.toml with an output root of its own; a test file that needs more says so in a fixture of this name."""
+    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
+
+
+@pytest.fixture
+def store(config: Config) -> Store:
+    """The store of `config`."""
+    return Store.open(config.output.root)
+
+
+@pytest.fixture
 def make_config(tmp_path: Path) -> Callable[..., Config]:
     """Makes a Config for literal rows: `make_config({"sample.size": 4}, images=[...])`.
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
 from tests.conftest import stored
-from toiletspark import approvals, audits, conf_files, runs, tables, versions
+from toiletspark import approvals, audits, runs, tables, versions
 from toiletspark.audits import Check
 from toiletspark.config import Config
 from toiletspark.errors import AuditError, OutputError
@@ -22,16 +22,6 @@ COUNTS = {"images": 9, "kept": 6, "excluded": 3, "unscored": 0, "no_score": 0, "
 PASSED = Check("size", "9", "9", True)
 FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
 GONE = "make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
-
-
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
 
 
 def written(store: Store, *, head: str = "H", threshold: float = 0.5, check: Check = PASSED) -> Run:

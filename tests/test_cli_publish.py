@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,6 @@ from tests.small_versions import killed_before_the_pointer, layout_1, published
 from toiletspark import cli, conf_files, entry, storage, versions
 from toiletspark.reports import history
 from toiletspark.runs import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(str(tmp_path / "output"))
 
 
 @pytest.fixture

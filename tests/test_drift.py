@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from toiletspark import chance, drift
 from toiletspark.chance import Share
@@ -44,7 +45,6 @@ def test_an_empty_bin_makes_it_large_and_not_infinite() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ks_is_never_more_than_the_exact_one_and_close_to_it(seed: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
     now, before = scores_of(seed, 2000, 0.05), scores_of(seed + 50, 3000, 0.12)
     exact = stats.ks_2samp(now, before).statistic
     found = drift.ks(histogram(now), histogram(before))
@@ -81,7 +81,6 @@ def test_a_major_shift_is_one_and_a_few_images_do_not_tell() -> None:
 @pytest.mark.parametrize("looks", [1, 20])
 @pytest.mark.parametrize("freedom", [5, 9, 30])
 def test_the_quantile_of_chi_square(freedom: int, looks: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
     exact = stats.chi2.isf(chance.LEVEL / looks, freedom)
     assert exact * 0.999 <= chance.chi_square(freedom, looks) <= exact * 1.03
 
@@ -91,7 +90,6 @@ def test_the_quantile_of_chi_square(freedom: int, looks: int) -> None:
 
 @pytest.mark.parametrize(("n", "bound"), [(200, 0.01), (200, 0.5), (1000, 0.02), (30, 0.3)])
 def test_a_share_at_its_bound_is_called_above_it_no_more_often_than_told(n: int, bound: float) -> None:
-    stats = pytest.importorskip("scipy.stats")
     called = [part for part in range(n + 1) if chance.above(Share(part, n), bound)]
     assert called, "so many are above any bound"
     assert called == list(range(called[0], n + 1))

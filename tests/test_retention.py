@@ -17,11 +17,6 @@ NOW = datetime.now(UTC)
 TABLES = [table.name for table in versions.TABLES]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(str(tmp_path / "output"))
-
-
 def keeping(days: float = 30.0, unpublished_days: float = 7.0) -> Publish:
     sets = [f"publish.keep_days={days}", f"publish.keep_unpublished_days={unpublished_days}"]
     return conf_files.load([], sets).publish

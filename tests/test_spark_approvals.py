@@ -28,11 +28,6 @@ def config(tmp_path: Path) -> Config:
     return conf_files.load([], [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"])
 
 
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
-
-
 def publishing(config: Config, **changed: Any) -> Config:
     return config.model_copy(update={"publish": config.publish.model_copy(update=changed)})
 

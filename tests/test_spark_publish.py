@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from jobs import publish_exclusions
 from tests.conftest import stored
-from toiletspark import __version__, conf_files, exclusions, frames, runs, scoring, tables, versions
+from toiletspark import __version__, exclusions, frames, runs, scoring, tables, versions
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
 from toiletspark.head import Head
@@ -24,16 +24,6 @@ from toiletspark.runs import Run, Store
 SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
 HEAD = Head(("toilet", "other"), ("toilet",), "B", np.zeros((2, 512), np.float32), np.zeros(2, np.float32))
 UNSCORED = {"x": ("missing", "FileNotFoundError"), "y": ("truncated", "the file ends before the picture does")}
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
-
-
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
 
 
 def prepare(

@@ -45,11 +45,6 @@ def config(make_config: MakeConfig) -> Config:
     return make_config({"leaks.each_run": "true"})
 
 
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
-
-
 def not_each_run(config: Config) -> Leaks:
     return config.leaks.model_copy(update={"each_run": False})
 

@@ -45,11 +45,6 @@ def config(tmp_path: Path) -> Config:
     return conf_files.load([LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"])
 
 
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
-
-
 def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
     """A row of the catalog."""
     return {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "content_digest": digest}

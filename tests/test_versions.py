@@ -18,16 +18,6 @@ from toiletspark.runs import Store
 from toiletspark.versions import Version
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
-
-
-@pytest.fixture
-def store(config: Config) -> Store:
-    return Store.open(config.output.root)
-
-
 def back(store: Store, config: Config, number: int | None = None) -> Version:
     return rollback.roll_back(store, config.publish, number)
 
@@ -295,3 +285,27 @@ def test_what_must_be_set_to_stay_is_told(store: Store, config: Config) -> None:
     assert told["next"].endswith(
         "set score.head to the folder of head bad, publish.policy.name=fixed, publish.operating_threshold=0.6"
     )
+
+
+def test_a_store_without_links_is_told_in_four_parts(
+    store: Store, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(store, excluded=1)
+    before = pointer_file(store).read_bytes()
+
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    with pytest.raises(OutputError) as stopped:
+        published(store, excluded=2)
+    assert str(stopped.value) == (
+        f"while writing the versions of {store.root}\n"
+        "  expected: a store that this user may write to, where files can be linked and locked\n"
+        "  found:    PermissionError: Operation not permitted\n"
+        "  do:       see who may write to output.root, and docs/readers.md for the stores that are supported"
+    )
+    assert pointer_file(store).read_bytes() == before
+    monkeypatch.setattr("fcntl.flock", no_links)
+    with pytest.raises(OutputError, match="PermissionError: Operation not permitted"):
+        back(store, config, 1)

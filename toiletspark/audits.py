@@ -18,7 +18,7 @@ from toiletspark.errors import AuditError, UserError, nearest, shown
 if TYPE_CHECKING:
     from toiletspark.figures import Figures
 
-TODO = "the last version stays in force; "
+LAST_STAYS = "the last version stays in force; "
 INTEGRITY = (
     *("files.scores", "files.catalog", "files.last_version"),
     *("schema.scores", "schema.catalog", "schema.last_version"),
@@ -116,7 +116,7 @@ def require(checks: Iterable[Check], *, doing: str) -> None:
             doing=doing,
             expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
             found="; ".join(f"{check.rule}: {check.found}" for check in stopping),
-            todo=TODO + (todo or "run `toiletspark rescore` again, and report this if it comes back"),
+            todo=LAST_STAYS + (todo or "run `toiletspark rescore` again, and report this if it comes back"),
         )
 
 

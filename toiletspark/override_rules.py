@@ -6,7 +6,7 @@ has no time or both have the same, the one that excludes does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
@@ -72,8 +72,12 @@ def parse(rows: Iterable[Row], classes: Collection[str], *, doing: str) -> list[
             has not said who or why.
     """
     clean = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in rows]
-    for check in (_one_subject, _known_decision, _signed, _known_class(classes), _readable("when"), _readable("until")):
-        check(clean, doing)
+    _require_one_subject(clean, doing)
+    _require_decision(clean, doing)
+    _require_signed(clean, doing)
+    _require_class(clean, classes, doing)
+    _require_moment(clean, "when", doing)
+    _require_moment(clean, "until", doing)
     return [
         Override(**{**row, "when": moment(row["when"]), "until": moment(row["until"], last=True)})  # type: ignore[arg-type]
         for row in clean
@@ -170,7 +174,7 @@ def _rows(rows: Sequence[Mapping[str, str]]) -> str:
     return f"{len(rows)} {'rows' if rows[1:] else 'row'}, about {_subjects(rows)}"
 
 
-def _one_subject(rows: list[dict[str, str]], doing: str) -> None:
+def _require_one_subject(rows: list[dict[str, str]], doing: str) -> None:
     neither = [row for row in rows if not (row["image_id"] or row["content_digest"])]
     both = [row for row in rows if row["image_id"] and row["content_digest"]]
     if neither or both:
@@ -186,7 +190,7 @@ def _one_subject(rows: list[dict[str, str]], doing: str) -> None:
         )
 
 
-def _known_decision(rows: list[dict[str, str]], doing: str) -> None:
+def _require_decision(rows: list[dict[str, str]], doing: str) -> None:
     wrong = [row for row in rows if row["decision"] not in DECISIONS]
     if wrong:
         words = list(dict.fromkeys(row["decision"] for row in wrong))
@@ -198,7 +202,7 @@ def _known_decision(rows: list[dict[str, str]], doing: str) -> None:
         )
 
 
-def _signed(rows: list[dict[str, str]], doing: str) -> None:
+def _require_signed(rows: list[dict[str, str]], doing: str) -> None:
     wrong = [row for row in rows if not (row["who"] and row["why"])]
     if wrong:
         raise TableError(
@@ -209,32 +213,26 @@ def _signed(rows: list[dict[str, str]], doing: str) -> None:
         )
 
 
-def _known_class(classes: Collection[str]) -> Callable[[list[dict[str, str]], str], None]:
-    def check(rows: list[dict[str, str]], doing: str) -> None:
-        wrong = list(dict.fromkeys(row["label"] for row in rows if row["label"] and row["label"] not in classes))
-        if wrong:
-            raise TableError(
-                doing=doing,
-                expected=f"one of labels.classes: {', '.join(classes)}; or nothing",
-                found=f"{shown(wrong)}{nearest(wrong[0], classes)}",
-                todo="mend the class, or leave it empty",
-            )
-
-    return check
+def _require_class(rows: list[dict[str, str]], classes: Collection[str], doing: str) -> None:
+    wrong = list(dict.fromkeys(row["label"] for row in rows if row["label"] and row["label"] not in classes))
+    if wrong:
+        raise TableError(
+            doing=doing,
+            expected=f"one of labels.classes: {', '.join(classes)}; or nothing",
+            found=f"{shown(wrong)}{nearest(wrong[0], classes)}",
+            todo="mend the class, or leave it empty",
+        )
 
 
-def _readable(name: str) -> Callable[[list[dict[str, str]], str], None]:
-    def check(rows: list[dict[str, str]], doing: str) -> None:
-        wrong = [row for row in rows if not _is_moment(row[name])]
-        if wrong:
-            raise TableError(
-                doing=doing,
-                expected=f"in {name} a day or a moment, as in 2026-11-30 or 2026-11-30T18:00:00+01:00, or nothing",
-                found=f"{shown(dict.fromkeys(row[name] for row in wrong))} in {_rows(wrong)}",
-                todo="write years first; a moment without a zone is UTC",
-            )
-
-    return check
+def _require_moment(rows: list[dict[str, str]], name: str, doing: str) -> None:
+    wrong = [row for row in rows if not _is_moment(row[name])]
+    if wrong:
+        raise TableError(
+            doing=doing,
+            expected=f"in {name} a day or a moment, as in 2026-11-30 or 2026-11-30T18:00:00+01:00, or nothing",
+            found=f"{shown(dict.fromkeys(row[name] for row in wrong))} in {_rows(wrong)}",
+            todo="write years first; a moment without a zone is UTC",
+        )
 
 
 def _is_moment(text: str) -> bool:

@@ -12,10 +12,11 @@ the next publication is newer. Pointers of before there was a log have layout 1 
 from __future__ import annotations
 
 import secrets
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
@@ -53,38 +54,40 @@ class Version:
         return int(self.said.get("rolled_back_to", self.number))
 
 
-def publish(
-    store: Store,
-    listed: Run,
-    *,
-    counts: dict[str, Any] | None = None,
-    valid_for_h: float = 0.0,
-    facts: dict[str, Any] | None = None,
-) -> Version:
+class Told(TypedDict, total=False):
+    """What the log can tell of a version beside its run.
+
+    Attributes:
+        counts: of the version, for those who compare versions.
+        valid_for_h: hours from now, after which readers refuse it; 0 = for ever, as without it.
+        facts: whatever else, such as `rolled_back_to`.
+    """
+
+    counts: dict[str, Any]
+    valid_for_h: float
+    facts: dict[str, Any]
+
+
+def publish(store: Store, listed: Run, **told: Unpack[Told]) -> Version:
     """Commits a version and moves the pointer to it.
 
     Args:
         store: where.
         listed: the written exclusion list, whose audits it has passed.
-        counts: of the version, for those who compare versions.
-        valid_for_h: hours from now, after which readers refuse it; 0 = for ever.
-        facts: whatever else the entry shall tell, such as `rolled_back_to`.
+        told: see `Told`.
+
+    Raises:
+        OutputError: the log or the pointer cannot be written.
     """
-    version = commit(store, listed, counts=counts, valid_for_h=valid_for_h, facts=facts)
-    point(store)
+    with _writing(store):
+        version = commit(store, listed, **told)
+        point(store)
     return version
 
 
-def commit(
-    store: Store,
-    listed: Run,
-    *,
-    counts: dict[str, Any] | None = None,
-    valid_for_h: float = 0.0,
-    facts: dict[str, Any] | None = None,
-) -> Version:
+def commit(store: Store, listed: Run, **told: Unpack[Told]) -> Version:
     """Takes the next number for a version; readers do not see it yet. Two publishers never get the same number."""
-    now = datetime.now(UTC)
+    now, valid_for_h = datetime.now(UTC), told.get("valid_for_h", 0.0)
     said = {
         "layout": LAYOUT,
         "run_id": listed.run_id,
@@ -93,8 +96,8 @@ def commit(
         "rows": listed.rows,
         "published_at": now.isoformat(timespec="seconds"),
         "valid_until": (now + timedelta(hours=valid_for_h)).isoformat(timespec="seconds") if valid_for_h else None,
-        "counts": counts or {},
-        **(facts or {}),
+        "counts": told.get("counts", {}),
+        **told.get("facts", {}),
         "entry": secrets.token_hex(4),  # no two entries are equal: stores that read back know their own by it
     }
     number = _newest_number(store) + 1
@@ -117,12 +120,31 @@ def point(store: Store) -> None:
             moved, newest = newest, _newest_number(store)
 
 
-def nothing_is_removed(store: Store) -> AbstractContextManager[None]:
+@contextmanager
+def nothing_is_removed(store: Store) -> Iterator[None]:
     """While this is held, retention waits: for those who make a version of what was written long ago.
 
     Held by one process at a time, and on local stores only.
+
+    Raises:
+        OutputError: the lock cannot be had.
     """
-    return storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.approval.lock")
+    with _writing(store), storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.approval.lock"):
+        yield
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """Tells in four parts that a store does not let itself be written to as versions need it."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            doing=f"writing the versions of {store.root}",
+            expected="a store that this user may write to, where files can be linked and locked",
+            found=f"{type(error).__name__}: {error.strerror or error}",
+            todo="see who may write to output.root, and docs/readers.md for the stores that are supported",
+        ) from None
 
 
 def log(store: Store) -> list[Version]:
