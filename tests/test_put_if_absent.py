@@ -95,6 +95,16 @@ def test_an_error_that_comes_after_success_is_success(
     assert storage.entries(f"{folder}/log") == ["1.json"]
 
 
+def test_what_others_have_written_since_a_folder_was_listed_is_there(s3: ObjectStore) -> None:
+    """s3fs would answer by the listing that it remembers."""
+    s3.put("listed/1.json", b"{}")
+    assert storage.entries("s3://photos/listed") == ["1.json"]
+    s3.put("listed/2.json", b'{"by": "others"}')
+    assert storage.read_json("s3://photos/listed/2.json") == {"by": "others"}
+    assert storage.exists("s3://photos/listed/2.json")
+    assert storage.read_files(["s3://photos/listed/2.json"]) == [b'{"by": "others"}']
+
+
 def test_an_error_without_success_is_an_error(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "no links here")

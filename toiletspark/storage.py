@@ -29,6 +29,8 @@ def open_filesystem(
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system that holds `location`, and the path there.
 
+    It remembers no listings: what somebody else has written since would not exist for it.
+
     Args:
         location: a path or a URL.
         options: what fsspec's file systems are told, by scheme; without them they ask the environment.
@@ -36,8 +38,8 @@ def open_filesystem(
     scheme, separator, rest = location.partition("://")
     if separator:
         location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
-    schemes = {link.partition("://")[0] for link in location.split("::")}
-    told = {name: dict(said) for name, said in (options or {}).items() if name in schemes}
+    schemes = {link.partition("://")[0] for link in location.split("::") if "://" in link}
+    told = {scheme: {"use_listings_cache": False, **(options or {}).get(scheme, {})} for scheme in schemes}
     filesystem, path = fsspec.core.url_to_fs(location, **told)
     return filesystem, cast(str, path)
 
