@@ -236,8 +236,8 @@ def test_counts_of_unscored_borderline_and_scored_images() -> None:
 
 def test_every_status_of_the_design_has_a_meaning() -> None:
     closed = {
-        "missing", "denied", "timeout", "too_large", "not_an_image", "truncated", "too_many_pixels",
-        "too_small", "decode_failed", "crashed",
+        "missing", "denied", "refused", "timeout", "too_large", "not_an_image", "truncated", "too_many_pixels",
+        "too_small", "decode_failed", "decode_timeout", "out_of_memory", "crashed",
     }  # fmt: skip
 
     assert set(run_page.STATUS_MEANINGS) == closed

@@ -16,7 +16,7 @@ from toiletspark.runs import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WITHOUT_EMBEDDING = {"never", "new version", "lost"}
-TRANSIENT = {"missing", "denied", "timeout"}
+TRANSIENT = {"missing", "denied", "refused", "timeout"}
 FAILURES = set(tables.STATUSES) - {"ok"}
 TRIED = set(tables.STATUSES) | {"lost", "ok at last"}
 

@@ -18,6 +18,7 @@ MAX_CSV_ROWS = 100_000  # of the file for people; the table has them all
 _CAUSES = {
     "missing": "no file was found at its address",
     "denied": "access to the file is denied",
+    "refused": "its address is not one that images may come from",
     "timeout": "the file did not arrive in time",
     "too_large": "the file is too large",
     "not_an_image": "the file is not an image, or of a kind that is not read here",
@@ -25,6 +26,8 @@ _CAUSES = {
     "too_many_pixels": "the picture has too many pixels",
     "too_small": "the picture is too small to tell what it shows",
     "decode_failed": "the file is damaged and cannot be opened",
+    "decode_timeout": "the file takes too long to open",
+    "out_of_memory": "the picture takes too much memory to open",
     "crashed": "the file is damaged so badly that it breaks the program that opens it",
 }
 _WITH_DETAIL = ("too_many_pixels", "too_small")  # "9000 x 9000, limit 50000000" helps

@@ -234,6 +234,10 @@ class Decode(Section):
     formats: list[str] = Field(min_length=1)
     max_pixels: int = Field(ge=1)
     min_side_px: int = Field(ge=1)
+    isolated: bool
+    timeout_s: float = Field(gt=0)
+    max_memory_bytes: int = Field(ge=2**28)
+    images_per_child: int = Field(ge=1)
 
 
 def _absolute_weights(weights: str) -> str:

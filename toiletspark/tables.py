@@ -7,17 +7,21 @@ from dataclasses import dataclass
 # Every attempt at an image ends in exactly one of these.
 #   missing        no such file or object (404, 410), or no image_url at all
 #   denied         the store or the host refuses (401, 403, permissions)
+#   refused        we do: fetch.allow does not name its place, or the address behind the name is private
 #   timeout        not delivered within fetch.timeout_s, or the host is out of order (5xx, refused, reset)
 #   too_large      more than fetch.max_image_bytes
 #   not_an_image   no image, or a format that decode.formats does not list
 #   truncated      the file ends before the picture does
 #   too_many_pixels, too_small   by the header, against decode.max_pixels and decode.min_side_px
 #   decode_failed  the decoder refuses the content
-#   crashed        the decoder itself died on it
+#   decode_timeout not decoded within decode.timeout_s
+#   out_of_memory  decoding takes more than decode.max_memory_bytes
+#   crashed        the decoder itself died on it, twice
 STATUSES = (
     "ok",
     "missing",
     "denied",
+    "refused",
     "timeout",
     "too_large",
     "not_an_image",
@@ -25,11 +29,14 @@ STATUSES = (
     "too_many_pixels",
     "too_small",
     "decode_failed",
+    "decode_timeout",
+    "out_of_memory",
     "crashed",
 )
 TRANSIENT = (
     "missing",
     "denied",
+    "refused",
     "timeout",
 )  # may go right next time with the same image; the others will not
 
@@ -40,10 +47,10 @@ TRANSIENT = (
 #   policy     access was refused: a mistake in the configuration, or an attack; nobody should get used to it
 FAILURE_CLASSES = {
     "missing": "gone",
-    "denied": "policy",
+    **dict.fromkeys(("denied", "refused"), "policy"),
     "timeout": "transient",
     **dict.fromkeys(("too_large", "not_an_image", "truncated", "too_many_pixels", "too_small"), "content"),
-    **dict.fromkeys(("decode_failed", "crashed"), "content"),
+    **dict.fromkeys(("decode_failed", "decode_timeout", "out_of_memory", "crashed"), "content"),
 }
 
 # Of each image of a catalog one decision, for one reason.

@@ -22,6 +22,7 @@ from toiletspark.reports.version_parts import VersionParts
 STATUS_MEANINGS = {
     "missing": "There was no image at the address.",
     "denied": "Access to the image was refused.",
+    "refused": "The image's address is not one that images may come from.",
     "timeout": "The image did not arrive in the time allowed.",
     "too_large": "The file has more bytes than allowed.",
     "not_an_image": "The file is not in an image format that is read.",
@@ -29,6 +30,8 @@ STATUS_MEANINGS = {
     "too_many_pixels": "The image has more pixels than allowed.",
     "too_small": "The image has too few pixels to be judged.",
     "decode_failed": "The file looks like an image, but could not be decoded.",
+    "decode_timeout": "Decoding the file took longer than allowed.",
+    "out_of_memory": "Decoding the file took more memory than allowed.",
     "crashed": "Decoding the file ended the process that tried.",
 }
 
