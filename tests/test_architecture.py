@@ -36,7 +36,7 @@ LAYERS: list[set[str]] = [
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
-        "commits",
+        *("commits", "spark_settings"),
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),
