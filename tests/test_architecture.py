@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
+        "allowed",
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
         *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
         *("audits", "chance", "drift", "change_audits"),
