@@ -3,9 +3,10 @@
     with clusters.started(folder) as cluster:
         subprocess.run([clusters.SPARK_HOME / "bin" / "spark-submit", *cluster.options(), "job.py"])
 
-All of it listens on 127.0.0.1, at ports that the system gives. A Worker is the daemon that starts executors; an
-executor is a JVM of one application; Python workers are its children, and fork decode children. Environments go down
-that way, so what is said of a Worker holds for every process below it: `of_worker={2: {"NAME": "plants a fault"}}`.
+All of it listens on this machine alone, the master on 127.0.0.1, a Worker and its executors on 127.0.0.<its number>,
+at ports that the system gives. A Worker is the daemon that starts executors; an executor is a JVM of one application;
+Python workers are its children, and start what decodes. Environments go down that way, so what is said of a Worker
+holds for every process below it: `of_worker={2: {"NAME": "plants a fault"}}`.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class Cluster:
         """One more Worker daemon; it registers within some seconds (`wait_for_workers`)."""
         number = len(self.workers) + 1
         work = self.folder / f"work-{number}"
-        limits = ("--cores", str(self.cores), "--memory", self.memory, "--work-dir", str(work))
+        host = f"127.0.0.{number}"  # Spark starts no second copy of a task on the host of the first
+        limits = ("--host", host, "--cores", str(self.cores), "--memory", self.memory, "--work-dir", str(work))
         own = self.of_worker.get(number, {})
         process = self._daemon(f"worker-{number}", "worker.Worker", *limits, "--webui-port", "0", self.url, own=own)
         self.workers.append(Worker(number, work, process))
@@ -166,7 +168,7 @@ class Cluster:
             child.kill()
 
     def _daemon(self, log: str, name: str, *arguments: str, own: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        words = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name}", "--host", "127.0.0.1"]
+        words = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name}"]
         with (self.folder / f"{log}.log").open("wb") as file:
             environment = {**self.environment, **own}
             process = subprocess.Popen(
@@ -205,7 +207,9 @@ def started(
         f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{ui}", folder, base, of_worker or {}, cores, memory
     )
     try:
-        cluster._daemon("master", "master.Master", "--port", str(port), "--webui-port", str(ui), own={})
+        cluster._daemon(
+            "master", "master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(ui), own={}
+        )
         for _ in range(workers):
             cluster.start_worker()
         cluster.wait_for_workers()
