@@ -18,21 +18,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
-from benchmarks import hostile, readers
+from benchmarks import hostile
+from benchmarks.deaths import Deaths
 from benchmarks.measure import ROOT, machine
+from benchmarks.polling import Readers
 from tests import clusters, poison
 from tests.clusters import SPARK_HOME, Cluster
 from tests.conftest import TINY_BACKBONE
 from tests.picture_server import PictureServer, served
-from toiletspark import conf_files, tables, versions
+from toiletspark import conf_files, tables
 from toiletspark.runs import Store
 
 IMAGES, HOSTILE = 2000, 200
@@ -43,7 +43,6 @@ SPECULATION = {
     "spark.speculation.quantile": "0.5",
     "spark.speculation.minTaskRuntime": "100ms",
 }
-_PAUSE_S = 0.2  # of a reader
 _PLANTED = (
     f"import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n    runpy.run_path({poison.__file__!r})\n"
 )
@@ -82,7 +81,7 @@ class Catalog:
             "embed.retry": "none",
             "fetch.timeout_s": 90,
             "fetch.silence_timeout_s": 80,
-            "decode.timeout_s": 0.5,
+            "decode.timeout_s": 1.5,  # of an idle core it would take 0.01 s
             "score.head": self.folder / "head",
             "publish.operating_threshold": self.truth.attrs.get("threshold", 0.5),
             "publish.audits.max_share_unscored": 1.0,
@@ -117,90 +116,6 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     if process.returncode:
         raise RuntimeError(f"the job ended with {process.returncode}\n{said[-6000:]}")
     return dict(json.loads(said.splitlines()[-1]))
-
-
-def images_done(store: Store) -> int:
-    """Rows that are kept: in the ledger, or by tasks that have ended, of the commit that is being made."""
-    ledger = store.runs(tables.IMAGE_LEDGER)
-    kept = {f"{run.manifest['inputs']['run']}-{run.manifest['inputs']['commit']}" for run in ledger}
-    done, work = sum(run.rows for run in ledger), Path(store.root) / "_work"
-    for run in work.glob("*"):
-        for folder in run.glob(f"{run.name}-*"):
-            if folder.name.rpartition("-")[0] not in kept:
-                ended = [*folder.glob("*.parquet"), *folder.glob("_temporary/0/task_*/*.parquet")]
-                done += sum(map(_rows, ended))
-    return done
-
-
-def _rows(file: Path) -> int:
-    try:
-        return int(pq.read_metadata(file).num_rows)
-    except (OSError, ValueError):
-        return 0  # it is being moved
-
-
-@dataclass
-class Deaths:
-    """Kills when a share of the new images is done; looked at when an image is asked for, so that tasks are at work."""
-
-    store: Store
-    base: int
-    total: int
-    planned: list[tuple[float, str, Callable[[], bool]]]
-    told: list[dict[str, Any]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def look(self, _: str) -> None:
-        if not self.planned or not self.lock.acquire(blocking=False):
-            return
-        try:
-            share, name, kill = self.planned[0]
-            done = (images_done(self.store) - self.base) / (self.total - self.base)
-            if done >= share and kill():
-                self.told.append({"what": name, "at": round(done, 3)})
-                del self.planned[0]
-        finally:
-            self.lock.release()
-
-
-class Readers:
-    """The reader of docs/readers.md and the package's own, each in a thread, until they are stopped."""
-
-    def __init__(self, root: str) -> None:
-        self.root, self.reads, self.errors = root, 0, list[str]()
-        self.seen: dict[frozenset[str], int] = {}
-        self._ended, code = threading.Event(), readers.code("pandas", root)
-
-        def by_pandas() -> pd.DataFrame:
-            names: dict[str, Any] = {}
-            exec(code, names)
-            return pd.DataFrame(names["excluded"])
-
-        self._threads = [threading.Thread(target=self._poll, args=(read,)) for read in (by_pandas, self._by_package)]
-        for thread in self._threads:
-            thread.start()
-
-    def _by_package(self) -> pd.DataFrame:
-        run = versions.current(self.root)
-        files = [f"{run.folder}/{file['name']}" for file in run.manifest["files"]]
-        return pd.concat([pq.ParquetFile(file).read().to_pandas() for file in files])
-
-    def _poll(self, read: Callable[[], pd.DataFrame]) -> None:
-        while not self._ended.wait(_PAUSE_S):
-            try:
-                found = frozenset(read()["image_id"])
-                self.seen[found] = self.seen.get(found, 0) + 1
-            except Exception as error:  # noqa: BLE001 - whatever a reader meets is what is counted here
-                self.errors.append(repr(error)[:300])
-            self.reads += 1
-
-    def stop(self, *right: frozenset[str]) -> dict[str, Any]:
-        """How many reads there were, and how many gave something else than one of the `right` lists."""
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        wrong = sum(count for found, count in self.seen.items() if found not in right)
-        return {"reads": self.reads, "bad_reads": wrong + len(self.errors), "first_bad": self.errors[:3]}
 
 
 def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
