@@ -84,6 +84,7 @@ class Catalog:
             "decode.timeout_s": 1.5,  # of an idle core it would take 0.01 s
             "score.head": self.folder / "head",
             "publish.operating_threshold": self.truth.attrs.get("threshold", 0.5),
+            "publish.audits.max_share_excluded": 1.0,
             "publish.audits.max_share_unscored": 1.0,
             "publish.audits.max_rise_unscored": 1.0,
             "publish.audits.max_share_listings_emptied": 1.0,
@@ -128,11 +129,7 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
         oracle_s = time.monotonic() - begun
         with clusters.started(folder / "cluster", environment=daemons) as cluster:
             told = _disturbed(catalog, cluster, images // 10)
-            told["lost_tasks"] = sum(
-                event["Task End Reason"]["Reason"] != "Success"  # type: ignore[index]
-                for ended in cluster.tasks()
-                for event in ended
-            )
+            told["lost_tasks"] = cluster.lost_tasks()
     return {**told, "oracle_s": round(oracle_s, 1), "seconds": round(time.monotonic() - begun, 1)}
 
 
@@ -180,7 +177,7 @@ def _killed(catalog: Catalog, cluster: Cluster, store: Store, first: int) -> lis
     if deaths.planned:
         raise RuntimeError(f"the job ended with {driver.returncode} before it was killed\n{said[-6000:]}")
     python = ("Python worker", lambda: _kill_first(cluster.python_workers()))
-    worker = ("Worker with its executors", lambda: bool(cluster.kill_worker(2)))
+    worker = ("Worker with its executors", lambda: bool(cluster.executors(2) and cluster.kill_worker(2)))
     deaths.planned = [(0.8, *python), (0.9, *worker)]
     finished(catalog.start(cluster))
     return deaths.told

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyspark
@@ -91,15 +92,19 @@ class Cluster:
         }
         return options(self.url, {**ours, **(settings or {})})
 
-    def tasks(self) -> list[list[dict[str, object]]]:
+    def tasks(self) -> list[list[dict[str, Any]]]:
         """Spark's events of ended tasks by application, oldest application first."""
         logs = sorted(self.events.iterdir(), key=lambda path: path.stat().st_mtime)
-        events = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
-        return [[event for event in each if event["Event"] == "SparkListenerTaskEnd"] for each in events]
+        return [[event for event in _events(log) if event["Event"] == "SparkListenerTaskEnd"] for log in logs]
+
+    def lost_tasks(self) -> int:
+        """Attempts that failed; not those that Spark itself ended because another copy had been faster."""
+        reasons = [event["Task End Reason"]["Reason"] for ended in self.tasks() for event in ended]
+        return sum(reason not in ("Success", "TaskKilled") for reason in reasons)
 
     def hosts_of_tasks(self) -> list[set[str]]:
         """The executors that ran tasks, per application, oldest first."""
-        return [{event["Task Info"]["Executor ID"] for event in ended} for ended in self.tasks()]  # type: ignore[index]
+        return [{event["Task Info"]["Executor ID"] for event in ended} for ended in self.tasks()]
 
     # Processes
 
@@ -238,6 +243,13 @@ def wait_until(ready: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> 
     while not ready():
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.1)
+
+
+def _events(log: Path) -> list[dict[str, Any]]:
+    """What a log holds; of a killed driver the last line may be half of one."""
+    lines = log.read_text(errors="replace").splitlines()
+    whole = lines[:-1] if log.suffix == ".inprogress" else lines
+    return [json.loads(line) for line in whole]
 
 
 def _below(pid: int) -> list[psutil.Process]:
