@@ -141,7 +141,7 @@ class Cluster:
         wait_until(lambda: self.workers_alive() == wanted, f"cluster of {wanted} workers: see {self.folder}/*.log")
 
     def workers_alive(self) -> int:
-        """As the master knows; it takes a minute to miss one that was killed together with its connection."""
+        """As the master knows, who misses a killed one as soon as its connection closes."""
         try:
             with urllib.request.urlopen(f"{self.ui}/json/", timeout=5) as answer:
                 return int(json.load(answer)["aliveworkers"])
