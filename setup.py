@@ -46,6 +46,7 @@ setup(
         "torchvision>=0.25",
         "safetensors>=0.4",
         "fsspec[http]>=2024.2",
+        "aiohttp>=3.12",  # sockets made by a function of ours, which judges addresses
         "pydantic>=2.6",
         "tenacity>=8.2.3",
         "typer>=0.12",

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests"},
     {
+        "allowed",
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
         *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
         *("audits", "chance", "drift", "change_audits"),
@@ -36,7 +37,7 @@ LAYERS: list[set[str]] = [
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
-        "commits",
+        *("commits", "spark_settings"),
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, model_validator
+
+from toiletspark import allowed
 
 _SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # as spark.redaction.regex has it
 
@@ -26,8 +29,19 @@ def _absolute_prefix(prefix: str) -> str:
     return _absolute(prefix) + "/" * (prefix.endswith("/") and "://" not in prefix and prefix.strip("/") != "")
 
 
+def _readable_place(line: str) -> str:
+    allowed.parse(line)
+    return line
+
+
+def _network(network: str) -> str:
+    return str(ipaddress.ip_network(network))
+
+
 Location = Annotated[str, AfterValidator(_absolute)]
 Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
+Place = Annotated[str, AfterValidator(_absolute_prefix), AfterValidator(_readable_place)]
+Network = Annotated[str, AfterValidator(_network)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Format = Literal["parquet", "csv", "json"]
@@ -213,7 +227,13 @@ class ShardColumns(Section):
     content: str = Field(min_length=1)
 
 
+_OPEN_HEADERS = {"accept", "accept-language", "referer", "user-agent"}  # which tell strangers nothing
+
+
 class Fetch(Section):
+    allow: list[Place] = Field(min_length=1)
+    allow_private: list[Network]
+    max_redirects: int = Field(ge=0, le=10)
     timeout_s: float = Field(gt=0)
     silence_timeout_s: float = Field(gt=0)
     retries: int = Field(ge=0, le=20)
@@ -228,6 +248,20 @@ class Fetch(Section):
     shard_timeout_s: float = Field(gt=0)
     shard_columns: ShardColumns
     storage_options: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _strangers_are_told_nothing(self) -> Fetch:
+        told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
+        client = told.get("client_kwargs", {})
+        names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
+        secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
+        anybody = [line for line in map(allowed.parse, self.allow) if line.scheme in allowed.WEB and line.host == "*"]
+        if secret and anybody:
+            raise ValueError(
+                "storage_options.http holds what is meant for certain hosts, and would go to every host that a URL "
+                f"names: name the hosts in allow in place of {anybody[0].scheme}://*"
+            )
+        return self
 
 
 class Decode(Section):
@@ -497,6 +531,19 @@ class Config(Section):
     report: Report
     progress: Progress
     spark: Spark
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_prefix_names_is_allowed(cls, values: Any) -> Any:
+        """Adds the folder of images.url_prefix to fetch.allow: the conf names it, and nobody should have to twice."""
+        try:
+            fetch, prefix = values["fetch"], values["images"]["url_prefix"]
+            folder = allowed.folder_of(_absolute_prefix(prefix))
+            if not folder or folder in fetch["allow"]:
+                return values
+            return {**values, "fetch": {**fetch, "allow": [*fetch["allow"], folder]}}
+        except (KeyError, TypeError, AttributeError):
+            return values  # the fields themselves say what is wrong
 
     @property
     def labels_folder(self) -> str:

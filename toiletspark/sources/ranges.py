@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import cast
 
 import fsspec
 import fsspec.asyn
 
+DEADLINE: ContextVar[float] = ContextVar("deadline")  # of what the thread reads now; fsspec carries it into its own
 OpenFilesystem = Callable[[str], tuple[fsspec.AbstractFileSystem, str]]
 
 

@@ -1,19 +1,24 @@
-"""Reading one image, once: local files, http(s), whatever else fsspec opens, and members of shards."""
+"""Reading one image, once, from where images may come from: local files, http(s), buckets, and members of shards."""
 
 from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
+import zlib
 from typing import IO, Any, cast
 
 import fsspec
 import fsspec.asyn
 
 from toiletspark import storage
+from toiletspark.allowed import WEB
 from toiletspark.config import Fetch
+from toiletspark.sources.addresses import Networks
 from toiletspark.sources.failures import FetchError, failure_of
-from toiletspark.sources.ranges import read_range
+from toiletspark.sources.places import Places
+from toiletspark.sources.ranges import DEADLINE, read_range
 from toiletspark.sources.shards import Shards, shard_of
 
 _CHUNK_BYTES = 1 << 20
@@ -21,31 +26,36 @@ _RANGE_OF_NOTHING = 416  # what S3 says when an empty object is asked for its fi
 
 
 class Stores:
-    """Opens what URLs name. File systems and their connections are kept by fsspec, for all threads of the process."""
+    """Opens what URLs name, if images may come from there. Connections are kept, for all threads of the process."""
 
     def __init__(self, limits: Fetch) -> None:
         self._limits = limits
         self._options = {**limits.storage_options, "s3": _s3_options(limits)}
+        self._networks = Networks(limits.allow_private)
+        self._places = Places(limits.allow, self._networks)
         self._shards = Shards(limits, self._open_filesystem)
+        self._opening, self._web_filesystem = threading.Lock(), None
 
     def read(self, url: str, deadline: float) -> bytes:
         """An image's bytes.
 
         Args:
-            url: a path, a URL that fsspec opens, or a shard's member.
+            url: a path, a URL, or a shard's member.
             deadline: on `time.monotonic`'s clock.
 
         Raises:
-            FetchError: it is over the byte cap or too slow, or a shard has it not.
+            FetchError: it is refused, over the byte cap or too slow, or a shard has it not.
             Exception: whatever the store's client raises.
         """
+        DEADLINE.set(deadline)
         if shard_of(url):
             return self._shards.read(url, deadline)
-        if url.startswith(("/", "file:///")):
-            return self._read_local(url.removeprefix("file://"), deadline)
-        if url.startswith(("http://", "https://")):
-            filesystem = fsspec.filesystem("http", **self._options.get("http", {}))
-            return cast(bytes, fsspec.asyn.sync(filesystem.loop, self._get, filesystem, url, deadline))
+        place = self._places.judge(url)
+        if not place.scheme:
+            return self._read_local(place.location, deadline)
+        if place.scheme in WEB:
+            filesystem = self._web()
+            return cast(bytes, fsspec.asyn.sync(filesystem.loop, self._get, filesystem, place.location))
         filesystem, path = self._open_filesystem(url)
         if filesystem.async_impl:
             return self._read_object(filesystem, path, deadline)
@@ -53,16 +63,28 @@ class Stores:
             return self._drain(file, deadline)
 
     def _open_filesystem(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
-        filesystem, path = storage.open_filesystem(location, self._options)
+        place = self._places.judge(location)
+        if not place.scheme:
+            _require_regular(place.location)
+            return fsspec.filesystem("file"), place.location
+        if place.scheme in WEB:
+            return self._web(), place.location
+        filesystem, path = storage.open_filesystem(place.location, self._options)
         if hasattr(filesystem, "retries"):
             filesystem.retries = 1  # s3fs and gcsfs would also try again, each try of ours anew
         return filesystem, path
 
+    def _web(self) -> Any:
+        with self._opening:
+            if self._web_filesystem is None:
+                from toiletspark.sources import web  # aiohttp only where images come by http
+
+                self._web_filesystem = web.filesystem(self._limits, self._places, self._networks)
+            return self._web_filesystem
+
     def _read_local(self, path: str, deadline: float) -> bytes:
-        """Without fsspec, which takes longer than reading the file. A pipe would never open, a device never end."""
-        mode = os.stat(path).st_mode  # noqa: PTH116 - no Path for each of a billion files
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise FetchError("missing", "not a regular file")
+        """Without fsspec, which takes longer than reading the file."""
+        _require_regular(path)
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             return self._drain(file, deadline)
 
@@ -76,24 +98,34 @@ class Stores:
             raise
         return self._capped(content)
 
-    async def _get(self, filesystem: Any, url: str, deadline: float) -> bytes:
-        """One request over a connection that is kept for the next image."""
-        import aiohttp  # only where images come by http
-
-        silence_s, left_s = self._limits.silence_timeout_s, max(deadline - time.monotonic(), 0.001)
-        timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=silence_s, sock_read=silence_s)
+    async def _get(self, filesystem: Any, location: str) -> bytes:
+        """One image over a connection that is kept for the next one, within DEADLINE."""
+        try:
+            url = filesystem.encode_url(location)
+        except ValueError:
+            raise FetchError("refused", "url") from None
         session = await filesystem.set_session()
         pieces: list[bytes] = []
         size = 0
-        request = session.get(filesystem.encode_url(url), timeout=timeout, **filesystem.kwargs)
-        async with request as response:
+        async with session.get(url, **filesystem.kwargs) as response:
             response.raise_for_status()
+            if (response.content_length or 0) > self._limits.max_image_bytes:
+                raise self._too_large()
             async for piece in response.content.iter_any():
                 size += len(piece)
                 if size > self._limits.max_image_bytes:
                     raise self._too_large()
                 pieces.append(piece)
-        return b"".join(pieces)
+        return self._unpacked(b"".join(pieces), response.headers.get("Content-Encoding", "").lower())
+
+    def _unpacked(self, content: bytes, encoding: str) -> bytes:
+        """What a server has compressed, though it was asked not to; the cap holds for what comes out."""
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            return content
+        try:
+            return self._capped(zlib.decompressobj(47).decompress(content, self._limits.max_image_bytes + 1))
+        except zlib.error:
+            return content  # as it is, which is no image
 
     def _drain(self, file: IO[bytes], deadline: float) -> bytes:
         content = bytearray()
@@ -112,6 +144,13 @@ class Stores:
 
     def _too_large(self) -> FetchError:
         return FetchError("too_large", f"over {self._limits.max_image_bytes} bytes")
+
+
+def _require_regular(path: str) -> None:
+    """A pipe would never open, a device never end."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - no Path for each of a billion files
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FetchError("missing", "not a regular file")
 
 
 def _s3_options(limits: Fetch) -> dict[str, Any]:
