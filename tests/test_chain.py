@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from benchmarks import second_look as second_look_figures
 from benchmarks.whole_network import agreement
 from jobs import import_labels, rescore_catalog, run_chain, second_look
-from tests.conftest import LOCAL_CONF, REPOSITORY
+from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK
 from tests.shared_folder import shared
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
@@ -199,7 +199,16 @@ def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSes
 
 def run_command(conf: str, output: Path, *sets: str) -> dict[str, Any]:
     """The real command, as a person would type it in a checkout; returns the JSON of its last line."""
-    arguments = ["run", "--conf", f"tests/conf/{conf}", "--set", f"output.root={output}", "--json"]
+    arguments = [
+        "run",
+        "--conf",
+        f"tests/conf/{conf}",
+        "--set",
+        f"output.root={output}",
+        "--set",
+        SMALL_SPARK,
+        "--json",
+    ]
     arguments += [part for text in sets for part in ("--set", text)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK"))}
     done = subprocess.run(
