@@ -73,11 +73,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The only session of a test run: two cores, four attempts per task, no UI."""
+    """The only session of a test run: two cores, four attempts per task, no UI, workers that have torch at once."""
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
-    started = session.start(section)
+    settings = {**section.settings, "spark.python.daemon.module": "tests.warm_daemon"}
+    started = session.start(section.model_copy(update={"settings": settings}))
     yield started
     started.stop()
     os.environ.clear()
