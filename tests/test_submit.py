@@ -37,13 +37,14 @@ import contextlib, io, json, runpy, sys
 
 jobs, words, told = sys.argv[1].split(","), sys.argv[2:], {}
 for job in jobs:
-    sys.argv, said = [f"jobs/{job}.py", *words], io.StringIO()
+    sys.argv, said, path = [f"jobs/{job}.py", *words], io.StringIO(), sys.path[:]
     try:
         with contextlib.redirect_stdout(said):
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as ended:
         if ended.code:
             raise
+    sys.path[:] = path  # the context's copy of the wheel is gone with it
     told[job] = json.loads(said.getvalue().splitlines()[-1])
 print(json.dumps(told))
 """
