@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import asked, catalog, class_folders, entry, progress, session, tables, thumbnails
+from toiletspark import asked, catalog, class_folders, entry, frames, progress, session, tables, thumbnails
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store
@@ -26,7 +26,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     wanted = asked.newest(store, section, doing=DOING)
     scores = store.require(tables.SCORES, doing=f"{DOING}, presorted", step="score") if section.presort else None
     ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
-    known = spark.createDataFrame(ids, "image_id string")
+    known = frames.of_rows(spark, ids, {"image_id": "string"})
     new = asked.images(spark, wanted).select("image_id").join(known, on="image_id", how="left_anti")
     images = catalog.read_catalog(spark, config).join(new, on="image_id", how="left_semi")
 

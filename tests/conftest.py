@@ -58,13 +58,27 @@ _ARROW = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tells pytest-xdist what goes together: all that needs the session, for there is one, else a file.
+
+    Spark's part is the longest and begins first, in one process; what takes long of the rest begins in the other.
+    """
+    if config.pluginmanager.hasplugin("xdist"):
+        parts = {item: "spark" if "spark" in getattr(item, "fixturenames", ()) else item.path.name for item in items}
+        for item, part in parts.items():
+            item.add_marker(pytest.mark.xdist_group(part))
+        slow = {parts[item] for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The only session of a test run: two cores, four attempts per task, no UI."""
+    """The only session of a test run: two cores, four attempts per task, no UI, workers that have torch at once."""
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
-    started = session.start(section)
+    settings = {**section.settings, "spark.python.daemon.module": "tests.warm_daemon"}
+    started = session.start(section.model_copy(update={"settings": settings}))
     yield started
     started.stop()
     os.environ.clear()

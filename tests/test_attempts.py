@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import TINY_BACKBONE, picture
 from tests.picture_server import PictureServer, served
-from toiletspark import conf_files, images
+from toiletspark import conf_files, decoding
 from toiletspark.attempts import Attempt, Source, Work, attempt_all
 from toiletspark.backbone import Backbone, BackboneSpec
 from toiletspark.digests import content_digest
@@ -221,7 +221,7 @@ def watch_decoding(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         decoded.extend(contents)
         return decode(contents, *rest)
 
-    monkeypatch.setattr(images, "decode", watched)
+    monkeypatch.setattr(decoding, "decode", watched)
     return decoded
 
 
@@ -312,7 +312,7 @@ def test_the_next_batch_is_fetched_and_decoded_while_the_backbone_works(
             self.seen += (second_is_decoded.wait(WAIT_S),)
             return super().embed(pixels)
 
-    monkeypatch.setattr(images, "decode", watched)
+    monkeypatch.setattr(decoding, "decode", watched)
     patient = Patient(backbone.spec)
     urls = [site.serve(f"{number}.jpg", picture("kitchen", number)) for number in range(4)]
     found = outcomes(attempt_all([by_url(url, url) for url in urls], work(patient, images_per_batch=2)))

@@ -1,10 +1,7 @@
-"""Every step in order: on a small drawn catalog, on real photos, and on files that are broken in every way."""
+"""Every step in order, on a small drawn catalog; real photos and broken files: see test_photos."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +10,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from benchmarks import second_look as second_look_figures
-from benchmarks.whole_network import agreement
-from jobs import import_labels, rescore_catalog, run_chain, second_look
+from jobs import rescore_catalog, run_chain
 from tests.conftest import LOCAL_CONF, REPOSITORY
-from tests.shared_folder import shared
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -28,7 +22,6 @@ from toiletspark.errors import LabelsError
 from toiletspark.runs import Store
 
 LISTINGS, IMAGES = 60, 240
-COMMAND = Path(sys.executable).parent / "toiletspark"
 SIZES = {
     "sample.size": 150,
     "train.validation_share": 0.4,
@@ -195,93 +188,3 @@ def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSes
     columns = ["image_id", "listing_id", "reason", "exclusion_score", "head_id"]
     one, two = (frame.sort_values("image_id")[columns].reset_index(drop=True) for frame in (before, after))
     pd.testing.assert_frame_equal(one, two)
-
-
-def run_command(conf: str, output: Path, *sets: str) -> dict[str, Any]:
-    """The real command, as a person would type it in a checkout; returns the JSON of its last line."""
-    arguments = ["run", "--conf", f"tests/conf/{conf}", "--set", f"output.root={output}", "--json"]
-    arguments += [part for text in sets for part in ("--set", text)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK"))}
-    done = subprocess.run(
-        [COMMAND, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the chain tells of the real photos, and where it ran (root)."""
-    shared("photos", "photos.csv")
-    shared("weights")
-    root = tmp_path_factory.mktemp("photos") / "output"
-    return {**run_command("photos.toml", root), "root": root}
-
-
-@pytest.mark.slow
-def test_real_photos_end_to_end(photos: dict[str, Any]) -> None:
-    told = photos
-    assert told["images"] == 800 == told["scored"] + sum(told["unscored"].values())
-    assert told["scored"] == 800
-    validation = told["validation"]
-    assert validation["accuracy"] >= 0.95
-    assert validation["n"] + told["trained_on"] + told["in_conflict"] == told["labelled"] == 800
-    assert told["in_conflict"] == 2  # one photo stands there twice, under two room types
-    assert 0.15 * 800 < told["excluded"] < 0.35 * 800  # 200 of the 800 are bathrooms
-    assert told["feed_out"] == told["feed_in"] - told["excluded"] == 800 - told["excluded"]
-    rooms = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"]
-    gone = pd.read_parquet(told["exclusion_list"])["image_id"].astype(str)
-    rooms.index = rooms.index.astype(str)
-    assert (rooms[gone] == "bathroom").mean() >= 0.9
-
-
-@pytest.mark.slow
-def test_the_scores_are_those_of_the_whole_network(photos: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet18 with the head as its final layer; all 800 are compared by `make bench-photos`.
-
-    Each of 512 numbers is off by up to 2^-11 of itself, as float16 has them.
-    """
-    monkeypatch.chdir(REPOSITORY)
-    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], [f"output.root={photos['root']}"])
-    files = sorted(Path(config.images.url_prefix).rglob("*.jpg"))
-    assert len(files) == 800
-    found = agreement(config, photos, files[::16])
-    assert found["images"] == 50
-    assert 0 < found["relative"] <= 2**-11
-    assert found["largest_logit_difference"] <= 2e-3
-    assert found["decisions_changed"] == 0
-
-
-@pytest.mark.slow
-def test_a_second_look_finds_flipped_labels(
-    spark: SparkSession, photos: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """5 % of the real labels flipped by a fixed seed: 80 % of them stand among the first 10 % of the queue."""
-    monkeypatch.chdir(REPOSITORY)  # the configuration names the shared folder from there
-    table = tmp_path / "labels.csv"
-    sets = [f"output.root={photos['root']}", f"labels.table.path={table}"]
-    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
-    truth = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"].to_dict()
-    labels, wrong = second_look_figures.flipped(truth, config.labels.classes, seed=7)
-    pd.DataFrame(list(labels.items()), columns=["photo_id", "room"]).to_csv(table, index=False)
-    told = import_labels.step(spark, config)
-    assert (told["new"], sum(told["changed"].values()), told["unchanged"], told["gone"]) == (0, 40, 760, 0)
-    told = second_look.step(spark, config)
-    assert told["looked_at"] == told["labelled"] == 800
-    queue = pd.read_parquet(told["queue"]).sort_values("rank")
-    assert len(wrong & set(queue["image_id"][:80])) >= 0.8 * len(wrong)
-
-
-@pytest.mark.slow
-def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
-    shared("badimages", "SOURCES.tsv")
-    told = run_command("badimages.toml", tmp_path / "output")
-    assert told["images"] == 349 == told["scored"] + sum(told["unscored"].values())
-    assert set(told["unscored"]) <= set(tables.STATUSES) - {"ok"}
-    assert {"not_an_image", "truncated", "too_small", "decode_failed"} <= set(told["unscored"])
-    unscored = pd.read_parquet(told["unscored_table"])
-    names = set(pd.read_csv(shared("badimages", "SOURCES.tsv"), sep="\t")["file"])
-    scores = pd.read_parquet(told["scores"])
-    assert sorted([*unscored["image_id"], *scores["image_id"]]) == sorted(names)
-    assert unscored["status"].isin(tables.STATUSES).all()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.conftest import LOCAL_CONF, REPOSITORY, stored
+from jobs import draw_sample
+from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, stored
 from toiletspark import cli, conf_files, entry, tables
 from toiletspark.errors import AuditError, TableError
 from toiletspark.runs import Store
@@ -106,23 +107,10 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
-    sets = [f"images.path={tmp_path}/nowhere.parquet", f"output.root={tmp_path}/output"]
+    sets = [SMALL_SPARK, f"images.path={tmp_path}/nowhere.parquet", f"output.root={tmp_path}/output"]
     arguments = [part for text in sets for part in ("--set", text)]
     text = told_mistake(command("sample", "--conf", LOCAL_CONF, *arguments))
     assert text.startswith(f"toiletspark: while reading the images table {tmp_path}/nowhere.parquet\n")
-
-
-@pytest.mark.slow
-def test_an_output_folder_of_somebody_else(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("three years")
-    text = told_mistake(command("sample", "--conf", LOCAL_CONF, "--set", f"output.root={tmp_path}"))
-    assert text == (
-        f"toiletspark: while opening the output folder {tmp_path}\n"
-        "  expected: a new or empty folder, or one with toiletspark's _toiletspark.json\n"
-        "  found:    a folder that holds 1 other things, among them 'thesis.txt'\n"
-        "  do:       set output.root to a folder of its own; nothing was touched"
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 # What a step tells; the session is none here
@@ -179,6 +167,22 @@ def test_a_defect_keeps_its_stack_trace(stops: list[str]) -> None:
 
     with pytest.raises(ZeroDivisionError):
         entry.run_step(breaks, [LOCAL_CONF], [], False)
+
+
+def test_an_output_folder_of_somebody_else(
+    stops: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("three years")
+    with pytest.raises(SystemExit) as ended:
+        entry.run_step(draw_sample.step, [LOCAL_CONF], [f"output.root={tmp_path}"], False)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"toiletspark: while opening the output folder {tmp_path}\n"
+        "  expected: a new or empty folder, or one with toiletspark's _toiletspark.json\n"
+        "  found:    a folder that holds 1 other things, among them 'thesis.txt'\n"
+        "  do:       set output.root to a folder of its own; nothing was touched\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_steps_in_turn_say_what_they_do_and_merge_what_they_tell(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from tests.small_versions import published
@@ -28,6 +28,19 @@ def test_a_frame_that_is_known_to_be_empty_counts_nothing(spark: SparkSession, t
     frame, counted = frames.counting(empty, all=F.lit(True))
     frames.set_aside(frame, Store.open(str(tmp_path / "output")), new_run_id(), "nothing")
     assert counted() == {"all": 0}
+
+
+def test_rows_of_the_driver_are_there_without_python_workers(spark: SparkSession) -> None:
+    columns = {"name": "string", "n": "bigint", "cut": "struct<hash:bigint,id:string>"}
+    rows = [("a", 2**60 + 1, Row(hash=-(2**63), id="x")), (None, None, None)]
+    frame = frames.of_rows(spark, rows, columns)
+    assert [tuple(row) for row in frame.collect()] == rows
+    assert dict(frame.dtypes) == columns
+    plan = frame._jdf.queryExecution().optimizedPlan().toString()
+    assert "LocalRelation" in plan and "RDD" not in plan, (
+        plan
+    )  # an RDD would be computed by Python, for each query anew
+    assert frames.of_rows(spark, [], columns).dtypes == frame.dtypes
 
 
 def test_a_reader_of_the_list_reads_the_files_of_the_manifest_and_nothing_else(

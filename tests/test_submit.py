@@ -29,9 +29,39 @@ from toiletspark.demo.tour import CLASS_OF_ROOM
 pytestmark = pytest.mark.slow
 
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
-# what stands alone in some other way than in the chain, which has the other steps in it; the chain on both
-HERE = ("draw_sample", "embed_images", "publish_exclusions", "build_feed")
-THERE = ("rescore_catalog", "run_chain")
+# what stands alone in some other way than in the chain, which has the other steps in it
+ALONE = ("draw_sample", "embed_images", "rescore_catalog", "publish_exclusions", "build_feed")
+# each job file as spark-submit runs it, with a Spark context of its own, but one JVM for all: it takes longest to start
+ONE_BY_ONE = """
+import contextlib, io, json, runpy, sys
+
+jobs, words, told = sys.argv[1].split(","), sys.argv[2:], {}
+for job in jobs:
+    sys.argv, said, path = [f"jobs/{job}.py", *words], io.StringIO(), sys.path[:]
+    try:
+        with contextlib.redirect_stdout(said):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    sys.path[:] = path  # the context's copy of the wheel is gone with it
+    told[job] = json.loads(said.getvalue().splitlines()[-1])
+print(json.dumps(told))
+"""
+# as spark-submit runs a file, but only to see what it says of itself
+EACH_HELP = """
+import contextlib, io, json, runpy, sys
+
+jobs, told = sys.argv[1:], {}
+for job in jobs:
+    sys.argv, said = [f"jobs/{job}.py", "--help"], io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        told[job] = [ended.code, "--conf" in said.getvalue()]
+print(json.dumps(told))
+"""
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
 LISTINGS, IMAGES = 14, 56
 
@@ -47,16 +77,22 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """PYSPARK_PYTHON is not set, and python3 is another one: workers must get the driver's Python by themselves."""
+        """PYSPARK_PYTHON is not set, and python3 runs nothing: workers must get the driver's Python by themselves."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK", "PYTHON"))
         }
         ours = str(Path(sys.executable).parent)
-        path = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != ours)
-        return {**kept, "PATH": path, "PYSPARK_DRIVER_PYTHON": str(self.python), "SPARK_LOCAL_IP": "127.0.0.1"}
+        path = [part for part in kept["PATH"].split(os.pathsep) if part != ours]
+        path.insert(0, str(self.folder / "no_python"))
+        return {
+            **kept,
+            "PATH": os.pathsep.join(path),
+            "PYSPARK_DRIVER_PYTHON": str(self.python),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
 
-    def submit(self, job: str, output: str, *sets: str, spark: tuple[str, ...] = ()) -> dict[str, Any]:
-        """spark-submit of one job file; returns its summary. Spark puts the driver's stderr into its stdout."""
+    def submit(self, program: str, *words: str, output: str, sets: tuple[str, ...], spark: tuple[str, ...]) -> Any:
+        """spark-submit; returns what its last line tells. Spark puts the driver's stderr into its stdout."""
         settings = {
             "listings.path": self.drawn.listings,
             "images.path": self.drawn.images,
@@ -71,14 +107,14 @@ class Site:
             "progress.line_every_s": 1,
             **TINY_BACKBONE,
         }
-        command = [SPARK_HOME / "bin" / "spark-submit", "--py-files", self.wheel, *spark, f"jobs/{job}.py", "--json"]
+        command = [SPARK_HOME / "bin" / "spark-submit", "--py-files", self.wheel, *spark, program, *words, "--json"]
         command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
         command += [part for text in sets for part in ("--set", text)]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{job}\n{done.stdout[-4000:]}{done.stderr[-1000:]}"
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        assert done.returncode == 0, f"{program}\n{done.stdout[-4000:]}{done.stderr[-1000:]}"
+        return json.loads(done.stdout.splitlines()[-1])
 
 
 LOCAL = clusters.options("local[2]")
@@ -96,6 +132,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     (folder / "jobs").mkdir()
     for job in JOBS:
         shutil.copy(REPOSITORY / "jobs" / f"{job}.py", folder / "jobs")
+    (folder / "one_by_one.py").write_text(ONE_BY_ONE)
+    (folder / "no_python").mkdir()
+    decoy = folder / "no_python" / "python3"
+    decoy.write_text("#!/bin/sh\nexit 1\n")
+    decoy.chmod(0o755)
 
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
     python = folder / "env" / "bin" / "python"
@@ -137,28 +178,23 @@ def cluster(site: Site) -> Iterator[Cluster]:
 
 @dataclass
 class OnCluster:
-    """What the jobs told on the cluster, with the head that was trained locally."""
+    """What the chain told on the cluster, with the head that was trained locally."""
 
     cluster: Cluster
-    told: dict[str, dict[str, Any]]
+    chain: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
-    """Jobs on local[2] and on the cluster, side by side: much of a submit is waiting."""
+    """The chain on local[2]; then with its head the other jobs there, and the chain on the cluster, side by side."""
     truth = pd.read_csv(site.drawn.truth)
     truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(site.folder / "labels.csv", index=False)
-    chain = site.submit("run_chain", "local", *LABELS, spark=LOCAL)
-    head = f"score.head={chain['head']}"
-
-    def submit_all(jobs: tuple[str, ...], output: str, spark: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-        return {job: site.submit(job, output, *LABELS, head, spark=spark) for job in jobs}
-
+    chain = site.submit("jobs/run_chain.py", output="local", sets=LABELS, spark=LOCAL)
+    sets = (*LABELS, f"score.head={chain['head']}")
     with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(submit_all, HERE, "local", LOCAL)
-        there = pool.submit(submit_all, THERE, "output", cluster.options())
-        told = {"run_chain": chain, **here.result()}
-        return Locally(chain, told), OnCluster(cluster, there.result())
+        here = pool.submit(site.submit, "one_by_one.py", ",".join(ALONE), output="local", sets=sets, spark=LOCAL)
+        there = pool.submit(site.submit, "jobs/run_chain.py", output="output", sets=sets, spark=cluster.options())
+        return Locally(chain, here.result()), OnCluster(cluster, there.result())
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +215,7 @@ def rows(folder: str, *columns: str) -> pd.DataFrame:
 def test_the_chain_runs_from_the_wheel(site: Site, locally: Locally) -> None:
     told = locally.chain
     assert told["images"] == IMAGES == told["scored"] + sum(told["unscored"].values())
-    assert told["embedded"] > 30  # torch was there, and the workers', so they ran the driver's Python
+    assert told["embedded"] > 30
     assert told["labelled"] > 40
     assert told["sampled"] == 48
     assert told["feed_out"] == told["feed_in"] - told["excluded"]
@@ -187,7 +223,7 @@ def test_the_chain_runs_from_the_wheel(site: Site, locally: Locally) -> None:
 
 
 def test_the_cluster_gives_the_same_scores_and_the_same_list(locally: Locally, on_cluster: OnCluster) -> None:
-    here, there = locally.chain, on_cluster.told["rescore_catalog"]
+    here, there = locally.chain, on_cluster.chain
     assert (there["embedded"], there["scored"], there["unscored"]) == (
         here["embedded"],
         here["scored"],
@@ -203,9 +239,8 @@ def test_the_cluster_gives_the_same_scores_and_the_same_list(locally: Locally, o
     assert 0 < there["excluded"] < IMAGES
 
 
-def test_each_job_alone_gives_the_same_on_the_cluster(locally: Locally, on_cluster: OnCluster) -> None:
-    told = on_cluster.told
-    pd.testing.assert_frame_equal(rows(told["run_chain"]["feed"]), rows(locally.chain["feed"]))
+def test_the_cluster_gives_the_same_feed(locally: Locally, on_cluster: OnCluster) -> None:
+    pd.testing.assert_frame_equal(rows(on_cluster.chain["feed"]), rows(locally.chain["feed"]))
 
 
 def test_each_job_alone_gives_what_it_gives_in_the_chain(locally: Locally) -> None:
@@ -213,37 +248,24 @@ def test_each_job_alone_gives_what_it_gives_in_the_chain(locally: Locally) -> No
     pd.testing.assert_frame_equal(rows(told["draw_sample"]["sample"]), rows(locally.chain["sample"]))
     pd.testing.assert_frame_equal(rows(told["build_feed"]["feed"]), rows(locally.chain["feed"]))
     columns = ["image_id", "exclusion_score", "head_id"]
-    published = told["publish_exclusions"]["exclusion_list"]
-    pd.testing.assert_frame_equal(rows(published, *columns), rows(locally.chain["exclusion_list"], *columns))
+    for job in ("rescore_catalog", "publish_exclusions"):
+        published = told[job]["exclusion_list"]
+        pd.testing.assert_frame_equal(rows(published, *columns), rows(locally.chain["exclusion_list"], *columns))
+    assert [told[job]["version"] for job in ("rescore_catalog", "publish_exclusions")] == [2, 3]  # the chain's was 1
 
 
 def test_both_workers_ran_tasks(on_cluster: OnCluster) -> None:
-    per_application = on_cluster.cluster.hosts_of_tasks()
-    assert len(per_application) == len(on_cluster.told)
-    assert per_application[0] == {"0", "1"}
+    assert on_cluster.cluster.hosts_of_tasks() == [{"0", "1"}]
     for number in ("1", "2"):
         work = on_cluster.cluster.folder / f"work-{number}"
-        assert len(list(work.glob("app-*"))) == len(on_cluster.told)  # each worker had an executor of each
+        assert len(list(work.glob("app-*"))) == 1  # each worker had an executor
 
 
-def test_the_workers_ran_the_drivers_python(site: Site, cluster: Cluster) -> None:
-    """Asked of a task itself, with nothing but the session that every job starts."""
-    (site.folder / "which_python.py").write_text(
-        "import json, sys\n"
-        "from toiletspark import conf_files, session\n"
-        "def ask(_):\n"
-        "    import sys\n"
-        "    return [sys.executable]\n"
-        "spark = session.start(conf_files.load([], ['images.path=none']).spark)\n"
-        "found = spark.sparkContext.parallelize(range(4), 4).mapPartitions(ask).distinct().collect()\n"
-        "print(json.dumps([sys.executable, found]))\n"
-    )
-    command = [SPARK_HOME / "bin" / "spark-submit", *cluster.options(), "--py-files", site.wheel, "which_python.py"]
-    done = subprocess.run(command, cwd=site.folder, env=site.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
-    driver, workers = json.loads(done.stdout.splitlines()[-1])
-    assert driver == str(site.python)
-    assert workers == [driver]
+def test_the_workers_ran_the_drivers_python(site: Site, locally: Locally, on_cluster: OnCluster) -> None:
+    """Workers take python3 from their path where nobody tells them another one; with that one nothing is embedded."""
+    words = ["python3", "-c", "import sys"]
+    assert subprocess.run(words, cwd=site.folder, env=site.environment, check=False).returncode == 1
+    assert min(told.chain["embedded"] for told in (locally, on_cluster)) > 30
 
 
 def test_a_second_run_embeds_nothing(locally: Locally) -> None:
@@ -253,14 +275,8 @@ def test_a_second_run_embeds_nothing(locally: Locally) -> None:
 
 def test_every_job_file_loads_from_the_wheel(site: Site) -> None:
     """Each says what it is for and which options it takes: all that it imports was there. No Java is started."""
-    one = "import runpy, sys; sys.argv = [sys.argv[1], '--help']; runpy.run_path(sys.argv[0], run_name='__main__')"
-
-    def load(job: str) -> subprocess.CompletedProcess[str]:
-        command = [site.python, "-c", one, f"jobs/{job}.py"]
-        environment = {**site.environment, "PYTHONPATH": str(site.wheel)}
-        return subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
-
-    with ThreadPoolExecutor(2) as pool:
-        done = dict(zip(JOBS, pool.map(load, JOBS), strict=True))
-    assert {job: one.returncode for job, one in done.items()} == dict.fromkeys(JOBS, 0)
-    assert all("--conf" in one.stdout for one in done.values())
+    command = [site.python, "-c", EACH_HELP, *JOBS]
+    environment = {**site.environment, "PYTHONPATH": str(site.wheel)}
+    done = subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {job: [0, True] for job in JOBS}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -54,6 +55,22 @@ def no_rows(spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
     """
     nulls = [F.lit(None).cast(kind).alias(name) for name, kind in columns.items()]
     return spark.range(1).where("false").select(*nulls)
+
+
+def of_rows(spark: SparkSession, rows: Sequence[Sequence[Any]], columns: Mapping[str, str]) -> DataFrame:
+    """Rows of the driver as a frame that the optimiser knows the size of, by way of Arrow.
+
+    `createDataFrame` with a list makes an RDD: every query on it would start Python workers to hand out what is there.
+
+    Args:
+        spark: the session.
+        rows: in the order of the columns; a value may be None, and of a struct a Row.
+        columns: name -> type.
+    """
+    if not rows:
+        return no_rows(spark, columns)
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    return spark.createDataFrame(pd.DataFrame(list(rows), columns=list(columns), dtype=object), schema)
 
 
 def counting(frame: DataFrame, **which: Column) -> tuple[DataFrame, Callable[[], dict[str, int]]]:

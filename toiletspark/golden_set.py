@@ -74,7 +74,7 @@ def _backbone(store: Store, config: Config, gathered: Run) -> BackboneSpec:
 
 def _jpegs(spark: SparkSession, config: Config, drawn: list[tuple[str, str, str]]) -> dict[str, bytes]:
     """The reduced pictures, by digest of the labelled content; only of images that still have that content."""
-    wanted = spark.createDataFrame([row[:2] for row in drawn], "image_id string, labelled_digest string")
+    wanted = frames.of_rows(spark, [row[:1] for row in drawn], {"image_id": "string"})
     images = catalog.read_catalog(spark, config).join(F.broadcast(wanted), on="image_id", how="left_semi")
     laid_out = images.select("image_id", "image_url", "content").repartition(spark.sparkContext.defaultParallelism)
     side_px = golden.side_px(config.backbone.resize_px)

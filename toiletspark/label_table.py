@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from toiletspark import frames
 from toiletspark.catalog import read_table
 from toiletspark.config import Labels as LabelsSection
 from toiletspark.errors import LabelsError, TableError, nearest, shown
@@ -69,7 +70,7 @@ def require_known(spark: SparkSession, labels: Iterable[Label], catalog: DataFra
         LabelsError: the catalog (column image_id) has none of the labelled images.
     """
     ids = sorted({label.image_id for label in labels})
-    asked = spark.createDataFrame([(image_id,) for image_id in ids], "image_id string")
+    asked = frames.of_rows(spark, [(image_id,) for image_id in ids], {"image_id": "string"})
     if not catalog.join(F.broadcast(asked), on="image_id", how="left_semi").limit(1).count():
         raise LabelsError(
             doing=f"importing labels from {source}",

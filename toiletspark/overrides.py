@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -164,12 +163,7 @@ def _in_catalog(
 
 
 def _frame(spark: SparkSession, key: str, told: list[tuple[str, str, str]]) -> DataFrame:
-    """Rows of the driver as a frame, by way of Arrow: plain rows would be an RDD and start Python workers."""
-    columns = (key, *_SAID)
-    if not told:
-        return frames.no_rows(spark, dict.fromkeys(columns, "string"))
-    schema = ", ".join(f"{name} string" for name in columns)
-    return spark.createDataFrame(pd.DataFrame(told, columns=list(columns)), schema)
+    return frames.of_rows(spark, told, dict.fromkeys((key, *_SAID), "string"))
 
 
 def _text(raw: DataFrame, name: str) -> Column:

@@ -98,7 +98,7 @@ def _cut(rows: DataFrame, count: int, images_per_commit: int) -> tuple[DataFrame
     rows_of: Counter[int] = Counter()
     for one, commit in packs:
         rows_of[commit] += sizes[one]
-    commit_of = rows.sparkSession.createDataFrame(packs, "bucket bigint, commit int")
+    commit_of = frames.of_rows(rows.sparkSession, packs, {"bucket": "bigint", "commit": "int"})
     return rows.withColumn("bucket", bucket).join(F.broadcast(commit_of), on="bucket", how="inner"), dict(rows_of)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import strata, tables
+from toiletspark import frames, strata, tables
 from toiletspark.allocation import Stratum
 from toiletspark.config import Sample
 from toiletspark.errors import TableError, shown
@@ -95,7 +95,7 @@ def _units(
     cuts = _cuts(placed, {name: wanted[name] for name in some}, some)
     whole = [(cell.name, None) for cell in cells if wanted[cell.name] >= cell.units]
     kind = placed.schema["chance"].dataType.simpleString()
-    taken = units.sparkSession.createDataFrame([*cuts.items(), *whole], f"stratum string, cut {kind}")
+    taken = frames.of_rows(units.sparkSession, [*cuts.items(), *whole], {"stratum": "string", "cut": kind})
     below = F.col("cut").isNull() | (F.col("chance") <= F.col("cut"))
     return placed.join(F.broadcast(taken), on="stratum", how="inner").where(below).drop("chance", "cut")
 
@@ -141,9 +141,10 @@ def _zone(name: str, wanted: int, units: int, width: float) -> Zone:
 
 def _looked_for(placed: DataFrame, zones: Sequence[Zone]) -> list[Row]:
     """stratum and cut, null where it is not in the zone. One pass; shuffles the rows in the zones."""
-    where = placed.sparkSession.createDataFrame(
+    where = frames.of_rows(
+        placed.sparkSession,
         [(zone.stratum, zone.wanted, zone.low, zone.high) for zone in zones],
-        "stratum string, wanted bigint, low bigint, high bigint",
+        {"stratum": "string", "wanted": "bigint", "low": "bigint", "high": "bigint"},
     )
     near = placed.select("stratum", "chance").join(F.broadcast(where), on="stratum", how="inner")
     near = near.where(F.col("chance.hash") <= F.col("high"))
@@ -170,7 +171,7 @@ def _fraction(cell: Stratum, wanted: Mapping[str, int]) -> float:
 
 def _with_fractions(drawn: DataFrame, cells: Sequence[Stratum], wanted: Mapping[str, int]) -> DataFrame:
     rows = [(cell.name, _fraction(cell, wanted)) for cell in cells]
-    fractions = drawn.sparkSession.createDataFrame(rows, "stratum string, fraction double")
+    fractions = frames.of_rows(drawn.sparkSession, rows, {"stratum": "string", "fraction": "double"})
     return drawn.join(F.broadcast(fractions), on="stratum", how="inner")
 
 

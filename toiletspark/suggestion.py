@@ -21,7 +21,7 @@ from pyspark import Broadcast
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import inclusion, lookalikes
+from toiletspark import frames, inclusion, lookalikes
 from toiletspark.digests import hash_fraction
 from toiletspark.head import from_stored
 from toiletspark.inclusion import CERTAIN, CERTAIN_BITS, Chances
@@ -180,7 +180,7 @@ def _stretches(chanced: DataFrame) -> DataFrame:
     for row in sorted(sums, key=lambda row: str(row["stratum"])):
         found.append((row["stratum"], begins))
         begins += int(row["chance"])
-    return chanced.sparkSession.createDataFrame(found, "stratum string, stretch bigint")
+    return frames.of_rows(chanced.sparkSession, found, {"stratum": "string", "stretch": "bigint"})
 
 
 def _points(place: Column, start: int) -> Column:

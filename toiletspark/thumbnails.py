@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
-from toiletspark import catalog, session
+from toiletspark import catalog, frames, session
 from toiletspark.config import Config, Decode, Fetch
 from toiletspark.decoding import thumbnail
 from toiletspark.digests import content_digest
@@ -31,7 +31,7 @@ def of_few(spark: SparkSession, config: Config, wanted: Mapping[str, str | None]
     """
     if not wanted:
         return {}
-    ids = spark.createDataFrame([(image_id,) for image_id in sorted(wanted)], "image_id string")
+    ids = frames.of_rows(spark, [(image_id,) for image_id in sorted(wanted)], {"image_id": "string"})
     images = catalog.read_catalog(spark, config).join(F.broadcast(ids), on="image_id", how="left_semi")
     with session.arrow_batches(spark, config.embed.images_per_batch):
         laid_out = images.repartition(spark.sparkContext.defaultParallelism)

@@ -67,7 +67,7 @@ def placed(spark: SparkSession, store: Store, config: Config, run: Run, made: Da
 
 def with_pictures(spark: SparkSession, made: DataFrame, sheet: ContactSheet) -> ContactSheet:
     """The sheet with the jpegs of its tiles, about 7 kB each."""
-    wanted = spark.createDataFrame([(tile.image_id,) for tile in sheet.tiles], "image_id string")
+    wanted = frames.of_rows(spark, [(tile.image_id,) for tile in sheet.tiles], {"image_id": "string"})
     rows = made.join(F.broadcast(wanted), on="image_id", how="left_semi").select("image_id", "jpeg").collect()
     jpegs = {row["image_id"]: bytes(row["jpeg"]) for row in rows}
     return replace(sheet, tiles=tuple(replace(tile, jpeg=jpegs[tile.image_id]) for tile in sheet.tiles))
