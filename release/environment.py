@@ -13,7 +13,6 @@ import json
 import platform
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -60,6 +59,7 @@ def main() -> None:
         staged = Path(folder)
         shipped = stage(staged, asked.without)
         pack(staged, asked.out)
+        glibc = interpreter.needed_glibc(staged)
         unpacked = sum(path.lstat().st_size for path in staged.rglob("*") if path.is_file() and not path.is_symlink())
     told = {
         "archive": str(asked.out),
@@ -67,7 +67,7 @@ def main() -> None:
         "unpacked_megabytes": round(unpacked / 1e6),
         "packages": len(shipped),
         "python": platform.python_version(),
-        "built_with_glibc": platform.libc_ver()[1],
+        "needs_glibc": glibc,
         "seconds": round(time.monotonic() - started, 1),
     }
     print(json.dumps(told))
@@ -108,13 +108,15 @@ def pack(folder: Path, archive: Path) -> None:
         igzip_threaded.open(unfinished, "wb", compresslevel=1, threads=2) as stream,
         tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
     ):
-        tar.add(folder, arcname=".", filter=_of_nobody)
+        tar.add(folder, arcname=".", filter=_for_everybody)
     unfinished.replace(archive)
 
 
-def _of_nobody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Whoever unpacks it owns it, and whoever runs executors may read it."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
+    entry.mode |= 0o555 if entry.isdir() or entry.mode & 0o100 else 0o444
     return entry
 
 
@@ -164,4 +166,4 @@ def _plain(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,7 +21,9 @@ _EVERYWHERE = re.compile(
 # what no job imports: tests, windows, editors, and what builds extensions
 _NOT_NEEDED = {"__pycache__", "test", "tests", "site-packages", "dist-packages", "idlelib", "tkinter", "turtledemo"}
 _NOT_NEEDED |= {"ensurepip", "lib2to3", "EXTERNALLY-MANAGED"}
-_NOT_NEEDED_FILES = re.compile(r"config-.*|_tkinter\..*|nis\..*|_test.*\.so|_ctypes_test.*|xx.*\.so|.*\.(a|pyc)")
+_NOT_NEEDED_FILES = re.compile(
+    r"config-.*|_tkinter\..*|nis\..*|_crypt\..*|_test.*\.so|_ctypes_test.*|xx.*\.so|.*\.(a|pyc)"
+)
 
 
 def put(folder: Path) -> Path:
@@ -57,8 +59,15 @@ def asked(folder: Path, program: str) -> str:
     Raises:
         subprocess.CalledProcessError: the program failed; its own words are on stderr.
     """
-    command = [folder / "bin" / "python", "-I", "-B", "-c", program]
+    command = [str(folder / "bin" / "python"), "-I", "-B", "-c", program]
     return subprocess.run(command, env={}, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def needed_glibc(folder: Path) -> str:
+    """The oldest glibc on which the folder's interpreter and libraries load, as in "2.34"; wheels ask for less."""
+    ours = [*folder.glob("bin/*"), *folder.glob("lib*/*.so*"), *folder.glob("lib*/python*/lib-dynload/*.so")]
+    found = (re.findall(rb"GLIBC_2\.(\d+)\0", path.read_bytes()) for path in ours)
+    return f"2.{max(int(minor) for each in found for minor in each)}"
 
 
 def linked(source: str | Path, target: str | Path) -> str | Path:
