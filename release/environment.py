@@ -28,7 +28,7 @@ from release import interpreter
 EXTRAS = ("s3", "openvino")
 # pyspark, py4j: an executor has those of its Spark; triton, nncf: compile and quantise networks, which no worker does
 NOT_SHIPPED = frozenset({"pyspark", "py4j", "triton", "nncf"})
-_LEFT_OUT = re.compile(r"(.*/)?(__pycache__|tests|include)/.*|.*\.(a|h|hpp|cuh|pyc|pyi|pxd)")
+_NO_FILE = re.compile(r"(.*/)?(__pycache__|tests|include)/.*|.*\.(a|h|hpp|cuh|pyc|pyi|pxd)")
 _CHECK = """
 import importlib, importlib.metadata as metadata, site, sys
 import bz2, ctypes, lzma, sqlite3, ssl, zlib
@@ -57,7 +57,7 @@ def main() -> None:
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="environment-", dir=asked.out.parent) as folder:
         staged = Path(folder)
-        shipped = stage(staged, asked.without)
+        packages = stage(staged, asked.without)
         pack(staged, asked.out)
         glibc = interpreter.needed_glibc(staged)
         unpacked = sum(path.lstat().st_size for path in staged.rglob("*") if path.is_file() and not path.is_symlink())
@@ -65,7 +65,7 @@ def main() -> None:
         "archive": str(asked.out),
         "megabytes": round(asked.out.stat().st_size / 1e6),
         "unpacked_megabytes": round(unpacked / 1e6),
-        "packages": len(shipped),
+        "packages": len(packages),
         "python": platform.python_version(),
         "needs_glibc": glibc,
         "seconds": round(time.monotonic() - started, 1),
@@ -89,16 +89,30 @@ def stage(folder: Path, without: Iterable[str] = ()) -> dict[str, str]:
     Cost: seconds; hard links, so no space but that of the interpreter's libraries, where the file system is the same.
     """
     packages = interpreter.put(folder)
-    left_out = NOT_SHIPPED | {_plain(name) for name in without}
-    direct = _needed("toiletspark", set(EXTRAS)) - left_out
-    shipped = _closure(direct, left_out)
-    for one in shipped.values():
+    found = shipped(without)
+    for one in found.values():
         _put(one, packages)
     try:
-        interpreter.asked(folder, _CHECK % sorted(direct))
+        interpreter.asked(folder, _CHECK % sorted(_direct(without)))
     except subprocess.CalledProcessError:
         raise SystemExit("the environment does not import without what was left out: see above") from None
-    return {name: one.version for name, one in sorted(shipped.items())}
+    return {name: one.version for name, one in found.items()}
+
+
+def shipped(without: Iterable[str]) -> dict[str, metadata.Distribution]:
+    """What scoring needs on a cluster, by name.
+
+    Args:
+        without: names of packages to leave out. What these alone need is left out with them.
+    """
+    found: dict[str, metadata.Distribution] = {}
+    waiting = sorted(_direct(without))
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = metadata.distribution(name)
+            waiting += _needed(name, set()) - _left_out(without)
+    return dict(sorted(found.items()))
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -120,16 +134,12 @@ def _for_everybody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _closure(direct: set[str], left_out: frozenset[str]) -> dict[str, metadata.Distribution]:
-    """The packages and all that they need here, without those that are left out and what these alone need."""
-    found: dict[str, metadata.Distribution] = {}
-    waiting = sorted(direct)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found[name] = metadata.distribution(name)
-            waiting += _needed(name, set()) - left_out
-    return found
+def _direct(without: Iterable[str]) -> set[str]:
+    return _needed("toiletspark", set(EXTRAS)) - _left_out(without)
+
+
+def _left_out(without: Iterable[str]) -> frozenset[str]:
+    return NOT_SHIPPED | {_plain(name) for name in without}
 
 
 def _needed(name: str, extras: set[str]) -> set[str]:
@@ -154,7 +164,7 @@ def _put(one: metadata.Distribution, packages: Path) -> None:
     """Links a package's files; programs in bin/ start with the path of another Python, and stay behind."""
     for file in one.files or []:
         name, source = str(file), Path(str(one.locate_file(file)))
-        if not name.startswith("..") and not _LEFT_OUT.fullmatch(name) and source.is_file():
+        if not name.startswith("..") and not _NO_FILE.fullmatch(name) and source.is_file():
             target = packages / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.exists():  # parts of one package share files such as nvidia/__init__.py

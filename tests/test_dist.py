@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,14 +22,12 @@ import pytest
 
 from tests import clusters, printed
 from tests.conftest import REPOSITORY
+from tests.hiding import CAN_HIDE, blind, hidden
 from toiletspark.demo.catalog import IMAGES_PER_LISTING, draw_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.dist]
 
 WITHOUT_TORCH = ("--without", "torch", "--without", "torchvision")
-_AS_ROOT = () if os.getuid() == 0 else ("--user", "--map-root-user")
-UNSHARE = ("unshare", *_AS_ROOT, "--mount")
-CAN_HIDE = subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
 LISTINGS = 8
 IMAGES_CONF = """
 [images]
@@ -108,24 +107,17 @@ def cluster(client: Client) -> Iterator[clusters.Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clusters, "SPARK_HOME", spark)
         if CAN_HIDE:
-            _hide(spark / "bin" / "spark-class", [*hidden(), client.folder / ".venv"])
+            _hide(spark / "bin" / "spark-class", client.folder / ".venv")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "PYTHON"))}
         with clusters.started(client.folder / "cluster", environment=kept, workers=1) as one:
             patch.undo()
             yield one
 
 
-def hidden() -> list[Path]:
-    """The sources, the environment of this test, and its interpreter's folder unless that is the system's."""
-    places = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)} - {Path("/usr"), Path("/usr/local")}
-    return sorted(one for one in places if not any(other in one.parents for other in places))
-
-
-def _hide(program: Path, places: list[Path]) -> None:
+def _hide(program: Path, *places: Path) -> None:
     real = program.with_name(f"{program.name}-itself")
     program.rename(real)
-    mounts = " && ".join(f"mount -t tmpfs none '{place}'" for place in places)
-    program.write_text(f'#!/bin/sh\nexec {" ".join(UNSHARE)} sh -c "{mounts} && exec \'{real}\' \\"\\$@\\"" sh "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(blind([real], *places))} "$@"\n')
     program.chmod(0o755)
 
 
