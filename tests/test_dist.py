@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from release import interpreter
 from tests import clusters, printed
 from tests.conftest import REPOSITORY
 from tests.hiding import CAN_HIDE, blind, hidden
@@ -103,7 +104,7 @@ def cluster(client: Client) -> Iterator[clusters.Cluster]:
     Spark's starting script hides them in a mount namespace of each process, which executors and workers inherit.
     """
     spark = client.folder.parent / f"{client.folder.name}-spark"
-    shutil.copytree(clusters.SPARK_HOME, spark, copy_function=os.link)
+    shutil.copytree(clusters.SPARK_HOME, spark, copy_function=interpreter.linked)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clusters, "SPARK_HOME", spark)
         if CAN_HIDE:
