@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
+.PHONY: help install demo check test test-fast test-dist dist dist-env clean bench bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
 	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide bench-census bench-isolation \
 	browser
@@ -41,15 +41,21 @@ test: install  ## all tests
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
 
+test-dist: install  ## the wheel and the environment on a standalone cluster, by the commands of docs/clusters.md: minutes
+	$(BIN)/python -m pytest -m dist tests/test_dist.py
+
 browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
 
 dist: install  ## dist/toiletspark-*.whl, for spark-submit --py-files
-	@rm -rf build dist
+	@rm -rf build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	@rm -rf build
-	@ls dist
+	@ls dist/*.whl
+
+dist-env: install  ## dist/environment.tar.gz, for spark-submit --archives; WITHOUT="torch torchvision": a tenth of it
+	@$(BIN)/python -m release.environment --out dist/environment.tar.gz $(foreach name,$(WITHOUT),--without $(name))
 
 bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours
 
