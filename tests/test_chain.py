@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from benchmarks import second_look as second_look_figures
 from benchmarks.whole_network import agreement
 from jobs import import_labels, rescore_catalog, run_chain, second_look
-from tests.conftest import LOCAL_CONF, REPOSITORY
+from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY
 from tests.shared_folder import shared
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
@@ -56,7 +56,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
     config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
-        [f"{key}={value}" for key, value in {**paths, **SIZES}.items()],
+        [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY}.items()],
     )
     with pytest.raises(LabelsError) as stopped:
         run_chain.step(spark, config)

@@ -24,7 +24,7 @@ import pandas as pd
 import pyspark
 import pytest
 
-from tests.conftest import QUICK_JAVA, REPOSITORY, TINY_BACKBONE
+from tests.conftest import NEARBY, QUICK_JAVA, REPOSITORY, TINY_BACKBONE
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
@@ -74,6 +74,7 @@ class Site:
             "train.validation_share": 0.4,
             "progress.line_every_s": 1,
             **TINY_BACKBONE,
+            **NEARBY,
         }
         command = [SPARK_HOME / "bin" / "spark-submit", "--py-files", self.wheel, *spark, f"jobs/{job}.py", "--json"]
         command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
