@@ -113,7 +113,8 @@ class World:
     def endless(self) -> dict[str, str]:
         """Answers that do not end, or not as they say."""
         kinds = ("drip", "headers", "status", "endless", "long", "short", "compressed", "loop")
-        return {kind: f"http://{PUBLIC}:{self.public}/{'to/' * (kind == 'loop')}{kind}" for kind in kinds}
+        urls = {kind: f"http://{PUBLIC}:{self.public}/{'to/' * (kind == 'loop')}{kind}" for kind in kinds}
+        return urls | {f"shard: {kind}": f"tar://a::{urls[kind]}" for kind in ("drip", "headers", "endless")}
 
     def target(self, to: str) -> str:
         """Where the public site redirects to."""

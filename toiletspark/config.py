@@ -30,8 +30,9 @@ def _absolute_prefix(prefix: str) -> str:
 
 
 def _readable_place(line: str) -> str:
-    allowed.parse(line)
-    return line
+    place = _absolute_prefix(line) if not re.match(r"\w+:(?!//)", line) else line
+    allowed.parse(place)
+    return place
 
 
 def _network(network: str) -> str:
@@ -40,7 +41,7 @@ def _network(network: str) -> str:
 
 Location = Annotated[str, AfterValidator(_absolute)]
 Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
-Place = Annotated[str, AfterValidator(_absolute_prefix), AfterValidator(_readable_place)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(_readable_place)]
 Network = Annotated[str, AfterValidator(_network)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

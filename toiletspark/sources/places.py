@@ -70,7 +70,7 @@ class Places:
         known = ALIASES.get(scheme, scheme)
         if not any(line.scheme == known for line in self._lines):
             raise _refused("scheme")
-        if "\\" in rest or "::" in rest.partition("?")[0]:
+        if "\\" in rest:
             raise _refused("url")
         if known in WEB:
             return Place(known, f"{scheme}:{rest}")  # the rest is judged by `of_web`, on the URL that is asked for
