@@ -77,6 +77,7 @@ class World:
     public: int = 0  # port
     connections: int = 0
     received: int = 0
+    pieces: int = 0  # that the public site has sent of answers in pieces
     answers: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
@@ -106,6 +107,7 @@ class World:
             "shard": f"tar://a::http://127.0.0.1:{self.forbidden}/a.tar",
             "shard behind a redirect": f"tar://a::http://{PUBLIC}:{self.public}/to/loopback",
             "name of a private address": f"http://private.example:{self.forbidden}/a.jpg",
+            "name of two private addresses": f"http://two.example:{self.forbidden}/a.jpg",
             "name that changes": f"http://rebound.example:{self.public}/to/rebound",
         }
         return told
@@ -139,7 +141,11 @@ def world() -> Iterator[World]:
         (made.folder / "photos").mkdir()
         (made.folder / "secret.jpg").write_bytes(b"secret")
         (made.folder / "photos" / "link.jpg").symlink_to(made.folder / "secret.jpg")
-        made.answers = {"private.example": [["127.0.0.1"]], "rebound.example": [[PUBLIC], ["127.0.0.1"]]}
+        made.answers = {
+            "private.example": [["127.0.0.1"]],
+            "two.example": [["127.0.0.1", "10.0.0.1"]],
+            "rebound.example": [[PUBLIC], ["127.0.0.1"]],
+        }
         asked: dict[str, int] = {}
         really = socket.getaddrinfo
 
@@ -223,6 +229,7 @@ def _public(made: World) -> Iterator[None]:
             else:
                 for piece, pause_s in _pieces(path.removeprefix("/")):
                     connection.sendall(piece)
+                    made.pieces += 1
                     time.sleep(pause_s)
 
     with _serving([server], answer):

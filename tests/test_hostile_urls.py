@@ -52,8 +52,9 @@ def test_a_name_is_resolved_once_for_each_connection(made: World) -> None:
 
 @pytest.mark.parametrize("kind", ["drip", "headers", "status"])
 def test_what_drips_ends_with_the_time_for_the_image(made: World, kind: str) -> None:
-    limits = made.limits.model_copy(update={"timeout_s": 0.3})
+    limits, made.pieces = made.limits.model_copy(update={"timeout_s": 0.3}), 0
     assert fetch_one(limits, made.endless()[kind])[0] == Fetched("timeout", "over 0.3 s")
+    assert made.pieces < 60  # of a hundred and more, twenty a second; whoever reads on gets all of them
 
 
 @pytest.mark.parametrize("kind", ["endless", "long", "compressed"])
@@ -121,3 +122,9 @@ def test_what_one_host_is_told_does_not_go_to_the_next(made: World) -> None:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def test_a_shard_that_drips_is_slow_and_not_missing(made: World) -> None:
+    limits = made.limits.model_copy(update={"shard_timeout_s": 0.3, "retries": 0})
+    for kind in ("drip", "headers"):
+        assert fetch_one(limits, made.endless()[f"shard: {kind}"])[0] == Fetched("timeout", "over 0.3 s")

@@ -37,6 +37,8 @@ def failure_of(error: Exception) -> FetchError:
         return said
     name = type(error).__name__
     code, headers = _answer(error)
+    if isinstance(error, FileNotFoundError) and code is None and isinstance(error.__cause__, Exception):
+        return failure_of(error.__cause__)  # fsspec calls every http file missing whose size it could not learn
     if isinstance(error, _NO_FILE):
         status = "missing"
     elif isinstance(error, PermissionError) or name in _NO_CREDENTIALS:
