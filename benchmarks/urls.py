@@ -222,13 +222,16 @@ def _public(made: World) -> Iterator[None]:
 
     def answer(connection: socket.socket) -> None:
         with suppress(OSError):
-            path = connection.recv(65_536).split(b" ")[1].decode()
+            method, path = connection.recv(65_536).decode().split(" ")[:2]
             if path.startswith("/to/"):
                 location = made.target(path.removeprefix("/to/"))
                 connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
             else:
                 for piece, pause_s in _pieces(path.removeprefix("/")):
-                    connection.sendall(piece)
+                    head, end, _ = piece.partition(b"\r\n\r\n")
+                    connection.sendall(head + end if method == "HEAD" else piece)
+                    if method == "HEAD" and end:
+                        return
                     made.pieces += 1
                     time.sleep(pause_s)
 
