@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -138,12 +140,25 @@ class Places:
         if not self._folders:
             raise _refused("path")
         try:
-            real = os.path.realpath(path)
+            real = _real(path)
         except ValueError:  # of names that cannot be encoded
             raise FetchError("missing", "not a URL that can be opened here") from None
         if not any(real.startswith(folder.rstrip("/") + "/") for folder in self._folders):
             raise _refused("path")
         return Place("", real)
+
+
+def _real(path: str) -> str:
+    """The path with all links followed. Images of one folder come in rows, so it is asked about once a second."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - no Path for each of a billion files
+        return os.path.realpath(path)
+    return f"{_real_folder(folder, int(time.monotonic())).rstrip('/')}/{name}"
+
+
+@lru_cache(64)
+def _real_folder(folder: str, second: int) -> str:
+    return os.path.realpath(folder)
 
 
 def _has_port(line: Allowed, url: URL) -> bool:
