@@ -102,6 +102,12 @@ def test_what_is_secret_does_not_go_to_any_host(told: str) -> None:
     loaded('fetch.storage_options.http.headers.User-Agent="toiletspark"')
 
 
+@pytest.mark.parametrize("told", ['headers="a"', "headers=1", 'client_kwargs="a"', "client_kwargs.headers=[1]"])
+def test_what_http_is_told_are_tables(told: str) -> None:
+    with pytest.raises(ConfigError, match="are tables"):
+        loaded(f"fetch.storage_options.http.{told}")
+
+
 # URLs
 
 

@@ -50,6 +50,7 @@ def parse(line: str) -> Allowed:
     Raises:
         ValueError: says what is wrong.
     """
+    line.encode()  # half characters end here, as ValueErrors
     if re.search(r"[\x00-\x1f\x7f\\]", line) or _has_dots(line):
         raise ValueError("no control characters, backslashes, and no parts '.' or '..'")
     if line.startswith("/") and "*" not in line:

@@ -254,6 +254,9 @@ class Fetch(Section):
     def _strangers_are_told_nothing(self) -> Fetch:
         told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
         client = told.get("client_kwargs", {})
+        tables = [client, told.get("headers", {}), client.get("headers", {}) if isinstance(client, dict) else {}]
+        if not all(isinstance(one, dict) for one in tables):
+            raise ValueError("storage_options.http: headers and client_kwargs are tables")
         names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
         secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
         anybody = [line for line in map(allowed.parse, self.allow) if line.scheme in allowed.WEB and line.host == "*"]
