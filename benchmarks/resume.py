@@ -42,6 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder, photo_server() as (url, requests):
         words = [
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
+            *("--set", 'fetch.allow_private=["127.0.0.0/8"]'),
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
             *(word for key in asked.sets for word in ("--set", key)),
         ]

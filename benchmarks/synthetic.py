@@ -64,6 +64,7 @@ class SyntheticCatalog:
     def _sets(self) -> tuple[str, ...]:
         return (
             f"images.path={self.folder}/images",
+            f'fetch.allow=["{self.folder}"]',
             "images.columns.image_version=image_version",
             f"listings.path={self.folder}/listings",
             f"output.root={self.folder}/output",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ TINY_BACKBONE = {
     "backbone.resize_px": 40,
     "backbone.crop_px": 32,
     "backbone.runtime": "torch",
+}
+# where the tests' images lie: in temporary folders, on servers on this machine
+NEARBY = {
+    "fetch.allow": json.dumps([tempfile.gettempdir(), "http://*", "https://*", "s3://*"]),
+    "fetch.allow_private": '["127.0.0.0/8"]',
 }
 SMALL_SPARK = (
     'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
@@ -102,7 +109,7 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     """Makes a Config for literal rows: `make_config({"sample.size": 4}, images=[...])`.
 
     The tables are written to tmp_path/tables; without `images`, 18 drawn pictures of 6 listings. Whatever a test
-    does not say is conf/base.toml with conf/local.toml, the tiny backbone, and tmp_path/output.
+    does not say is conf/base.toml with conf/local.toml, the tiny backbone, images that lie nearby, and tmp_path/output.
     """
 
     def make(
@@ -123,6 +130,7 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             "images.columns.image_version": "image_version" if "image_version" in images else "",
             "output.root": tmp_path / "output",
             **TINY_BACKBONE,
+            **NEARBY,
             **(sets or {}),
         }
         return conf_files.load([LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())])
@@ -137,8 +145,9 @@ def tiny_backbone() -> dict[str, Any]:
 
 
 def literal_config(sets: Mapping[str, Any] | None = None) -> Config:
-    """A Config without tables: conf/base.toml, the tiny backbone, and what is said."""
-    return conf_files.load([], [f"{key}={value}" for key, value in {**TINY_BACKBONE, **(sets or {})}.items()])
+    """A Config without tables: conf/base.toml, the tiny backbone, images that lie nearby, and what is said."""
+    settings = {**TINY_BACKBONE, **NEARBY, **(sets or {})}
+    return conf_files.load([], [f"{key}={value}" for key, value in settings.items()])
 
 
 def listings_frame() -> pd.DataFrame:

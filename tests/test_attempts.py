@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import TINY_BACKBONE, picture
+from tests.conftest import literal_config, picture
 from tests.picture_server import PictureServer, served
-from toiletspark import conf_files, decoding
+from toiletspark import decoding
 from toiletspark.attempts import Attempt, Source, Work, attempt_all
 from toiletspark.backbone import Backbone, BackboneSpec
 from toiletspark.digests import content_digest
@@ -22,7 +22,7 @@ from toiletspark.images import decode
 from toiletspark.sources import Fetcher
 from toiletspark.weights import load_spec
 
-CONFIG = conf_files.load([], [f"{key}={value}" for key, value in TINY_BACKBONE.items()])
+CONFIG = literal_config()
 WAIT_S = 20.0  # for what happens at once, or never
 
 

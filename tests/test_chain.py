@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, run_chain
-from tests.conftest import LOCAL_CONF, REPOSITORY
+from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -49,7 +49,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
     config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
-        [f"{key}={value}" for key, value in {**paths, **SIZES}.items()],
+        [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY}.items()],
     )
     with pytest.raises(LabelsError) as stopped:
         run_chain.step(spark, config)

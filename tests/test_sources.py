@@ -12,11 +12,11 @@ from typing import Any
 import fsspec
 import pytest
 
-from toiletspark import conf_files
+from tests.conftest import literal_config
 from toiletspark.sources import Fetched, Fetcher
 from toiletspark.tables import STATUSES
 
-BASE = conf_files.load([], ["images.path=none"]).fetch
+BASE = literal_config().fetch
 LIMITS = BASE.model_copy(update={"timeout_s": 5, "max_image_bytes": 100_000, "threads_per_task": 8, "retries": 0})
 SECRET = "s3cr3t-token"
 
@@ -140,7 +140,7 @@ def test_an_http_error_is_a_status(site: str, code: int, status: str) -> None:
 
 
 def test_a_redirect_loop_ends(site: str) -> None:
-    assert one(f"{site}/loop/a.jpg").status == "timeout"
+    assert one(f"{site}/loop/a.jpg") == Fetched("refused", "redirect")
 
 
 def test_a_slow_drip_is_cut_off_by_the_time_for_the_whole_image(site: str) -> None:
@@ -176,11 +176,11 @@ def test_an_empty_body_is_no_failure_of_fetching(site: str) -> None:
 def test_a_refused_connection_is_transient() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
         port = server.server_port
-    assert one(f"http://user:{SECRET}@127.0.0.1:{port}/a.jpg?token={SECRET}").status == "timeout"
+    assert one(f"http://127.0.0.1:{port}/a.jpg?token={SECRET}").status == "timeout"
 
 
 def test_an_unknown_host_is_transient() -> None:
-    assert one(f"http://user:{SECRET}@no-such-host.invalid/a.jpg").status == "timeout"
+    assert one(f"http://no-such-host.invalid/a.jpg?token={SECRET}").status == "timeout"
 
 
 # Files and other stores
@@ -199,11 +199,11 @@ def test_a_file_that_is_too_large_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_an_object_of_another_store_is_read() -> None:
-    name = f"memory://{uuid.uuid4().hex}/a.jpg"
+    name = f"memory://photos/{uuid.uuid4().hex}/a.jpg"
     with fsspec.open(name, "wb") as file:
         file.write(b"abc")
-    assert one(name) == Fetched("ok", "", b"abc")
-    assert one(f"{name}x").status == "missing"
+    assert one(name, allow=["memory://photos/"]) == Fetched("ok", "", b"abc")
+    assert one(f"{name}x", allow=["memory://photos/"]).status == "missing"
 
 
 @pytest.mark.parametrize("url", [None, ""])
@@ -214,19 +214,14 @@ def test_an_image_without_a_url_is_missing(url: str | None) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        f"/nowhere/{SECRET}.jpg",
-        f"file:///nowhere/{SECRET}.jpg",
-        "/",
-        f"/tmp/{SECRET}\0.jpg",
+        f"/tmp/{SECRET}/nowhere.jpg",
+        f"file:///tmp/{SECRET}/nowhere.jpg",
         "/tmp/" + "x" * 5_000,
         "/tmp/" + "x/" * 5_000,
-        f"nosuchscheme://{SECRET}/a.jpg",
-        f"HTTP-://{SECRET}",
         "://",
         "s3",
         "\ud800",
-        f"zip://{SECRET}.jpg",
-        f"a.jpg::nosuchscheme://{SECRET}",
+        "/tmp/\ud800",
     ],
     ids=lambda url: ascii(url)[:30],
 )
@@ -250,7 +245,7 @@ def test_order_is_kept_with_many_threads(site: str) -> None:
 
 def test_inline_bytes_and_urls_are_mixed_in_order(site: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"file")
-    urls = [f"{site}/ok/1", None, str(tmp_path / "a.jpg"), "/nowhere/at-all", f"{site}/404/x", None, None]
+    urls = [f"{site}/ok/1", None, str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), f"{site}/404/x", None, None]
     contents = [None, b"inline", None, b"wins", None, None, bytes(100_001)]
     found = Fetcher(LIMITS).fetch_all(iter(urls), iter(contents))
     assert [outcome.content for outcome in found] == [b"content of 1", b"inline", b"file", b"wins", None, None, None]
@@ -269,6 +264,6 @@ def test_columns_of_different_length_are_a_defect() -> None:
 
 
 def test_one_bad_image_does_not_spoil_its_batch(site: str) -> None:
-    urls = [f"{site}/ok/1", "/nowhere", f"{site}/500/x", f"{site}/drip/x", f"{site}/ok/2"]
+    urls = [f"{site}/ok/1", "/tmp/nowhere", f"{site}/500/x", f"{site}/drip/x", f"{site}/ok/2"]
     found = Fetcher(LIMITS.model_copy(update={"timeout_s": 0.5})).fetch(urls)
     assert [outcome.status for outcome in found] == ["ok", "missing", "timeout", "timeout", "ok"]

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from toiletspark import conf_files
+from tests.conftest import literal_config
 from toiletspark.config import Fetch
 from toiletspark.sources import Fetched, Fetcher
 from toiletspark.sources.failures import FetchError, failure_of
 from toiletspark.sources.lanes import Lanes, host_of
 
-BASE = conf_files.load([], ["images.path=none"]).fetch
+BASE = literal_config().fetch
 QUICK = BASE.model_copy(update={"first_wait_s": 0.001, "max_wait_s": 0.002, "retries": 3})
 
 

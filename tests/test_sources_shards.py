@@ -17,14 +17,21 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.conftest import literal_config
 from tests.object_store import ObjectStore, object_store
 from toiletspark import conf_files
 from toiletspark.config import Fetch, ShardColumns
 from toiletspark.sources import Fetched, Fetcher, shard_of, shards
 from toiletspark.tables import STATUSES
 
-QUICK = conf_files.load([], ["images.path=none"]).fetch.model_copy(
-    update={"first_wait_s": 0.001, "max_wait_s": 0.002, "max_image_bytes": 10_000}
+BASE = literal_config().fetch
+QUICK = BASE.model_copy(
+    update={
+        "allow": [*BASE.allow, "counted://shards/"],
+        "first_wait_s": 0.001,
+        "max_wait_s": 0.002,
+        "max_image_bytes": 10_000,
+    }
 )
 CONTENTS = {f"kitchen/{number:03}.jpg": bytes([number]) * (100 + number) for number in range(30)}
 SECRET = "s3cr3t-token"
@@ -80,9 +87,9 @@ def counted() -> Iterator[Callable[[str, bytes], str]]:
     Counted.asked.clear()
 
     def put(name: str, content: bytes) -> str:
-        Counted.store.pop(f"/{name}", None)
-        Counted().pipe_file(f"/{name}", content)
-        return f"counted://{name}"
+        Counted.store.pop(f"/shards/{name}", None)
+        Counted().pipe_file(f"/shards/{name}", content)
+        return f"counted://shards/{name}"
 
     yield put
     Counted.store.clear()
@@ -122,7 +129,7 @@ def test_what_s3_says_is_a_status(store: ObjectStore) -> None:
     assert one("s3://photos/denied/a.jpg", by) == Fetched("denied", "http 403")
     assert one("s3://photos/nowhere.jpg", by) == Fetched("missing", "http 404")
     assert one("s3://no-such-bucket/a.jpg", by) == Fetched("missing", "http 404")
-    assert one("s3://NO BUCKET/a.jpg", by).status == "missing"
+    assert one("s3://NO BUCKET/a.jpg", by) == Fetched("refused", "host")
     assert one(store.put("empty.jpg", b""), by) == Fetched("ok", "", b"")
     assert one(store.put("full.jpg", bytes(10_000)), by).status == "ok"
     assert one(store.put("over.jpg", bytes(10_001)), by) == Fetched("too_large", "over 10000 bytes")
@@ -214,7 +221,7 @@ def test_a_shard_that_cannot_be_had_is_a_status(kind: str, store: ObjectStore, t
     assert one(f"{kind}://a.jpg::s3://photos/nowhere", by).status == "missing"
     denied = store.put(f"denied/1.{kind}", MAKERS[kind](CONTENTS))
     assert one(f"{kind}://kitchen/001.jpg::{denied}", by) == Fetched("denied", "http 403")
-    assert one(f"{kind}://a.jpg::nosuchscheme://x", by) == Fetched("missing", "not a URL that can be opened here")
+    assert one(f"{kind}://a.jpg::nosuchscheme://x", by) == Fetched("refused", "scheme")
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -233,8 +240,8 @@ def test_a_shard_is_opened_once_whoever_asks(kind: str, counted: Callable[[str, 
     names = [f"{kind}://{name}::{shard}" for name in CONTENTS]
     assert {one.status for one in by.fetch(names * 3)} == {"ok"}
     assert {one.status for one in by.fetch([f"{kind}://{number}::{shard}" for number in range(99)])} == {"missing"}
-    assert Counted.asked["open", f"/a.{kind}"] == 1
-    assert Counted.asked["range", f"/a.{kind}"] == (90 if kind == "tar" else 0)
+    assert Counted.asked["open", f"/shards/a.{kind}"] == 1
+    assert Counted.asked["range", f"/shards/a.{kind}"] == (90 if kind == "tar" else 0)
 
 
 def test_a_damaged_shard_is_not_opened_for_each_member(
@@ -243,7 +250,7 @@ def test_a_damaged_shard_is_not_opened_for_each_member(
     shard, by = counted("a.parquet", b"no shard at all"), fetcher()
     for _ in range(2):
         assert {one.detail for one in by.fetch([f"parquet://{n}::{shard}" for n in range(30)])} == {"damaged shard"}
-    assert Counted.asked["open", "/a.parquet"] == 1
+    assert Counted.asked["open", "/shards/a.parquet"] == 1
     monkeypatch.setattr(shards, "_REFUSED_FOR_S", -1.0)  # once it may have been mended, it is looked at again
     by = fetcher()
     assert one(f"parquet://a::{shard}", by).status == "missing"
@@ -256,7 +263,7 @@ def test_few_shards_are_kept_open(counted: Callable[[str, bytes], str]) -> None:
     by = fetcher(open_shards=2)
     for number in (0, 1, 0, 2, 0, 1):  # 2 pushes out 1, which was used before 0
         assert one(f"tar://a::{names[number]}", by).content == b"abc"
-    assert [Counted.asked["open", f"/{number}.tar"] for number in range(3)] == [1, 2, 1]
+    assert [Counted.asked["open", f"/shards/{number}.tar"] for number in range(3)] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +313,7 @@ def test_the_size_in_a_tar_is_judged_before_reading(counted: Callable[[str, byte
     shard = counted("a.tar", tar_of({"full": bytes(10_000), "over": bytes(10_001)}))
     by = fetcher()
     assert one(f"tar://over::{shard}", by) == Fetched("too_large", "over 10000 bytes")
-    assert Counted.asked["range", "/a.tar"] == 0
+    assert Counted.asked["range", "/shards/a.tar"] == 0
     assert one(f"tar://full::{shard}", by).status == "ok"
 
 
@@ -411,7 +418,7 @@ def test_what_stores_are_told_stands_in_no_manifest() -> None:
     config = conf_files.load(
         [],
         [
-            "images.path=none",
+            'fetch.allow=["https://img.example.com/"]',
             f'fetch.storage_options.s3={{ key = "{SECRET}", client_kwargs = {{ a = ["{SECRET}"] }} }}',
             f'fetch.storage_options.http.headers.Authorization="{SECRET}"',
         ],

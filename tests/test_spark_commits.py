@@ -19,7 +19,16 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from jobs import embed_images, score_catalog
-from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, TINY_BACKBONE, head_of_chance, picture, read_table
+from tests.conftest import (
+    LOCAL_CONF,
+    NEARBY,
+    REPOSITORY,
+    SMALL_SPARK,
+    TINY_BACKBONE,
+    head_of_chance,
+    picture,
+    read_table,
+)
 from tests.picture_server import PictureServer, served
 from toiletspark import commits, conf_files, frames, tables
 from toiletspark.config import Config
@@ -51,6 +60,7 @@ class Catalog:
             "embed.images_per_task": 5,
             "embed.retry": "none",
             **TINY_BACKBONE,
+            **NEARBY,
             **{key.replace("__", "."): value for key, value in more.items()},
         }
         return [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())]

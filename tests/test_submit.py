@@ -22,7 +22,7 @@ import pytest
 
 from tests import clusters
 from tests.clusters import SPARK_HOME, Cluster
-from tests.conftest import REPOSITORY, TINY_BACKBONE
+from tests.conftest import NEARBY, REPOSITORY, TINY_BACKBONE
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
@@ -106,6 +106,7 @@ class Site:
             "train.validation_share": 0.4,
             "progress.line_every_s": 1,
             **TINY_BACKBONE,
+            **NEARBY,
         }
         command = [SPARK_HOME / "bin" / "spark-submit", "--py-files", self.wheel, *spark, program, *words, "--json"]
         command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

@@ -50,15 +50,16 @@ def parse(line: str) -> Allowed:
     Raises:
         ValueError: says what is wrong.
     """
+    line.encode()  # half characters end here, as ValueErrors
     if re.search(r"[\x00-\x1f\x7f\\]", line) or _has_dots(line):
         raise ValueError("no control characters, backslashes, and no parts '.' or '..'")
-    if line.startswith("/"):
+    if line.startswith("/") and "*" not in line:
         return Allowed("", "", None, _folder(line))
     scheme, mark, rest = line.partition("://")
     scheme, (host, _, path) = ALIASES.get(scheme.lower(), scheme.lower()), rest.partition("/")
     if not mark or not _SCHEME.fullmatch(scheme):
         raise ValueError("neither a folder's path nor a URL as in https://img.example.com/ or s3://bucket/prefix/")
-    if scheme in _OTHER_NAMES or "::" in line:
+    if scheme in _OTHER_NAMES or "::" in re.sub(r"\[.*?\]", "", line):
         raise ValueError(f"name {_OTHER_NAMES.get(scheme, _OTHER_NAMES['tar'])} instead")
     if scheme in WEB:
         return _web(scheme, host.lower(), path)

@@ -146,6 +146,8 @@ def _explained(error: ValidationError, names: list[str]) -> ConfigError:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             problems.append(f"unknown key '{key}'{nearest(key, known_keys())}")
+        elif isinstance(problem["input"], dict) or "storage_options" in problem["loc"]:
+            problems.append(f"{key}: {problem['msg']}")  # sections hold secrets
         else:
             problems.append(f"{key} = {problem['input']!r}: {problem['msg']}")
     return ConfigError(

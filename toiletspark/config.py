@@ -30,8 +30,9 @@ def _absolute_prefix(prefix: str) -> str:
 
 
 def _readable_place(line: str) -> str:
-    allowed.parse(line)
-    return line
+    place = _absolute_prefix(line) if not re.match(r"\w+:(?!//)", line) else line
+    allowed.parse(place)
+    return place
 
 
 def _network(network: str) -> str:
@@ -40,7 +41,7 @@ def _network(network: str) -> str:
 
 Location = Annotated[str, AfterValidator(_absolute)]
 Prefix = Annotated[str, AfterValidator(_absolute_prefix)]
-Place = Annotated[str, AfterValidator(_absolute_prefix), AfterValidator(_readable_place)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(_readable_place)]
 Network = Annotated[str, AfterValidator(_network)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -253,6 +254,9 @@ class Fetch(Section):
     def _strangers_are_told_nothing(self) -> Fetch:
         told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
         client = told.get("client_kwargs", {})
+        tables = [client, told.get("headers", {}), client.get("headers", {}) if isinstance(client, dict) else {}]
+        if not all(isinstance(one, dict) for one in tables):
+            raise ValueError("storage_options.http: headers and client_kwargs are tables")
         names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
         secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
         anybody = [line for line in map(allowed.parse, self.allow) if line.scheme in allowed.WEB and line.host == "*"]

@@ -23,6 +23,8 @@ _CONF = """
 path = "{table}"
 [images.columns]
 listing_id = ""
+[fetch]
+allow = ["/"]
 [labels]
 classes = ["toilet", "other"]
 exclude_classes = ["toilet"]

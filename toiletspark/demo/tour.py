@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
     paths = {
         "listings.path": drawn.listings,
         "images.path": drawn.images,
+        "fetch.allow": json.dumps([str(folder.resolve())]),  # where it has drawn them
         "output.root": folder / "output",
         "labels.folder": folder / "labelling",
     }

@@ -33,10 +33,12 @@ class FetchError(Exception):
 
 def failure_of(error: Exception) -> FetchError:
     """What it means that a store's client raised `error`; what is unknown counts as transient."""
-    if isinstance(error, FetchError):
-        return error
+    if said := _said_by_us(error):
+        return said
     name = type(error).__name__
     code, headers = _answer(error)
+    if isinstance(error, FileNotFoundError) and code is None and isinstance(error.__cause__, Exception):
+        return failure_of(error.__cause__)  # fsspec calls every http file missing whose size it could not learn
     if isinstance(error, _NO_FILE):
         status = "missing"
     elif isinstance(error, PermissionError) or name in _NO_CREDENTIALS:
@@ -50,6 +52,13 @@ def failure_of(error: Exception) -> FetchError:
     again = code is not None and (code in _BUSY or code >= 500)
     detail = name if code is None else f"http {code}"
     return FetchError(status, detail, again=again, after_s=_seconds(headers.get("retry-after")))
+
+
+def _said_by_us(error: BaseException | None) -> FetchError | None:
+    """Our own word, also where fsspec has made another error of it."""
+    while error is not None and not isinstance(error, FetchError):
+        error = error.__cause__
+    return error
 
 
 def _answer(error: Exception) -> tuple[int | None, dict[str, str]]:

