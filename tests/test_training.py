@@ -360,3 +360,20 @@ def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(
         "  found:    exit code 2; its message stands above\n"
         "  do:       mend what it names; labels, embeddings and earlier heads are untouched"
     )
+
+
+def test_another_python_trains_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def run(command: list[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        started.append(command[0])
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    monkeypatch.setattr(trainer.subprocess, "run", run)
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    trainer.train(config(tmp_path, ("toilet", "other"), "train.python=/elsewhere/bin/python"))
+    assert started == ["/elsewhere/bin/python"]
+    with pytest.raises(UserError, match="no petastorm for") as caught:
+        trainer.train(config(tmp_path))
+    assert caught.value.exit_code == 2
+    assert started == ["/elsewhere/bin/python"]
