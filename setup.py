@@ -22,6 +22,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "toiletspark",
+        "toiletspark.decoding",
         "toiletspark.reports",
         "toiletspark.runtimes",
         "toiletspark.sources",

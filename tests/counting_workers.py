@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 _SITECUSTOMIZE = """
 import os
-from toiletspark import embedding, images
+from toiletspark import decoding, embedding
 
 def note(what, number):
     with open({log!r}, "a") as file:
@@ -37,8 +37,8 @@ def watched_sources(batches):
             yield batch
     return sources(watched())
 
-decode, sources = images.decode, embedding.sources
-embedding.Backbone, images.decode, embedding.sources = Backbone, watched_decode, watched_sources
+decode, sources = decoding.decode, embedding.sources
+embedding.Backbone, decoding.decode, embedding.sources = Backbone, watched_decode, watched_sources
 """
 
 

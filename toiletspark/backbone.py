@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import images
+from toiletspark import decoding
 from toiletspark.config import Decode, Precision
 from toiletspark.errors import BackboneError
 from toiletspark.images import Decoded, Pixels, Preprocessing
@@ -133,14 +133,14 @@ class Backbone:
                 self._decode = partial(nvjpeg.decode, device=place)
 
     def decode(self, contents: Iterable[bytes], limits: Decode, sizes: Preprocessing | None = None) -> list[Decoded]:
-        """Decodes image files into its input, see `images.decode`; on its GPU if its preprocessing says so.
+        """Decodes image files into its input, see `decoding.decode`; on its GPU if its preprocessing says so.
 
         Args:
             contents: whole files.
             limits: which formats and sizes are decoded at all.
             sizes: others than its own, for views that are cut from a larger picture.
         """
-        return (self._decode or images.decode)(contents, limits, sizes or self.spec.preprocessing)
+        return (self._decode or decoding.decode)(contents, limits, sizes or self.spec.preprocessing)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds preprocessed images.

@@ -18,7 +18,7 @@ from pyspark import Broadcast, SparkFiles, TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import golden, tables
+from toiletspark import decoding, golden, tables
 from toiletspark.attempts import Attempt, Source, Work, attempt_all
 from toiletspark.backbone import Backbone, BackboneSpec, threads_of_task
 from toiletspark.config import Decode, Embed, Fetch
@@ -165,8 +165,10 @@ def _record_batch(done: list[Attempt]) -> pa.RecordBatch:
 
 
 def _prepare(given: Given) -> None:
-    """Builds the backbone, if this worker has not; and lets it prove itself on a golden image, if it has not."""
+    """Builds backbone and decode child, if this worker has not; and lets them prove themselves on a golden image."""
+    decoding.start_children(given.limits)
     backbone = built(given.spec.value)
+    decoding.require_children(given.limits)
     if given.golden is None:
         return
     image = given.golden.value

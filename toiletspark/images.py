@@ -193,6 +193,8 @@ def _status_of(error: Exception) -> tuple[str, str]:
     # neither is an OSError
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return "too_many_pixels", "more than Pillow opens"
+    if isinstance(error, MemoryError):
+        return "out_of_memory", "decoding takes more than decode.max_memory_bytes"
     if isinstance(error, OSError) and "truncated" in str(error).lower():
         return "truncated", "the file ends before the picture does"
     return "decode_failed", type(error).__name__

@@ -11,8 +11,8 @@ from pyspark.sql.pandas.functions import pandas_udf
 
 from toiletspark import catalog, session
 from toiletspark.config import Config, Decode, Fetch
+from toiletspark.decoding import thumbnail
 from toiletspark.digests import content_digest
-from toiletspark.images import thumbnail
 from toiletspark.sources import Fetcher
 
 _PAGE_PX = 224

@@ -14,7 +14,7 @@ import torchvision
 from PIL import ExifTags
 from torchvision.transforms.v2 import functional
 
-from toiletspark import images
+from toiletspark import decoding, images
 from toiletspark.config import Decode
 from toiletspark.images import Decoded, Pixels, Preprocessing
 
@@ -44,7 +44,7 @@ def decode(
     return [
         Decoded("ok", "", *sizes[place], found[place])
         if place in found
-        else images.decode([content], limits, preprocessing)[0]
+        else decoding.decode([content], limits, preprocessing)[0]
         for place, content in enumerate(files)
     ]
 
