@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
+from tests.clusters import QUICK_JAVA
 from toiletspark import conf_files, frames, session, tables
 from toiletspark.config import Config
 from toiletspark.demo.rooms import draw_room
@@ -32,8 +33,6 @@ TINY_BACKBONE = {
     "backbone.crop_px": 32,
     "backbone.runtime": "torch",
 }
-# small and short-lived: the JVM's first compiler alone, and its plainest garbage collector, are the quicker ones
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL_SPARK = (
     'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
     f'"spark.driver.extraJavaOptions" = "{QUICK_JAVA}" }}'

@@ -8,35 +8,31 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyspark
 import pytest
 
-from tests.conftest import QUICK_JAVA, REPOSITORY, TINY_BACKBONE
+from tests import clusters
+from tests.clusters import SPARK_HOME, Cluster
+from tests.conftest import REPOSITORY, TINY_BACKBONE
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
 pytestmark = pytest.mark.slow
 
-SPARK_HOME = Path(pyspark.__file__).parent
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
 # what stands alone in some other way than in the chain, which has the other steps in it; the chain on both
 HERE = ("draw_sample", "embed_images", "publish_exclusions", "build_feed")
 THERE = ("rescore_catalog", "run_chain")
 JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem != "__init__")
-WAIT_S = 120.0
 LISTINGS, IMAGES = 14, 56
 
 
@@ -85,22 +81,7 @@ class Site:
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-SMALL = {
-    "spark.driver.extraJavaOptions": QUICK_JAVA,
-    "spark.executor.extraJavaOptions": QUICK_JAVA,
-    "spark.sql.shuffle.partitions": "2",
-    "spark.driver.memory": "512m",
-    "spark.ui.enabled": "false",
-}
-
-
-def options(master: str, settings: dict[str, str]) -> tuple[str, ...]:
-    """spark-submit's command line, which wins over conf/."""
-    pairs = [part for key, value in {**SMALL, **settings}.items() for part in ("--conf", f"{key}={value}")]
-    return ("--master", master, *pairs)
-
-
-LOCAL = options("local[2]", {})
+LOCAL = clusters.options("local[2]")
 
 
 @pytest.fixture(scope="module")
@@ -148,97 +129,10 @@ class Locally:
 # A cluster
 
 
-@dataclass
-class Cluster:
-    """A standalone master and two workers on this machine."""
-
-    url: str
-    ui: str
-    folder: Path
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        settings = {
-            "spark.executor.memory": "512m",
-            "spark.executor.cores": "1",  # conf/cluster.toml asks for four
-            "spark.cores.max": "2",
-            "spark.eventLog.enabled": "true",
-            "spark.eventLog.dir": f"file://{self.folder / 'events'}",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # both executors are there before the first task
-            "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
-        }
-        return options(self.url, settings)
-
-    def hosts_of_tasks(self) -> list[set[str]]:
-        """The executors that ran tasks, per application, oldest first."""
-        found = []
-        for log in sorted((self.folder / "events").iterdir(), key=lambda path: path.stat().st_mtime):
-            events = [json.loads(line) for line in log.read_text().splitlines()]
-            ended = [event for event in events if event["Event"] == "SparkListenerTaskEnd"]
-            found.append({event["Task Info"]["Executor ID"] for event in ended})
-        return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def wait_until(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not ready():
-        assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.2)
-
-
-def workers_alive(ui: str) -> int:
-    try:
-        with urllib.request.urlopen(f"{ui}/json/", timeout=5) as answer:
-            return int(json.load(answer)["aliveworkers"])
-    except OSError:
-        return 0
-
-
 @pytest.fixture(scope="module")
 def cluster(site: Site) -> Iterator[Cluster]:
-    folder = site.folder / "cluster"
-    (folder / "events").mkdir(parents=True)
-    port, ui = free_port(), free_port()
-    environment = {**site.environment, "SPARK_HOME": str(SPARK_HOME), "SPARK_DAEMON_MEMORY": "256m"}
-    started: list[subprocess.Popen[bytes]] = []
-
-    def daemon(name: str, *arguments: str) -> None:
-        command = [
-            SPARK_HOME / "bin" / "spark-class",
-            f"org.apache.spark.deploy.{name}",
-            "--host",
-            "127.0.0.1",
-            *arguments,
-        ]
-        with (folder / f"{len(started)}.log").open("wb") as log:
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
-
-    try:
-        daemon("master.Master", "--port", str(port), "--webui-port", str(ui))
-        url = f"spark://127.0.0.1:{port}"
-        for number in ("1", "2"):
-            work = str(folder / f"work-{number}")
-            limits = ("--cores", "1", "--memory", "1g", "--work-dir", work, "--webui-port", str(free_port()))
-            daemon("worker.Worker", *limits, url)
-        wait_until(lambda: workers_alive(f"http://127.0.0.1:{ui}") == 2, "two workers")
-        yield Cluster(url, f"http://127.0.0.1:{ui}", folder)
-    finally:
-        for process in reversed(started):
-            process.terminate()  # spark-class has become the JVM itself by exec
-        for process in started:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    with clusters.started(site.folder / "cluster", environment=site.environment) as running:
+        yield running
 
 
 @dataclass
@@ -262,7 +156,7 @@ def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
 
     with ThreadPoolExecutor(2) as pool:
         here = pool.submit(submit_all, HERE, "local", LOCAL)
-        there = pool.submit(submit_all, THERE, "output", cluster.options)
+        there = pool.submit(submit_all, THERE, "output", cluster.options())
         told = {"run_chain": chain, **here.result()}
         return Locally(chain, told), OnCluster(cluster, there.result())
 
@@ -344,7 +238,7 @@ def test_the_workers_ran_the_drivers_python(site: Site, cluster: Cluster) -> Non
         "found = spark.sparkContext.parallelize(range(4), 4).mapPartitions(ask).distinct().collect()\n"
         "print(json.dumps([sys.executable, found]))\n"
     )
-    command = [SPARK_HOME / "bin" / "spark-submit", *cluster.options, "--py-files", site.wheel, "which_python.py"]
+    command = [SPARK_HOME / "bin" / "spark-submit", *cluster.options(), "--py-files", site.wheel, "which_python.py"]
     done = subprocess.run(command, cwd=site.folder, env=site.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     driver, workers = json.loads(done.stdout.splitlines()[-1])
