@@ -56,7 +56,7 @@ test-fast: install  ## the tests that take seconds
 
 test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
 	$(MODERN)/bin/python -m pip check
-	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest
+	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest $(TESTS)
 
 browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq

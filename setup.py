@@ -38,9 +38,9 @@ setup(
         "toiletspark.conf": ["*.toml"],
     },
     install_requires=[
-        # two worlds are tested: constraints.txt has the last Spark 3 with numpy 1, constraints-modern.txt Spark 4.1 with numpy 2.
-        # 4.0 was not tried. Spark 3.5 works neither with pandas 3 nor with numpy 2: on its cluster, take constraints.txt
-        "pyspark>=3.5.1,<5,!=4.0.*",
+        # Two worlds are tested: constraints.txt is Spark 3.5 with numpy 1, constraints-modern.txt Spark 4 with numpy 2.
+        # The ranges hold both, so who pins pyspark 3.5 for a cluster should take the rest from constraints.txt too
+        "pyspark>=3.5.1,<5",
         SAFE_PYARROW,
         "pandas>=2.0,<4",
         "numpy>=1.26,<3",
@@ -56,11 +56,11 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        # fits and figures; of training/, all that reads no table. cleanlab: which labels are likely wrong; matplotlib: the plots of
-        # a head's page; scipy, threadpoolctl: the fit
+        # Fits and figures: of training/, all that reads no table. cleanlab: which labels are likely wrong;
+        # matplotlib: the plots of a head's page; scipy, threadpoolctl: the fit
         "fit": FIT,
-        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside Spark 4 this
-        # extra has an environment of its own, see train.python in conf/base.toml
+        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
+        # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", "pandas<3", *FIT],
         # losses and figures of each training, where train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+OTHER_PYTHON = os.environ.get(
+    "TOILETSPARK_OTHER_PYTHON", ""
+)  # of the other environment: Spark 3.5 beside 4, or 4 beside 3.5
 LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
 # embedding takes milliseconds, and the vectors still differ from picture to picture; torch, because a program for
 # OpenVINO takes seconds to convert
@@ -56,6 +60,14 @@ _ARROW = {
     "binary": pa.binary(),
     "timestamp": pa.timestamp("us", tz="UTC"),
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside Spark 4 there is no petastorm, and what is marked so would only say that."""
+    if find_spec("petastorm") is None:
+        for item in items:
+            if item.get_closest_marker("petastorm"):
+                item.add_marker(pytest.mark.skip(reason="petastorm is not installed"))
 
 
 @pytest.fixture(scope="session")
@@ -120,6 +132,15 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
 def tiny_backbone() -> dict[str, Any]:
     """The settings of a backbone that embeds in milliseconds."""
     return dict(TINY_BACKBONE)
+
+
+def training_python() -> str:
+    """`train.python` for a test of the whole chain: where this Python has no petastorm, another one must train."""
+    if find_spec("petastorm") is not None:
+        return ""
+    if not OTHER_PYTHON:
+        pytest.skip("petastorm is not installed, and TOILETSPARK_OTHER_PYTHON names no Python that has it")
+    return OTHER_PYTHON
 
 
 def literal_config(sets: Mapping[str, Any] | None = None) -> Config:

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from benchmarks import second_look as second_look_figures
 from benchmarks.whole_network import agreement
 from jobs import import_labels, rescore_catalog, run_chain, second_look
-from tests.conftest import LOCAL_CONF, REPOSITORY
+from tests.conftest import LOCAL_CONF, REPOSITORY, training_python
 from tests.shared_folder import shared
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
@@ -54,6 +54,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     folder = tmp_path_factory.mktemp("chain")
     drawn = draw_catalog(folder / "catalog", listings=LISTINGS)
     paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
+    paths |= {"train.python": training_python()}
     config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
         [f"{key}={value}" for key, value in {**paths, **SIZES}.items()],
@@ -200,7 +201,7 @@ def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(spark: SparkSes
 def run_command(conf: str, output: Path, *sets: str) -> dict[str, Any]:
     """The real command, as a person would type it in a checkout; returns the JSON of its last line."""
     arguments = ["run", "--conf", f"tests/conf/{conf}", "--set", f"output.root={output}", "--json"]
-    arguments += [part for text in sets for part in ("--set", text)]
+    arguments += [part for text in (f"train.python={training_python()}", *sets) for part in ("--set", text)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK"))}
     done = subprocess.run(
         [COMMAND, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
@@ -260,7 +261,7 @@ def test_a_second_look_finds_flipped_labels(
     """5 % of the real labels flipped by a fixed seed: 80 % of them stand among the first 10 % of the queue."""
     monkeypatch.chdir(REPOSITORY)  # the configuration names the shared folder from there
     table = tmp_path / "labels.csv"
-    sets = [f"output.root={photos['root']}", f"labels.table.path={table}"]
+    sets = [f"output.root={photos['root']}", f"labels.table.path={table}", f"train.python={training_python()}"]
     config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
     truth = pd.read_csv(shared("photos", "photos.csv")).set_index("photo_id")["room"].to_dict()
     labels, wrong = second_look_figures.flipped(truth, config.labels.classes, seed=7)

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, TINY_BACKBONE
+from tests.conftest import LOCAL_CONF, OTHER_PYTHON, REPOSITORY, SMALL_SPARK, TINY_BACKBONE, training_python
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
-OTHER = os.environ.get("TOILETSPARK_OTHER_PYTHON", "")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not OTHER, reason="TOILETSPARK_OTHER_PYTHON names no other Python"),
+    pytest.mark.skipif(not OTHER_PYTHON, reason="TOILETSPARK_OTHER_PYTHON names no other Python"),
 ]
 LISTINGS, IMAGES = 20, 80
 KEYS = {"sample": "image_id", "scores": "image_id", "exclusion_list": "image_id", "feed": "image_id"}
@@ -29,15 +28,9 @@ KEYS |= {"best_images": "listing_id", "decisions": "image_id", "catalog": "image
 OF_THE_RUN = {"run_id", "head_id", "attempted_at", "scored_at", "since"}
 
 
-def answer(python: str, code: str) -> str:
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def trainer() -> str:
-    """The Python of the two that has petastorm: both worlds train there."""
-    asked = "from importlib.util import find_spec; print(find_spec('petastorm') is not None)"
-    (found, *_) = [python for python in (sys.executable, OTHER) if answer(python, asked) == "True"]
-    return found
+def versions(python: str) -> list[str]:
+    code = "import numpy, pyarrow, pyspark; print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
@@ -54,7 +47,7 @@ def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
         "sample.min_per_stratum": 1,
         "embed.images_per_batch": 1,  # in a batch, an embedding's last bit hangs on its neighbours
         "train.validation_share": 0.4,
-        "train.python": trainer(),
+        "train.python": training_python() or sys.executable,
         **TINY_BACKBONE,
     }
     command = [python, "-m", "toiletspark.cli", "run", "--conf", LOCAL_CONF, "--json", "--set", SMALL_SPARK]
@@ -74,7 +67,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     truth = pd.read_csv(drawn.truth)
     truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(folder / "labels.csv", index=False)
     roots = (folder / "this", folder / "other")
-    for python, root in zip((sys.executable, OTHER), roots, strict=True):
+    for python, root in zip((sys.executable, OTHER_PYTHON), roots, strict=True):
         told = run(python, drawn, root)
         assert told["images"] == IMAGES
     return roots
@@ -87,9 +80,9 @@ def rows(root: Path, table: str) -> pd.DataFrame:
 
 
 def test_the_worlds_are_two() -> None:
-    asked = "import numpy, pyarrow, pyspark; print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
-    ours, others = answer(sys.executable, asked).split(), answer(OTHER, asked).split()
-    assert [one != other for one, other in zip(ours, others, strict=True)] == [True, True, True]
+    assert [one != other for one, other in zip(*map(versions, (sys.executable, OTHER_PYTHON)), strict=True)] == [
+        True
+    ] * 3
 
 
 def test_every_content_has_the_same_embedding(both: tuple[Path, Path]) -> None:
