@@ -25,9 +25,8 @@ from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-OTHER_PYTHON = os.environ.get(
-    "TOILETSPARK_OTHER_PYTHON", ""
-)  # of the other environment: Spark 3.5 beside 4, or 4 beside 3.5
+# the Python of the other environment: that with Spark 3.5 for the tests that run on Spark 4, and the other way round
+OTHER_PYTHON = os.environ.get("TOILETSPARK_OTHER_PYTHON", "")
 LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
 # embedding takes milliseconds, and the vectors still differ from picture to picture; torch, because a program for
 # OpenVINO takes seconds to convert
@@ -63,7 +62,7 @@ _ARROW = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside Spark 4 there is no petastorm, and what is marked so would only say that."""
+    """The environment with Spark 4 has no petastorm, and what is marked so would only say that."""
     if find_spec("petastorm") is None:
         for item in items:
             if item.get_closest_marker("petastorm"):
