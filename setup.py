@@ -42,7 +42,7 @@ setup(
         # The ranges hold both, so who pins pyspark 3.5 for a cluster should take the rest from constraints.txt too
         "pyspark>=3.5.1,<5",
         SAFE_PYARROW,
-        "pandas>=2.0,<4",
+        "pandas>=2.0,<3",
         "numpy>=1.26,<3",
         "Pillow>=13.0",
         "torch>=2.10,!=2.13.0",
@@ -61,7 +61,7 @@ setup(
         "fit": FIT,
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
         # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml
-        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", "pandas<3", *FIT],
+        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, where train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
         # a Java runtime for machines without one; 17 is what both Spark 3.5 and Spark 4 run on
