@@ -9,7 +9,8 @@ MODERN_INSTALLED := $(MODERN)/.installed
 
 .PHONY: help install install-modern test-modern demo check test test-fast dist clean bench bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
-	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide browser
+	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide bench-census bench-isolation \
+	browser
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -124,6 +125,12 @@ bench-faults: install  ## twelve faults that must not be published, and 20 clean
 
 bench-decide: install  ## decide, audit and publish ROWS=5000000 scores against 10,000 overrides and the last version
 	@$(BIN)/python -m benchmarks.decide --rows $(or $(ROWS),5000000)
+
+bench-census: install  ## good, bad, odd and poisonous files: a row each with the right status; seconds of a crash, a hang
+	@$(BIN)/python -m benchmarks.census
+
+bench-isolation: install  ## what decoding in a child process costs: ms an image, share of decode and forward pass
+	@$(BIN)/python -m benchmarks.isolation
 
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh

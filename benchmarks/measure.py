@@ -25,11 +25,11 @@ _POLLS_PER_PSS = 10  # the kernel walks the page tables for it: some 10 ms for a
 def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, float]]:
     """Runs `toiletspark ... --json`; returns its summary, and its figures.
 
-    wall_s: seconds with Spark's start. worker_peak_mb, driver_peak_mb, driver_python_peak_mb: the kernel's own
-    high-water marks (VmHWM) of the largest Python worker, of the JVM, and of the driver's Python, read ten times a
-    second, so a process that lives shorter than that may be missed. tree_peak_mb: the largest `tree_pss_mb` of
-    what was read once a second. cpu_s: seconds of computing of all of them, less than wall_s x cores where they
-    waited or others had the machine.
+    wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb, driver_python_peak_mb: the
+    kernel's own high-water marks (VmHWM) of the largest Python worker, of the largest process that decodes, of the JVM,
+    and of the driver's Python, read ten times a second, so a process that lives shorter than that may be missed.
+    tree_peak_mb: the largest `tree_pss_mb` of what was read once a second. cpu_s: seconds of computing of all of them,
+    less than wall_s x cores where they waited or others had the machine.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -39,7 +39,7 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
         stdout=subprocess.PIPE,
         text=True,
     )
-    names = ("worker_peak_mb", "driver_peak_mb", "driver_python_peak_mb", "tree_peak_mb", "cpu_s")
+    names = ("worker_peak_mb", "decoder_peak_mb", "driver_peak_mb", "driver_python_peak_mb", "tree_peak_mb", "cpu_s")
     peaks = dict.fromkeys(names, 0.0)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
@@ -129,6 +129,7 @@ def _kind_and_peak(pid: int, root_pid: int) -> tuple[str, float]:
     except OSError:
         return "", 0.0  # it has just ended
     kinds = {"driver_python_peak_mb": pid == root_pid, "worker_peak_mb": b"pyspark.daemon" in words}
+    kinds["decoder_peak_mb"] = b"toiletspark.decoding" in words
     kinds["driver_peak_mb"] = b"java" in words.partition(b"\0")[0]
     kind = next((kind for kind, is_it in kinds.items() if is_it), "")
     return kind, round(int(found.group(1)) / 1024, 1) if found else 0.0

@@ -144,6 +144,7 @@ def test_where_the_nursery_was_killed_there_is_another(limits: Decode) -> None:
     assert one(SOUND, limits).status == "ok"
     (decoder,) = isolated._decoders.values()
     decoder._nursery._process.kill()
+    decoder._nursery._process.wait()
     assert [outcome.status for outcome in decoding.decode([SOUND, SOUND], limits, TO_32)] == ["ok", "ok"]
 
 
@@ -224,8 +225,6 @@ def runs(process: int) -> bool:
 @pytest.mark.parametrize(
     "said",
     [
-        b"",
-        b"\x00" * 5,
         bytes([200]) + b"\x00" * 14,  # no such status
         b"\x00" + b"\x00" * 14,  # ok, and no picture
         b"\x01\x00\x00" + b"\x00" * 8 + (3 * 32 * 32).to_bytes(4, "big"),  # a picture, and not ok
@@ -239,5 +238,15 @@ def test_an_answer_that_cannot_be_one_is_not_believed(said: bytes, limits: Decod
     with ours, theirs:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(isolated.NoAnswerError):
+        with pytest.raises(isolated.NoAnswerError, match="no answer to what was asked"):
+            isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))
+
+
+@pytest.mark.parametrize("said", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
+def test_an_answer_that_breaks_off_is_none(said: bytes, limits: Decode) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(isolated.NoAnswerError, match=r"^$"):
             isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from toiletspark.digests import settings_digest
 
 Pixels = NDArray[np.uint8]
 DRAFT_FACTOR = 1.0  # a JPEG decoded at reduced scale has at least this many pixels for each one that is kept
+_BAND_ROWS = 256
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
@@ -212,11 +213,32 @@ def _check_size(size: tuple[int, int], limits: Decode) -> None:
 def _rgb(image: Image.Image) -> Image.Image:
     """RGB from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        deep = np.asarray(image, dtype=np.float64)
-        scale = 257.0 if deep.max(initial=0) > 255 else 1.0
-        image = Image.fromarray(np.clip(deep / scale, 0, 255).astype(np.uint8))
+        deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
+        image = _by_bands(image, "L", lambda band: _upper_bits(band, deep))
     if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        image = Image.new("RGBA", with_alpha.size, (255, 255, 255, 255))
-        image.alpha_composite(with_alpha)
+        return _by_bands(image, "RGB", _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upper_bits(band: Image.Image, deep: bool) -> Image.Image:
+    levels = np.asarray(band, dtype=np.float64) / (257.0 if deep else 1.0)
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def _on_white(band: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+    white.alpha_composite(band.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _by_bands(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """What `change` makes of a picture, row by row; all at once would hold it four times over."""
+    changed = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        changed.paste(change(band), (0, top))
+    return changed
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    for top in range(0, image.height, _BAND_ROWS):
+        yield top, image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))

@@ -43,7 +43,8 @@ def main(handle: int, timeout_s: float, max_memory_bytes: int) -> None:
         if wish == BEGIN:
             process = _begin(control, timeout_s, max_memory_bytes)
         else:
-            control.sendall(WENT + bytes([_end(process)]))
+            control.sendall(WENT + bytes([_end(process) if process else 0]))
+            process = 0
 
 
 def _begin(control: socket.socket, timeout_s: float, max_memory_bytes: int) -> int:
