@@ -4,8 +4,10 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell comma
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+MODERN := .venv-modern
+MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install demo check test test-fast test-dist dist dist-env clean bench bench-photos bench-badimages bench-tests bench-fresh \
+.PHONY: help install install-modern demo check test test-fast test-modern test-dist dist dist-env clean bench bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
 	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide bench-census bench-isolation \
 	browser
@@ -26,6 +28,18 @@ $(INSTALLED): setup.py constraints.txt
 	@touch $(INSTALLED)
 	@echo "== installed"
 
+install-modern: $(MODERN_INSTALLED)  ## .venv-modern: the scoring side on Spark 4, exactly the versions of constraints-modern.txt
+
+$(MODERN_INSTALLED): setup.py constraints-modern.txt
+	@test -n "$(PYTHON)" || { echo "toiletspark needs Python 3.11 or newer; none was found"; exit 2; }
+	@echo "== installing into $(MODERN): about 5 GB (torch), two to five minutes, only this once"
+	@test -x $(MODERN)/bin/python || $(PYTHON) -m venv $(MODERN)
+	@$(MODERN)/bin/python -m pip install --quiet --constraint constraints-modern.txt pip setuptools wheel
+	@PYTHONWARNINGS=ignore $(MODERN)/bin/python -m pip install --quiet --no-build-isolation --constraint constraints-modern.txt \
+		--editable '.[fit,tensorboard,local,openvino,s3,dev]'
+	@touch $(MODERN_INSTALLED)
+	@echo "== installed"
+
 demo: install  ## draws a small catalog and runs every step on it
 	@$(BIN)/toiletspark demo
 
@@ -43,6 +57,10 @@ test-fast: install  ## the tests that take seconds
 
 test-dist: install  ## the wheel and the environment on a standalone cluster, by the commands of docs/clusters.md: minutes
 	$(BIN)/python -m pytest -m dist tests/test_dist.py
+
+test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
+	$(MODERN)/bin/python -m pip check
+	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest $(TESTS)
 
 browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq
@@ -124,4 +142,4 @@ bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, tw
 	@$(PYTHON) -m benchmarks.fresh
 
 clean:  ## removes what make has made
-	rm -rf $(VENV) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MODERN) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache

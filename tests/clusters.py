@@ -84,6 +84,8 @@ class Cluster:
             "spark.executor.cores": "1",  # conf/cluster.toml asks for four
             "spark.cores.max": str(self.cores * len(self.workers)),
             "spark.eventLog.enabled": "true",
+            "spark.eventLog.rolling.enabled": "false",  # one file that can be read, as Spark 3.5 writes it; 4 would cut
+            "spark.eventLog.compress": "false",  # it and compress it
             "spark.eventLog.dir": f"file://{self.events}",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",

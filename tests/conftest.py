@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# the Python of the other environment: that with Spark 3.5 for the tests that run on Spark 4, and the other way round
+OTHER_PYTHON = os.environ.get("TOILETSPARK_OTHER_PYTHON", "")
 LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
 # embedding takes milliseconds, and the vectors still differ from picture to picture; torch, because a program for
 # OpenVINO takes seconds to convert
@@ -76,6 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(part))
         slow = {parts[item] for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
+    if find_spec("petastorm") is None:  # the environment with Spark 4; what is marked so would only say that
+        for item in items:
+            if item.get_closest_marker("petastorm"):
+                item.add_marker(pytest.mark.skip(reason="petastorm is not installed"))
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +149,15 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
 def tiny_backbone() -> dict[str, Any]:
     """The settings of a backbone that embeds in milliseconds."""
     return dict(TINY_BACKBONE)
+
+
+def training_python() -> str:
+    """`train.python` for a test of the whole chain: where this Python has no petastorm, another one must train."""
+    if find_spec("petastorm") is not None:
+        return ""
+    if not OTHER_PYTHON:
+        pytest.skip("petastorm is not installed, and TOILETSPARK_OTHER_PYTHON names no Python that has it")
+    return OTHER_PYTHON
 
 
 def literal_config(sets: Mapping[str, Any] | None = None) -> Config:

@@ -135,7 +135,7 @@ def test_two_who_approve_at_once_publish_it_once(store: Store, config: Config) -
 
 
 def test_an_unknown_plan_is_refused(store: Store, config: Config) -> None:
-    nobody = "20261125T120000000000Z-abcd"
+    nobody = "nobody-has-planned-this"  # a name like a run id would, at some hours, be taken for a slip of the pen
     first = refused(store, config, nobody)
     assert first.expected == f"a plan in {store.root}; none is waiting"
     assert first.found == "none of this name; plans are removed after 7 days (publish.keep_unpublished_days)"

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, run_chain
-from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY
+from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY, training_python
 from toiletspark import class_folders, conf_files, exclusions, frames, tables, versions
 from toiletspark.config import Config
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -47,6 +47,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     folder = tmp_path_factory.mktemp("chain")
     drawn = draw_catalog(folder / "catalog", listings=LISTINGS)
     paths = {"listings.path": drawn.listings, "images.path": drawn.images, "output.root": folder / "output"}
+    paths |= {"train.python": training_python()}
     config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
         [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY}.items()],

@@ -144,6 +144,7 @@ def current(root: Path) -> str:
     return heads.current(Store(str(root)), "", doing="scoring").head_id
 
 
+@pytest.mark.petastorm
 def test_the_first_head_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     made(tmp_path)
     told = trained(tmp_path)
@@ -158,6 +159,7 @@ def test_the_first_head_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     assert current(tmp_path) == told["head_id"]
 
 
+@pytest.mark.petastorm
 def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     assert current(tmp_path) == bad["head_id"]
 
 
+@pytest.mark.petastorm
 def test_a_better_head_is_promoted_and_needs_no_reason(tmp_path: Path) -> None:
     made(tmp_path, wrong=True)
     trained(tmp_path)
@@ -201,6 +204,7 @@ def test_a_better_head_is_promoted_and_needs_no_reason(tmp_path: Path) -> None:
     assert current(tmp_path) == good["head_id"]
 
 
+@pytest.mark.petastorm
 def test_the_live_head_is_that_of_the_published_list_at_its_threshold(tmp_path: Path) -> None:
     made(tmp_path)
     good = trained(tmp_path)
@@ -218,6 +222,7 @@ def test_the_live_head_is_that_of_the_published_list_at_its_threshold(tmp_path: 
     assert trained(tmp_path)["champion"]["verdict"] == "nothing to compare"
 
 
+@pytest.mark.petastorm
 def test_what_the_live_head_was_trained_on_is_no_test_of_it(tmp_path: Path) -> None:
     made(tmp_path)
     trained(tmp_path)
@@ -226,6 +231,7 @@ def test_what_the_live_head_was_trained_on_is_no_test_of_it(tmp_path: Path) -> N
     assert 0 < found["n"] == (HELD & other).sum() < other.sum()
 
 
+@pytest.mark.petastorm
 def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_own(tmp_path: Path) -> None:
     made(tmp_path)
     live = Store(str(tmp_path)).run(tables.HEADS, Path(trained(tmp_path)["head"]).name)
@@ -244,6 +250,7 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
     assert np.allclose(scores[known], expected[known], atol=1e-6)
 
 
+@pytest.mark.petastorm
 def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
     run = made(tmp_path)
     live = champion.live_head(Store(str(tmp_path)), conf_files.load().publish) if trained(tmp_path) else None
@@ -258,6 +265,7 @@ def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_pa
 
 
 @pytest.mark.parametrize(("name", "cost"), [("cost_ratio", 20.0), ("min_recall", 1.0), ("fixed", 1.0)])
+@pytest.mark.petastorm
 def test_a_missed_image_costs_what_the_policy_says(tmp_path: Path, name: str, cost: float) -> None:
     made(tmp_path)
     good = trained(tmp_path)
@@ -278,6 +286,7 @@ def champion_set(root: Path) -> Any:
     return dataset.TrainingSet(**{**unseen.__dict__, "content_digest": fresh})
 
 
+@pytest.mark.petastorm
 def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_path: Path) -> None:
     store, run_id = Store.open(str(tmp_path)), new_run_id()
     head = Head(("toilet", "other"), ("toilet",), BACKBONE_ID, np.zeros((2, 512), np.float32), np.zeros(2, np.float32))
@@ -293,6 +302,7 @@ def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_pat
     )
 
 
+@pytest.mark.petastorm
 def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) -> None:
     made(tmp_path)
     first, second = trained(tmp_path), trained(tmp_path)

@@ -146,6 +146,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 20.0), ("fixed", 0.0)])
+@pytest.mark.petastorm
 def test_training_and_publishing_come_to_the_same_threshold(root: Path, name: str, value: float) -> None:
     sets = [f"publish.policy.name={name}", f"publish.policy.value={value}", "publish.policy.safe=false"]
     settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
@@ -163,6 +164,7 @@ def test_training_and_publishing_come_to_the_same_threshold(root: Path, name: st
     assert outside == found
 
 
+@pytest.mark.petastorm
 def test_a_head_is_trained_though_its_policy_cannot_be_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sets = ["publish.policy.name=min_precision", "publish.policy.value=1.0", "train.learning_curve=[]"]
     told = train(config(root, ("toilet", "other"), *sets))
@@ -186,6 +188,7 @@ def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
         assert caught.value.expected.startswith(f"the run folder of the head {head_id}, with the images")
 
 
+@pytest.mark.petastorm
 def test_the_images_come_back_as_they_were_written(root: Path) -> None:
     told = train(config(root, ("toilet", "other"), "train.learning_curve=[]"))
     run = Store(str(root)).run(tables.HEADS, Path(told["head"]).name)

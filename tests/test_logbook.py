@@ -13,6 +13,7 @@ from training.logbook import opened
 from training.train import train
 
 
+@pytest.mark.petastorm
 def test_losses_figures_and_settings_can_be_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import second_look as second_look_figures
 from benchmarks.whole_network import agreement
-from tests.conftest import REPOSITORY, SMALL_SPARK
+from tests.conftest import REPOSITORY, SMALL_SPARK, training_python
 from tests.shared_folder import shared
 from toiletspark import conf_files, tables
 
@@ -66,7 +66,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
     labels, wrong = second_look_figures.flipped(truth, classes, seed=7)
     table = folder / "labels.csv"
     pd.DataFrame(list(labels.items()), columns=["photo_id", "room"]).to_csv(table, index=False)
-    sets = [SMALL_SPARK, f"output.root={folder / 'output'}"]
+    sets = [SMALL_SPARK, f"output.root={folder / 'output'}", f"train.python={training_python()}"]
     told = run(sys.executable, "-c", CHAIN_AND_SECOND_LOOK, PHOTOS_CONF, table, *sets)
     return Photos(folder / "output", *told, wrong)
 
@@ -116,8 +116,9 @@ def test_a_second_look_finds_flipped_labels(photos: Photos) -> None:
 def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
     shared("badimages", "SOURCES.tsv")
     """By the real command, as a person would type it."""
-    words = ["--conf", "tests/conf/badimages.toml", "--set", f"output.root={tmp_path / 'output'}", "--set", SMALL_SPARK]
-    told = run(*COMMAND, *words, "--json")
+    sets = (f"output.root={tmp_path / 'output'}", SMALL_SPARK, f"train.python={training_python()}")
+    words = [word for text in sets for word in ("--set", text)]
+    told = run(*COMMAND, "--conf", "tests/conf/badimages.toml", *words, "--json")
     assert told["images"] == 349 == told["scored"] + sum(told["unscored"].values())
     assert set(told["unscored"]) <= set(tables.STATUSES) - {"ok"}
     assert {"not_an_image", "truncated", "too_small", "decode_failed"} <= set(told["unscored"])

@@ -62,3 +62,9 @@ def test_a_run_without_files_has_its_columns_and_no_rows(spark: SparkSession) ->
     run = Run("feed", "r", "/nowhere", {"files": [], "columns": {"image_id": "string", "rank": "int"}})
     read = frames.read_named(spark, run)
     assert (read.columns, read.count()) == (["image_id", "rank"], 0)
+
+
+@pytest.mark.parametrize("said", ["cast('unknown' as double)", "cast(99999999999 as int)", "1 / 0", "array(1)[5]"])
+def test_what_cannot_be_computed_ends_no_run_on_any_spark(spark: SparkSession, said: str) -> None:
+    """Spark 4 raises unless it is told not to, and tables of other people have such rows."""
+    spark.range(1).selectExpr(said).collect()

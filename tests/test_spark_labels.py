@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs import draw_sample, embed_images, export_labels, import_labels, train_head, write_tasks
-from tests.conftest import drawn_images, stored, vector
+from tests.conftest import drawn_images, stored, training_python, vector
 from toiletspark import (
     catalog,
     frames,
@@ -143,9 +143,8 @@ def test_from_the_sample_through_class_folders_to_a_head(
 ) -> None:
     images = drawn_images(tmp_path / "pictures")
     Path(images.loc[0, "image_url"]).write_bytes(b"broken")  # L1-1
-    config = make_config(
-        {"sample.size": 18, "labels.labeller": "ann", "train.validation_share": 0.5, "train.seed": 1}, images=images
-    )
+    sets = {"sample.size": 18, "labels.labeller": "ann", "train.validation_share": 0.5, "train.seed": 1}
+    config = make_config({**sets, "train.python": training_python()}, images=images)
     folder = tmp_path / "output" / "labelling"
     draw_sample.step(spark, config)
     told = export_labels.step(spark, config)

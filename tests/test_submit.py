@@ -22,7 +22,7 @@ import pytest
 
 from tests import clusters
 from tests.clusters import SPARK_HOME, Cluster
-from tests.conftest import NEARBY, REPOSITORY, TINY_BACKBONE
+from tests.conftest import NEARBY, REPOSITORY, TINY_BACKBONE, training_python
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
@@ -104,6 +104,7 @@ class Site:
             "labels.labeller": "test",
             "embed.images_per_task": 7,
             "train.validation_share": 0.4,
+            "train.python": training_python(),
             "progress.line_every_s": 1,
             **TINY_BACKBONE,
             **NEARBY,
@@ -155,7 +156,7 @@ def test_that_python_has_the_dependencies_but_not_toiletspark(site: Site) -> Non
         environment = site.environment
         return subprocess.run(command, cwd=site.folder, env=environment, capture_output=True, text=True, check=False)
 
-    assert imports("torch, pyspark, petastorm, pydantic").returncode == 0
+    assert imports("torch, pyspark, pydantic").returncode == 0
     for name in ("toiletspark", "jobs.draw_sample", "training"):
         assert "ModuleNotFoundError" in imports(name).stderr
 

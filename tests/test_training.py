@@ -89,6 +89,7 @@ def gathered(
 
 
 @pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.petastorm
 def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: int) -> None:
     embeddings, labels = clusters(150)
     found = dataset.read(gathered(tmp_path, to_stored(embeddings), [str(label) for label in labels], files=files))
@@ -103,6 +104,7 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
 
 
+@pytest.mark.petastorm
 def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     embeddings, _ = clusters(10)
     stored: list[bytes | None] = list(to_stored(embeddings))
@@ -117,6 +119,7 @@ def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     assert found.corrupt == 6
 
 
+@pytest.mark.petastorm
 def test_sound_rows_are_kept_though_most_have_no_embedding(tmp_path: Path) -> None:
     stored = to_stored(clusters(2)[0])
     found = dataset.read(gathered(tmp_path, [None, None, None, *stored], ["x"] * 5))
@@ -124,11 +127,13 @@ def test_sound_rows_are_kept_though_most_have_no_embedding(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("embeddings", [[], [None, None], [b"odd", b"odd"]])
+@pytest.mark.petastorm
 def test_a_training_set_without_a_sound_row_is_empty(tmp_path: Path, embeddings: list[bytes | None]) -> None:
     found = dataset.read(gathered(tmp_path, embeddings, ["x"] * len(embeddings)))
     assert (found.image_id, len(found.embeddings), found.corrupt) == ([], 0, len(embeddings))
 
 
+@pytest.mark.petastorm
 def test_reading_warns_of_nothing(tmp_path: Path) -> None:
     run = gathered(tmp_path, to_stored(clusters(4)[0]), ["x"] * 4)
     with warnings.catch_warnings():
@@ -148,6 +153,7 @@ def some_training_set(root: Path, classes: Sequence[str] = ("toilet", "other"), 
     return gathered(root, to_stored(embeddings), [classes[label] for label in labels])
 
 
+@pytest.mark.petastorm
 def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
     summary = train(config(tmp_path))
@@ -187,6 +193,7 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.petastorm
 def test_what_is_held_out_is_not_learnt_from(tmp_path: Path) -> None:
     """Scrambled embeddings of held-out images change the figures, and not the head."""
     embeddings, labels = clusters(240)
@@ -201,6 +208,7 @@ def test_what_is_held_out_is_not_learnt_from(tmp_path: Path) -> None:
     assert one["validation"] != other["validation"]
 
 
+@pytest.mark.petastorm
 def test_three_classes_are_trained(tmp_path: Path) -> None:
     classes = ("toilet", "bathroom", "other")
     some_training_set(tmp_path, classes, 360)
@@ -211,6 +219,7 @@ def test_three_classes_are_trained(tmp_path: Path) -> None:
     assert summary["validation"]["positives"] > summary["validation"]["n"] / 2
 
 
+@pytest.mark.petastorm
 def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) -> None:
     some_training_set(tmp_path)
     first, second = train(config(tmp_path)), train(config(tmp_path))
@@ -218,6 +227,7 @@ def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) ->
     assert first["head"] != second["head"]
 
 
+@pytest.mark.petastorm
 def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(tmp_path: Path) -> None:
     some_training_set(tmp_path)
     first = train(config(tmp_path))
@@ -226,6 +236,7 @@ def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(t
     assert train(config(tmp_path))["trained_on"] < first["trained_on"]
 
 
+@pytest.mark.petastorm
 def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: Path) -> None:
     listings = [f"L{number // 4}" for number in range(40)]
     sides = held_out(listings, SETTINGS.validation_share, SETTINGS.seed)
@@ -244,6 +255,7 @@ def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: 
     assert Store(str(tmp_path)).newest(HEADS) is None
 
 
+@pytest.mark.petastorm
 def test_where_all_images_look_alike_listings_alone_are_kept_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +268,7 @@ def test_where_all_images_look_alike_listings_alone_are_kept_together(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.petastorm
 def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> None:
     """Four photos a listing that nothing but the listing tells: known by heart, a label is right."""
     rng = np.random.default_rng(1)
@@ -270,6 +283,7 @@ def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> 
     assert summary["validation"]["accuracy"] < 0.8
 
 
+@pytest.mark.petastorm
 def test_a_label_that_is_no_class_is_told(tmp_path: Path) -> None:
     some_training_set(tmp_path, ("toilett", "other"))
     with pytest.raises(LabelsError) as caught:
@@ -309,6 +323,7 @@ def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.petastorm
 def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> None:
     some_training_set(tmp_path)
     done = trained(tmp_path, "--json")
@@ -325,6 +340,7 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     assert json.loads(page.with_suffix(".json").read_text())["head_id"] == summary["head_id"]
 
 
+@pytest.mark.petastorm
 def test_the_job_has_the_page_left_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some_training_set(tmp_path)
     training_program(sets=[f"output.root={tmp_path}", "lookalikes.min_cosine=0.9999"], page=False)
@@ -342,6 +358,7 @@ def test_the_job_has_the_page_left_to_itself(tmp_path: Path, monkeypatch: pytest
     assert ["--no-page" in command for command in started] == [True, False]
 
 
+@pytest.mark.petastorm
 def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,3 +377,20 @@ def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(
         "  found:    exit code 2; its message stands above\n"
         "  do:       mend what it names; labels, embeddings and earlier heads are untouched"
     )
+
+
+def test_another_python_trains_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+
+    def run(command: list[str], **keywords: Any) -> subprocess.CompletedProcess[str]:
+        started.append(command[0])
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    monkeypatch.setattr(trainer.subprocess, "run", run)
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    trainer.train(config(tmp_path, ("toilet", "other"), "train.python=/elsewhere/bin/python"))
+    assert started == ["/elsewhere/bin/python"]
+    with pytest.raises(UserError, match="no petastorm for") as caught:
+        trainer.train(config(tmp_path))
+    assert caught.value.exit_code == 2
+    assert started == ["/elsewhere/bin/python"]

