@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from toiletspark import runs, storage
 from toiletspark.errors import OutputError
@@ -115,7 +116,7 @@ def point(store: Store) -> None:
     with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.lock"):
         moved, newest = 0, _newest_number(store)
         while moved < newest:
-            if entry := storage.read_json(_entry(store, newest)):
+            if entry := _read(_entry(store, newest)):
                 storage.replace_json(_pointer(store.root), entry)
             moved, newest = newest, _newest_number(store)
 
@@ -150,7 +151,8 @@ def _writing(store: Store) -> Iterator[None]:
 def log(store: Store) -> list[Version]:
     """All versions, oldest first."""
     names = _numbers(store)
-    entries = storage.read_jsons([_entry(store, number) for number in names])
+    places = [_entry(store, number) for number in names]
+    entries = map(_checked, storage.read_jsons(places), places)
     return [Version(number, said) for number, said in zip(names, entries, strict=True) if said]
 
 
@@ -162,7 +164,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
             toiletspark, or its files are not what its manifest says.
     """
     doing = f"reading the current exclusion list of {root}"
-    pointer = storage.read_json(_pointer(root))
+    pointer = _read(_pointer(root))
     require_known_layout(pointer, doing=doing)
     run = _named(root, pointer)
     if pointer is None or run is None:
@@ -180,12 +182,12 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 
 def published(root: str) -> Run | None:
     """The list that the pointer names, as it stands, or None: for those who ask what is live, not for feeds."""
-    return _named(root, storage.read_json(_pointer(root)))
+    return _named(root, _read(_pointer(root)))
 
 
 def live(store: Store) -> Version | None:
     """The version that the pointer names, or None; pointers of before there was a log have the number 0."""
-    pointer = storage.read_json(_pointer(store.root))
+    pointer = _read(_pointer(store.root))
     return Version(int(pointer.get("version", 0)), pointer) if pointer else None
 
 
@@ -218,7 +220,7 @@ def require_unchanged(run: Run, *, doing: str) -> None:
     if not unchanged(run):
         raise OutputError(
             doing=doing,
-            expected=f"the {len(run.manifest['files'])} files of the manifest of {run.run_id}, unchanged",
+            expected=f"the {len(run.manifest.get('files') or ())} files of the manifest of {run.run_id}, unchanged",
             found="other files, sizes or contents",
             todo="run `toiletspark publish` again; versions are never changed in place",
         )
@@ -227,7 +229,7 @@ def require_unchanged(run: Run, *, doing: str) -> None:
 def unchanged(run: Run) -> bool:
     """Whether the files of a run are those of its manifest."""
     try:
-        return bool(runs.described_files(run.folder) == run.manifest["files"])
+        return bool(runs.described_files(run.folder) == run.manifest.get("files"))
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
 
@@ -242,6 +244,42 @@ def _require_valid(pointer: dict[str, Any], doing: str) -> None:
             todo="find out why nothing was published since; to go on with the old list, say allow_stale=True "
             "(feed.allow_stale=true)",
         )
+
+
+class _Said(BaseModel):
+    """What we rely on in an entry of the log, or in the pointer; the rest is only told."""
+
+    run_id: str = Field(pattern=r"^[\w.-]{1,100}$")  # it becomes a part of a path
+    layout: int = 1
+    version: int = 0
+    rolled_back_to: int = 0
+    counts: dict[str, Any] = {}
+    published_at: str = ""
+    valid_until: AwareDatetime | None = None
+
+
+def _checked(said: dict[str, Any] | None, location: str) -> dict[str, Any] | None:
+    """An entry as it was written; None where there is none.
+
+    Raises:
+        OutputError: it was damaged or altered since.
+    """
+    try:
+        if said is not None:
+            _Said.model_validate(said, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OutputError(
+            doing=f"reading {location}",
+            expected="an entry of the log of versions, as it was written",
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            todo="take the file from its backup, or run `toiletspark publish` again",
+        ) from None
+    return said
+
+
+def _read(location: str) -> dict[str, Any] | None:
+    return _checked(storage.read_json(location), location)
 
 
 def _named(root: str, pointer: dict[str, Any] | None) -> Run | None:
