@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"__init__", "errors", "digests", "floors"},
     {
         *("storage", "tables", "config", "conf_files", "thresholds", "runs", "rows", "progress", "command"),
-        *("lookalikes", "allocation", "estimates", "policies", "versions", "draws", "csv_text"),
+        *("lookalikes", "allocation", "estimates", "policies", "versions", "version_entry", "draws", "csv_text"),
         *("audits", "chance", "drift", "change_audits"),
     },
     {

@@ -55,8 +55,10 @@ def test_a_damaged_json_file_is_not_taken_for_a_missing_one(tmp_path: Path, cont
         ({"run_id": "x" * 300}, "run_id: String should match pattern"),
         ({"run_id": 7}, "run_id: Input should be a valid string"),
         ({"layout": "two"}, "layout: Input should be a valid integer"),
-        ({"valid_until": "soon"}, "valid_until: Input should be a valid datetime"),
-        ({"valid_until": "2026-11-25T10:00:00"}, "valid_until: Input should have timezone info"),
+        ({"run_id": ".."}, "run_id: String should match pattern"),
+        ({"valid_until": "soon"}, "valid_until: Value error, Invalid isoformat string: 'soon'"),
+        ({"valid_until": "2026-11-25T10:00:00"}, "valid_until: Value error, no time zone"),
+        ({"valid_until": 1700000000}, "valid_until: Input should be a valid string"),
         ({"counts": [1]}, "counts: Input should be a valid dictionary"),
     ],
 )
