@@ -122,13 +122,12 @@ def test_a_folder_where_a_file_is_listed_is_told(head: str) -> None:
     assert refused(head).startswith("[Errno 21] Is a directory: ")
 
 
-@pytest.mark.parametrize("score", [10**400, "1" * 400])
-def test_a_golden_score_that_is_no_float_is_told(head: str, score: object) -> None:
+def test_a_golden_score_that_is_no_float_is_told(head: str) -> None:
     said = bundles.described(head)
-    said["golden"][0]["scores"]["toilet"] = score
+    said["golden"][0]["scores"]["toilet"] = 10**400
     storage.replace_json(f"{head}/head.json", said)
     bundle.seal(head)
-    assert refused(head) == "OverflowError: int too large to convert to float" or isinstance(score, str)
+    assert refused(head) == "OverflowError: int too large to convert to float"
 
 
 @pytest.mark.parametrize("name", ["head.json", "bundle.json"])

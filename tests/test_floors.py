@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
+from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 
 from jobs import embed_images
 from tests.conftest import REPOSITORY
 from tests.test_cli import told_mistake
-from toiletspark import floors
+from toiletspark import calibration, catalog, floors, thumbnails
 from toiletspark.command import told_errors
 from toiletspark.errors import UserError
+from toiletspark.images import Preprocessing
 from toiletspark.runs import Store
 
 ALLOWED = {
@@ -155,3 +157,22 @@ def test_a_worker_with_an_old_pillow_works_on_no_image(
     assert "Traceback" not in told
     store = Store.open(config.output.root)
     assert [name for name in ("embeddings", "image_ledger", "catalog") if (Path(store.root) / name).exists()] == []
+
+
+def test_nor_does_it_decode_what_int8_is_calibrated_on(
+    spark: SparkSession, make_config: Callable[..., Any], old_workers: None
+) -> None:
+    config = make_config()
+    images = catalog.read_catalog(spark, config)
+    with pytest.raises(UserError, match=r"Pillow 12\.1\.1 in "):
+        calibration.pixels(images, config.fetch, config.decode, Preprocessing(40, 32))
+
+
+def test_nor_does_it_make_pictures_for_people(
+    spark: SparkSession, make_config: Callable[..., Any], old_workers: None
+) -> None:
+    """Here Spark tells it, after its own stack trace: thumbnails are lazy, and there is nobody to ask afterwards."""
+    config = make_config()
+    small = thumbnails.thumbnails(catalog.read_catalog(spark, config), config.fetch, config.decode, 64)
+    with pytest.raises(PythonException, match=r"(?s)before its first picture.*Pillow 12\.1\.1 in "):
+        small.collect()

@@ -34,8 +34,10 @@ DESCRIPTION, WEIGHTS, GOLDEN, MANIFEST = "head.json", "head.safetensors", "golde
 _RUN_MANIFEST = "_manifest.json"  # of the table of heads; written after the bundle, and no part of it
 ALTERED = "the head was altered or damaged: take it from its backup, or train again"
 _TRAIN_AGAIN = "take the head from its backup, or train again"
-_SPOILT = (OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-_SPOILT += (safetensors.SafetensorError, OutputError)
+_SPOILT = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
+    *(safetensors.SafetensorError, OutputError),
+)
 _TENSORS = ("weight", "bias")
 
 
