@@ -61,7 +61,10 @@ def files(draw: Draw) -> bytes:
     content = draw(st.sampled_from(seeds()))
     if draw(st.integers(0, 2)):
         content = _of_parts(draw, content)
-    return draw(altered.data([content], most=4)) if draw(st.booleans()) else content
+    if draw(st.booleans()):
+        kept = 16 if draw(st.integers(0, 7)) else 0  # without its first bytes it is soon no picture at all
+        content = content[:kept] + draw(altered.data([content[kept:]], most=4))
+    return content
 
 
 def parts(content: bytes) -> list[bytes]:
@@ -97,7 +100,8 @@ def _segments(content: bytes) -> list[bytes]:
 def _of_parts(draw: Draw, content: bytes) -> bytes:
     pieces = parts(content)
     for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(pieces) - 1))
+        first = 1 if len(pieces) > 1 and draw(st.integers(0, 7)) else 0
+        at = draw(st.integers(first, len(pieces) - 1))
         kind = draw(st.sampled_from(["size", "field", "remove", "repeat", "many", "move", "other"]))
         if kind == "size":
             pieces = _resized(draw, pieces)
