@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.fuzzing import pictures, targets
 from tests.fuzzing.targets import TARGETS, Files
 
-EXAMPLES = {"decode": 80, "thumbnail": 40, "overrides": 60, "versions": 25, "conf": 40}
+EXAMPLES = {"decode": 80, "thumbnail": 40, "overrides": 60, "versions": 25, "conf": 25}
 
 PLANTED = """
 import os, signal, sys, time
