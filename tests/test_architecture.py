@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),
-        *("best_images", "alerts", "catalog_table"),
+        *("best_images", "alerts", "catalog_table", "doctor"),
     },
     {"jobs"},
     {"cli", "cli_publish", "demo"},

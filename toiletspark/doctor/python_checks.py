@@ -1,0 +1,271 @@
+"""What must be right for a Python worker to start and to do its work: Python, packages, the machine under it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from toiletspark.doctor.findings import Finding, Level, places
+from toiletspark.doctor.observed import Observed, Place
+
+PYTHON_KEY = "spark.pyspark.python"
+_CLOCK_WARNING_S, _CLOCK_ERROR_S = 1.0, 60.0
+_DISK_WARNING_BYTES, _DISK_ERROR_BYTES = 5 * 1024**3, 512 * 1024**2
+# Below the first bound, or inside one of the ranges (from, to), a package does harm; why
+_FLOORS: dict[str, tuple[str, str]] = {
+    "PIL": ("13.0.0", "its JPEG decoder can be made to write outside its memory (CVE-2026-112403)"),
+    "torch": ("2.10", "loading weights can be made to corrupt memory (CVE-2026-24747)"),
+    "pyarrow": ("14.0.1", "reading a file can be made to run code (CVE-2023-47248)"),
+}
+_HOLES: dict[str, list[tuple[str, str, str]]] = {
+    "pyarrow": [("15.0", "23.0.0", "its IPC reader uses memory after it was freed (CVE-2026-25087)")],
+    "torch": [("2.13.0", "2.13.0", "torchvision does not load beside it")],
+}
+_SAME = ("toiletspark", "pyspark", "numpy", "pyarrow", "PIL", "torch", "torchvision", "openvino")
+_ALWAYS = ("pyspark", "numpy", "pandas", "pyarrow", "PIL", "safetensors", "fsspec", "pydantic", "tenacity")
+_NAMES = {"PIL": "Pillow"}
+
+
+def start(seen: Observed) -> Iterator[Finding]:
+    """Spark did not start, or gave no executor."""
+    if reason := seen.failures.get("start"):
+        yield Finding(
+            "start",
+            "error",
+            f"Spark did not come to run a task: {reason}",
+            seen.master,
+            "no job would run either",
+            "look at the master's page: is it there, has it a worker with as many free cores and as much memory as "
+            f"spark.executor.cores={seen.setting('spark.executor.cores', 'all')} and "
+            f"spark.executor.memory={seen.setting('spark.executor.memory', '1g')} ask for?",
+        )
+
+
+def python(seen: Observed) -> Iterator[Finding]:
+    """The workers' Python does not start, or is another version than the driver's."""
+    failed, other = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for one in seen.pythons:
+        if one.error:
+            failed[one.error].append(one.host)
+        elif _minor(one.version) != _minor(seen.driver.python_version):
+            other[one.version].append(one.host)
+    unnamed = "" if seen.python_named else ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
+    todo = (
+        f"name a Python that is at the same place on every machine, with all packages: --conf {PYTHON_KEY}=PATH "
+        "(or export PYSPARK_PYTHON=PATH), or ship one with --archives (make dist)"
+    )
+    for error, hosts in failed.items():
+        what = f"the workers' Python {seen.python_asked} does not start: {error}{unnamed}"
+        yield Finding("python", "error", what, ", ".join(sorted(set(hosts))), "every Python task fails there", todo)
+    for version, hosts in other.items():
+        ours = seen.driver.python_version
+        what = f"the workers' Python {seen.python_asked} is {version}, the driver's is {ours}{unnamed}"
+        why = "Spark refuses to run Python tasks of another minor version"
+        yield Finding("python", "error", what, ", ".join(sorted(set(hosts))), why, todo)
+    if reason := seen.failures.get("python"):
+        yield Finding("python", "error", f"the workers' Python could not be tried: {reason}", "", "nothing runs", todo)
+
+
+def tasks(seen: Observed) -> Iterator[Finding]:
+    """Python tasks fail, or do not reach every executor."""
+    if reason := seen.failures.get("tasks"):
+        yield Finding(
+            "tasks",
+            "error",
+            f"a Python task that imports nothing fails: {reason}",
+            "",
+            "no job that scores would run",
+            "look at the executors' stderr",
+        )
+    elif seen.executors and len(seen.executors) < seen.known:
+        yield Finding(
+            "tasks",
+            "warning",
+            f"{len(seen.executors)} of {seen.known} executors answered",
+            "",
+            "of the others nothing is known: they may be lost, or busy with another job",
+            "run this again when nothing else runs in the application",
+        )
+
+
+def python_named(seen: Observed) -> Iterator[Finding]:
+    """Nobody has said which Python the executors start."""
+    if seen.python_named or seen.local or seen.setting("spark.submit.deployMode", "client") == "cluster":
+        return
+    found = {place.python for place in seen.executors} or {seen.python_asked}
+    shown = ", ".join(sorted(found))
+    without = any(place.packages[name].version == "" for place in seen.executors for name in ("numpy", "torch"))
+    yield Finding(
+        "python_named",
+        "error" if without else "warning",
+        f"PYSPARK_PYTHON is not set; the executors started {shown}, the driver is {seen.driver.python}",
+        places(seen.executors),
+        "an executor on a machine without that path has no Python, or the system's, which lacks the packages",
+        f"say it: --conf {PYTHON_KEY}=PATH, or export PYSPARK_PYTHON=PATH",
+        {PYTHON_KEY: seen.python_asked},
+    )
+
+
+def packages(seen: Observed) -> Iterator[Finding]:
+    """A package is missing on an executor or on the driver, or does not load there."""
+    lacking = defaultdict[tuple[str, str], list[Place]](list)
+    for place in (seen.driver, *seen.executors):
+        for name in _wanted(seen):
+            package = place.packages[name]
+            if package.error:
+                lacking[name, package.error if package.version else "is missing"].append(place)
+    for (name, error), those in lacking.items():
+        shown = _NAMES.get(name, name)
+        what = f"{shown} {error}" if error == "is missing" else f"{shown} does not load: {error}"
+        yield Finding("packages", _level(seen, name), what, places(those), *_what_is_lost(seen, name))
+
+
+def ours(seen: Observed) -> Iterator[Finding]:
+    """toiletspark itself is missing on an executor."""
+    lacking = [place for place in seen.executors if place.packages["toiletspark"].error]
+    if lacking:
+        yield Finding(
+            "toiletspark",
+            "error",
+            f"toiletspark does not load: {lacking[0].packages['toiletspark'].error}",
+            places(lacking),
+            "executors run its code; every embedding task fails there",
+            "give its wheel to spark-submit: --py-files dist/*.whl, or install it in the workers' Python",
+        )
+
+
+def floors(seen: Observed) -> Iterator[Finding]:
+    """A package is so old that strangers' files can harm the machine, or of a release that does not work."""
+    harmful = defaultdict[tuple[str, str, str, str], list[Place]](list)
+    for place in (seen.driver, *seen.executors):
+        for name, (floor, why) in _FLOORS.items():
+            version = place.packages[name].version
+            if version and release(version) < release(floor):
+                harmful[name, version, f"{floor} or newer", why].append(place)
+            for first, last, hole_why in _HOLES.get(name, []):
+                if version and release(first) <= release(version) <= release(last):
+                    harmful[name, version, f"a version outside of {first} to {last}", hole_why].append(place)
+    for (name, version, wanted, why), those in harmful.items():
+        shown = _NAMES.get(name, name)
+        todo = f"install {shown} {wanted} in the Python that works there: {those[0].python}"
+        yield Finding("floors", "error", f"{shown} is {version}", places(those), why, todo)
+
+
+def same_versions(seen: Observed) -> Iterator[Finding]:
+    """Executors have other versions than the driver."""
+    for name in _SAME:
+        ours = seen.driver.packages[name].version
+        others = defaultdict[str, list[Place]](list)
+        for place in seen.executors:
+            version = place.packages[name].version
+            if version and ours and version != ours:
+                others[version].append(place)
+        for version, those in others.items():
+            shown = _NAMES.get(name, name)
+            yield Finding(
+                "same_versions",
+                "warning",
+                f"{shown} is {version}, and {ours} on the driver",
+                places(those),
+                "what one machine computes differs from what the other does, or cannot be read there",
+                f"install {shown} {ours} in {those[0].python}, or ship one environment with --archives",
+            )
+
+
+def runtime(seen: Observed) -> Iterator[Finding]:
+    """What computes cannot be had on the driver."""
+    if seen.runtime_error:
+        what = (
+            f"backbone.runtime={seen.config.backbone.runtime} wants the package openvino; found: {seen.runtime_error}"
+        )
+        todo = "pip install 'toiletspark[openvino]' on the driver and every executor, or --set backbone.runtime=torch"
+        yield Finding("runtime", "error", what, "driver", "embedding ends before it has begun", todo)
+
+
+def clocks(seen: Observed) -> Iterator[Finding]:
+    """A machine's clock is not the driver's."""
+    for place in seen.executors:
+        off_s = place.clock_off_s
+        if abs(off_s) >= _CLOCK_WARNING_S:
+            yield Finding(
+                "clocks",
+                "error" if abs(off_s) >= _CLOCK_ERROR_S else "warning",
+                f"the clock is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the driver's",
+                str(place),
+                "ids of runs sort by time, and the newest counts; signed URLs and TLS certificates are refused",
+                "let the machines ask one time server (chrony or systemd-timesyncd)",
+            )
+
+
+def disks(seen: Observed) -> Iterator[Finding]:
+    """There is little room where Spark puts shuffles."""
+    for place in seen.executors:
+        for path, free in place.free_bytes.items():
+            if free < _DISK_WARNING_BYTES:
+                yield Finding(
+                    "disks",
+                    "error" if free < _DISK_ERROR_BYTES else "warning",
+                    f"{free / 1e9:.1f} GB free in {path}",
+                    str(place),
+                    "shuffles and inline images go there; a full disk fails the job after hours",
+                    "make room, or name a larger disk: spark.local.dir (standalone: SPARK_LOCAL_DIRS of the worker)",
+                )
+                break  # several folders are mostly on one disk
+
+
+def cpu_features(seen: Observed) -> Iterator[Finding]:
+    """The CPU lacks what the precision asks for."""
+    no_bf16 = [
+        place for place in seen.executors if not place.cpu_flags & {"avx512_bf16", "amx_bf16"} and not place.gpus
+    ]
+    if seen.config.backbone.precision == "bf16" and no_bf16:
+        why = "bf16 is then slower than fp32"
+        todo = 'backbone.precision = "fp32", or machines with AVX512_BF16 or AMX'
+        found = Finding("cpu", "warning", "the CPU has neither AVX512_BF16 nor AMX", places(no_bf16), why, todo)
+        yield found
+    no_avx2 = [place for place in seen.executors if place.cpu_flags and "avx2" not in place.cpu_flags]
+    if no_avx2 and any("avx2" in place.cpu_flags for place in seen.executors):
+        why = "the forward pass takes several times as long there, and each commit waits for its slowest task"
+        yield Finding("cpu", "warning", "the CPU has no AVX2", places(no_avx2), why, "leave that machine out")
+    kinds = {place.cpu_flags for place in seen.executors}
+    if len(kinds) > 1:
+        why = "bf16 and int8 differ in the last bits from CPU to CPU; golden images tell whether too much"
+        yield Finding("cpu", "note", f"the executors have {len(kinds)} kinds of CPU", "", why, "nothing")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparing; what comes behind them (+cpu, rc1) does not count.
+
+    >>> release("2.12.1+cpu") >= release("2.10")
+    True
+    """
+    numbers = []
+    for part in version.partition("+")[0].split("."):
+        digits = part[: next((place for place, sign in enumerate(part) if not sign.isdigit()), len(part))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple([*numbers, 0, 0, 0][:3])
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return release(version)[:2]
+
+
+def _wanted(seen: Observed) -> list[str]:
+    """What must load everywhere; the runtime that is not used must not."""
+    return [*_ALWAYS, "torch", "torchvision", *(["openvino"] if seen.runtime == "openvino" else [])]
+
+
+def _level(seen: Observed, name: str) -> Level:
+    return "warning" if seen.runtime == "openvino" and name in ("torch", "torchvision") else "error"
+
+
+def _what_is_lost(seen: Observed, name: str) -> tuple[str, str]:
+    todo = (
+        f"install it in the Python that executors start ({seen.python_asked}), ship an environment with --archives "
+        f"(make dist), or name another Python: --conf {PYTHON_KEY}=PATH"
+    )
+    if _level(seen, name) == "warning":
+        return "executors work with OpenVINO, but with backbone.runtime=torch, or on GPUs, they would fail", todo
+    return "tasks that come to that executor fail, and after four tries so does the job", todo
