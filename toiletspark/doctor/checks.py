@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from toiletspark.doctor import load_checks, outside_checks, python_checks
+from toiletspark.doctor import load_checks, machine_checks, outside_checks, python_checks
 from toiletspark.doctor.findings import Finding, by_harm
 from toiletspark.doctor.observed import Observed
 
@@ -26,7 +26,7 @@ CHECKS: tuple[Check, ...] = (
     load_checks.machine_memory,
     load_checks.python_memory,
     outside_checks.pointer,
-    python_checks.disks,
+    machine_checks.disks,
     load_checks.threads,
     load_checks.crowded_machines,
     load_checks.worker_reuse,
@@ -35,8 +35,8 @@ CHECKS: tuple[Check, ...] = (
     load_checks.speculation,
     python_checks.python_named,
     python_checks.same_versions,
-    python_checks.clocks,
-    python_checks.cpu_features,
+    machine_checks.clocks,
+    machine_checks.cpu_features,
 )
 
 

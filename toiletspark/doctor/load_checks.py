@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from toiletspark.doctor import sizes
 from toiletspark.doctor.findings import Finding, Level, places
@@ -45,19 +45,24 @@ def threads(seen: Observed) -> Iterator[Finding]:
 
 def crowded_machines(seen: Observed) -> Iterator[Finding]:
     """The executors of a machine have more cores than it has."""
+    crowded = []
     for host, those in _by_host(seen).items():
         busy, cpus = sum(sizes.slots(seen, place) * (place.threads or 1) for place in those), those[0].cpus
         alone = all((place.threads or 1) * sizes.slots(seen, place) <= place.cores for place in those)
         if busy > _CROWDED * cpus and alone:
-            yield Finding(
-                "crowded_machines",
-                "warning",
-                f"{len(those)} executors with {busy} threads on {cpus} CPUs",
-                host,
-                "tasks take turns; each takes memory for nothing",
-                f"let the worker offer no more cores than the machine has: --cores {cpus} of the standalone worker, or "
-                f"--conf spark.executor.cores={max(1, cpus // len(those))}",
-            )
+            what = f"{len(those)} executors with {busy} threads on {cpus} CPUs"
+            crowded.append((busy / cpus, host, what, max(1, cpus // len(those)), cpus))
+    if crowded:
+        _, _, what, fit, cpus = max(crowded)
+        yield Finding(
+            "crowded_machines",
+            "warning",
+            what,
+            _hosts(host for _, host, *_ in crowded),
+            "tasks take turns; each takes memory for nothing",
+            f"let the worker offer no more cores than the machine has: --cores {cpus} of the standalone worker, or "
+            f"--conf spark.executor.cores={fit}",
+        )
 
 
 def arrow_batches(seen: Observed) -> Iterator[Finding]:
@@ -127,23 +132,26 @@ def memory_overhead(seen: Observed) -> Iterator[Finding]:
 
 def machine_memory(seen: Observed) -> Iterator[Finding]:
     """The executors of a machine together take more memory than it has."""
-    if seen.contained:
-        return  # the cluster counts it
+    short = []
     for host, those in _by_host(seen).items():
         has = those[0].memory_bytes
         need = sum(sizes.heap_bytes(seen) + _need(seen, place) for place in those)
-        if has and need > has:
-            fit = max(1, int(sizes.cores(seen) * has / need))
-            yield Finding(
-                "machine_memory",
-                "warning",
-                f"{len(those)} executors take {need / 1e9:.1f} GB with their Python workers, of {has / 1e9:.1f} GB",
-                host,
-                "the kernel then kills the largest process, which is an executor or a Python worker",
-                "fewer tasks at once: "
-                + (f"spark.master=local[{fit},4]" if seen.local else f"--conf spark.executor.cores={fit}"),
-                {} if seen.local else {"spark.executor.cores": str(fit)},
-            )
+        if has and need > has and not seen.contained:  # YARN and Kubernetes count it themselves
+            told = f"{need / 1e9:.1f} GB with their Python workers, of {has / 1e9:.1f} GB"
+            short.append((need / has, host, f"{len(those)} executors take {told}"))
+    if short:
+        times, _, what = max(short)
+        fit = max(1, int(sizes.cores(seen) / times))
+        yield Finding(
+            "machine_memory",
+            "warning",
+            what,
+            _hosts(host for _, host, _ in short),
+            "the kernel then kills the largest process, which is an executor or a Python worker",
+            "fewer tasks at once: "
+            + (f"--set spark.master=local[{fit},4]" if seen.local else f"--conf spark.executor.cores={fit}"),
+            {} if seen.local else {"spark.executor.cores": str(fit)},
+        )
 
 
 def python_memory(seen: Observed) -> Iterator[Finding]:
@@ -238,6 +246,11 @@ def _by_host(seen: Observed) -> dict[str, list[Place]]:
     for place in seen.executors:
         hosts[place.host].append(place)
     return hosts
+
+
+def _hosts(names: Iterable[str], most: int = 4) -> str:
+    those = sorted(set(names))
+    return ", ".join(those[:most]) + (f" and {len(those) - most} more" if len(those) > most else "")
 
 
 def _power_of_two(number: int) -> int:

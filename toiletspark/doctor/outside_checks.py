@@ -105,7 +105,7 @@ def _todo(host: Host) -> str:
     if host.count("denied"):
         return "give credentials: [fetch.storage_options], or the environment of the executors"
     if host.count("refused"):
-        return "allow the host in [fetch], if these images are wanted"
+        return "if these images are wanted, allow them: fetch.allow, and fetch.allow_private for servers of the house"
     return (
         "open the way from the executors' network to it (firewall, proxy, DNS); if it is only slow, raise "
         "fetch.timeout_s and lower fetch.max_per_host"

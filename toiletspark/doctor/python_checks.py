@@ -1,4 +1,4 @@
-"""What must be right for a Python worker to start and to do its work: Python, packages, the machine under it."""
+"""What must be right for a Python worker to start and to find what it needs: Python and its packages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from toiletspark.doctor.findings import Finding, Level, places
 from toiletspark.doctor.observed import Observed, Place
 
 PYTHON_KEY = "spark.pyspark.python"
-_CLOCK_WARNING_S, _CLOCK_ERROR_S = 1.0, 60.0
-_DISK_WARNING_BYTES, _DISK_ERROR_BYTES = 5 * 1024**3, 512 * 1024**2
 # Below the first bound, or inside one of the ranges (from, to), a package does harm; why
 _FLOORS: dict[str, tuple[str, str]] = {
     "PIL": ("13.0.0", "its JPEG decoder can be made to write outside its memory (CVE-2026-112403)"),
@@ -138,13 +136,10 @@ def floors(seen: Observed) -> Iterator[Finding]:
     """A package is so old that strangers' files can harm the machine, or of a release that does not work."""
     harmful = defaultdict[tuple[str, str, str, str], list[Place]](list)
     for place in (seen.driver, *seen.executors):
-        for name, (floor, why) in _FLOORS.items():
+        for name in _FLOORS:
             version = place.packages[name].version
-            if version and release(version) < release(floor):
-                harmful[name, version, f"{floor} or newer", why].append(place)
-            for first, last, hole_why in _HOLES.get(name, []):
-                if version and release(first) <= release(version) <= release(last):
-                    harmful[name, version, f"a version outside of {first} to {last}", hole_why].append(place)
+            for wanted, why in _harm(name, version):
+                harmful[name, version, wanted, why].append(place)
     for (name, version, wanted, why), those in harmful.items():
         shown = _NAMES.get(name, name)
         todo = f"install {shown} {wanted} in the Python that works there: {those[0].python}"
@@ -152,13 +147,13 @@ def floors(seen: Observed) -> Iterator[Finding]:
 
 
 def same_versions(seen: Observed) -> Iterator[Finding]:
-    """Executors have other versions than the driver."""
+    """Executors have other versions than the driver; harmful ones are told by `floors`."""
     for name in _SAME:
         ours = seen.driver.packages[name].version
         others = defaultdict[str, list[Place]](list)
         for place in seen.executors:
             version = place.packages[name].version
-            if version and ours and version != ours:
+            if version and ours and version != ours and not [*_harm(name, version), *_harm(name, ours)]:
                 others[version].append(place)
         for version, those in others.items():
             shown = _NAMES.get(name, name)
@@ -182,57 +177,6 @@ def runtime(seen: Observed) -> Iterator[Finding]:
         yield Finding("runtime", "error", what, "driver", "embedding ends before it has begun", todo)
 
 
-def clocks(seen: Observed) -> Iterator[Finding]:
-    """A machine's clock is not the driver's."""
-    for place in seen.executors:
-        off_s = place.clock_off_s
-        if abs(off_s) >= _CLOCK_WARNING_S:
-            yield Finding(
-                "clocks",
-                "error" if abs(off_s) >= _CLOCK_ERROR_S else "warning",
-                f"the clock is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} the driver's",
-                str(place),
-                "ids of runs sort by time, and the newest counts; signed URLs and TLS certificates are refused",
-                "let the machines ask one time server (chrony or systemd-timesyncd)",
-            )
-
-
-def disks(seen: Observed) -> Iterator[Finding]:
-    """There is little room where Spark puts shuffles."""
-    for place in seen.executors:
-        for path, free in place.free_bytes.items():
-            if free < _DISK_WARNING_BYTES:
-                yield Finding(
-                    "disks",
-                    "error" if free < _DISK_ERROR_BYTES else "warning",
-                    f"{free / 1e9:.1f} GB free in {path}",
-                    str(place),
-                    "shuffles and inline images go there; a full disk fails the job after hours",
-                    "make room, or name a larger disk: spark.local.dir (standalone: SPARK_LOCAL_DIRS of the worker)",
-                )
-                break  # several folders are mostly on one disk
-
-
-def cpu_features(seen: Observed) -> Iterator[Finding]:
-    """The CPU lacks what the precision asks for."""
-    no_bf16 = [
-        place for place in seen.executors if not place.cpu_flags & {"avx512_bf16", "amx_bf16"} and not place.gpus
-    ]
-    if seen.config.backbone.precision == "bf16" and no_bf16:
-        why = "bf16 is then slower than fp32"
-        todo = 'backbone.precision = "fp32", or machines with AVX512_BF16 or AMX'
-        found = Finding("cpu", "warning", "the CPU has neither AVX512_BF16 nor AMX", places(no_bf16), why, todo)
-        yield found
-    no_avx2 = [place for place in seen.executors if place.cpu_flags and "avx2" not in place.cpu_flags]
-    if no_avx2 and any("avx2" in place.cpu_flags for place in seen.executors):
-        why = "the forward pass takes several times as long there, and each commit waits for its slowest task"
-        yield Finding("cpu", "warning", "the CPU has no AVX2", places(no_avx2), why, "leave that machine out")
-    kinds = {place.cpu_flags for place in seen.executors}
-    if len(kinds) > 1:
-        why = "bf16 and int8 differ in the last bits from CPU to CPU; golden images tell whether too much"
-        yield Finding("cpu", "note", f"the executors have {len(kinds)} kinds of CPU", "", why, "nothing")
-
-
 def release(version: str) -> tuple[int, ...]:
     """The numbers of a version, for comparing; what comes behind them (+cpu, rc1) does not count.
 
@@ -246,6 +190,19 @@ def release(version: str) -> tuple[int, ...]:
             break
         numbers.append(int(digits))
     return tuple([*numbers, 0, 0, 0][:3])
+
+
+def _harm(name: str, version: str) -> list[tuple[str, str]]:
+    """What would do, and what harm a version does; [] where it does none or the package is missing."""
+    if not version or name not in _FLOORS:
+        return []
+    floor, why = _FLOORS[name]
+    found = [(f"{floor} or newer", why)] if release(version) < release(floor) else []
+    return found + [
+        (f"a version outside of {first} to {last}", hole_why)
+        for first, last, hole_why in _HOLES.get(name, [])
+        if release(first) <= release(version) <= release(last)
+    ]
 
 
 def _minor(version: str) -> tuple[int, ...]:

@@ -49,9 +49,8 @@ def show(told: Summary, as_json: bool) -> None:
 
 
 def _looked_at(told: Summary) -> str:
-    lines = [
-        f"{told['master']}: {len(told['executors'])} of {told['executors_known']} executors answered, {told['seconds']} s"
-    ]
+    answered = f"{len(told['executors'])} of {told['executors_known']} executors answered"
+    lines = [f"{told['master']}: {answered}, {told['seconds']} s"]
     for place in told["executors"]:
         lines.append(f"  {_in_a_line(place)}")
     lines.append(f"{told['errors']} errors, {told['warnings']} warnings")
