@@ -51,6 +51,7 @@ setup(
         "typer>=0.12",
         "jinja2>=3.1.4",
         "tqdm>=4.66",
+        "packaging>=23.1",
     ],
     extras_require={
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x
@@ -71,6 +72,8 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",
+            # hostile input by the thousand; known vulnerabilities of what is installed; the lock with its hashes
+            *("hypothesis>=6.100", "pip-audit>=2.9", "uv>=0.9"),
             # a server that speaks S3, for the tests
             "moto[s3]>=5",
             "flask>=3",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from toiletspark import backbone, storage
 from toiletspark.digests import content_digest
-from toiletspark.errors import HeadError, shown
+from toiletspark.errors import HeadError, OutputError, shown
 from toiletspark.golden import GoldenImage
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ DESCRIPTION, WEIGHTS, GOLDEN, MANIFEST = "head.json", "head.safetensors", "golde
 _RUN_MANIFEST = "_manifest.json"  # of the table of heads; written after the bundle, and no part of it
 ALTERED = "the head was altered or damaged: take it from its backup, or train again"
 _TRAIN_AGAIN = "take the head from its backup, or train again"
-_SPOILT = (OSError, KeyError, ValueError, TypeError, AttributeError, safetensors.SafetensorError)
+_SPOILT = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
+    *(safetensors.SafetensorError, OutputError),
+)
+_TENSORS = ("weight", "bias")
 
 
 def write(folder: str, head: Head) -> str:
@@ -92,7 +96,7 @@ def read(folder: str, *, doing: str) -> tuple[dict[str, Any], str]:
     files = _sealed(folder, doing)
     try:
         described = json.loads(files[DESCRIPTION])
-        fields = {**_fields(described), **safetensors.numpy.load(files[WEIGHTS])}
+        fields = {**_fields(described), **_tensors(files[WEIGHTS])}
         fields["golden"] = _golden(described["golden"], files, fields["classes"])
         wrong, head_id = _wrong(fields), described["head_id"]
     except _SPOILT as error:
@@ -122,7 +126,10 @@ def _sealed(folder: str, doing: str) -> dict[str, bytes]:
     if odd:
         kind = "not listed" if odd[0] in names else "missing"
         raise _refused(doing, f"the {len(listed)} files that {MANIFEST} lists", f"{shown(odd)}: {kind}", _TRAIN_AGAIN)
-    files = dict(zip(names, storage.read_files([f"{folder}/{name}" for name in names]), strict=True))
+    try:
+        files = dict(zip(names, storage.read_files([f"{folder}/{name}" for name in names]), strict=True))
+    except OSError as error:
+        raise _refused(doing, f"files that can be read, as {MANIFEST} lists them", str(error), _TRAIN_AGAIN) from None
     altered = [name for name, content in files.items() if content_digest(content) != listed[name]]
     if altered:
         raise _refused(
@@ -162,6 +169,14 @@ def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
     return {**names, "backbone_id": _text(described["backbone_id"]), "facts": dict(described["facts"])}
 
 
+def _tensors(content: bytes) -> dict[str, NDArray[Any]]:
+    """Weight and bias, and nothing else: another tensor could take the place of a field."""
+    tensors = safetensors.numpy.load(content)
+    if sorted(tensors) != sorted(_TENSORS):
+        raise ValueError(f"the tensors {shown(sorted(tensors))} in {WEIGHTS}")
+    return tensors
+
+
 def _golden(
     described: list[dict[str, Any]], files: Mapping[str, bytes], classes: tuple[str, ...]
 ) -> tuple[GoldenImage, ...]:
@@ -187,7 +202,7 @@ def _wrong(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     if len(set(classes)) != rows or not set(fields["exclude_classes"]) <= set(classes) or not fields["exclude_classes"]:
         told = f"classes {list(classes)}, excluded {list(fields['exclude_classes'])}"
         return "classes that differ, and some of them excluded", told
-    if weight.ndim != 2 or (weight.shape[0], bias.shape) != (rows, (rows,)):
+    if weight.ndim != 2 or not weight.size or (weight.shape[0], bias.shape) != (rows, (rows,)):
         return f"weight ({rows}, ...) and bias ({rows},), for {rows} classes", f"{weight.shape} and {bias.shape}"
     if not _plain(weight) or not _plain(bias):
         return "weight and bias of float32, all of them numbers", f"{weight.dtype} and {bias.dtype}"

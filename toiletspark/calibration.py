@@ -27,6 +27,7 @@ from toiletspark.digests import content_digest, hash_fraction
 from toiletspark.errors import BackboneError
 from toiletspark.head import Head
 from toiletspark.images import Pixels, Preprocessing, decode
+from toiletspark.refusals import Refusals
 from toiletspark.runs import Store
 from toiletspark.sources import Fetcher
 
@@ -120,13 +121,19 @@ def pixels(images: DataFrame, fetch: Fetch, limits: Decode, preprocessing: Prepr
 
     Returns:
         uint8, (crop_px, crop_px, 3), by content digest, in its order; unsound images are left out.
+
+    Raises:
+        UserError: a worker's packages must not be used.
     """
+    refusals = Refusals(images.sparkSession.sparkContext)
 
     @pandas_udf("content_digest string, pixels binary")  # type: ignore[call-overload, untyped-decorator]
     def decoded(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         fetcher = Fetcher(fetch)
+        accepted = refusals.accepts()
         for urls, contents in batches:
-            fetched = [one.content for one in fetcher.fetch_all(urls.tolist(), contents.tolist())]
+            fetched = [one.content for one in fetcher.fetch_all(urls.tolist(), contents.tolist())] if accepted else []
+            fetched += [None] * (len(urls) - len(fetched))  # of a worker that refuses: a UDF must answer all rows
             sound = [content for content in fetched if content is not None]
             outcomes = iter(decode(sound, limits, preprocessing))
             rows = [
@@ -138,6 +145,7 @@ def pixels(images: DataFrame, fetch: Fetch, limits: Decode, preprocessing: Prepr
     tasks = max(images.sparkSession.sparkContext.defaultParallelism, 1)
     rows = images.repartition(tasks).select(once("image_url", "content").alias("seen")).select("seen.*").collect()
     shape = (preprocessing.crop_px, preprocessing.crop_px, 3)
+    refusals.require_none()
     found = {row[0]: np.frombuffer(row[1], dtype=np.uint8).reshape(shape) for row in rows if row[1] is not None}
     return dict(sorted(found.items()))
 

@@ -149,8 +149,24 @@ def _open_export(folder: Path) -> list[dict[str, str]]:
 
 
 def _read_index(folder: Path) -> list[dict[str, str]]:
-    with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """The rows of the index, each with all its columns.
+
+    Raises:
+        LabelsError: it is no such table any more; spreadsheets save it with other columns, or in another encoding.
+    """
+    try:
+        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
+            rows = [{name: row[name] for name in _INDEX_COLUMNS} for row in csv.DictReader(file)]
+        if any(None in row.values() for row in rows):
+            raise ValueError("a row that ends too early")
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise LabelsError(
+            doing=f"reading {folder / INDEX}",
+            expected=f"a table with the columns {', '.join(_INDEX_COLUMNS)}, as `toiletspark labels export` wrote it",
+            found=f"no column {error}" if isinstance(error, KeyError) else str(error),
+            todo="take the file from its backup; without it nobody knows which image a picture is",
+        ) from None
+    return rows
 
 
 def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toiletspark import floors
 from toiletspark.errors import ToiletsparkError
 
 Summary = dict[str, Any]
@@ -34,8 +35,12 @@ def run_program(function: Callable[..., object]) -> None:
 
 @contextmanager
 def told_errors() -> Iterator[None]:
-    """Turns an error that a person can act on into its message on stderr and its exit code."""
+    """Turns an error that a person can act on into its message on stderr and its exit code.
+
+    The first such error is a package that must not be used: every program of ours begins here.
+    """
     try:
+        floors.require(doing="checking the packages of the driver")
         yield
     except ToiletsparkError as error:
         print(f"toiletspark: {error}", file=sys.stderr)

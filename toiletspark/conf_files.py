@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toiletspark.config import Config
-from toiletspark.errors import ConfigError, nearest
+from toiletspark.errors import ConfigError, nearest, shown
 
 _ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
@@ -32,18 +32,25 @@ def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: a file cannot be read, a key is unknown (with the nearest known one), a value does not fit.
     """
-    values = tomllib.loads(base_text())
-    names = []
-    for file in files:
-        names.append(str(file))
-        _merge(values, _read(Path(file)))
-    for text in sets:
-        names.append(f"--set {text}")
-        _merge(values, _parse_set(text))
+    names: list[str] = []
     try:
+        values = tomllib.loads(base_text())
+        for file in files:
+            names.append(str(file))
+            _merge(values, _read(Path(file)))
+        for text in sets:
+            names.append(f"--set {text}")
+            _merge(values, _parse_set(text))
         return Config.model_validate(_with_environment(values))
     except ValidationError as error:
         raise _explained(error, names) from None
+    except RecursionError:
+        raise ConfigError(
+            doing=f"reading the configuration ({shown(names)})",
+            expected="sections, keys and values as conf/base.toml has them",
+            found="lists or tables in each other, hundreds deep",
+            todo="mend the file, or what --set says",
+        ) from None
 
 
 def base_text() -> str:
@@ -83,7 +90,7 @@ def _read(file: Path) -> dict[str, Any]:
             found=error.strerror or str(error),
             todo="check the path; conf/mytables.example.toml is a start",
         ) from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, of JSON, of UTF-8, and of a number with thousands of digits
         raise ConfigError(
             doing=doing, expected="TOML (https://toml.io)", found=str(error), todo="mend that line"
         ) from None
@@ -99,7 +106,7 @@ def _parse_set(text: str) -> dict[str, Any]:
             todo="write the key, an equals sign and the value",
         )
     for written in (value, json.dumps(value, ensure_ascii=False)):  # as TOML, else as the plain string that it is
-        with contextlib.suppress(tomllib.TOMLDecodeError):
+        with contextlib.suppress(ValueError):
             return tomllib.loads(f"{key} = {written}")
     raise ConfigError(
         doing=f"reading --set {text}",
@@ -119,11 +126,18 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _with_environment(value: Any) -> Any:
-    """`value` with ${NAME} and ${NAME:-default} replaced in every string."""
+    """`value` with ${NAME} and ${NAME:-default} replaced in every string; numbers are those of TOML, of 64 bits."""
     if isinstance(value, dict):
         return {key: _with_environment(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_environment(item) for item in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(
+            doing="reading the configuration",
+            expected="whole numbers of at most 64 bits",
+            found=f"one of {value.bit_length()} bits",
+            todo="take some digits away",
+        )
     return _ENVIRONMENT.sub(_from_environment, value) if isinstance(value, str) else value
 
 

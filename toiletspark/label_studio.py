@@ -83,6 +83,8 @@ def labels_of(tasks: list[Any], doing: str) -> list[Label]:
         if not isinstance(image_id, str):
             _refuse(doing, f"task {one.get('id', number)!r} without the image_id that `toiletspark labels tasks` gives")
         digest = about.get("content_digest") or None
+        if not isinstance(digest, str | None):
+            _refuse(doing, f"task {one.get('id', number)!r} with a content_digest that is {type(digest).__name__}")
         for label in _words(one, full, image_id, digest, doing):
             before = newest.get((image_id, label.labeller))
             if before is None or _later(label, before):
@@ -112,8 +114,9 @@ def _words(one: dict[str, Any], full: bool, image_id: str, digest: str | None, d
 
 
 def _choices_of_result(result: Any) -> list[str]:
-    entries = [one for one in result or [] if isinstance(one, dict) and one.get("type") == "choices"]
-    return [str(choice) for one in entries for choice in one.get("value", {}).get("choices", [])]
+    listed = result if isinstance(result, list) else []
+    entries = [one for one in listed if isinstance(one, dict) and one.get("type") == "choices"]
+    return [choice for one in entries for choice in _choices_of_min(one.get("value"))]
 
 
 def _choices_of_min(value: Any) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pyspark import SparkContext
 from pyspark.accumulators import AccumulatorParam
 
-from toiletspark import errors
+from toiletspark import errors, floors
 from toiletspark.errors import UserError
 
 _Said = tuple[str, ...]  # an error's class and its four parts; () for none
@@ -35,10 +35,15 @@ class Refusals:
     def __init__(self, context: SparkContext) -> None:
         self._said = context.accumulator((), _First())
 
-    def accepts(self, check: Callable[[], None]) -> bool:
-        """On a worker: whether a check raises nothing that a person can act on; the task must not work if it does."""
+    def accepts(self, check: Callable[[], None] | None = None) -> bool:
+        """On a worker: whether a check raises nothing that a person can act on; the task must not work if it does.
+
+        Before it, the worker's packages are checked: they need not be the driver's.
+        """
         try:
-            check()
+            floors.require(doing="checking the packages of a worker, before its first batch")
+            if check:
+                check()
         except UserError as error:
             self._said.add((type(error).__name__, error.doing, error.expected, error.found, error.todo))
             return False

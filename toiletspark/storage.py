@@ -20,6 +20,8 @@ from typing import Any, cast
 import fsspec
 import fsspec.core
 
+from toiletspark.errors import OutputError
+
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
 _WAITS_S = (0.05, 0.2, 1.0)  # between tries of a put-if-absent
 
@@ -71,12 +73,27 @@ def entries(location: str) -> list[str]:
 
 
 def read_json(location: str) -> dict[str, Any] | None:
-    """The JSON object in a file, or None if there is no such file."""
+    """The JSON object in a file, or None if there is no such file.
+
+    Raises:
+        OutputError: there is a file, and it holds something else. We write such files whole or not at all, so it was
+            damaged or altered since, and must not be taken for one that is missing.
+    """
     filesystem, path = open_filesystem(location)
     try:
-        return cast(dict[str, Any], json.loads(filesystem.cat_file(path)))
+        found = json.loads(filesystem.cat_file(path))
+        if not isinstance(found, dict):
+            raise ValueError(f"{type(found).__name__} in place of an object")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, RecursionError) as error:
+        raise OutputError(
+            doing=f"reading {location}",
+            expected="a JSON object, as it was written",
+            found=str(error),
+            todo="take the file from its backup; it is never changed in place",
+        ) from None
+    return found
 
 
 def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
-from toiletspark import catalog, session
+from toiletspark import catalog, floors, session
 from toiletspark.config import Config, Decode, Fetch
 from toiletspark.digests import content_digest
 from toiletspark.images import thumbnail
@@ -59,6 +59,7 @@ def thumbnails(images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int
 
     @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]
     def reduce(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+        floors.require(doing="checking the packages of a worker, before its first picture")
         fetcher = Fetcher(fetch)
         for urls, contents in batches:
             fetched = fetcher.fetch_all(urls.tolist(), contents.tolist())

@@ -10,7 +10,7 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import calibration, embedding, frames, tables, training_images, views
+from toiletspark import calibration, embedding, floors, frames, tables, training_images, views
 from toiletspark.backbone import BackboneSpec, to_stored
 from toiletspark.config import Config, Decode, Fetch
 from toiletspark.errors import BackboneError
@@ -78,6 +78,7 @@ def _embedded(rows: DataFrame, given: Given) -> DataFrame:
     """content_digest, view and embedding; files that cannot be had, or are no sound image, have no rows."""
 
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        floors.require(doing="checking the packages of a worker, before its first view")
         backbone = embedding.built(given.spec.value)
         for some in training_images.contents(batches, given.fetch):
             of_files = views.embedded([row["content"] for row in some], given.views, backbone, given.limits)

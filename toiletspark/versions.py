@@ -20,14 +20,14 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from toiletspark import runs, storage
+from toiletspark import runs, storage, version_entry
 from toiletspark.errors import OutputError
 from toiletspark.runs import Run, Store
 from toiletspark.tables import DECISIONS, EXCLUSION_LIST, STRATA, UNSCORED, Table
+from toiletspark.version_entry import LAYOUT
 
 POINTER = "_current.json"
 LOG = "_versions"
-LAYOUT = 2
 TABLES = (DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA)  # of one version, all under its run_id
 
 
@@ -115,7 +115,7 @@ def point(store: Store) -> None:
     with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.lock"):
         moved, newest = 0, _newest_number(store)
         while moved < newest:
-            if entry := storage.read_json(_entry(store, newest)):
+            if entry := version_entry.read(_entry(store, newest)):
                 storage.replace_json(_pointer(store.root), entry)
             moved, newest = newest, _newest_number(store)
 
@@ -150,7 +150,8 @@ def _writing(store: Store) -> Iterator[None]:
 def log(store: Store) -> list[Version]:
     """All versions, oldest first."""
     names = _numbers(store)
-    entries = storage.read_jsons([_entry(store, number) for number in names])
+    places = [_entry(store, number) for number in names]
+    entries = map(version_entry.checked, storage.read_jsons(places), places)
     return [Version(number, said) for number, said in zip(names, entries, strict=True) if said]
 
 
@@ -162,7 +163,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
             toiletspark, or its files are not what its manifest says.
     """
     doing = f"reading the current exclusion list of {root}"
-    pointer = storage.read_json(_pointer(root))
+    pointer = version_entry.read(_pointer(root))
     require_known_layout(pointer, doing=doing)
     run = _named(root, pointer)
     if pointer is None or run is None:
@@ -180,12 +181,12 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 
 def published(root: str) -> Run | None:
     """The list that the pointer names, as it stands, or None: for those who ask what is live, not for feeds."""
-    return _named(root, storage.read_json(_pointer(root)))
+    return _named(root, version_entry.read(_pointer(root)))
 
 
 def live(store: Store) -> Version | None:
     """The version that the pointer names, or None; pointers of before there was a log have the number 0."""
-    pointer = storage.read_json(_pointer(store.root))
+    pointer = version_entry.read(_pointer(store.root))
     return Version(int(pointer.get("version", 0)), pointer) if pointer else None
 
 
@@ -201,12 +202,7 @@ def require_known_layout(entry: dict[str, Any] | None, *, doing: str) -> None:
         OutputError: it was.
     """
     if entry and int(entry.get("layout", 1)) > LAYOUT:
-        raise OutputError(
-            doing=doing,
-            expected=f"a version of layout {LAYOUT} at most",
-            found=f"layout {entry['layout']}, made by a newer toiletspark",
-            todo="read it with the toiletspark that publishes it",
-        )
+        raise version_entry.newer(entry["layout"], doing=doing)
 
 
 def require_unchanged(run: Run, *, doing: str) -> None:
@@ -218,7 +214,7 @@ def require_unchanged(run: Run, *, doing: str) -> None:
     if not unchanged(run):
         raise OutputError(
             doing=doing,
-            expected=f"the {len(run.manifest['files'])} files of the manifest of {run.run_id}, unchanged",
+            expected=f"the {len(run.manifest.get('files') or ())} files of the manifest of {run.run_id}, unchanged",
             found="other files, sizes or contents",
             todo="run `toiletspark publish` again; versions are never changed in place",
         )
@@ -227,7 +223,7 @@ def require_unchanged(run: Run, *, doing: str) -> None:
 def unchanged(run: Run) -> bool:
     """Whether the files of a run are those of its manifest."""
     try:
-        return bool(runs.described_files(run.folder) == run.manifest["files"])
+        return bool(runs.described_files(run.folder) == run.manifest.get("files"))
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
 

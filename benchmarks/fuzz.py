@@ -1,0 +1,201 @@
+"""Hostile input for MINUTES a target, each in a process of its own: `make fuzz MINUTES=10`.
+
+A target's process may take so much memory and so many seconds for an example, or the kernel ends it. What it was at
+lies in a folder meanwhile; of a finding that folder is kept, and reads again with
+`python -m benchmarks.fuzz --target NAME --again FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from benchmarks.measure import ROOT, machine
+from tests.fuzzing import targets
+from tests.fuzzing.targets import TARGETS, Files
+
+MAX_MEMORY_BYTES = 2**30  # of address space, beside what is there before: decode.max_memory_bytes
+EXAMPLE_TIMEOUT_S = 10.0
+ROUND = 200  # examples of one seed
+MAX_DEATHS = 20  # of one target's process, each of which is a finding
+
+
+@dataclass
+class Found:
+    """What came of one target."""
+
+    examples: int = 0
+    seconds: float = 0.0
+    crashes: int = 0
+    saved: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Prints one JSON object; ends with 1 where anything was found."""
+    asked = _asked()
+    if asked.again:
+        return targets.run(TARGETS[asked.target[0]], Path(asked.again))
+    folder = Path(asked.folder or ROOT / ".bench" / "fuzz")
+    if asked.seconds:
+        return _attack(asked.target[0], asked.seconds, asked.seed, folder)
+    names = asked.target or list(TARGETS)
+    with ThreadPoolExecutor(asked.jobs) as threads:
+        found = list(threads.map(lambda name: _watched(name, asked.minutes * 60, asked.seed, folder), names))
+    crashes = sum(one.crashes for one in found)
+    told = {"crashes": crashes, "minutes": asked.minutes, "targets": dict(zip(names, map(asdict, found), strict=True))}
+    print(json.dumps({**told, **machine()}))
+    sys.exit(int(crashes > 0))
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="for each target")
+    parser.add_argument("--target", action="append", choices=list(TARGETS), help="this one; several are allowed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at the same time")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="another one tries other examples")
+    parser.add_argument("--folder", help="for what was found; .bench/fuzz if not said")
+    parser.add_argument("--again", help="reads one kept example")
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)  # what the processes are told
+    return parser.parse_args()
+
+
+def _watched(
+    name: str,
+    seconds: float,
+    first_seed: int,
+    folder: Path,
+    program: tuple[str, ...] = (sys.executable, "-m", "benchmarks.fuzz"),
+) -> Found:
+    """Runs a target's process, and again where it died of an example, until the time is over."""
+    found, deaths, started = Found(), 0, time.monotonic()
+    place = folder / name
+    shutil.rmtree(place, ignore_errors=True)
+    while (left := seconds - (time.monotonic() - started)) > 0 and deaths < MAX_DEATHS:
+        words = ["--target", name, "--seconds", str(left), "--seed", str(first_seed + deaths * 10_000)]
+        command = [*program, *words, "--folder", str(place)]
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each thread reserves 64 MB of address space
+        done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        found.examples += _count(place)
+        if done.returncode == 0:
+            break
+        deaths += 1
+        why = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+        _keep(place, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
+    found.seconds = round(time.monotonic() - started, 1)
+    kept = sorted(path for path in (place / "found").glob("*") if path.is_dir())
+    found.crashes, found.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
+    for path in kept:
+        print(f"fuzz: {name}: {path}: {(path.parent / f'{path.name}.txt').read_text()[:300]}", file=sys.stderr)
+    return found
+
+
+def _attack(name: str, seconds: float, first_seed: int, place: Path) -> None:
+    """In the target's process: examples until the time is over, seed by seed."""
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for module in TARGETS[name].loads:
+        importlib.import_module(module)
+    most = _address_space_bytes() + MAX_MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler would wait for the C call to return
+    attack = _Attack(name, place, time.monotonic() + seconds)
+    with contextlib.suppress(_OverError):
+        while True:
+            attack.round(first_seed)
+            first_seed += 1
+
+
+def _address_space_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+class _OverError(BaseException):
+    """The time is over; no finding, so hypothesis must let it through."""
+
+
+class _Attack:
+    """The examples of one process, and what is kept of them: one of each kind of finding."""
+
+    def __init__(self, name: str, place: Path, ends: float) -> None:
+        self._target, self._place, self._ends = TARGETS[name], place, ends
+        self._examples, self._known = 0, set[str]()
+
+    def round(self, number: int) -> None:
+        """`ROUND` examples of one seed."""
+
+        @seed(number)
+        @settings(
+            max_examples=ROUND,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(self._target.files)
+        def attack(files: Files) -> None:
+            if time.monotonic() > self._ends:
+                raise _OverError
+            self._try(files)
+
+        attack()
+
+    def _try(self, files: Files) -> None:
+        current = self._place / "current"
+        shutil.rmtree(current, ignore_errors=True)
+        current.mkdir(parents=True)
+        targets.write(files, current)
+        self._examples += 1
+        (self._place / "examples").write_text(str(self._examples))
+        signal.setitimer(signal.ITIMER_REAL, EXAMPLE_TIMEOUT_S)
+        try:
+            targets.run(self._target, current)
+        except Exception as error:  # noqa: BLE001 - this is what is looked for
+            kind = _kind(error)
+            if kind not in self._known:
+                self._known.add(kind)
+                _keep(self._place, f"{type(error).__name__}-{len(self._known)}", traceback.format_exc())
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _kind(error: Exception) -> str:
+    """What two findings have in common: the type, and the line of ours that was the last."""
+    ours = [one for one in traceback.extract_tb(error.__traceback__) if str(ROOT) in one.filename]
+    return f"{type(error).__name__} {ours[-1].filename}:{ours[-1].lineno}"
+
+
+def _keep(place: Path, name: str, why: str) -> None:
+    """Keeps what the process was at, beside the reason."""
+    kept = place / "found" / name
+    shutil.rmtree(kept, ignore_errors=True)
+    if (place / "current").exists():
+        shutil.copytree(place / "current", kept)
+    kept.mkdir(parents=True, exist_ok=True)
+    (place / "found" / f"{name}.txt").write_text(why)
+
+
+def _count(place: Path) -> int:
+    try:
+        return int((place / "examples").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+if __name__ == "__main__":
+    main()

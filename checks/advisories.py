@@ -1,0 +1,103 @@
+"""Known vulnerabilities of what requirements.lock installs: `python -m checks.advisories`, by pip-audit.
+
+Fails for what checks/accepted.toml does not name with a reason. Where pip-audit's database cannot be reached, or knows
+none of the packages (a mirror of the index has the files, seldom the advisories), it says so and does not fail.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+ACCEPTED = ROOT / "checks" / "accepted.toml"
+SOCKET_TIMEOUT_S, WHOLE_TIMEOUT_S = 5, 120
+COMMAND = [
+    *(sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / "requirements.lock")),
+    *("--require-hashes", "--disable-pip", "--format", "json", "--progress-spinner", "off"),
+    *("--timeout", str(SOCKET_TIMEOUT_S)),
+]
+
+
+@dataclass(frozen=True)
+class Advisory:
+    """One vulnerability of one package: all its names, and the versions that mend it."""
+
+    package: str
+    version: str
+    names: tuple[str, ...]
+    mended_in: tuple[str, ...]
+
+    def __str__(self) -> str:
+        mended = f"mended in {', '.join(self.mended_in)}" if self.mended_in else "not mended yet"
+        return f"{self.package} {self.version}: {', '.join(self.names)}, {mended}"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the database said: vulnerabilities, the packages that it does not know, and how many it was asked about."""
+
+    advisories: tuple[Advisory, ...]
+    unknown: tuple[str, ...]
+    asked: int
+
+
+def read(output: str) -> Audit | None:
+    """pip-audit's JSON; None where it is none, as after a failed connection."""
+    try:
+        dependencies: list[dict[str, Any]] = json.loads(output)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    found = [
+        Advisory(one["name"], one["version"], (said["id"], *said["aliases"]), tuple(said["fix_versions"]))
+        for one in dependencies
+        for said in one.get("vulns", ())
+    ]
+    unknown = tuple(one["name"] for one in dependencies if "skip_reason" in one)
+    return Audit(tuple(found), unknown, len(dependencies))
+
+
+def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[list[str], int]:
+    """The lines to print, and the exit code: 1 for an advisory that nobody has accepted."""
+    if audit is None or len(audit.unknown) == audit.asked:
+        return ["not asked: the database of vulnerabilities cannot be reached from here"], 0
+    lines, left = [], {(one["package"], one["id"]): one["reason"] for one in accepted}
+    failed = 0
+    for advisory in audit.advisories:
+        reasons = [left.pop((advisory.package, name)) for name in advisory.names if (advisory.package, name) in left]
+        lines.append(f"{advisory}" + (f"; accepted: {reasons[0]}" if reasons else "; not in checks/accepted.toml"))
+        failed += not reasons
+    lines += [f"{package} {name} is accepted, and was not found: remove it" for package, name in left]
+    lines += [f"unknown there, so not looked at: {', '.join(audit.unknown)}"] if audit.unknown else []
+    known = audit.asked - len(audit.unknown)
+    return [*lines, f"{known} packages looked at, {len(audit.advisories)} advisories, {failed} not accepted"], int(
+        failed > 0
+    )
+
+
+def run(command: Sequence[str] = COMMAND, timeout_s: float = WHOLE_TIMEOUT_S) -> Audit | None:
+    """Asks the database; None where no answer came in time."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return None
+    return read(done.stdout)
+
+
+def main() -> int:
+    """Prints what is known against the locked versions."""
+    accepted = tomllib.loads(ACCEPTED.read_text(encoding="utf-8")).get("accepted", [])
+    lines, code = told(run(), accepted)
+    for line in lines:
+        print(f"pip-audit: {line}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

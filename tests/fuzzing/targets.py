@@ -1,0 +1,185 @@
+"""What is attacked, with what, and what must hold afterwards.
+
+An example is a folder of files: what a stranger, a colleague or a broken disk may put there. A check reads it as the
+product does. It may be told an error in four parts, or a row's status; any other exception is a finding, and so is a
+crash, a hang, or memory without bounds, which only the process around it can see (`benchmarks/fuzz.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tests.fuzzing import bundled, pictures, written
+from toiletspark import class_folders, conf_files, images, label_files, override_rules, rows, versions
+from toiletspark.config import Config, Decode
+from toiletspark.errors import ToiletsparkError
+from toiletspark.head import load
+from toiletspark.images import Preprocessing
+from toiletspark.labels import Said, merge
+from toiletspark.runs import Store
+from toiletspark.tables import STATUSES
+
+CLASSES = ["toilet", "other"]
+INPUT = Preprocessing(40, 32, jpeg_scaling=True)
+_MOST_SIDE_PX = 2**31  # the ledger's columns are 32 bits wide
+_THUMBNAIL_PX = 96
+
+Files = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that reads what others have written.
+
+    Attributes:
+        files: the examples, names to contents; names may hold a slash.
+        check: reads the folder they were written to.
+        loads: modules that it imports on its way, so that their memory is not taken for the example's.
+    """
+
+    files: st.SearchStrategy[Files]
+    check: Callable[[Path], None]
+    loads: tuple[str, ...] = ()
+
+
+def run(target: Target, folder: Path) -> None:
+    """Reads an example; only what a person was told in four parts is an answer too.
+
+    Raises:
+        Exception: a finding.
+    """
+    try:
+        target.check(folder)
+    except ToiletsparkError as error:
+        parts = (error.doing, error.expected, error.found, error.todo)
+        assert all(part.strip() for part in parts), parts
+        str(error).encode("utf-8", "backslashreplace")
+
+
+def write(files: Files, folder: Path) -> None:
+    """Puts an example into an empty folder."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def decode_limits(max_pixels: int = 50_000_000) -> Decode:
+    """conf/base.toml's, with all the formats that a conf may add."""
+    limits = conf_files.load().decode
+    return limits.model_copy(update={"formats": list(pictures.FORMATS), "max_pixels": max_pixels})
+
+
+def _decode(folder: Path) -> None:
+    content, limits = (folder / "picture").read_bytes(), _LIMITS
+    (outcome,) = images.decode([content], limits, INPUT)
+    assert outcome.status in STATUSES, outcome.status
+    assert outcome.detail.isprintable(), outcome.detail
+    assert len(outcome.detail) <= 100, outcome.detail
+    assert 0 <= min(outcome.width, outcome.height) <= max(outcome.width, outcome.height) < _MOST_SIDE_PX
+    assert (outcome.pixels is not None) == (outcome.status == "ok")
+    if outcome.pixels is None:
+        return
+    assert (outcome.pixels.shape, outcome.pixels.dtype) == ((INPUT.crop_px, INPUT.crop_px, 3), np.uint8)
+    seen = images.measure(content)
+    assert (seen.width, seen.height) == (outcome.width, outcome.height)
+
+
+def _thumbnail(folder: Path) -> None:
+    small = images.thumbnail((folder / "picture").read_bytes(), _LIMITS, _THUMBNAIL_PX)
+    if small is None:
+        return
+    again = images.open_checked(small, _LIMITS.model_copy(update={"min_side_px": 1, "formats": ["JPEG"]}))
+    assert max(again.size) <= _THUMBNAIL_PX, again.size
+    assert not {"exif", "icc_profile", "comment"} & {*again.info}
+
+
+def _bundle(folder: Path) -> None:
+    head = load(str(folder))
+    width = head.weight.shape[1]
+    scores = head.exclusion_scores(head.probabilities(np.ones((3, width), np.float32)))
+    assert scores.shape == (3,)
+    json.dumps(head.facts)
+
+
+def _labels(said: Said) -> None:
+    """What was read can be merged and kept: ids, classes, digests and times are what the tables take."""
+    merged = merge([], [], said, "a file", "somebody")
+    for label in merged.labels.values():
+        assert label.label in CLASSES
+        assert isinstance(label.image_id, str)
+        assert isinstance(label.labeller, str)
+        assert label.content_digest is None or isinstance(label.content_digest, str)
+        assert label.labelled_at is not None
+        written.stored_moment(label.labelled_at)
+        label.image_id.encode()
+
+
+def _label_file(folder: Path) -> None:
+    _labels(label_files.read(str(folder / "labels.json"), CLASSES))
+
+
+def _class_folders(folder: Path) -> None:
+    class_folders.any_labelled(folder, CLASSES)
+    class_folders.exported_ids(folder)
+    _labels(class_folders.read(folder, CLASSES, ["toilet"]))
+
+
+def _overrides(folder: Path) -> None:
+    """The rows as Spark hands them over: all text or null."""
+    table = json.loads((folder / "rows.json").read_bytes())
+    parsed = override_rules.parse(table, CLASSES, doing="reading overrides")
+    resolved = override_rules.resolve(parsed)
+    for override in parsed:
+        for moment in (override.when, override.until):
+            assert moment is None or isinstance(moment, datetime)
+    override_rules.as_labels(resolved, {}, {}, CLASSES, CLASSES[:1])
+
+
+def _conf(folder: Path) -> None:
+    sets = (folder / "sets").read_bytes().decode("utf-8", "surrogateescape").split("\0")
+    suffix = ".json" if (folder / "conf.json").exists() else ".toml"
+    found = conf_files.load([folder / f"conf{suffix}"], [text for text in sets if text])
+    assert isinstance(found, Config)
+    assert conf_files.Config.model_validate(found.resolved()) == found or _has_nan(found.resolved())
+    json.dumps(found.recorded())
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_nan, value.values()))
+    return any(map(_has_nan, value)) if isinstance(value, list) else value != value
+
+
+def _versions(folder: Path) -> None:
+    store = Store(str(folder))
+    for read in (
+        lambda: versions.current(str(folder)),
+        lambda: rows.read(versions.current(str(folder), allow_stale=True)),
+        lambda: versions.live(store),
+        lambda: versions.published(str(folder)),
+        lambda: [(one.run_id, one.counts, one.shows) for one in versions.log(store)],
+    ):
+        run(Target(st.just({}), lambda _, read=read: read()), folder)
+
+
+_LIMITS = decode_limits()
+_PICTURE = pictures.files().map(lambda content: {"picture": content})
+TARGETS = {
+    "decode": Target(_PICTURE, _decode),
+    "thumbnail": Target(_PICTURE, _thumbnail),
+    "label_file": Target(written.label_files(), _label_file),
+    "class_folders": Target(written.class_folders(), _class_folders, ("torchvision.datasets",)),
+    "bundle": Target(bundled.files(), _bundle),
+    "conf": Target(written.confs(), _conf),
+    "overrides": Target(written.overrides(), _overrides),
+    "versions": Target(written.versions(), _versions),
+}

@@ -1,0 +1,175 @@
+"""What people and programs write: labels, class folders, configurations, overrides, the log of versions; altered."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from tests.fuzzing import altered
+from tests.fuzzing.altered import Draw
+from toiletspark import conf_files, rows, tables
+from toiletspark import versions as log_of_versions
+from toiletspark.runs import Store
+
+Files = dict[str, bytes]
+_TIMES = ("2026-11-25T10:00:00+01:00", "2026-11-25", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "soon")
+_SHEET = {
+    "format": "toiletspark-labels",
+    "format_version": 1,
+    "sheet": "s1",
+    "labeller": "ada",
+    "labels": [
+        {"image_id": "a", "content_digest": "d1", "class": "toilet", "labelled_at": _TIMES[0]},
+        {"image_id": "b", "content_digest": None, "class": "other", "labelled_at": "2026-11-25T10:00:00Z"},
+    ],
+}
+_CHOICE = {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": ["toilet"]}}
+_EXPORT = [
+    {
+        "id": 1,
+        "data": {"image": "x", "image_id": "a", "content_digest": "d1"},
+        "annotations": [{"result": [_CHOICE], "completed_by": {"email": "ada@x"}, "updated_at": _TIMES[0]}],
+    },
+    {"id": 2, "image_id": "b", "content_digest": None, "choice": "other", "annotator": 7, "created_at": _TIMES[0]},
+]
+_OVERRIDES = [
+    {"image_id": "a", "content_digest": None, "decision": "keep", "who": "ada", "why": "a kitchen"},
+    {"image_id": "", "content_digest": "d", "decision": "exclude", "label": "toilet", "who": "bo", "why": "see it"},
+    {"image_id": "c", "decision": "keep", "who": "x", "why": "y", "when": "2026-11-30", "until": _TIMES[0]},
+]
+_TOML = ("1", "-1", "0x" + "f" * 6000, altered.HUGE, "inf", "nan", "1e400", "true", "''", '"\\u0000"', "[]", "{}")
+_TOML += ("1979-05-27T07:32:00Z", "2026-13-45", '"${HOME}"', '"${NOT_SET}"', '"~x/y"', "[[1], ['a']]", '"""', "'é'")
+_TOML += ("[" * 2000 + "]" * 2000, "{a = " * 200 + "1" + "}" * 200)
+
+
+def stored_moment(moment: datetime) -> None:
+    """As the tables keep it."""
+    pa.array([moment], pa.timestamp("us", tz="UTC"))
+
+
+def label_files() -> st.SearchStrategy[Files]:
+    """A contact sheet's file, or Label Studio's export."""
+    return st.one_of(altered.json_bytes(_SHEET), altered.json_bytes(_EXPORT), _timed()).map(
+        lambda content: {"labels.json": content}
+    )
+
+
+@st.composite
+def _timed(draw: Draw) -> bytes:
+    """Labels that are sound but for their time."""
+    at: Any = draw(st.sampled_from(_TIMES) | st.integers(-(2**62), 2**62) | st.datetimes().map(str))
+    word = {**_SHEET["labels"][0], "labelled_at": at}  # type: ignore[index]
+    task = {**_EXPORT[0], "annotations": [{**_EXPORT[0]["annotations"][0], "updated_at": at}]}  # type: ignore[index]
+    return json.dumps(draw(st.sampled_from([{**_SHEET, "labels": [word]}, [task]]))).encode()
+
+
+@st.composite
+def class_folders(draw: Draw) -> Files:
+    """An export folder with pictures that somebody has moved; its index is sound, or not."""
+    lines = ["file,image_id,content_digest", "unlabelled/1.jpg,a,d1", "toilet/2.jpg,b,", "other/3.jpg,c,d3"]
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(lines) - 1))
+        kind = draw(st.sampled_from(["remove", "repeat", "text", "cell", "long"]))
+        if kind == "remove" and len(lines) > 1:
+            del lines[at]
+        elif kind == "repeat":
+            lines.insert(at, lines[at])
+        elif kind == "text":
+            lines[at] = draw(st.text(max_size=30) | st.sampled_from(["", ",", ",,,,,", '"', "file", "../..,a,b", "\0"]))
+        else:
+            cells = lines[at].split(",")
+            cells[draw(st.integers(0, len(cells) - 1))] = "x" * 200_000 if kind == "long" else draw(_cell())
+            lines[at] = ",".join(cells)
+    index = "\r\n".join(lines).encode("utf-8", "surrogatepass")
+    files = {"index.csv": draw(altered.data([index], most=2)) if draw(st.booleans()) else index}
+    names = st.sampled_from(["1.jpg", "2.jpg", "3.jpg", "4.jpg", ".DS_Store", "sub/1.jpg", "é\n.jpg"])
+    for place in ("toilet", "other", "unlabelled", draw(st.sampled_from(["toilet", "other", "more", "."]))):
+        if draw(st.integers(0, 7)):
+            files[f"{place}/{draw(names)}"] = b""
+    if not draw(st.integers(0, 9)):
+        files["index.csv/inner"] = files.pop("index.csv")
+    return files
+
+
+def _cell() -> st.SearchStrategy[str]:
+    return st.sampled_from(altered.ODD_TEXTS) | st.text(max_size=10)
+
+
+@st.composite
+def confs(draw: Draw) -> Files:
+    """A configuration file and what `--set` is told; keys are mostly those that there are."""
+    sets = draw(st.lists(_assignment(), max_size=3))
+    files = {"sets": "\0".join(sets).encode("utf-8", "surrogatepass")}
+    kind = draw(st.sampled_from(["toml", "toml", "bytes", "json"]))
+    if kind == "json":
+        return {**files, "conf.json": draw(altered.json_bytes(_resolved()))}
+    if kind == "bytes":
+        return {**files, "conf.toml": draw(altered.data([conf_files.base_text().encode()]))}
+    lines = draw(st.lists(_assignment(), max_size=4))
+    return {**files, "conf.toml": "\n".join(lines).encode("utf-8", "surrogatepass")}
+
+
+@cache
+def _keys() -> list[str]:
+    return [*conf_files.known_keys(), *('fetch.storage_options."s3".key', "sample.strata.other", "a b", "", "x.y", "=")]
+
+
+@st.composite
+def _assignment(draw: Draw) -> str:
+    value = draw(st.sampled_from(_TOML) | st.text(max_size=12) | altered.values().map(json.dumps))
+    return f"{draw(st.sampled_from(_keys()))}={value}"
+
+
+@cache
+def _resolved() -> dict[str, Any]:
+    return conf_files.load().resolved()
+
+
+def overrides() -> st.SearchStrategy[Files]:
+    """Rows of the table of overrides, with cells that are any text, or null."""
+    cell = st.none() | st.sampled_from([*altered.ODD_TEXTS, *_TIMES, "keep", "toilet"]) | st.text(max_size=12)
+    cell |= st.sampled_from(["0001-01-01T00:00:00+05:00", "10000-01-01", "2026-W48-1", "20261130", "2026-11-30T24:00"])
+    change = st.tuples(st.integers(0, 2), st.sampled_from(["when", "until", "image_id", "decision", "label"]), cell)
+
+    def changed(changes: list[tuple[int, str, str | None]]) -> Files:
+        table: list[dict[str, str | None]] = [dict(row) for row in _OVERRIDES]  # type: ignore[arg-type]
+        for number, name, text in changes:
+            table[number][name] = text
+        return {"rows.json": json.dumps(table).encode()}
+
+    return st.lists(change, max_size=4).map(changed)
+
+
+@cache
+def _published() -> Files:
+    """A store with two published versions."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder)
+        for run_id in ("20260101T000000000000Z-aaaa", "20260102T000000000000Z-bbbb"):
+            told = {"image_id": "a", "listing_id": "l", "run_id": run_id}
+            listed = rows.write(store, tables.EXCLUSION_LIST, run_id, [told], config={}, inputs={})
+            log_of_versions.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
+        found = (path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@st.composite
+def versions(draw: Draw) -> Files:
+    """A store whose pointer, log, manifests or lists are altered, or partly gone."""
+    files = dict(_published())
+    for _ in range(draw(st.integers(0, 2))):
+        name = draw(st.sampled_from(sorted(files)))
+        if not draw(st.integers(0, 5)):
+            del files[name]
+        elif name.endswith(".json"):
+            files[name] = draw(altered.json_bytes(json.loads(_published()[name])))
+        else:
+            files[name] = draw(altered.data([files[name]], most=3))
+    return files
