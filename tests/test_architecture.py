@@ -225,7 +225,7 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
     "module",
     [
         *("images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", "leaks"),
-        *("rollback", "retention", *LABELLING),
+        *("rollback", "retention", "doctor.checks", "doctor.submit_line", *LABELLING),
     ],
 )
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:

@@ -55,6 +55,10 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         lambda: sound(python_named=False),
         *("python_named", "warning", ["PYSPARK_PYTHON is not set", "spark.pyspark.python"]),
     ),
+    "python named in vain": (
+        lambda: sound(settings={"spark.pyspark.python": "/other/python"}),
+        *("python_said_in_vain", "warning", ["/other/python", "export PYSPARK_PYTHON=/other/python"]),
+    ),
     "tasks fail": (
         lambda: sound(executors=(), failures={"tasks": "Python worker exited"}),
         *("tasks", "error", ["Python worker exited"]),
@@ -82,15 +86,15 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
     ),
     "old Pillow": (
         lambda: sound(executors=(place(), with_package("PIL", "12.3.0"))),
-        *("floors", "error", ["Pillow is 12.3.0", "executor 1 on b", "13.0.0 or newer", "CVE"]),
+        *("floors", "error", ["Pillow is 12.3.0", "executor 1 on b", "Pillow>=13.0.0", "CVE"]),
     ),
     "old torch": (
         lambda: sound(executors=(place(), with_package("torch", "2.9.1+cpu"))),
-        *("floors", "error", ["torch is 2.9.1+cpu", "2.10 or newer"]),
+        *("floors", "error", ["torch is 2.9.1+cpu", "torch>=2.10"]),
     ),
     "holed pyarrow": (
         lambda: sound(driver=with_package("pyarrow", "17.0.0", at=sound().driver)),
-        *("floors", "error", ["pyarrow is 17.0.0", "driver on d", "15.0 to 23.0.0"]),
+        *("floors", "error", ["pyarrow is 17.0.0", "driver on d", "15.0 to 23.0.0", "!=17.*"]),
     ),
     "unlike versions": (
         lambda: sound(executors=(place(), with_package("numpy", "2.0"))),

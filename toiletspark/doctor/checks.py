@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from toiletspark.doctor import load_checks, machine_checks, outside_checks, python_checks
+from toiletspark.doctor import load_checks, machine_checks, memory_checks, outside_checks, python_checks
 from toiletspark.doctor.findings import Finding, by_harm
 from toiletspark.doctor.observed import Observed
 
@@ -21,10 +21,10 @@ CHECKS: tuple[Check, ...] = (
     outside_checks.images_table,
     outside_checks.hosts,
     python_checks.floors,
-    load_checks.memory_overhead,
-    load_checks.arrow_batches,
-    load_checks.machine_memory,
-    load_checks.python_memory,
+    memory_checks.memory_overhead,
+    memory_checks.arrow_batches,
+    memory_checks.machine_memory,
+    memory_checks.python_memory,
     outside_checks.pointer,
     machine_checks.disks,
     load_checks.threads,
@@ -34,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     load_checks.dynamic_allocation,
     load_checks.speculation,
     python_checks.python_named,
+    python_checks.python_said_in_vain,
     python_checks.same_versions,
     machine_checks.clocks,
     machine_checks.cpu_features,

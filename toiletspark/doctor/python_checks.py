@@ -7,21 +7,13 @@ from collections.abc import Iterator
 
 from toiletspark.doctor.findings import Finding, Level, places
 from toiletspark.doctor.observed import Observed, Place
+from toiletspark.floors import FLOORS
 
 PYTHON_KEY = "spark.pyspark.python"
-# Below the first bound, or inside one of the ranges (from, to), a package does harm; why
-_FLOORS: dict[str, tuple[str, str]] = {
-    "PIL": ("13.0.0", "its JPEG decoder can be made to write outside its memory (CVE-2026-112403)"),
-    "torch": ("2.10", "loading weights can be made to corrupt memory (CVE-2026-24747)"),
-    "pyarrow": ("14.0.1", "reading a file can be made to run code (CVE-2023-47248)"),
-}
-_HOLES: dict[str, list[tuple[str, str, str]]] = {
-    "pyarrow": [("15.0", "23.0.0", "its IPC reader uses memory after it was freed (CVE-2026-25087)")],
-    "torch": [("2.13.0", "2.13.0", "torchvision does not load beside it")],
-}
 _SAME = ("toiletspark", "pyspark", "numpy", "pyarrow", "PIL", "torch", "torchvision", "openvino")
 _ALWAYS = ("pyspark", "numpy", "pandas", "pyarrow", "PIL", "safetensors", "fsspec", "pydantic", "tenacity")
 _NAMES = {"PIL": "Pillow"}
+_FLOORS = {{name: key for key, name in _NAMES.items()}.get(floor.package, floor.package): floor for floor in FLOORS}
 
 
 def start(seen: Observed) -> Iterator[Finding]:
@@ -104,6 +96,20 @@ def python_named(seen: Observed) -> Iterator[Finding]:
     )
 
 
+def python_said_in_vain(seen: Observed) -> Iterator[Finding]:
+    """A setting names a Python that is not the one that executors start."""
+    said = seen.setting(PYTHON_KEY)
+    if said and said != seen.python_asked:
+        yield Finding(
+            "python_said_in_vain",
+            "warning",
+            f"{PYTHON_KEY} is {said}, and the executors start {seen.python_asked}",
+            places(seen.executors),
+            "only spark-submit reads that setting; PYSPARK_PYTHON wins over it, and [spark.settings] come too late",
+            f"export PYSPARK_PYTHON={said}, or give it to spark-submit: --conf {PYTHON_KEY}={said}",
+        )
+
+
 def packages(seen: Observed) -> Iterator[Finding]:
     """A package is missing on an executor or on the driver, or does not load there."""
     lacking = defaultdict[tuple[str, str], list[Place]](list)
@@ -134,16 +140,15 @@ def ours(seen: Observed) -> Iterator[Finding]:
 
 def floors(seen: Observed) -> Iterator[Finding]:
     """A package is so old that strangers' files can harm the machine, or of a release that does not work."""
-    harmful = defaultdict[tuple[str, str, str, str], list[Place]](list)
+    harmful = defaultdict[tuple[str, str], list[Place]](list)
     for place in (seen.driver, *seen.executors):
         for name in _FLOORS:
-            version = place.packages[name].version
-            for wanted, why in _harm(name, version):
-                harmful[name, version, wanted, why].append(place)
-    for (name, version, wanted, why), those in harmful.items():
-        shown = _NAMES.get(name, name)
-        todo = f"install {shown} {wanted} in the Python that works there: {those[0].python}"
-        yield Finding("floors", "error", f"{shown} is {version}", places(those), why, todo)
+            if not _allowed(name, version := place.packages[name].version):
+                harmful[name, version].append(place)
+    for (name, version), those in harmful.items():
+        floor = _FLOORS[name]
+        todo = f"pip install '{floor.requirement}' in the Python that works there: {those[0].python}"
+        yield Finding("floors", "error", f"{floor.package} is {version}", places(those), floor.why, todo)
 
 
 def same_versions(seen: Observed) -> Iterator[Finding]:
@@ -153,7 +158,7 @@ def same_versions(seen: Observed) -> Iterator[Finding]:
         others = defaultdict[str, list[Place]](list)
         for place in seen.executors:
             version = place.packages[name].version
-            if version and ours and version != ours and not [*_harm(name, version), *_harm(name, ours)]:
+            if version and ours and version != ours and _allowed(name, version) and _allowed(name, ours):
                 others[version].append(place)
         for version, those in others.items():
             shown = _NAMES.get(name, name)
@@ -192,17 +197,9 @@ def release(version: str) -> tuple[int, ...]:
     return tuple([*numbers, 0, 0, 0][:3])
 
 
-def _harm(name: str, version: str) -> list[tuple[str, str]]:
-    """What would do, and what harm a version does; [] where it does none or the package is missing."""
-    if not version or name not in _FLOORS:
-        return []
-    floor, why = _FLOORS[name]
-    found = [(f"{floor} or newer", why)] if release(version) < release(floor) else []
-    return found + [
-        (f"a version outside of {first} to {last}", hole_why)
-        for first, last, hole_why in _HOLES.get(name, [])
-        if release(first) <= release(version) <= release(last)
-    ]
+def _allowed(name: str, version: str) -> bool:
+    """Whether this version may be used; a package that is missing is told by `packages`."""
+    return not version or name not in _FLOORS or _FLOORS[name].allows(version)
 
 
 def _minor(version: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from toiletspark.doctor import sizes
 from toiletspark.doctor.findings import Finding
-from toiletspark.doctor.load_checks import OVERHEAD_KEY, THREADS_KEY
+from toiletspark.doctor.load_checks import THREADS_KEY
+from toiletspark.doctor.memory_checks import OVERHEAD_KEY
 from toiletspark.doctor.observed import Observed
 from toiletspark.doctor.python_checks import PYTHON_KEY
 
