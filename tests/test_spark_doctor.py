@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pyspark.sql import SparkSession
 from tests import thin_pythons
 from toiletspark import conf_files, storage
 from toiletspark.config import Config
-from toiletspark.doctor import images, output, probe, rounds
+from toiletspark.doctor import images, output, probe, rounds, visit
 from toiletspark.errors import TableError
 from toiletspark.runs import Store
 
@@ -116,6 +117,15 @@ def test_why_a_task_failed_is_one_line(spark: SparkSession) -> None:
     with pytest.raises(Exception, match="no such thing") as failed:
         spark.sparkContext.parallelize(range(1), 1).mapPartitions(fail).collect()
     assert rounds.first_line(failed.value) == "LookupError: no such thing"
+
+
+def test_a_first_query_that_no_executor_comes_to_work_on_is_given_up(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visit, "START_WITHIN_S", 0.3)
+    waiting = spark.sparkContext.parallelize([1], 1).map(lambda _: time.sleep(5))
+    with pytest.raises(TimeoutError, match="no executor had come to work"), visit._impatient():
+        waiting.collect()
 
 
 # The output root
