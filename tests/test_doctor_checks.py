@@ -40,7 +40,7 @@ def nth(number: int, **changes: object) -> Observed:
 # what is seen, and the check, its level, and words of what it says that must be there
 FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
     "no executor": (
-        lambda: sound(executors=(), known=0, failures={"start": "no executor had come"}),
+        lambda: sound(executors=(), known=0, python_named=False, failures={"start": "no executor had come"}),
         *("start", "error", ["no executor had come", "spark.executor.memory=2g"]),
     ),
     "no such python": (

@@ -82,8 +82,9 @@ def python_named(seen: Observed) -> Iterator[Finding]:
     """Nobody has said which Python the executors start."""
     if seen.python_named or seen.local or seen.setting("spark.submit.deployMode", "client") == "cluster":
         return
-    found = {place.python for place in seen.executors} or {seen.python_asked}
-    shown = ", ".join(sorted(found))
+    if not seen.executors:
+        return  # `start` and `python` tell more
+    shown = ", ".join(sorted({place.python for place in seen.executors}))
     without = any(place.packages[name].version == "" for place in seen.executors for name in ("numpy", "torch"))
     yield Finding(
         "python_named",
