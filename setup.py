@@ -27,6 +27,7 @@ setup(
         "toiletspark.runtimes",
         "toiletspark.sources",
         "toiletspark.demo",
+        "toiletspark.doctor",
         "toiletspark.conf",
         "training",
         "jobs",

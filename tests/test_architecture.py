@@ -41,7 +41,7 @@ LAYERS: list[set[str]] = [
         *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),
-        *("best_images", "alerts", "catalog_table"),
+        *("best_images", "alerts", "catalog_table", "doctor"),
     },
     {"jobs"},
     {"cli", "cli_publish", "demo"},
@@ -237,7 +237,7 @@ def test_petastorm_is_known_to_one_file(module: str) -> None:
     "module",
     [
         *("images", *RUNTIMES, "weights", "quantisation", "sources", "head", "held_out", "versions", "leaks"),
-        *("rollback", "retention", *LABELLING),
+        *("rollback", "retention", "doctor.checks", "doctor.submit_line", *LABELLING),
     ],
 )
 def test_the_domain_knows_nothing_of_spark_even_through_others(module: str) -> None:

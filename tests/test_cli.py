@@ -68,6 +68,7 @@ def test_help_starts_neither_spark_nor_torch() -> None:
         "labels",
         "leaks",
         "demo",
+        "doctor",
         "keys",
     ]
     for step in steps:

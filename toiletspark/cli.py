@@ -250,6 +250,14 @@ def demo(
 
 
 @app.command()
+def doctor(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+    """Look in a minute for what would fail or slow down hours of work on the cluster at hand."""
+    from jobs import check_cluster  # Spark is imported when it is asked for, not for --help
+
+    check_cluster.command(conf, sets, as_json)
+
+
+@app.command()
 def keys() -> None:
     """Print conf/base.toml: every key with its unit and reason."""
     from toiletspark.conf_files import base_text

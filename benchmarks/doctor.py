@@ -1,0 +1,190 @@
+"""Eight faults planted in a real standalone cluster, and the cluster without them: `make bench-doctor`.
+
+A master and two workers run on this machine. `toiletspark doctor` is started once for each fault and must find it by
+its name; without a fault it must find nothing. The old Pillow is a real one, which pip gets (`--no-old-pillow` leaves
+that fault out where there is no package index).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.measure import ROOT, machine
+from tests import clusters, thin_pythons
+from toiletspark import conf_files
+from toiletspark.demo.catalog import DemoCatalog, draw_catalog
+
+OLD_PILLOW = "pillow==12.0.0"
+LISTINGS = 30
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is planted.
+
+    Attributes:
+        check: the check that must find it.
+        python: the name of the workers' Python; "" = PYSPARK_PYTHON is not set.
+        settings: of Spark.
+        sets: of toiletspark.
+    """
+
+    check: str
+    python: str = "sound"
+    settings: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, str] = field(default_factory=dict)
+
+
+FAULTS = {
+    "no_pyspark_python": Fault("python_named", python=""),
+    "torch_missing": Fault("packages", python="torchless"),
+    "oversubscribed_threads": Fault("threads", settings={"spark.executorEnv.OMP_NUM_THREADS": "8"}),
+    "huge_arrow_batches": Fault("arrow_batches", settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "10000"}),
+    "little_overhead": Fault("memory_overhead", settings={"spark.executor.memoryOverhead": "384m"}),
+    "unwritable_output": Fault("output", sets={"output.root": "{folder}/a_file/output"}),
+    "unreachable_host": Fault("hosts", sets={"images.path": "{folder}/unreachable.parquet"}),
+    "old_pillow": Fault("floors", python="old_pillow"),
+}
+MORE = {"python_not_there": Fault("python", python="nowhere")}
+
+
+@dataclass(frozen=True)
+class Ward:
+    """The cluster, what it works on, and its Pythons by name."""
+
+    folder: Path
+    cluster: clusters.Cluster
+    drawn: DemoCatalog
+    pythons: dict[str, Path]
+
+    def examined(self, fault: Fault, name: str) -> dict[str, Any]:
+        """What `toiletspark doctor --json` tells, with its own exit code under `returned`."""
+        settings = {**_application(self.cluster), **fault.settings}
+        sets = {
+            "spark.master": self.cluster.url,
+            "images.path": self.drawn.images,
+            "listings.path": self.drawn.listings,
+            "output.root": self.folder / f"output-{name}",
+            **_allowed(self.folder),
+            **{f'spark.settings."{key}"': json.dumps(value) for key, value in settings.items()},
+            **{key: value.format(folder=self.folder) for key, value in fault.sets.items()},
+        }
+        command = [sys.executable, "-m", "toiletspark.cli", "doctor", "--json"]
+        command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        environment = {name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"}
+        environment["PYTHONPATH"] = str(ROOT)
+        if fault.python:
+            environment["PYSPARK_PYTHON"] = str(self.pythons[fault.python])
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        if not done.stdout.strip():
+            raise SystemExit(f"{name}: the doctor ended with {done.returncode}\n{done.stderr[-3000:]}")
+        return {**json.loads(done.stdout.splitlines()[-1]), "returned": done.returncode}
+
+
+@contextmanager
+def opened(folder: Path, old_pillow: bool) -> Iterator[Ward]:
+    """A cluster of two workers in a new folder, with all that is planted lying ready."""
+    drawn = draw_catalog(folder / "catalog", listings=LISTINGS)
+    (folder / "a_file").write_text("where a folder is wanted\n")
+    images = pd.read_parquet(drawn.images)
+    images["image_url"] = [f"http://photos.invalid/{number}.jpg" for number in range(len(images))]
+    images.to_parquet(folder / "unreachable.parquet", index=False)
+    sound = thin_pythons.made(folder / "sound")
+    others = {"torchless": thin_pythons.made(folder / "torchless", without=("torch", "torchvision"))}
+    if old_pillow:
+        install = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            folder / "old",
+            OLD_PILLOW,
+        ]
+        subprocess.run(install, check=True)
+        others["old_pillow"] = thin_pythons.made(folder / "with_old", instead=folder / "old")
+    pythons = {
+        name: thin_pythons.by_worker(folder / f"python-{name}", {"1": sound, "2": python})
+        for name, python in {"sound": sound, **others}.items()
+    }
+    of_worker = {number: {thin_pythons.WORKER: str(number)} for number in (1, 2)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with clusters.started(folder / "cluster", environment=environment, of_worker=of_worker) as cluster:
+        yield Ward(folder, cluster, drawn, {**pythons, "nowhere": folder / "nowhere" / "python"})
+
+
+def alarms(told: dict[str, Any]) -> list[str]:
+    """The checks that found something which is not a mere note."""
+    return [finding["check"] for finding in told["findings"] if finding["level"] != "note"]
+
+
+def _application(cluster: clusters.Cluster) -> dict[str, str]:
+    """Spark's settings of a small application with one executor on each worker."""
+    words = cluster.options()[3::2]
+    return dict(word.split("=", 1) for word in words)
+
+
+def _allowed(folder: Path) -> dict[str, str]:
+    """The catalog's pictures are files of this machine, which have to be allowed where anything has to."""
+    allowed = {"fetch.allow": json.dumps([f"{folder}/", "http://photos.invalid/"])}
+    return allowed if "fetch.allow" in set(conf_files.known_keys()) else {}
+
+
+def main() -> None:
+    asked = _asked()
+    started = time.monotonic()
+    faults = {name: fault for name, fault in FAULTS.items() if asked.old_pillow or name != "old_pillow"}
+    with (
+        tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder,
+        opened(Path(folder), asked.old_pillow) as ward,
+    ):
+        sound = [ward.examined(Fault(""), f"sound-{number}") for number in range(asked.sound_runs)]
+        told = {name: ward.examined(fault, name) for name, fault in {**faults, **MORE}.items()}
+    found = {name: fault.check in alarms(told[name]) for name, fault in {**faults, **MORE}.items()}
+    others = {name: sorted(set(alarms(told[name])) - {{**faults, **MORE}[name].check}) for name in told}
+    seconds = [round(one["seconds"], 1) for one in (*sound, *told.values())]
+    print(
+        json.dumps(
+            {
+                "found": sum(found[name] for name in faults),
+                "of": len(faults),
+                "false_alarms": sum(len(alarms(one)) for one in sound),
+                "sound_runs": len(sound),
+                "exit_codes": {**{name: one["returned"] for name, one in told.items()}, "sound": sound[0]["returned"]},
+                "more_found": {name: found[name] for name in MORE},
+                "also_said": {name: checks for name, checks in others.items() if checks},
+                "alarms": [alarms(one) for one in sound],
+                "executors": [len(one["executors"]) for one in sound],
+                "doctor_seconds_most": max(seconds),
+                "doctor_seconds_median": sorted(seconds)[len(seconds) // 2],
+                "seconds": round(time.monotonic() - started, 1),
+                "machine": machine(),
+            }
+        )
+    )
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sound-runs", type=int, default=2)
+    parser.add_argument("--no-old-pillow", dest="old_pillow", action="store_false")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
