@@ -1,1 +1,1 @@
-"""What is made for clusters, beside the wheel."""
+"""What goes out: an environment for clusters, and what `make check` asks of the packages that are pinned."""

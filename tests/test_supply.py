@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from checks import advisories, pins
-from checks.advisories import Advisory, Audit
+from release import advisories, pins
+from release.advisories import Advisory, Audit
 from tests.conftest import REPOSITORY
 
 CONSTRAINTS = "# comment\nFlask-Cors==6.0.5\nnumpy==1.26.4\n"
@@ -101,7 +101,7 @@ def test_an_advisory_fails_unless_it_is_accepted_for_a_reason() -> None:
     lines, code = advisories.told(audit, [])
     assert (code, lines[-1]) == (1, f"{last}1 not accepted")
     named = "pillow 12.0.0: PYSEC-1, CVE-2026-96639, mended in 13.0.0"
-    assert lines[0] == f"{named}; not in checks/accepted.toml"
+    assert lines[0] == f"{named}; not in release/accepted.toml"
     other = [{"package": "numpy", "id": "PYSEC-1", "reason": "no"}]
     assert advisories.told(audit, other)[1] == 1
     accepted = [{"package": "pillow", "id": "CVE-2026-96639", "reason": "not reached"}]
@@ -124,5 +124,5 @@ def test_without_a_network_it_ends_soon_and_without_an_answer(monkeypatch: pytes
 
 
 def test_every_accepted_advisory_has_a_reason() -> None:
-    accepted = advisories.tomllib.loads((REPOSITORY / "checks" / "accepted.toml").read_text())["accepted"]
+    accepted = advisories.tomllib.loads((REPOSITORY / "release" / "accepted.toml").read_text())["accepted"]
     assert [one for one in accepted if set(one) != {"id", "package", "reason"} or len(one["reason"]) < 20] == []

@@ -1,4 +1,4 @@
-"""constraints.txt names all that is installed; requirements.lock says the same, with hashes: `python -m checks.pins`.
+"""constraints.txt names all that is installed; requirements.lock says the same, with hashes: `python -m release.pins`.
 
 The lock is made from constraints.txt by `make lock`, never by hand; its hashes are those that the package index tells.
 """

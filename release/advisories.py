@@ -1,6 +1,6 @@
-"""Known vulnerabilities of what requirements.lock installs: `python -m checks.advisories`, by pip-audit.
+"""Known vulnerabilities of what requirements.lock installs: `python -m release.advisories`, by pip-audit.
 
-Fails for what checks/accepted.toml does not name with a reason. Where pip-audit's database cannot be reached, or knows
+Fails for what release/accepted.toml does not name with a reason. Where pip-audit's database cannot be reached, or knows
 none of the packages (a mirror of the index has the files, seldom the advisories), it says so and does not fail.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-ACCEPTED = ROOT / "checks" / "accepted.toml"
+ACCEPTED = ROOT / "release" / "accepted.toml"
 SOCKET_TIMEOUT_S, WHOLE_TIMEOUT_S = 5, 120
 COMMAND = [
     *(sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / "requirements.lock")),
@@ -71,7 +71,7 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
     failed = 0
     for advisory in audit.advisories:
         reasons = [left.pop((advisory.package, name)) for name in advisory.names if (advisory.package, name) in left]
-        lines.append(f"{advisory}" + (f"; accepted: {reasons[0]}" if reasons else "; not in checks/accepted.toml"))
+        lines.append(f"{advisory}" + (f"; accepted: {reasons[0]}" if reasons else "; not in release/accepted.toml"))
         failed += not reasons
     lines += [f"{package} {name} is accepted, and was not found: remove it" for package, name in left]
     lines += [f"unknown there, so not looked at: {', '.join(audit.unknown)}"] if audit.unknown else []
@@ -84,7 +84,7 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
 def run(command: Sequence[str] = COMMAND, timeout_s: float = WHOLE_TIMEOUT_S) -> Audit | None:
     """Asks the database; None where no answer came in time."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return None
     return read(done.stdout)
