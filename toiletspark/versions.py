@@ -212,9 +212,10 @@ def require_unchanged(run: Run, *, doing: str) -> None:
         OutputError: a file is missing, new, or another one.
     """
     if not unchanged(run):
+        listed = run.manifest.get("files")
         raise OutputError(
             doing=doing,
-            expected=f"the {len(run.manifest.get('files') or ())} files of the manifest of {run.run_id}, unchanged",
+            expected=f"the {len(listed) if isinstance(listed, list) else 0} files of the manifest of {run.run_id}, unchanged",
             found="other files, sizes or contents",
             todo="run `toiletspark publish` again; versions are never changed in place",
         )
