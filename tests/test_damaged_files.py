@@ -74,10 +74,11 @@ def test_a_pointer_or_an_entry_that_was_altered_is_told(store: Store, changed: d
         assert told.value.found.startswith(found)
 
 
-def test_a_manifest_without_files_is_no_sound_version(store: Store) -> None:
+@pytest.mark.parametrize("manifest", [{"rows": 2}, {"rows": 2, "files": 7}, {"files": None}])
+def test_a_manifest_without_files_is_no_sound_version(store: Store, manifest: dict[str, Any]) -> None:
     listed = written(store)
     versions.publish(store, listed)
-    storage.replace_json(f"{listed.folder}/_manifest.json", {"rows": 2})
+    storage.replace_json(f"{listed.folder}/_manifest.json", manifest)
     with pytest.raises(OutputError, match="other files, sizes or contents"):
         versions.current(store.root)
 

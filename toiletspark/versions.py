@@ -212,9 +212,11 @@ def require_unchanged(run: Run, *, doing: str) -> None:
         OutputError: a file is missing, new, or another one.
     """
     if not unchanged(run):
+        listed = run.manifest.get("files")
+        count = len(listed) if isinstance(listed, list) else 0
         raise OutputError(
             doing=doing,
-            expected=f"the {len(run.manifest.get('files') or ())} files of the manifest of {run.run_id}, unchanged",
+            expected=f"the {count} files of the manifest of {run.run_id}, unchanged",
             found="other files, sizes or contents",
             todo="run `toiletspark publish` again; versions are never changed in place",
         )
