@@ -7,10 +7,11 @@ INSTALLED := $(VENV)/.installed
 MODERN := .venv-modern
 MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install install-modern demo check test test-fast test-modern test-dist dist dist-env clean bench bench-photos bench-badimages bench-tests bench-fresh \
+.PHONY: help install install-modern demo check lock test test-fast test-modern test-clusters dist dist-env fuzz clean browser bench \
+	bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
-	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide bench-census bench-isolation \
-	browser
+	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide \
+	bench-census bench-isolation bench-urls bench-chaos bench-doctor
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,15 +49,22 @@ check: install  ## style, types, and the tools' own opinion of the packaging
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pip check
+	$(BIN)/python -m release.pins
+	$(BIN)/python -m release.advisories
 
-test: install  ## all tests
-	$(BIN)/python -m pytest
+lock: install  ## requirements.lock anew, from setup.py and constraints.txt, with the index's hashes
+	$(BIN)/uv --quiet pip compile setup.py --all-extras --constraint constraints.txt --generate-hashes --no-annotate \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" \
+		--output-file requirements.lock
+
+test: install  ## all tests, in two processes: one of them has the only Spark session
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-dist: install  ## the wheel and the environment on a standalone cluster, by the commands of docs/clusters.md: minutes
-	$(BIN)/python -m pytest -m dist tests/test_dist.py
+test-clusters: install  ## what takes minutes: what make dist makes on a cluster, by the commands of docs/clusters.md; the doctor on one
+	$(BIN)/python -m pytest -m minutes
 
 test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
 	$(MODERN)/bin/python -m pip check
@@ -138,8 +146,20 @@ bench-census: install  ## good, bad, odd and poisonous files: a row each with th
 bench-isolation: install  ## what decoding in a child process costs: ms an image, share of decode and forward pass
 	@$(BIN)/python -m benchmarks.isolation
 
+bench-urls: install  ## hostile URLs against forbidden servers: refused, connections, seconds over the deadline
+	@$(BIN)/python -m benchmarks.urls
+
+bench-chaos: install  ## hostile images on a cluster whose processes are killed, under readers, against an oracle of one process
+	@$(BIN)/python -m benchmarks.chaos
+
+bench-doctor: install  ## eight faults planted in a standalone cluster, and the cluster without them
+	@$(BIN)/python -m benchmarks.doctor
+
+fuzz: install  ## hostile input, MINUTES=10 a target, two targets at a time: crashes
+	@$(BIN)/python -m benchmarks.fuzz --minutes $(or $(MINUTES),10)
+
 bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
 	@$(PYTHON) -m benchmarks.fresh
 
 clean:  ## removes what make has made
-	rm -rf $(VENV) $(MODERN) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MODERN) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -74,6 +74,8 @@ setup(
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
+            # two processes for the tests
+            "pytest-xdist>=3.8",
             "ruff>=0.6",
             "mypy>=1.11",
             "psutil>=5.9",

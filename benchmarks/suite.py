@@ -13,7 +13,15 @@ from benchmarks.measure import ROOT, machine
 
 def main() -> None:
     started = time.monotonic()
-    words = [sys.executable, "-m", "pytest", "-q", "--durations=5", "--durations-min=0"]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+        "-q",
+        "--durations=5",
+        "--durations-min=0",
+    ]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout)
     counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}

@@ -119,7 +119,7 @@ def pack(folder: Path, archive: Path) -> None:
     """Writes a folder's content as .tar.gz, by the quickest compressor: Spark unpacks .tar.gz, .tgz, .zip and .jar."""
     unfinished = archive.with_name(f"{archive.name}.unfinished")
     with (
-        igzip_threaded.open(unfinished, "wb", compresslevel=1, threads=2) as stream,
+        igzip_threaded.open(unfinished, "wb", compresslevel=1, threads=2) as stream,  # type: ignore[no-untyped-call]
         tarfile.open(fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT) as tar,
     ):
         tar.add(folder, arcname=".", filter=_for_everybody)

@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY
 from tests.hiding import CAN_HIDE, blind, hidden
 from toiletspark.demo.catalog import IMAGES_PER_LISTING, draw_catalog
 
-pytestmark = [pytest.mark.slow, pytest.mark.dist]
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 WITHOUT_TORCH = ("--without", "torch", "--without", "torchvision")
 LISTINGS = 8

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import doctor
 from benchmarks.doctor import FAULTS, MORE, Fault, Ward, alarms
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.minutes
 
 
 @pytest.fixture(scope="module")
