@@ -68,6 +68,7 @@ _ARROW = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tells pytest-xdist what goes together: all that needs the session, for there is one, else a file.
 
