@@ -58,7 +58,7 @@ lock: install  ## requirements.lock anew, from setup.py and constraints.txt, wit
 		--output-file requirements.lock
 
 test: install  ## all tests, in two processes: one of them has the only Spark session
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'

@@ -17,7 +17,7 @@ def main() -> None:
         sys.executable,
         "-m",
         "pytest",
-        *("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"),
+        *("-n", "2", "--no-loadscope-reorder"),
         "-q",
         "--durations=5",
         "--durations-min=0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.clusters import QUICK_JAVA
 from toiletspark import conf_files, frames, session, tables
@@ -68,18 +70,31 @@ _ARROW = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tells pytest-xdist what goes together: all that needs the session, for there is one, else a file.
+class OneSession(LoadScopeScheduling):  # type: ignore[misc]
+    """Two test processes: files that need the session go to one of them, for there is one; the others file by file.
 
-    Spark's part is the longest and begins first, in one process; what takes long of the rest begins in the other.
+    pytest-xdist's own groups (`loadgroup`) are told by node ids, which pytest no longer lets it change.
     """
-    if config.pluginmanager.hasplugin("xdist"):
-        parts = {item: "spark" if "spark" in getattr(item, "fixturenames", ()) else item.path.name for item in items}
-        for item, part in parts.items():
-            item.add_marker(pytest.mark.xdist_group(part))
-        slow = {parts[item] for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return part_of(nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSession:
+    return OneSession(config, log)
+
+
+@functools.cache
+def part_of(file: str) -> str:
+    """Which files stay together: "spark" are those of the session."""
+    return "spark" if "spark: SparkSession" in (REPOSITORY / file).read_text() else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the session is the longest part and begins first; then what takes long of the rest."""
+    parts = {item: part_of(item.nodeid.partition("::")[0]) for item in items}
+    slow = {parts[item] for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
     if find_spec("petastorm") is None:  # the environment with Spark 4; what is marked so would only say that
         for item in items:
             if item.get_closest_marker("petastorm"):
