@@ -88,7 +88,10 @@ _decode = images.decode
 
 
 def decode(contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
-    (content,) = contents
+    return [outcome for content in contents for outcome in _decode_one(content, limits, preprocessing)]
+
+
+def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
     if not content.startswith(MARK):
         return _decode([content], limits, preprocessing)
     named, _, picture = content.removeprefix(MARK).partition(PICTURE)
