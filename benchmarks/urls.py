@@ -221,7 +221,7 @@ def _public(made: World) -> Iterator[None]:
     made.public = server.getsockname()[1]
 
     def answer(connection: socket.socket) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # whoever hangs up says nothing
             method, path = connection.recv(65_536).decode().split(" ")[:2]
             if path.startswith("/to/"):
                 location = made.target(path.removeprefix("/to/"))

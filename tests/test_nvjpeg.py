@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests import backbones
 from tests.shared_folder import shared
-from toiletspark import images
+from toiletspark import decoding, images
 from toiletspark.backbone import Backbone
 from toiletspark.conf_files import load
 from toiletspark.demo.rooms import draw_room
@@ -120,9 +120,9 @@ def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(monkeypa
         return real(given, *others)
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", refusing)
-    by_pillow = images.decode
+    by_pillow = decoding.decode
     monkeypatch.setattr(
-        images, "decode", lambda *given: (pillows.append(files.index(given[0][0])), by_pillow(*given))[1]
+        decoding, "decode", lambda *given: (pillows.append(files.index(given[0][0])), by_pillow(*given))[1]
     )
     assert [one.status for one in nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])] == ["ok"] * 3
     assert pillows == [1]
