@@ -131,12 +131,12 @@ def test_nothing_is_imported_for_it() -> None:
 # On workers
 
 
-@pytest.fixture
-def old_workers(spark: SparkSession, tmp_path: Path) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def old_workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Workers whose Pillow looks old, while the driver's is sound: Spark starts new ones for another environment."""
     environment = spark.sparkContext.environment
     before = dict(environment)
-    environment["PYTHONPATH"] = str(installed_as(tmp_path / "old", "pillow", "12.1.1"))
+    environment["PYTHONPATH"] = str(installed_as(tmp_path_factory.mktemp("old"), "pillow", "12.1.1"))
     yield
     environment.clear()
     environment.update(before)
