@@ -68,7 +68,7 @@ test-clusters: install  ## what takes minutes: what make dist makes on a cluster
 
 test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
 	$(MODERN)/bin/python -m pip check
-	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest $(TESTS)
+	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest -n 2 --no-loadscope-reorder $(TESTS)
 
 browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq
