@@ -13,6 +13,9 @@ from tests.conftest import listings_frame
 from toiletspark import catalog, conf_files, tables
 from toiletspark.config import Config
 from toiletspark.errors import TableError
+from toiletspark.sources.addresses import Networks
+from toiletspark.sources.failures import FetchError
+from toiletspark.sources.places import Places
 
 MakeConfig = Callable[..., Config]
 IMAGES = [
@@ -134,6 +137,24 @@ def test_a_prefix_for_relative_urls(spark: SparkSession, make_config: MakeConfig
     urls = {image_id: row["image_url"] for image_id, row in read(spark, config).items()}
     assert urls["a"] == "https://cdn.example/pictures/a.jpg"
     assert urls["e"] is None  # a null stays missing and does not become the prefix
+
+
+def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """A file of some kilobytes with 100 URLs of a million characters, which would take an executor's memory."""
+    longest = "https://cdn.example/".ljust(catalog.MAX_URL_CHARS, "a")
+    urls = [longest, longest + "a", *["https://cdn.example/" + "b" * 1_000_000] * 100]
+    images = pd.DataFrame({"image_id": [f"i{number}" for number in range(len(urls))], "image_url": urls})
+    images["listing_id"], images["position"] = "L1", 1
+    config = make_config(images=images)
+    assert (tmp_path / "tables" / "images.parquet").stat().st_size < 200_000
+    found = {image_id: row["image_url"] for image_id, row in read(spark, config).items()}
+    assert found["i0"] == longest
+    assert {len(url) for image_id, url in found.items() if image_id != "i0"} == {len("too-long:") + 64}
+    assert len({found["i1"], found["i2"], found["i101"]}) == 2
+    with pytest.raises(FetchError, match="scheme"):
+        Places(config.fetch.allow, Networks([])).judge(found["i1"])
 
 
 @pytest.mark.parametrize(

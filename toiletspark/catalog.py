@@ -13,6 +13,8 @@ from toiletspark import frames, storage, tables
 from toiletspark.config import Config, Images, Listings, Table
 from toiletspark.errors import TableError, nearest, shown
 
+MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
+TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
 CONTENT = "content"  # the images' inline bytes, which stand beside the catalog's columns and are never written
 
 
@@ -141,6 +143,7 @@ def _images(spark: SparkSession, table: Images) -> DataFrame:
     content = F.col(_quoted(names.content)).cast("binary") if names.content else F.lit(None).cast("binary")
     url = F.col(_quoted(names.image_url)).cast("string") if names.image_url else F.lit(None).cast("string")
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
+    url = F.when(F.length(url) > MAX_URL_CHARS, F.concat(F.lit(TOO_LONG), F.sha2(url, 256))).otherwise(url)
     image_id = F.col(_quoted(names.image_id)).cast("string")
     return raw.select(
         image_id.alias("image_id"),
