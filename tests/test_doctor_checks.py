@@ -122,15 +122,15 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         *("crowded_machines", "warning", ["4 threads on 1 CPUs"]),
     ),
     "Arrow": (
-        lambda: sound(settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "10000"}),
-        *("arrow_batches", "warning", ["2,000 MB", "--conf spark.sql.execution.arrow.maxRecordsPerBatch=256"]),
+        lambda: sound(settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "100000"}),
+        *("arrow_batches", "warning", ["20,000 MB", "--conf spark.sql.execution.arrow.maxRecordsPerBatch=256"]),
     ),
     "Arrow, inline": (
         lambda: sound(
-            settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "10000"},
+            settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "100000"},
             images=replace(sound().images, inline=True),
         ),
-        *("arrow_batches", "error", ["2,000 MB"]),
+        *("arrow_batches", "error", ["20,000 MB"]),
     ),
     "batches of ours": (
         lambda: sound({"embed.images_per_batch": 1000}),
@@ -318,3 +318,7 @@ def test_the_report_for_people_names_all_parts_once(capsys: pytest.CaptureFixtur
 )
 def test_versions_are_compared_by_their_numbers(version: str, numbers: tuple[int, ...]) -> None:
     assert release(version) == (numbers or (0, 0, 0))
+
+
+def test_what_the_conf_itself_says_of_spark_is_sound() -> None:
+    assert examine(sound(settings=sound().config.spark.settings)) == []

@@ -11,6 +11,8 @@ from toiletspark.doctor.observed import Observed, Place
 
 ARROW_KEY = "spark.sql.execution.arrow.maxRecordsPerBatch"
 OVERHEAD_KEY = "spark.executor.memoryOverhead"
+_ROWS_OF_FIGURES = 10_000  # Spark's own bound, and base.toml's; jobs whose rows hold images set a lower one themselves
+_ROWS_WITHOUT_A_BOUND = 1_000_000
 _ARROW_WARNING_BYTES = 128 * 1024**2
 _ARROW_ERROR_BYTES = 1024**3  # a binary column of 2 GiB does not fit into an Arrow array, and both sides hold a copy
 
@@ -25,8 +27,9 @@ def arrow_batches(seen: Observed) -> Iterator[Finding]:
     if seen.images.inline:
         at_once = seen.config.embed.bytes_per_batch // seen.config.fetch.max_image_bytes
         rows["embed.bytes_per_batch / fetch.max_image_bytes"] = max(1, at_once)
-    if ARROW_KEY in seen.settings:
-        rows[ARROW_KEY] = int(seen.settings[ARROW_KEY])
+    told = int(seen.setting(ARROW_KEY, str(_ROWS_OF_FIGURES)))
+    if not 0 < told <= _ROWS_OF_FIGURES:
+        rows[ARROW_KEY] = told if told > 0 else _ROWS_WITHOUT_A_BOUND
     most = sizes.parsed(seen.setting("spark.sql.execution.arrow.maxBytesPerBatch", "0"))
     for name, count in rows.items():
         size = count * median
