@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import LOCAL_CONF, OTHER_PYTHON, REPOSITORY, SMALL_SPARK, TINY_BACKBONE, training_python
+from tests.conftest import LOCAL_CONF, NEARBY, OTHER_PYTHON, REPOSITORY, SMALL_SPARK, TINY_BACKBONE, training_python
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
 
@@ -49,6 +49,7 @@ def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
         "train.validation_share": 0.4,
         "train.python": training_python() or sys.executable,
         **TINY_BACKBONE,
+        **NEARBY,
     }
     command = [python, "-m", "toiletspark.cli", "run", "--conf", LOCAL_CONF, "--json", "--set", SMALL_SPARK]
     command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
