@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 MODERN := .venv-modern
 MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install install-modern demo check lock test test-fast test-modern test-clusters dist dist-env fuzz clean browser bench \
+.PHONY: help install install-modern demo check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench \
 	bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
 	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide \
@@ -74,13 +74,15 @@ browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium
 
-dist: install  ## dist/toiletspark-*.whl, for spark-submit --py-files
+dist: wheel dist-env  ## both of these, for a cluster
+
+wheel: install  ## dist/toiletspark-*.whl, for spark-submit --py-files: seconds, for each change
 	@rm -rf build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	@rm -rf build
 	@ls dist/*.whl
 
-dist-env: install  ## dist/environment.tar.gz, for spark-submit --archives; WITHOUT="torch torchvision": a tenth of it
+dist-env: install  ## dist/environment.tar.gz, for --archives, for new constraints; WITHOUT="torch torchvision": a tenth of it
 	@$(BIN)/python -m release.environment --out dist/environment.tar.gz $(foreach name,$(WITHOUT),--without $(name))
 
 bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours

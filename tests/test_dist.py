@@ -1,4 +1,4 @@
-"""What `make dist` and `make dist-env` make, on a standalone cluster that sees neither the sources nor any .venv.
+"""What `make dist` makes, on a standalone cluster that sees neither the sources nor any .venv.
 
 The commands of docs/clusters.md run as they are printed. The environment is the one without torch: the other takes
 minutes, and differs by the packages in it alone.
