@@ -40,6 +40,7 @@ def main() -> None:
         expected = _files(Path(folder) / "files")
         found, figures = _run(Path(folder), expected)
         figures = {"orphans": _orphans(hook), **figures, **_poisons_alone()}
+    del os.environ["TOILETSPARK_DECODE_HOOK"]
     wrong = {name: [status, found.get(name)] for name, status in expected.items() if found.get(name) != status}
     told = {
         "files": len(expected),

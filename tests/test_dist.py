@@ -44,6 +44,8 @@ weights = "random"
 resize_px = 40
 crop_px = 32
 runtime = "openvino"
+[fetch]
+allow = ["{root}"]
 """
 
 
