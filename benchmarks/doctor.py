@@ -24,7 +24,6 @@ import pandas as pd
 
 from benchmarks.measure import ROOT, machine
 from tests import clusters, thin_pythons
-from toiletspark import conf_files
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 
 OLD_PILLOW = "pillow==12.0.0"
@@ -78,7 +77,7 @@ class Ward:
             "images.path": self.drawn.images,
             "listings.path": self.drawn.listings,
             "output.root": self.folder / f"output-{name}",
-            **_allowed(self.folder),
+            "fetch.allow": json.dumps([f"{self.folder}/", "http://photos.invalid/"]),
             **{f'spark.settings."{key}"': json.dumps(value) for key, value in settings.items()},
             **{key: value.format(folder=self.folder) for key, value in fault.sets.items()},
         }
@@ -137,12 +136,6 @@ def _application(cluster: clusters.Cluster) -> dict[str, str]:
     """Spark's settings of a small application with one executor on each worker."""
     words = cluster.options()[3::2]
     return dict(word.split("=", 1) for word in words)
-
-
-def _allowed(folder: Path) -> dict[str, str]:
-    """The catalog's pictures are files of this machine, which have to be allowed where anything has to."""
-    allowed = {"fetch.allow": json.dumps([f"{folder}/", "http://photos.invalid/"])}
-    return allowed if "fetch.allow" in set(conf_files.known_keys()) else {}
 
 
 def main() -> None:

@@ -114,8 +114,8 @@ def test_a_second_look_finds_flipped_labels(photos: Photos) -> None:
 
 
 def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
-    shared("badimages", "SOURCES.tsv")
     """By the real command, as a person would type it."""
+    shared("badimages", "SOURCES.tsv")
     sets = (f"output.root={tmp_path / 'output'}", SMALL_SPARK, f"train.python={training_python()}")
     words = [word for text in sets for word in ("--set", text)]
     told = run(*COMMAND, "--conf", "tests/conf/badimages.toml", *words, "--json")

@@ -25,11 +25,6 @@ from toiletspark.runs import Store
 FEW = [("numpy", "numpy"), ("toiletspark", "toiletspark"), ("no_such_package", "no-such-package")]
 
 
-def allowed(folder: Path) -> dict[str, str]:
-    """The folder's files may be fetched, where the configuration wants to be told so."""
-    return {"fetch.allow": f'["{folder}/"]'} if "fetch.allow" in set(conf_files.known_keys()) else {}
-
-
 # Executors
 
 
@@ -194,7 +189,7 @@ def test_a_store_that_lets_two_win_is_caught(spark: SparkSession, tmp_path: Path
 
 def config_of(make_config: Callable[..., Config], folder: Path, urls: list[str]) -> Config:
     rows = pd.DataFrame({"image_id": [f"i{n}" for n in range(len(urls))], "listing_id": "L1", "image_url": urls})
-    return make_config({**allowed(folder), "fetch.timeout_s": 2, "fetch.retries": 0}, images=rows)
+    return make_config({"fetch.timeout_s": 2, "fetch.retries": 0}, images=rows)
 
 
 def test_images_are_fetched_on_executors_by_the_fetcher(

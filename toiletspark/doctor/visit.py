@@ -93,7 +93,7 @@ def _with_executors(context: SparkContext, seen: Observed) -> Observed:
     if all(one.version.rpartition(".")[0] == ours for one in pythons):
         try:
             executors = _said("asking every executor", rounds.executors, context)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - Spark's, and whatever broke in an executor: a finding
             failures["tasks"] = rounds.first_line(error)
     cores = context.defaultParallelism if seen.local else int(seen.setting("spark.executor.cores", "1"))
     executors = tuple(replace(one, cores=one.cores or cores) for one in executors)
@@ -108,12 +108,12 @@ def _with_images(spark: SparkSession, seen: Observed, has_us: bool) -> Observed:
         few = _said("reading the images table", images.few, spark, seen.config)
     except TableError as error:
         return replace(seen, images=Images(error=error.found))
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - Py4J's, and those of the table's store: a finding
         return replace(seen, images=Images(error=rounds.first_line(error)))
     context, limits = spark.sparkContext, seen.config.fetch
     try:
         looked_at = _said("fetching a few images", images.looked_at, context, few, limits, has_us)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - Spark's, and whatever broke in an executor: a finding
         return replace(seen, failures={**seen.failures, "fetch": rounds.first_line(error)})
     return replace(seen, images=looked_at)
 
