@@ -22,6 +22,7 @@ setup(
     python_requires=">=3.11",
     packages=[
         "toiletspark",
+        "toiletspark.config",
         "toiletspark.decoding",
         "toiletspark.reports",
         "toiletspark.runtimes",

@@ -1,0 +1,120 @@
+"""From URLs to embeddings: fetching, decoding, the backbone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from toiletspark import allowed
+from toiletspark.config.kinds import Network, Place, Section, Share, absolute
+
+Runtime = Literal["auto", "torch", "openvino"]
+Precision = Literal["fp32", "bf16", "int8"]
+JpegDecoder = Literal["pillow", "nvjpeg"]
+_OPEN_HEADERS = {"accept", "accept-language", "referer", "user-agent"}  # which tell strangers nothing
+
+
+class ShardColumns(Section):
+    key: str = Field(min_length=1)
+    content: str = Field(min_length=1)
+
+
+class Fetch(Section):
+    allow: list[Place] = Field(min_length=1)
+    allow_private: list[Network]
+    max_redirects: int = Field(ge=0, le=10)
+    timeout_s: float = Field(gt=0)
+    silence_timeout_s: float = Field(gt=0)
+    retries: int = Field(ge=0, le=20)
+    first_wait_s: float = Field(ge=0)
+    max_wait_s: float = Field(ge=0)
+    max_image_bytes: int = Field(ge=1)
+    threads_per_task: int = Field(ge=1, le=256)
+    max_per_host: int = Field(ge=1)
+    open_shards: int = Field(ge=1)
+    open_row_groups: int = Field(ge=1)
+    max_row_group_bytes: int = Field(ge=1)
+    shard_timeout_s: float = Field(gt=0)
+    shard_columns: ShardColumns
+    storage_options: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _strangers_are_told_nothing(self) -> Fetch:
+        told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
+        client = told.get("client_kwargs", {})
+        tables = [client, told.get("headers", {}), client.get("headers", {}) if isinstance(client, dict) else {}]
+        if not all(isinstance(one, dict) for one in tables):
+            raise ValueError("storage_options.http: headers and client_kwargs are tables")
+        names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
+        secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
+        anybody = [line for line in map(allowed.parse, self.allow) if line.scheme in allowed.WEB and line.host == "*"]
+        if secret and anybody:
+            raise ValueError(
+                "storage_options.http holds what is meant for certain hosts, and would go to every host that a URL "
+                f"names: name the hosts in allow in place of {anybody[0].scheme}://*"
+            )
+        return self
+
+
+class Decode(Section):
+    formats: list[str] = Field(min_length=1)
+    max_pixels: int = Field(ge=1)
+    min_side_px: int = Field(ge=1)
+    isolated: bool
+    timeout_s: float = Field(gt=0)
+    max_memory_bytes: int = Field(ge=2**28)
+    images_per_child: int = Field(ge=1)
+
+
+def _absolute_weights(weights: str) -> str:
+    return weights if weights in ("imagenet", "random") else absolute(weights)
+
+
+class Int8(Section):
+    calibration_images: int = Field(ge=2)
+    held_out_share: float = Field(gt=0, lt=1)
+    min_mean_cosine: Share
+    min_cosine: Share
+    max_decisions_changed: Share
+    seed: int
+
+
+class Backbone(Section):
+    architecture: str = Field(min_length=1)  # its name is checked where torch is, see `weights.load_spec`
+    weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
+    resize_px: int = Field(ge=32, le=2048)
+    crop_px: int = Field(ge=32, le=2048)
+    jpeg_scaling: bool
+    jpeg_decoder: JpegDecoder
+    runtime: Runtime
+    precision: Precision
+    int8: Int8
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> Backbone:
+        if self.runtime == "torch" and self.precision == "int8":
+            raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
+        return self
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> Backbone:
+        if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
+            raise ValueError("jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow")
+        return self
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Backbone:
+        if self.crop_px > self.resize_px:
+            raise ValueError(f"crop_px ({self.crop_px}) must not exceed resize_px ({self.resize_px})")
+        return self
+
+
+class Embed(Section):
+    images_per_batch: int = Field(ge=1, le=1024)
+    bytes_per_batch: int = Field(ge=1)
+    images_per_task: int = Field(ge=1)
+    images_per_commit: int = Field(ge=1)
+    retry: Literal["none", "transient", "failed"]
+    only_retry: Literal["", "transient", "failed"]
+    refetch_after_days: float = Field(ge=0)
