@@ -19,8 +19,8 @@ from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
 from training import champion, dataset
+from training.heads import train
 from training.splits import held_out
-from training.train import train
 
 ROWS, PER_LISTING = 400, 4
 LISTINGS = [f"L{number // PER_LISTING}" for number in range(ROWS)]

@@ -28,8 +28,8 @@ from toiletspark.runtimes.torch_runtime import without_final_layer
 from toiletspark.weights import load_spec
 from training import dataset
 from training.fit import FinalLayer
+from training.heads import train
 from training.splits import held_out
-from training.train import train
 from training.tuned import seen
 from training.tuner import Pictures, Tuned, choose, last_block, tune
 

@@ -17,7 +17,7 @@ from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap
 from toiletspark.policies import Judged
 from toiletspark.runs import Run, Store
-from training.train import train
+from training.heads import train
 
 UNDRAWN = "held-out images that no chance has drawn, so they stand for themselves, each once"
 

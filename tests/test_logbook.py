@@ -9,8 +9,8 @@ import pytest
 from tests.test_training import clusters, config, gathered
 from toiletspark.backbone import to_stored
 from toiletspark.errors import ConfigError
+from training.heads import train
 from training.logbook import opened
-from training.train import train
 
 
 @pytest.mark.petastorm

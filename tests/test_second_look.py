@@ -14,7 +14,7 @@ from toiletspark.config import Config
 from toiletspark.errors import LabelsError
 from toiletspark.runs import Run, Store
 from toiletspark.tables import QUEUES, SECOND_LOOK_SET
-from training import second_look
+from training import doubts
 from training.dataset import TrainingSet, read
 from training.splits import folds_of
 
@@ -40,7 +40,7 @@ def some_labels(root: Path, count: int = 300, flipped: int = 15) -> tuple[Run, s
 @pytest.mark.petastorm
 def test_flipped_labels_come_first(tmp_path: Path) -> None:
     run, wrong = some_labels(tmp_path)
-    told = second_look.second_look(config_at(tmp_path))
+    told = doubts.second_look(config_at(tmp_path))
     queue = Store(str(tmp_path)).newest(QUEUES)
     assert queue is not None
     found = rows.read(queue)
@@ -54,7 +54,7 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
 @pytest.mark.petastorm
 def test_the_queue_holds_every_label_once_by_rank(tmp_path: Path) -> None:
     run, _ = some_labels(tmp_path, 100, 5)
-    second_look.second_look(config_at(tmp_path))
+    doubts.second_look(config_at(tmp_path))
     found = rows.read(Store(str(tmp_path)).newest(QUEUES))
     examples = read(run)
     assert [row["rank"] for row in found] == list(range(1, 101))
@@ -77,10 +77,10 @@ def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
     run, _ = some_labels(tmp_path)
     examples, config = read(run), config_at(tmp_path)
     fitted: list[NDArray[np.float32]] = []
-    fit = second_look.fit
-    monkeypatch.setattr(second_look, "fit", lambda rows, *rest: fitted.append(rows) or fit(rows, *rest))
+    fit = doubts.fit
+    monkeypatch.setattr(doubts, "fit", lambda rows, *rest: fitted.append(rows) or fit(rows, *rest))
     labels = np.array([CLASSES.index(name) for name in examples.label])
-    probabilities = second_look.out_of_fold(examples, labels, config)
+    probabilities = doubts.out_of_fold(examples, labels, config)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-12)
     folds = folds_of(examples.listing_id, 5, config.second_look.seed)
     assert sorted(set(folds.tolist())) == list(range(5))
@@ -96,7 +96,7 @@ def test_the_queue_is_the_same_again(tmp_path: Path) -> None:
     some_labels(tmp_path, 100, 5)
     found = []
     for _ in range(2):
-        second_look.second_look(config_at(tmp_path))
+        doubts.second_look(config_at(tmp_path))
         found.append(rows.read(Store(str(tmp_path)).newest(QUEUES)))
     assert found[0] == found[1]
 
@@ -110,8 +110,8 @@ def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
         tmp_path, [random.random(512).astype("<f2").tobytes() for _ in range(count)], labels, table=SECOND_LOOK_SET
     )
     with pytest.raises(LabelsError) as caught:
-        second_look.second_look(config_at(tmp_path))
-    fold = int(second_look.folds_of(["L0"], 5, config_at(tmp_path).second_look.seed)[0]) + 1
+        doubts.second_look(config_at(tmp_path))
+    fold = int(doubts.folds_of(["L0"], 5, config_at(tmp_path).second_look.seed)[0]) + 1
     assert str(caught.value) == (
         "while looking for doubtful labels\n"
         "  expected: labels of every class outside each of 5 folds of listings\n"
@@ -137,6 +137,6 @@ def test_a_training_set_is_not_needed_to_be_whole() -> None:
         corrupt=0,
     )
     config = literal_config({"labels.classes": CLASSES, "second_look.folds": 50})
-    probabilities = second_look.out_of_fold(examples, np.array([0, 1, 2] * 2), config)
+    probabilities = doubts.out_of_fold(examples, np.array([0, 1, 2] * 2), config)
     assert probabilities.shape == (6, 3)
     assert (probabilities > 0).all()

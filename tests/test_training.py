@@ -25,9 +25,9 @@ from toiletspark.head import from_stored
 from toiletspark.runs import Run, Store, new_run_id
 from toiletspark.tables import HEADS, TRAINING_SET, Table
 from training import dataset
+from training.heads import train
 from training.splits import held_out
 from training.train import main as training_program
-from training.train import train
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
 SETTINGS = load().train
@@ -387,10 +387,21 @@ def test_another_python_trains_where_one_is_named(tmp_path: Path, monkeypatch: p
         return subprocess.CompletedProcess(command, 0, "{}")
 
     monkeypatch.setattr(trainer.subprocess, "run", run)
-    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     trainer.train(config(tmp_path, ("toilet", "other"), "train.python=/elsewhere/bin/python"))
-    assert started == ["/elsewhere/bin/python"]
-    with pytest.raises(UserError, match="no petastorm for") as caught:
-        trainer.train(config(tmp_path))
-    assert caught.value.exit_code == 2
-    assert started == ["/elsewhere/bin/python"]
+    trainer.train(config(tmp_path))
+    assert started == ["/elsewhere/bin/python", sys.executable]
+
+
+def test_without_the_extra_the_programs_say_so_in_one_message(tmp_path: Path) -> None:
+    """A Python that finds no petastorm and no SciPy."""
+    hidden = "import runpy, sys; sys.modules.update(petastorm=None, scipy=None)"
+    for module, doing in (("train", "training the head"), ("second_look", "looking for doubtful labels")):
+        code = f"{hidden}; sys.argv = ['{module}']; runpy.run_module('training.{module}', run_name='__main__')"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(
+            f"toiletspark: while {doing}\n"
+            "  expected: the extra [train] in this Python, or in the one that train.python names\n"
+            f"  found:    no petastorm, scipy for {sys.executable}\n"
+        )
+        assert "Traceback" not in done.stderr

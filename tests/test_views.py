@@ -17,8 +17,8 @@ from toiletspark.images import Preprocessing, preprocess
 from toiletspark.runs import Store
 from training import dataset
 from training.augment import stored_views, with_views
+from training.heads import train
 from training.splits import held_out
-from training.train import train
 
 LIMITS = load().decode
 

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +27,8 @@ def train(config: Config) -> dict[str, Any]:
     The head's page is left to the caller, who has a cluster to fetch its thumbnails.
 
     Raises:
-        UserError: there is no petastorm; or the trainer refused its input: its own message stands above.
+        UserError: that Python has not the extra [train], or the trainer refused its input: its own message stands
+            above.
         TrainingError: it broke.
     """
     return _run("training.train", "training the head", config, "--no-page")
@@ -40,7 +40,7 @@ def second_look(config: Config) -> dict[str, Any]:
 
 
 def _run(module: str, doing: str, config: Config, *more: str) -> dict[str, Any]:
-    python = config.train.python or _own_python(doing)
+    python = config.train.python or sys.executable
     with tempfile.TemporaryDirectory(prefix="toiletspark-train-") as folder:
         conf = Path(folder) / "resolved.json"
         conf.write_text(json.dumps(config.resolved()), encoding="utf-8")
@@ -55,15 +55,3 @@ def _run(module: str, doing: str, config: Config, *more: str) -> dict[str, Any]:
             todo="mend what it names; labels, embeddings and earlier heads are untouched",
         )
     return cast(dict[str, Any], json.loads(done.stdout.splitlines()[-1]))
-
-
-def _own_python(doing: str) -> str:
-    if find_spec("petastorm") is None:  # of the extra [train]
-        raise UserError(
-            doing=doing,
-            expected="the extra [train], in this Python's environment or in that of train.python",
-            found=f"no petastorm for {sys.executable}, and train.python is empty",
-            todo="make a virtual environment with Python 3.11, pip install 'toiletspark[train]' there (Spark 3.5 comes "
-            "along and is not started), and set train.python to its bin/python",
-        )
-    return sys.executable
