@@ -1,21 +1,18 @@
-"""Labels on the Spark side: from a table, through class folders, and with the embeddings that they belong to."""
+"""Labels on the Spark side: from a table, through class folders, from files, and as tasks."""
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs import draw_sample, embed_images, export_labels, import_labels, train_head, write_tasks
-from tests.conftest import drawn_images, stored, training_python, vector
+from tests.conftest import drawn_images, stored, training_python
 from toiletspark import (
     catalog,
-    frames,
     golden,
     golden_set,
     head,
@@ -23,7 +20,6 @@ from toiletspark import (
     labels,
     rows,
     tables,
-    training_set,
     weights,
 )
 from toiletspark.backbone import Backbone
@@ -249,169 +245,6 @@ def test_labels_without_any_embedding_stop_the_training(
         "  found:    1 labels, none of whose images could be embedded\n"
         f"  do:       see the column status in {tmp_path}/output/image_ledger"
     )
-
-
-# With their embeddings
-
-
-@pytest.fixture
-def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
-    """What is gathered for: a plain label, a changed image, one without an embedding, one that is gone, a copy."""
-    store = Store.open(str(tmp_path / "output"))
-    found = [
-        ("plain", "ok", "digest-1"),
-        ("changed", "ok", "digest-new"),
-        ("bad", "truncated", "digest-bad"),
-        ("copy", "ok", "digest-1"),
-    ]
-    catalog_rows = [
-        {"image_id": name, "listing_id": f"L-{name}", "stratum": "S", "status": status, "content_digest": digest}
-        for name, status, digest in found
-    ]
-    kept = {"digest-1": 1, "digest-old": 2, "digest-new": 3, "digest-gone": 4}
-    embeddings = [
-        {"content_digest": digest, "backbone_id": backbone_id, "embedding": vector(seed + 100 * other)}
-        for digest, seed in kept.items()
-        for other, backbone_id in enumerate(("ours", "another"))
-    ]
-    labelled = [
-        Label("plain", "toilet", None, "table"),
-        Label("changed", "other", "digest-old", "folder"),
-        Label("bad", "other", None, "table"),
-        Label("gone", "other", "digest-gone", "folder"),
-        Label("copy", "toilet", "digest-1", "folder"),
-    ]
-    runs = {
-        "labels": labels.keep(store, Said(labelled), "ann", {}, "by hand")[0],
-        "catalog": stored(store, tables.CATALOG, catalog_rows),
-        "embeddings": stored(store, tables.EMBEDDINGS, embeddings + embeddings[:2]),
-    }
-    drawn = [{"image_id": "plain", "inclusion_probability": 0.08}, {"image_id": "bad", "inclusion_probability": 0.5}]
-    stored(store, tables.SAMPLE, drawn)
-    read = {name: frames.read_run(spark, run) for name, run in runs.items()}
-    settled = training_set.settle(read["labels"], read["catalog"])
-    rows = training_set.gather(settled, read["embeddings"], training_set.draws(spark, store), "ours").toPandas()
-    return rows.sort_values("image_id").set_index("image_id")
-
-
-def test_a_label_follows_the_content_that_was_labelled(gathered: pd.DataFrame) -> None:
-    wanted = {"changed": 2, "copy": 1, "gone": 4, "plain": 1}  # the label was given before the image changed
-    assert {name: bytes(row["embedding"]) for name, row in gathered.iterrows()} == {
-        name: vector(seed) for name, seed in wanted.items()
-    }
-    assert dict(gathered["label"]) == {"changed": "other", "copy": "toilet", "gone": "other", "plain": "toilet"}
-    assert np.frombuffer(gathered.loc["plain", "embedding"], "<f2").shape == (512,)
-
-
-def test_a_label_without_an_embedding_is_left_out_and_others_occur_once(gathered: pd.DataFrame) -> None:
-    assert list(gathered.index) == ["changed", "copy", "gone", "plain"]
-
-
-def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd.DataFrame) -> None:
-    assert dict(gathered["weight"]) == {"changed": 1.0, "copy": 1.0, "gone": 1.0, "plain": 12.5}
-    assert dict(gathered["listing_id"]) == {
-        "changed": "L-changed",
-        "copy": "L-copy",
-        "gone": "gone",
-        "plain": "L-plain",
-    }
-    assert dict(gathered["stratum"]) == {"changed": "S", "copy": "S", "gone": "unknown", "plain": "S"}
-
-
-# What several people say
-
-
-def settled(spark: SparkSession, tmp_path: Path, *said: tuple[str, str, str, str | None, int]) -> dict[str, Any]:
-    """What stands of (image_id, labeller, class, digest, day) in a catalog where a and b show the same."""
-    store = Store.open(str(tmp_path / "output"))
-    now = {"a": "same", "b": "same", "c": "d-c", "d": None}
-    seen = [{"image_id": name, "listing_id": f"L-{name}", "content_digest": digest} for name, digest in now.items()]
-    rows = [
-        {"image_id": image_id, "labeller": who, "class": name, "content_digest": digest,
-         "labelled_at": datetime(2026, 11, day, tzinfo=UTC)}
-        for image_id, who, name, digest, day in said
-    ]  # fmt: skip
-    words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, seen)
-    frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
-    found = [row.asDict() for row in frame.collect()]
-    assert len({row["image_id"] for row in found}) == len(found)
-    return {row["image_id"]: (row["label"], row["newest"], row["content_digest"], row["in_conflict"]) for row in found}
-
-
-def test_people_who_agree_are_one_label(spark: SparkSession, tmp_path: Path) -> None:
-    words = [("c", "ann", "toilet", "d-c", 1), ("c", "bob", "toilet", None, 2), ("d", "ann", "other", None, 1)]
-    assert settled(spark, tmp_path, *words) == {
-        "c": ("toilet", "toilet", "d-c", False),
-        "d": ("other", "other", None, False),
-    }
-
-
-def test_people_who_disagree_are_told_with_the_newest_word(spark: SparkSession, tmp_path: Path) -> None:
-    """Also about the same content under another id, and with a label that came without its picture."""
-    words = [
-        ("a", "ann", "toilet", "same", 3),
-        ("b", "bob", "other", None, 2),
-        ("c", "ann", "toilet", "d-c", 1),
-        ("c", "bob", "other", "d-c", 2),
-    ]
-    assert settled(spark, tmp_path, *words) == {
-        "a": ("toilet", "toilet", "same", True),
-        "b": ("other", "toilet", "same", True),
-        "c": ("other", "other", "d-c", True),
-    }
-
-
-def test_words_about_other_contents_do_not_contradict_each_other(spark: SparkSession, tmp_path: Path) -> None:
-    words = [("c", "ann", "toilet", "replaced", 1), ("c", "bob", "other", "d-c", 2)]
-    assert settled(spark, tmp_path, *words) == {"c": ("other", "other", "d-c", False)}
-
-
-@pytest.mark.parametrize(("how", "trained"), [("leave_out", {"b": "other"}), ("newest", {"a": "other", "b": "other"})])
-def test_what_is_trained_on_where_labels_are_in_conflict(
-    spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
-) -> None:
-    config = with_a_conflict(make_config, how)
-    told = train_head.gather(spark, config, tables.TRAINING_SET)
-    assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
-    rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
-    assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
-    assert set(rows["content_digest"]) == {f"d-{name}" for name in trained}
-
-
-def test_training_stops_at_a_conflict_where_it_is_told_to(spark: SparkSession, make_config: MakeConfig) -> None:
-    config = with_a_conflict(make_config, "fail")
-    with pytest.raises(LabelsError) as raised:
-        train_head.gather(spark, config, tables.TRAINING_SET)
-    assert str(raised.value) == (
-        "while gathering the training set\n"
-        "  expected: labels that agree about each content (labels.conflicts is fail)\n"
-        "  found:    1 images about whose content labels contradict each other: 'a'\n"
-        f"  do:       settle them, see {config.output.root}/conflicts; or set labels.conflicts=leave_out or newest"
-    )
-
-
-def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
-    config = make_config({"labels.conflicts": how})
-    store = Store.open(config.output.root)
-    found = [{"image_id": name, "content_digest": f"d-{name}", "status": "ok"} for name in "ab"]
-    stored(store, tables.CATALOG, found, inputs={"backbone_id": "ours"})
-    kept = [{"content_digest": f"d-{name}", "backbone_id": "ours", "embedding": vector(1)} for name in "ab"]
-    stored(store, tables.EMBEDDINGS, kept)
-    for day, who, name in ((1, "ann", "toilet"), (2, "bob", "other")):
-        at = datetime(2026, 11, day, tzinfo=UTC)
-        words = [Label("a", name, "d-a", "sheet", who, at), Label("b", "other", "d-b", "sheet", who, at)]
-        labels.keep(store, Said(words), "", {}, f"sheet of {who}")
-    return config
-
-
-def test_the_newest_draw_gives_the_weight(spark: SparkSession, tmp_path: Path) -> None:
-    store = Store.open(str(tmp_path))
-    of = [{"image_id": name, "inclusion_probability": chance} for name, chance in (("a", 0.5), ("b", 0.25))]
-    first = stored(store, tables.SAMPLE, of)
-    second = stored(store, tables.QUEUES, [{**of[0], "inclusion_probability": 0.125}], inputs={"kind": "suggest"})
-    stored(store, tables.QUEUES, [{"image_id": "b", "rank": 1}], inputs={"kind": "second_look"})
-    found = {row["image_id"]: (row["weight"], row["draw"]) for row in training_set.draws(spark, store).collect()}
-    assert found == {"a": (8.0, second.run_id), "b": (4.0, first.run_id)}
 
 
 # Files
