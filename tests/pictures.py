@@ -57,7 +57,18 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width: int, height: int, raw: bytes, *, interlaced: bool = False, extra: bytes = b"") -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, int(interlaced))
+def png(
+    width: int,
+    height: int,
+    raw: bytes,
+    *,
+    interlaced: bool = False,
+    extra: bytes = b"",
+    depth: int = 8,
+    colour: int = 2,
+    transparent: bytes = b"",
+) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    extra += chunk(b"tRNS", transparent) if transparent else b""
     chunks = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks

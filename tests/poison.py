@@ -99,7 +99,7 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
     try:
         outcome = KINDS[kind](told)
     except MemoryError as error:
-        return [Decoded(*images._status_of(error))]
+        return [Decoded(*images._status_of(error, content))]
     return [outcome] if isinstance(outcome, Decoded) else _decode([picture], limits, preprocessing)
 
 

@@ -77,6 +77,14 @@ def test_what_a_child_decodes_is_what_would_be_decoded_here(limits: Decode) -> N
     assert same(decoding.decode(contents, limits, larger), images.decode(contents, limits, larger))
 
 
+def test_a_child_measures_as_it_would_be_done_here(limits: Decode) -> None:
+    """A PNG's pixels are decoded for it, since what turns it may stand behind them: no worker does that by itself."""
+    contents = [SOUND, encoded(images.open_upright(SOUND, limits), "PNG"), b"no image", picture(size_px=(8, 8))]
+    assert [decoding.measure(content, limits) for content in contents] == [
+        images.measure(content, limits) for content in contents
+    ]
+
+
 def test_broken_and_odd_files_are_decoded_as_they_would_be_here(limits: Decode) -> None:
     contents = [path.read_bytes() for path in sorted(shared("badimages").iterdir()) if path.is_file()]
     patient = limits.model_copy(update={"timeout_s": 30.0})

@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,43 @@ def test_an_interlaced_png_is_decoded() -> None:
     assert np.array_equal(pixels(png(260, 300, raw, interlaced=True)), expected(image))
 
 
+DAMAGED = [b"Exif\0\0II*\0", bytes(20), b"Exif\0\0" + b"\xff" * 30]
+
+
+@pytest.mark.parametrize("exif", DAMAGED, ids=len)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_damaged_exif_block_does_not_cost_the_picture(kind: str, exif: bytes) -> None:
+    content = encoded(picture(90, 60), kind, exif=exif, dpi=(72, 72))
+    assert (one(content).status, one(content).width, one(content).height) == ("ok", 90, 60)
+    assert np.array_equal(pixels(content), pixels(encoded(picture(90, 60), kind)))
+    assert measure(content, LIMITS) == one(content).without_pixels()
+    assert thumbnail(content, LIMITS, 64) is not None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_whose_exif_block_is_damaged_elsewhere_is_turned(kind: str) -> None:
+    """Orientation 6, and a resolution that Pillow cannot write again."""
+    entries = [(0x0112, 3, 1, 6), (0x011A, 7, 4, 1)]
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries))
+    block += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    content = encoded(picture(90, 60), kind, exif=block)
+    assert (one(content).status, one(content).width, one(content).height) == ("ok", 60, 90)
+    turned = Image.open(io.BytesIO(encoded(picture(90, 60), kind))).convert("RGB").transpose(Image.Transpose.ROTATE_270)
+    assert np.array_equal(pixels(content), expected(turned))
+
+
+@pytest.mark.parametrize("colour", [0, 2], ids=["grey", "RGB"])
+def test_the_transparent_colour_of_16_bits_is_white_and_its_neighbours_are_not(colour: int) -> None:
+    """The left half of the transparent colour, the right half of another one."""
+    bands = 1 if colour == 0 else 3
+    clear, other = struct.pack(">H", 0x8040) * bands, struct.pack(">H", 0x4000) * bands
+    rows = b"".join(b"\0" + clear * 120 + other * 120 for _ in range(240))
+    content = png(240, 240, rows, depth=16, colour=colour, transparent=clear)
+    found = pixels(content)
+    assert found[:, :100].min() == 255
+    assert abs(int(found[:, 124:].max()) - 0x40) <= 1
+
+
 # JPEG at reduced scale
 
 
@@ -314,12 +352,12 @@ def test_measuring_tells_what_decoding_has_told(kind: str, orientation: int) -> 
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(picture(90, 60), kind, exif=exif)
-    assert measure(content) == one(content).without_pixels()
+    assert measure(content, LIMITS) == one(content).without_pixels()
 
 
 def test_measuring_decodes_nothing() -> None:
     content = encoded(picture(300, 200), "JPEG")
-    assert measure(content[:700]) == Decoded("ok", "", 300, 200)  # no picture is left, but the header is
+    assert measure(content[:700], LIMITS) == Decoded("ok", "", 300, 200)  # no picture is left, but the header is
 
 
 # Thumbnails

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from toiletspark import decoding
 from toiletspark.backbone import Backbone, to_stored
 from toiletspark.config import Decode
 from toiletspark.digests import content_digest
-from toiletspark.images import Decoded, measure
+from toiletspark.images import Decoded
 from toiletspark.sources import Fetched, Fetcher
 
 _Batch = TypeVar("_Batch")
@@ -126,7 +127,7 @@ def _decoded_batches(sources: Iterable[Source], work: Work) -> Iterator[list[Att
         batch.append(Attempt(source, Decoded(fetched.status, fetched.detail), digest, size))
         if digest is not None and fetched.content is not None and digest not in seen and digest not in new:
             if digest in work.known:
-                seen[digest] = measure(fetched.content)
+                seen[digest] = decoding.measure(fetched.content, work.limits)
             elif work.claim(digest):
                 new[digest] = fetched.content
             else:

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ Pixels = NDArray[np.uint8]
 DRAFT_FACTOR = 1.0  # a JPEG decoded at reduced scale has at least this many pixels for each one that is kept
 _BAND_ROWS = 256
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TRUNCATED = ("truncated", "the file ends before the picture does")
+_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,15 @@ def decode(contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessi
     return [_decode_one(content, limits, preprocessing) for content in contents]
 
 
-def measure(content: bytes) -> Decoded:
-    """Width and height of a file that was decoded before, from its header alone."""
-    return Decoded("ok", "", *_upright_size(Image.open(io.BytesIO(content))))
+def measure(content: bytes, limits: Decode) -> Decoded:
+    """Width and height of a file that was decoded before: by its header; a PNG is turned by its last bytes."""
+    try:
+        image = open_checked(content, limits)
+        return Decoded("ok", "", *_upright_size(image.size, image))
+    except _RefusedError as refused:
+        return refused.outcome
+    except Exception as error:  # noqa: BLE001 - see _decode_one
+        return Decoded(*_status_of(error, content))
 
 
 def open_upright(content: bytes, limits: Decode) -> Image.Image:
@@ -105,7 +114,7 @@ def open_upright(content: bytes, limits: Decode) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises on a bad file; `decode` and `thumbnail` turn it into a status.
     """
-    return _upright(open_checked(content, limits))
+    return _upright(_open_whole(content, limits))
 
 
 def open_checked(content: bytes, limits: Decode) -> Image.Image:
@@ -117,17 +126,39 @@ def open_checked(content: bytes, limits: Decode) -> Image.Image:
     return image
 
 
+def _open_whole(content: bytes, limits: Decode) -> Image.Image:
+    """As `open_checked`, but a JPEG file must have its end; what others lack, their decoders tell."""
+    image = open_checked(content, limits)
+    if image.format in ("JPEG", "MPO") and not _has_end(content):
+        raise _RefusedError(*_TRUNCATED)
+    return image
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Decodes an opened picture and turns it."""
     image.load()
-    ImageOps.exif_transpose(image, in_place=True)
+    with _damaged_exif_ignored():  # Pillow turns the pixels first, and then writes the block anew
+        ImageOps.exif_transpose(image, in_place=True)
     return _rgb(image)
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a person would see them, before anything is decoded."""
-    width, height = image.size
-    return (height, width) if image.getexif().get(ExifTags.Base.Orientation) in _TURNED else (width, height)
+def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
+    """Width and height as a person would see them, of a picture that is not turned yet and may be scaled already."""
+    with _damaged_exif_ignored():
+        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+            return size[1], size[0]
+    return size
+
+
+@contextmanager
+def _damaged_exif_ignored() -> Iterator[None]:
+    """A damaged EXIF block, as phones and editors leave them, says nothing of the pixels; Pillow raises all kinds."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001, S110
+        pass
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
@@ -175,19 +206,39 @@ def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 8
 
 def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> Decoded:
     try:
-        image = open_checked(content, limits)
-        size = _upright_size(image)
+        image = _open_whole(content, limits)
+        size = image.size
         if preprocessing.jpeg_scaling:
             least_px = round(DRAFT_FACTOR * preprocessing.resize_px)
             image.draft(None, (least_px, least_px))
-        return Decoded("ok", "", *size, preprocess(_upright(image), preprocessing))
+        image.load()  # before a PNG's EXIF block is asked for, which may stand behind its pixels
+        return Decoded("ok", "", *_upright_size(size, image), preprocess(_upright(image), preprocessing))
     except _RefusedError as refused:
         return refused.outcome
     except Exception as error:  # noqa: BLE001 - decoders raise every kind of error on hostile bytes; each is a row
-        return Decoded(*_status_of(error))
+        return Decoded(*_status_of(error, content))
 
 
-def _status_of(error: Exception) -> tuple[str, str]:
+def _has_end(content: bytes) -> bool:
+    """Whether a JPEG file has an end marker behind the start of its pixels.
+
+    libjpeg takes what stands in place of the rest, as the zeros of an interrupted download, for a grey part of the
+    picture. Segments before the pixels are stepped over: a thumbnail in them has an end marker of its own.
+    """
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):
+        filling = content[at + 1] == 0xFF
+        at += 1 if filling else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(_END_OF_IMAGE, at) >= 0
+
+
+def _is_cut_webp(content: bytes) -> bool:
+    """Whether a WebP file is shorter than it says; its decoder does not tell why it fails."""
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content)
+
+
+def _status_of(error: Exception, content: bytes) -> tuple[str, str]:
     """The status for what Pillow raised, and a short reason without anything from the file."""
     if isinstance(error, UnidentifiedImageError):
         return "not_an_image", "not one of decode.formats"
@@ -196,8 +247,8 @@ def _status_of(error: Exception) -> tuple[str, str]:
         return "too_many_pixels", "more than Pillow opens"
     if isinstance(error, MemoryError):
         return "out_of_memory", "decoding takes more than decode.max_memory_bytes"
-    if isinstance(error, OSError) and "truncated" in str(error).lower():
-        return "truncated", "the file ends before the picture does"
+    if (isinstance(error, OSError) and "truncated" in str(error).lower()) or _is_cut_webp(content):
+        return _TRUNCATED
     return "decode_failed", type(error).__name__
 
 
@@ -214,15 +265,20 @@ def _rgb(image: Image.Image) -> Image.Image:
     """RGB from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
-        image = _by_bands(image, "L", lambda band: _upper_bits(band, deep))
+        clear = image.info.get("transparency")  # a PNG's one transparent grey, if it has one
+        image = _by_bands(image, "L", lambda band: _upper_bits(band, deep, clear))
+    clear = image.info.get("transparency")
+    if isinstance(clear, tuple) and max(clear) > 255:  # of 16 bits, whose upper 8 are what Pillow keeps of pixels alone
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
         return _by_bands(image, "RGB", _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _upper_bits(band: Image.Image, deep: bool) -> Image.Image:
-    levels = np.asarray(band, dtype=np.float64) / (257.0 if deep else 1.0)
-    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+def _upper_bits(band: Image.Image, deep: bool, clear: int | None) -> Image.Image:
+    values = np.asarray(band)
+    levels = np.clip(values.astype(np.float64) / (257.0 if deep else 1.0), 0, 255).astype(np.uint8)
+    return Image.fromarray(levels if clear is None else np.where(values == clear, np.uint8(255), levels))
 
 
 def _on_white(band: Image.Image) -> Image.Image:

@@ -89,7 +89,7 @@ def _decode(folder: Path) -> None:
     if outcome.pixels is None:
         return
     assert (outcome.pixels.shape, outcome.pixels.dtype) == ((INPUT.crop_px, INPUT.crop_px, 3), np.uint8)
-    seen = images.measure(content)
+    seen = images.measure(content, _LIMITS)
     assert (seen.width, seen.height) == (outcome.width, outcome.height)
 
 

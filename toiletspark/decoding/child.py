@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from toiletspark import images
 from toiletspark.decoding import messages
-from toiletspark.decoding.messages import Input, Task
+from toiletspark.decoding.messages import Input, Measure, Task
 from toiletspark.images import Decoded
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -42,6 +42,8 @@ def _answer(task: Task, content: bytes) -> tuple[Decoded, bytes]:
     if isinstance(task, Input):
         (decoded,) = images.decode([content], task.limits, task.preprocessing)
         return decoded, b"" if decoded.pixels is None else decoded.pixels.tobytes()
+    if isinstance(task, Measure):
+        return images.measure(content, task.limits), b""
     small = images.thumbnail(content, task.limits, task.max_side_px, task.quality)
     return Decoded("ok" if small else "decode_failed"), small or b""
 

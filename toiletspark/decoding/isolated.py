@@ -24,7 +24,7 @@ import numpy as np
 from toiletspark import images
 from toiletspark.config import Decode
 from toiletspark.decoding import messages, nursery
-from toiletspark.decoding.messages import Input, NoAnswerError, Task, Thumbnail
+from toiletspark.decoding.messages import Input, Measure, NoAnswerError, Task, Thumbnail
 from toiletspark.errors import UserError
 from toiletspark.images import Decoded, Preprocessing
 
@@ -58,6 +58,13 @@ def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 8
         return images.thumbnail(content, limits, max_side_px, quality)
     _, jpeg = _of_this_process(limits).ask(Thumbnail(limits, max_side_px, quality), content)
     return bytes(jpeg) or None
+
+
+def measure(content: bytes, limits: Decode) -> Decoded:
+    """As `images.measure`, in a child process if `limits.isolated`."""
+    if not limits.isolated:
+        return images.measure(content, limits)
+    return _of_this_process(limits).ask(Measure(limits), content)[0]
 
 
 def start_children(limits: Decode) -> None:

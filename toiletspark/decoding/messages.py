@@ -34,7 +34,7 @@ class Input:
     preprocessing: Preprocessing
 
     def takes(self, size: int) -> bool:
-        """Whether a picture of so many bytes answers it: exactly the square's."""
+        """Whether a picture of so many bytes says "ok" to it: exactly the square's."""
         return size == 3 * self.preprocessing.crop_px**2
 
     def told(self) -> bytes:
@@ -60,14 +60,31 @@ class Thumbnail:
         return json.dumps({"limits": self.limits.model_dump(), "thumbnail": small}).encode()
 
 
-Task = Input | Thumbnail
+@dataclass(frozen=True)
+class Measure:
+    """Asks for width and height, see `images.measure`."""
+
+    limits: Decode
+
+    def takes(self, size: int) -> bool:
+        """Nothing is brought but the sizes."""
+        return size == 0
+
+    def told(self) -> bytes:
+        """As the child reads it."""
+        return json.dumps({"limits": self.limits.model_dump()}).encode()
+
+
+Task = Input | Thumbnail | Measure
 
 
 def task_of(told: bytes) -> Task:
     """What `Task.told` says."""
     said = json.loads(told)
     limits = Decode(**said["limits"])
-    return Input(limits, Preprocessing(**said["input"])) if "input" in said else Thumbnail(limits, **said["thumbnail"])
+    if "input" in said:
+        return Input(limits, Preprocessing(**said["input"]))
+    return Thumbnail(limits, **said["thumbnail"]) if "thumbnail" in said else Measure(limits)
 
 
 def write_request(connection: socket.socket, task: bytes, content: bytes) -> None:
@@ -110,7 +127,7 @@ def read_answer(
     opening = _whole(connection, _ANSWER.size, wait)
     status, detail_size, width, height, size = _ANSWER.unpack(opening)
     sound = status < len(STATUSES) and detail_size <= _MAX_DETAIL_BYTES and max(width, height) <= _MAX_SIDE_PX
-    if not sound or (size and not task.takes(size)) or (STATUSES[status] == "ok") != (size > 0):
+    if not sound or not (task.takes(size) if STATUSES[status] == "ok" else size == 0):
         raise NoAnswerError("no answer to what was asked")
     detail = bytes(_whole(connection, detail_size, wait)).decode("utf-8", "replace")
     printable = "".join(one if one.isprintable() else "?" for one in detail)

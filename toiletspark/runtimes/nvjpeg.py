@@ -53,10 +53,12 @@ def plain_size(content: bytes, limits: Decode) -> tuple[int, int] | None:
     """Width and height of a whole, upright, grey or YCbCr JPEG file; None for any other."""
     try:
         image = images.open_checked(content, limits)
+        if image.format != "JPEG":  # to ask a PNG for its orientation is to decode it
+            return None
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     except Exception:  # noqa: BLE001 - whatever is wrong with it, `images.decode` tells
         return None
-    usual = image.format == "JPEG" and image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
+    usual = image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
     whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE)
     return image.size if usual and upright and whole else None
 
