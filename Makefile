@@ -82,7 +82,7 @@ wheel: install  ## dist/toiletspark-*.whl, for spark-submit --py-files: seconds,
 	@rm -rf build
 	@ls dist/*.whl
 
-dist-env: install  ## dist/environment.tar.gz, for --archives, for new constraints; WITHOUT="torch torchvision": a tenth of it
+dist-env: install  ## dist/environment.tar.gz, for --archives, for new constraints; WITHOUT="torch torchvision": a fourteenth of it
 	@$(BIN)/python -m release.environment --out dist/environment.tar.gz $(foreach name,$(WITHOUT),--without $(name))
 
 bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours

@@ -112,7 +112,7 @@ def layer(module: str) -> int:
             return number
     raise AssertionError(
         f"{module} stands in no layer: add '{name}' to LAYERS in {Path(__file__).name}, in the lowest layer that has "
-        "all it imports, and tell in toiletspark/ARCHITECTURE.md what it is for"
+        "all it imports, and tell in ARCHITECTURE.md what it is for"
     )
 
 

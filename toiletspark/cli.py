@@ -1,6 +1,6 @@
 """The `toiletspark` command: the steps of jobs/, for people.
 
-It stands above jobs/ and is the only module of toiletspark/ that knows them.
+It stands above jobs/; in toiletspark/, only it and `cli_publish` know them.
 """
 
 from __future__ import annotations
