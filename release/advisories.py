@@ -1,12 +1,14 @@
 """Known vulnerabilities of what requirements.lock installs: `python -m release.advisories`, by pip-audit.
 
-Fails for what release/accepted.toml does not name with a reason. Where pip-audit's database cannot be reached, or knows
-none of the packages (a mirror of the index has the files, seldom the advisories), it says so and does not fail.
+Fails for what release/accepted.toml does not name with a reason, and where pip-audit itself fails. Where its database
+cannot be reached, or knows none of the packages (a mirror of the index has the files, seldom the advisories), it says
+so and does not fail.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -23,6 +25,18 @@ COMMAND = [
     *("--require-hashes", "--disable-pip", "--format", "json", "--progress-spinner", "off"),
     *("--timeout", str(SOCKET_TIMEOUT_S)),
 ]
+LAST_LINES = 5
+# The last error of a pip-audit that came to no answer, by its own words or by those of requests. A certificate that is
+# not trusted (SSLError) is none of these: somebody has answered.
+_UNREACHABLE = re.compile(
+    r"requests\.exceptions\.(ConnectionError|ProxyError|ConnectTimeout|ReadTimeout|ChunkedEncodingError)\b"
+    r"|ERROR:pip_audit\._cli:Could not connect to "
+)
+_TIP = "ERROR:pip_audit._cli:Tip: "
+
+
+class AuditError(Exception):
+    """pip-audit has failed, and not for want of a connection: its last words."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Audit:
 
 
 def read(output: str) -> Audit | None:
-    """pip-audit's JSON; None where it is none, as after a failed connection."""
+    """pip-audit's JSON; None where it is none, as after any failure."""
     try:
         dependencies: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
@@ -64,7 +78,9 @@ def read(output: str) -> Audit | None:
 
 
 def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[list[str], int]:
-    """The lines to print, and the exit code: 1 for an advisory that nobody has accepted."""
+    """The lines to print, and the exit code: 1 for an advisory that nobody has accepted, or where nothing was asked."""
+    if audit is not None and not audit.asked:
+        return ["requirements.lock names no package"], 1
     if audit is None or len(audit.unknown) == audit.asked:
         return ["not asked: the database of vulnerabilities cannot be reached from here"], 0
     lines, left = [], {(one["package"], one["id"]): one["reason"] for one in accepted}
@@ -81,19 +97,36 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
     )
 
 
-def run(command: Sequence[str] = COMMAND, timeout_s: float = WHOLE_TIMEOUT_S) -> Audit | None:
-    """Asks the database; None where no answer came in time."""
+def unreachable(stderr: str) -> bool:
+    """Whether pip-audit has ended because it could not connect: by its last error, which others may have led to."""
+    errors = [line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)]
+    return bool(errors) and _UNREACHABLE.match(errors[-1]) is not None
+
+
+def run(command: Sequence[str] | None = None, timeout_s: float = WHOLE_TIMEOUT_S) -> Audit | None:
+    """Asks the database; None where it could not be reached, or no answer came in time.
+
+    Raises:
+        AuditError: there is no answer, for any other reason.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(command or COMMAND, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         return None
-    return read(done.stdout)
+    audit = read(done.stdout)
+    if audit is None and not unreachable(done.stderr):
+        words = "\n".join(done.stderr.strip().splitlines()[-LAST_LINES:])
+        raise AuditError(words or f"it ended with {done.returncode} and said nothing")
+    return audit
 
 
 def main() -> int:
     """Prints what is known against the locked versions."""
     accepted = tomllib.loads(ACCEPTED.read_text(encoding="utf-8")).get("accepted", [])
-    lines, code = told(run(), accepted)
+    try:
+        lines, code = told(run(), accepted)
+    except AuditError as error:
+        lines, code = ["failed, so nothing was looked at:", *str(error).splitlines()], 1
     for line in lines:
         print(f"pip-audit: {line}")
     return code

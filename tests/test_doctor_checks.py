@@ -140,6 +140,10 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         lambda: sound(settings={"spark.executor.memoryOverhead": "384m"}),
         *("memory_overhead", "warning", ["0.4 GB", "2 tasks", "3.5 GB", "spark.executor.memoryOverhead=3584m"]),
     ),
+    "overhead of executors on the driver's machine": (
+        lambda: sound(master="local-cluster[2,1,1024]", settings={"spark.executor.memoryOverhead": "384m"}),
+        *("memory_overhead", "warning", ["0.4 GB", "3.5 GB"]),
+    ),
     "overhead on YARN, as it comes": (lambda: sound(master="yarn"), "memory_overhead", "error", ["0.4 GB"]),
     "overhead on Kubernetes": (
         lambda: sound(master="k8s://https://k", settings={"spark.executor.memory": "4g"}),
@@ -225,6 +229,7 @@ SOUND: dict[str, Callable[[], Observed]] = {
     ),
     "YARN with room": lambda: sound(master="yarn", settings={"spark.executor.memoryOverhead": "4g"}),
     "local": lambda: sound(master="local[2,4]", executors=(place("driver", "d"),), python_named=False, known=1),
+    "executors on the driver's machine": lambda: sound(master="local-cluster[2,1,1024]", python_named=False),
     "two executors on a machine of two CPUs": lambda: sound(
         executors=(place(cores=1, cpus=2, memory_bytes=12 * GB), place("executor 1", cores=1, cpus=2))
     ),

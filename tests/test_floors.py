@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -117,6 +118,29 @@ def test_every_program_refuses_before_it_reads_a_configuration_or_starts_spark(
     told = told_mistake(done)
     assert told.startswith("toiletspark: while checking the packages of the driver\n  expected: Pillow>=13.0.0 (")
     assert f"\n  found:    Pillow 12.1.1 in {sys.executable} on " in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["job", "command"])
+@pytest.mark.parametrize("runtime", ["torch", "auto"])
+def test_the_doctor_alone_starts_and_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, runtime: str
+) -> None:
+    """Where Spark does not start either, and where OpenVINO is there and looks for a GPU by that torch."""
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "no-java"))
+    path = installed_as(tmp_path / "old", "torch", "2.9.1")
+    (path / "torch").mkdir()
+    (path / "torch" / "__init__.py").write_text("__version__ = '2.9.1'\n")
+    words = ("toiletspark.cli", "doctor") if program == "command" else ("jobs.check_cluster",)
+    sets = (f"backbone.runtime={runtime}", "images.path=none", f"output.root={tmp_path / 'output'}")
+    done = run(*words, "--json", *(word for one in sets for word in ("--set", one)), path=path)
+    assert "Traceback" not in done.stderr
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["exit_code"]) == (2, 2)
+    found = {finding["check"]: finding for finding in told["findings"] if finding["level"] == "error"}
+    assert {"start", "floors"} <= {*found}
+    assert found["floors"]["what"] == "torch is 2.9.1"
+    assert found["floors"]["where"].startswith("driver on ")
 
 
 def test_nothing_is_imported_for_it() -> None:

@@ -44,6 +44,17 @@ def test_an_executor_tells_of_itself(spark: SparkSession, monkeypatch: pytest.Mo
     assert rounds.known_executors(spark.sparkContext) == 1
 
 
+@pytest.mark.parametrize(
+    ("master", "executors"),
+    [("local", 3), ("local[2]", 3), ("local-cluster[2,1,1024]", 2), ("spark://m:7077", 2), ("yarn", 2)],
+)
+def test_the_driver_counts_as_an_executor_in_local_mode_alone(master: str, executors: int) -> None:
+    """Spark's list always has the driver too."""
+    context = mock.Mock(master=master)
+    context._jsc.sc().statusTracker().getExecutorInfos.return_value = [None] * 3
+    assert rounds.known_executors(context) == executors
+
+
 def test_an_executor_answers_once_in_a_round(spark: SparkSession) -> None:
     def one(name: str) -> list[dict[str, Any] | None]:
         return [{"host": "a", "jvm_pid": probe.executor_process()[0], "claimed": probe.claimed(name)}]

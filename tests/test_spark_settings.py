@@ -60,7 +60,24 @@ def test_masters_that_try_again_are_not_told(master: str) -> None:
 
 def test_tries_are_looked_at_where_spark_does() -> None:
     assert told(spark__task__maxFailures="1") == []  # a local master has its own number
-    assert told(spark__master="yarn", spark__task__maxFailures="1") == ["spark.task.maxFailures"]
+    for master in ("yarn", "local-cluster[2,1,1024]"):
+        assert told(spark__master=master, spark__task__maxFailures="1") == ["spark.task.maxFailures"]
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]", "local[*,4]"])
+def test_driver_and_executor_are_one_process_there(master: str) -> None:
+    assert spark_settings.is_local(master)
+
+
+@pytest.mark.parametrize("master", ["local-cluster[2,1,1024]", "spark://local:7077", "localhost", "yarn", ""])
+def test_and_nowhere_else(master: str) -> None:
+    assert not spark_settings.is_local(master)
+
+
+@pytest.mark.parametrize("master", ["local[*,4]", "local-cluster[2,1,1024]"])
+def test_all_processes_are_on_this_machine_there(master: str) -> None:
+    assert spark_settings.stays_here(master)
+    assert not spark_settings.stays_here("spark://local:7077")
 
 
 def test_as_many_threads_as_reserved_cores_are_fine() -> None:

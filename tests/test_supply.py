@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,74 @@ def test_without_a_network_it_ends_soon_and_without_an_answer(monkeypatch: pytes
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert advisories.run() is None
     assert advisories.run([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2) is None
+
+
+def saying(stderr: str, stdout: str = "") -> list[str]:
+    """A command that ends with code 1 after these words."""
+    return [sys.executable, "-c", f"import sys; print({stdout!r}); sys.exit({stderr!r})"]
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "Traceback:\n  raise\nrequests.exceptions.ConnectionError: Failed to resolve 'pypi.org'",
+        "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.",
+        "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed\nERROR:pip_audit._cli:Tip: your network",
+    ],
+)
+def test_a_failed_connection_is_no_answer(stderr: str) -> None:
+    assert advisories.run(saying(stderr)) is None
+
+
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "/usr/bin/python: No module named pip_audit",
+        "pip_audit._service.interface.ServiceError",
+        "requests.exceptions.SSLError: certificate verify failed",
+        "requests.exceptions.ConnectionError: refused\n\nDuring another:\n\nKeyError: 'vulns'",
+        "ERROR:pip_audit._cli:PyPI is not redirecting properly\nERROR:pip_audit._cli:Tip: your network may be blocking",
+    ],
+)
+def test_any_other_end_is_a_failure_with_its_last_words(stderr: str) -> None:
+    with pytest.raises(advisories.AuditError) as failed:
+        advisories.run(saying("first\n" * 50 + stderr))
+    words = str(failed.value)
+    assert words.endswith(stderr)
+    assert words.count("first") < 10
+    with pytest.raises(advisories.AuditError, match="ended with 1 and said nothing"):
+        advisories.run(saying(""))
+
+
+HASH = f"--hash=sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("lock", "told"),
+    [
+        ("numpy==1.26.4\n", "requirement numpy==1.26.4 does not contain a hash"),
+        (f"numpy=>1 {HASH}\n", "invalid specifier"),
+        (None, "invalid requirements input"),
+        ("", "names no package"),
+    ],
+)
+def test_a_lock_that_cannot_be_audited_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lock: str | None,
+    told: str,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    here = tmp_path / "requirements.lock"
+    if lock is not None:
+        here.write_text(lock)
+    locked = str(REPOSITORY / "requirements.lock")
+    monkeypatch.setattr(advisories, "COMMAND", [str(here) if word == locked else word for word in advisories.COMMAND])
+    assert advisories.main() == 1
+    said = capsys.readouterr().out
+    assert told in said
+    assert "cannot be reached" not in said
 
 
 def test_every_accepted_advisory_has_a_reason() -> None:

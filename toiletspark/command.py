@@ -34,13 +34,18 @@ def run_program(function: Callable[..., object]) -> None:
 
 
 @contextmanager
-def told_errors() -> Iterator[None]:
+def told_errors(*, packages: bool = True) -> Iterator[None]:
     """Turns an error that a person can act on into its message on stderr and its exit code.
 
     The first such error is a package that must not be used: every program of ours begins here.
+
+    Args:
+        packages: whether that is asked. False is the doctor's alone, which reads no stranger's file with them and has
+            to tell of them beside all else that it finds.
     """
     try:
-        floors.require(doing="checking the packages of the driver")
+        if packages:
+            floors.require(doing="checking the packages of the driver")
         yield
     except ToiletsparkError as error:
         print(f"toiletspark: {error}", file=sys.stderr)

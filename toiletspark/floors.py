@@ -1,8 +1,8 @@
 """Which versions of the packages that touch strangers' files are safe enough to start with.
 
 `pip install` obeys the ranges of setup.py, which are the same; a cluster is seldom installed by pip alone, so every
-program asks again when it starts, and every worker before its first batch. What is asked is the packages' metadata:
-nothing is imported, so neither torch nor Pillow is loaded for it.
+program asks again when it starts (the doctor instead reports what it finds), and every worker before its first batch.
+What is asked is the packages' metadata: nothing is imported, so neither torch nor Pillow is loaded for it.
 """
 
 from __future__ import annotations

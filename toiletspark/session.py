@@ -35,7 +35,7 @@ def start(section: SparkSection) -> SparkSession:
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # set by spark-submit, whose JVM runs already
     if not submitted:
         _find_java()
-        if section.master.startswith("local"):
+        if spark_settings.stays_here(section.master):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # nobody else has a word with this machine's Spark
     else:
         SparkContext._ensure_initialized()  # SparkConf then sees what the command line said

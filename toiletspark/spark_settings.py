@@ -34,6 +34,19 @@ class Rule:
     refused: bool = False
 
 
+def is_local(master: str) -> bool:
+    """Whether driver and executor are one process.
+
+    `local-cluster[...]` is not: its executors are processes of their own, as on a cluster.
+    """
+    return re.fullmatch(r"local(\[.*\])?", master) is not None
+
+
+def stays_here(master: str) -> bool:
+    """Whether all processes are on the driver's machine: in local mode, and those of `local-cluster[...]`."""
+    return is_local(master) or master.startswith("local-cluster[")
+
+
 def _is(key: str, *harmful: str) -> Callable[[Get], bool]:
     return lambda get: get(key).strip().lower() in harmful
 
@@ -45,7 +58,7 @@ def _has_no_retries(get: Get) -> bool:
 
 
 def _has_few_retries(get: Get) -> bool:
-    return not get("spark.master").startswith("local") and _number(get("spark.task.maxFailures"), 4) < 4
+    return not is_local(get("spark.master")) and _number(get("spark.task.maxFailures"), 4) < 4
 
 
 def _has_endless_batches(get: Get) -> bool:

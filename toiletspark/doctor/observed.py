@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from toiletspark import spark_settings
 from toiletspark.config import Config
 
 # What is looked for: the name to import, and the package's
@@ -168,7 +169,7 @@ class Observed:
     @property
     def local(self) -> bool:
         """Whether driver and executor are one process."""
-        return self.master.startswith("local")
+        return spark_settings.is_local(self.master)
 
     @property
     def contained(self) -> bool:

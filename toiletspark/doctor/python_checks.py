@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from toiletspark import spark_settings
 from toiletspark.doctor.findings import Finding, Level, places
 from toiletspark.doctor.observed import Observed, Place
 from toiletspark.floors import FLOORS
@@ -80,8 +81,10 @@ def tasks(seen: Observed) -> Iterator[Finding]:
 
 def python_named(seen: Observed) -> Iterator[Finding]:
     """Nobody has said which Python the executors start."""
-    if seen.python_named or seen.local or seen.setting("spark.submit.deployMode", "client") == "cluster":
+    if seen.python_named or seen.setting("spark.submit.deployMode", "client") == "cluster":
         return
+    if spark_settings.stays_here(seen.master):
+        return  # the driver's path is there too
     if not seen.executors:
         return  # `start` and `python` tell more
     shown = ", ".join(sorted({place.python for place in seen.executors}))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pyspark import SparkContext, cloudpickle
 
+from toiletspark import spark_settings
 from toiletspark.doctor import probe
 from toiletspark.doctor.observed import PACKAGES, Package, Place, StartedPython
 
@@ -32,7 +33,7 @@ sleep 0.2
 def known_executors(context: SparkContext) -> int:
     """How many executors Spark knows; in local mode the driver is the only one."""
     count = len(context._jsc.sc().statusTracker().getExecutorInfos())
-    return count if str(context.master).startswith("local") else count - 1
+    return count if spark_settings.is_local(str(context.master)) else count - 1
 
 
 def wait_for_executors(context: SparkContext) -> int:

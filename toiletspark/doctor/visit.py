@@ -20,6 +20,7 @@ from toiletspark.config import Config
 from toiletspark.doctor import images, output, probe, rounds
 from toiletspark.doctor.observed import PACKAGES, Images, Observed
 from toiletspark.errors import BackboneError, TableError, UserError
+from toiletspark.runtimes import RuntimeName
 from toiletspark.runtimes.choose import chosen
 
 START_WITHIN_S = 90.0
@@ -71,14 +72,21 @@ def _unseen(config: Config, python_named: bool) -> Observed:
     now = time.time()
     driver = rounds.place_of(probe.itself(PACKAGES), now, time.time() + probe.MOST_S)
     python = os.environ.get("PYSPARK_PYTHON", sys.executable)
-    try:
-        runtime, reason = chosen(config.backbone.runtime, config.backbone.precision), ""
-    except BackboneError as error:
-        runtime, reason = "openvino", error.found
+    runtime, reason = _runtime(config)
     told = dict(config.spark.settings)
     return Observed(
         config, told, config.spark.master, python, python_named, driver, runtime=runtime, runtime_error=reason
     )
+
+
+def _runtime(config: Config) -> tuple[RuntimeName, str]:
+    """What computes, as it comes out on the driver, and why it does not."""
+    try:
+        return chosen(config.backbone.runtime, config.backbone.precision), ""
+    except BackboneError as error:
+        return "openvino", error.found
+    except Exception:  # noqa: BLE001 - whatever a broken torch raises when it is asked for a GPU: `packages` tells it
+        return "torch", ""  # jobs ask it too, so they need a torch that loads
 
 
 def _with_executors(context: SparkContext, seen: Observed) -> Observed:
