@@ -71,7 +71,8 @@ class Bootstrap:
 
     Within each stratum of n listings, n - 1 are drawn with replacement and weigh n / (n - 1) each time they are drawn,
     which makes the variance of a total over the replicates the usual estimate for listings drawn with replacement.
-    Strata from which a single listing came are taken together, since one listing shows no variance.
+    Strata from which a single listing came are taken together, since one listing shows no variance; a stratum that is
+    the only such one is taken together with the smallest other.
 
     Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), with m = n - 1.
     """
@@ -256,9 +257,16 @@ def _bounded(
 
 
 def _with_singles_together(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Strata by listing, those of one listing made one."""
-    lonely = np.bincount(stratum)[stratum] == 1
-    return np.where(lonely, stratum.max(initial=0) + 1, stratum)
+    """Strata by listing, those of one listing made one; where only one is such, it is made one with the smallest other.
+
+    Args:
+        stratum: (listings,), numbered 0, 1, ... without a gap.
+    """
+    sizes = np.bincount(stratum)
+    lonely = sizes == 1
+    if lonely.sum() == 1 and len(sizes) > 1:
+        lonely[np.where(lonely, len(stratum), sizes).argmin()] = True
+    return np.where(lonely[stratum], len(sizes), stratum)
 
 
 def _times_drawn(stratum: NDArray[np.intp], replicates: int, rng: np.random.Generator) -> NDArray[np.float64]:
