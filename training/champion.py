@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store
 from toiletspark.thresholds import excluded
+from training import splits
 from training.dataset import TrainingSet
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
@@ -42,14 +44,15 @@ class Live:
 
 
 def compare(
-    head: Head, operating_threshold: float, unseen: TrainingSet, store: Store, publish: Publish
+    head: Head, operating_threshold: float, unseen: TrainingSet, groups: Sequence[str], store: Store, publish: Publish
 ) -> dict[str, Any]:
     """Compares a new head with the live one, each at its own operating threshold.
 
     Args:
         head: the new one, the challenger.
         operating_threshold: at which it decides.
-        unseen: what was held out when it was trained.
+        unseen: what was held out when it was trained, in whole groups.
+        groups: of each of these images, see `splits.groups`.
         store: knows what is published, and with which images its head was made.
         publish: its policy says what a mistake costs.
 
@@ -60,7 +63,7 @@ def compare(
     live = live_head(store, publish)
     if live is None:
         return _nothing(None, "no head of this store is live")
-    known, scores = live_scores(live, unseen, head.backbone_id)
+    known, scores = live_scores(live, unseen, groups, head.backbone_id)
     unseen = unseen.where(known)
     if not len(unseen.label):
         return _nothing(live.head_id, "the live head has seen all that was held out, or does not tell what it has seen")
@@ -98,12 +101,21 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     return Live(run, settled.operating_threshold)
 
 
-def live_scores(live: Live, unseen: TrainingSet, backbone_id: str) -> tuple[Bools, NDArray[np.float32]]:
+def live_scores(
+    live: Live, unseen: TrainingSet, groups: Sequence[str], backbone_id: str
+) -> tuple[Bools, NDArray[np.float32]]:
     """What the live head says of images that it has not seen.
 
-    It has seen an image if it was trained on this content, or on another image of this listing: photos of one home
-    look alike. Of what was held out when it was trained it has kept scores; what is new to it, it scores, where it is
-    for the same backbone.
+    It has seen an image if it was trained on this content, on another image of this listing, or on one of a listing in
+    its group: photos of one home look alike, and a home may be offered twice. Of what was held out when it was trained
+    it has kept scores; what is new to it, it scores, where it is for the same backbone.
+
+    Args:
+        live: the live head.
+        unseen: images that another head has not seen, in whole groups: what the live head was trained on and has no
+            label any more tells nothing of its group.
+        groups: the group of each image, n names.
+        backbone_id: of their embeddings.
 
     Returns:
         Which images have a score, bool, (n,), and the scores, float32, (n,), 0 for the others.
@@ -113,7 +125,8 @@ def live_scores(live: Live, unseen: TrainingSet, backbone_id: str) -> tuple[Bool
     digests = {row["content_digest"] for row in made_with if not row["held_out"]}
     listings = {row["listing_id"] for row in made_with if not row["held_out"]}
     pairs = list(zip(unseen.content_digest, unseen.listing_id, strict=True))
-    new_to_it = np.array([digest not in digests and listing not in listings for digest, listing in pairs], dtype=bool)
+    seen = np.array([digest in digests or listing in listings for digest, listing in pairs], dtype=bool)
+    new_to_it = ~splits.whole_groups(seen, groups)
     scores = np.array([kept.get(digest, np.nan) for digest, _ in pairs], dtype=np.float32)
     missing = new_to_it & np.isnan(scores)
     if made_with and missing.any():
