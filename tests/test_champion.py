@@ -285,6 +285,27 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
 
 
 @pytest.mark.petastorm
+def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(tmp_path: Path) -> None:
+    """Each new home shows a picture of the live head's training first: one that they share, or one of its own."""
+    run = made(tmp_path)
+    live = champion.live_head(Store(str(tmp_path)), conf_files.load().publish) if trained(tmp_path) else None
+    assert live is not None
+    everything, first = dataset.read(run), np.arange(ROWS) % PER_LISTING == 0
+    trained_on = [digest for digest, held in zip(everything.content_digest, HELD, strict=True) if not held]
+    homes = [f"new {name}" for name in LISTINGS]
+
+    def known(shown: list[str]) -> Array:
+        digests = [shown[place] if first[place] else f"new {place}" for place in range(ROWS)]
+        changed = {"content_digest": digests, "listing_id": homes}
+        unseen = dataset.TrainingSet(**{**everything.__dict__, **changed})
+        return champion.live_scores(live, unseen, homes, BACKBONE_ID)[0]
+
+    assert np.array_equal(known(trained_on[:1] * ROWS), ~first)
+    own = trained_on + ["another"] * (ROWS - len(trained_on))
+    assert np.array_equal(known(own), np.arange(ROWS) >= len(trained_on))
+
+
+@pytest.mark.petastorm
 def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
     """Homes of the live head's training are offered again under other names: the new head holds them out."""
     embeddings, labels = clusters(ROWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,16 +125,26 @@ def live_scores(
     kept = {row["content_digest"]: row["exclusion_score"] for row in made_with if row["held_out"]}
     digests = {row["content_digest"] for row in made_with if not row["held_out"]}
     listings = {row["listing_id"] for row in made_with if not row["held_out"]}
-    pairs = list(zip(unseen.content_digest, unseen.listing_id, strict=True))
-    seen = np.array([digest in digests or listing in listings for digest, listing in pairs], dtype=bool)
-    new_to_it = ~splits.whole_groups(seen, groups)
-    scores = np.array([kept.get(digest, np.nan) for digest, _ in pairs], dtype=np.float32)
+    new_to_it = ~_seen(digests, listings, unseen, groups)
+    scores = np.array([kept.get(digest, np.nan) for digest in unseen.content_digest], dtype=np.float32)
     missing = new_to_it & np.isnan(scores)
     if made_with and missing.any():
         head = heads.load(live.run.folder)
         if head.backbone_id == backbone_id:
             scores[missing] = head.exclusion_scores(head.probabilities(unseen.embeddings[missing]))
     return new_to_it & ~np.isnan(scores), np.nan_to_num(scores)
+
+
+def _seen(digests: set[str], listings: set[str], unseen: TrainingSet, groups: Sequence[str]) -> Bools:
+    """Which images are of these contents, or of a group with one of them or of these listings: bool, (n,).
+
+    A content that lies in several groups says nothing of a home: `splits.groups` lets placeholders join none.
+    """
+    shown_by = Counter(digest for digest, _ in set(zip(unseen.content_digest, groups, strict=True)))
+    content = np.array([digest in digests for digest in unseen.content_digest], dtype=bool)
+    of_home = np.array([shown_by[digest] == 1 for digest in unseen.content_digest], dtype=bool)
+    listing = np.array([one in listings for one in unseen.listing_id], dtype=bool)
+    return content | splits.whole_groups(listing | (content & of_home), groups)
 
 
 def differences(bootstrap: Bootstrap, to_exclude: Bools, new: Bools, old: Bools, miss: float) -> dict[str, Difference]:
