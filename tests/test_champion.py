@@ -18,7 +18,7 @@ from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store, new_run_id
-from training import champion, dataset
+from training import champion, dataset, splits
 from training.heads import train
 from training.splits import held_out
 
@@ -242,10 +242,10 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
     before = {row["content_digest"] for row in rows.read(live) if row["held_out"]}
     new = np.array([digest not in before for digest in unseen.content_digest])
     assert 0 < new.sum() < len(new)
-    known, scores = champion.live_scores(champion.Live(live, 0.5), unseen, BACKBONE_ID)
+    known, scores = champion.live_scores(champion.Live(live, 0.5), unseen, unseen.listing_id, BACKBONE_ID)
     assert known.all()
     assert np.allclose(scores, expected, atol=1e-6)
-    known, scores = champion.live_scores(champion.Live(live, 0.5), unseen, "another backbone")
+    known, scores = champion.live_scores(champion.Live(live, 0.5), unseen, unseen.listing_id, "another backbone")
     assert np.array_equal(known, ~new)
     assert np.allclose(scores[known], expected[known], atol=1e-6)
 
@@ -257,11 +257,69 @@ def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_pa
     assert live is not None
     everything = dataset.read(run)
     others = dataset.TrainingSet(**{**everything.__dict__, "content_digest": [f"new {name}" for name in LISTINGS]})
-    known, _ = champion.live_scores(live, others, BACKBONE_ID)
+    known, _ = champion.live_scores(live, others, LISTINGS, BACKBONE_ID)
     assert np.array_equal(known, HELD)
     elsewhere = dataset.TrainingSet(**{**everything.__dict__, "listing_id": [f"new {name}" for name in LISTINGS]})
-    known, _ = champion.live_scores(live, elsewhere, BACKBONE_ID)
+    known, _ = champion.live_scores(live, elsewhere, LISTINGS, BACKBONE_ID)
     assert np.array_equal(known, HELD)  # the same photo under the name of another home
+
+
+@pytest.mark.petastorm
+def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
+    """Every other image is new to it, of a new home; half of these are grouped with homes that it was trained on."""
+    run = made(tmp_path)
+    live = champion.live_head(Store(str(tmp_path)), conf_files.load().publish) if trained(tmp_path) else None
+    assert live is not None
+    everything, new = dataset.read(run), np.arange(ROWS) % 2 == 1
+    fresh = {
+        name: [f"new {one}" if is_new else one for one, is_new in zip(getattr(everything, name), new, strict=True)]
+        for name in ("content_digest", "listing_id")
+    }
+    unseen = dataset.TrainingSet(**{**everything.__dict__, **fresh})
+    alone = np.arange(ROWS) >= ROWS // 2
+    groups = np.where(new & alone, fresh["listing_id"], LISTINGS).tolist()
+    known, _ = champion.live_scores(live, unseen, groups, BACKBONE_ID)
+    assert np.array_equal(known, HELD | (new & alone))
+    known, _ = champion.live_scores(live, unseen, fresh["listing_id"], BACKBONE_ID)
+    assert np.array_equal(known, HELD | new)
+
+
+@pytest.mark.petastorm
+def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(tmp_path: Path) -> None:
+    """Each new home shows a picture of the live head's training first: one that they share, or one of its own."""
+    run = made(tmp_path)
+    live = champion.live_head(Store(str(tmp_path)), conf_files.load().publish) if trained(tmp_path) else None
+    assert live is not None
+    everything, first = dataset.read(run), np.arange(ROWS) % PER_LISTING == 0
+    trained_on = [digest for digest, held in zip(everything.content_digest, HELD, strict=True) if not held]
+    homes = [f"new {name}" for name in LISTINGS]
+
+    def known(shown: list[str]) -> Array:
+        digests = [shown[place] if first[place] else f"new {place}" for place in range(ROWS)]
+        changed = {"content_digest": digests, "listing_id": homes}
+        unseen = dataset.TrainingSet(**{**everything.__dict__, **changed})
+        return champion.live_scores(live, unseen, homes, BACKBONE_ID)[0]
+
+    assert np.array_equal(known(trained_on[:1] * ROWS), ~first)
+    own = trained_on + ["another"] * (ROWS - len(trained_on))
+    assert np.array_equal(known(own), np.arange(ROWS) >= len(trained_on))
+
+
+@pytest.mark.petastorm
+def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
+    """Homes of the live head's training are offered again under other names: the new head holds them out."""
+    embeddings, labels = clusters(ROWS)
+    embeddings += np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)  # no two are one photo
+    names = [("toilet", "other")[label] for label in labels]
+    gathered(tmp_path, to_stored(embeddings), names)
+    live = trained(tmp_path)
+    twice = dataset.read(gathered(tmp_path, to_stored(np.concatenate([embeddings, embeddings])), names * 2))
+    groups = splits.groups(twice, conf_files.load().lookalikes.min_cosine)
+    assert groups[:ROWS] == groups[ROWS:]
+    other = held_out(groups, PLAIN.validation_share, PLAIN.seed + 1)
+    found = trained(tmp_path, f"train.seed={PLAIN.seed + 1}")["champion"]
+    assert found["head_id"] == live["head_id"]
+    assert 0 < found["n"] == (other & np.tile(HELD, 2)).sum() < other.sum()
 
 
 @pytest.mark.parametrize(("name", "cost"), [("cost_ratio", 20.0), ("min_recall", 1.0), ("fixed", 1.0)])
@@ -305,7 +363,9 @@ def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_pat
 @pytest.mark.petastorm
 def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) -> None:
     made(tmp_path)
-    first, second = trained(tmp_path), trained(tmp_path)
+    first = trained(tmp_path)
+    made(tmp_path)  # the same labels, gathered again
+    second = trained(tmp_path)
     assert first["champion"] != second["champion"]
     for name in ("head.json", "head.safetensors", "part-0.parquet"):
         assert (Path(first["head"]) / name).read_bytes() == (Path(second["head"]) / name).read_bytes()

@@ -2,11 +2,14 @@
 
 import csv
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from toiletspark import class_folders
 from toiletspark.class_folders import ExportedImage, any_labelled, export, exported_ids, read
 from toiletspark.errors import LabelsError
 from toiletspark.labels import Label
@@ -152,6 +155,46 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
+def interrupted(folder: Path, *ids: str, suggested: str | None = None) -> None:
+    """An export that is cut off after these pictures."""
+
+    def until_cut_off() -> Iterator[ExportedImage]:
+        yield from (replace(image, suggested=suggested) for image in images(*ids))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(until_cut_off(), folder, CLASSES)
+
+
+@pytest.mark.parametrize("ids", ["", "abc"])
+def test_an_export_that_was_cut_off_goes_on(tmp_path: Path, ids: str) -> None:
+    folder = tmp_path / "labelling"
+    interrupted(folder, *ids)
+    export(images("a", "b", "c", "d"), folder, CLASSES)
+    assert exported_ids(folder) == {"a", "b", "c", "d"}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")} == set(places(folder).values())
+
+
+def test_what_an_export_has_put_is_in_the_index_every_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_folders, "_INDEXED_AT_ONCE", 2)
+    interrupted(tmp_path, "a", "b", "c", "d", "e")
+    assert exported_ids(tmp_path) == {"a", "b", "c", "d"}
+
+
+def test_a_picture_that_the_index_has_missed_stays_where_it_lies_and_is_no_label(tmp_path: Path) -> None:
+    """It was put, or dragged, before the export was cut off; the scores say something else since."""
+    interrupted(tmp_path, "a", "b", suggested="toilet")
+    cut = next((tmp_path / "toilet").iterdir())
+    cut.write_bytes(cut.read_bytes()[:9])  # the one that was being written
+    assert export([replace(image, suggested="other") for image in images("a", "b", "c")], tmp_path, CLASSES) == 3
+    assert {name: Path(place).parent.name for name, place in places(tmp_path).items()} == {
+        **{"a": "toilet", "b": "toilet", "c": "other"}
+    }
+    assert (tmp_path / places(tmp_path)["a"]).read_bytes() == (tmp_path / places(tmp_path)["b"]).read_bytes() == jpeg(1)
+    said = read(tmp_path, CLASSES)
+    assert (said.labels, len(said.waiting)) == ([], 3)
+
+
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert export(images("a"), tmp_path, CLASSES) == 1
 
@@ -183,10 +226,19 @@ def refused_renaming(folder: Path, name: str) -> LabelsError:
 
 def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
     expected = import_folder(sorted_folder, CLASSES)
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini", ".directory"):
+    beside_a_picture = f"._{Path(places(sorted_folder)['a']).name}"  # macOS writes them on network shares
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", ".directory", "._index.csv", beside_a_picture):
         for place in ("", "toilet", "unlabelled"):
             (sorted_folder / place / name).write_bytes(b"x")
     assert import_folder(sorted_folder, CLASSES) == expected
+
+
+def test_what_macos_writes_beside_pictures_is_no_picture(tmp_path: Path) -> None:
+    export(images("a"), tmp_path, CLASSES)
+    (tmp_path / "toilet" / "._ca978112ca1bbdca.jpg").write_bytes(b"x")
+    assert not any_labelled(tmp_path, CLASSES)
+    drag(tmp_path, "a", "other")
+    assert refused(tmp_path).found == "none in toilet"
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "bathroom", "Toilet"])
@@ -243,7 +295,8 @@ def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: only files that were exported (they are listed in index.csv), under their own names\n"
         "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
-        "  do:       remove them or give them their names back; pictures from elsewhere have no image_id"
+        "  do:       run `toiletspark labels export` again if it was cut off; else remove them or give them their "
+        "names back; pictures from elsewhere have no image_id"
     )
 
 

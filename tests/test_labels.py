@@ -154,11 +154,20 @@ def test_a_word_that_is_known_keeps_its_time() -> None:
 
 
 def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
-    old = Said([Label("a", "toilet", "old", "sheet", "ann", TUESDAY)])
-    new = Said([Label("a", "other", "new", "sheet", "ann", MONDAY)])
+    old = Said([Label("a", "toilet", "old", "sheet", "ann", MONDAY)])
+    new = Said([Label("a", "other", "new", "sheet", "ann", TUESDAY)])
     merged = after((old, "1", "me"), (new, "2", "me"))
     assert (merged.new, merged.changed.total(), merged.outdated) == (1, 0, 0)
     assert merged.labels["a", "ann"].content_digest == "new"
+
+
+@pytest.mark.parametrize("said", ["other", "toilet"])
+def test_an_old_sheet_that_comes_again_does_not_take_the_label_of_the_newer_picture(said: str) -> None:
+    old = Said([Label("a", said, "old", "sheet", "ann", MONDAY)])
+    new = Said([Label("a", "toilet", "new", "sheet", "ann", TUESDAY)])
+    merged = after((old, "1", "me"), (new, "2", "me"), (old, "1", "me"))
+    assert merged.labels["a", "ann"] == new.labels[0]
+    assert merged.told() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
 
 
 # Conflicts

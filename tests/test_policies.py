@@ -74,14 +74,33 @@ def test_a_dearer_miss_lowers_the_threshold() -> None:
     assert found[0] > found[-1]
 
 
-def test_precision_is_kept_from_the_threshold_on_and_not_by_luck_below() -> None:
-    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2], dtype=np.float32)
-    to_exclude = np.array([True, True, True, False, True, True, True, False])
-    one = Judged(scores, to_exclude, Bootstrap(np.zeros(8), np.arange(8), np.ones(8), replicates=50))
-    # 1, 1, 1, 3/4, 4/5, 5/6, 6/7, 6/8 from the top
-    found = settle("min_precision", 0.85, one, safe=False)
-    assert found.operating_threshold == pytest.approx(0.7)
-    assert settle("min_precision", 0.75, one, safe=False).operating_threshold == pytest.approx(0.2)
+def ranked(*runs: tuple[bool, int]) -> Judged:
+    """Images in the order of their scores, the highest first: runs of one label, each with its length."""
+    to_exclude = np.repeat([label for label, _ in runs], [count for _, count in runs])
+    count = len(to_exclude)
+    scores = np.linspace(1, 0, count, dtype=np.float32)
+    return Judged(scores, to_exclude, Bootstrap(np.zeros(count), np.arange(count), np.ones(count), replicates=200))
+
+
+def test_the_lowest_threshold_that_has_the_precision_of_all_that_it_excludes() -> None:
+    one = ranked((True, 3), (False, 1), (True, 3), (False, 1))
+    of_rank = one.scores.tolist()  # precisions from the top: 1, 1, 1, 3/4, 4/5, 5/6, 6/7, 6/8
+    found = {value: settle("min_precision", value, one, safe=False).operating_threshold for value in (0.75, 0.85, 0.9)}
+    assert found == {0.75: of_rank[7], 0.85: of_rank[6], 0.9: of_rank[2]}
+
+
+def test_one_wrong_label_among_the_highest_scores_does_not_cost_the_recall() -> None:
+    one = ranked((True, 3), (False, 1), (True, 196), (False, 800))
+    found = settle("min_precision", 0.95, one, safe=False).operating_threshold
+    assert one.recall(found).value == 1.0
+    assert weighed(one, np.ones(1000), found)["precision"] >= 0.95
+
+
+def test_a_gap_that_chance_explains_does_not_cost_the_recall_at_the_safe_end_either() -> None:
+    one = ranked((True, 40), (False, 2), (True, 160), (False, 798))
+    found = settle("min_precision", 0.9, one, safe=True).operating_threshold
+    assert one.recall(found).value == 1.0
+    assert one.precision(found).low >= 0.9
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Splits: nothing that looks alike is on two sides, and who stands where does not depend on company."""
 
 import numpy as np
+import pytest
 
 from training import splits
 from training.dataset import TrainingSet
@@ -66,6 +67,38 @@ def test_without_near_duplicates_each_listing_is_its_own_group() -> None:
     listings = [f"L{place // 3}" for place in range(60)]
     assert splits.groups(examples(listings, some(60)), 0.95) == listings
     assert splits.groups(examples([], some(0)), 0.95) == []
+
+
+def shown_again(listings: int, of: int) -> TrainingSet:
+    """Three photos a listing; so many listings show one picture, and the first two one more."""
+    embeddings = some(3 * of)
+    embeddings[: 3 * listings : 3] = embeddings[0]
+    embeddings[4] = embeddings[1]
+    return examples([f"L{place // 3:03}" for place in range(3 * of)], embeddings)
+
+
+def test_a_placeholder_that_joins_most_images_joins_none_and_other_links_stay(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = shown_again(30, of=40)
+    assert splits.groups(given, 0.95) == ["L000"] * 6 + given.listing_id[6:]
+    told = "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: what more than 20 listings show joins none"
+    assert capsys.readouterr().err == f"toiletspark: {told}; raise it for this backbone if that is no placeholder\n"
+
+
+def test_a_stock_photo_of_many_listings_joins_them_where_it_does_not_join_most_images() -> None:
+    given = shown_again(30, of=100)
+    assert splits.groups(given, 0.95) == ["L000"] * 90 + given.listing_id[90:]
+
+
+def test_where_narrow_links_join_most_images_listings_alone_are_kept_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = shown_again(20, of=30)
+    assert splits.groups(given, 0.95) == given.listing_id
+    told = "lookalikes.min_cosine 0.95 takes 60 of 90 labelled images for one photo"
+    told = f"toiletspark: {told}: only listings are kept together; raise it for this backbone\n"
+    assert capsys.readouterr().err == told
 
 
 def test_groups_are_those_of_the_slow_way() -> None:

@@ -28,6 +28,8 @@ INDEX = "index.csv"
 UNLABELLED = "unlabelled"
 _INDEX_COLUMNS = ("file", "image_id", "content_digest")
 _SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory"}  # dropped by file managers, no labels
+_OF_MACOS = "._"  # begins the name of what macOS writes beside each file of a network share, as in ._picture.jpg
+_INDEXED_AT_ONCE = 500  # pictures that an export puts between two states of its index, which is written as a whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
     """Puts pictures into the folder of the class that is suggested, or into `unlabelled`; makes the class folders.
 
     A folder that already holds an export is topped up: pictures that are in its index stay where people have
-    put them.
+    put them. One that was cut off goes on: the index is there before the first picture, and what it has missed since it
+    was last written stays where it lies, as presorted, since nobody knows who has put it there.
 
     Returns:
         The number of new pictures.
@@ -53,19 +56,23 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
         LabelsError: the folder holds something else.
     """
     index = _open_export(folder)
+    _write_index(folder, index)
     classes = list(classes)
     for name in (UNLABELLED, *classes):
         (folder / name).mkdir(exist_ok=True)
+    lying = {path.name: name for name in (UNLABELLED, *classes) for path in _pictures(folder, name)}
     known = {row["image_id"] for row in index}
     before = len(index)
     for image in images:
         if image.image_id in known:
             continue
-        place = image.suggested if image.suggested in classes else UNLABELLED
-        file = f"{place}/{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
+        name = f"{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
+        file = f"{lying.get(name) or (image.suggested if image.suggested in classes else UNLABELLED)}/{name}"
         (folder / file).write_bytes(image.jpeg)
         known.add(image.image_id)
         index.append({"file": file, "image_id": image.image_id, "content_digest": image.content_digest})
+        if (len(index) - before) % _INDEXED_AT_ONCE == 0:
+            _write_index(folder, index)
     _write_index(folder, index)
     return len(index) - before
 
@@ -111,7 +118,8 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Said
             doing=doing,
             expected=f"only files that were exported (they are listed in {INDEX}), under their own names",
             found=f"{len(unknown)} others: {shown(unknown)}",
-            todo="remove them or give them their names back; pictures from elsewhere have no image_id",
+            todo="run `toiletspark labels export` again if it was cut off; else remove them or give them their names "
+            "back; pictures from elsewhere have no image_id",
         )
     _check_once(found, folder, doing)
     placed = [_placed(by_name[path.name], label) for path, label in found]
@@ -130,7 +138,12 @@ def _placed(row: dict[str, str], label: str) -> Label:
 
 
 def _pictures(folder: Path, name: str) -> list[Path]:
-    return [path for path in (folder / name).glob("*") if path.is_file() and path.name not in _SYSTEM_FILES]
+    return [path for path in (folder / name).glob("*") if path.is_file() and not _of_system(path.name)]
+
+
+def _of_system(name: str) -> bool:
+    """Whether a file manager or the system has put a file of this name there, not people."""
+    return name in _SYSTEM_FILES or name.startswith(_OF_MACOS)
 
 
 def _open_export(folder: Path) -> list[dict[str, str]]:
@@ -189,7 +202,7 @@ def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
             return classes, {name: index for index, name in enumerate(classes)}
 
-    found = ClassFolders(str(folder), is_valid_file=lambda path: Path(path).name not in _SYSTEM_FILES)
+    found = ClassFolders(str(folder), is_valid_file=lambda path: not _of_system(Path(path).name))
     return [(Path(path), classes[index]) for path, index in found.samples]
 
 
@@ -215,7 +228,7 @@ def _check_folders(folder: Path, classes: list[str], doing: str) -> None:
 
 def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
     for path in folder.iterdir():
-        if path.name not in {*classes, UNLABELLED, INDEX} | _SYSTEM_FILES:
+        if path.name not in {*classes, UNLABELLED, INDEX} and not _of_system(path.name):
             yield path.name
     for name in classes:  # ImageFolder would take what lies deeper for the class too
         yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())

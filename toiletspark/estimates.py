@@ -71,7 +71,8 @@ class Bootstrap:
 
     Within each stratum of n listings, n - 1 are drawn with replacement and weigh n / (n - 1) each time they are drawn,
     which makes the variance of a total over the replicates the usual estimate for listings drawn with replacement.
-    Strata from which a single listing came are taken together, since one listing shows no variance.
+    Strata from which a single listing came are taken together, since one listing shows no variance; a stratum that is
+    the only such one is taken together with the smallest other.
 
     Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), with m = n - 1.
     """
@@ -83,13 +84,14 @@ class Bootstrap:
 
         Args:
             stratum: (n,), of each image; whatever numpy can sort.
-            listing: (n,), of each image; a listing lies in one stratum.
+            listing: (n,), of each image; the same one in two strata is a listing in each, since a table may say so, and
+                images that have ended stand under their own ids, which listings may have too.
             weight: (n,), > 0, of each image.
             replicates: how many; 1,000 settle the bounds to about a thirtieth of the interval's width.
             seed: the same seed gives the same bounds.
 
         Raises:
-            ValueError: lengths differ, a weight is not positive, or a listing lies in two strata.
+            ValueError: lengths differ, or a weight is not positive.
 
         Cost: replicates x listings x 8 bytes of memory.
         """
@@ -98,11 +100,11 @@ class Bootstrap:
             raise ValueError("stratum, listing and weight tell of the same images, in the same order")
         if not (self._weight > 0).all():
             raise ValueError("design weights are positive")
-        _, first, self._listing = np.unique(np.asarray(listing), return_index=True, return_inverse=True)
-        _, of_image = np.unique(np.asarray(stratum), return_inverse=True)
+        names, of_image = np.unique(np.asarray(stratum), return_inverse=True)
+        _, id_of_image = np.unique(np.asarray(listing), return_inverse=True)
+        drawn = id_of_image * len(names) + of_image
+        _, first, self._listing = np.unique(drawn, return_index=True, return_inverse=True)
         of_listing = of_image[first]
-        if not (of_listing[self._listing] == of_image).all():
-            raise ValueError("a listing lies in one stratum")
         self._times = _times_drawn(_with_singles_together(of_listing), replicates, np.random.default_rng(seed))
 
     def share(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Share:
@@ -256,9 +258,16 @@ def _bounded(
 
 
 def _with_singles_together(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Strata by listing, those of one listing made one."""
-    lonely = np.bincount(stratum)[stratum] == 1
-    return np.where(lonely, stratum.max(initial=0) + 1, stratum)
+    """Strata by listing, those of one listing made one; where only one is such, it is made one with the smallest other.
+
+    Args:
+        stratum: (listings,), numbered 0, 1, ... without a gap.
+    """
+    sizes = np.bincount(stratum)
+    lonely = sizes == 1
+    if lonely.sum() == 1 and len(sizes) > 1:
+        lonely[np.where(lonely, len(stratum), sizes).argmin()] = True
+    return np.where(lonely[stratum], len(sizes), stratum)
 
 
 def _times_drawn(stratum: NDArray[np.intp], replicates: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -202,17 +202,17 @@ def _take(merged: Merged, word: Label, now: datetime, was: str | None) -> None:
     """Puts a word in its labeller's row; `was` is what its source said before, if that is known."""
     key = (word.image_id, word.labeller)
     before, at = merged.labels.get(key), word.labelled_at or now
-    if before is not None and _same_content(before, word):
-        then = before.labelled_at or at
-        if before.label == word.label and was is None:
+    if before is not None:
+        then, same = before.labelled_at or at, _same_content(before, word)
+        if same and before.label == word.label and was is None:
             merged.unchanged += 1
             seen = before.content_digest or word.content_digest
             merged.labels[key] = replace(before, labelled_at=max(then, word.labelled_at or then), content_digest=seen)
             return
-        if then > at:
+        if then > at:  # of another content too: an old sheet that is read again shows the picture of its day
             merged.outdated += 1
             return
-        was = was or before.label
+        was = was or (before.label if same else None)
     if was is None or was == word.label:
         merged.new += 1
     else:

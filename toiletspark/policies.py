@@ -57,6 +57,12 @@ class Settled:
 def settle(name: PolicyName, value: float, judged: Judged, *, safe: bool) -> Settled:
     """The operating threshold that a policy asks for.
 
+    A promise is about all images that the threshold excludes, or keeps, together. Precision does not rise steadily with
+    the threshold: a higher one may break the promise, where a few wrong labels among the highest scores weigh more, and
+    of the images just above the lowest one fewer may be right. By the estimate, luck picks the threshold too, and the
+    catalog keeps the promise about as often as not; `safe` is there for that. Over 150 draws of 300 images and 150 of
+    1,000, with min_precision 0.9, the catalog broke the promise in 47 %; with `safe`, in 3 % of the 155 that settled.
+
     Args:
         name: max_share_of_good_images_lost and min_precision: the lowest threshold that keeps the promise, so that no
             more toilets come through than must; min_recall: the highest, so that no more good images are lost;
@@ -80,7 +86,7 @@ def settle(name: PolicyName, value: float, judged: Judged, *, safe: bool) -> Set
     kept = [one for one in candidates if _keeps(name, value, judged, one, safe)]
     if not kept:
         raise ValueError(f"no operating threshold has {name} {value:g}{' at the safe end' if safe else ''}")
-    threshold = max(kept) if name == "min_recall" else _lowest_of_the_run(candidates, set(kept))
+    threshold = max(kept) if name == "min_recall" else min(kept)
     side = "at the far end of the interval" if safe else "by the estimate"
     return Settled(threshold, f"{name} {value:g} {side}; {_told(threshold, judged)}")
 
@@ -101,19 +107,6 @@ def _keeps(name: PolicyName, value: float, judged: Judged, threshold: float, saf
     if share.value is None:
         return False  # who excludes nothing has no precision to show
     return (share.low if safe else share.value) >= value
-
-
-def _lowest_of_the_run(candidates: list[float], kept: set[float]) -> float:
-    """The lowest threshold from which on upwards the promise is kept without a gap, down from the lowest such run.
-
-    Precision does not rise steadily; below a gap it was kept by a few lucky images.
-    """
-    lowest = max(kept)
-    for one in reversed([candidate for candidate in candidates if candidate <= lowest]):
-        if one not in kept:
-            break
-        lowest = one
-    return lowest
 
 
 def _cheapest(candidates: list[float], ratio: float, judged: Judged) -> float:

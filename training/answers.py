@@ -51,15 +51,6 @@ class Answers:
         likeliest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return likeliest
 
-    @cached_property
-    def listings(self) -> list[str]:
-        """Of each image what chance has drawn, listing by stratum: n names.
-
-        A listing lies in one stratum; where a table says otherwise, it is one listing in each, and no reason to stop.
-        """
-        pairs = zip(self.examples.stratum, self.examples.listing_id, strict=True)
-        return [f"{stratum}\0{listing}" for stratum, listing in pairs]
-
     def where(self, rows: NDArray[np.bool_]) -> Answers:
         """Some of them: bool, (n,)."""
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
@@ -68,7 +59,7 @@ class Answers:
     def bootstrap(self, standing: Standing, seed: int) -> Bootstrap:
         """The sample that they are, and what it might have been; without a draw every image counts once."""
         weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
-        return Bootstrap(self.examples.stratum, self.listings, weight, seed=seed)
+        return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
 
 
 def ask(head: Head, examples: TrainingSet, labels: NDArray[np.int64], operating_threshold: float) -> Answers:

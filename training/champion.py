@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store
 from toiletspark.thresholds import excluded
+from training import splits
 from training.dataset import TrainingSet
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
@@ -42,14 +45,15 @@ class Live:
 
 
 def compare(
-    head: Head, operating_threshold: float, unseen: TrainingSet, store: Store, publish: Publish
+    head: Head, operating_threshold: float, unseen: TrainingSet, groups: Sequence[str], store: Store, publish: Publish
 ) -> dict[str, Any]:
     """Compares a new head with the live one, each at its own operating threshold.
 
     Args:
         head: the new one, the challenger.
         operating_threshold: at which it decides.
-        unseen: what was held out when it was trained.
+        unseen: what was held out when it was trained, in whole groups.
+        groups: of each of these images, see `splits.groups`.
         store: knows what is published, and with which images its head was made.
         publish: its policy says what a mistake costs.
 
@@ -60,7 +64,7 @@ def compare(
     live = live_head(store, publish)
     if live is None:
         return _nothing(None, "no head of this store is live")
-    known, scores = live_scores(live, unseen, head.backbone_id)
+    known, scores = live_scores(live, unseen, groups, head.backbone_id)
     unseen = unseen.where(known)
     if not len(unseen.label):
         return _nothing(live.head_id, "the live head has seen all that was held out, or does not tell what it has seen")
@@ -98,12 +102,21 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     return Live(run, settled.operating_threshold)
 
 
-def live_scores(live: Live, unseen: TrainingSet, backbone_id: str) -> tuple[Bools, NDArray[np.float32]]:
+def live_scores(
+    live: Live, unseen: TrainingSet, groups: Sequence[str], backbone_id: str
+) -> tuple[Bools, NDArray[np.float32]]:
     """What the live head says of images that it has not seen.
 
-    It has seen an image if it was trained on this content, or on another image of this listing: photos of one home
-    look alike. Of what was held out when it was trained it has kept scores; what is new to it, it scores, where it is
-    for the same backbone.
+    It has seen an image if it was trained on this content, on another image of this listing, or on one of a listing in
+    its group: photos of one home look alike, and a home may be offered twice. Of what was held out when it was trained
+    it has kept scores; what is new to it, it scores, where it is for the same backbone.
+
+    Args:
+        live: the live head.
+        unseen: images that another head has not seen, in whole groups: what the live head was trained on and has no
+            label any more tells nothing of its group.
+        groups: the group of each image, n names.
+        backbone_id: of their embeddings.
 
     Returns:
         Which images have a score, bool, (n,), and the scores, float32, (n,), 0 for the others.
@@ -112,15 +125,26 @@ def live_scores(live: Live, unseen: TrainingSet, backbone_id: str) -> tuple[Bool
     kept = {row["content_digest"]: row["exclusion_score"] for row in made_with if row["held_out"]}
     digests = {row["content_digest"] for row in made_with if not row["held_out"]}
     listings = {row["listing_id"] for row in made_with if not row["held_out"]}
-    pairs = list(zip(unseen.content_digest, unseen.listing_id, strict=True))
-    new_to_it = np.array([digest not in digests and listing not in listings for digest, listing in pairs], dtype=bool)
-    scores = np.array([kept.get(digest, np.nan) for digest, _ in pairs], dtype=np.float32)
+    new_to_it = ~_seen(digests, listings, unseen, groups)
+    scores = np.array([kept.get(digest, np.nan) for digest in unseen.content_digest], dtype=np.float32)
     missing = new_to_it & np.isnan(scores)
     if made_with and missing.any():
         head = heads.load(live.run.folder)
         if head.backbone_id == backbone_id:
             scores[missing] = head.exclusion_scores(head.probabilities(unseen.embeddings[missing]))
     return new_to_it & ~np.isnan(scores), np.nan_to_num(scores)
+
+
+def _seen(digests: set[str], listings: set[str], unseen: TrainingSet, groups: Sequence[str]) -> Bools:
+    """Which images are of these contents, or of a group with one of them or of these listings: bool, (n,).
+
+    A content that lies in several groups says nothing of a home: `splits.groups` lets placeholders join none.
+    """
+    shown_by = Counter(digest for digest, _ in set(zip(unseen.content_digest, groups, strict=True)))
+    content = np.array([digest in digests for digest in unseen.content_digest], dtype=bool)
+    of_home = np.array([shown_by[digest] == 1 for digest in unseen.content_digest], dtype=bool)
+    listing = np.array([one in listings for one in unseen.listing_id], dtype=bool)
+    return content | splits.whole_groups(listing | (content & of_home), groups)
 
 
 def differences(bootstrap: Bootstrap, to_exclude: Bools, new: Bools, old: Bools, miss: float) -> dict[str, Difference]:

@@ -130,7 +130,7 @@ def _standing(on: Standing, answers: Answers, head: Head) -> dict[str, Any]:
         "draw": {"run_id": on.run_id, "kind": on.kind, "rows": n, "outside": len(on.rows) - n},
         "n": n,
         "positives": int(answers.to_exclude.sum()),
-        "listings": len(set(answers.listings)),
+        "listings": len(set(zip(answers.examples.stratum, answers.examples.listing_id, strict=True))),
     }
 
 
@@ -173,7 +173,7 @@ def _per_stratum(answers: Answers, bootstrap: Bootstrap, max_half_width: float) 
         where so few listings tell of it that it could be almost anything (`estimates.half_width`). A stratum is thin
         where that is so of its accuracy.
     """
-    listing = np.unique(answers.listings, return_inverse=True)[1]
+    listing = np.unique(answers.examples.listing_id, return_inverse=True)[1]
     names, place = np.unique(answers.examples.stratum, return_inverse=True)
     pairs = {name: pair for name, pair in _decided(answers).items() if name != "precision"}
     total = bootstrap.total(np.ones_like(answers.excluded))

@@ -63,7 +63,8 @@ def train(config: Config) -> dict[str, Any]:
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, store, config)
         book.figures("validation", short(evaluation))
         book.figures("fit", evaluation["fit"])
-    compared = champion.compare(head, evaluation["operating_threshold"], examples.where(held), store, config.publish)
+    unseen, inside = examples.where(held), [groups[place] for place in np.flatnonzero(held).tolist()]
+    compared = champion.compare(head, evaluation["operating_threshold"], unseen, inside, store, config.publish)
     new_backbone = tuned is not None and tuned.facts["backbone"] is not None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=not new_backbone)
     used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt}

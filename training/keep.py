@@ -31,8 +31,8 @@ def keep(
 ) -> dict[str, Any]:
     """Writes the images that the head was made with, then its bundle, which seals the folder; then it is visible.
 
-    What it was compared with stands in the manifest and in evaluation.json, not in the head's own two files: the same
-    training gives the same head, byte for byte, whatever is live.
+    What it was compared with, and in which run its labels were gathered, stands in the manifest and in evaluation.json,
+    not in the head's own two files: the same training gives the same head, byte for byte, whatever is live.
 
     Args:
         head: the layer and what gives its numbers a meaning.
@@ -54,7 +54,6 @@ def keep(
         "validation": figures,
         **{name: evaluation[name] for name in ("operating_threshold", "threshold_reason", "fit", "naive_split")},
         **used,
-        "training_set": gathered.run_id,
         "settings": config.train.model_dump(),
         "versions": _versions(),
     }

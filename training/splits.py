@@ -20,6 +20,7 @@ from toiletspark.digests import hash_fraction
 from training.dataset import TrainingSet
 
 _SWALLOWED = 0.5  # of all images in one group
+_MOST_LISTINGS = 20  # that offer one home again; where links join too much, what more of them show is a placeholder
 
 
 def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
@@ -28,8 +29,10 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     Listings that share a near-duplicate are one group, named by its first listing in the order of names. Ids mostly
     count upwards, so the name, and with it the side of the split, stays when labels of newer listings come in.
 
-    Where one group would swallow more than half of all images, these are no near-duplicates: a backbone without
-    ImageNet's weights takes all photos for one. That is told on stderr, and listings alone are kept together.
+    Where one group would swallow more than half of all images, look-alikes that more than 20 listings show join none of
+    them: a placeholder, or a portal's logo, says nothing of a home, though it may then lie on both sides. Where one
+    still would, or no link is left, these are no near-duplicates: a backbone without ImageNet's weights takes all
+    photos for one, and listings alone are kept together. Either is told on stderr.
 
     Args:
         examples: the labelled images.
@@ -39,19 +42,46 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     """
     names, listing = np.unique(np.array(examples.listing_id, dtype=np.str_), return_inverse=True)
     alike = lookalikes.groups(examples.embeddings, min_cosine)
+    found = _joined(names, listing, alike, np.ones(len(listing), dtype=bool))
+    size = _swallowed(examples.listing_id, found)
+    if not size:
+        return found
+    narrower = _joined(names, listing, alike, ~_wide(listing, alike))
+    if narrower == examples.listing_id or _swallowed(examples.listing_id, narrower):
+        told = f"takes {size} of {len(found)} labelled images for one photo: only listings are kept together"
+        found, more = list(examples.listing_id), ""
+    else:
+        told = f"joins {size} of {len(found)} labelled images: what more than {_MOST_LISTINGS} listings show joins none"
+        found, more = narrower, " if that is no placeholder"
+    told = f"toiletspark: lookalikes.min_cosine {min_cosine:g} {told}; raise it for this backbone{more}"
+    print(told, file=sys.stderr)
+    return found
+
+
+def _joined(
+    names: NDArray[np.str_], listing: NDArray[np.intp], alike: NDArray[np.int64], linked: NDArray[np.bool_]
+) -> list[str]:
+    """The group of each row where these rows, bool, (n,), join their listing with those of their look-alikes."""
     nodes = len(names) + int(alike.max(initial=-1)) + 1
-    links = coo_matrix((np.ones(len(listing)), (listing, len(names) + alike)), (nodes, nodes))
-    _, member_of = connected_components(links, directed=False)
+    ends = listing[linked], len(names) + alike[linked]
+    _, member_of = connected_components(coo_matrix((np.ones(len(ends[0])), ends), (nodes, nodes)), directed=False)
     _, first = np.unique(member_of[: len(names)], return_index=True)  # names are in order: the first is the least
     of_component = dict(zip(member_of[first].tolist(), names[first].tolist(), strict=True))
-    found = [of_component[component] for component in member_of[listing].tolist()]
+    return [of_component[component] for component in member_of[listing].tolist()]
+
+
+def _swallowed(listing_ids: Sequence[str], found: list[str]) -> int:
+    """How many images lie in a group of several listings that holds too many of all; 0 where there is none."""
     name, size = Counter(found).most_common(1)[0] if found else ("", 0)
-    listings = len({one for one, group in zip(examples.listing_id, found, strict=True) if group == name})
-    if listings > 1 and size > len(found) * _SWALLOWED:
-        told = f"lookalikes.min_cosine {min_cosine:g} takes {size} of {len(found)} labelled images for one photo"
-        print(f"toiletspark: {told}: only listings are kept together; raise it for this backbone", file=sys.stderr)
-        return list(examples.listing_id)
-    return found
+    listings = {one for one, group in zip(listing_ids, found, strict=True) if group == name}
+    return size if len(listings) > 1 and size > len(found) * _SWALLOWED else 0
+
+
+def _wide(listing: NDArray[np.intp], alike: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The rows whose look-alikes lie in too many listings for photos of one home: bool, (n,)."""
+    shown_by = np.unique(np.stack([alike, listing], axis=1), axis=0)[:, 0]  # once for each listing
+    wide: NDArray[np.bool_] = np.bincount(shown_by)[alike] > _MOST_LISTINGS
+    return wide
 
 
 def held_out(group_names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
