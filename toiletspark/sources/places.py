@@ -27,6 +27,7 @@ _NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?")
+_DECODED_TIMES = 3
 _A_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _AZURE = re.compile(r"@[a-z0-9]+\.(dfs|blob)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)")
 
@@ -93,7 +94,7 @@ class Places:
         lines = [line for line in lines if _has_port(line, url)]
         if not lines:
             raise _refused("host")
-        if any(part in (".", "..") for part in re.split(r"[/\\]", unquote(url.raw_path))):
+        if _climbs(url.raw_path):
             raise _refused("path")
         if not any(url.raw_path.startswith(line.path) for line in lines):
             raise _refused("path")
@@ -159,6 +160,16 @@ def _real(path: str) -> str:
 @lru_cache(64)
 def _real_folder(folder: str, second: int) -> str:
     return os.path.realpath(folder)
+
+
+def _climbs(path: str) -> bool:
+    """Whether a server may read a part of the path as `.` or `..`: decoded once more by each proxy on the way to it,
+    and without what stands behind a semicolon, which some leave out."""
+    for _ in range(_DECODED_TIMES):
+        path = unquote(path)
+        if any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", path)):
+            return True
+    return False
 
 
 def _has_port(line: Allowed, url: URL) -> bool:
