@@ -44,6 +44,8 @@ def failure_of(error: Exception) -> FetchError:
         status = "missing"
     elif isinstance(error, PermissionError) or name in _NO_CREDENTIALS:
         status = "denied"
+    elif getattr(error, "errno", None) == errno.ELOOP:
+        return FetchError("missing", "links in a circle")
     elif code is not None:
         status = _STATUS_OF_HTTP.get(code, "timeout")
     elif isinstance(error, _NOT_A_NAME) or name == "ParamValidationError" or _too_long(error):

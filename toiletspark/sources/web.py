@@ -99,6 +99,7 @@ class Session:
         try:
             following = url.join(URL(location))
             self._places.judge(str(following) if "\\" not in location else location)
+            following.origin()  # which a file has not, though one may be named, nor a URL without a host
             return following.with_fragment(None)
         except (ValueError, FetchError):
             raise FetchError("refused", "redirect") from None
