@@ -16,7 +16,7 @@ from toiletspark.sources.addresses import Networks
 from toiletspark.sources.failures import FetchError
 from toiletspark.sources.places import Places
 
-CODES = {"scheme", "host", "address", "path", "redirect", "url"}
+CODES = {"scheme", "host", "address", "path", "redirect", "shard", "url"}
 
 
 @pytest.fixture(scope="module")

@@ -46,10 +46,12 @@ class Places:
     Args:
         allow: `fetch.allow`.
         networks: which addresses may be dialled.
+        of_shards: whether a line with `*` for any host or bucket is not enough: strangers may bring an image, which
+            is decoded in a child process, but nothing that Arrow or tarfile reads in the worker itself.
     """
 
-    def __init__(self, allow: Iterable[str], networks: Networks) -> None:
-        self._networks = networks
+    def __init__(self, allow: Iterable[str], networks: Networks, *, of_shards: bool = False) -> None:
+        self._networks, self._of_shards = networks, of_shards
         lines = [parse(line) for line in allow]
         self._folders = [os.path.realpath(line.path) for line in lines if not line.scheme]
         self._lines = [line for line in lines if line.scheme]
@@ -58,7 +60,7 @@ class Places:
         """The place that a path or a URL names, if images may come from there; members of shards are not for here.
 
         Raises:
-            FetchError: refused, with scheme, host, address, path or url as its detail; missing, if it is neither.
+            FetchError: refused, with scheme, host, address, path, shard or url as its detail; missing: it is neither.
         """
         if _NEVER.search(location):
             raise _refused("url")
@@ -96,8 +98,7 @@ class Places:
             raise _refused("host")
         if _climbs(url.raw_path):
             raise _refused("path")
-        if not any(url.raw_path.startswith(line.path) for line in lines):
-            raise _refused("path")
+        self._require_path(url.raw_path, lines)
 
     def _host(self, host: str) -> str:
         """The host for comparing; a number must be an address as everybody reads it, and one that may be dialled."""
@@ -132,9 +133,16 @@ class Places:
             raise _refused("host")
         if any(part in (".", "..") for part in key.split("/")):
             raise _refused("path")
-        if not any(f"/{key}".startswith(line.path) for line in lines):
-            raise _refused("path")
+        self._require_path(f"/{key}", lines)
         return Place(scheme, location)
+
+    def _require_path(self, path: str, lines: list[Allowed]) -> None:
+        """One of the lines that allow the host has a folder above the path, and is enough for a shard if it is one."""
+        allowing = [line for line in lines if path.startswith(line.path)]
+        if not allowing:
+            raise _refused("path")
+        if self._of_shards and all(line.host == "*" for line in allowing):
+            raise _refused("shard")
 
     def _local(self, path: str) -> Place:
         """A file below an allowed folder, wherever links and `..` lead."""
@@ -163,8 +171,7 @@ def _real_folder(folder: str, second: int) -> str:
 
 
 def _climbs(path: str) -> bool:
-    """Whether a server may read a part of the path as `.` or `..`: decoded once more by each proxy on the way to it,
-    and without what stands behind a semicolon, which some leave out."""
+    """Whether a server may read a part as `.` or `..`: some decode twice and more, some leave out what follows `;`."""
     for _ in range(_DECODED_TIMES):
         path = unquote(path)
         if any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", path)):
