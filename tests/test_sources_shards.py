@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import fsspec
 import pyarrow as pa
@@ -491,13 +492,13 @@ def test_reading_the_headers_has_its_own_time(tmp_path: Path) -> None:
 def test_a_row_group_is_read_once(counted: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
     shard = counted("a.parquet", parquet_of(CONTENTS, rows_per_group=10))
     read: list[tuple[int, list[str]]] = []
-    original = pq.ParquetFile.read_row_group
+    original = pq.ParquetFile.iter_batches
 
-    def noted(self: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
-        read.append((group, columns))
-        return original(self, group, columns=columns)
+    def noted(self: pq.ParquetFile, rows: int, groups: list[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
+        read.extend((group, columns) for group in groups)
+        return original(self, rows, groups, columns)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
     by = fetcher(threads_per_task=16, max_per_host=16)
     assert {one.status for one in by.fetch([f"parquet://{name}::{shard}" for name in CONTENTS])} == {"ok"}
     assert sorted(read) == [
@@ -536,6 +537,56 @@ def test_a_row_group_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(parquet_of(CONTENTS, rows_per_group=30))
     found = one(f"parquet://kitchen/001.jpg::{tmp_path}/a", fetcher(max_row_group_bytes=1000))
     assert found == Fetched("too_large", "its row group is over 1000 bytes")
+
+
+def bomb(keys: list[str], contents: list[bytes]) -> bytes:
+    """A Parquet file with one row group, whose footer tells the size of its dictionaries and not what they make."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"key": keys, "content": contents}), file, use_dictionary=True, compression="zstd")
+    assert len(file.getvalue()) < 20_000
+    row_group = pq.ParquetFile(file).metadata.row_group(0)
+    assert sum(row_group.column(number).total_uncompressed_size for number in range(2)) < 1_000_000
+    return file.getvalue()
+
+
+def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) -> None:
+    """As soon as it has grown too large, not in the end."""
+    (tmp_path / "a").write_bytes(bomb([str(number) for number in range(500)], [bytes(100_000)] * 500))
+    by, before = fetcher(max_row_group_bytes=5_000_000), pa.total_allocated_bytes()
+    grown: list[int] = []
+    original = pq.ParquetFile.iter_batches
+
+    def watched(self: pq.ParquetFile, *asked: Any) -> Iterator[pa.RecordBatch]:
+        for batch in original(self, *asked):
+            grown.append(pa.total_allocated_bytes() - before)
+            yield batch
+
+    with mock.patch.object(pq.ParquetFile, "iter_batches", watched):
+        found = one(f"parquet://7::{tmp_path}/a", by)
+    assert found == Fetched("too_large", "its row group is over 5000000 bytes")
+    assert max(grown) < 15_000_000  # of 50 million
+
+
+def test_keys_that_grow_when_they_are_decoded_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bomb(["k" * 100_000] * 500, [b"abc"] * 500))
+    found = one(f"parquet://k::{tmp_path}/a", fetcher(max_row_group_bytes=5_000_000))
+    assert found == Fetched("too_large", "its keys are over 5000000 bytes")
+
+
+def test_keys_count_over_all_row_groups(tmp_path: Path) -> None:
+    contents: dict[str, Any] = {f"{number:06}": b"abc" for number in range(1_000)}
+    (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=10))
+    found = one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=5_000))
+    assert found == Fetched("too_large", "its keys are over 5000 bytes")
+    assert one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=20_000)).content == b"abc"
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 100, 1_000])
+def test_rows_have_their_contents_wherever_batches_end(rows: int, tmp_path: Path) -> None:
+    contents: dict[str, Any] = {str(number): f"content {number}".encode() for number in range(rows)}
+    (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=100))
+    found = fetcher().fetch([f"parquet://{key}::{tmp_path}/a" for key in contents])
+    assert [one.content for one in found] == list(contents.values())
 
 
 def test_a_parquet_shard_whose_pages_are_broken_is_damaged(tmp_path: Path) -> None:
