@@ -81,10 +81,15 @@ class World:
     answers: dict[str, list[list[str]]] = field(default_factory=dict)
 
     @property
+    def named(self) -> str:
+        """The public site as a line of `fetch.allow` that is enough for shards."""
+        return f"http://{PUBLIC}:{self.public}/"
+
+    @property
     def limits(self) -> Fetch:
         """Everything is open that can be, but for addresses that are not public."""
         sets = [
-            f'fetch.allow=["http://*", "https://*", "s3://photos/", "{self.folder}/photos"]',
+            f'fetch.allow=["http://*", "https://*", "s3://photos/", "{self.folder}/photos", "{self.named}"]',
             f'fetch.allow_private=["{PUBLIC}/32"]',
             *(f"fetch.timeout_s={TIMEOUT_S}", f"fetch.shard_timeout_s={TIMEOUT_S}", "fetch.retries=2"),
             *("fetch.first_wait_s=0.01", f"fetch.max_image_bytes={MAX_BYTES}"),
@@ -105,6 +110,8 @@ class World:
             "gopher": f"gopher://127.0.0.1:{self.forbidden}/_a",
             "jar": f"jar:http://127.0.0.1:{self.forbidden}/a!/b",
             "shard": f"tar://a::http://127.0.0.1:{self.forbidden}/a.tar",
+            "shard of a stranger": "parquet://a::http://8.8.8.8/a.parquet",
+            "shard in a stranger's bucket": "parquet://a::s3://strangers/a.parquet",
             "shard behind a redirect": f"tar://a::http://{PUBLIC}:{self.public}/to/loopback",
             "name of a private address": f"http://private.example:{self.forbidden}/a.jpg",
             "name of two private addresses": f"http://two.example:{self.forbidden}/a.jpg",
@@ -125,6 +132,9 @@ class World:
             "loopback": f"http:{there}",
             "name": f"http://private.example:{self.forbidden}/a.jpg",
             "file": "file:///etc/hostname",
+            "own-file": f"file://{self.folder}/photos/own.jpg",
+            "no-host": "https:///a.jpg",
+            "no-port": f"http://{PUBLIC}:port/a.jpg",
             "bucket": "s3://photos/a.jpg",
             "metadata": "http://169.254.169.254/latest/meta-data/",
             "loop": f"{here}/to/loop",
@@ -222,12 +232,15 @@ def _public(made: World) -> Iterator[None]:
 
     def answer(connection: socket.socket) -> None:
         with suppress(OSError, ValueError):  # whoever hangs up says nothing
-            method, path = connection.recv(65_536).decode().split(" ")[:2]
+            asked = connection.recv(65_536).decode()
+            method, path = asked.split(" ")[:2]
             if path.startswith("/to/"):
                 location = made.target(path.removeprefix("/to/"))
                 connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
             else:
                 for piece, pause_s in _pieces(path.removeprefix("/")):
+                    if path == "/drip" and "\r\nRange: " in asked:
+                        piece = piece.replace(b" 200 OK", b" 206 Partial Content")
                     head, end, _ = piece.partition(b"\r\n\r\n")
                     connection.sendall(head + end if method == "HEAD" else piece)
                     if method == "HEAD" and end:

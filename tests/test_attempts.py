@@ -272,6 +272,15 @@ def test_too_many_inline_bytes_are_told_without_them(backbone: Counting) -> None
     assert told["over"] == told["left out"] == ("too_large", "over 1000 bytes")
 
 
+def test_empty_inline_bytes_are_as_an_empty_file(backbone: Counting, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    sources = [inline("inline", b""), by_url("file", str(tmp_path / "a.jpg"))]
+    found = outcomes(attempt_all(sources, work(backbone)))
+    told = {name: (one.decoded.status, one.decoded.detail, one.size) for name, one in found.items()}
+    assert told["inline"] == told["file"]
+    assert told["inline"][0] == "not_an_image"
+
+
 # What happens at the same time
 
 

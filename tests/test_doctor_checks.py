@@ -317,6 +317,18 @@ def test_the_report_for_people_names_all_parts_once(capsys: pytest.CaptureFixtur
     assert "Sound: nothing that harms was found." in capsys.readouterr().out
 
 
+def test_what_strangers_wrote_does_no_harm_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        Finding("hosts", "error", *(f"{name}\x1b]0;\x07\x9b2J\u202e" for name in ("what", "where", "why", "todo")))
+    ]
+    report = telling.summary(sound(), found, ["my\x1b[2J.toml"], 1.0)
+    telling.show(report, as_json=False)
+    text = capsys.readouterr().out
+    assert all(sign.isprintable() for sign in text.replace("\n", ""))
+    for name in ("what", "where", "why", "todo", "my"):
+        assert f"{name}\N{REPLACEMENT CHARACTER}" in text
+
+
 @pytest.mark.parametrize(
     ("version", "numbers"),
     [("13.0.0", (13, 0, 0)), ("2.12.1+cu130", (2, 12, 1)), ("2.10", (2, 10, 0)), ("24.0.0rc1", (24, 0, 0)), ("", ())],

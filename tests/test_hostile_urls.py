@@ -16,7 +16,7 @@ from toiletspark.sources.addresses import Networks
 from toiletspark.sources.failures import FetchError
 from toiletspark.sources.places import Places
 
-CODES = {"scheme", "host", "address", "path", "redirect", "url"}
+CODES = {"scheme", "host", "address", "path", "redirect", "shard", "url"}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,16 @@ def test_sockets_judge_for_themselves(made: World) -> None:
     with pytest.raises(FetchError, match="address"):
         fsspec.asyn.sync(filesystem.loop, asked)
     assert made.connections == 0
+
+
+@pytest.mark.parametrize("to", ["own file", "no host", "no port"])
+def test_a_redirect_to_what_is_no_url_of_the_web_is_refused(made: World, to: str) -> None:
+    """Also to a file that may be read where it is named itself."""
+    (made.folder / "photos" / "own.jpg").write_bytes(b"own")
+    assert fetch_one(made.limits, f"{made.folder}/photos/own.jpg")[0].content == b"own"
+    assert fetch_one(made.limits, f"http://{PUBLIC}:{made.public}/to/{to.replace(' ', '-')}")[0] == Fetched(
+        "refused", "redirect"
+    )
 
 
 def test_the_environments_proxy_is_not_asked(made: World, monkeypatch: pytest.MonkeyPatch) -> None:

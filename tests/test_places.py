@@ -21,9 +21,9 @@ def loaded(*sets: str) -> Fetch:
     return conf_files.load([], sets).fetch
 
 
-def judged(url: str, *allow: str, networks: Networks = PUBLIC) -> str:
+def judged(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool = False) -> str:
     """ "ok", or what became of the URL."""
-    places = Places(allow, networks)
+    places = Places(allow, networks, of_shards=of_shards)
     try:
         place = places.judge(url)
         if place.scheme in ("http", "https"):
@@ -135,6 +135,14 @@ def test_what_http_is_told_are_tables(told: str) -> None:
         ("https://img.example.com/a/../b.jpg", "https://img.example.com/a/", "refused path"),
         ("https://img.example.com/a/%2e%2e/b.jpg", "https://img.example.com/a/", "refused path"),
         ("https://img.example.com/a/..%2Fb.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/..;/b.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/.;x=y/b.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/%2e%2e;a=b/b.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/..%3bx/b.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/%252e%252e/b.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/%252e%252e%255cb.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/%25252e%25252e%252fb.jpg", "https://img.example.com/a/", "refused path"),
+        ("https://img.example.com/a/100%25;v=2/..b/c...jpg", "https://img.example.com/a/", "ok"),
         ("https://127.0.0.1/a.jpg", "https://127.0.0.1/", "refused address"),
         ("https://0x7f.1/a.jpg", "https://*", "refused host"),
         ("s3://photos/2024/a.jpg", "s3://photos/2024/", "ok"),
@@ -162,6 +170,27 @@ def test_what_http_is_told_are_tables(told: str) -> None:
 )
 def test_a_url_is_judged(url: str, allow: str, outcome: str) -> None:
     assert judged(url, allow) == outcome
+
+
+@pytest.mark.parametrize(
+    ("url", "allow", "outcome"),
+    [
+        ("https://img.example.com/1.tar", "https://*", "refused shard"),
+        ("https://img.example.com/photos/1.tar", "https://*/photos/", "refused shard"),
+        ("https://img.example.com/1.tar", "https://*/photos/", "refused path"),
+        ("https://img.example.com:8443/1.tar", "https://*:8443/", "refused shard"),
+        ("https://img.example.com/1.tar", "https://*.example.com/", "ok"),
+        ("https://img.example.com/1.tar", "https://img.example.com/", "ok"),
+        ("https://8.8.8.8/1.tar", "https://8.8.8.8/", "ok"),
+        ("s3://photos/1.tar", "s3://*", "refused shard"),
+        ("s3://photos/1.tar", "s3://photos/", "ok"),
+        ("abfss://photos@account.dfs.core.windows.net/1.tar", "abfss://*", "refused shard"),
+        ("hdfs:///photos/1.tar", "hdfs:///photos/", "ok"),
+        ("/photos/1.tar", "/photos/", "ok"),
+    ],
+)
+def test_a_shard_must_lie_where_a_line_names_host_or_bucket(url: str, allow: str, outcome: str) -> None:
+    assert judged(url, allow, of_shards=True) == outcome
 
 
 def test_links_are_followed_before_a_path_is_judged(tmp_path: Path) -> None:

@@ -234,6 +234,13 @@ def test_a_path_through_a_file_is_missing(tmp_path: Path) -> None:
     assert one(str(tmp_path / "a" / "b.jpg")).status == "missing"
 
 
+def test_links_that_lead_in_a_circle_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("b.jpg")
+    (tmp_path / "b.jpg").symlink_to("a.jpg")
+    assert one(str(tmp_path / "a.jpg"), retries=3) == Fetched("missing", "links in a circle")
+    assert one(str(tmp_path / "a.jpg" / "c.jpg"), retries=3) == Fetched("missing", "links in a circle")
+
+
 # Batches
 
 

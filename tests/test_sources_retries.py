@@ -189,6 +189,16 @@ def test_who_is_told_to_come_back_too_late_gives_up_at_once(site: str) -> None:
     assert time.monotonic() - began < 10
 
 
+ABSURD = [
+    "Mon, 01 Jan 99999999999 00:00:00 GMT",
+    "Mon, 01 Jan 2040 99999999999:00:00 GMT",
+    "Mon, 01 Jan 2040 00:00:00 +99999999999",
+    "Mon, 01 Jan 0001 00:00:00 +2359",
+    "9" * 5_000 + " Jan 2040",
+    ",",
+]
+
+
 class AnswerError(Exception):
     def __init__(self, retry_after: str) -> None:
         self.status, self.headers = 503, {"RETRY-after": retry_after}
@@ -196,10 +206,28 @@ class AnswerError(Exception):
 
 @pytest.mark.parametrize(
     ("retry_after", "low", "high"),
-    [("2", 2, 2), ("0.5", 0.5, 0.5), ("-3", 0, 0), ("soon", 0, 0), ("", 0, 0), (formatdate(0, usegmt=True), 0, 0)],
+    [
+        *[("2", 2, 2), ("0.5", 0.5, 0.5), ("-3", 0, 0), ("soon", 0, 0), ("", 0, 0), (formatdate(0, usegmt=True), 0, 0)],
+        *[("inf", 0, 0), ("-inf", 0, 0), ("nan", 0, 0), ("1e999", 0, 0), *((date, 0, 0) for date in ABSURD)],
+    ],
 )
 def test_retry_after_is_seconds_or_nothing(retry_after: str, low: float, high: float) -> None:
     assert low <= failure_of(AnswerError(retry_after)).after_s <= high
+
+
+@pytest.mark.parametrize("retry_after", ["inf", "nan", ABSURD[0]])
+def test_an_absurd_retry_after_is_as_none(site: str, retry_after: str) -> None:
+    assert fetched(f"{site}/503/a.jpg?after={retry_after.replace(' ', '%20')}").detail == "http 503, 4 tries"
+
+
+def test_what_nobody_thought_of_is_a_status(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+    def broken(error: Exception) -> FetchError:
+        raise OverflowError(site)
+
+    monkeypatch.setattr("toiletspark.sources.fetcher.failure_of", broken)
+    assert fetched(f"{site}/404/a.jpg") == Fetched("timeout", "OverflowError")
+    monkeypatch.setattr("toiletspark.sources.fetcher.shard_of", broken)
+    assert fetched(f"{site}/200/a.jpg") == Fetched("timeout", "OverflowError")
 
 
 def test_retry_after_may_be_a_date() -> None:
@@ -274,6 +302,20 @@ def test_a_host_that_hangs_holds_up_nobody_else(site: str, tmp_path: Path) -> No
         ("file:///photos/a.jpg", ""),
         ("tar://a.jpg::/photos/1.tar", ""),
         ("", ""),
+        ("https://img.example.com?sig=SECRET", "img.example.com"),
+        ("https://img.example.com?1", "img.example.com"),
+        ("https://img.example.com.#SECRET@h", "img.example.com"),
+        ("https://img.example.com\\SECRET@h/x", "img.example.com"),
+        ("https://u:p/w@h/x", ""),  # a host without a port that is one; what else could tell a half word
+        ("https://u:p@w@h/x", "h"),
+        ("https://u:SECRET@h:port/x", ""),
+        ("https://SECRET h/x", ""),
+        ("https://[2606:4700::1]:8443/a.jpg", "[2606:4700::1]:8443"),
+        ("https://u:p@[2606:4700::1]/a.jpg", "[2606:4700::1]"),
+        ("tar://a.jpg::https://[2606:4700::1]/1.tar?sig=SECRET", "[2606:4700::1]"),
+        ("https://img.example.com/a::https://other.example.com/b", "img.example.com"),
+        ("https://b\u00fccher.example/a.jpg", "b\u00fccher.example"),
+        ("abfss://photos@account.dfs.core.windows.net/a.jpg", "account.dfs.core.windows.net"),
     ],
 )
 def test_the_host_of_a_location(location: str, host: str) -> None:

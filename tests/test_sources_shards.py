@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import fsspec
 import pyarrow as pa
@@ -21,13 +24,16 @@ from tests.conftest import literal_config
 from tests.object_store import ObjectStore, object_store
 from toiletspark import conf_files
 from toiletspark.config import Fetch, ShardColumns
-from toiletspark.sources import Fetched, Fetcher, shard_of, shards
+from toiletspark.sources import Fetched, Fetcher, shard_of, shards, tar_shard
+from toiletspark.sources.failures import FetchError
+from toiletspark.sources.ranges import read_range
+from toiletspark.sources.stores import Stores
 from toiletspark.tables import STATUSES
 
 BASE = literal_config().fetch
 QUICK = BASE.model_copy(
     update={
-        "allow": [*BASE.allow, "counted://shards/"],
+        "allow": [*BASE.allow, "counted://shards/", "s3://photos/"],
         "first_wait_s": 0.001,
         "max_wait_s": 0.002,
         "max_image_bytes": 10_000,
@@ -102,7 +108,9 @@ def store() -> Iterator[ObjectStore]:
 
 
 def fetcher(store: ObjectStore | None = None, **limits: Any) -> Fetcher:
-    return Fetcher(QUICK.model_copy(update={"storage_options": {"s3": store.options} if store else {}, **limits}))
+    options = {"s3": store.options} if store else {}
+    allow = QUICK.allow + ([f"{store.options['endpoint_url']}/"] if store else [])
+    return Fetcher(QUICK.model_copy(update={"storage_options": options, "allow": allow, **limits}))
 
 
 def one(url: str, by: Fetcher | None = None) -> Fetched:
@@ -154,9 +162,138 @@ class NoRanges(BaseHTTPRequestHandler):
 def test_a_shard_on_a_server_without_ranges_is_a_status() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), NoRanges) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        found = one(f"tar://kitchen/020.jpg::http://127.0.0.1:{server.server_port}/1.tar")
+        here = f"http://127.0.0.1:{server.server_port}/"
+        found = one(f"tar://kitchen/020.jpg::{here}1.tar", fetcher(allow=[here]))
         server.shutdown()
-    assert found.status in ("missing", "timeout")
+    assert found == Fetched("missing", "no ranges")
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """A server with one tar under any name; what the path says first is how it answers who asks for a range of it."""
+
+    protocol_version = "HTTP/1.1"
+    content = tar_of(CONTENTS)
+    sent: ClassVar[Counter[str]] = Counter()
+
+    def do_HEAD(self) -> None:
+        if self.path.startswith("/to/"):
+            self._begin(302, {"Location": self.path.removeprefix("/to/"), "Content-Length": "0"})
+        else:
+            self._begin(200, {"Content-Length": str(len(self.content))})
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/to/"):
+            self.do_HEAD()
+            return
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        asked = self.content[int(first) : int(last) + 1]
+        how = self.path.strip("/")
+        code = {"whole": 200, "error": 404, "busy": 503}.get(how, 206)
+        length = {"sound": len(asked), "long": 60 << 20, "one more": len(asked) + 1}.get(how.replace("-", " "))
+        self._begin(code, {"Connection": "close"} if length is None else {"Content-Length": str(length)})
+        left = (length or 60 << 20) - len(asked)  # no end, as far as anybody can tell
+        self._send(how, asked)
+        while left > 0:
+            self._send(how, bytes(min(left, 65_536)))
+            left -= 65_536
+
+    def _begin(self, code: int, headers: dict[str, str]) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self, how: str, content: bytes) -> None:
+        self.wfile.write(content)
+        Ranges.sent[how] += len(content)
+
+    def handle(self) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # fetchers hang up
+            super().handle()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def ranges() -> Iterator[str]:
+    Ranges.sent.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("how", "outcome"),
+    [
+        *[("whole", ("missing", "no ranges")), ("long", ("missing", "no ranges"))],
+        *[("one-more", ("missing", "no ranges")), ("endless", ("missing", "no ranges"))],
+        *[("error", ("missing", "http 404")), ("busy", ("timeout", "http 503"))],
+    ],
+)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_server_that_sends_more_than_it_was_asked_for_is_cut_off(
+    kind: str, how: str, outcome: tuple[str, str], ranges: str
+) -> None:
+    found = one(f"{kind}://kitchen/020.jpg::{ranges}{how}", fetcher(allow=[ranges], retries=0))
+    assert (found.status, found.detail) == outcome
+    assert Ranges.sent[how] < 16 << 20  # what lies in sockets
+
+
+@pytest.mark.parametrize("how", ["one-more", "endless", "error"])
+def test_a_range_of_http_is_no_longer_than_asked(how: str, ranges: str) -> None:
+    """As a member is read, when the headers are known."""
+    stores = Stores(QUICK.model_copy(update={"allow": [ranges]}))
+    filesystem, path = stores._open_shard(f"{ranges}sound")
+    assert read_range(filesystem, path, 512, 600, time.monotonic() + 10) == Ranges.content[512:600]
+    with pytest.raises((FetchError, FileNotFoundError)):
+        read_range(*stores._open_shard(f"{ranges}{how}"), 512, 600, time.monotonic() + 10)
+    assert Ranges.sent[how] < 16 << 20
+
+
+def test_a_member_is_as_long_as_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_of(CONTENTS))
+    monkeypatch.setattr(tar_shard, "read_range", lambda *asked: read_range(*asked) + b"more")
+    assert one(f"tar://kitchen/020.jpg::{tmp_path}/a.tar").content == CONTENTS["kitchen/020.jpg"]
+
+
+# Where shards may lie
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_shard_may_only_come_from_a_place_with_a_name(kind: str, store: ObjectStore, ranges: str) -> None:
+    """A stranger may bring an image, but nothing that Arrow or tarfile reads in the worker."""
+    shard = store.put(f"named.{kind}", MAKERS[kind](CONTENTS))
+    by_http = shard.replace("s3:/", store.options["endpoint_url"])
+    for url, wide, named in (
+        (shard, "s3://*", "s3://photos/"),
+        (by_http, "http://*", f"{store.options['endpoint_url']}/photos/"),
+        (
+            by_http,
+            f"{store.options['endpoint_url'].replace('127.0.0.1', '*')}/photos/",
+            f"{store.options['endpoint_url']}/",
+        ),
+    ):
+        member = f"{kind}://kitchen/020.jpg::{url}"
+        assert one(url, fetcher(store, allow=[wide], max_image_bytes=100_000)).status == "ok"  # it is there
+        assert one(member, fetcher(store, allow=[wide])) == Fetched("refused", "shard")
+        assert one(member, fetcher(store, allow=[wide, named])).status == "ok"
+    assert one(f"{kind}://a::s3://other/1", fetcher(store, allow=["s3://photos/"])) == Fetched("refused", "host")
+    assert one(f"{kind}://a::s3://photos/1", fetcher(store, allow=["s3://photos/2024/", "s3://*"])) == Fetched(
+        "refused", "shard"
+    )
+
+
+def test_a_shard_does_not_come_by_a_redirect_from_a_place_without_a_name(ranges: str) -> None:
+    other = ranges.replace("127.0.0.1", "127.0.0.2")
+    sound, led = f"tar://kitchen/020.jpg::{ranges}sound", f"tar://kitchen/020.jpg::{ranges}to/{{}}sound"
+    assert one(sound, fetcher(allow=[ranges])).content == CONTENTS["kitchen/020.jpg"]
+    assert one(led.format(ranges), fetcher(allow=[ranges])).content == CONTENTS["kitchen/020.jpg"]
+    assert one(led.format(other), fetcher(allow=[ranges, "http://*"])) == Fetched("refused", "redirect")
+
+
+# An S3 that is busy, or not there
 
 
 class Busy(BaseHTTPRequestHandler):
@@ -355,13 +492,13 @@ def test_reading_the_headers_has_its_own_time(tmp_path: Path) -> None:
 def test_a_row_group_is_read_once(counted: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch) -> None:
     shard = counted("a.parquet", parquet_of(CONTENTS, rows_per_group=10))
     read: list[tuple[int, list[str]]] = []
-    original = pq.ParquetFile.read_row_group
+    original = pq.ParquetFile.iter_batches
 
-    def noted(self: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
-        read.append((group, columns))
-        return original(self, group, columns=columns)
+    def noted(self: pq.ParquetFile, rows: int, groups: list[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
+        read.extend((group, columns) for group in groups)
+        return original(self, rows, groups, columns)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
     by = fetcher(threads_per_task=16, max_per_host=16)
     assert {one.status for one in by.fetch([f"parquet://{name}::{shard}" for name in CONTENTS])} == {"ok"}
     assert sorted(read) == [
@@ -400,6 +537,56 @@ def test_a_row_group_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(parquet_of(CONTENTS, rows_per_group=30))
     found = one(f"parquet://kitchen/001.jpg::{tmp_path}/a", fetcher(max_row_group_bytes=1000))
     assert found == Fetched("too_large", "its row group is over 1000 bytes")
+
+
+def bomb(keys: list[str], contents: list[bytes]) -> bytes:
+    """A Parquet file with one row group, whose footer tells the size of its dictionaries and not what they make."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"key": keys, "content": contents}), file, use_dictionary=True, compression="zstd")
+    assert len(file.getvalue()) < 20_000
+    row_group = pq.ParquetFile(file).metadata.row_group(0)
+    assert sum(row_group.column(number).total_uncompressed_size for number in range(2)) < 1_000_000
+    return file.getvalue()
+
+
+def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) -> None:
+    """As soon as it has grown too large, not in the end."""
+    (tmp_path / "a").write_bytes(bomb([str(number) for number in range(500)], [bytes(100_000)] * 500))
+    by, before = fetcher(max_row_group_bytes=5_000_000), pa.total_allocated_bytes()
+    grown: list[int] = []
+    original = pq.ParquetFile.iter_batches
+
+    def watched(self: pq.ParquetFile, *asked: Any) -> Iterator[pa.RecordBatch]:
+        for batch in original(self, *asked):
+            grown.append(pa.total_allocated_bytes() - before)
+            yield batch
+
+    with mock.patch.object(pq.ParquetFile, "iter_batches", watched):
+        found = one(f"parquet://7::{tmp_path}/a", by)
+    assert found == Fetched("too_large", "its row group is over 5000000 bytes")
+    assert max(grown) < 15_000_000  # of 50 million
+
+
+def test_keys_that_grow_when_they_are_decoded_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bomb(["k" * 100_000] * 500, [b"abc"] * 500))
+    found = one(f"parquet://k::{tmp_path}/a", fetcher(max_row_group_bytes=5_000_000))
+    assert found == Fetched("too_large", "its keys are over 5000000 bytes")
+
+
+def test_keys_count_over_all_row_groups(tmp_path: Path) -> None:
+    contents: dict[str, Any] = {f"{number:06}": b"abc" for number in range(1_000)}
+    (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=10))
+    found = one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=5_000))
+    assert found == Fetched("too_large", "its keys are over 5000 bytes")
+    assert one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=20_000)).content == b"abc"
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 100, 1_000])
+def test_rows_have_their_contents_wherever_batches_end(rows: int, tmp_path: Path) -> None:
+    contents: dict[str, Any] = {str(number): f"content {number}".encode() for number in range(rows)}
+    (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=100))
+    found = fetcher().fetch([f"parquet://{key}::{tmp_path}/a" for key in contents])
+    assert [one.content for one in found] == list(contents.values())
 
 
 def test_a_parquet_shard_whose_pages_are_broken_is_damaged(tmp_path: Path) -> None:

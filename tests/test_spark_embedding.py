@@ -247,6 +247,7 @@ def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own(
         planned(("a", "u1", None, 0), ("b", "u1", None, 0)),
         planned(("c", "u1", None, 0), ("d", "u2", None, 0), ("e", None, None, 0), ("f", None, None, 0)),
         planned(("g", "u2", b"xyz", 3), ("h", "u2", b"xyz", 3), ("i", "u3", None, 99)),
+        planned(("j", "u4", b"", 0), ("k", "u4", b"", 0), ("l", "u4", None, 0)),
     ]
     assert list(embedding.sources(batches)) == [
         Source((("a", "v", 2), ("b", "v", 2), ("c", "v", 2)), "u1"),  # also where two batches meet
@@ -256,6 +257,9 @@ def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own(
         Source((("g", "v", 2),), "u2", b"xyz", 3),
         Source((("h", "v", 2),), "u2", b"xyz", 3),
         Source((("i", "v", 2),), "u3", None, 99),
+        Source((("j", "v", 2),), "u4", b""),
+        Source((("k", "v", 2),), "u4", b""),
+        Source((("l", "v", 2),), "u4"),
     ]
 
 

@@ -202,18 +202,18 @@ def inline(spark: SparkSession, tmp_path: Path) -> Callable[[dict[str, bytes | N
 
 def test_inline_bytes_instead_of_urls(spark: SparkSession, workers: WorkerLog, inline: Any) -> None:
     contents = {name: picture("kitchen", number) for number, name in enumerate("abcdef")}
-    contents |= {"same": contents["a"], "junk": b"junk", "none": None, "large": bytes(2_001)}
+    contents |= {"same": contents["a"], "junk": b"junk", "none": None, "empty": b"", "large": bytes(2_001)}
     assert max(len(contents[name]) for name in "abcdef") <= 2_000
     workers.clear()
     config = inline(contents)
     first = embed_images.step(spark, config)
     rows = read_table(spark, config, tables.IMAGE_LEDGER).set_index("image_id")
-    wrong = {"junk": "not_an_image", "none": "missing", "large": "too_large"}
+    wrong = {"junk": "not_an_image", "none": "missing", "empty": "not_an_image", "large": "too_large"}
     assert dict(rows["status"]) == {**dict.fromkeys([*"abcdef", "same"], "ok"), **wrong}
     assert rows.loc["b", "content_digest"] == content_digest(contents["b"])
     assert rows.loc["b", "image_version"] == content_digest(contents["b"])[:16]
     assert rows.loc["large", "detail"] == "over 2000 bytes"
-    assert (first["attempted"], first["embedded"]) == (10, 6)
+    assert (first["attempted"], first["embedded"]) == (11, 6)
     assert max(workers.of("arrow")) <= 2  # as many as may be as large as may be
 
     config = inline({**contents, "a": picture("kitchen", 9), "junk": picture("kitchen", 1)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -79,7 +80,8 @@ def test_images_come_from_everywhere(
     rows = [(name, "L1", 1, url, "v1") for name, url in {**urls, **gone}.items()]
     images = pd.DataFrame(rows, columns=["image_id", "listing_id", "position", "image_url", "image_version"])
     told = ", ".join(f'{key} = "{value}"' for key, value in store.options.items() if isinstance(value, str))
-    config = make_config({"fetch.storage_options.s3": f"{{ {told} }}"}, images=images)
+    allow = json.dumps([str(tmp_path), f"{site}/", "s3://photos/"])
+    config = make_config({"fetch.allow": allow, "fetch.storage_options.s3": f"{{ {told} }}"}, images=images)
 
     summary = embed_images.step(spark, config)
 

@@ -40,6 +40,11 @@ class Source:
     content: bytes | None = None
     inline_bytes: int = 0
 
+    @property
+    def is_inline(self) -> bool:
+        """Whether its bytes stood in the table: none at all, some, or too many."""
+        return self.content is not None or self.inline_bytes > 0
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -157,7 +162,7 @@ def _fetched(sources: Iterable[Source], work: Work) -> Iterator[tuple[Source, Fe
     under_way: dict[Future[Fetched], Source] = {}
     largest, window = 0.0, work.fetcher.limits.threads_per_task
     for source in sources:
-        if source.inline_bytes:
+        if source.is_inline:
             yield source, _inline(source, work.fetcher)
             continue
         under_way[work.fetcher.start(source.url)] = source

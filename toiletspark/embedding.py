@@ -109,8 +109,8 @@ def sources(batches: Iterable[pa.RecordBatch]) -> Iterator[Source]:
 
 
 def _source_key(row: dict[str, Any]) -> tuple[str | None, str | None]:
-    inline = row["inline_bytes"] or not row["image_url"]
-    return (row["image_id"], None) if inline else (None, row["image_url"])
+    alone = row["content"] is not None or row["inline_bytes"] or not row["image_url"]
+    return (row["image_id"], None) if alone else (None, row["image_url"])
 
 
 def _work(given: Given) -> Work:

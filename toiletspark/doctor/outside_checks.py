@@ -105,7 +105,10 @@ def _todo(host: Host) -> str:
     if host.count("denied"):
         return "give credentials: [fetch.storage_options], or the environment of the executors"
     if host.count("refused"):
-        return "if these images are wanted, allow them: fetch.allow, and fetch.allow_private for servers of the house"
+        return (
+            "if these images are wanted, allow them: fetch.allow (for shards a host or bucket by its name), "
+            "and fetch.allow_private for servers of the house"
+        )
     return (
         "open the way from the executors' network to it (firewall, proxy, DNS); if it is only slow, raise "
         "fetch.timeout_s and lower fetch.max_per_host"

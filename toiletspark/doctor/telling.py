@@ -39,13 +39,13 @@ def show(told: Summary, as_json: bool) -> None:
         return
     print(_looked_at(told))
     for number, finding in enumerate(told["findings"], 1):
-        print(f"\n{number}. {_MARKS[finding['level']]} ({finding['check']}): {finding['what']}")
+        print(f"\n{number}. {_MARKS[finding['level']]} ({finding['check']}): {_printable(finding['what'])}")
         for name in ("where", "why", "todo"):
             if finding[name]:
-                print(f"   {'do' if name == 'todo' else name}: {finding[name]}")
+                print(f"   {'do' if name == 'todo' else name}: {_printable(finding[name])}")
     if not told["exit_code"]:
         print("\nSound: nothing that harms was found.")
-    print(f"\nSubmit with:\n\n{submit_line.as_text(told['submit'])}\n")
+    print(f"\nSubmit with:\n\n{submit_line.as_text(map(_printable, told['submit']))}\n")
 
 
 def _looked_at(told: Summary) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import errno
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +44,8 @@ def failure_of(error: Exception) -> FetchError:
         status = "missing"
     elif isinstance(error, PermissionError) or name in _NO_CREDENTIALS:
         status = "denied"
+    elif getattr(error, "errno", None) == errno.ELOOP:
+        return FetchError("missing", "links in a circle")
     elif code is not None:
         status = _STATUS_OF_HTTP.get(code, "timeout")
     elif isinstance(error, _NOT_A_NAME) or name == "ParamValidationError" or _too_long(error):
@@ -74,12 +77,16 @@ def _answer(error: Exception) -> tuple[int | None, dict[str, str]]:
 def _seconds(retry_after: str | None) -> float:
     """The header Retry-After, which is either seconds or a date; 0 if it is neither."""
     try:
-        return max(0.0, float(retry_after or 0))
+        seconds = float(retry_after or 0)
     except ValueError:
-        pass
+        seconds = _until(str(retry_after))
+    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+
+
+def _until(date: str) -> float:
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(str(retry_after)).timestamp() - time.time())
-    except ValueError:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except Exception:  # noqa: BLE001 - a stranger wrote it, and absurd numbers raise more than ValueError
         return 0.0
 
 

@@ -78,8 +78,12 @@ class Fetcher:
         return Fetched("ok", "", content) if len(content) <= limit else Fetched("too_large", f"over {limit} bytes")
 
     def _fetch_one(self, url: str | None) -> Fetched:
-        if not url:
-            return Fetched("missing", "no image_url")
+        try:
+            return self._outcome(url) if url else Fetched("missing", "no image_url")
+        except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
+            return Fetched("timeout", type(error).__name__)
+
+    def _outcome(self, url: str) -> Fetched:
         in_shard = bool(shard_of(url))
         within_s = self.limits.shard_timeout_s if in_shard else self.limits.timeout_s
         tries = self._member if in_shard else self._image

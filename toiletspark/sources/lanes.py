@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from toiletspark.sources.shards import shard_of
+
+_BEHIND_HOSTS = re.compile(r"[/?#\\]")
+_HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[\w.-]{1,253})(?P<port>:[0-9]{1,5})?")
 T = TypeVar("T")
 
 
@@ -59,14 +64,17 @@ class Lanes(Generic[T]):
 
 
 def host_of(location: str) -> str:
-    """Whose lane a location is in: host and port of a URL, an S3 bucket; "" on this machine.
+    """Whose lane a location is in: host and port of a URL, an S3 bucket; "" on this machine, and where it is no host.
+
+    Reports name it, so nothing of a URL may be in it that may be secret: no user, no query.
 
     >>> host_of("https://user@cdn.example.com:8080/a.jpg")
     'cdn.example.com:8080'
     >>> host_of("/photos/a.jpg")
     ''
     """
-    scheme, separator, rest = location.rpartition("::")[2].partition("://")
+    scheme, separator, rest = (shard_of(location) or location).partition("://")
     if not separator or scheme in ("file", "local", "memory"):
         return ""
-    return rest.partition("/")[0].rpartition("@")[2].lower()
+    found = _HOST.fullmatch(_BEHIND_HOSTS.split(rest, maxsplit=1)[0].rpartition("@")[2].lower())
+    return f"{found['host'].rstrip('.')}{found['port'] or ''}" if found else ""

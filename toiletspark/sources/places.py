@@ -27,6 +27,7 @@ _NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?")
+_DECODED_TIMES = 3
 _A_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _AZURE = re.compile(r"@[a-z0-9]+\.(dfs|blob)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)")
 
@@ -45,10 +46,12 @@ class Places:
     Args:
         allow: `fetch.allow`.
         networks: which addresses may be dialled.
+        of_shards: whether a line with `*` for any host or bucket is not enough: strangers may bring an image, which
+            is decoded in a child process, but nothing that Arrow or tarfile reads in the worker itself.
     """
 
-    def __init__(self, allow: Iterable[str], networks: Networks) -> None:
-        self._networks = networks
+    def __init__(self, allow: Iterable[str], networks: Networks, *, of_shards: bool = False) -> None:
+        self._networks, self._of_shards = networks, of_shards
         lines = [parse(line) for line in allow]
         self._folders = [os.path.realpath(line.path) for line in lines if not line.scheme]
         self._lines = [line for line in lines if line.scheme]
@@ -57,7 +60,7 @@ class Places:
         """The place that a path or a URL names, if images may come from there; members of shards are not for here.
 
         Raises:
-            FetchError: refused, with scheme, host, address, path or url as its detail; missing, if it is neither.
+            FetchError: refused, with scheme, host, address, path, shard or url as its detail; missing: it is neither.
         """
         if _NEVER.search(location):
             raise _refused("url")
@@ -93,10 +96,9 @@ class Places:
         lines = [line for line in lines if _has_port(line, url)]
         if not lines:
             raise _refused("host")
-        if any(part in (".", "..") for part in re.split(r"[/\\]", unquote(url.raw_path))):
+        if _climbs(url.raw_path):
             raise _refused("path")
-        if not any(url.raw_path.startswith(line.path) for line in lines):
-            raise _refused("path")
+        self._require_path(url.raw_path, lines)
 
     def _host(self, host: str) -> str:
         """The host for comparing; a number must be an address as everybody reads it, and one that may be dialled."""
@@ -131,9 +133,16 @@ class Places:
             raise _refused("host")
         if any(part in (".", "..") for part in key.split("/")):
             raise _refused("path")
-        if not any(f"/{key}".startswith(line.path) for line in lines):
-            raise _refused("path")
+        self._require_path(f"/{key}", lines)
         return Place(scheme, location)
+
+    def _require_path(self, path: str, lines: list[Allowed]) -> None:
+        """One of the lines that allow the host has a folder above the path, and is enough for a shard if it is one."""
+        allowing = [line for line in lines if path.startswith(line.path)]
+        if not allowing:
+            raise _refused("path")
+        if self._of_shards and all(line.host == "*" for line in allowing):
+            raise _refused("shard")
 
     def _local(self, path: str) -> Place:
         """A file below an allowed folder, wherever links and `..` lead."""
@@ -159,6 +168,15 @@ def _real(path: str) -> str:
 @lru_cache(64)
 def _real_folder(folder: str, second: int) -> str:
     return os.path.realpath(folder)
+
+
+def _climbs(path: str) -> bool:
+    """Whether a server may read a part as `.` or `..`: some decode twice and more, some leave out what follows `;`."""
+    for _ in range(_DECODED_TIMES):
+        path = unquote(path)
+        if any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", path)):
+            return True
+    return False
 
 
 def _has_port(line: Allowed, url: URL) -> bool:

@@ -19,6 +19,9 @@ RowGroups = Kept[tuple["RowShard", int], pa.ChunkedArray]
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 
 
+_CONTENTS_AT_ONCE, _KEYS_AT_ONCE = 16, 256  # rows at most, for they are decoded before they are counted
+
+
 class RowShard:
     """Where each key of a Parquet file is.
 
@@ -62,19 +65,45 @@ class RowShard:
     def _read_keys(self) -> dict[str, tuple[int, int]]:
         """Row group and row in it of each key; a key that is there twice is its last row."""
         places: dict[str, tuple[int, int]] = {}
+        size = 0
         for group in range(self._file.num_row_groups):
-            keys = self._file.read_row_group(group, columns=[self._columns.key]).column(0).cast(pa.string())
-            places.update({key: (group, row) for row, key in enumerate(keys.to_pylist())})
+            row = 0
+            for keys in self._decoded(group, self._columns.key, "its keys are", _KEYS_AT_ONCE):
+                size += keys.nbytes
+                self._require_small(size, "its keys are")
+                named = enumerate(keys.cast(pa.string()).to_pylist(), row)
+                places.update({key: (group, number) for number, key in named})
+                row += len(keys)
         return places
 
     def _read_row_group(self, group: int) -> pa.ChunkedArray:
+        contents, size = [], 0
+        with self._lock, _damage_told():
+            for some in self._decoded(group, self._columns.content, "its row group is", _CONTENTS_AT_ONCE):
+                size += some.nbytes
+                self._require_small(size, "its row group is")
+                contents.append(some)
+            return pa.chunked_array(contents)
+
+    def _decoded(self, group: int, column: str, whose: str, most_rows: int) -> Iterator[pa.Array]:
+        """A column, few rows at a time: a dictionary may make much out of little, and no footer tells how much.
+
+        So few that rows which all are as long as the column's pages would still fit.
+        """
         described = self._file.metadata.row_group(group)
         columns = [described.column(number) for number in range(described.num_columns)]
-        size = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == self._columns.content)
+        told = [
+            (one.total_uncompressed_size, one.total_compressed_size) for one in columns if one.path_in_schema == column
+        ]
+        size = max((max(sizes) for sizes in told), default=0)
+        self._require_small(size, whose)
+        rows = max(1, min(most_rows, self._limits.max_row_group_bytes // max(size, 1)))
+        for batch in self._file.iter_batches(rows, [group], [column]):
+            yield batch.column(0)
+
+    def _require_small(self, size: int, whose: str) -> None:
         if size > self._limits.max_row_group_bytes:
-            raise FetchError("too_large", f"its row group is over {self._limits.max_row_group_bytes} bytes")
-        with self._lock, _damage_told():
-            return self._file.read_row_group(group, columns=[self._columns.content]).column(0)
+            raise FetchError("too_large", f"{whose} over {self._limits.max_row_group_bytes} bytes")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from toiletspark.allowed import WEB
 from toiletspark.config import Fetch
 from toiletspark.sources.addresses import Networks
 from toiletspark.sources.failures import FetchError, failure_of
-from toiletspark.sources.places import Places
+from toiletspark.sources.places import Place, Places
 from toiletspark.sources.ranges import DEADLINE, read_range
 from toiletspark.sources.shards import Shards, shard_of
 
@@ -33,8 +33,10 @@ class Stores:
         self._options = {**limits.storage_options, "s3": _s3_options(limits)}
         self._networks = Networks(limits.allow_private)
         self._places = Places(limits.allow, self._networks)
-        self._shards = Shards(limits, self._open_filesystem)
-        self._opening, self._web_filesystem = threading.Lock(), None
+        self._places_of_shards = Places(limits.allow, self._networks, of_shards=True)
+        self._shards = Shards(limits, self._open_shard)
+        self._opening = threading.Lock()
+        self._web_filesystems: dict[Places, Any] = {}
 
     def read(self, url: str, deadline: float) -> bytes:
         """An image's bytes.
@@ -54,33 +56,37 @@ class Stores:
         if not place.scheme:
             return self._read_local(place.location, deadline)
         if place.scheme in WEB:
-            filesystem = self._web()
+            filesystem = self._web(self._places)
             return cast(bytes, fsspec.asyn.sync(filesystem.loop, self._get, filesystem, place.location))
-        filesystem, path = self._open_filesystem(url)
+        filesystem, path = self._open_store(place)
         if filesystem.async_impl:
             return self._read_object(filesystem, path, deadline)
         with filesystem.open(path, "rb") as file:
             return self._drain(file, deadline)
 
-    def _open_filesystem(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
-        place = self._places.judge(location)
+    def _open_shard(self, location: str) -> tuple[fsspec.AbstractFileSystem, str]:
+        place = self._places_of_shards.judge(location)
         if not place.scheme:
             _require_regular(place.location)
             return fsspec.filesystem("file"), place.location
         if place.scheme in WEB:
-            return self._web(), place.location
+            return self._web(self._places_of_shards), place.location
+        return self._open_store(place)
+
+    def _open_store(self, place: Place) -> tuple[fsspec.AbstractFileSystem, str]:
         filesystem, path = storage.open_filesystem(place.location, self._options)
         if hasattr(filesystem, "retries"):
             filesystem.retries = 1  # s3fs and gcsfs would also try again, each try of ours anew
         return filesystem, path
 
-    def _web(self) -> Any:
+    def _web(self, places: Places) -> Any:
+        """Sessions of their own for images and for shards, since redirects are judged as what is asked for."""
         with self._opening:
-            if self._web_filesystem is None:
+            if places not in self._web_filesystems:
                 from toiletspark.sources import web  # aiohttp only where images come by http
 
-                self._web_filesystem = web.filesystem(self._limits, self._places, self._networks)
-            return self._web_filesystem
+                self._web_filesystems[places] = web.filesystem(self._limits, places, self._networks)
+            return self._web_filesystems[places]
 
     def _read_local(self, path: str, deadline: float) -> bytes:
         """Without fsspec, which takes longer than reading the file."""

@@ -51,7 +51,7 @@ class TarShard:
         block = read_range(self._filesystem, self._path, start - tarfile.BLOCKSIZE, start + size, deadline)
         if not _is_header(block[: tarfile.BLOCKSIZE], size) or len(block) < tarfile.BLOCKSIZE + size:
             raise FetchError("missing", "shard changed while it was read", again=True)
-        return block[tarfile.BLOCKSIZE :]
+        return block[tarfile.BLOCKSIZE : tarfile.BLOCKSIZE + size]  # a store may send more than it was asked for
 
 
 def _read_headers(file: Any, deadline: float) -> tuple[dict[str, tuple[int, int]], bool]:

@@ -1,12 +1,14 @@
 """http(s): URLs are judged before they are asked for, addresses before they are dialled, redirects as URLs are.
 
 A name is resolved once for a connection; what is dialled are the addresses that were judged. fsspec's file system of
-http keeps the session and reads shards through it, so that images and shards obey the same rules.
+http keeps the session and reads shards through it, so that images and shards obey the same rules. It reads a range as
+far as a server sends, so that the session sees to it that nobody sends more than was asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Coroutine, Generator
@@ -26,6 +28,8 @@ from toiletspark.sources.places import Places
 from toiletspark.sources.ranges import DEADLINE
 
 _REDIRECTS = (301, 302, 303, 307, 308)
+_PARTIAL, _ERRORS = 206, 400
+_RANGE = re.compile(r"bytes=(?P<first>[0-9]+)-(?P<last>[0-9]+)")  # all that `read_range` and fsspec's files ask for
 _FOR_ALL_HOSTS = {"accept", "accept-encoding", "range", "user-agent"}  # what goes along when another host is asked
 _NEVER_ROUND_S = 1e9  # aiohttp would round deadlines of more than five seconds up to the next second
 _RESOLVING_THREADS = 32  # a name server that does not answer holds one for half a minute
@@ -61,7 +65,8 @@ class Session:
             "cookie_jar": aiohttp.DummyCookieJar(),
             "trust_env": False,
         }
-        self._session = aiohttp.ClientSession(**{**rest, **ours, "auto_decompress": False})
+        rest |= {**ours, "auto_decompress": False, "response_class": _Answer}
+        self._session = aiohttp.ClientSession(**rest)
         self._connector = ours["connector"]  # what fsspec closes where the loop is past closing sessions
 
     def get(self, url: str | URL, **options: Any) -> _Asked:
@@ -87,7 +92,7 @@ class Session:
                 raise FetchError("refused", "redirect" if hop else failure.detail) from None
             location = answer.headers.get("Location")
             if answer.status not in _REDIRECTS or location is None:
-                return answer
+                return _of_range(answer, headers.get("Range"))
             answer.release()
             following = self._following(url, location)
             if following.origin() != url.origin():
@@ -99,6 +104,7 @@ class Session:
         try:
             following = url.join(URL(location))
             self._places.judge(str(following) if "\\" not in location else location)
+            following.origin()  # which a file has not, though one may be named, nor a URL without a host
             return following.with_fragment(None)
         except (ValueError, FetchError):
             raise FetchError("refused", "redirect") from None
@@ -109,6 +115,50 @@ class Session:
         return aiohttp.ClientTimeout(
             total=max(left_s, 0.001), sock_connect=silence_s, sock_read=silence_s, ceil_threshold=_NEVER_ROUND_S
         )
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that is read no further than it was asked for.
+
+    Attributes:
+        most_bytes: of a range; None: all there is.
+    """
+
+    most_bytes: int | None = None
+
+    async def read(self) -> bytes:
+        """The body, but for that of an error, which nobody looks at.
+
+        Raises:
+            FetchError: it is longer than the range that was asked for.
+        """
+        if self.status >= _ERRORS:
+            return b""
+        if self.most_bytes is None:
+            return await super().read()
+        pieces = []
+        async for piece in self.content.iter_any():
+            pieces.append(piece)
+            self.most_bytes -= len(piece)
+            if self.most_bytes < 0:
+                raise _no_ranges(self)
+        return b"".join(pieces)
+
+
+def _of_range(answer: aiohttp.ClientResponse, asked: str | None) -> aiohttp.ClientResponse:
+    """The answer, which says that it is the range that was asked for, or says what is wrong."""
+    found = _RANGE.fullmatch(asked or "")
+    if not found or answer.status >= _ERRORS or not isinstance(answer, _Answer):
+        return answer
+    answer.most_bytes = int(found["last"]) - int(found["first"]) + 1
+    if answer.status != _PARTIAL or (answer.content_length or 0) > answer.most_bytes:
+        raise _no_ranges(answer)
+    return answer
+
+
+def _no_ranges(answer: aiohttp.ClientResponse) -> FetchError:
+    answer.close()  # what comes may have no end
+    return FetchError("missing", "no ranges")
 
 
 class _Asked:
