@@ -207,12 +207,8 @@ def test_ids_that_pandas_has_made_floats_are_texts_without_a_point(
     alone = read(spark, make_config({"images.columns.listing_id": ""}, images=images.drop(columns="listing_id")))
     assert {row["listing_id"] for row in alone.values()} == {"1", "12345678", "2"}
     floats = listings.astype({"listing_id": "float64"})
-    (rows,) = {tuple(sorted(read_listing_ids(spark, make_config(images=images, listings=floats))))}
-    assert rows == ("12345678", "7")
-
-
-def read_listing_ids(spark: SparkSession, config: Config) -> list[str]:
-    return [row["listing_id"] for row in catalog.read_listings(spark, config).collect()]
+    rows = catalog.read_listings(spark, make_config(images=images, listings=floats)).collect()
+    assert sorted(row["listing_id"] for row in rows) == ["12345678", "7"]
 
 
 @pytest.mark.parametrize(

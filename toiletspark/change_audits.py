@@ -197,7 +197,7 @@ def _shrunk(now: int, then: int, bounds: Audits) -> bool:
 
 
 def _few(bounds: Audits) -> int:
-    """So many images or listings can be gone by chance: a stratum of a few listings, a catalog of single photos."""
+    """Fewer images or listings may go at once without anything being wrong: two listings end, a catalog is a trial."""
     return max(1, bounds.min_images // 4)
 
 
