@@ -32,10 +32,12 @@ def step(spark: SparkSession, config: Config) -> Summary:
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
 
     images = frames.set_aside(feed.standings(rows, decided, image_id), store, run_id, "feed_images")
+    counts = feed.count(images)
+    feed.require_known(images, counts, image_id, table=config.feed.path or config.images.path, version=version.number)
     kept = feed.build_feed(rows, frames.read_named(spark, version.listed), decided, image_id, config.feed.mode)
     table = tables.Table(tables.FEED.name, (image_id,), dict(kept.dtypes))
     folder = frames.write_files(kept, store, table, run_id)
-    told = feed.told(feed.count(images), config.feed.mode, sum(file["rows"] for file in described_files(folder)))
+    told = feed.told(counts, config.feed.mode, sum(file["rows"] for file in described_files(folder)))
     _say(f"the feed by version {version.number} ({config.feed.mode}): {feed.sentence(told)}")
 
     best = best_images.of_version(spark, config, version, images)

@@ -117,12 +117,58 @@ def test_what_is_rare_in_one_stratum_is_not_in_the_rarest_of_hundreds() -> None:
     assert broken(policy_of(600)) == {}
 
 
-def test_small_strata_and_small_catalogs_are_not_judged() -> None:
+def test_the_shares_of_small_strata_are_not_judged() -> None:
     now = figures(stratum("A", 4000, 200, 40), stratum("B", 4000, 200, 40), stratum("tiny", 20, 20))
     assert broken(now, last_of(USUAL)) == {}
-    assert broken(figures(stratum("A", 199, 199), listings=0, newly_emptied=0), None) == {}
-    few = change_audits.judge(figures(stratum("A", 199, 199), listings=3, newly_emptied=3), None, BOUNDS)
-    assert {check.passed for check in few} == {None}
+
+
+FEW = {"listings": 10, "emptied": 0, "newly_emptied": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "last", "rules"),
+    [
+        (figures(stratum("A", 199, 199), **FEW), None, {"share.excluded"}),
+        (figures(stratum("A", 10, 10), **FEW), None, {"share.excluded"}),
+        (figures(stratum("A", 9, 9), **FEW), None, set()),
+        (figures(stratum("A", 10, 7), **FEW), None, set()),
+        (figures(stratum("A", 30, 1, 29), **FEW), None, {"share.unscored"}),
+        (figures(stratum("A", 30, 1, 1, 1), **FEW), None, set()),
+        (figures(stratum("A", 150, 0), **FEW), figures(stratum("A", 150, 45)), {"rate_of_change.excluded"}),
+        (figures(stratum("A", 150, 1), **FEW), figures(stratum("A", 150, 4)), set()),
+        (figures(stratum("A", 100, 5), **FEW), figures(stratum("A", 199, 10)), {"rate_of_change.size"}),
+        (figures(stratum("A", 4, 1), **FEW), figures(stratum("A", 10, 1)), {"rate_of_change.size"}),
+        (figures(stratum("A", 8, 1), **FEW), figures(stratum("A", 10, 1)), set()),
+        (figures(stratum("A", 179, 9), **FEW), figures(stratum("A", 199, 10)), set()),
+        (figures(stratum("A", 179, 9), **FEW), figures(stratum("A", 200, 10)), {"rate_of_change.size"}),
+    ],
+)  # fmt: skip
+def test_a_small_catalog_is_judged_as_far_as_chance_lets_it(
+    found: Figures, last: Figures | None, rules: set[str]
+) -> None:
+    assert set(broken(found, last_of(last, same_head=False) if last else None)) == rules
+
+
+def test_a_stratum_of_a_quarter_of_min_images_does_not_vanish() -> None:
+    ten = [stratum(f"S{number}", 100, 5) for number in range(10)]
+    told = broken(figures(*ten[:-1]), last_of(figures(*ten)))
+    assert told == {"containment.strata": "none in 1 of them, as in 'S9: 100 images then'"}
+    for images, gone in ((49, set()), (50, {"containment.strata"})):
+        then = last_of(figures(*ten, stratum("village", images, 2)))
+        assert set(broken(figures(*ten), then)) == gone
+    assert broken(figures(*ten[:-1]), last_of(figures(*ten)), min_images=404) == {}
+
+
+def test_emptied_listings_are_judged_from_a_quarter_of_min_images_on() -> None:
+    def emptied(of: int) -> set[str]:
+        return set(broken(figures(stratum("A", 600, 30), listings=of, newly_emptied=of)))
+
+    assert (emptied(49), emptied(50)) == (set(), {"share.listings_emptied"})
+
+
+def test_a_catalog_without_images_is_not_judged_by_shares() -> None:
+    none = figures(listings=0, emptied=0, newly_emptied=0)
+    assert {check.passed for check in change_audits.judge(none, None, BOUNDS)} == {None}
 
 
 def test_the_median_of_the_last_versions_counts() -> None:

@@ -140,6 +140,32 @@ def test_a_day_ends_at_midnight_in_utc_and_a_moment_is_still_in() -> None:
     assert override(until=moment("9999-12-31", last=True)).counts_at(NOON)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9999-12-31T23:59:59.000000-05:00",  # as a session in New York shows it
+        "9999-12-31 23:59:59-08:00",
+        "+10000-01-01T00:59:59.000000+01:00",  # as a session in Berlin does
+        "+10000-01-01T08:59:59.999999+09:00",
+        "+10000-01-01",
+    ],
+)
+def test_an_end_after_the_last_year_is_for_ever(text: str) -> None:
+    (read,) = parse([row(until=text)], CLASSES, doing=DOING)
+    assert read.until is not None
+    assert read.until.year == 9999
+    assert read.counts_at(datetime(9999, 12, 30, tzinfo=UTC))
+    assert parse([row(when=text)], CLASSES, doing=DOING)[0].when == read.until
+
+
+@pytest.mark.parametrize(
+    "text", ["+10000", "+10000-13-01T00:00:00", "+10000-01-01T25:00", "+1000-01-01", "10000-01-01"]
+)
+def test_what_only_looks_like_the_year_10000_is_refused(text: str) -> None:
+    with pytest.raises(TableError, match="a day or a moment"):
+        parse([row(until=text)], CLASSES, doing=DOING)
+
+
 # What is said twice
 
 

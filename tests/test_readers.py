@@ -2,10 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
@@ -19,7 +22,7 @@ SPARK_FREE = ("pandas", "DuckDB")
 WITH_SPARK = "PySpark and Spark SQL"
 
 
-def published(store: Store, images: str, *, valid_for_h: float = 0.0) -> Run:
+def published(store: Store, images: Iterable[str], *, valid_for_h: float = 0.0) -> Run:
     run_id = runs.new_run_id()
     excluded = [{"image_id": name, "listing_id": "L", "reason": "model", "run_id": run_id} for name in images]
     listed = rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs={})
@@ -48,6 +51,38 @@ def ids(heading: str, store: Store) -> list[str]:
     if heading == "DuckDB":
         return sorted(image_id for (image_id,) in found.project("image_id").fetchall())
     return sorted(row["image_id"] for row in names["spark"].sql("SELECT image_id FROM excluded").collect())
+
+
+JOINS = {"pandas": "The feed is then", "DuckDB": "The feed is then", WITH_SPARK: "From there on in SQL:"}
+IDS = {
+    "text": pd.Series(["1", "2", "12345678", "x", None], dtype="object"),
+    "int64": pd.Series([1, 2, 12345678]),
+    "Int64": pd.Series([1, 2, 12345678, None], dtype="Int64"),
+    "float64": pd.Series([1, 2, 12345678, None]),
+}
+
+
+def join(heading: str) -> str:
+    """The join that the page prints below a reader."""
+    _, _, section = readers.PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    printed = re.search(rf"^{JOINS[heading]} `(.+?)`", section, re.MULTILINE)
+    assert printed
+    return printed[1]
+
+
+def feed(heading: str, store: Store, image_id: "pd.Series[Any]") -> list[str]:
+    """What is left of images with these ids by a reader's join, as texts without a point."""
+    names: dict[str, Any] = {"images": pd.DataFrame({"image_id": image_id})}
+    exec(readers.code(heading, store.root), names)
+    if heading == WITH_SPARK:
+        names["spark"].createDataFrame(names["images"]).createOrReplaceTempView("images")
+        return texts(row["image_id"] for row in names["spark"].sql(join(heading)).collect())
+    left = eval(join(heading), names)  # DuckDB finds images and excluded there, as it does in a notebook
+    return texts(left["image_id"] if heading == "pandas" else (row[0] for row in left.fetchall()))
+
+
+def texts(found: Iterable[Any]) -> list[str]:
+    return sorted("none" if pd.isna(one) else str(one).removesuffix(".0") for one in found)
 
 
 def part(store: Store) -> Path:
@@ -114,6 +149,27 @@ def test_an_honestly_empty_list_is_read(heading: str, store: Store) -> None:
     assert ids(heading, store) == []
 
 
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("heading", SPARK_FREE)
+def test_the_printed_join_removes_what_is_listed(heading: str, kind: str, store: Store) -> None:
+    """Ids are texts in the list, and often numbers in the table; pandas makes floats of them at the first null."""
+    published(store, ["1", "12345678"])
+    rest = sorted({"text": ["2", "x", "none"], "int64": ["2"]}.get(kind, ["2", "none"]))
+    assert feed(heading, store, IDS[kind]) == rest
+
+
+def test_duckdb_refuses_numbers_where_the_list_has_words_and_the_page_says_what_to_write(store: Store) -> None:
+    published(store, ["1", "12345678", "a"])
+    for kind in ("int64", "float64"):
+        with pytest.raises(duckdb.ConversionException, match="'a'"):
+            feed("DuckDB", store, IDS[kind])
+        images, excluded = pd.DataFrame({"image_id": IDS[kind]}), pd.DataFrame({"image_id": ["1", "12345678", "a"]})
+        page = readers.PAGE.read_text(encoding="utf-8")
+        (condition,) = re.findall(r"`(ON images\.image_id::BIGINT::VARCHAR = excluded\.image_id)`", page)
+        left = duckdb.sql(f"SELECT images.* FROM images ANTI JOIN excluded {condition}").fetchall()
+        assert texts(row[0] for row in left) == sorted(["2"] + ["none"] * (len(images) - len(excluded)))
+
+
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("heading", SPARK_FREE)
 def test_a_reader_refuses(heading: str, harm: Callable[[Store], None], store: Store) -> None:
@@ -133,6 +189,10 @@ def test_the_reader_for_spark(spark: SparkSession, store: Store) -> None:
     ]  # as the page says: Spark writes one file at least
     assert ids(WITH_SPARK, store) == []
     assert ids("pandas", store) == ids("DuckDB", store) == []
+    published(store, ["1", "12345678", "a"])
+    for kind in ("text", "int64", "float64"):
+        shown = IDS[kind].dropna()
+        assert feed(WITH_SPARK, store, shown) == (["2", "x"] if kind == "text" else ["2"])
     for harm, message in HARMS.items():
         spark.catalog.dropTempView("excluded")
         published(store, "abc")

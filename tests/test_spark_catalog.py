@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from tests.conftest import listings_frame
 from toiletspark import catalog, conf_files, tables
@@ -191,6 +192,42 @@ def test_numeric_ids_become_texts_and_meet(spark: SparkSession, make_config: Mak
     images = pd.DataFrame({"image_id": [1, 2], "listing_id": ["7", "8"], "image_url": "u"})
     found = read(spark, make_config(images=images, listings=listings))
     assert {image_id: row["location"] for image_id, row in found.items()} == {"1": "x", "2": "x"}
+
+
+def test_ids_that_pandas_has_made_floats_are_texts_without_a_point(
+    spark: SparkSession, make_config: MakeConfig
+) -> None:
+    """An integer column with one null is float64 to pandas, and double in its Parquet file."""
+    listings = pd.DataFrame({"listing_id": [7, 12345678], "location": "x", "listing_type": "y", "active": True})
+    images = pd.DataFrame({"image_id": [1.0, 12345678.0, 2.0], "listing_id": [7, 12345678, None], "image_url": "u"})
+    assert images["listing_id"].dtype == "float64"
+    found = read(spark, make_config(images=images, listings=listings))
+    told = {image_id: (row["listing_id"], row["location"]) for image_id, row in found.items()}
+    assert told == {"1": ("7", "x"), "12345678": ("12345678", "x"), "2": (None, "unknown")}
+    alone = read(spark, make_config({"images.columns.listing_id": ""}, images=images.drop(columns="listing_id")))
+    assert {row["listing_id"] for row in alone.values()} == {"1", "12345678", "2"}
+    floats = listings.astype({"listing_id": "float64"})
+    rows = catalog.read_listings(spark, make_config(images=images, listings=floats)).collect()
+    assert sorted(row["listing_id"] for row in rows) == ["12345678", "7"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        ("double", {"1": "1", "12345678": "12345678", "1152921504606846976": "1152921504606846976", "-0.0": "0",
+                    "-3": "-3", "1.5": "1.5", "1e20": "1.0E20", "Infinity": "Infinity", "NaN": None, None: None}),
+        ("float", {"1": "1", "12345678": "12345678", "0.5": "0.5", "NaN": None, None: None}),
+        ("decimal(38,10)", {"1": "1", "12345678": "12345678", "1.5": "1.5000000000", None: None}),
+        ("decimal(38,0)", {"99999999999999999999999": "99999999999999999999999", None: None}),
+        ("bigint", {"7": "7", None: None}),
+        ("string", {"1.0": "1.0", "007": "007", "NaN": "NaN", "": "", None: None}),
+    ],
+)  # fmt: skip
+def test_how_a_column_becomes_a_text(spark: SparkSession, kind: str, texts: dict[str | None, str | None]) -> None:
+    frame = spark.createDataFrame([(text,) for text in texts], "`the.id` string")
+    frame = frame.select(F.col("`the.id`").alias("asked"), F.col("`the.id`").cast(kind).alias("the.id"))
+    found = frame.select("asked", catalog.text(frame, "the.id").alias("text")).collect()
+    assert {row["asked"]: row["text"] for row in found} == texts
 
 
 # Versions

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from jobs import build_feed as job
 from tests.conftest import drawn_images, picture
@@ -177,6 +178,18 @@ def test_numeric_ids_are_compared_as_texts(spark: SparkSession) -> None:
         assert dict(kept.dtypes)["photo"] == kind
 
 
+@pytest.mark.parametrize("kind", ["double", "float", "decimal(20,2)"])
+def test_ids_that_have_become_floats_are_found_all_the_same(spark: SparkSession, kind: str) -> None:
+    """Of pandas' integers with a null among them; Spark's own cast would ask for 7.0 and 1.2345678E7."""
+    rows = [("7", 1), ("12345678", 2), ("70", 3), (None, 4)]
+    frame = feed_of(spark, rows).withColumn("photo", F.col("photo").cast(kind))
+    listed, decisions = version_of(spark, [decided("7", "exclude"), decided("12345678", "exclude"), decided("70")])
+    kept = {mode: places(build_feed(frame, listed, decisions, "photo", mode)) for mode in MODES}
+    assert kept == {"open": [3, 4], "mixed": [3, 4], "closed": [3]}
+    counts = feed.count(feed.standings(frame, decisions, "photo"))
+    assert counts.rows == dict.fromkeys(feed.STANDINGS, 0) | {"keep": 1, "excluded_model": 2, "null_id": 1}
+
+
 def test_a_column_with_dots_and_a_column_called_image_id(spark: SparkSession) -> None:
     rows = [("a", "b", 1), ("b", "a", 2)]
     frame = feed_of(spark, rows, "`photo.id` string, image_id string, place int")
@@ -238,6 +251,40 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
     assert list(kept.columns) == ["content", "my photo.id", "price", "tags"]
     assert (kept.loc[0, "my photo.id"], kept.loc[0, "content"], kept.loc[0, "price"]) == (11, b"y", 2.5)
     assert list(kept.loc[0, "tags"]) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_feed_of_which_the_version_knows_no_image_is_refused(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path, mode: str
+) -> None:
+    """Texts that pandas has made of floats: nothing would be excluded, and that would look like success."""
+    pd.DataFrame({"photo": ["10.0", "11.0", "11.0", None]}).to_parquet(tmp_path / "feed.parquet")
+    sets = {"feed.path": tmp_path / "feed.parquet", "feed.image_id": "photo", "feed.mode": mode}
+    config = make_config(sets)
+    publish_excluding(config, "10", kept=["11"])
+    with pytest.raises(TableError) as stopped:
+        job.step(spark, config)
+    assert stopped.value.exit_code == 2
+    assert str(stopped.value) == (
+        f"while building the feed from {config.feed.path}\n"
+        "  expected: ids in the column 'photo' (feed.image_id) that version 1 knows\n"
+        "  found:    3 rows with an id, all of them unknown: '10.0', '11.0'\n"
+        "  do:       set feed.image_id to the column that holds the ids of the images table, written as there; if all "
+        "images are new, run `toiletspark rescore` first"
+    )
+    assert Store(config.output.root).runs(tables.FEED) == []
+
+
+def test_a_feed_without_any_id_or_any_row_is_built(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"photo": pd.array([None, None], "string")})
+    sets = {"feed.path": tmp_path / "feed.parquet", "feed.image_id": "photo"}
+    for rows in (2, 0):
+        frame.head(rows).to_parquet(tmp_path / "feed.parquet")
+        config = make_config(sets)
+        publish_excluding(config, "10")
+        assert job.step(spark, config)["feed_out"] == rows
 
 
 def test_inline_bytes_of_the_images_table_stay_out_of_the_feed(spark: SparkSession, make_config: MakeConfig) -> None:

@@ -61,6 +61,22 @@ def test_a_table_of_labels(spark: SparkSession, make_config: MakeConfig, tmp_pat
     ]
 
 
+def test_labels_of_ids_that_pandas_has_made_floats(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """One row without an id or a class, and pandas holds the column as floats; classes may be numbers too."""
+    ids = pd.DataFrame({"image_id": [1, 12345678, None], "class": [1, None, None]})
+    assert set(ids.dtypes.astype(str)) == {"float64"}
+    ids.to_parquet(tmp_path / "labels.parquet")
+    images = pd.DataFrame({"image_id": [1, 12345678], "listing_id": "L1", "image_url": "u"})
+    sets = {"labels.table.path": tmp_path / "labels.parquet", "labels.table.format": "parquet"}
+    classes = {"labels.classes": '["1", "0"]', "labels.exclude_classes": '["1"]'}
+    config = make_config({**sets, **classes}, images=images)
+    said = label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
+    assert said.labels == [Label("1", "1", None, "table")]
+    assert "12345678" in said.shows
+
+
 def test_a_table_with_other_column_names(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
     frame = pd.DataFrame({"photo.key": ["a"], "what is it": ["toilet"]})
     columns = {"columns__image_id": "photo.key", "columns__class": "what is it"}

@@ -61,6 +61,38 @@ def test_a_table_with_its_own_names_and_types(spark: SparkSession, tmp_path: Pat
     assert (second.told, second.when, second.until) == ('ann: "so"', None, None)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_an_end_of_all_time_in_any_zone(spark: SparkSession, tmp_path: Path, zone: str) -> None:
+    """9999-12-31 23:59:59 is how databases write for ever; of a session's zone or of UTC."""
+    before = spark.conf.get("spark.sql.session.timeZone") or "UTC"
+    sets = {"overrides.path": tmp_path / "o.parquet", "overrides.format": "parquet", "overrides.columns.when": ""}
+    none = {f"overrides.columns.{name}": "" for name in ("content_digest", "class")}
+    ends = ("TIMESTAMP '9999-12-31 23:59:59'", "TIMESTAMP '9999-12-31 23:59:59Z'")
+    spark.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        rows = " UNION ALL ".join(
+            f"SELECT '{end[-2]}' AS image_id, 'keep' AS decision, 'x' AS who, 'y' AS why, {end} AS until"
+            for end in ends
+        )
+        spark.sql(rows).write.parquet(str(tmp_path / "o.parquet"))
+        read = overrides.read_rows(spark, literal_config({**sets, **none}))
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before)
+    assert sorted(one.image_id for one in read) == ["9", "Z"]
+    assert all(one.counts_at(datetime(9999, 12, 30, tzinfo=UTC)) for one in read)
+
+
+def test_ids_that_pandas_has_made_floats(spark: SparkSession, tmp_path: Path) -> None:
+    """A row about a content has no image_id, and the whole column is float64."""
+    frame = pd.DataFrame({name: ["x"] * 3 for name in ("who", "why")})
+    frame = frame.assign(image_id=[1, 12345678, None], content_digest=[None, None, "d"], decision="exclude")
+    frame.to_parquet(tmp_path / "o.parquet")
+    sets = {"overrides.path": tmp_path / "o.parquet", "overrides.format": "parquet"}
+    none = {f"overrides.columns.{name}": "" for name in ("class", "when", "until")}
+    read = overrides.read_rows(spark, literal_config({**sets, **none}))
+    assert sorted(one.key for one in read) == [("", "d"), ("1", ""), ("12345678", "")]
+
+
 def test_what_counts_now(spark: SparkSession, config: Config) -> None:
     written(
         config,

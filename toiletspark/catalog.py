@@ -45,6 +45,30 @@ def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
         ) from None
 
 
+def text(frame: DataFrame, name: str) -> Column:
+    """A column of a user's table as a text, so that an id is the same text in every table, whatever its type there.
+
+    pandas makes floats of integers as soon as one is missing, and some databases give them as decimals with places.
+    Spark would write these as 1.0, 1.2345678E7 and 1.00: whole numbers are written as digits alone instead.
+
+    Args:
+        frame: the user's table.
+        name: its column, which may hold dots and blanks.
+
+    Returns:
+        What has no whole number is as Spark casts it; null stays null, and so does NaN, pandas' other word for it.
+    """
+    column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
+    if kind in ("float", "double"):
+        # by way of bigint, since a decimal has but 17 right digits of a double; not beyond, where it would overflow
+        whole = (column % 1 == 0) & (F.abs(column) < F.lit(2.0**63))
+        digits = F.when(whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
+        return F.when(~F.isnan(column), digits)
+    if kind.startswith("decimal"):
+        return F.when(column % 1 == 0, column.cast("decimal(38,0)").cast("string")).otherwise(column.cast("string"))
+    return column.cast("string")
+
+
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
     """Images with what their listings say of them.
 
@@ -144,11 +168,11 @@ def _images(spark: SparkSession, table: Images) -> DataFrame:
     url = F.col(_quoted(names.image_url)).cast("string") if names.image_url else F.lit(None).cast("string")
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
     url = F.when(F.length(url) > MAX_URL_CHARS, F.concat(F.lit(TOO_LONG), F.sha2(url, 256))).otherwise(url)
-    image_id = F.col(_quoted(names.image_id)).cast("string")
+    image_id = text(raw, names.image_id)
     return raw.select(
         image_id.alias("image_id"),
         _version(names.image_version, url, content).alias("image_version"),
-        (F.col(_quoted(names.listing_id)).cast("string") if names.listing_id else image_id).alias("listing_id"),
+        (text(raw, names.listing_id) if names.listing_id else image_id).alias("listing_id"),
         (F.col(_quoted(names.position)) if names.position else F.lit(None)).cast("int").alias("position"),
         url.alias("image_url"),
         content.alias(CONTENT),
@@ -174,7 +198,7 @@ def _listings(spark: SparkSession, table: Listings, own: Sequence[str] = ()) -> 
     _require_columns(raw, wanted, table.path)
     _require_own(raw, own, table.path)
     return raw.select(
-        F.col(_quoted(names.listing_id)).cast("string").alias("listing_id"),
+        text(raw, names.listing_id).alias("listing_id"),
         F.col(_quoted(names.location)).cast("string").alias("location"),
         F.col(_quoted(names.listing_type)).cast("string").alias("listing_type"),
         _truth(names.active).alias("active"),
@@ -186,8 +210,8 @@ def _truth(column: str) -> Column:
     """Booleans, 0/1 and the usual words as a boolean; null is not active."""
     if not column:
         return F.lit(True)
-    text = F.lower(F.trim(F.col(_quoted(column)).cast("string")))
-    return F.coalesce(text.isin("true", "t", "1", "1.0", "yes", "y"), F.lit(False))
+    word = F.lower(F.trim(F.col(_quoted(column)).cast("string")))
+    return F.coalesce(word.isin("true", "t", "1", "1.0", "yes", "y"), F.lit(False))
 
 
 def _require_columns(frame: DataFrame, wanted: dict[str, str], path: str) -> None:

@@ -1,7 +1,8 @@
 """Rules about shares and change: how much a version excludes, cannot score, and how it differs from the last ones.
 
-Each is judged over all images and in each stratum of publish.audits.min_images and more, and is broken only by more
-than chance explains (`chance`). Without Spark.
+Each is judged over all images, from the first one on, and in each stratum of publish.audits.min_images and more: the
+images of a small stratum are of few listings, and not as independent as `chance` takes them to be. A rule is broken
+only by more than chance explains (`chance`). Without Spark.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ def _share_check(rule: _Rule, found: Figures, last: Last | None, bounds: Audits)
     now, then = Share(found.total(rule.count), found.images), last.share(rule.count) if last else None
     if rule.compares and then is None:
         return Check(rule.name, rule.expected, NO_LAST, None)
-    if now.whole < bounds.min_images:
-        return Check(rule.name, rule.expected, _too_few(now.whole, bounds), None)
+    if not now.whole:
+        return Check(rule.name, rule.expected, "no images", None)
     before = then or Share(0, 0)
     strata = _judged(found, rule, last, bounds)
     worst = {
@@ -165,20 +166,21 @@ def _size(found: Figures, last: Last | None, bounds: Audits) -> list[Check]:
     rule, expected = "rate_of_change.size", f"at least {_percent(least)} of the last version's images"
     expected += " (publish.audits.min_share_of_last)"
     todo = "see what is missing in your images table, then `toiletspark rescore`"
-    if images < bounds.min_images:
-        size = Check(rule, expected, _too_few(images, bounds) if images else NO_LAST, None)
+    if images:
+        size = Check(rule, expected, f"{found.images} of {images}", not _shrunk(found.images, images, bounds), todo)
     else:
-        size = Check(rule, expected, f"{found.images} of {images}", found.images >= least * images, todo)
+        size = Check(rule, expected, NO_LAST, None)
     if not last or not last.strata:
         return [size, Check("containment.strata", "the last version's strata", NO_LAST, None)]
-    large = {name for name, stratum in last.strata.items() if stratum.images >= bounds.min_images}
+    many = _few(bounds)
+    large = {name for name, stratum in last.strata.items() if stratum.images >= many}
     gone = sorted(large - set(found.strata), key=lambda name: -last.strata[name].images)
     told = [f"{name}: {last.strata[name].images} images then" for name in gone]
     return [
         size,
         Check(
             "containment.strata",
-            f"images in each of the {len(large)} strata that had {bounds.min_images} and more in the last version",
+            f"images in each of the {len(large)} strata that had {many} and more in the last version",
             f"none in {len(gone)} of them, as in {shown(told, _WORST)}" if gone else "all are there",
             not gone,
             "see whether a part of your listings or images is missing",
@@ -186,12 +188,25 @@ def _size(found: Figures, last: Last | None, bounds: Audits) -> list[Check]:
     ]
 
 
+def _shrunk(now: int, then: int, bounds: Audits) -> bool:
+    """Whether more is missing than may be; of a small catalog one listing is much, and chance has its say."""
+    least = bounds.min_share_of_last
+    if now >= least * then:
+        return False
+    return then >= bounds.min_images or chance.above(Share(then - now, then), 1 - least)
+
+
+def _few(bounds: Audits) -> int:
+    """Fewer images or listings may go at once without anything being wrong: two listings end, a catalog is a trial."""
+    return max(1, bounds.min_images // 4)
+
+
 def _emptied(found: Figures, bounds: Audits) -> Check:
     """Listings that newly have nothing to show: they had something in the last version, or were not in it."""
     most, share = bounds.max_share_listings_emptied, Share(found.newly_emptied, found.listings)
     rule, key = "share.listings_emptied", "publish.audits.max_share_listings_emptied"
     expected = f"at most {_percent(most)} of listings newly without an image to show ({key})"
-    if share.whole < bounds.min_images:
+    if share.whole < _few(bounds):
         return Check(rule, expected, f"{share.whole} listings with images, too few to judge", None)
     todo = "look at the listings that were emptied: images that are excluded there may be none that must be"
     return Check(rule, expected, _told(share), not chance.above(share, most), todo)

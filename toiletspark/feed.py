@@ -18,6 +18,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
+from toiletspark.catalog import text
 from toiletspark.errors import OutputError, TableError, nearest, shown
 
 # How a row of the feed stands with a version; each row has exactly one of these.
@@ -45,6 +46,7 @@ _WORDS = {
     "null_id": "without an id",
 }
 _HOLES = ("unscored", "unknown_id", "null_id")
+_SHOWN = 5  # unknown ids that are named
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def build_feed(feed: DataFrame, listed: DataFrame, decisions: DataFrame, image_i
         feed: any table, any number of rows per image.
         listed: the columns image_id and reason of `tables.EXCLUSION_LIST`.
         decisions: the columns image_id and decision of `tables.DECISIONS`, of the same version.
-        image_id: the feed's column that names the image; compared as a text.
+        image_id: the feed's column that names the image; compared as `catalog.text` writes it.
         mode: open, mixed or closed.
 
     Returns:
@@ -97,7 +99,7 @@ def build_feed(feed: DataFrame, listed: DataFrame, decisions: DataFrame, image_i
         "closed": decisions.where(F.col("decision") == "keep"),
     }[mode]
     ids = by_whom.select(F.col("image_id").alias("__decided_id"))
-    same = _text(image_id) == F.col("__decided_id")
+    same = text(feed, image_id) == F.col("__decided_id")
     return feed.join(ids, on=same, how="left_semi" if mode == "closed" else "left_anti")
 
 
@@ -117,7 +119,7 @@ def standings(feed: DataFrame, decisions: DataFrame, image_id: str) -> DataFrame
         TableError: the feed has no such column.
     """
     _require_column(feed, image_id)
-    named = feed.select(_text(image_id).alias("image_id")).groupBy("image_id").agg(F.count("*").alias("rows"))
+    named = feed.select(text(feed, image_id).alias("image_id")).groupBy("image_id").agg(F.count("*").alias("rows"))
     decided = decisions.select("image_id", "listing_id", "decision", "reason")
     known = named.join(decided, on="image_id", how="left")
     return known.withColumn("standing", _standing()).drop("reason")
@@ -136,6 +138,32 @@ def count(images: DataFrame) -> Counts:
         {name: int(by_standing[name]["rows"]) if name in by_standing else 0 for name in STANDINGS},
         sum(int(row["repeated_ids"]) for row in by_standing.values()),
         sum(int(row["repeated_rows"]) for row in by_standing.values()),
+    )
+
+
+def require_known(images: DataFrame, counts: Counts, image_id: str, *, table: str, version: int) -> None:
+    """Stops where the version knows none of a feed's ids: nothing would be excluded, as if all were sound.
+
+    Args:
+        images: see `standings`.
+        counts: of them.
+        image_id: see `build_feed`.
+        table: the feed's path, for the message.
+        version: its number, for the message.
+
+    Raises:
+        TableError: there are ids, and all of them are unknown.
+    """
+    named = counts.feed_in - counts.rows["null_id"]
+    if not named or counts.rows["unknown_id"] < named:
+        return
+    ids = images.where("image_id is not null").select("image_id").orderBy("image_id").limit(_SHOWN).collect()
+    raise TableError(
+        doing=f"building the feed from {table}",
+        expected=f"ids in the column '{image_id}' (feed.image_id) that version {version} knows",
+        found=f"{named} rows with an id, all of them unknown: {shown(row['image_id'] for row in ids)}",
+        todo="set feed.image_id to the column that holds the ids of the images table, written as there; if all images "
+        "are new, run `toiletspark rescore` first",
     )
 
 
@@ -199,7 +227,3 @@ def _require_column(feed: DataFrame, image_id: str) -> None:
             found=f"the columns {shown(feed.columns, 20)}{nearest(image_id, feed.columns)}",
             todo="set feed.image_id to the column that names the image",
         )
-
-
-def _text(image_id: str) -> Column:
-    return F.col(f"`{image_id}`").cast("string")

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import frames
-from toiletspark.catalog import read_table
+from toiletspark.catalog import read_table, text
 from toiletspark.config import Labels as LabelsSection
 from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels import Label, Said
@@ -43,8 +43,8 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
                 todo="say in the configuration what your column is called",
             )
     everything = raw.select(
-        F.col(f"`{table.columns.image_id}`").cast("string").alias("image_id"),
-        F.col(f"`{table.columns.label}`").cast("string").alias("class"),
+        text(raw, table.columns.image_id).alias("image_id"),
+        text(raw, table.columns.label).alias("class"),
     )
     labelled = everything.where(F.col("class").isNotNull() & (F.col("class") != ""))
     rows = labelled.distinct().collect()

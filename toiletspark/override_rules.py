@@ -6,6 +6,7 @@ has no time or both have the same, the one that excludes does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -16,6 +17,8 @@ from toiletspark.labels import Label
 DECISIONS = ("keep", "exclude")
 COLUMNS = ("image_id", "content_digest", "decision", "label", "who", "why", "when", "until")
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+_YEAR_10000 = re.compile(r"\+[1-9]\d{4,}(?=-)")  # as Spark writes years that Python does not have
 
 Row = Mapping[str, str | None]
 
@@ -87,6 +90,9 @@ def parse(rows: Iterable[Row], classes: Collection[str], *, doing: str) -> list[
 def moment(text: str, *, last: bool = False) -> datetime | None:
     """A time in ISO 8601, in UTC unless it says otherwise; None for "".
 
+    Databases write 9999-12-31 23:59:59 for "for ever", which may be in the year 10000 in UTC, or in the session's zone:
+    all that comes after the last moment that Python has is that moment.
+
     Args:
         text: a day or a moment.
         last: a day means its last moment, not its first.
@@ -99,12 +105,23 @@ def moment(text: str, *, last: bool = False) -> datetime | None:
     """
     if not text:
         return None
+    if _YEAR_10000.match(text):
+        moment(_YEAR_10000.sub("2000", text))  # the rest must be sound all the same
+        return _FOR_EVER
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        found = datetime.fromisoformat(text)
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return _in_utc(datetime.fromisoformat(text))
     return datetime.combine(day, time.max if last else time.min, UTC)
+
+
+def _in_utc(found: datetime) -> datetime:
+    try:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except OverflowError:
+        if found.year == datetime.max.year:
+            return _FOR_EVER
+        raise
 
 
 def resolve(overrides: Iterable[Override]) -> dict[tuple[str, str], Override]:

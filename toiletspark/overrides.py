@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import frames, labels, override_rules, tables
-from toiletspark.catalog import read_table
+from toiletspark.catalog import read_table, text
 from toiletspark.config import Config
 from toiletspark.config import Overrides as Section
 from toiletspark.errors import TableError, nearest, shown
@@ -119,8 +119,8 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
             found="more",
             todo="remove what has expired; so many words are labels: import them (labels.table) and train a head",
         )
-    text: list[dict[str, str | None]] = found.to_dict("records")  # type: ignore[assignment]
-    return override_rules.parse(text, config.labels.classes, doing=doing)
+    said: list[dict[str, str | None]] = found.to_dict("records")  # type: ignore[assignment]
+    return override_rules.parse(said, config.labels.classes, doing=doing)
 
 
 def as_labels(spark: SparkSession, store: Store, config: Config) -> tuple[Said, dict[str, int]]:
@@ -168,10 +168,10 @@ def _frame(spark: SparkSession, key: str, told: list[tuple[str, str, str]]) -> D
 
 def _text(raw: DataFrame, name: str) -> Column:
     """A column as text; moments with their zone, whatever the session's is."""
+    if dict(raw.dtypes)[name] != "timestamp":
+        return text(raw, name)
     column = F.col("`" + name.replace("`", "``") + "`")
-    if dict(raw.dtypes)[name] == "timestamp":
-        return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")
-    return column.cast("string")
+    return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")
 
 
 def _require_columns(raw: DataFrame, section: Section, doing: str) -> None:
