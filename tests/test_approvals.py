@@ -12,7 +12,7 @@ import pytest
 
 from jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
 from tests.conftest import stored
-from toiletspark import approvals, audits, runs, tables, versions
+from toiletspark import approvals, audits, publication, runs, tables, versions
 from toiletspark.audits import Check
 from toiletspark.config import Config
 from toiletspark.errors import AuditError, OutputError
@@ -24,11 +24,12 @@ FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
 GONE = "make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells"
 
 
-def written(store: Store, *, head: str = "H", threshold: float = 0.5, check: Check = PASSED) -> Run:
+def written(store: Store, *, head: str = "H", threshold: float = 0.5, catalog: str = "C", check: Check = PASSED) -> Run:
     """A version as `publication.make` leaves it, against the one that is live."""
     run_id, live = runs.new_run_id(), versions.live(store)
     inputs = {
-        **{"head_id": head, "operating_threshold": threshold, "catalog": "C"},
+        **{"head_id": head, "operating_threshold": threshold, "catalog": catalog},
+        "last_version": live.number if live else None,
         "last_run": live.run_id if live else None,
     }
     told = {"audits": [check.told()], "drift": None, "alarms": [], **COUNTS}
@@ -241,7 +242,7 @@ def test_another_head_or_threshold_must_be_looked_at_where_the_conf_says_so(
     if live is not None:
         versions.publish(store, written(store, **live))
     made = written(store, **new)
-    assert approvals.needed(store, publishing(config, require_approval=required), made) is needed
+    assert publication.needs_approval(store, publishing(config, require_approval=required), made) is needed
 
 
 def chain(monkeypatch: pytest.MonkeyPatch, published: dict[str, Any]) -> tuple[Callable[[Any, Any], Any], list[str]]:

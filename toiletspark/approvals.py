@@ -20,20 +20,6 @@ from toiletspark.tables import EXCLUSION_LIST
 from toiletspark.versions import Version
 
 PLAN = "_plan.json"
-_DECIDES = ("head_id", "operating_threshold")  # what nobody may change unseen where publish.require_approval is set
-
-
-def needed(store: Store, config: Config, listed: Run) -> bool:
-    """Whether a version must be looked at before it ships.
-
-    Only where publish.require_approval says so, and not while head and operating threshold are those of the live
-    version: a scheduled rescoring goes on. The first version has nothing to be compared with and is always looked at.
-    """
-    if not config.publish.require_approval:
-        return False
-    before = versions.published(store.root)
-    inputs = before.manifest["inputs"] if before else {}
-    return before is None or any(inputs.get(name) != listed.manifest["inputs"][name] for name in _DECIDES)
 
 
 def plan(store: Store, listed: Run, page: str) -> Run:

@@ -76,6 +76,15 @@ def judge(store: Store, config: Config, scores: Run, seen: Run, live: Version | 
     ]
 
 
+def catalog_of(store: Store, version: Version) -> str | None:
+    """The catalog that a version was made from; early pointers did not tell it."""
+    if "catalog" in version.said:
+        found: str | None = version.said["catalog"]
+        return found
+    listed = store.run(tables.EXCLUSION_LIST, version.run_id)
+    return listed.manifest["inputs"].get("catalog") if listed else None
+
+
 def _files(source: _Source, scores: Run) -> Check:
     run, rule = source.run, f"files.{source.name}"
     expected = f"the {len(run.manifest['files'])} files of the manifest of {run.table} {run.run_id}, unchanged"
@@ -234,16 +243,7 @@ def _freshness(store: Store, config: Config, seen: Run, live: Version | None) ->
     todo = "run `toiletspark rescore`, which looks at the images anew"
     if most and datetime.fromisoformat(made) < datetime.now(UTC) - timedelta(hours=most):
         return Check(rule, expected, f"one of {made}", False, todo)
-    before = _live_catalog(store, live)
+    before = catalog_of(store, live) if live else None
     if before is not None and seen.run_id < before:
         return Check(rule, expected, f"{seen.run_id}, and the live version was made from {before}", False, todo)
     return Check(rule, expected, f"one of {made}", True)
-
-
-def _live_catalog(store: Store, live: Version | None) -> str | None:
-    """The catalog of the version that counts; early pointers did not tell it."""
-    if live is None or "catalog" in live.said:
-        return live.said["catalog"] if live else None
-    listed = store.run(tables.EXCLUSION_LIST, live.run_id)
-    found: str | None = listed.manifest["inputs"].get("catalog") if listed else None
-    return found
