@@ -218,6 +218,14 @@ def test_runs_come_oldest_first_and_the_newest_is_the_last_by_id(root: str) -> N
     assert newest.run_id == ids[0]
 
 
+def test_what_is_only_there_to_be_compared_with_is_not_the_newest(root: str) -> None:
+    store = Store.open(root)
+    first = committed(store, "20260101T000000000000Z-aaaa", 1)
+    later = store.commit(SAMPLE, "20260102T000000000000Z-bbbb", config={}, inputs={"compared": True})
+    assert store.newest(SAMPLE) == store.require(SAMPLE, doing="publishing", step="sample") == first
+    assert store.run(SAMPLE, later.run_id) == store.runs(SAMPLE)[-1] == later
+
+
 def test_a_table_without_runs_has_none(root: str) -> None:
     store = Store.open(root)
     assert (store.runs(SAMPLE), store.newest(SAMPLE), store.run(SAMPLE, "x")) == ([], None, None)

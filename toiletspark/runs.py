@@ -29,6 +29,7 @@ from toiletspark.tables import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Tab
 MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
 WORK = "_work"
+COMPARED = "compared"  # true among a run's inputs: made to be compared with, such as the scores of a further head
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _TAIL_BYTES = 65536
 _WHOLE_BYTES = 64 * 2**20  # files up to here are told by all their bytes, where the table is one of the next line
@@ -142,9 +143,10 @@ class Store:
         return Run(table.name, run_id, folder, manifest) if manifest else None
 
     def newest(self, table: Table) -> Run | None:
-        """The newest complete run of `table`, or None."""
+        """The newest complete run of `table`, or None; not one that is only there to be compared with."""
         for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
-            if run := self.run(table, run_id):
+            run = self.run(table, run_id)
+            if run and not run.manifest.get("inputs", {}).get(COMPARED):
                 return run
         return None
 
