@@ -75,7 +75,7 @@ def judge(store: Store, config: Config, scores: Run, seen: Run, live: Version | 
         _size(scores, seen),
         of_head if of_head.passed is False or not sound["scores"] else _with_column(of_head, scores),
         _golden(store, scores, head, of_head, readable=bool(sound["scores"])),
-        _freshness(store, config, seen, live),
+        freshness(store, config, seen, live),
     ]
 
 
@@ -254,7 +254,7 @@ def _golden(store: Store, scores: Run, head: Head | None, of_head: Check, *, rea
     return Check(rule, expected, told, not found.differing, "run `toiletspark score` again: these are not its scores")
 
 
-def _freshness(store: Store, config: Config, seen: Run, live: Version | None) -> Check:
+def freshness(store: Store, config: Config, seen: Run, live: Version | None) -> Check:
     """The catalog is new enough, and not older than the one that is live."""
     rule, most, made = "freshness", config.publish.audits.max_catalog_age_h, seen.manifest["made_at"]
     expected = f"a catalog of the last {most:g} hours (publish.audits.max_catalog_age_h)" if most else "a catalog"
