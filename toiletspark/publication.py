@@ -34,7 +34,7 @@ from toiletspark.errors import AuditError
 from toiletspark.figures import Figures
 from toiletspark.origins import Origins
 from toiletspark.policies import Settled
-from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.runs import Run, Store, described_files, new_run_id
 from toiletspark.versions import Version
 
 _DECIDES = ("head_id", "operating_threshold")  # what nobody may change unseen where publish.require_approval is set
@@ -89,7 +89,9 @@ def make(spark: SparkSession, store: Store, config: Config, found: Origins) -> M
     unscored = decisions.unscored(written).coalesce(1)
     unscored_run = frames.write_run(unscored, store, tables.UNSCORED, run_id, **facts)
     rows.write(store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
-    frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
+    folder = frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
+    listed_rows = sum(file["rows"] for file in described_files(folder))
+    checks = [*checks, *audits.of_files(counted, listed_rows, unscored_run.rows)]
 
     checks, told = _audited(store, config, found, counted, checks)
     told["overrides"] = said.told(written) if said else {}
