@@ -29,7 +29,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
         return {**_approve(store, config), **_afterwards(spark, store, config)}
     made = publication.make(spark, store, config, origins.newest(store))
     _tell(made)
-    if config.publish.plan or approvals.needed(store, config, made.listed):
+    if config.publish.plan or publication.needs_approval(store, config, made.listed):
         begun = _plan(spark, store, config, made)
     else:
         begun = {"version": publication.ship(store, config, made).number, **_afterwards(spark, store, config)}

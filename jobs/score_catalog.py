@@ -7,6 +7,8 @@ Several heads share one pass: score.head, whose scores are published, and score.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pyspark.sql import DataFrame, SparkSession
 
 from toiletspark import entry, frames, progress, scoring, session, tables
@@ -16,13 +18,13 @@ from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.head import Head
 from toiletspark.refusals import Refusals
-from toiletspark.runs import Run, Store, described_files, new_run_id
+from toiletspark.runs import COMPARED, Run, Store, described_files, new_run_id
 
 DOING = "scoring the catalog"
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
-    """One run per head; that of score.head is the newest, which publishing takes."""
+    """One run per head; those of score.more_heads say that they are to be compared with, and are never published."""
     store, run_id = Store.open(config.output.root), new_run_id()
     seen = store.require(tables.CATALOG, doing=DOING, step="embed")
     chosen = [*map(heads.load, config.score.more_heads), heads.current(store, config.score.head, doing=DOING)]
@@ -41,14 +43,23 @@ def step(spark: SparkSession, config: Config) -> Summary:
         runs = []
         for number, one in enumerate(chosen):
             scores = scoring.score_catalog(images, scoring.of_head(scored, number, one), one)
-            runs.append(_write(scores, store, config, seen, one, refusals))
+            inputs = {COMPARED: True} if number < len(chosen) - 1 else {}
+            runs.append(_write(scores, store, config, seen, one, refusals, inputs))
     store.clear(run_id)
     others = {"more_scores": {run.manifest["inputs"]["head_id"]: run.folder for run in runs[:-1]}} if runs[1:] else {}
     told = {"images": seen.rows, "scored": runs[-1].rows, "head_id": chosen[-1].head_id, "scores": runs[-1].folder}
     return {**told, **others}
 
 
-def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Head, refusals: Refusals) -> Run:
+def _write(
+    scores: DataFrame,
+    store: Store,
+    config: Config,
+    seen: Run,
+    head: Head,
+    refusals: Refusals,
+    inputs: dict[str, Any],
+) -> Run:
     """The scores of one head; they become visible only where every sound image has one."""
     table, run_id = scoring.scores_table(head), new_run_id()
     rows = _sound_images(seen)
@@ -61,7 +72,7 @@ def _write(scores: DataFrame, store: Store, config: Config, seen: Run, head: Hea
             found=f"{found} scores",
             todo="run `toiletspark embed` (or `rescore`) again; it embeds what is missing",
         )
-    inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **inputs}
     return store.commit(table, run_id, config=config.recorded(), inputs=inputs, counts={"images": seen.rows})
 
 

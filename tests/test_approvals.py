@@ -12,7 +12,7 @@ import pytest
 
 from jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
 from tests.conftest import stored
-from toiletspark import approvals, audits, runs, tables, versions
+from toiletspark import approvals, audits, publication, runs, storage, tables, versions
 from toiletspark.audits import Check
 from toiletspark.config import Config
 from toiletspark.errors import AuditError, OutputError
@@ -24,13 +24,16 @@ FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
 GONE = "make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells"
 
 
-def written(store: Store, *, head: str = "H", threshold: float = 0.5, check: Check = PASSED) -> Run:
+def written(store: Store, *, head: str = "H", threshold: float = 0.5, catalog: str = "C", check: Check = PASSED) -> Run:
     """A version as `publication.make` leaves it, against the one that is live."""
     run_id, live = runs.new_run_id(), versions.live(store)
     inputs = {
-        **{"head_id": head, "operating_threshold": threshold, "catalog": "C"},
+        **{"head_id": head, "operating_threshold": threshold, "catalog": catalog},
+        "last_version": live.number if live else None,
         "last_run": live.run_id if live else None,
     }
+    if store.run(tables.CATALOG, catalog) is None:
+        stored(store, tables.CATALOG, [], run_id=catalog)
     told = {"audits": [check.told()], "drift": None, "alarms": [], **COUNTS}
     for table in (tables.DECISIONS, tables.UNSCORED, tables.STRATA):
         stored(store, table, [], run_id=run_id, inputs=inputs)
@@ -220,6 +223,43 @@ def test_a_plan_that_has_failed_its_audits_is_refused_unless_somebody_has_accept
     assert approve(store, config, planned(store, check=accepted).run_id).number == 1
 
 
+def grow_old(store: Store) -> None:
+    """The catalog C is from long ago."""
+    seen = store.run(tables.CATALOG, "C")
+    assert seen is not None
+    storage.replace_json(f"{seen.folder}/_manifest.json", {**seen.manifest, "made_at": "2020-01-01T00:00:00+00:00"})
+
+
+def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(store: Store, config: Config) -> None:
+    plan = planned(store)
+    grow_old(store)
+    with pytest.raises(AuditError) as stopped:
+        approve(store, config, plan.run_id)
+    assert versions.log(store) == []
+    assert stopped.value.doing == f"approving the plan {plan.run_id}"
+    assert stopped.value.expected.startswith("freshness: a catalog of the last 168 hours")
+    assert stopped.value.found == "freshness: one of 2020-01-01T00:00:00+00:00"
+    assert stopped.value.todo == (
+        "the last version stays in force; run `toiletspark rescore`, which looks at the images anew, and plan again; "
+        'or, if it is right as it is, `toiletspark publish --plan --accept freshness --because "..."`, and '
+        "approve that plan"
+    )
+
+
+def test_a_plan_of_an_old_catalog_that_somebody_has_accepted_stays_accepted(store: Store, config: Config) -> None:
+    (accepted,) = audits.accepted([Check("freshness", "new", "old", False)], ["freshness"], "nothing moves in August")
+    plan = planned(store, check=accepted)
+    grow_old(store)
+    assert approve(store, config, plan.run_id).number == 1
+
+
+def test_a_plan_whose_catalog_is_gone_is_refused(store: Store, config: Config) -> None:
+    plan = planned(store)
+    (Path(store.folder(tables.CATALOG, "C")) / "_manifest.json").unlink()
+    stopped = refused(store, config, plan.run_id)
+    assert stopped.found == "no complete catalog/C"
+
+
 # When it is needed
 
 
@@ -241,7 +281,7 @@ def test_another_head_or_threshold_must_be_looked_at_where_the_conf_says_so(
     if live is not None:
         versions.publish(store, written(store, **live))
     made = written(store, **new)
-    assert approvals.needed(store, publishing(config, require_approval=required), made) is needed
+    assert publication.needs_approval(store, publishing(config, require_approval=required), made) is needed
 
 
 def chain(monkeypatch: pytest.MonkeyPatch, published: dict[str, Any]) -> tuple[Callable[[Any, Any], Any], list[str]]:

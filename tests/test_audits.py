@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,6 +245,30 @@ def test_an_image_on_no_side_or_on_two_is_not_contained() -> None:
     twice = figures(replace(one_less, kept=one_less.kept + 1))
     for found in (lost, twice):
         assert [check.rule for check in audits.failed(audits.of_version(found, 4000))] == ["containment.decision"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "unscored", "rules"),
+    [
+        (401, 80, []),
+        (400, 80, ["size.exclusion_list"]),
+        (402, 81, ["size.exclusion_list", "size.unscored"]),
+        (401, 0, ["size.unscored"]),
+    ],
+)
+def test_what_readers_get_has_as_many_rows_as_was_decided(listed: int, unscored: int, rules: list[str]) -> None:
+    checks = audits.of_files(USUAL, listed, unscored)
+    assert [check.rule for check in audits.failed(checks)] == rules
+    assert {check.rule for check in checks} <= set(audits.INTEGRITY)
+    assert checks[0].expected == "a row for each of 401 excluded images"
+
+
+def test_the_documentation_tells_every_rule() -> None:
+    told = (Path(__file__).parent.parent / "docs" / "audits.md").read_text(encoding="utf-8")
+    schemas = {rule for rule in audits.INTEGRITY if rule.startswith("schema.")}  # told as "schema.*"
+    assert [rule for rule in (*audits.INTEGRITY, *audits.ACCEPTABLE) if f"`{rule}`" not in told] == sorted(
+        schemas, key=audits.INTEGRITY.index
+    )
 
 
 def test_what_cannot_be_compared_says_why() -> None:

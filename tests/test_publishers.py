@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from benchmarks import publish
-from toiletspark import versions
-from toiletspark.runs import Store
+from tests.test_approvals import publishing, written
+from toiletspark import publication, rollback, versions
+from toiletspark.config import Config
+from toiletspark.errors import AuditError
+from toiletspark.publication import Made
+from toiletspark.runs import Run, Store
 from toiletspark.versions import Version
 
 
@@ -68,6 +74,80 @@ def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
     live = versions.live(store)
     assert live is not None
     assert (live.number, live.run_id) == (2, newer.run_id)
+
+
+# What was published while a list was made
+
+
+def shipped(store: Store, config: Config, listed: Run) -> Version:
+    return publication.ship(store, config, cast(Made, SimpleNamespace(listed=listed)))
+
+
+def of_catalog(store: Store, catalog: str, **how: Any) -> Callable[[Config], Version]:
+    """Another publisher's version, made before it is shipped."""
+    listed = written(store, catalog=catalog, **how)
+    return lambda config: shipped(store, config, listed)
+
+
+def refused(store: Store, config: Config, listed: Run) -> AuditError:
+    before = versions.log(store)
+    with pytest.raises(AuditError) as stopped:
+        shipped(store, config, listed)
+    assert versions.log(store) == before
+    assert versions.live(store) == before[-1]
+    return stopped.value
+
+
+def test_a_list_of_an_older_catalog_does_not_follow_a_newer_one_that_came_meanwhile(
+    store: Store, config: Config
+) -> None:
+    of_catalog(store, "C1")(config)
+    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    newer(config)
+    assert str(refused(store, config, ours)) == (
+        f"while publishing the exclusion list {ours.run_id}\n"
+        "  expected: version 1 to be live, against which it was made\n"
+        "  found:    overtaken: version 2 is live, made from the newer catalog C2 (this one from C1)\n"
+        "  do:       the last version stays in force; publish again: `toiletspark publish`"
+    )
+
+
+def test_a_first_version_can_be_overtaken_too(store: Store, config: Config) -> None:
+    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    newer(config)
+    assert refused(store, config, ours).expected == "no version to be live, as when it was made"
+
+
+@pytest.mark.parametrize("catalog", ["C1", "C2"], ids=["the same catalog", "ours is newer"])
+def test_what_undoes_nothing_follows_whatever_came_meanwhile(store: Store, config: Config, catalog: str) -> None:
+    of_catalog(store, "C1")(config)
+    ours, other = written(store, catalog=catalog), of_catalog(store, "C1", threshold=0.6)
+    other(config)
+    assert shipped(store, config, ours).number == 3
+
+
+def test_a_rollback_during_a_run_stands_also_where_it_goes_to_what_the_run_began_with(
+    store: Store, config: Config
+) -> None:
+    of_catalog(store, "C1")(config)
+    ours, bad = written(store, catalog="C2"), of_catalog(store, "C2")
+    bad(config)
+    rollback.roll_back(store, config.publish)
+    assert refused(store, config, ours).found == "overtaken: version 3 is live, a rollback to version 1"
+    assert shipped(store, config, written(store, catalog="C2")).number == 4  # made since, so it is meant
+
+
+def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwhile(
+    store: Store, config: Config
+) -> None:
+    asking = publishing(config, require_approval=True)
+    of_catalog(store, "C1")(config)
+    ours, other = written(store, catalog="C1"), of_catalog(store, "C1", head="another")
+    other(config)
+    assert refused(store, asking, ours).found == (
+        "overtaken: version 2 is live, of another head or operating threshold (publish.require_approval)"
+    )
+    assert shipped(store, config, ours).number == 3
 
 
 @pytest.mark.parametrize("harm", ["mixed", "partial", "empty"])

@@ -120,6 +120,26 @@ def test_the_last_version_is_looked_at_too(shop: Portal, table: tables.Table) ->
     assert "publish --rollback" in checks["files.last_version"].todo
 
 
+@pytest.mark.parametrize("table", [tables.DECISIONS, tables.STRATA])
+def test_a_last_version_without_one_of_its_tables_is_no_first_version(shop: Portal, table: tables.Table) -> None:
+    run_id = runs.new_run_id()
+    kept = {one.name: stored(shop.store, one, [{}], run_id=run_id) for one in versions.TABLES}
+    versions.publish(shop.store, kept["exclusion_list"])
+    live = versions.live(shop.store)
+    assert failed(judged(shop, live=live, last=kept["decisions"])) == {}
+    (Path(kept[table.name].folder) / "_manifest.json").unlink()
+    check = judged(shop, live=live, last=shop.store.run(tables.DECISIONS, run_id))["files.last_version"]
+    assert (check.passed, check.expected) == (False, f"{table.name} {run_id} of version 1, which is live")
+    assert check.found == "no manifest of it"
+    assert "publish --rollback" in check.todo
+
+
+def test_a_last_version_of_before_there_were_decisions_lacks_none(shop: Portal) -> None:
+    listed = stored(shop.store, tables.EXCLUSION_LIST, [])
+    early = Version(0, {"layout": 1, "run_id": listed.run_id, "exclusion_list": f"exclusion_list/{listed.run_id}"})
+    assert "files.last_version" not in judged(shop, live=early)
+
+
 # Schemas
 
 
@@ -209,7 +229,7 @@ def test_rows_that_name_another_head(shop: Portal) -> None:
 
 
 def test_a_head_that_is_nowhere(shop: Portal) -> None:
-    heads = Path(shop.store.root) / "heads"
+    heads, head_id = Path(shop.store.root) / "heads", shop.head.head_id
     shutil.move(heads, shop.store.root + "-elsewhere")
     check = judged(shop)["containment.head_id"]
     assert (check.passed, check.found) == (None, "no head at all, so nothing to compare with")
@@ -220,7 +240,27 @@ def test_a_head_that_is_nowhere(shop: Portal) -> None:
     (folder,) = Path(shop.store.root + "-elsewhere").iterdir()
     assert failed(judged(shop, f"score.head={folder}")) == {}
     other = shop.store.runs(tables.HEADS)[-1].folder
-    assert failed(judged(shop, f"score.head={other}")) == {"containment.head_id": f"the head {shop.head.head_id}"}
+    assert failed(judged(shop, f"score.head={other}")) == {"containment.head_id": f"those of the head {head_id}"}
+
+
+def test_scores_of_another_head_than_score_head_names(shop: Portal) -> None:
+    """Though both are there, and sound: the newest scores are not those that were asked for."""
+    scored, other = shop.head.head_id, replace(shop.head, bias=shop.head.bias + 1)
+    shop.promote(other)
+    asked = shop.store.runs(tables.HEADS)[-1].folder
+    assert failed(judged(shop)) == {}
+    check = judged(shop, f"score.head={asked}")["containment.head_id"]
+    assert (check.passed, check.acceptable) == (False, False)
+    assert check.expected == f"scores of the head {shop.head.head_id}, which score.head names"
+    assert check.found == f"those of the head {scored}"
+    assert check.todo.startswith("run `toiletspark score`")
+    shop.keep(seen := shop.catalog(), shop.scores(seen))
+    assert failed(judged(shop, f"score.head={asked}")) == {}
+
+
+def test_a_score_head_that_cannot_be_read(shop: Portal) -> None:
+    check = judged(shop, f"score.head={shop.store.root}/nowhere")["containment.head_id"]
+    assert check.passed is False
 
 
 def test_a_head_that_was_altered_and_one_for_another_backbone(shop: Portal) -> None:

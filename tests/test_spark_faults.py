@@ -42,7 +42,7 @@ def test_a_clean_day_is_published_with_all_its_audits(published: Published) -> N
     assert (published.told["version"], published.told["alarms"]) == (2, [])
     counts = versions.current(published.shop.store.root).manifest["counts"]
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
-    assert len(judged) == 25
+    assert len(judged) == 27
     assert set(judged.values()) == {True}
     assert counts["alarms"] == []
     assert counts["drift"]["same_head"] is True

@@ -15,7 +15,18 @@ from pyspark.sql import SparkSession
 
 from jobs import publish_exclusions
 from tests.conftest import stored
-from toiletspark import __version__, exclusions, frames, runs, scoring, tables, versions
+from toiletspark import (
+    __version__,
+    decisions,
+    exclusions,
+    frames,
+    publication,
+    rollback,
+    runs,
+    scoring,
+    tables,
+    versions,
+)
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
 from toiletspark.head import Head
@@ -281,6 +292,39 @@ def test_an_image_that_is_nowhere_stops_the_publication(spark: SparkSession, con
     )
     assert stopped.value.exit_code == 3
     assert pointer_of(store).read_bytes() == before
+
+
+@pytest.mark.parametrize(("table", "rule"), [("exclusion_list", "size.exclusion_list"), ("unscored", "size.unscored")])
+def test_a_list_that_was_written_short_is_not_published(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch, table: str, rule: str
+) -> None:
+    """What was decided is counted on the decisions; readers get other files."""
+    prepare(store)
+    whole: Callable[[Any], Any] = getattr(decisions, table)
+    monkeypatch.setattr(decisions, table, lambda decided: whole(decided).where("image_id != 'y'"))
+    with pytest.raises(AuditError) as stopped:
+        publish_exclusions.step(spark, config)
+    assert [told.partition(":")[0] for told in stopped.value.expected.split("; ")] == [rule]
+    assert versions.log(store) == []
+
+
+def test_a_rollback_while_a_version_is_made_stands(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    publish_exclusions.step(spark, config)
+    publish_exclusions.step(spark, with_threshold(config, 0.55))
+    make = publication.make
+
+    def meanwhile(*args: Any) -> publication.Made:
+        made = make(*args)
+        rollback.roll_back(store, config.publish)
+        return made
+
+    monkeypatch.setattr(publication, "make", meanwhile)
+    with pytest.raises(AuditError, match="overtaken: version 3 is live, a rollback to version 1"):
+        publish_exclusions.step(spark, with_threshold(config, 0.55))
+    assert listed(exclusions.read_current(spark, store.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
 
 
 def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparison(

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, score_catalog
 from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
-from toiletspark import conf_files, frames, scoring, session, tables
+from toiletspark import conf_files, frames, origins, scoring, session, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
@@ -131,7 +131,32 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
     assert newest is not None
     assert newest.folder == told["scores"]
     assert newest.manifest["inputs"]["head_id"] == chosen.head_id
+    compared = {run.folder: run.manifest["inputs"].get("compared") for run in store.runs(tables.SCORES)}
+    assert {folder: compared[folder] for folder in together.values()} == {
+        told["scores"]: None,
+        **dict.fromkeys(told["more_scores"].values(), True),
+    }
     assert not (Path(store.root) / "_work").exists() or not any((Path(store.root) / "_work").iterdir())
+
+
+def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_was_broken_off(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
+    before = score_catalog.step(spark, with_heads(config, "head"))
+    score_catalog_of = scoring.score_catalog
+
+    def killed(images: Any, scored: Any, head: Head) -> Any:
+        if head.head_id == chosen.head_id:
+            raise OSError("killed")
+        return score_catalog_of(images, scored, head)
+
+    monkeypatch.setattr(scoring, "score_catalog", killed)
+    with pytest.raises(OSError, match="killed"):
+        score_catalog.step(spark, with_heads(config, "head", "three"))
+    assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
+    assert origins.newest(store).scores.folder == before["scores"]
 
 
 def with_heads(config: Config, head: str, *more: str) -> Config:

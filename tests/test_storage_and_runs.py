@@ -2,10 +2,12 @@
 
 import io
 import json
+import secrets
 import stat
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from toiletspark import __version__, storage
+from tests.conftest import stored
+from toiletspark import __version__, runs, storage, versions
 from toiletspark.errors import OutputError
 from toiletspark.runs import MANIFEST, MARKER, Run, Store, described_files, new_run_id, run_id_at
-from toiletspark.tables import CATALOG, EMBEDDINGS, HEADS, SAMPLE
+from toiletspark.tables import CATALOG, EMBEDDINGS, EXCLUSION_LIST, HEADS, SAMPLE, STRATA, UNSCORED, Table
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -138,6 +141,15 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
 
 
+def test_what_a_first_opening_left_that_was_killed_is_not_foreign(tmp_path: Path) -> None:
+    (tmp_path / f".{MARKER}.x1y2z3").write_text("{")  # as mkstemp names it, before it is renamed
+    assert Store.open(str(tmp_path)).root == str(tmp_path)
+    (tmp_path / MARKER).unlink()
+    (tmp_path / "thesis.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"holds 1 other things, among them 'thesis\.json'"):
+        Store.open(str(tmp_path))
+
+
 def test_a_foreign_folder_is_refused_and_untouched(root: str) -> None:
     storage.replace_json(f"{root}/thesis.json", {"pages": 300})
     storage.replace_json(f"{root}/other/photos.json", {})
@@ -204,6 +216,14 @@ def test_runs_come_oldest_first_and_the_newest_is_the_last_by_id(root: str) -> N
     newest = store.newest(SAMPLE)
     assert newest is not None
     assert newest.run_id == ids[0]
+
+
+def test_what_is_only_there_to_be_compared_with_is_not_the_newest(root: str) -> None:
+    store = Store.open(root)
+    first = committed(store, "20260101T000000000000Z-aaaa", 1)
+    later = store.commit(SAMPLE, "20260102T000000000000Z-bbbb", config={}, inputs={"compared": True})
+    assert store.newest(SAMPLE) == store.require(SAMPLE, doing="publishing", step="sample") == first
+    assert store.run(SAMPLE, later.run_id) == store.runs(SAMPLE)[-1] == later
 
 
 def test_a_table_without_runs_has_none(root: str) -> None:
@@ -278,6 +298,56 @@ def test_altered_files_are_described_differently(root: str, change: str) -> None
         else:
             filesystem.rm(path)
     assert described_files(run.folder) != run.manifest["files"]
+
+
+# Altered bytes in the middle of a file
+
+
+def large(store: Store, table: Table) -> tuple[Run, Path]:
+    """A version's table of one file that is larger than its tail."""
+    texts = [secrets.token_hex(24) for _ in range(4000)]
+    run = stored(store, table, [{"image_id": text, "stratum": text} for text in texts])
+    (file,) = Path(run.folder).glob("*.parquet")
+    assert file.stat().st_size > 2 * 65536
+    return run, file
+
+
+def flip_a_bit_in_the_middle(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 4] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("table", [EXCLUSION_LIST, UNSCORED, STRATA], ids=lambda table: table.name)
+def test_a_bit_in_the_middle_of_what_readers_get_is_noticed(tmp_path: Path, table: Table) -> None:
+    run, file = large(Store.open(str(tmp_path)), table)
+    assert versions.unchanged(run)
+    flip_a_bit_in_the_middle(file)
+    assert pq.read_metadata(file).num_rows == 4000
+    assert not versions.unchanged(run)
+
+
+def test_files_that_are_too_large_for_it_are_known_by_their_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_WHOLE_BYTES", 100_000)
+    run, file = large(Store.open(str(tmp_path)), EXCLUSION_LIST)
+    assert "sha256" not in run.manifest["files"][0]
+    assert versions.unchanged(run)
+    flip_a_bit_in_the_middle(file)
+    assert versions.unchanged(run)
+    file.write_bytes(file.read_bytes() + b"x")
+    assert not versions.unchanged(run)
+
+
+def test_manifests_of_before_are_compared_by_what_they_have(tmp_path: Path) -> None:
+    run, file = large(Store.open(str(tmp_path)), EXCLUSION_LIST)
+    early = [{name: value for name, value in one.items() if name != "sha256"} for one in run.manifest["files"]]
+    before = replace(run, manifest={**run.manifest, "files": early})
+    assert versions.unchanged(before)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert not versions.unchanged(before)
+    assert not versions.unchanged(replace(run, manifest={}))
 
 
 # What broken runs leave behind

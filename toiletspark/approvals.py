@@ -12,28 +12,14 @@ import getpass
 import os
 from datetime import UTC, datetime
 
-from toiletspark import publication, storage, versions
+from toiletspark import audits, publication, source_audits, storage, versions
 from toiletspark.config import Config
-from toiletspark.errors import OutputError, nearest, shown
+from toiletspark.errors import AuditError, OutputError, nearest, shown
 from toiletspark.runs import RUN_ID, Run, Store
-from toiletspark.tables import EXCLUSION_LIST
+from toiletspark.tables import CATALOG, EXCLUSION_LIST
 from toiletspark.versions import Version
 
 PLAN = "_plan.json"
-_DECIDES = ("head_id", "operating_threshold")  # what nobody may change unseen where publish.require_approval is set
-
-
-def needed(store: Store, config: Config, listed: Run) -> bool:
-    """Whether a version must be looked at before it ships.
-
-    Only where publish.require_approval says so, and not while head and operating threshold are those of the live
-    version: a scheduled rescoring goes on. The first version has nothing to be compared with and is always looked at.
-    """
-    if not config.publish.require_approval:
-        return False
-    before = versions.published(store.root)
-    inputs = before.manifest["inputs"] if before else {}
-    return before is None or any(inputs.get(name) != listed.manifest["inputs"][name] for name in _DECIDES)
 
 
 def plan(store: Store, listed: Run, page: str) -> Run:
@@ -85,7 +71,7 @@ def approve(store: Store, config: Config) -> tuple[Run, Version]:
     Raises:
         OutputError: there is no such plan, it was published already, another version is live than the one it was
             compared with, or its files are not those of its manifests.
-        AuditError: it has failed its audits.
+        AuditError: it has failed its audits, or its catalog has grown too old while it waited.
     """
     listed = _require_plan(store, config)
     approval = {"who": _who(), "when": _now(), "because": config.publish.because or None}
@@ -94,6 +80,7 @@ def approve(store: Store, config: Config) -> tuple[Run, Version]:
             versions.point(store)
             return listed, broken_off
         _require_same_live(store, listed)
+        _require_fresh(store, config, listed)
         _require_files(store, listed)
         return listed, publication.ship_written(store, config, listed, facts={"approval": approval})
 
@@ -155,6 +142,29 @@ def _require_same_live(store: Store, listed: Run) -> None:
             expected=f"the version that it was compared with to be live: {before or 'none'}",
             found=f"{live or 'none'}, published since; the diff page no longer tells what would change",
             todo="run `toiletspark publish --plan` again, and look at the new page",
+        )
+
+
+def _require_fresh(store: Store, config: Config, listed: Run) -> None:
+    """A plan may wait for weeks (publish.keep_unpublished_days); of its audits, time alone makes this one another."""
+    doing, catalog = _doing(listed.run_id), str(listed.manifest["inputs"]["catalog"])
+    seen = store.run(CATALOG, catalog)
+    if seen is None:
+        raise OutputError(
+            doing=doing,
+            expected=f"the catalog that it was made from, {catalog}",
+            found=f"no complete {CATALOG.name}/{catalog}",
+            todo="run `toiletspark rescore`, and plan again",
+        )
+    check = source_audits.freshness(store, config, seen, versions.live(store))
+    accepted = {one.rule for one in publication.checks_of(listed) if one.accepted}
+    if not check.passed and check.rule not in accepted:
+        raise AuditError(
+            doing=doing,
+            expected=f"{check.rule}: {check.expected}",
+            found=f"{check.rule}: {check.found}",
+            todo=f"{audits.LAST_STAYS}{check.todo}, and plan again; or, if it is right as it is, `toiletspark publish "
+            f'--plan --accept {check.rule} --because "..."`, and approve that plan',
         )
 
 

@@ -2,9 +2,9 @@
 
 Rules of integrity (files, schemas, rows, ids, values, heads) cannot be accepted away: a list that breaks one is wrong.
 Rules about shares and change can be, with a reason, since a catalog may really have changed. `source_audits` judges
-what a version is made from, before anything is decided; `of_version` the rows that were written; `change_audits` how
-much of everything they hold. Source of the names: Schelter et al., Automating large-scale data quality verification
-(2018), the paper on Deequ.
+what a version is made from, before anything is decided; `of_version` the rows that were written; `of_files` whether
+readers get all of them; `change_audits` how much of everything they hold. Source of the names: Schelter et al.,
+Automating large-scale data quality verification (2018), the paper on Deequ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTEGRITY = (
     *("schema.scores", "schema.catalog", "schema.last_version"),
     *("size.scores", "containment.head_id", "golden_images"),
     *("size", "completeness.image_id", "uniqueness.image_id", "containment.decision", "containment.exclusion_score"),
-    "consistency.decision",
+    *("consistency.decision", "size.exclusion_list", "size.unscored"),
 )
 ACCEPTABLE = (
     *("freshness", "containment.strata", "rate_of_change.size"),
@@ -145,6 +145,25 @@ def of_version(figures: Figures, images: int) -> list[Check]:
             f"{figures.scores_amiss} rows where it is not",
             not figures.scores_amiss,
         ),
+    ]
+
+
+def of_files(figures: Figures, listed: int, unscored: int) -> list[Check]:
+    """Whether what readers get is what was decided: they read other files than those that the figures were counted on.
+
+    Args:
+        figures: of the decisions, as written.
+        listed: rows of the written exclusion list.
+        unscored: rows of the written companion.
+    """
+    todo = "run `toiletspark publish` again, which writes both anew"
+    wanted = (
+        ("exclusion_list", "excluded images", figures.total("excluded"), listed),
+        ("unscored", "images without a score", figures.total("no_score"), unscored),
+    )
+    return [
+        Check(f"size.{table}", f"a row for each of {count} {what}", f"{rows}", rows == count, todo)
+        for table, what, count, rows in wanted
     ]
 
 

@@ -23,17 +23,21 @@ from toiletspark import (
     origins,
     overrides,
     rows,
+    source_audits,
     tables,
     versions,
 )
 from toiletspark.audits import Check
 from toiletspark.config import Config
 from toiletspark.decisions import Rules
+from toiletspark.errors import AuditError
 from toiletspark.figures import Figures
 from toiletspark.origins import Origins
 from toiletspark.policies import Settled
-from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.runs import Run, Store, described_files, new_run_id
 from toiletspark.versions import Version
+
+_DECIDES = ("head_id", "operating_threshold")  # what nobody may change unseen where publish.require_approval is set
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def make(spark: SparkSession, store: Store, config: Config, found: Origins) -> M
     unscored = decisions.unscored(written).coalesce(1)
     unscored_run = frames.write_run(unscored, store, tables.UNSCORED, run_id, **facts)
     rows.write(store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
-    frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
+    folder = frames.write_files(decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id)
+    listed_rows = sum(file["rows"] for file in described_files(folder))
+    checks = [*checks, *audits.of_files(counted, listed_rows, unscored_run.rows)]
 
     checks, told = _audited(store, config, found, counted, checks)
     told["overrides"] = said.told(written) if said else {}
@@ -111,8 +117,18 @@ def _audited(
 
 
 def ship(store: Store, config: Config, made: Made) -> Version:
-    """Publishes what has just been made; see `ship_written`."""
-    return ship_written(store, config, made.listed)
+    """Publishes what has just been made, where that undoes nothing that was published meanwhile.
+
+    Rollbacks, approvals and others that ship wait for one another, on local stores only; elsewhere what comes in the
+    very moment between the look and the pointer is still followed.
+
+    Raises:
+        AuditError: it was overtaken, see `_undone`, or see `ship_written`.
+        OutputError: see `versions.nothing_is_removed`.
+    """
+    with versions.nothing_is_removed(store):
+        _require_not_overtaken(store, config, made.listed)
+        return ship_written(store, config, made.listed)
 
 
 def ship_written(store: Store, config: Config, listed: Run, *, facts: dict[str, Any] | None = None) -> Version:
@@ -138,6 +154,19 @@ def ship_written(store: Store, config: Config, listed: Run, *, facts: dict[str, 
     )
 
 
+def needs_approval(store: Store, config: Config, listed: Run) -> bool:
+    """Whether a version must be looked at before it ships.
+
+    Only where publish.require_approval says so, and not while head and operating threshold are those of the live
+    version: a scheduled rescoring goes on. The first version has nothing to be compared with and is always looked at.
+    """
+    if not config.publish.require_approval:
+        return False
+    before = versions.published(store.root)
+    inputs = before.manifest["inputs"] if before else {}
+    return before is None or any(inputs.get(name) != listed.manifest["inputs"][name] for name in _DECIDES)
+
+
 def checks_of(listed: Run) -> list[Check]:
     """The audits of a version, as its manifest tells them."""
     return [Check(**told) for told in listed.manifest["counts"]["audits"]]
@@ -156,6 +185,36 @@ def entry_facts(listed: Run) -> dict[str, Any]:
     """What the log tells of a version beside its counts."""
     inputs = listed.manifest["inputs"]
     return {name: inputs[name] for name in ("head_id", "operating_threshold", "catalog")}
+
+
+def _require_not_overtaken(store: Store, config: Config, listed: Run) -> None:
+    """Making a list takes minutes, and what it was judged by at the start may no longer be so.
+
+    By numbers, since a rollback may show the very run that was live at the start.
+    """
+    live, before = versions.live(store), listed.manifest["inputs"]["last_version"]
+    if live is None or live.number == before or not (undone := _undone(store, config, live, listed)):
+        return
+    raise AuditError(
+        doing=f"publishing the exclusion list {listed.run_id}",
+        expected="no version to be live, as when it was made"
+        if before is None
+        else f"version {before} to be live, against which it was made",
+        found=f"overtaken: version {live.number} is live, {undone}",
+        todo=f"{audits.LAST_STAYS}publish again: `toiletspark publish`",
+    )
+
+
+def _undone(store: Store, config: Config, live: Version, listed: Run) -> str:
+    """What the live version is that a list must not follow which was made before it; "" if it may."""
+    ours, catalog = str(listed.manifest["inputs"]["catalog"]), source_audits.catalog_of(store, live)
+    if "rolled_back_to" in live.said:
+        return f"a rollback to version {live.shows}"
+    if catalog is not None and ours < catalog:
+        return f"made from the newer catalog {catalog} (this one from {ours})"
+    if needs_approval(store, config, listed):
+        return "of another head or operating threshold (publish.require_approval)"
+    return ""
 
 
 def _rules(config: Config, settled: Settled, scores: Run, run_id: str) -> Rules:

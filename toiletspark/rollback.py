@@ -33,7 +33,7 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
         OutputError: there is no such version, or its files were removed or are not those of its manifests, or it was
             made by a newer toiletspark.
 
-    Cost: the end of each file of that version is read (see `runs.described_files`).
+    Cost: the end of each file of that version is read, and all of the smaller ones (see `runs.described_files`).
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)

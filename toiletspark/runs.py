@@ -11,6 +11,7 @@ Nothing that a reader may hold open is overwritten or removed.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -18,16 +19,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 
 from toiletspark import __version__, storage
 from toiletspark.errors import OutputError
-from toiletspark.tables import RUN_TABLES, Table
+from toiletspark.tables import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Table
 
 MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
 WORK = "_work"
+COMPARED = "compared"  # true among a run's inputs: made to be compared with, such as the scores of a further head
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
+_TAIL_BYTES = 65536
+_WHOLE_BYTES = 64 * 2**20  # files up to here are told by all their bytes, where the table is one of the next line
+_WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name}  # what readers get; small, and read whole anyhow
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Store:
         """
         doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
         try:
-            foreign = [] if storage.exists(marker) else storage.entries(root)
+            foreign = [] if storage.exists(marker) else _foreign(root)
             if not foreign and not storage.exists(marker):
                 storage.replace_json(marker, {"made_by": "toiletspark", "layout": 1})
         except OSError as error:
@@ -137,9 +143,10 @@ class Store:
         return Run(table.name, run_id, folder, manifest) if manifest else None
 
     def newest(self, table: Table) -> Run | None:
-        """The newest complete run of `table`, or None."""
+        """The newest complete run of `table`, or None; not one that is only there to be compared with."""
         for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
-            if run := self.run(table, run_id):
+            run = self.run(table, run_id)
+            if run and not run.manifest.get("inputs", {}).get(COMPARED):
                 return run
         return None
 
@@ -177,7 +184,7 @@ class Store:
             counts: further numbers about the rows; `rows` is counted from the files themselves.
         """
         folder = self.folder(table, run_id)
-        files = described_files(folder)
+        files = described_files(folder, whole=table.name in _WHOLE)
         manifest = {
             "table": table.name,
             "schema_version": table.schema_version,
@@ -196,21 +203,33 @@ class Store:
         return Run(table.name, run_id, folder, manifest)
 
 
-def described_files(folder: str) -> list[dict[str, Any]]:
-    """Name, size in bytes, rows and tail digest of each Parquet file of a folder, by name.
+def _foreign(root: str) -> list[str]:
+    """What lies in a folder without a marker, but for what is left of a marker whose writer was killed."""
+    return [name for name in storage.entries(root) if not name.startswith(storage.temporary_prefix(MARKER))]
 
-    The digest covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
-    offsets): cheap for any size, and another file has another one.
+
+def described_files(folder: str, *, whole: bool = False) -> list[dict[str, Any]]:
+    """Name, size in bytes, rows and digests of each Parquet file of a folder, by name.
+
+    `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
+    offsets): cheap for any size, and another file has another one. It does not tell of altered bytes before that, which
+    Parquet reads without an error.
+
+    Args:
+        folder: of a run.
+        whole: whether files of up to 64 MiB are also told by `sha256`, of all their bytes. Cost: they are read, once.
     """
     filesystem, path = storage.open_filesystem(folder)
-    described = []
-    for name in storage.entries(folder):  # no glob: the folder's own name may look like a pattern
-        if not name.endswith(".parquet"):
-            continue
-        size = int(filesystem.size(f"{path}/{name}"))
-        with filesystem.open(f"{path}/{name}", "rb") as file:
-            rows = pq.ParquetFile(file).metadata.num_rows
-            file.seek(max(0, size - 65536))
-            digest = hashlib.sha256(file.read()).hexdigest()
-        described.append({"name": name, "bytes": size, "rows": rows, "tail_sha256": digest})
-    return described
+    names = [name for name in storage.entries(folder) if name.endswith(".parquet")]  # a glob would take the folder's
+    return [{"name": name, **_described(filesystem, f"{path}/{name}", whole)} for name in names]  # name for a pattern
+
+
+def _described(filesystem: fsspec.AbstractFileSystem, path: str, whole: bool) -> dict[str, Any]:
+    size = int(filesystem.size(path))
+    with filesystem.open(path, "rb") as opened:
+        all_of_it = opened.read() if whole and size <= _WHOLE_BYTES else None
+        file = opened if all_of_it is None else io.BytesIO(all_of_it)
+        rows = pq.ParquetFile(file).metadata.num_rows
+        file.seek(max(0, size - _TAIL_BYTES))
+        told = {"bytes": size, "rows": rows, "tail_sha256": hashlib.sha256(file.read()).hexdigest()}
+    return told if all_of_it is None else {**told, "sha256": hashlib.sha256(all_of_it).hexdigest()}

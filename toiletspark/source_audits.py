@@ -24,6 +24,7 @@ from toiletspark.tables import Table
 from toiletspark.versions import Version
 
 _RESCORE = "run `toiletspark score` again; runs are never changed in place, so find out what has changed this one"
+_SCORE = "run `toiletspark score`, which scores with that head, or set score.head to the head that has scored"
 _EMBED = "run `toiletspark rescore`; runs are never changed in place, so find out what has changed this one"
 _ROLL_BACK = "roll back to a sound version first: `toiletspark publish --rollback`"
 _UNREADABLE = "not looked at, as its files are not sound"
@@ -59,21 +60,32 @@ def judge(store: Store, config: Config, scores: Run, seen: Run, live: Version | 
     strata = store.run(tables.STRATA, last.run_id) if last else None
     if strata and files["last_version"].passed:  # a small table; its schema is that of its one file
         files["last_version"] = _files(_Source("last_version", strata, tables.STRATA, _ROLL_BACK), scores)
+    if lost := _lost(store, live):
+        files["last_version"] = lost
     head, of_head = _head(store, config, scores, seen)
     columns = tables.probability_columns(head.classes) if head else {}
     schemas = {
         source.name: _schema(source, columns if source.table is tables.SCORES else {}, files[source.name])
         for source in sources
     }
-    sound = {name: files[name].passed and schemas[name].passed for name in files}
+    sound = {name: files[name].passed and schemas[name].passed for name in schemas}
     return [
         *files.values(),
         *schemas.values(),
         _size(scores, seen),
         of_head if of_head.passed is False or not sound["scores"] else _with_column(of_head, scores),
         _golden(store, scores, head, of_head, readable=bool(sound["scores"])),
-        _freshness(store, config, seen, live),
+        freshness(store, config, seen, live),
     ]
+
+
+def catalog_of(store: Store, version: Version) -> str | None:
+    """The catalog that a version was made from; early pointers did not tell it."""
+    if "catalog" in version.said:
+        found: str | None = version.said["catalog"]
+        return found
+    listed = store.run(tables.EXCLUSION_LIST, version.run_id)
+    return listed.manifest["inputs"].get("catalog") if listed else None
 
 
 def _files(source: _Source, scores: Run) -> Check:
@@ -84,6 +96,19 @@ def _files(source: _Source, scores: Run) -> Check:
         return Check(rule, f"the catalog {wanted}, to which the scores belong", "no such run", False, source.todo)
     found = _amiss(run)
     return Check(rule, expected, found or "they are", not found, source.todo)
+
+
+def _lost(store: Store, live: Version | None) -> Check | None:
+    """A table of the live version without its manifest; whoever took that for a first version would compare nothing.
+
+    Versions of before there was such a table do not name it.
+    """
+    for table in (tables.DECISIONS, tables.STRATA):
+        if live and table.name in live.said and store.run(table, live.run_id) is None:
+            expected = f"{table.name} {live.run_id} of version {live.number}, which is live"
+            todo = f"take its _manifest.json from its backup, or {_ROLL_BACK}"
+            return Check("files.last_version", expected, "no manifest of it", False, todo)
+    return None
 
 
 def _amiss(run: Run) -> str:
@@ -162,7 +187,7 @@ def _size(scores: Run, seen: Run) -> Check:
 
 
 def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | None, Check]:
-    """The head that the scores name, and whether it is there and fits the catalog."""
+    """The head that the scores name, and whether it is there, the one that score.head names, and fits the catalog."""
     head_id, folder = scores.manifest["inputs"].get("head_id", ""), config.score.head
     rule, expected = "containment.head_id", f"the head {head_id} in the store or in score.head, sound"
     run, todo = heads.run_of(store, head_id, folder), "set score.head to the head that scored, or score again"
@@ -171,9 +196,12 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
         told = f"heads, but not this one: {shown(there, 3)}" if there else "no head at all, so nothing to compare with"
         return None, Check(rule, expected, told, False if there else None, todo)
     try:
-        head = heads.load(run.folder if run else folder)
+        head = heads.load(folder or (run.folder if run else ""))
     except HeadError as error:
         return None, Check(rule, expected, error.found, False, error.todo)
+    if head.head_id != head_id and folder:
+        asked = f"scores of the head {head.head_id}, which score.head names"
+        return None, Check(rule, asked, f"those of the head {head_id}", False, _SCORE)
     if head.head_id != head_id:
         return None, Check(rule, expected, f"the head {head.head_id}", False, todo)
     kinds = {one.manifest["inputs"].get("backbone_id", head.backbone_id) for one in (scores, seen)}
@@ -226,7 +254,7 @@ def _golden(store: Store, scores: Run, head: Head | None, of_head: Check, *, rea
     return Check(rule, expected, told, not found.differing, "run `toiletspark score` again: these are not its scores")
 
 
-def _freshness(store: Store, config: Config, seen: Run, live: Version | None) -> Check:
+def freshness(store: Store, config: Config, seen: Run, live: Version | None) -> Check:
     """The catalog is new enough, and not older than the one that is live."""
     rule, most, made = "freshness", config.publish.audits.max_catalog_age_h, seen.manifest["made_at"]
     expected = f"a catalog of the last {most:g} hours (publish.audits.max_catalog_age_h)" if most else "a catalog"
@@ -234,16 +262,7 @@ def _freshness(store: Store, config: Config, seen: Run, live: Version | None) ->
     todo = "run `toiletspark rescore`, which looks at the images anew"
     if most and datetime.fromisoformat(made) < datetime.now(UTC) - timedelta(hours=most):
         return Check(rule, expected, f"one of {made}", False, todo)
-    before = _live_catalog(store, live)
+    before = catalog_of(store, live) if live else None
     if before is not None and seen.run_id < before:
         return Check(rule, expected, f"{seen.run_id}, and the live version was made from {before}", False, todo)
     return Check(rule, expected, f"one of {made}", True)
-
-
-def _live_catalog(store: Store, live: Version | None) -> str | None:
-    """The catalog of the version that counts; early pointers did not tell it."""
-    if live is None or "catalog" in live.said:
-        return live.said["catalog"] if live else None
-    listed = store.run(tables.EXCLUSION_LIST, live.run_id)
-    found: str | None = listed.manifest["inputs"].get("catalog") if listed else None
-    return found

@@ -211,10 +211,15 @@ def _json_bytes(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, default=str) + "\n").encode()
 
 
+def temporary_prefix(name: str) -> str:
+    """How the names of files begin that are to become `name`; a killed writer leaves one behind."""
+    return f".{name}."
+
+
 def _temporary(path: Path, content: bytes) -> Path:
     """A file beside `path` with this content, safely on the disk; other users may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path.name))
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
