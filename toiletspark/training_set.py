@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -21,7 +24,7 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
         catalog: `tables.CATALOG`, one run.
 
     Returns:
-        image_id, listing_id (image_id where the catalog has no such image any more), stratum ("unknown" there),
+        image_id, listing_id and stratum (null where the catalog has no such image any more, see `placed`),
         content_digest (null where nobody knows it), label (the newest word about this image), newest (the newest word
         about its content), in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
     """
@@ -31,8 +34,6 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     named = (
         labels.join(F.broadcast(now), on="image_id", how="left")
         .withColumn("content_digest", F.coalesce("content_digest", "digest_now"))
-        .withColumn("listing_id", F.coalesce("listing_id", "image_id"))
-        .withColumn("stratum", F.coalesce("stratum", F.lit("unknown")))
         .withColumn("about", F.coalesce("content_digest", F.concat(F.lit("image "), "image_id")))
         .withColumn("said", F.struct("labelled_at", "labeller", "image_id", "class"))
     )
@@ -45,6 +46,56 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     columns = ("image_id", "listing_id", "stratum", "content_digest")
     said = (F.col("class").alias("label"), "newest", "in_conflict")
     return judged.where(F.col("rank") == 1).select(*columns, *said)
+
+
+def homes(spark: SparkSession, store: Store) -> DataFrame:
+    """Where images were when they were last drawn to be looked at: image_id, home, home_stratum (both may be null).
+
+    Labels outlive listings. Samples and queues of any kind remember the listing, samples the stratum as well. One row
+    per image_id; one shuffle of what was ever drawn.
+    """
+    drawn = [
+        frames.read_run(spark, run).select(
+            "image_id",
+            F.lit(run.run_id).alias("at"),
+            "listing_id",
+            F.col("stratum") if table is tables.SAMPLE else F.lit(None).cast("string").alias("stratum"),
+        )
+        for table in (tables.SAMPLE, tables.QUEUES)
+        for run in store.runs(table)
+    ]
+    if not drawn:
+        return frames.no_rows(spark, {"image_id": "string", "home": "string", "home_stratum": "string"})
+    return (
+        _united(drawn)
+        .groupBy("image_id")
+        .agg(
+            F.max(F.when(F.col("listing_id").isNotNull(), F.struct("at", "listing_id")))["listing_id"].alias("home"),
+            F.max(F.when(F.col("stratum").isNotNull(), F.struct("at", "stratum")))["stratum"].alias("home_stratum"),
+        )
+    )
+
+
+def placed(settled: DataFrame, homes: DataFrame) -> DataFrame:
+    """Names the listing and the stratum of labelled images that the catalog does not know any more.
+
+    Photos of one home must not lie on both sides of a split, so a draw's memory goes before a listing of its own. That
+    one is named such that no listing of the user's has its name by chance, as it might have that of an image.
+
+    Args:
+        settled: see `settle`.
+        homes: see `homes`.
+
+    Returns:
+        `settled` without nulls in listing_id and stratum.
+    """
+    alone = F.concat(F.lit("image "), "image_id")
+    return (
+        settled.join(homes, on="image_id", how="left")
+        .withColumn("listing_id", F.coalesce("listing_id", "home", alone))
+        .withColumn("stratum", F.coalesce("stratum", "home_stratum", F.lit("unknown")))
+        .drop("home", "home_stratum")
+    )
 
 
 def draws(spark: SparkSession, store: Store) -> DataFrame:
@@ -65,10 +116,7 @@ def draws(spark: SparkSession, store: Store) -> DataFrame:
     ]
     if not drawn:
         return frames.no_rows(spark, {"image_id": "string", "weight": "double", "draw": "string"})
-    everything = drawn[0]
-    for one in drawn[1:]:
-        everything = everything.unionByName(one)
-    newest = everything.groupBy("image_id").agg(F.max(F.struct("draw", "inclusion_probability")).alias("newest"))
+    newest = _united(drawn).groupBy("image_id").agg(F.max(F.struct("draw", "inclusion_probability")).alias("newest"))
     weight = 1 / F.col("newest.inclusion_probability")
     return newest.select("image_id", weight.alias("weight"), F.col("newest.draw").alias("draw"))
 
@@ -77,7 +125,7 @@ def gather(settled: DataFrame, embeddings: DataFrame, drawn: DataFrame, backbone
     """Finds the embedding and the design weight of every label.
 
     Args:
-        settled: see `settle`, without what shall not be trained on.
+        settled: see `placed`, without what shall not be trained on.
         embeddings: `tables.EMBEDDINGS`, all runs.
         drawn: see `draws`; images that were not drawn by chance weigh 1.
         backbone_id: whose embeddings are wanted.
@@ -89,3 +137,7 @@ def gather(settled: DataFrame, embeddings: DataFrame, drawn: DataFrame, backbone
     named = settled.join(drawn, on="image_id", how="left").withColumn("weight", F.coalesce("weight", F.lit(1.0)))
     # labels are few: the embeddings stay where they are
     return kept.join(F.broadcast(named), on="content_digest", how="inner")
+
+
+def _united(frames_alike: Sequence[DataFrame]) -> DataFrame:
+    return reduce(DataFrame.unionByName, frames_alike)
