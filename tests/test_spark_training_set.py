@@ -201,11 +201,19 @@ def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
     return config
 
 
-def test_the_newest_draw_gives_the_weight(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_sample_keeps_its_images_whatever_is_drawn_later(spark: SparkSession, tmp_path: Path) -> None:
+    """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest would stand askew."""
     store = Store.open(str(tmp_path))
-    of = [{"image_id": name, "inclusion_probability": chance} for name, chance in (("a", 0.5), ("b", 0.25))]
-    first = stored(store, tables.SAMPLE, of)
-    second = stored(store, tables.QUEUES, [{**of[0], "inclusion_probability": 0.125}], inputs={"kind": "suggest"})
+    part, whole = ({"asked": asked, "units": {"S": 9, "T": 9}} for asked in ({"S": 3, "T": 0}, {"S": 2, "T": 1}))
+    stored(store, tables.SAMPLE, drawn_with(0.1, "a"), counts=whole)
+    newest = stored(store, tables.SAMPLE, drawn_with(0.5, "a", "b"), counts=whole)
+    some = stored(store, tables.SAMPLE, drawn_with(0.2, "b", "c"), counts=part)
+    queue = stored(store, tables.QUEUES, drawn_with(0.125, *"acd"), inputs={"kind": "suggest"})
     stored(store, tables.QUEUES, [{"image_id": "b", "rank": 1}], inputs={"kind": "second_look"})
     found = {row["image_id"]: (row["weight"], row["draw"]) for row in training_set.draws(spark, store).collect()}
-    assert found == {"a": (8.0, second.run_id), "b": (4.0, first.run_id)}
+    of_newest = (2.0, newest.run_id)
+    assert found == {"a": of_newest, "b": of_newest, "c": (5.0, some.run_id), "d": (8.0, queue.run_id)}
+
+
+def drawn_with(chance: float, *image_ids: str) -> list[dict[str, Any]]:
+    return [{"image_id": name, "inclusion_probability": chance, "stratum": "S"} for name in image_ids]

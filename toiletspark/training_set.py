@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import frames, tables
+from toiletspark.draws import precedence
 from toiletspark.runs import Store
 
 
@@ -101,24 +102,30 @@ def placed(settled: DataFrame, homes: DataFrame) -> DataFrame:
 def draws(spark: SparkSession, store: Store) -> DataFrame:
     """With which weight images were drawn for labelling: image_id, weight (double), draw (the run that drew it).
 
-    Samples and suggested queues; of several draws of an image the newest counts. Rows of one draw stand for what that
-    draw was drawn from, the catalog or what was not labelled then, so an estimate takes the rows of one draw.
+    Samples and suggested queues; which of several draws of an image counts, `precedence` says. Rows of one draw stand
+    for what that draw was drawn from, the catalog or what was not labelled then, so an estimate takes the rows of one.
 
     Leak samples are left out: they are drawn from all images, labelled ones too, and each of these would leave the
     sample in which it stands, the doubtful ones first. What they have taught weighs 1, as if no chance had drawn it;
     their own figures are `leaks`' business.
     """
     drawn = [
-        frames.read_run(spark, run).select("image_id", "inclusion_probability", F.lit(run.run_id).alias("draw"))
+        frames.read_run(spark, run).select(
+            "image_id",
+            "inclusion_probability",
+            F.lit(run.run_id).alias("draw"),
+            F.lit(precedence(run)).alias("precedence"),
+        )
         for table in (tables.SAMPLE, tables.QUEUES)
         for run in store.runs(table)
         if run.manifest["inputs"].get("kind", "suggest") == "suggest"
     ]
     if not drawn:
         return frames.no_rows(spark, {"image_id": "string", "weight": "double", "draw": "string"})
-    newest = _united(drawn).groupBy("image_id").agg(F.max(F.struct("draw", "inclusion_probability")).alias("newest"))
-    weight = 1 / F.col("newest.inclusion_probability")
-    return newest.select("image_id", weight.alias("weight"), F.col("newest.draw").alias("draw"))
+    first = F.max(F.struct("precedence", "draw", "inclusion_probability")).alias("first")
+    weight = 1 / F.col("first.inclusion_probability")
+    each = _united(drawn).groupBy("image_id").agg(first)
+    return each.select("image_id", weight.alias("weight"), F.col("first.draw").alias("draw"))
 
 
 def gather(settled: DataFrame, embeddings: DataFrame, drawn: DataFrame, backbone_id: str) -> DataFrame:
