@@ -39,6 +39,7 @@ def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:
     seen = store.require(tables.CATALOG, doing=DOING, step="embed")
     backbone_id = seen.manifest["inputs"]["backbone_id"]
     settled = training_set.settle(frames.read_run(spark, labels), frames.read_run(spark, seen))
+    settled = training_set.placed(settled, training_set.homes(spark, store))
     settled = frames.set_aside(settled, store, run_id, "settled")
     labelled, disputed = settled.count(), settled.where("in_conflict").count()
     usable = _undisputed(settled, disputed, config, store) if table is tables.TRAINING_SET else settled

@@ -23,7 +23,7 @@ from training.reliability import reliability
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
 CLASSES = ("a", "b", "c")
 HEAD = Head(CLASSES, ("a",), BACKBONE_ID, np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32))
-SAMPLE: dict[str, draws.Kind] = {"s": "sample"}
+SAMPLE = {"s": draws.Draw("sample")}
 CONFIG = literal_config()
 
 
@@ -48,7 +48,7 @@ def examples(n: int = 300, seed: int = 0, draw: str | None = "s", strata: int = 
     return found, labels
 
 
-def evaluated(*arguments: Any, kinds: dict[str, draws.Kind] = SAMPLE, **keywords: Any) -> dict[str, Any]:
+def evaluated(*arguments: Any, kinds: dict[str, draws.Draw] = SAMPLE, **keywords: Any) -> dict[str, Any]:
     found, labels = examples(*arguments, **keywords)
     return evaluate(HEAD, found, labels, kinds, 0.5, CONFIG)
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_divided_is_none() -> None:
 
 
 def test_a_sample_goes_before_a_queue_and_the_larger_draw_before_the_smaller() -> None:
-    kinds: dict[str, draws.Kind] = {"q": "queue", "s1": "sample", "s2": "sample"}
+    kinds = {"q": draws.Draw("queue"), "s1": draws.Draw("sample"), "s2": draws.Draw("sample")}
     named = ["q"] * 5 + ["s1"] * 2 + ["s2"] * 3 + [None] * 9
     found = draws.standing(named, kinds)
     assert (found.run_id, found.kind, found.figures_of) == ("s2", "sample", "catalog")
@@ -121,7 +121,7 @@ def test_figures_rest_on_one_draw_and_plain_ones_on_all_that_was_held_out() -> N
     told = evaluate(HEAD, TrainingSet(**{**found.__dict__, "draw": mixed}), labels, SAMPLE, 0.5, CONFIG)
     kept = np.array([draw is not None for draw in mixed])
     alone = evaluate(HEAD, found.where(kept), labels[kept], SAMPLE, 0.5, CONFIG)
-    assert told["draw"] == {"run_id": "s", "kind": "sample", "rows": 225, "outside": 75}
+    assert told["draw"] == {"run_id": "s", "kind": "sample", "rows": 225, "outside": 75, "said": ""}
     assert told["shares"] == alone["shares"]
     assert told["naive"] == naive(HEAD, found.embeddings, labels, 0.5)
     assert (short(told)["n"], short(told)["held_out"]) == (225, 300)

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from tests.conftest import encoded, literal_config, picture, stored
-from toiletspark import golden, tables
+from toiletspark import golden, storage, tables
 from toiletspark import head as heads
 from toiletspark import rows as small_tables
 from toiletspark.backbone import Backbone, to_stored
@@ -30,7 +30,7 @@ from training import dataset
 from training.fit import FinalLayer
 from training.heads import train
 from training.splits import held_out
-from training.tuned import seen
+from training.tuned import DESCRIPTION, folder, seen
 from training.tuner import Pictures, Tuned, choose, last_block, tune
 
 SETTINGS = load(sets=["finetune.images_per_batch=8", "finetune.learning_rate=0.01", "finetune.epochs=3"]).finetune
@@ -259,6 +259,13 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     assert not torch.equal(state["layer4.1.conv1.weight"], safetensors.torch.load(start)["layer4.1.conv1.weight"])
 
     assert train(config)["finetuned"]["backbone"] == told["backbone"]  # the same weights, by their digest
+
+
+def test_an_image_without_a_listing_was_seen_under_its_old_name_too(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    storage.replace_json(f"{folder(store, 'abc')}/{DESCRIPTION}", {"seen_listings": ["i1", "image i2"]})
+    listings = ["image i1", "image i2", "image i3", "i1", "i2"]
+    assert seen(store, "resnet18-abc-r40c32-fp32", listings).tolist() == [True, True, False, True, False]
 
 
 @pytest.mark.petastorm

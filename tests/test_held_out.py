@@ -12,7 +12,7 @@ from toiletspark import head as heads
 from toiletspark import held_out, policies, rows, tables
 from toiletspark.backbone import to_stored
 from toiletspark.config import Publish
-from toiletspark.draws import Kind, standing
+from toiletspark.draws import Draw, kinds, standing
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap
 from toiletspark.policies import Judged
@@ -22,11 +22,11 @@ from training.heads import train
 UNDRAWN = "held-out images that no chance has drawn, so they stand for themselves, each once"
 
 
-KINDS: dict[str, Kind] = {"sample": "sample", "queue": "queue"}
+KINDS = {"sample": Draw("sample"), "queue": Draw("queue")}
 
 
-def kinds_of(draws: list[str | None], samples: set[str]) -> dict[str, Kind]:
-    return {draw: "sample" if draw in samples else "queue" for draw in draws if draw}
+def kinds_of(draws: list[str | None], samples: set[str]) -> dict[str, Draw]:
+    return {draw: Draw("sample" if draw in samples else "queue") for draw in draws if draw}
 
 
 def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.5) -> Publish:
@@ -85,8 +85,30 @@ def test_the_rows_of_one_draw_stand(draws: list[str | None], samples: set[str], 
 
 def test_which_draw_stands_does_not_hang_on_the_order_of_the_rows() -> None:
     draws: list[str | None] = ["a", "b", "b", "a", None, "c"]
-    kinds = kinds_of(draws, {"a", "b"})
-    assert standing(draws, kinds).run_id == standing(draws[::-1], kinds).run_id == "b"
+    known = kinds_of(draws, {"a", "b"})
+    assert standing(draws, known).run_id == standing(draws[::-1], known).run_id == "b"
+
+
+def test_a_sample_of_some_strata_never_stands_for_the_catalog() -> None:
+    known = {"few": Draw("sample", left_out=3), "all": Draw("sample"), "queue": Draw("queue")}
+    found = standing(["few", "few", "all", "queue", "queue", "queue"], known)
+    assert (found.run_id, found.figures_of) == ("all", "catalog")
+    alone = standing(["few", "few", "queue"], known)
+    assert (alone.run_id, alone.figures_of) == ("few", "part of the catalog")
+    assert alone.told == "2 held-out images of the sample few, which leaves 3 strata out"
+
+
+def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    counts = {"asked": {"A": 300, "B": 0, "C": 0}, "units": {"A": 400, "B": 9, "C": 1}}
+    few = stored(store, tables.SAMPLE, [], counts=counts)
+    whole = stored(store, tables.SAMPLE, [], counts={"asked": {"A": 2}, "units": {"A": 400}})
+    early = stored(store, tables.SAMPLE, [])
+    empty = stored(store, tables.SAMPLE, [], counts={"asked": {"A": 2, "B": 0}, "units": {"A": 400, "B": 0}})
+    ids = [run.run_id for run in (few, whole, early, empty)]
+    known = kinds(store, [*ids, "queue", None])
+    assert [known[run_id] for run_id in ids] == [Draw("sample", left_out=2), *[Draw("sample")] * 3]
+    assert known["queue"] == Draw("queue")
 
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.test_fit import fitted
 from tests.test_training import BACKBONE_ID, config
 from toiletspark.digests import hash_fraction
-from toiletspark.draws import Kind
+from toiletspark.draws import Draw
 from toiletspark.errors import ConfigError
 from toiletspark.estimates import Difference
 from toiletspark.head import Head
@@ -39,7 +39,7 @@ def curve(images: int, noise: float, *sets: str, draw: str | None = None) -> tup
     layer = fitted(examples.embeddings[~held], labels[~held])
     head = Head(("toilet", "other"), ("toilet",), BACKBONE_ID, layer.weight, layer.bias)
     chosen = config(Path("nowhere"), ("toilet", "other"), *sets)
-    kinds: dict[str, Kind] = {draw: "sample"} if draw else {}
+    kinds = {draw: Draw("sample")} if draw else {}
     return learning_curve(head, examples, labels, held, chosen, kinds, layer), (head, examples, labels, held)
 
 

@@ -282,7 +282,7 @@ def test_validation_and_times_are_said_as_people_say_them() -> None:
     assert {"96.9 %", "92.0 %", "95.0 %91.0 to 98.0", "1,340", "1 min 15 s", "0.4 s"} <= set(said)
 
 
-@pytest.mark.parametrize("figures_of", [draws.CATALOG, draws.UNLABELLED, draws.LABELLED])
+@pytest.mark.parametrize("figures_of", [draws.CATALOG, draws.PART, draws.UNLABELLED, draws.LABELLED])
 def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
     parsed = Parsed(render(page(validation=Validation({"recall": 0.95}, {}, figures_of))))
 

@@ -65,6 +65,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     stored(store, tables.SAMPLE, drawn)
     read = {name: frames.read_run(spark, run) for name, run in runs.items()}
     settled = training_set.settle(read["labels"], read["catalog"])
+    settled = training_set.placed(settled, training_set.homes(spark, store))
     rows = training_set.gather(settled, read["embeddings"], training_set.draws(spark, store), "ours").toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 
@@ -87,10 +88,31 @@ def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd
     assert dict(gathered["listing_id"]) == {
         "changed": "L-changed",
         "copy": "L-copy",
-        "gone": "gone",
+        "gone": "image gone",  # no listing of the catalog can have this name
         "plain": "L-plain",
     }
     assert dict(gathered["stratum"]) == {"changed": "S", "copy": "S", "gone": "unknown", "plain": "S"}
+
+
+def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path: Path) -> None:
+    """Labels outlive listings: a home in pieces would lie on both sides of the split. Its draw still knows it."""
+    store = Store.open(str(tmp_path))
+    of_home = [{"image_id": name, "listing_id": "ended", "stratum": "Bonn | sale"} for name in ("a", "b")]
+    stored(store, tables.SAMPLE, [{**row, "inclusion_probability": 0.5} for row in of_home])
+    stored(store, tables.QUEUES, [{"image_id": "c", "listing_id": "ended", "rank": 1}], inputs={"kind": "leaks"})
+    stored(store, tables.SAMPLE, [{"image_id": "lone", "inclusion_probability": 0.5, "stratum": "unknown"}])
+    said = [{"image_id": name, "labeller": "ann", "class": "other"} for name in ("a", "b", "c", "lone", "live")]
+    here = [{"image_id": "live", "listing_id": "lone", "stratum": "Bonn | rent"}]
+    words, now = stored(store, tables.LABELS, said), stored(store, tables.CATALOG, here)
+    settled = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, now))
+    placed = training_set.placed(settled, training_set.homes(spark, store)).collect()
+    assert {row["image_id"]: (row["listing_id"], row["stratum"]) for row in placed} == {
+        "a": ("ended", "Bonn | sale"),
+        "b": ("ended", "Bonn | sale"),
+        "c": ("ended", "unknown"),  # queues know no stratum
+        "lone": ("image lone", "unknown"),
+        "live": ("lone", "Bonn | rent"),
+    }
 
 
 # What several people say
@@ -179,11 +201,19 @@ def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
     return config
 
 
-def test_the_newest_draw_gives_the_weight(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_sample_keeps_its_images_whatever_is_drawn_later(spark: SparkSession, tmp_path: Path) -> None:
+    """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest would stand askew."""
     store = Store.open(str(tmp_path))
-    of = [{"image_id": name, "inclusion_probability": chance} for name, chance in (("a", 0.5), ("b", 0.25))]
-    first = stored(store, tables.SAMPLE, of)
-    second = stored(store, tables.QUEUES, [{**of[0], "inclusion_probability": 0.125}], inputs={"kind": "suggest"})
+    part, whole = ({"asked": asked, "units": {"S": 9, "T": 9}} for asked in ({"S": 3, "T": 0}, {"S": 2, "T": 1}))
+    stored(store, tables.SAMPLE, drawn_with(0.1, "a"), counts=whole)
+    newest = stored(store, tables.SAMPLE, drawn_with(0.5, "a", "b"), counts=whole)
+    some = stored(store, tables.SAMPLE, drawn_with(0.2, "b", "c"), counts=part)
+    queue = stored(store, tables.QUEUES, drawn_with(0.125, *"acd"), inputs={"kind": "suggest"})
     stored(store, tables.QUEUES, [{"image_id": "b", "rank": 1}], inputs={"kind": "second_look"})
     found = {row["image_id"]: (row["weight"], row["draw"]) for row in training_set.draws(spark, store).collect()}
-    assert found == {"a": (8.0, second.run_id), "b": (4.0, first.run_id)}
+    of_newest = (2.0, newest.run_id)
+    assert found == {"a": of_newest, "b": of_newest, "c": (5.0, some.run_id), "d": (8.0, queue.run_id)}
+
+
+def drawn_with(chance: float, *image_ids: str) -> list[dict[str, Any]]:
+    return [{"image_id": name, "inclusion_probability": chance, "stratum": "S"} for name in image_ids]

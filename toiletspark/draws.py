@@ -13,11 +13,36 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.runs import Store
+from toiletspark.runs import Run, Store
 from toiletspark.tables import SAMPLE
 
 Kind = Literal["sample", "queue"]
 CATALOG, UNLABELLED, LABELLED = "catalog", "unlabelled images", "labelled images"
+PART = "part of the catalog"
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a run was that drew images by chance.
+
+    Attributes:
+        kind: a sample of the catalog, or a suggested queue.
+        left_out: strata with images of which a sample was asked for nothing.
+    """
+
+    kind: Kind
+    left_out: int = 0
+
+    @property
+    def of_catalog(self) -> bool:
+        """Whether it stands for the whole catalog."""
+        return self.kind == "sample" and not self.left_out
+
+    @property
+    def said(self) -> str:
+        """What a reader of its figures must know of it, to follow its name; "" where there is nothing."""
+        strata = "stratum" if self.left_out == 1 else "strata"
+        return f", which leaves {self.left_out:,} {strata} out" if self.left_out else ""
 
 
 @dataclass(frozen=True)
@@ -27,43 +52,70 @@ class Standing:
     Attributes:
         rows: bool, (n,).
         run_id: of their draw; None where chance has drawn none of the images.
-        kind: of the draw; None where there is none.
+        draw: what the draw was; None where there is none.
     """
 
     rows: NDArray[np.bool_]
     run_id: str | None
-    kind: Kind | None
+    draw: Draw | None
+
+    @property
+    def kind(self) -> Kind | None:
+        """Of the draw."""
+        return self.draw.kind if self.draw else None
 
     @property
     def figures_of(self) -> str:
         """What weighted figures of the rows are figures of.
 
-        `catalog`: of a sample; `unlabelled images`: of a suggested queue, which is drawn from what nobody had labelled
-        then; `labelled images`: chance had no part in it, so figures are of these images alone, each counted once.
+        `catalog`: of a sample; `part of the catalog`: of one that does not stand for all of it; `unlabelled images`:
+        of a suggested queue, which is drawn from what nobody had labelled then; `labelled images`: chance had no part
+        in it, so figures are of these images alone, each counted once.
         """
-        return {"sample": CATALOG, "queue": UNLABELLED, None: LABELLED}[self.kind]
+        if self.draw and self.draw.of_catalog:
+            return CATALOG
+        return {"sample": PART, "queue": UNLABELLED, None: LABELLED}[self.kind]
 
     @property
     def told(self) -> str:
         """Which held-out images these are, in words."""
         count = int(self.rows.sum())
-        if self.kind is None:
+        if self.draw is None:
             return f"{count} held-out images that no chance has drawn, so they stand for themselves, each once"
-        return f"{count} held-out images of the {self.kind} {self.run_id}"
+        return f"{count} held-out images of the {self.kind} {self.run_id}{self.draw.said}"
 
     def weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """The weights of the standing rows, out of those of all (n,): ones where chance drew none."""
         return weight[self.rows] if self.run_id else np.ones(int(self.rows.sum()))
 
 
-def kinds(store: Store, draws: Iterable[str | None]) -> dict[str, Kind]:
-    """What the draws of a training set were: a sample of the catalog, or a suggested queue; by run id."""
+def left_out(sample: Run) -> int:
+    """How many strata with images a sample was asked for nothing of; what does not tell counts as whole."""
+    counts = sample.manifest["counts"]
+    units = counts.get("units", {})
+    return sum(not asked and units.get(name, 1) > 0 for name, asked in counts.get("asked", {}).items())
+
+
+def precedence(run: Run) -> int:
+    """Which of its draws an image belongs to: the one with the highest number, of several the newest.
+
+    What is drawn later is drawn for a reason: a queue takes what the head doubts first, a sample of single strata all
+    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew.
+    """
+    if run.table != SAMPLE.name:
+        return 0
+    return 1 if left_out(run) else 2
+
+
+def kinds(store: Store, draws: Iterable[str | None]) -> dict[str, Draw]:
+    """What the draws of a training set were; by run id."""
     named = sorted({draw for draw in draws if draw is not None})
-    return {run_id: "sample" if store.run(SAMPLE, run_id) else "queue" for run_id in named}
+    samples = {run_id: store.run(SAMPLE, run_id) for run_id in named}
+    return {run_id: Draw("sample", left_out(run)) if run else Draw("queue") for run_id, run in samples.items()}
 
 
-def standing(draws: Sequence[str | None], kinds: Mapping[str, Kind]) -> Standing:
-    """The rows of the draw that says most: a sample before a queue, then the most rows, then the newest.
+def standing(draws: Sequence[str | None], kinds: Mapping[str, Draw]) -> Standing:
+    """The rows of the draw that says most: one of the whole catalog, else the most rows, then the newest.
 
     Args:
         draws: (n,), the run that drew each image; None where no chance drew it.
@@ -75,5 +127,5 @@ def standing(draws: Sequence[str | None], kinds: Mapping[str, Kind]) -> Standing
     counts = Counter(draw for draw in draws if draw is not None)
     if not counts:
         return Standing(np.ones(len(draws), dtype=bool), None, None)
-    best = max(counts, key=lambda run_id: (kinds[run_id] == "sample", counts[run_id], run_id))
+    best = max(counts, key=lambda run_id: (kinds[run_id].of_catalog, counts[run_id], run_id))
     return Standing(np.array([draw == best for draw in draws], dtype=bool), best, kinds[best])

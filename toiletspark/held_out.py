@@ -13,7 +13,7 @@ import numpy as np
 from toiletspark import draws, policies, rows
 from toiletspark import head as heads
 from toiletspark.config import Publish
-from toiletspark.draws import Kind, Standing, standing
+from toiletspark.draws import Draw, Standing, standing
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap
 from toiletspark.policies import Judged, Settled
@@ -23,14 +23,14 @@ DOING = "settling the operating threshold"
 
 
 def judged(
-    made_with: Sequence[Mapping[str, Any]], exclude_classes: Collection[str], kinds: Mapping[str, Kind]
+    made_with: Sequence[Mapping[str, Any]], exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> tuple[Judged, Standing]:
     """The images on which a head can be judged for the catalog.
 
     Args:
         made_with: rows of `tables.HEADS`, with which one head was made.
         exclude_classes: the head's.
-        kinds: of the draws, see `draws.kinds`.
+        kinds: what the draws were, see `draws.kinds`.
     """
     held = [row for row in made_with if row["held_out"]]
     stand = standing([row["draw"] for row in held], kinds)
@@ -45,7 +45,7 @@ def settle(
     publish: Publish,
     made_with: Sequence[Mapping[str, Any]],
     exclude_classes: Collection[str],
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, Draw],
 ) -> Settled:
     """The operating threshold that [publish] asks for; the same at training and at publishing.
 
@@ -53,7 +53,7 @@ def settle(
         publish: its policy, and the threshold that is fixed.
         made_with: see `judged`; not looked at where the threshold is fixed.
         exclude_classes: see `judged`.
-        kinds: of the draws, see `draws.kinds`.
+        kinds: what the draws were, see `draws.kinds`.
 
     Raises:
         ConfigError: no threshold keeps the policy's promise, or the images cannot tell.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.config import Config
-from toiletspark.draws import Kind, Standing, standing
+from toiletspark.draws import Draw, Standing, standing
 from toiletspark.estimates import Bootstrap, half_width
 from toiletspark.head import Head
 from toiletspark.thresholds import excluded, validate
@@ -31,7 +31,7 @@ def evaluate(
     head: Head,
     examples: TrainingSet,
     labels: NDArray[np.int64],
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, Draw],
     operating_threshold: float,
     config: Config,
     temperature: float | None = None,
@@ -42,14 +42,16 @@ def evaluate(
         head: what is judged.
         examples: held out from its training, n of them.
         labels: int64, (n,), index of the class.
-        kinds: of the draws, see `draws.kinds`.
+        kinds: what the draws were, see `draws.kinds`.
         operating_threshold: [0, 1]; excluded when exclusion_score >= it.
         config: sample.max_half_width, report.max_mistakes, train.seed.
         temperature: by which the head's logits were divided when it was made; None if by nothing.
 
     Returns:
-        figures_of: catalog, unlabelled images (of a queue), or labelled images (no chance: unweighted).
-        draw: run_id, kind, rows (that the figures rest on), outside (further held-out rows). n, positives, listings.
+        figures_of: catalog, part of the catalog (of a sample that does not stand for all of it), unlabelled images (of
+        a queue), or labelled images (no chance: unweighted).
+        draw: run_id, kind, rows (that the figures rest on), outside (further held-out rows), said (`Draw.said`). n,
+        positives, listings.
         shares: accuracy, precision, recall, good_images_lost, class_accuracy (the most probable class is the label).
         naive: the same without weights, of all held-out rows, plain numbers; n, positives.
         curves: see `curves.curves`. calibration: see `reliability.calibration`. classes: see `_per_class`. strata: see
@@ -120,14 +122,14 @@ def naive(
 
 
 def _standing(on: Standing, answers: Answers, head: Head) -> dict[str, Any]:
-    n = len(answers.labels)
+    n, said = len(answers.labels), on.draw.said if on.draw else ""
     return {
         "head_id": head.head_id,
         "backbone_id": head.backbone_id,
         "classes": list(head.classes),
         "exclude_classes": list(head.exclude_classes),
         "figures_of": on.figures_of,
-        "draw": {"run_id": on.run_id, "kind": on.kind, "rows": n, "outside": len(on.rows) - n},
+        "draw": {"run_id": on.run_id, "kind": on.kind, "rows": n, "outside": len(on.rows) - n, "said": said},
         "n": n,
         "positives": int(answers.to_exclude.sum()),
         "listings": len(set(zip(answers.examples.stratum, answers.examples.listing_id, strict=True))),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toiletspark import draws, tables
 from toiletspark.config import Config
-from toiletspark.draws import Kind
+from toiletspark.draws import Draw
 from toiletspark.errors import ConfigError, LabelsError, nearest
 from toiletspark.head import Head
 from toiletspark.held_out import settle
@@ -136,7 +136,7 @@ def _evaluated(
     return found
 
 
-def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Kind]) -> Settled:
+def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]) -> Settled:
     """The threshold that publishing will come to.
 
     Where the policy cannot be kept, the head is kept all the same: another policy needs no other head, so it is

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.digests import hash_fraction
-from toiletspark.draws import Kind, standing
+from toiletspark.draws import Draw, standing
 from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
 from toiletspark.progress import Progress
@@ -29,7 +29,7 @@ def learning_curve(
     labels: NDArray[np.int64],
     held: Bools,
     config: Config,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, Draw],
     layer: FinalLayer,
 ) -> dict[str, Any]:
     """Heads fitted to nested shares of the listings that are trained on, judged on the same held-out images.
@@ -40,7 +40,7 @@ def learning_curve(
         labels: int64, (n,), index of the class.
         held: bool, (n,), held out.
         config: train.learning_curve, and how to fit.
-        kinds: of the draws, see `draws.kinds`.
+        kinds: what the draws were, see `draws.kinds`.
         layer: the head's, whose L2 and temperature serve all shares, so that each is one plain fit.
 
     Returns:

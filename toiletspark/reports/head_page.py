@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toiletspark import storage
-from toiletspark.draws import CATALOG, LABELLED, UNLABELLED
+from toiletspark.draws import CATALOG, LABELLED, PART, UNLABELLED
 from toiletspark.estimates import Share
 from toiletspark.reports import plots
 from toiletspark.reports.run_page import Card, environment
@@ -84,6 +84,7 @@ def headline(evaluation: dict[str, Any]) -> str:
     shares, kind = evaluation["shares"], " or ".join(evaluation["exclude_classes"])
     whose = {
         CATALOG: f"Of the catalog's {kind} photos this head finds",
+        PART: f"Of the {kind} photos like those that were drawn and labelled this head finds",
         UNLABELLED: f"Of the {kind} photos that nobody had labelled this head finds",
         LABELLED: f"Of the labelled {kind} photos that it had not seen this head finds",
     }[evaluation["figures_of"]]
@@ -94,9 +95,12 @@ def stands_for(evaluation: dict[str, Any]) -> str:
     """What the figures are figures of, and from what they come."""
     draw = evaluation["draw"]
     seen = f"{evaluation['n']:,} labelled images of {evaluation['listings']:,} listings that the head has not seen"
-    by_draw = f"from {seen}, each counted as often as its chance in the draw {draw['run_id']} says"
+    by_draw = (
+        f"from {seen}, each counted as often as its chance in the draw {draw['run_id']}{draw.get('said', '')} says"
+    )
     said = {
         CATALOG: f"Estimates for the whole catalog {by_draw}.",
+        PART: f"Estimates for images like those that were drawn and labelled, not for the whole catalog, {by_draw}.",
         UNLABELLED: f"Estimates for what nobody had labelled before, not for the whole catalog, {by_draw}.",
         LABELLED: f"Figures of {seen}. Chance did not draw them, so nobody knows what they say of the catalog.",
     }[evaluation["figures_of"]]
@@ -112,6 +116,12 @@ def _warnings(evaluation: dict[str, Any]) -> list[str]:
         found.append(
             "No figure here is one of the catalog: none of the held-out images was drawn by chance. "
             "Label images of `toiletspark sample`, and train again."
+        )
+    if evaluation["figures_of"] == PART:
+        draw = evaluation["draw"]
+        found.append(
+            f"No figure here is one of the whole catalog: it rests on the sample {draw['run_id']}{draw['said']}. "
+            "Label all of a sample of all strata, and train again."
         )
     recall = evaluation["shares"]["recall"]
     if recall["value"] is None:

@@ -44,6 +44,7 @@ VALIDATION_MEANINGS = {
 }
 FIGURES_OF = {  # see `draws.Standing`
     "catalog": "Estimates for the whole catalog, each with its 95 % interval.",
+    "part of the catalog": "Estimates for images like those that were drawn and labelled, not for the whole catalog.",
     "unlabelled images": "Estimates for what nobody had labelled before, each with its 95 % interval.",
     "labelled images": "Of the labelled images alone: chance did not draw them, so they are none of the catalog.",
 }
