@@ -28,9 +28,10 @@ COMMAND = [
 LAST_LINES = 5
 # The last error of a pip-audit that came to no answer, by its own words or by those of requests. A certificate that is
 # not trusted (SSLError) is none of these: somebody has answered.
+# also a gateway that answers in the database's place, by a certificate, a status or a redirect of its own
 _UNREACHABLE = re.compile(
-    r"requests\.exceptions\.(ConnectionError|ProxyError|ConnectTimeout|ReadTimeout|ChunkedEncodingError)\b"
-    r"|ERROR:pip_audit\._cli:Could not connect to "
+    r"requests\.exceptions\.\w+\b|pip_audit\._service\.interface\.\w*Error\b"
+    r"|ERROR:pip_audit\._cli:(Could not connect to |PyPI is not redirecting properly)"
 )
 _TIP = "ERROR:pip_audit._cli:Tip: "
 
@@ -98,7 +99,7 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
 
 
 def unreachable(stderr: str) -> bool:
-    """Whether pip-audit has ended because it could not connect: by its last error, which others may have led to."""
+    """Whether pip-audit has ended because the database did not answer: by its last error, which others may have led to."""
     errors = [line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)]
     return bool(errors) and _UNREACHABLE.match(errors[-1]) is not None
 
