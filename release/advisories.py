@@ -99,7 +99,7 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
 
 
 def unreachable(stderr: str) -> bool:
-    """Whether pip-audit has ended because the database did not answer: by its last error, which others may have led to."""
+    """Whether pip-audit has ended because the database did not answer, as its last error says."""
     errors = [line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)]
     return bool(errors) and _UNREACHABLE.match(errors[-1]) is not None
 
