@@ -26,9 +26,8 @@ COMMAND = [
     *("--timeout", str(SOCKET_TIMEOUT_S)),
 ]
 LAST_LINES = 5
-# The last error of a pip-audit that came to no answer, by its own words or by those of requests. A certificate that is
-# not trusted (SSLError) is none of these: somebody has answered.
-# also a gateway that answers in the database's place, by a certificate, a status or a redirect of its own
+# The last error of a pip-audit that came to no answer, by its own words or by those of requests: no connection, or a
+# gateway that answers in the database's place, by a certificate, a status or a redirect of its own.
 _UNREACHABLE = re.compile(
     r"requests\.exceptions\.\w+\b|pip_audit\._service\.interface\.\w*Error\b"
     r"|ERROR:pip_audit\._cli:(Could not connect to |PyPI is not redirecting properly)"
@@ -37,7 +36,7 @@ _TIP = "ERROR:pip_audit._cli:Tip: "
 
 
 class AuditError(Exception):
-    """pip-audit has failed, and not for want of a connection: its last words."""
+    """pip-audit has failed, and not for want of an answer: its last words."""
 
 
 @dataclass(frozen=True)

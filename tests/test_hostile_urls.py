@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import fsspec.asyn
 import pytest
 
 from benchmarks.urls import PUBLIC, World, fetch_one, world
+from tests.quiet_server import QuietHandler
 from toiletspark.sources import Fetched, Fetcher, web
 from toiletspark.sources.addresses import Networks
 from toiletspark.sources.failures import FetchError
@@ -94,7 +95,7 @@ def test_the_environments_proxy_is_not_asked(made: World, monkeypatch: pytest.Mo
     assert made.connections == 0
 
 
-class Told(BaseHTTPRequestHandler):
+class Told(QuietHandler):
     """Keeps what it was told; /to/PORT redirects to that port."""
 
     headers_of: ClassVar[dict[str, dict[str, str]]] = {}
@@ -107,9 +108,6 @@ class Told(BaseHTTPRequestHandler):
             self.send_header("Location", f"http://127.0.0.1:{to}/end" if to.isdigit() else f"/{to}")
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 def test_what_one_host_is_told_does_not_go_to_the_next(made: World) -> None:

@@ -1,11 +1,10 @@
 """Fetching: bytes or a status, from a real server and real files, and never a URL in what is kept."""
 
-import contextlib
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import fsspec
 import pytest
 
 from tests.conftest import literal_config
+from tests.quiet_server import QuietHandler
 from toiletspark.sources import Fetched, Fetcher
 from toiletspark.tables import STATUSES
 
@@ -21,7 +21,7 @@ LIMITS = BASE.model_copy(update={"timeout_s": 5, "max_image_bytes": 100_000, "th
 SECRET = "s3cr3t-token"
 
 
-class Site(BaseHTTPRequestHandler):
+class Site(QuietHandler):
     """/<what>/...: what the path's first part says."""
 
     protocol_version = "HTTP/1.0"
@@ -80,13 +80,6 @@ class Site(BaseHTTPRequestHandler):
     def _send(self, content: bytes) -> None:
         self.wfile.write(content)
         self.wfile.flush()
-
-    def handle(self) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # fetchers hang up
-            super().handle()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")

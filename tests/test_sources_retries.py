@@ -1,6 +1,5 @@
 """What is asked again, when and how often; which host may hold up whom; which connections are used again."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -9,13 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import wait
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 from tests.conftest import literal_config
+from tests.quiet_server import QuietHandler
 from toiletspark.config import Fetch
 from toiletspark.sources import Fetched, Fetcher
 from toiletspark.sources.failures import FetchError, failure_of
@@ -25,7 +25,7 @@ BASE = literal_config().fetch
 QUICK = BASE.model_copy(update={"first_wait_s": 0.001, "max_wait_s": 0.002, "retries": 3})
 
 
-class Site(BaseHTTPRequestHandler):
+class Site(QuietHandler):
     """/<answers>/<name>: one answer for each time that it is asked, the last one for ever; "cut" hangs up."""
 
     protocol_version = "HTTP/1.1"
@@ -65,13 +65,6 @@ class Site(BaseHTTPRequestHandler):
             self.send_header("Retry-After", retry_after.replace("%20", " "))
         self.end_headers()
         self.wfile.write(content)
-
-    def handle(self) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # fetchers hang up
-            super().handle()
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture

@@ -199,6 +199,8 @@ EMBEDDINGS = Table(
     {"content_digest": "string", "backbone_id": "string", "embedding": "binary"},
 )
 
+ALONE = "image "  # and its image_id: the listing of a labelled image of which no listing is known
+
 # What is known of a labelled image, in all tables that training/ reads or writes.
 LABELLED = {
     "image_id": "string",

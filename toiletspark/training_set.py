@@ -90,7 +90,7 @@ def placed(settled: DataFrame, homes: DataFrame) -> DataFrame:
     Returns:
         `settled` without nulls in listing_id and stratum.
     """
-    alone = F.concat(F.lit("image "), "image_id")
+    alone = F.concat(F.lit(tables.ALONE), "image_id")
     return (
         settled.join(homes, on="image_id", how="left")
         .withColumn("listing_id", F.coalesce("listing_id", "home", alone))

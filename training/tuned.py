@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from toiletspark import storage
 from toiletspark.runs import Store
+from toiletspark.tables import ALONE
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "finetuned.json"
-_ALONE = "image "  # see `training_set.placed`
 _DIGITS = 12  # of the weights' digest, as in a backbone_id
 
 
@@ -23,5 +23,5 @@ def seen(store: Store, backbone_id: str, listing_ids: list[str]) -> NDArray[np.b
     digest = backbone_id.partition("-")[2].partition("-")[0]
     made = storage.read_json(f"{folder(store, digest)}/{DESCRIPTION}") or {"seen_listings": []}
     known = set(made["seen_listings"])
-    # an image without a listing is called "image <id>", and was once called by its bare id
-    return np.array([bool({one, one.removeprefix(_ALONE)} & known) for one in listing_ids], dtype=bool)
+    # images without a listing were once called by their bare ids
+    return np.array([bool({one, one.removeprefix(ALONE)} & known) for one in listing_ids], dtype=bool)

@@ -17,8 +17,6 @@ from toiletspark.sources.kept import Kept
 
 RowGroups = Kept[tuple["RowShard", int], pa.ChunkedArray]
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-
-
 _CONTENTS_AT_ONCE, _KEYS_AT_ONCE = 16, 256  # rows at most, for they are decoded before they are counted
 
 
