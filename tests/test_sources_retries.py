@@ -138,11 +138,11 @@ def test_a_server_that_hangs_is_asked_again(site: str) -> None:
 
 def test_retries_end_with_the_time_for_the_image(site: str) -> None:
     began = time.monotonic()
-    found = fetched(f"{site}/hang/a.jpg", silence_timeout_s=0.2, timeout_s=0.5, retries=20)
+    found = fetched(f"{site}/hang/a.jpg", silence_timeout_s=0.2, timeout_s=1.5, retries=20)
     assert found.status == "timeout"
     assert "127.0.0.1" not in found.detail
-    assert 2 <= len(Site.asked["/hang/a.jpg"]) <= 3
-    assert time.monotonic() - began < 5  # generous: the machine may be busy
+    assert 2 <= len(Site.asked["/hang/a.jpg"]) <= 8  # of 21: there is time for seven, for fewer where the machine is busy
+    assert time.monotonic() - began < 6  # generous, for the same reason
 
 
 # How long is waited
