@@ -7,7 +7,9 @@ crash, a hang, or memory without bounds, which only the process around it can se
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from tests.fuzzing import bundled, pictures, written
 from toiletspark import class_folders, conf_files, images, label_files, override_rules, rows, versions
 from toiletspark.config import Config, Decode
+from toiletspark.decoding import messages
 from toiletspark.errors import ToiletsparkError
 from toiletspark.head import load
 from toiletspark.images import Preprocessing
@@ -102,6 +105,21 @@ def _thumbnail(folder: Path) -> None:
     assert not {"exif", "icc_profile", "comment"} & {*again.info}
 
 
+def _answer(folder: Path) -> None:
+    """A child that was taken over by what it decodes answers as it likes, and is gone."""
+    said = (folder / "answer").read_bytes()
+    for task in _TASKS:
+        ours, theirs = socket.socketpair()
+        with ours, theirs, contextlib.suppress(messages.NoAnswerError):
+            theirs.sendall(said)
+            theirs.shutdown(socket.SHUT_WR)
+            outcome, picture = messages.read_answer(ours, task)
+            assert outcome.status in STATUSES, outcome.status
+            assert outcome.detail.isprintable(), outcome.detail
+            assert 0 <= min(outcome.width, outcome.height) <= max(outcome.width, outcome.height) < _MOST_SIDE_PX
+            assert task.takes(len(picture)) if outcome.status == "ok" else not picture
+
+
 def _bundle(folder: Path) -> None:
     head = load(str(folder))
     width = head.weight.shape[1]
@@ -172,12 +190,14 @@ def _versions(folder: Path) -> None:
 
 
 _LIMITS = decode_limits()
+_TASKS = (messages.Input(_LIMITS, INPUT), messages.Thumbnail(_LIMITS, _THUMBNAIL_PX, 80), messages.Measure(_LIMITS))
 _PICTURE = pictures.files().map(lambda content: {"picture": content})
 TARGETS = {
     "decode": Target(_PICTURE, _decode),
     "thumbnail": Target(_PICTURE, _thumbnail),
     "label_file": Target(written.label_files(), _label_file),
     "class_folders": Target(written.class_folders(), _class_folders, ("torchvision.datasets",)),
+    "answer": Target(written.answers().map(lambda content: {"answer": content}), _answer),
     "bundle": Target(bundled.files(), _bundle),
     "conf": Target(written.confs(), _conf),
     "overrides": Target(written.overrides(), _overrides),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import tempfile
 from datetime import datetime
 from functools import cache
@@ -16,6 +18,8 @@ from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
 from toiletspark import conf_files, rows, tables
 from toiletspark import versions as log_of_versions
+from toiletspark.decoding import messages
+from toiletspark.images import Decoded
 from toiletspark.runs import Store
 
 Files = dict[str, bytes]
@@ -173,3 +177,29 @@ def versions(draw: Draw) -> Files:
         else:
             files[name] = draw(altered.data([files[name]], most=3))
     return files
+
+
+def answers() -> st.SearchStrategy[bytes]:
+    """What a decode child says: sound answers, altered; whole ones of odd numbers; anything."""
+    sound = [_answered(Decoded(status, "why", 40, 30), size) for status, size in _ANSWERS]
+    return st.one_of(altered.data(sound), _odd_answers(), st.binary(max_size=400))
+
+
+@st.composite
+def _odd_answers(draw: Draw) -> bytes:
+    (status, detail), side = draw(_SAID), st.sampled_from(altered.ODD_NUMBERS)
+    size = draw(st.sampled_from([size for _, size in _ANSWERS]))
+    return struct.pack("!BHIII", status, len(detail), draw(side), draw(side), size) + bytes(detail) + b"x" * size
+
+
+_SAID = st.tuples(st.integers(0, len(tables.STATUSES)), st.binary(max_size=210))
+_ANSWERS = (("ok", 0), ("ok", 3 * 32 * 32), ("ok", 5000), ("truncated", 0))  # to a measure, an input, a thumbnail
+
+
+def _answered(outcome: Decoded, size: int) -> bytes:
+    """As the child writes it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        messages.write_answer(theirs, outcome, b"x" * size)
+        theirs.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: ours.recv(65536), b""))

@@ -19,7 +19,7 @@ from toiletspark.tables import STATUSES
 _REQUEST = struct.Struct("!II")  # bytes of the task and of the file
 _ANSWER = struct.Struct("!BHIII")  # status, bytes of the detail, width, height, bytes of the picture
 _MAX_DETAIL_BYTES = 200
-_MAX_SIDE_PX = 2**31
+_MAX_SIDE_PX = 2**31 - 1  # what the ledger holds; one more would end the task
 
 
 class NoAnswerError(Exception):
