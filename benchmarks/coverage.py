@@ -2,7 +2,8 @@
 
 A synthetic catalog whose precision, recall and accuracy are known; DRAWS stratified samples of its listings, each split
 by chance as training splits it; and of each share the 95 % interval that `toiletspark.estimates` gives. Ends in one
-JSON line: how many of the intervals hold the catalog's own figure.
+JSON line: how many of the intervals hold the catalog's own figure. The same for samples of which people have labelled a
+part, less of the strata with few toilets, with weights as `toiletspark.design_weights` raises them and with plain ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,9 @@ from benchmarks.measure import machine
 from toiletspark.estimates import Bootstrap
 
 STRATA, HELD_OUT = 40, 0.3
+Labelled = Literal["all", "raised", "plain"]
 SHARES = ("precision", "recall", "accuracy")
+PARTLY: tuple[Labelled, ...] = ("raised", "plain")
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,15 @@ def make_catalog(seed: int, strata: int = STRATA) -> Catalog:
     return Catalog(stratum_of[listing], listing, to_exclude, logit >= 0)
 
 
-def draw(catalog: Catalog, listings: int, seed: int) -> tuple[Catalog, NDArray[np.float64]]:
-    """A held-out sample and its design weights: square roots of the strata's sizes, then a split by chance."""
+def draw(catalog: Catalog, listings: int, seed: int, labelled: Labelled = "all") -> tuple[Catalog, NDArray[np.float64]]:
+    """A held-out sample and its design weights: square roots of the strata's sizes, then a split by chance.
+
+    Args:
+        catalog: what is drawn from.
+        listings: how many are drawn.
+        seed: another one draws others.
+        labelled: what people have labelled of them: all, or a part, with weights that are raised for it or plain.
+    """
     rng = np.random.default_rng(seed)
     _, first = np.unique(catalog.listing, return_index=True)
     stratum = catalog.stratum[first]
@@ -70,17 +81,38 @@ def draw(catalog: Catalog, listings: int, seed: int) -> tuple[Catalog, NDArray[n
     weight = np.zeros(len(stratum))
     for one, count in enumerate(wanted):
         weight[rng.choice(np.flatnonzero(stratum == one), count, replace=False)] = sizes[one] / count
+    if labelled != "all":
+        answers = rng.random(len(weight)) < willing(catalog)[stratum]
+        images = np.bincount(catalog.listing)
+        weight = raised(weight, answers, stratum, images) if labelled == "raised" else weight * answers
     weight[rng.random(len(weight)) >= HELD_OUT] = 0.0
     of_image = weight[catalog.listing]
     return catalog.rows(of_image > 0), of_image[of_image > 0] / HELD_OUT
 
 
-def covered(catalog: Catalog, listings: int, draws: int, replicates: int) -> dict[str, float]:
+def willing(catalog: Catalog) -> NDArray[np.float64]:
+    """How likely a listing of each stratum is labelled: from 0.1 where toilets are rarest to 1 where they are many."""
+    toilets = np.bincount(catalog.stratum, weights=catalog.to_exclude) / np.bincount(catalog.stratum)
+    return 0.1 + 0.9 * toilets.argsort().argsort() / max(1, len(toilets) - 1)
+
+
+def raised(
+    weight: NDArray[np.float64], answers: NDArray[np.bool_], stratum: NDArray[np.int64], images: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What `design_weights.weigh` does, with listings: what is labelled stands for what was drawn in its stratum."""
+    drawn, known = (np.bincount(stratum, weights=weight * images * who) for who in (1, answers))
+    factor = np.divide(drawn, known, out=np.zeros_like(drawn), where=known > 0)
+    return weight * answers * factor[stratum] * drawn.sum() / drawn[known > 0].sum()
+
+
+def covered(
+    catalog: Catalog, listings: int, draws: int, replicates: int, labelled: Labelled = "all"
+) -> dict[str, float]:
     """The share of draws whose interval holds the catalog's own figure, by name of the figure."""
     truth = {name: float(part.sum() / whole.sum()) for name, (part, whole) in catalog.parts().items()}
     held = dict.fromkeys(SHARES, 0)
     for seed in range(draws):
-        sample, weight = draw(catalog, listings, seed)
+        sample, weight = draw(catalog, listings, seed, labelled)
         bootstrap = Bootstrap(sample.stratum, sample.listing, weight, replicates=replicates, seed=seed)
         for name, (part, whole) in sample.parts().items():
             share = bootstrap.share(part, whole)
@@ -93,8 +125,10 @@ def main() -> None:
     catalog = make_catalog(seed=1)
     by_size = {size: covered(catalog, size, asked.draws, asked.replicates) for size in asked.listings}
     shares = [share for one in by_size.values() for share in one.values()]
+    most = max(asked.listings)
+    part = {how: covered(catalog, most, asked.draws, asked.replicates, how) for how in PARTLY}
     told = {"covered_share": round(float(np.mean(shares)), 4), "least": min(shares), "most": max(shares)}
-    print(json.dumps({**told, "by_listings": by_size, **vars(asked), "machine": machine()}))
+    print(json.dumps({**told, "by_listings": by_size, "partly_labelled": part, **vars(asked), "machine": machine()}))
 
 
 def _asked() -> argparse.Namespace:

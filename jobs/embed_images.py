@@ -5,18 +5,14 @@ spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.tom
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import calibration, catalog, commits, entry, frames, golden, head, ledger, plans, tables
-from toiletspark.backbone import BackboneSpec
+from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables
 from toiletspark.command import Summary
-from toiletspark.config import Config, Embed
-from toiletspark.golden import GoldenImage
+from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
 from toiletspark.runtimes import convert
 
@@ -26,12 +22,12 @@ def step(spark: SparkSession, config: Config) -> Summary:
     store, run_id = Store.open(config.output.root), new_run_id()
     store.clear_unfinished(config.output.unfinished_after_h)
     images = _images(spark, store, config)
-    spec = _backbone(store, config, images)
-    probe = _probe(store, config, spec)
+    spec = calibration.settled(store, config, images)
+    probe = head.probe(store, config.score.head, spec.backbone_id)
 
     stored = frames.read_all(spark, store, tables.EMBEDDINGS)
     known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
-    known, waiting = frames.counting(known.withColumn("waits", _waits(config.embed)), waiting=F.col("waits"))
+    known, waiting = frames.counting(known.withColumn("waits", ledger.wanted(config.embed)), waiting=F.col("waits"))
     looked_at = frames.set_aside(known, store, run_id, "looked_at")
     catalog.check_images(looked_at, config)
 
@@ -73,33 +69,6 @@ def _images(spark: SparkSession, store: Store, config: Config) -> DataFrame:
         return images.join(now, on="image_id", how="left")
     catalog.check_listings(spark, config)
     return catalog.read_catalog(spark, config)
-
-
-def _backbone(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
-    """The backbone of the configuration; int8 is calibrated on the catalog's own images, once for all runs."""
-    spec = calibration.current(store, config.backbone)
-    if spec.precision == "int8" and not spec.program:
-        return calibration.calibrate(store, config, images, spec, head.newest_for(store, spec.fp32_id))
-    return spec
-
-
-def _probe(store: Store, config: Config, spec: BackboneSpec) -> GoldenImage | None:
-    """What workers are checked with: of the head that will score; None before the first one for this backbone."""
-    if not (config.score.head or store.newest(tables.HEADS)):
-        return None
-    chosen = head.current(store, config.score.head, doing="embedding")
-    if chosen.backbone_id != spec.backbone_id:
-        return None
-    if not chosen.golden:
-        print(f"toiletspark: the head {chosen.head_id} has no golden images, so no worker is checked", file=sys.stderr)
-    return golden.probe(chosen.golden)
-
-
-def _waits(embed: Embed) -> Column:
-    if embed.only_retry:
-        return ledger.failed(embed.only_retry)
-    days = embed.refetch_after_days
-    return ledger.waits(embed.retry, datetime.now(UTC) - timedelta(days=days) if days else None)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from jobs import train_head
-from toiletspark import entry, tables, trainer
+from toiletspark import entry, tables, trainer, training_set
 from toiletspark.command import Summary
 from toiletspark.config import Config
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """One queue over all labelled images, the most doubtful label first; also what is in conflict has its place."""
-    return {**train_head.gather(spark, config, tables.SECOND_LOOK_SET), **trainer.second_look(config)}
+    return {**training_set.gather(spark, config, tables.SECOND_LOOK_SET), **trainer.second_look(config)}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,17 @@ LAYERS: list[set[str]] = [
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
         *("commits", "spark_settings"),
-        *("calibration", "scoring", "exclusions", "feed", "training_set", "thumbnails", "entry", "reports"),
+        *(
+            "calibration",
+            "scoring",
+            "exclusions",
+            "feed",
+            "training_set",
+            "design_weights",
+            "thumbnails",
+            "entry",
+            "reports",
+        ),
         *("asked", "suggestion", "refusals", "golden_set", "training_images", "training_views"),
         *("decisions", "figures", "publication", "origins", "overrides", "leak_sample", "approvals"),
         *("best_images", "alerts", "catalog_table", "doctor"),

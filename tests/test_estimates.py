@@ -162,3 +162,14 @@ def test_a_design_that_cannot_be_is_refused(
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = coverage.covered(coverage.make_catalog(seed=5, strata=12), listings=400, draws=150, replicates=300)
     assert all(0.89 <= share <= 0.99 for share in held.values()), held  # 95 % less 3 standard errors of 150 draws
+
+
+def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() -> None:
+    """Strata with few toilets are labelled least: with plain weights they would count for less than they are."""
+    catalog = coverage.make_catalog(seed=5, strata=12)
+    truth, found = catalog.to_exclude.mean(), {}
+    for how in coverage.PARTLY:
+        samples = [coverage.draw(catalog, 800, seed, how) for seed in range(40)]
+        found[how] = np.mean([np.average(sample.to_exclude, weights=weight) for sample, weight in samples])
+    assert found["raised"] == pytest.approx(truth, rel=0.02)
+    assert found["plain"] > 1.1 * truth

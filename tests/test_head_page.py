@@ -48,12 +48,12 @@ def test_the_headline_is_one_sentence_of_what_counts(evaluation: dict[str, Any])
         "of the good photos it loses 0.6 % (0.3 to 1.1)."
     )
     evaluation["figures_of"] = "part of the catalog"
-    evaluation["draw"]["said"] = ", which leaves 3 strata out"
+    evaluation["draw"]["said"] = " (which leaves 3 strata out)"
     assert headline(evaluation).startswith(
         "Of the toilet photos like those that were drawn and labelled this head finds"
     )
     assert "not for the whole catalog" in stands_for(evaluation)
-    assert f"the sample {evaluation['draw']['run_id']}, which leaves 3 strata out" in warnings(evaluation)
+    assert f"the sample {evaluation['draw']['run_id']} (which leaves 3 strata out)" in warnings(evaluation)
     evaluation["figures_of"] = "unlabelled images"
     assert headline(evaluation).startswith("Of the toilet photos that nobody had labelled this head finds 93.1 %")
     assert "not for the whole catalog" in stands_for(evaluation)

@@ -95,7 +95,7 @@ def test_a_sample_of_some_strata_never_stands_for_the_catalog() -> None:
     assert (found.run_id, found.figures_of) == ("all", "catalog")
     alone = standing(["few", "few", "queue"], known)
     assert (alone.run_id, alone.figures_of) == ("few", "part of the catalog")
-    assert alone.told == "2 held-out images of the sample few, which leaves 3 strata out"
+    assert alone.told == "2 held-out images of the sample few (which leaves 3 strata out)"
 
 
 def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
@@ -106,9 +106,28 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
     early = stored(store, tables.SAMPLE, [])
     empty = stored(store, tables.SAMPLE, [], counts={"asked": {"A": 2, "B": 0}, "units": {"A": 400, "B": 0}})
     ids = [run.run_id for run in (few, whole, early, empty)]
-    known = kinds(store, [*ids, "queue", None])
-    assert [known[run_id] for run_id in ids] == [Draw("sample", left_out=2), *[Draw("sample")] * 3]
-    assert known["queue"] == Draw("queue")
+    part = {early.run_id: {"drawn": 40, "labelled": 36}, "queue": {"drawn": 9, "labelled": 1}}
+    made = stored(store, tables.TRAINING_SET, [], counts={"draws": part})
+    known = kinds(store, [*ids, "queue", None], made)
+    assert [known[run_id] for run_id in (few.run_id, whole.run_id, empty.run_id)] == [
+        Draw("sample", left_out=2),  # nobody has counted
+        Draw("sample"),
+        Draw("sample"),
+    ]
+    assert (known[early.run_id], known["queue"]) == (Draw("sample", 0, 40, 36), Draw("queue", 0, 9, 1))
+    assert kinds(store, ["queue"], stored(store, tables.TRAINING_SET, [])) == {"queue": Draw("queue")}
+
+
+def test_a_sample_that_is_labelled_in_part_stands_for_the_catalog_from_nine_tenths_on() -> None:
+    known = {"most": Draw("sample", drawn=40, labelled=36), "some": Draw("sample", drawn=400, labelled=359)}
+    found = standing(["some", "some", "most"], known)
+    assert (found.run_id, found.figures_of) == ("most", "catalog")
+    assert found.told == "1 held-out images of the sample most (of its 40 images 36 are labelled)"
+    alone = standing(["some"], known)
+    assert alone.figures_of == "part of the catalog"
+    both = Draw("sample", left_out=1, drawn=1_400, labelled=3)
+    assert both.said == " (which leaves 1 stratum out; of its 1,400 images 3 are labelled)"
+    assert Draw("sample", drawn=7, labelled=7).said == ""
 
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:

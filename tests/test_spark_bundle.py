@@ -113,17 +113,18 @@ def test_a_head_that_a_worker_does_not_reckon_as_before_stops_the_scoring(
 
 
 def test_before_the_first_head_and_for_another_backbones_head_nobody_is_checked(
-    spark: SparkSession, make_config: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make_config: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config()
-    assert embed_images._probe(Store.open(config.output.root), config, weights.load_spec(config.backbone)) is None
+    backbone_id = weights.load_spec(config.backbone).backbone_id
+    assert heads.probe(Store.open(config.output.root), "", backbone_id) is None
     config, head, folder = with_head(make_config, tmp_path)
-    store, spec = Store.open(config.output.root), weights.load_spec(config.backbone)
-    assert embed_images._probe(store, config, spec) == max(head.golden, key=lambda image: len(image.jpeg))
+    store = Store.open(config.output.root)
+    assert heads.probe(store, folder, backbone_id) == max(head.golden, key=lambda image: len(image.jpeg))
     replace(head, golden=()).save(folder)
-    assert embed_images._probe(store, config, spec) is None
+    assert heads.probe(store, folder, backbone_id) is None
     assert capfd.readouterr().err == (
         f"toiletspark: the head {head.head_id} has no golden images, so no worker is checked\n"
     )
     golden_head().save(folder)
-    assert embed_images._probe(store, config, spec) is None
+    assert heads.probe(store, folder, backbone_id) is None

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from jobs import draw_leaks, import_labels, make_sheet
 from tests.conftest import stored
 from tests.test_spark_sheet import shown
-from toiletspark import digests, frames, labels, leak_sample, leaks, rows, tables, training_set, versions
+from toiletspark import design_weights, digests, frames, labels, leak_sample, leaks, rows, tables, versions
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.inclusion import CERTAIN, SIZE_ONE
@@ -161,7 +161,7 @@ def test_a_leak_sample_leaves_the_weights_of_training_alone(spark: SparkSession,
     version_of(store)
     first = stored(store, tables.SAMPLE, [{"image_id": f"i{at}", "inclusion_probability": 0.5} for at in range(200)])
     draw_leaks.step(spark, config)
-    of = training_set.draws(spark, store).toPandas()
+    of = design_weights.drawn(spark, store).toPandas()
     assert (set(of["draw"]), set(of["weight"]), len(of)) == ({first.run_id}, {2.0}, 200)
 
 

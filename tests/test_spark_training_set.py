@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import train_head
 from tests.conftest import stored, vector
 from toiletspark import (
+    design_weights,
     frames,
     labels,
     tables,
@@ -66,7 +66,9 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     read = {name: frames.read_run(spark, run) for name, run in runs.items()}
     settled = training_set.settle(read["labels"], read["catalog"])
     settled = training_set.placed(settled, training_set.homes(spark, store))
-    rows = training_set.gather(settled, read["embeddings"], training_set.draws(spark, store), "ours").toPandas()
+    found = training_set.with_embeddings(settled, read["embeddings"], "ours")
+    weighed = design_weights.weigh(found, design_weights.drawn(spark, store), read["catalog"])
+    rows = training_set.weighted(found, weighed).toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 
 
@@ -168,7 +170,7 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
     spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
 ) -> None:
     config = with_a_conflict(make_config, how)
-    told = train_head.gather(spark, config, tables.TRAINING_SET)
+    told = training_set.gather(spark, config, tables.TRAINING_SET)
     assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
     rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
     assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
@@ -178,7 +180,7 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
 def test_training_stops_at_a_conflict_where_it_is_told_to(spark: SparkSession, make_config: MakeConfig) -> None:
     config = with_a_conflict(make_config, "fail")
     with pytest.raises(LabelsError) as raised:
-        train_head.gather(spark, config, tables.TRAINING_SET)
+        training_set.gather(spark, config, tables.TRAINING_SET)
     assert str(raised.value) == (
         "while gathering the training set\n"
         "  expected: labels that agree about each content (labels.conflicts is fail)\n"
@@ -199,21 +201,3 @@ def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
         words = [Label("a", name, "d-a", "sheet", who, at), Label("b", "other", "d-b", "sheet", who, at)]
         labels.keep(store, Said(words), "", {}, f"sheet of {who}")
     return config
-
-
-def test_a_sample_keeps_its_images_whatever_is_drawn_later(spark: SparkSession, tmp_path: Path) -> None:
-    """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest would stand askew."""
-    store = Store.open(str(tmp_path))
-    part, whole = ({"asked": asked, "units": {"S": 9, "T": 9}} for asked in ({"S": 3, "T": 0}, {"S": 2, "T": 1}))
-    stored(store, tables.SAMPLE, drawn_with(0.1, "a"), counts=whole)
-    newest = stored(store, tables.SAMPLE, drawn_with(0.5, "a", "b"), counts=whole)
-    some = stored(store, tables.SAMPLE, drawn_with(0.2, "b", "c"), counts=part)
-    queue = stored(store, tables.QUEUES, drawn_with(0.125, *"acd"), inputs={"kind": "suggest"})
-    stored(store, tables.QUEUES, [{"image_id": "b", "rank": 1}], inputs={"kind": "second_look"})
-    found = {row["image_id"]: (row["weight"], row["draw"]) for row in training_set.draws(spark, store).collect()}
-    of_newest = (2.0, newest.run_id)
-    assert found == {"a": of_newest, "b": of_newest, "c": (5.0, some.run_id), "d": (8.0, queue.run_id)}
-
-
-def drawn_with(chance: float, *image_ids: str) -> list[dict[str, Any]]:
-    return [{"image_id": name, "inclusion_probability": chance, "stratum": "S"} for name in image_ids]

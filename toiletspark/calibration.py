@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
+from toiletspark import head as heads
 from toiletspark import quantisation, storage, weights
 from toiletspark.backbone import BackboneSpec
 from toiletspark.config import Backbone, Config, Decode, Fetch, Int8
@@ -43,6 +44,23 @@ def current(store: Store, section: Backbone) -> BackboneSpec:
     """
     spec = weights.load_spec(section)
     return (known(store, spec) or spec) if spec.precision == "int8" else spec
+
+
+def settled(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
+    """As `current`, but int8 without a program is calibrated on the catalog's own images, once for all runs.
+
+    Args:
+        store: where the program is, or will be.
+        config: see `calibrate`.
+        images: see `calibrate`; not looked at where there is nothing to calibrate.
+
+    Raises:
+        BackboneError: see `current` and `calibrate`.
+    """
+    spec = current(store, config.backbone)
+    if spec.precision == "int8" and not spec.program:
+        return calibrate(store, config, images, spec, heads.newest_for(store, spec.fp32_id))
+    return spec
 
 
 def known(store: Store, spec: BackboneSpec) -> BackboneSpec | None:

@@ -19,6 +19,10 @@ from toiletspark.tables import SAMPLE
 Kind = Literal["sample", "queue"]
 CATALOG, UNLABELLED, LABELLED = "catalog", "unlabelled images", "labelled images"
 PART = "part of the catalog"
+DRAWS = "draws"  # in the counts of a training set's manifest and of a head's: how much of each draw is labelled
+# Below, figures are not called the catalog's: people begin with what a head is sure of, and a recall of 0.90 may be
+# 0.81 where the tenth that nobody looked at holds as many toilets as the rest and the head finds none of them.
+LABELLED_ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,27 @@ class Draw:
     Attributes:
         kind: a sample of the catalog, or a suggested queue.
         left_out: strata with images of which a sample was asked for nothing.
+        drawn: images that it drew and that could be labelled; 0 where an earlier toiletspark did not count.
+        labelled: those of them that are.
     """
 
     kind: Kind
     left_out: int = 0
+    drawn: int = 0
+    labelled: int = 0
 
     @property
     def of_catalog(self) -> bool:
         """Whether it stands for the whole catalog."""
-        return self.kind == "sample" and not self.left_out
+        return self.kind == "sample" and not self.left_out and self.labelled >= LABELLED_ENOUGH * self.drawn
 
     @property
     def said(self) -> str:
         """What a reader of its figures must know of it, to follow its name; "" where there is nothing."""
         strata = "stratum" if self.left_out == 1 else "strata"
-        return f", which leaves {self.left_out:,} {strata} out" if self.left_out else ""
+        out = [f"which leaves {self.left_out:,} {strata} out"] if self.left_out else []
+        part = [f"of its {self.drawn:,} images {self.labelled:,} are labelled"] if self.labelled < self.drawn else []
+        return f" ({'; '.join(out + part)})" if out or part else ""
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,9 @@ class Standing:
     def figures_of(self) -> str:
         """What weighted figures of the rows are figures of.
 
-        `catalog`: of a sample; `part of the catalog`: of one that does not stand for all of it; `unlabelled images`:
-        of a suggested queue, which is drawn from what nobody had labelled then; `labelled images`: chance had no part
-        in it, so figures are of these images alone, each counted once.
+        `catalog`: of a sample; `part of the catalog`: of one that leaves strata out or is labelled in part;
+        `unlabelled images`: of a suggested queue, which is drawn from what nobody had labelled then; `labelled images`:
+        chance had no part in it, so figures are of these images alone, each counted once.
         """
         if self.draw and self.draw.of_catalog:
             return CATALOG
@@ -100,18 +110,37 @@ def precedence(run: Run) -> int:
     """Which of its draws an image belongs to: the one with the highest number, of several the newest.
 
     What is drawn later is drawn for a reason: a queue takes what the head doubts first, a sample of single strata all
-    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew.
+    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew. How
+    much of a draw is labelled has its say too, see `design_weights.weigh`.
     """
     if run.table != SAMPLE.name:
         return 0
     return 1 if left_out(run) else 2
 
 
-def kinds(store: Store, draws: Iterable[str | None]) -> dict[str, Draw]:
-    """What the draws of a training set were; by run id."""
-    named = sorted({draw for draw in draws if draw is not None})
-    samples = {run_id: store.run(SAMPLE, run_id) for run_id in named}
-    return {run_id: Draw("sample", left_out(run)) if run else Draw("queue") for run_id, run in samples.items()}
+def kinds(store: Store, draws: Iterable[str | None], made: Run) -> dict[str, Draw]:
+    """What the draws of labelled images were; by run id.
+
+    Args:
+        store: knows the samples.
+        draws: of each image.
+        made: the training set or the head that the images are of, which knows how much of each draw was labelled then.
+    """
+    found, how_much = {}, counted(made)[DRAWS]
+    for run_id in sorted({draw for draw in draws if draw is not None}):
+        sample, part = store.run(SAMPLE, run_id), how_much.get(run_id, {})
+        kind: Kind = "sample" if sample else "queue"
+        out = left_out(sample) if sample else 0
+        found[run_id] = Draw(kind, out, part.get("drawn", 0), part.get("labelled", 0))
+    return found
+
+
+def counted(made: Run) -> dict[str, dict[str, dict[str, int]]]:
+    """How much of each draw was labelled when a training set or a head was made: what its manifest counts, to pass on.
+
+    Earlier ones did not count, and say nothing.
+    """
+    return {DRAWS: made.manifest["counts"].get(DRAWS, {})}
 
 
 def standing(draws: Sequence[str | None], kinds: Mapping[str, Draw]) -> Standing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark import bundle, storage
+from toiletspark import golden as golden_images
 from toiletspark.errors import HeadError
 from toiletspark.golden import GoldenImage
 from toiletspark.runs import MANIFEST, Run, Store
@@ -173,6 +175,27 @@ def newest_for(store: Store, backbone_id: str) -> Head | None:
     """The newest head of the store that was fitted on this backbone, or None."""
     found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("backbone_id") == backbone_id]
     return load(found[-1].folder) if found else None
+
+
+def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
+    """What workers are checked with before they embed: a golden image of the head that will score.
+
+    Args:
+        store: where.
+        folder: score.head; "" = the newest head of the store that was promoted.
+        backbone_id: that embeds.
+
+    Returns:
+        None before the first head for this backbone, and, which is told, where the head has no golden images.
+    """
+    if not (folder or store.newest(HEADS)):
+        return None
+    chosen = current(store, folder, doing="embedding")
+    if chosen.backbone_id != backbone_id:
+        return None
+    if not chosen.golden:
+        print(f"toiletspark: the head {chosen.head_id} has no golden images, so no worker is checked", file=sys.stderr)
+    return golden_images.probe(chosen.golden)
 
 
 def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:

@@ -94,5 +94,5 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
             todo="set score.head to its folder, train again, or set publish.policy.name=fixed",
         )
     made_with, head = rows.read(run), heads.load(run.folder)
-    known = draws.kinds(store, (row["draw"] for row in made_with))
+    known = draws.kinds(store, (row["draw"] for row in made_with), run)
     return settle(publish, made_with, head.exclude_classes, known)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import tables
+from toiletspark.config import Embed
 
 RETRIED: dict[str, Sequence[str]] = {"none": (), "transient": tables.TRANSIENT, "failed": tables.STATUSES[1:]}
 
@@ -46,6 +47,14 @@ def of_images(images: DataFrame, ledger: DataFrame, embeddings: DataFrame, backb
 def digests_of(embeddings: DataFrame, backbone_id: str) -> DataFrame:
     """content_digest of what has an embedding of this backbone, each once."""
     return embeddings.where(F.col("backbone_id") == backbone_id).select("content_digest").distinct()
+
+
+def wanted(section: Embed) -> Column:
+    """Whether an image of `of_images` is to be tried now, as [embed] says: boolean, never null."""
+    if section.only_retry:
+        return failed(section.only_retry)
+    days = section.refetch_after_days
+    return waits(section.retry, datetime.now(UTC) - timedelta(days=days) if days else None)
 
 
 def waits(retry: str, refetch_before: datetime | None) -> Column:

@@ -7,6 +7,7 @@ shuffled; only what the heads say of them is.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +16,14 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import tables
+from toiletspark import frames, tables
+from toiletspark.config import Config
+from toiletspark.errors import OutputError
 from toiletspark.head import Head, from_stored
 from toiletspark.refusals import Refusals
+from toiletspark.runs import Run, Store, described_files, new_run_id
+
+DOING = "scoring the catalog"
 
 _proved: set[str] = set()  # the heads that give their golden scores in this worker
 
@@ -73,6 +79,45 @@ def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFram
     return sound.join(once, on="content_digest", how="inner").withColumn("head_id", F.lit(head.head_id))
 
 
+def keep(
+    scores: DataFrame,
+    store: Store,
+    config: Config,
+    seen: Run,
+    head: Head,
+    refusals: Refusals,
+    inputs: dict[str, Any],
+) -> Run:
+    """Writes the scores of one head; they become visible only where every sound image has one.
+
+    Args:
+        scores: see `score_catalog`.
+        store: where.
+        config: for the manifest.
+        seen: the catalog.
+        head: whose scores they are.
+        refusals: what workers had against the head, known once the scores are written.
+        inputs: more of them, for the manifest.
+
+    Raises:
+        HeadError: a worker has refused the head.
+        OutputError: a sound image has no embedding.
+    """
+    table, run_id = scores_table(head), new_run_id()
+    rows = _sound_images(seen)
+    found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
+    refusals.require_none()
+    if found != rows:
+        raise OutputError(
+            doing=DOING,
+            expected=f"an embedding for each of the {rows} sound images of the catalog {seen.run_id}",
+            found=f"{found} scores",
+            todo="run `toiletspark embed` (or `rescore`) again; it embeds what is missing",
+        )
+    inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **inputs}
+    return store.commit(table, run_id, config=config.recorded(), inputs=inputs, counts={"images": seen.rows})
+
+
 def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
     """What a head would say of each image, for people to confirm or to correct.
 
@@ -100,6 +145,18 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
         (1 - (first - second)).alias("uncertainty"),
         "head_id",
         F.col("content_digest").alias("scored_digest"),
+    )
+
+
+def _sound_images(seen: Run) -> int:
+    """How many images of the catalog must have a score; the first catalogs did not tell."""
+    if "sound" in seen.manifest["counts"]:
+        return int(seen.manifest["counts"]["sound"])
+    raise OutputError(
+        doing=DOING,
+        expected=f"a catalog whose manifest counts its sound images ({seen.folder})",
+        found=f"one that an earlier toiletspark made ({seen.manifest['made_at']})",
+        todo="run `toiletspark embed` again: it makes a new one, and embeds nothing twice",
     )
 
 

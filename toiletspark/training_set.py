@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames, tables
-from toiletspark.draws import precedence
-from toiletspark.runs import Store
+from toiletspark import design_weights, draws, frames, tables
+from toiletspark.command import Summary
+from toiletspark.config import Config
+from toiletspark.errors import LabelsError, shown
+from toiletspark.runs import Store, new_run_id
+
+DOING = "gathering the training set"
+
+
+def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:
+    """Keeps labelled embeddings as a run; tells how many images were labelled, and which of them had to be left out."""
+    store, run_id = Store.open(config.output.root), new_run_id()
+    labels = store.require(tables.LABELS, doing=DOING, step="labels import")
+    seen = store.require(tables.CATALOG, doing=DOING, step="embed")
+    backbone_id = seen.manifest["inputs"]["backbone_id"]
+    settled = settle(frames.read_run(spark, labels), frames.read_run(spark, seen))
+    settled = placed(settled, homes(spark, store))
+    settled = frames.set_aside(settled, store, run_id, "settled")
+    labelled, disputed = settled.count(), settled.where("in_conflict").count()
+    usable = _undisputed(settled, disputed, config, store) if table is tables.TRAINING_SET else settled
+
+    found = with_embeddings(usable, frames.read_all(spark, store, tables.EMBEDDINGS), backbone_id)
+    found = frames.set_aside(found, store, run_id, "found")
+    weighed = design_weights.weigh(found, design_weights.drawn(spark, store), frames.read_run(spark, seen))
+    weighed = frames.set_aside(weighed, store, run_id, "weighed")
+    run = frames.write_run(
+        weighted(found, weighed).coalesce(1),
+        store,
+        table,
+        run_id,
+        config=config.recorded(),
+        inputs={"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id},
+        counts={draws.DRAWS: design_weights.told(weighed)},
+    )
+    without = usable.count() - run.rows
+    store.clear(run_id)
+    if not run.rows:
+        raise LabelsError(
+            doing=DOING,
+            expected="labelled images that have an embedding",
+            found=f"{labelled} labels, none of whose images could be embedded",
+            todo=f"see the column status in {store.root}/{tables.IMAGE_LEDGER.name}",
+        )
+    return {"labelled": labelled, "without_embedding": without, "in_conflict": disputed}
 
 
 def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
@@ -68,7 +109,7 @@ def homes(spark: SparkSession, store: Store) -> DataFrame:
     if not drawn:
         return frames.no_rows(spark, {"image_id": "string", "home": "string", "home_stratum": "string"})
     return (
-        _united(drawn)
+        reduce(DataFrame.unionByName, drawn)
         .groupBy("image_id")
         .agg(
             F.max(F.when(F.col("listing_id").isNotNull(), F.struct("at", "listing_id")))["listing_id"].alias("home"),
@@ -99,52 +140,44 @@ def placed(settled: DataFrame, homes: DataFrame) -> DataFrame:
     )
 
 
-def draws(spark: SparkSession, store: Store) -> DataFrame:
-    """With which weight images were drawn for labelling: image_id, weight (double), draw (the run that drew it).
-
-    Samples and suggested queues; which of several draws of an image counts, `precedence` says. Rows of one draw stand
-    for what that draw was drawn from, the catalog or what was not labelled then, so an estimate takes the rows of one.
-
-    Leak samples are left out: they are drawn from all images, labelled ones too, and each of these would leave the
-    sample in which it stands, the doubtful ones first. What they have taught weighs 1, as if no chance had drawn it;
-    their own figures are `leaks`' business.
-    """
-    drawn = [
-        frames.read_run(spark, run).select(
-            "image_id",
-            "inclusion_probability",
-            F.lit(run.run_id).alias("draw"),
-            F.lit(precedence(run)).alias("precedence"),
-        )
-        for table in (tables.SAMPLE, tables.QUEUES)
-        for run in store.runs(table)
-        if run.manifest["inputs"].get("kind", "suggest") == "suggest"
-    ]
-    if not drawn:
-        return frames.no_rows(spark, {"image_id": "string", "weight": "double", "draw": "string"})
-    first = F.max(F.struct("precedence", "draw", "inclusion_probability")).alias("first")
-    weight = 1 / F.col("first.inclusion_probability")
-    each = _united(drawn).groupBy("image_id").agg(first)
-    return each.select("image_id", weight.alias("weight"), F.col("first.draw").alias("draw"))
-
-
-def gather(settled: DataFrame, embeddings: DataFrame, drawn: DataFrame, backbone_id: str) -> DataFrame:
-    """Finds the embedding and the design weight of every label.
+def with_embeddings(settled: DataFrame, embeddings: DataFrame, backbone_id: str) -> DataFrame:
+    """Finds the embedding of every label.
 
     Args:
         settled: see `placed`, without what shall not be trained on.
         embeddings: `tables.EMBEDDINGS`, all runs.
-        drawn: see `draws`; images that were not drawn by chance weigh 1.
         backbone_id: whose embeddings are wanted.
 
     Returns:
-        The columns of `tables.TRAINING_SET`; labels whose content has no embedding are not in it.
+        The columns of `tables.TRAINING_SET` without weight and draw; labels whose content has no embedding are not in
+        it.
     """
     kept = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
-    named = settled.join(drawn, on="image_id", how="left").withColumn("weight", F.coalesce("weight", F.lit(1.0)))
-    # labels are few: the embeddings stay where they are
-    return kept.join(F.broadcast(named), on="content_digest", how="inner")
+    return kept.join(F.broadcast(settled), on="content_digest", how="inner")  # labels are few
 
 
-def _united(frames_alike: Sequence[DataFrame]) -> DataFrame:
-    return reduce(DataFrame.unionByName, frames_alike)
+def weighted(gathered: DataFrame, weighed: DataFrame) -> DataFrame:
+    """Gives every label its design weight, see `design_weights.weigh`; what chance has not drawn weighs 1.
+
+    Returns:
+        The columns of `tables.TRAINING_SET`.
+    """
+    drawn = F.broadcast(weighed.select("image_id", "weight", "draw"))
+    return gathered.join(drawn, on="image_id", how="left").withColumn("weight", F.coalesce("weight", F.lit(1.0)))
+
+
+def _undisputed(settled: DataFrame, disputed: int, config: Config, store: Store) -> DataFrame:
+    """What is trained on, as labels.conflicts says."""
+    how = config.labels.conflicts
+    if not disputed:
+        return settled
+    ids = sorted(row["image_id"] for row in settled.where("in_conflict").select("image_id").collect())
+    if how == "fail":
+        raise LabelsError(
+            doing=DOING,
+            expected="labels that agree about each content (labels.conflicts is fail)",
+            found=f"{disputed} images about whose content labels contradict each other: {shown(ids)}",
+            todo=f"settle them, see {store.root}/{tables.CONFLICTS.name}; or set labels.conflicts=leave_out or newest",
+        )
+    print(f"toiletspark: labels contradict each other about the content of {shown(ids)}: {how}", file=sys.stderr)
+    return settled.withColumn("label", F.col("newest")) if how == "newest" else settled.where(~F.col("in_conflict"))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import draws, held_out, rows, versions
 from toiletspark import head as heads
+from toiletspark import held_out, rows, versions
 from toiletspark.config import Policy, Publish
+from toiletspark.draws import Draw, standing
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.estimates import Bootstrap, Difference
 from toiletspark.head import Head
@@ -45,7 +46,13 @@ class Live:
 
 
 def compare(
-    head: Head, operating_threshold: float, unseen: TrainingSet, groups: Sequence[str], store: Store, publish: Publish
+    head: Head,
+    operating_threshold: float,
+    unseen: TrainingSet,
+    groups: Sequence[str],
+    kinds: Mapping[str, Draw],
+    store: Store,
+    publish: Publish,
 ) -> dict[str, Any]:
     """Compares a new head with the live one, each at its own operating threshold.
 
@@ -54,6 +61,7 @@ def compare(
         operating_threshold: at which it decides.
         unseen: what was held out when it was trained, in whole groups.
         groups: of each of these images, see `splits.groups`.
+        kinds: what their draws were, see `draws.kinds`.
         store: knows what is published, and with which images its head was made.
         publish: its policy says what a mistake costs.
 
@@ -68,7 +76,7 @@ def compare(
     unseen = unseen.where(known)
     if not len(unseen.label):
         return _nothing(live.head_id, "the live head has seen all that was held out, or does not tell what it has seen")
-    stand = draws.standing(unseen.draw, draws.kinds(store, unseen.draw))
+    stand = standing(unseen.draw, kinds)
     weight = stand.weights(unseen.weight)
     seen_by_neither = unseen.where(stand.rows)
     new = excluded(head.exclusion_scores(head.probabilities(seen_by_neither.embeddings)), operating_threshold)

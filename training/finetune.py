@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, golden, rows, storage, tables
+from toiletspark import __version__, draws, golden, rows, storage, tables
 from toiletspark.backbone import Backbone, BackboneSpec, to_stored
 from toiletspark.config import Config
 from toiletspark.errors import BackboneError, LabelsError
@@ -203,7 +203,8 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
         for values, vector in zip(columns, vectors, strict=True)
     ]
     inputs = {**source.manifest["inputs"], "backbone_id": spec.backbone_id, "finetuned_from": source.run_id}
-    return rows.write(store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), inputs=inputs)
+    told = {"inputs": inputs, "counts": draws.counted(source)}
+    return rows.write(store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), **told)
 
 
 def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneSpec) -> None:

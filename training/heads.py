@@ -60,11 +60,12 @@ def train(config: Config) -> dict[str, Any]:
         _check_split(labels, held, config)
         head, layer = _fitted(config, store, gathered, examples, labels, groups, held, book)
         made_with = list(_images(head, examples, held))
-        evaluation = _evaluated(head, layer, examples, labels, held, made_with, store, config)
+        kinds = draws.kinds(store, examples.draw, gathered)
+        evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", short(evaluation))
         book.figures("fit", evaluation["fit"])
     unseen, inside = examples.where(held), [groups[place] for place in np.flatnonzero(held).tolist()]
-    compared = champion.compare(head, evaluation["operating_threshold"], unseen, inside, store, config.publish)
+    compared = champion.compare(head, evaluation["operating_threshold"], unseen, inside, kinds, store, config.publish)
     new_backbone = tuned is not None and tuned.facts["backbone"] is not None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=not new_backbone)
     used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt}
@@ -118,11 +119,10 @@ def _evaluated(
     labels: NDArray[np.int64],
     held: NDArray[np.bool_],
     made_with: list[dict[str, Any]],
-    store: Store,
+    kinds: dict[str, Draw],
     config: Config,
 ) -> dict[str, Any]:
     """Everything that is known of the head: see `evaluate`, and what else its page shows."""
-    kinds = draws.kinds(store, examples.draw)
     settled = _settled(made_with, head, config, kinds)
     threshold, temperature = settled.operating_threshold, layer.temperature if config.train.calibrate else None
     found = {

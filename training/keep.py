@@ -9,7 +9,7 @@ import platform
 import sys
 from typing import Any
 
-from toiletspark import __version__, rows, storage, tables
+from toiletspark import __version__, draws, rows, storage, tables
 from toiletspark.config import Config
 from toiletspark.golden import GoldenImage
 from toiletspark.head import Head
@@ -65,13 +65,14 @@ def keep(
     storage.replace_json(f"{folder}/{head_page.EVALUATION}", told)
     digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
     inputs = {"training_set": gathered.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **promotion}
-    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=figures)
+    counts = {**figures, **draws.counted(gathered)}
+    store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
     named = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, "golden_images": len(golden)}
-    counts = {name: used[name] for name in ("trained_on", "corrupt")}
+    rows_used = {name: used[name] for name in ("trained_on", "corrupt")}
     threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
     curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
-    return {**named, **counts, "validation": figures, **threshold, **curve, **promotion}
+    return {**named, **rows_used, "validation": figures, **threshold, **curve, **promotion}
 
 
 def _versions() -> dict[str, str]:

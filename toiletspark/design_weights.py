@@ -1,0 +1,109 @@
+"""How many images of the catalog a labelled image stands for: by the draw that chose it, and by what of it is labelled.
+
+Whoever labels half of a sample leaves the other half to those that he has labelled: in each stratum they weigh as much
+as all that was drawn there and could be shown. That is right where what is labelled is any half, and it is all that can
+be done where it is not, so figures say how much is labelled (`draws.Draw`).
+
+Source: weighting-class adjustment for nonresponse, Oh and Scheuren (1983), in Incomplete Data in Sample Surveys, 2.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F  # noqa: N812
+
+from toiletspark import frames, tables
+from toiletspark.draws import LABELLED_ENOUGH, precedence
+from toiletspark.runs import Store
+
+_COLUMNS = {
+    "image_id": "string",
+    "draw": "string",
+    "stratum": "string",
+    "weight": "double",
+    "precedence": "int",
+}
+
+
+def drawn(spark: SparkSession, store: Store) -> DataFrame:
+    """What chance has ever drawn for labelling: samples, and suggested queues.
+
+    Leak samples are left out: they are drawn from all images, labelled ones too, and each of these would leave the
+    sample in which it stands, the doubtful ones first. What they have taught weighs 1, as if no chance had drawn it;
+    their own figures are `leaks`' business.
+
+    Returns:
+        image_id, draw (the run that drew it), stratum (of the draw; queues have none), weight (double, 1 / inclusion
+        probability), precedence (see `draws.precedence`). One row per image and draw.
+    """
+    runs = [
+        frames.read_run(spark, run).select(
+            "image_id",
+            F.lit(run.run_id).alias("draw"),
+            (F.col("stratum") if table is tables.SAMPLE else F.lit(None)).cast("string").alias("stratum"),
+            (1 / F.col("inclusion_probability")).alias("weight"),
+            F.lit(precedence(run)).alias("precedence"),
+        )
+        for table in (tables.SAMPLE, tables.QUEUES)
+        for run in store.runs(table)
+        if run.manifest["inputs"].get("kind", "suggest") == "suggest"
+    ]
+    if not runs:
+        return frames.no_rows(spark, _COLUMNS)
+    return reduce(DataFrame.unionByName, runs).where(F.col("weight").isNotNull())
+
+
+def weigh(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFrame:
+    """The draw to which each labelled image belongs, and its weight there.
+
+    Of several draws of an image that one counts which `draws.precedence` puts first; of equal ones, one that is
+    labelled for the most part, so that a larger sample which nobody has labelled yet takes nothing from the one that
+    it continues; of equal ones, the newest. Rows of one draw stand for what that draw was drawn from, the catalog or
+    what was not labelled then, so an estimate takes the rows of one.
+
+    Args:
+        labelled: image_id; labels that can be used, a row each.
+        drawn: see `drawn`.
+        catalog: `tables.CATALOG`, one run. What is drawn and not sound there (broken since, or gone) cannot be
+            labelled, and is no part of what labels stand for.
+
+    Returns:
+        image_id, weight (double), draw; and of the draw how many images it has `drawn` that could be labelled, and how
+        many of them are `labelled` and belong to it (bigint). One row per labelled image that chance has drawn. Per
+        draw the weights add up to those of all `drawn` images. What was ever drawn is shuffled, a few times; the
+        catalog stays where it is.
+    """
+    ids = F.broadcast(drawn.select("image_id").distinct())
+    sound = catalog.where(F.col("status") == "ok").join(ids, on="image_id", how="left_semi")
+    named = labelled.select("image_id", F.lit(True).alias("has_label"))
+    known = (
+        drawn.join(named, on="image_id", how="left")
+        .join(sound.select("image_id", F.lit(True).alias("is_sound")), on="image_id", how="left")
+        .where("has_label or is_sound")
+        .withColumn("has_label", F.coalesce("has_label", F.lit(False)))
+    )
+    of_draw, of_image = Window.partitionBy("draw"), Window.partitionBy("image_id")
+    of_stratum = Window.partitionBy("draw", "stratum")
+    enough = F.avg(F.col("has_label").cast("double")).over(of_draw) >= LABELLED_ENOUGH
+    place = F.struct("precedence", "enough", "draw")
+    counted = F.when(F.col("belongs"), F.col("weight"))
+    answered = (
+        known.withColumn("enough", enough)
+        .withColumn("belongs", F.col("has_label") & (place == F.max(place).over(of_image)))
+        .withColumn("of_stratum", F.sum("weight").over(of_stratum) / F.sum(counted).over(of_stratum))
+        .withColumn("drawn", F.count("*").over(of_draw))
+        .withColumn("labelled", F.count_if("belongs").over(of_draw))
+        .withColumn("all", F.sum("weight").over(of_draw))
+        .where("belongs")
+    )
+    in_stratum = F.col("weight") * F.col("of_stratum")
+    of_all = F.col("all") / F.sum(in_stratum).over(of_draw)  # strata without a label are left to all others
+    return answered.select("image_id", (in_stratum * of_all).alias("weight"), "draw", "drawn", "labelled")
+
+
+def told(weighed: DataFrame) -> dict[str, dict[str, int]]:
+    """How much of each draw is labelled, as the manifest of a training set keeps it: run id -> drawn, labelled."""
+    rows = weighed.select("draw", "drawn", "labelled").distinct().orderBy("draw").collect()
+    return {row["draw"]: {"drawn": row["drawn"], "labelled": row["labelled"]} for row in rows}
