@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from toiletspark import runs, scoring, tables
+from toiletspark import runs, tables
 from toiletspark.golden import GoldenImage
 from toiletspark.head import Head, from_stored
 from toiletspark.runs import Run, Store
@@ -108,7 +108,7 @@ class Portal:
     def keep_scores(self, scores: pd.DataFrame, catalog: str) -> Run:
         """Scores of a catalog that is there."""
         inputs = {"catalog": catalog, "head_id": self.head.head_id, "backbone_id": BACKBONE}
-        return _write(self.store, scoring.scores_table(self.head), runs.new_run_id(), scores, inputs, {})
+        return _write(self.store, scores.table_of(self.head), runs.new_run_id(), scores, inputs, {})
 
     def at(self, root: Path) -> Portal:
         """The same with a copy of its store, which is at `root` already."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, frames, progress, scoring, session, tables
+from toiletspark import entry, frames, progress, scores, scoring, session, tables
 from toiletspark import head as heads
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -20,10 +20,10 @@ from toiletspark.runs import COMPARED, Store, new_run_id
 def step(spark: SparkSession, config: Config) -> Summary:
     """One run per head; those of score.more_heads say that they are to be compared with, and are never published."""
     store, run_id = Store.open(config.output.root), new_run_id()
-    seen = store.require(tables.CATALOG, doing=scoring.DOING, step="embed")
-    chosen = [*map(heads.load, config.score.more_heads), heads.current(store, config.score.head, doing=scoring.DOING)]
+    seen = store.require(tables.CATALOG, doing=scores.DOING, step="embed")
+    chosen = [*map(heads.load, config.score.more_heads), heads.current(store, config.score.head, doing=scores.DOING)]
     for one in chosen:
-        heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=scoring.DOING)
+        heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=scores.DOING)
 
     images, broadcast = frames.read_run(spark, seen), spark.sparkContext.broadcast(chosen)
     refusals = Refusals(spark.sparkContext)
@@ -36,9 +36,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
             scored = frames.set_aside(scored, store, run_id, "scored")
         runs = []
         for number, one in enumerate(chosen):
-            scores = scoring.score_catalog(images, scoring.of_head(scored, number, one), one)
+            found = scoring.score_catalog(images, scoring.of_head(scored, number, one), one)
             inputs = {COMPARED: True} if number < len(chosen) - 1 else {}
-            runs.append(scoring.keep(scores, store, config, seen, one, refusals, inputs))
+            runs.append(scores.keep(found, store, config, seen, one, refusals, inputs))
     store.clear(run_id)
     others = {"more_scores": {run.manifest["inputs"]["head_id"]: run.folder for run in runs[:-1]}} if runs[1:] else {}
     told = {"images": seen.rows, "scored": runs[-1].rows, "head_id": chosen[-1].head_id, "scores": runs[-1].folder}

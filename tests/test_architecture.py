@@ -41,6 +41,7 @@ LAYERS: list[set[str]] = [
         *(
             "calibration",
             "scoring",
+            "scores",
             "exclusions",
             "feed",
             "training_set",

@@ -181,7 +181,11 @@ def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Confi
     ):
         row["embedding"] = vector
     source = stored(
-        store, tables.TRAINING_SET, rows_of(rows, tables.TRAINING_SET), inputs={"backbone_id": spec.backbone_id}
+        store,
+        tables.TRAINING_SET,
+        rows_of(rows, tables.TRAINING_SET),
+        inputs={"backbone_id": spec.backbone_id},
+        counts={"draws": {"D": {"drawn": 2 * count, "labelled": count, "share": 0.5}}},
     )
     stored(
         store,
@@ -243,6 +247,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
 
     rows = pd.read_parquet(newest(config).folder)
     assert newest(config).manifest["inputs"]["finetuned_from"] == source.run_id
+    part = {"drawn": 120, "labelled": 59, "share": pytest.approx(0.5 * 59 / 60)}  # one less could be had
+    assert newest(config).manifest["counts"]["draws"] == {"D": part}
     assert len(rows) == 59
     first = Backbone(spec).decode([picture("toilet", 0, (64, 64))], config.decode)[0].pixels
     assert first is not None

@@ -106,7 +106,10 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
     early = stored(store, tables.SAMPLE, [])
     empty = stored(store, tables.SAMPLE, [], counts={"asked": {"A": 2, "B": 0}, "units": {"A": 400, "B": 0}})
     ids = [run.run_id for run in (few, whole, early, empty)]
-    part = {early.run_id: {"drawn": 40, "labelled": 36}, "queue": {"drawn": 9, "labelled": 1}}
+    part = {
+        early.run_id: {"drawn": 40, "labelled": 36, "share": 0.95},
+        "queue": {"drawn": 9, "labelled": 1, "share": 0.25},
+    }
     made = stored(store, tables.TRAINING_SET, [], counts={"draws": part})
     known = kinds(store, [*ids, "queue", None], made)
     assert [known[run_id] for run_id in (few.run_id, whole.run_id, empty.run_id)] == [
@@ -114,15 +117,18 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
         Draw("sample"),
         Draw("sample"),
     ]
-    assert (known[early.run_id], known["queue"]) == (Draw("sample", 0, 40, 36), Draw("queue", 0, 9, 1))
+    assert (known[early.run_id], known["queue"]) == (
+        Draw("sample", 0, 40, 36, 0.95),
+        Draw("queue", 0, 9, 1, 0.25),
+    )
     assert kinds(store, ["queue"], stored(store, tables.TRAINING_SET, [])) == {"queue": Draw("queue")}
 
 
 def test_a_sample_that_is_labelled_in_part_stands_for_the_catalog_from_nine_tenths_on() -> None:
-    known = {"most": Draw("sample", drawn=40, labelled=36), "some": Draw("sample", drawn=400, labelled=359)}
+    known = {"most": Draw("sample", 0, 40, 20, share=0.9), "some": Draw("sample", 0, 400, 380, share=0.899)}
     found = standing(["some", "some", "most"], known)
     assert (found.run_id, found.figures_of) == ("most", "catalog")
-    assert found.told == "1 held-out images of the sample most (of its 40 images 36 are labelled)"
+    assert found.told == "1 held-out images of the sample most (of its 40 images 20 are labelled)"
     alone = standing(["some"], known)
     assert alone.figures_of == "part of the catalog"
     both = Draw("sample", left_out=1, drawn=1_400, labelled=3)

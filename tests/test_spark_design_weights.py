@@ -1,9 +1,8 @@
 """What a labelled image stands for: its draw, and what of its draw is labelled."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +11,17 @@ from pyspark.sql import SparkSession
 from tests.conftest import stored
 from toiletspark import design_weights, frames, tables
 from toiletspark.runs import Run, Store
+
+
+class Weighed(NamedTuple):
+    """Of a labelled image: its weight, its draw, how many images that one has drawn, how many and what are labelled."""
+
+    weight: float
+    draw: str
+    drawn: int
+    labelled: int
+    share: float
+
 
 WHOLE = {"asked": {"S": 2, "T": 1}, "units": {"S": 9, "T": 9}}
 PART = {"asked": {"S": 3, "T": 0}, "units": {"S": 9, "T": 9}}
@@ -30,56 +40,65 @@ def queue(store: Store, rows: list[dict[str, Any]], kind: str = "suggest") -> Ru
 
 
 def weighed(
-    spark: SparkSession, store: Store, labelled: Iterable[str], sound: Iterable[str]
-) -> dict[str, tuple[float, str, int, int]]:
-    """Of each labelled image weight, draw, and of the draw how many images count and how many are labelled."""
+    spark: SparkSession, store: Store, labelled: Iterable[str], sound: Iterable[str], broken: Iterable[str] = ()
+) -> dict[str, Weighed]:
+    """What is found of each labelled image."""
     labels = spark.createDataFrame([(name,) for name in labelled], "image_id string")
-    status = [{"image_id": name, "status": "ok"} for name in sound]
-    catalog = stored(store, tables.CATALOG, [*status, {"image_id": "broken", "status": "truncated"}])
-    found = design_weights.weigh(labels, design_weights.drawn(spark, store), frames.read_run(spark, catalog))
-    return {row["image_id"]: (row["weight"], row["draw"], row["drawn"], row["labelled"]) for row in found.collect()}
+    status = [*((name, "ok") for name in sound), *((name, "truncated") for name in broken), ("late", "timeout")]
+    rows = [{"image_id": name, "status": one} for name, one in [*status, ("taken down", "missing")]]
+    catalog = frames.read_run(spark, stored(store, tables.CATALOG, rows))
+    found = design_weights.weigh(labels, design_weights.drawn(spark, store), catalog).collect()
+    assert len({row["image_id"] for row in found}) == len(found)
+    return {row["image_id"]: Weighed(*(row[name] for name in Weighed._fields)) for row in found}
 
 
 def test_what_is_labelled_weighs_as_much_as_what_was_drawn(spark: SparkSession, tmp_path: Path) -> None:
-    """Half of one stratum, a third of another, nothing of a third; what is broken or gone could not be labelled."""
+    """Half of one stratum, a third of another, nothing of a third; what has nothing to show could not be labelled."""
     store = Store.open(str(tmp_path))
-    s, t = drawn_with(0.5, *"abcd", "broken", "gone"), drawn_with(0.25, *"efg", stratum="T")
+    s, t = drawn_with(0.5, *"abcd", "broken", "taken down"), drawn_with(0.25, *"efg", stratum="T")
     run = sample(store, s + t + drawn_with(1.0, "h", "i", stratum="U"))
-    found = weighed(spark, store, ["a", "b", "e", "elsewhere"], "abcdefghi")
+    found = weighed(spark, store, ["a", "b", "e", "elsewhere"], "abcdefghi", ["broken"])
     # S: 4 images of 2; T: 3 of 4; the two of U are left to all: (8 + 12 + 2) / (8 + 12)
-    assert found == {
-        "a": (pytest.approx(4 * 1.1), run.run_id, 9, 3),
-        "b": (pytest.approx(4 * 1.1), run.run_id, 9, 3),
-        "e": (pytest.approx(12 * 1.1), run.run_id, 9, 3),
-    }
-    assert sum(weight for weight, *_ in found.values()) == pytest.approx(4 * 2 + 3 * 4 + 2 * 1)
+    part = (run.run_id, 9, 3, pytest.approx((2 + 2 + 4) / 22))
+    assert found == {"a": (4 * 1.1, *part), "b": (4 * 1.1, *part), "e": (12 * 1.1, *part)}
+    assert sum(one.weight for one in found.values()) == 4 * 2 + 3 * 4 + 2 * 1
 
 
-def test_a_label_of_an_image_that_has_ended_counts_as_drawn(spark: SparkSession, tmp_path: Path) -> None:
+def test_waiting_until_images_end_does_not_finish_a_sample(spark: SparkSession, tmp_path: Path) -> None:
+    """What was drawn and is not in the catalog any more could have been labelled; what came late still can be."""
     store = Store.open(str(tmp_path))
-    run = sample(store, drawn_with(0.5, "here", "ended"))
-    assert weighed(spark, store, ["here", "ended"], ["here"]) == {
-        "here": (2.0, run.run_id, 2, 2),
-        "ended": (2.0, run.run_id, 2, 2),
-    }
+    run = sample(store, drawn_with(0.5, "here", "ended and labelled", "ended", "late"))
+    part = (4.0, run.run_id, 4, 2, 0.5)
+    assert weighed(spark, store, ["here", "ended and labelled"], ["here"]) == dict.fromkeys(
+        ["here", "ended and labelled"], part
+    )
+
+
+def test_how_much_is_labelled_goes_by_weight(spark: SparkSession, tmp_path: Path) -> None:
+    """One image that stands for 80 others is not a hundredth of them."""
+    store = Store.open(str(tmp_path))
+    names = [f"i{number}" for number in range(20)]
+    sample(store, drawn_with(1.0, *names) + drawn_with(1 / 80, "large", stratum="T"))
+    (one, *_) = weighed(spark, store, names, [*names, "large"]).values()
+    assert (one.drawn, one.labelled, one.share, one.weight) == (21, 20, 0.2, 5.0)
 
 
 def test_a_sample_keeps_its_images_whatever_is_drawn_later(spark: SparkSession, tmp_path: Path) -> None:
     """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest would stand askew."""
     store = Store.open(str(tmp_path))
     sample(store, drawn_with(0.1, "a"))
-    newest = sample(store, drawn_with(0.5, "a", "b"))
+    larger = sample(store, drawn_with(0.5, "a", "b"))
     some = sample(store, drawn_with(0.2, "b", "c"), PART)
     asked = queue(store, drawn_with(0.125, *"acd"))
     queue(store, [{"image_id": "b", "rank": 1}], "second_look")
     found = weighed(spark, store, "abcd", "abcd")
-    assert {name: (draw, labelled) for name, (_, draw, _, labelled) in found.items()} == {
-        "a": (newest.run_id, 2),
-        "b": (newest.run_id, 2),
-        "c": (some.run_id, 1),
-        "d": (asked.run_id, 1),
+    assert {name: one.draw for name, one in found.items()} == {
+        "a": larger.run_id,
+        "b": larger.run_id,
+        "c": some.run_id,
+        "d": asked.run_id,
     }
-    assert [found[name][0] for name in "abcd"] == pytest.approx([2.0, 2.0, 10.0, 24.0])  # with those that others took
+    assert [found[name].weight for name in "abcd"] == [2.0, 2.0, 10.0, 24.0]  # with those that others took
 
 
 def test_a_larger_sample_takes_over_once_it_is_labelled(spark: SparkSession, tmp_path: Path) -> None:
@@ -87,13 +106,19 @@ def test_a_larger_sample_takes_over_once_it_is_labelled(spark: SparkSession, tmp
     store = Store.open(str(tmp_path))
     small = sample(store, drawn_with(0.25, *"abcdefghij"))
     large = sample(store, drawn_with(0.5, *"abcdefghijklmnopqrst"))
+    smaller = sample(store, drawn_with(0.125, *"abcde"))  # labelled at once, and takes nothing
     everything = "abcdefghijklmnopqrst"
     early = weighed(spark, store, everything[:12], everything)
     assert {early[name][:2] for name in "abcdefghij"} == {(4.0, small.run_id)}
-    assert early["k"][1:] == early["l"][1:] == (large.run_id, 20, 2)
+    assert early["k"] == early["l"] == (20.0, large.run_id, 20, 12, 0.6)
     late = weighed(spark, store, everything[:18], everything)
-    assert {one[1:] for one in late.values()} == {(large.run_id, 20, 18)}
-    assert [one[0] for one in late.values()] == pytest.approx([2 * 20 / 18] * 18)
+    assert {one[1:] for one in late.values()} == {(large.run_id, 20, 18, 0.9)}
+    assert [one.weight for one in late.values()] == pytest.approx([2 * 20 / 18] * 18)
+    begun = weighed(spark, store, "abcdfgh", everything)  # 0.7 of the small one, 0.8 of the smaller
+    assert {name: one.draw for name, one in begun.items()} == {
+        **dict.fromkeys("abcd", smaller.run_id),
+        **dict.fromkeys("fgh", small.run_id),
+    }
 
 
 def test_what_a_queue_of_another_kind_or_no_chance_has_chosen_has_no_draw(spark: SparkSession, tmp_path: Path) -> None:
@@ -118,41 +143,44 @@ def test_weights_are_those_of_the_slow_and_obvious_way(spark: SparkSession, tmp_
             runs[queue(store, chosen).run_id] = (0, chosen)
         else:
             runs[sample(store, chosen).run_id] = (2, chosen)
-    labelled, sound = ({name for name in ids if rng.random() < share} for share in (0.8, 0.9))
-    found = weighed(spark, store, labelled, sound)
-    wanted = obvious(runs, labelled, sound)
-    assert {name: (draw, drawn, known) for name, (_, draw, drawn, known) in found.items()} == {
-        name: one[1:] for name, one in wanted.items()
-    }
+    labelled, sound, broken = ({name for name in ids if rng.random() < share} for share in (0.8, 0.6, 0.3))
+    found = weighed(spark, store, labelled, sound, broken - sound)
+    wanted = obvious(runs, labelled, broken - sound)
+    assert {name: one[1:] for name, one in found.items()} == {name: one[1:] for name, one in wanted.items()}
     assert len(wanted) > 20
-    assert {name: one[0] for name, one in found.items()} == pytest.approx(
-        {name: one[0] for name, one in wanted.items()}
-    )
+    weights, right = ({name: one.weight for name, one in of.items()} for of in (found, wanted))
+    assert weights == pytest.approx(right, rel=1e-7)
 
 
 def obvious(
-    runs: dict[str, tuple[int, list[dict[str, Any]]]], labelled: set[str], sound: set[str]
-) -> dict[str, tuple[float, str, int, int]]:
+    runs: dict[str, tuple[int, list[dict[str, Any]]]], labelled: set[str], broken: set[str]
+) -> dict[str, Weighed]:
     possible = {
-        run_id: [row for row in rows if row["image_id"] in labelled | sound] for run_id, (_, rows) in runs.items()
+        run_id: [row for row in rows if row["image_id"] in labelled or row["image_id"] not in broken]
+        for run_id, (_, rows) in runs.items()
     }
-    home: dict[str, tuple[int, bool, str]] = {}
+    known, share = {}, {}
     for run_id, rows in possible.items():
-        known = sum(row["image_id"] in labelled for row in rows)
+        with_label = [row for row in rows if row["image_id"] in labelled]
+        known[run_id] = len(with_label)
+        share[run_id] = round(total(with_label) / total(rows), 9)
+    home: dict[str, tuple[Any, ...]] = {}
+    for run_id, rows in possible.items():
+        enough = share[run_id] >= 0.9
+        place = (runs[run_id][0], enough, known[run_id] if enough else 0, share[run_id], run_id)
         for row in rows:
-            place = (runs[run_id][0], known >= 0.9 * len(rows), run_id)
             home[row["image_id"]] = max(home.get(row["image_id"], place), place)
     found = {}
     for run_id, rows in possible.items():
-        mine = [row for row in rows if row["image_id"] in labelled and home[row["image_id"]][2] == run_id]
-        total, known_in = defaultdict[str | None, float](float), defaultdict[str | None, float](float)
-        for row in rows:
-            total[row["stratum"]] += 1 / row["inclusion_probability"]
+        mine = [row for row in rows if row["image_id"] in labelled and home[row["image_id"]][-1] == run_id]
+        strata = {row["stratum"] for row in mine}
+        of_all = total(rows) / total([row for row in rows if row["stratum"] in strata]) if mine else 0.0
         for row in mine:
-            known_in[row["stratum"]] += 1 / row["inclusion_probability"]
-        for row in mine:
-            of_stratum = total[row["stratum"]] / known_in[row["stratum"]]
-            of_all = sum(total.values()) / sum(total[stratum] for stratum in known_in)
-            weight = of_stratum * of_all / row["inclusion_probability"]
-            found[row["image_id"]] = (weight, run_id, len(rows), len(mine))
+            drawn, has = ([one for one in of if one["stratum"] == row["stratum"]] for of in (rows, mine))
+            weight = total(drawn) / total(has) * of_all / row["inclusion_probability"]
+            found[row["image_id"]] = Weighed(weight, run_id, len(rows), known[run_id], share[run_id])
     return found
+
+
+def total(rows: list[dict[str, Any]]) -> float:
+    return sum(1 / row["inclusion_probability"] for row in rows)

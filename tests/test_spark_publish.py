@@ -23,7 +23,6 @@ from toiletspark import (
     publication,
     rollback,
     runs,
-    scoring,
     tables,
     versions,
 )
@@ -62,7 +61,7 @@ def prepare(
         for image_id, score in scores.items()
     ]
     inputs = {"catalog": seen.run_id, "head_id": head_id, "backbone_id": "B"}
-    return stored(store, scoring.scores_table(HEAD), rows, inputs=inputs)
+    return stored(store, scores.table_of(HEAD), rows, inputs=inputs)
 
 
 def pointer_of(store: Store) -> Path:

@@ -189,6 +189,19 @@ def test_training_stops_at_a_conflict_where_it_is_told_to(spark: SparkSession, m
     )
 
 
+def test_what_is_gathered_of_a_part_of_a_sample_says_so(spark: SparkSession, make_config: MakeConfig) -> None:
+    """Also what is in conflict, and cannot be used, was drawn."""
+    config = with_a_conflict(make_config, "leave_out")
+    store = Store.open(config.output.root)
+    drawn = [{"image_id": name, "inclusion_probability": 0.5, "stratum": "S"} for name in "abcd"]
+    sample = stored(store, tables.SAMPLE, drawn)
+    training_set.gather(spark, config, tables.TRAINING_SET)
+    run = store.newest(tables.TRAINING_SET)
+    assert run.manifest["counts"]["draws"] == {sample.run_id: {"drawn": 4, "labelled": 1, "share": 0.25}}
+    (row,) = pd.read_parquet(run.folder)[["image_id", "weight", "draw"]].to_dict("records")
+    assert row == {"image_id": "b", "weight": 8.0, "draw": sample.run_id}
+
+
 def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
     config = make_config({"labels.conflicts": how})
     store = Store.open(config.output.root)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.conftest import stored
 from toiletspark import head as heads
 from toiletspark import storage, trainer
 from toiletspark.backbone import to_stored
@@ -22,8 +23,9 @@ from toiletspark.conf_files import load
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.head import from_stored
+from toiletspark.held_out import settle_for
 from toiletspark.runs import Run, Store, new_run_id
-from toiletspark.tables import HEADS, TRAINING_SET, Table
+from toiletspark.tables import HEADS, SAMPLE, TRAINING_SET, Table
 from training import dataset
 from training.heads import train
 from training.splits import held_out
@@ -66,6 +68,8 @@ def gathered(
     files: int = 1,
     per_listing: int = 4,
     table: Table = TRAINING_SET,
+    draw: str | None = None,
+    counts: dict[str, Any] | None = None,
 ) -> Run:
     """A training_set run as Spark leaves it, written by pyarrow; images of a listing have one label."""
     store, run_id = Store.open(str(root)), new_run_id()
@@ -77,7 +81,7 @@ def gathered(
         "content_digest": [f"d{number:05}" for number in range(count)],
         "label": list(labels),
         "weight": [1.0 + number % 3 for number in range(count)],
-        "draw": [None] * count,
+        "draw": [draw] * count,
         "embedding": list(embeddings),
     }
     everything = pa.table(columns, SCHEMA)
@@ -85,7 +89,7 @@ def gathered(
         file = io.BytesIO()
         pq.write_table(everything.take(pa.array(range(number, count, files), pa.int64())), file, row_group_size=50)
         storage.replace_bytes(f"{store.folder(table, run_id)}/part-{number}.parquet", file.getvalue())
-    return store.commit(table, run_id, config={}, inputs={"backbone_id": BACKBONE_ID})
+    return store.commit(table, run_id, config={}, inputs={"backbone_id": BACKBONE_ID}, counts=counts)
 
 
 @pytest.mark.parametrize("files", [1, 3])
@@ -153,6 +157,27 @@ def some_training_set(root: Path, classes: Sequence[str] = ("toilet", "other"), 
     return gathered(root, to_stored(embeddings), [classes[label] for label in labels])
 
 
+@pytest.mark.parametrize(("share", "figures_of"), [(0.8, "part of the catalog"), (0.95, "catalog")])
+@pytest.mark.petastorm
+def test_a_head_knows_of_which_part_of_a_sample_it_was_made(tmp_path: Path, share: float, figures_of: str) -> None:
+    """Training tells it, and publishing, which settles the threshold on the same images, tells the same."""
+    store = Store.open(str(tmp_path))
+    sample = stored(store, SAMPLE, []).run_id
+    part = {sample: {"drawn": 300, "labelled": 240, "share": share}}
+    embeddings, labels = clusters(240, 2)
+    words = [("toilet", "other")[label] for label in labels]
+    gathered(tmp_path, to_stored(embeddings), words, draw=sample, counts={"draws": part})
+    settings = config(tmp_path, ("toilet", "other"), "publish.policy.name=min_recall", "publish.policy.value=0.5")
+    summary = train(settings)
+    assert summary["validation"]["figures_of"] == figures_of
+    made = store.newest(HEADS)
+    assert made is not None
+    assert made.manifest["counts"]["draws"] == part
+    settled = settle_for(store, settings.publish, summary["head_id"], "")
+    assert settled.reason == summary["threshold_reason"]
+    assert settled.reason.endswith(f"of the sample {sample} (of its 300 images 240 are labelled)")
+
+
 @pytest.mark.petastorm
 def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
@@ -184,7 +209,7 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     assert head.facts["settings"] == SETTINGS.model_dump()
     kept = Store(str(tmp_path)).newest(HEADS)
     assert kept is not None
-    assert (kept.folder, kept.manifest["counts"]) == (summary["head"], summary["validation"])
+    assert (kept.folder, kept.manifest["counts"]) == (summary["head"], {**summary["validation"], "draws": {}})
     assert kept.manifest["inputs"] == {
         "training_set": run.run_id,
         "head_id": head.head_id,

@@ -1,8 +1,8 @@
 """How many images of the catalog a labelled image stands for: by the draw that chose it, and by what of it is labelled.
 
 Whoever labels half of a sample leaves the other half to those that he has labelled: in each stratum they weigh as much
-as all that was drawn there and could be shown. That is right where what is labelled is any half, and it is all that can
-be done where it is not, so figures say how much is labelled (`draws.Draw`).
+as all that was drawn there and has something to show. That is right where what is labelled is any half, and it is all
+that can be done where it is not, so a head says how much is labelled (`draws.Draw`).
 
 Source: weighting-class adjustment for nonresponse, Oh and Scheuren (1983), in Incomplete Data in Sample Surveys, 2.
 """
@@ -10,6 +10,7 @@ Source: weighting-class adjustment for nonresponse, Oh and Scheuren (1983), in I
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
@@ -18,6 +19,8 @@ from toiletspark import frames, tables
 from toiletspark.draws import LABELLED_ENOUGH, precedence
 from toiletspark.runs import Store
 
+_NOTHING_TO_SHOW = [status for status, kind in tables.FAILURE_CLASSES.items() if kind in ("content", "gone")]
+_DIGITS = 9  # decimals: sums hang, in their last digits, on the order in which rows come
 _COLUMNS = {
     "image_id": "string",
     "draw": "string",
@@ -58,52 +61,58 @@ def drawn(spark: SparkSession, store: Store) -> DataFrame:
 def weigh(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFrame:
     """The draw to which each labelled image belongs, and its weight there.
 
-    Of several draws of an image that one counts which `draws.precedence` puts first; of equal ones, one that is
-    labelled for the most part, so that a larger sample which nobody has labelled yet takes nothing from the one that
-    it continues; of equal ones, the newest. Rows of one draw stand for what that draw was drawn from, the catalog or
-    what was not labelled then, so an estimate takes the rows of one.
+    Rows of one draw stand for what that draw was drawn from, the catalog or what was not labelled then, so an estimate
+    takes the rows of one. Of several draws of an image that one counts which `draws.precedence` puts first; of equal
+    ones, one that is labelled for the most part, and of these the one with most labels; else the one of which most is
+    labelled. So a larger sample which nobody has labelled yet takes nothing from the one that it continues.
 
     Args:
         labelled: image_id; labels that can be used, a row each.
         drawn: see `drawn`.
-        catalog: `tables.CATALOG`, one run. What is drawn and not sound there (broken since, or gone) cannot be
-            labelled, and is no part of what labels stand for.
+        catalog: `tables.CATALOG`, one run. What stands there with nothing to show, broken or gone, cannot be labelled
+            and is no part of what labels stand for. What does not stand there any more is: it could have been.
 
     Returns:
-        image_id, weight (double), draw; and of the draw how many images it has `drawn` that could be labelled, and how
-        many of them are `labelled` and belong to it (bigint). One row per labelled image that chance has drawn. Per
-        draw the weights add up to those of all `drawn` images. What was ever drawn is shuffled, a few times; the
-        catalog stays where it is.
+        image_id, weight (double), draw; and of the draw how many images it has `drawn` that could be labelled, how many
+        of them are `labelled` (bigint), and which `share` of them that is, by weight (double). One row per labelled
+        image that chance has drawn. Per draw the weights add up to those of all `drawn` images. What was ever drawn is
+        shuffled, a few times; the catalog stays where it is.
     """
     ids = F.broadcast(drawn.select("image_id").distinct())
-    sound = catalog.where(F.col("status") == "ok").join(ids, on="image_id", how="left_semi")
+    lost = catalog.where(F.col("status").isin(*_NOTHING_TO_SHOW)).join(ids, on="image_id", how="left_semi")
     named = labelled.select("image_id", F.lit(True).alias("has_label"))
     known = (
         drawn.join(named, on="image_id", how="left")
-        .join(sound.select("image_id", F.lit(True).alias("is_sound")), on="image_id", how="left")
-        .where("has_label or is_sound")
+        .join(lost.select("image_id", F.lit(True).alias("is_lost")), on="image_id", how="left")
+        .where("has_label or is_lost is null")
         .withColumn("has_label", F.coalesce("has_label", F.lit(False)))
     )
     of_draw, of_image = Window.partitionBy("draw"), Window.partitionBy("image_id")
     of_stratum = Window.partitionBy("draw", "stratum")
-    enough = F.avg(F.col("has_label").cast("double")).over(of_draw) >= LABELLED_ENOUGH
-    place = F.struct("precedence", "enough", "draw")
-    counted = F.when(F.col("belongs"), F.col("weight"))
-    answered = (
-        known.withColumn("enough", enough)
-        .withColumn("belongs", F.col("has_label") & (place == F.max(place).over(of_image)))
-        .withColumn("of_stratum", F.sum("weight").over(of_stratum) / F.sum(counted).over(of_stratum))
-        .withColumn("drawn", F.count("*").over(of_draw))
-        .withColumn("labelled", F.count_if("belongs").over(of_draw))
-        .withColumn("all", F.sum("weight").over(of_draw))
-        .where("belongs")
+    with_label = F.sum(F.when(F.col("has_label"), F.col("weight"))).over(of_draw)
+    counted = (
+        known.withColumn("drawn", F.count("*").over(of_draw))
+        .withColumn("labelled", F.count(F.when(F.col("has_label"), 1)).over(of_draw))
+        .withColumn("whole", F.sum("weight").over(of_draw))
+        .withColumn("share", F.round(F.coalesce(with_label / F.col("whole"), F.lit(0.0)), _DIGITS))
+        .withColumn("enough", F.col("share") >= LABELLED_ENOUGH)
     )
-    in_stratum = F.col("weight") * F.col("of_stratum")
-    of_all = F.col("all") / F.sum(in_stratum).over(of_draw)  # strata without a label are left to all others
-    return answered.select("image_id", (in_stratum * of_all).alias("weight"), "draw", "drawn", "labelled")
+    labels_if_enough = F.when(F.col("enough"), F.col("labelled")).otherwise(0)
+    place = F.struct("precedence", "enough", labels_if_enough.alias("labels"), "share", "draw")
+    mine = F.when(F.col("belongs"), F.col("weight"))
+    belonging = (
+        counted.withColumn("belongs", F.col("has_label") & (place == F.max(place).over(of_image)))
+        .withColumn("in_stratum", F.sum("weight").over(of_stratum))
+        .withColumn("raised", F.round(F.col("in_stratum") / F.sum(mine).over(of_stratum), _DIGITS))
+        .where("belongs")
+        .withColumn("weight", F.col("weight") * F.col("raised"))
+    )
+    of_all = F.round(F.col("whole") / F.sum("weight").over(of_draw), _DIGITS)  # strata without a label: left to others
+    weight = (F.col("weight") * of_all).alias("weight")
+    return belonging.select("image_id", weight, "draw", "drawn", "labelled", "share")
 
 
-def told(weighed: DataFrame) -> dict[str, dict[str, int]]:
-    """How much of each draw is labelled, as the manifest of a training set keeps it: run id -> drawn, labelled."""
-    rows = weighed.select("draw", "drawn", "labelled").distinct().orderBy("draw").collect()
-    return {row["draw"]: {"drawn": row["drawn"], "labelled": row["labelled"]} for row in rows}
+def told(weighed: DataFrame) -> dict[str, dict[str, Any]]:
+    """How much of each draw is labelled, as the manifest of a training set keeps it: drawn, labelled, share by run."""
+    rows = weighed.select("draw", "drawn", "labelled", "share").distinct().orderBy("draw").collect()
+    return {row["draw"]: {name: row[name] for name in ("drawn", "labelled", "share")} for row in rows}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ Kind = Literal["sample", "queue"]
 CATALOG, UNLABELLED, LABELLED = "catalog", "unlabelled images", "labelled images"
 PART = "part of the catalog"
 DRAWS = "draws"  # in the counts of a training set's manifest and of a head's: how much of each draw is labelled
-# Below, figures are not called the catalog's: people begin with what a head is sure of, and a recall of 0.90 may be
-# 0.81 where the tenth that nobody looked at holds as many toilets as the rest and the head finds none of them.
+# Of a sample, by weight. Below, figures are not called the catalog's: people begin with what a head is sure of, and a
+# recall of 0.90 is 0.81 where a tenth of all toilets lies in what nobody looked at, and the head finds none of them.
 LABELLED_ENOUGH = 0.9
 
 
@@ -34,17 +34,19 @@ class Draw:
         left_out: strata with images of which a sample was asked for nothing.
         drawn: images that it drew and that could be labelled; 0 where an earlier toiletspark did not count.
         labelled: those of them that are.
+        share: which share that is, by weight, [0, 1].
     """
 
     kind: Kind
     left_out: int = 0
     drawn: int = 0
     labelled: int = 0
+    share: float = 1.0
 
     @property
     def of_catalog(self) -> bool:
         """Whether it stands for the whole catalog."""
-        return self.kind == "sample" and not self.left_out and self.labelled >= LABELLED_ENOUGH * self.drawn
+        return self.kind == "sample" and not self.left_out and self.share >= LABELLED_ENOUGH
 
     @property
     def said(self) -> str:
@@ -107,11 +109,10 @@ def left_out(sample: Run) -> int:
 
 
 def precedence(run: Run) -> int:
-    """Which of its draws an image belongs to: the one with the highest number, of several the newest.
+    """Which of its draws an image belongs to: one with the highest number; of several see `design_weights.weigh`.
 
     What is drawn later is drawn for a reason: a queue takes what the head doubts first, a sample of single strata all
-    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew. How
-    much of a draw is labelled has its say too, see `design_weights.weigh`.
+    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew.
     """
     if run.table != SAMPLE.name:
         return 0
@@ -131,16 +132,24 @@ def kinds(store: Store, draws: Iterable[str | None], made: Run) -> dict[str, Dra
         sample, part = store.run(SAMPLE, run_id), how_much.get(run_id, {})
         kind: Kind = "sample" if sample else "queue"
         out = left_out(sample) if sample else 0
-        found[run_id] = Draw(kind, out, part.get("drawn", 0), part.get("labelled", 0))
+        found[run_id] = Draw(kind, out, part.get("drawn", 0), part.get("labelled", 0), part.get("share", 1.0))
     return found
 
 
-def counted(made: Run) -> dict[str, dict[str, dict[str, int]]]:
-    """How much of each draw was labelled when a training set or a head was made: what its manifest counts, to pass on.
+def counted(made: Run, left: Sequence[str | None] | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """How much of each draw was labelled when a training set or a head was made, for a manifest that goes on from it.
 
-    Earlier ones did not count, and say nothing.
+    Args:
+        made: it; earlier ones did not count, and say nothing.
+        left: the draw of each row, where some of its rows are left out from here on.
     """
-    return {DRAWS: made.manifest["counts"].get(DRAWS, {})}
+    found = dict(made.manifest["counts"].get(DRAWS, {}))
+    if left is not None:
+        rows = Counter(left)
+        for run_id, part in found.items():
+            kept = min(1.0, rows[run_id] / part["labelled"])
+            found[run_id] = {**part, "labelled": rows[run_id], "share": part["share"] * kept}
+    return {DRAWS: found}
 
 
 def standing(draws: Sequence[str | None], kinds: Mapping[str, Draw]) -> Standing:

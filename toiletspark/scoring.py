@@ -7,7 +7,6 @@ shuffled; only what the heads say of them is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,21 +15,11 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import frames, tables
-from toiletspark.config import Config
-from toiletspark.errors import OutputError
+from toiletspark import tables
 from toiletspark.head import Head, from_stored
 from toiletspark.refusals import Refusals
-from toiletspark.runs import Run, Store, described_files, new_run_id
-
-DOING = "scoring the catalog"
 
 _proved: set[str] = set()  # the heads that give their golden scores in this worker
-
-
-def scores_table(head: Head) -> tables.Table:
-    """`tables.SCORES` with one probability column per class of this head."""
-    return tables.SCORES.with_columns(tables.probability_columns(head.classes))
 
 
 def score_embeddings(embeddings: DataFrame, heads: Broadcast[list[Head]], refusals: Refusals) -> DataFrame:
@@ -72,50 +61,11 @@ def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFram
         head: whose scores they are.
 
     Returns:
-        The columns of `scores_table(head)`, one row per sound image, no nulls. One shuffle of either side.
+        The columns of `scores.table_of(head)`, one row per sound image, no nulls. One shuffle of either side.
     """
     sound = catalog.where(F.col("status") == "ok").select("image_id", "listing_id", "content_digest")
     once = scored.dropDuplicates(["content_digest"]).hint("shuffle_hash")  # sorting both sides would cost more
     return sound.join(once, on="content_digest", how="inner").withColumn("head_id", F.lit(head.head_id))
-
-
-def keep(
-    scores: DataFrame,
-    store: Store,
-    config: Config,
-    seen: Run,
-    head: Head,
-    refusals: Refusals,
-    inputs: dict[str, Any],
-) -> Run:
-    """Writes the scores of one head; they become visible only where every sound image has one.
-
-    Args:
-        scores: see `score_catalog`.
-        store: where.
-        config: for the manifest.
-        seen: the catalog.
-        head: whose scores they are.
-        refusals: what workers had against the head, known once the scores are written.
-        inputs: more of them, for the manifest.
-
-    Raises:
-        HeadError: a worker has refused the head.
-        OutputError: a sound image has no embedding.
-    """
-    table, run_id = scores_table(head), new_run_id()
-    rows = _sound_images(seen)
-    found = sum(file["rows"] for file in described_files(frames.write_files(scores, store, table, run_id)))
-    refusals.require_none()
-    if found != rows:
-        raise OutputError(
-            doing=DOING,
-            expected=f"an embedding for each of the {rows} sound images of the catalog {seen.run_id}",
-            found=f"{found} scores",
-            todo="run `toiletspark embed` (or `rescore`) again; it embeds what is missing",
-        )
-    inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **inputs}
-    return store.commit(table, run_id, config=config.recorded(), inputs=inputs, counts={"images": seen.rows})
 
 
 def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
@@ -145,18 +95,6 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
         (1 - (first - second)).alias("uncertainty"),
         "head_id",
         F.col("content_digest").alias("scored_digest"),
-    )
-
-
-def _sound_images(seen: Run) -> int:
-    """How many images of the catalog must have a score; the first catalogs did not tell."""
-    if "sound" in seen.manifest["counts"]:
-        return int(seen.manifest["counts"]["sound"])
-    raise OutputError(
-        doing=DOING,
-        expected=f"a catalog whose manifest counts its sound images ({seen.folder})",
-        found=f"one that an earlier toiletspark made ({seen.manifest['made_at']})",
-        todo="run `toiletspark embed` again: it makes a new one, and embeds nothing twice",
     )
 
 

@@ -1,7 +1,7 @@
 """What a head is worth: figures of the whole catalog, estimated from the held-out images that chance has drawn.
 
-Weights are design weights (Horvitz and Thompson), intervals are clustered by listing; see `estimates.Bootstrap`. What
-the figures are figures of, they say themselves (`figures_of`).
+Weights are design weights (Horvitz and Thompson), raised for what is not labelled (`design_weights`); intervals are
+clustered by listing, see `estimates.Bootstrap`. What the figures are figures of, they say themselves (`figures_of`).
 """
 
 from __future__ import annotations

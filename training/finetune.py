@@ -203,7 +203,7 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
         for values, vector in zip(columns, vectors, strict=True)
     ]
     inputs = {**source.manifest["inputs"], "backbone_id": spec.backbone_id, "finetuned_from": source.run_id}
-    told = {"inputs": inputs, "counts": draws.counted(source)}
+    told = {"inputs": inputs, "counts": draws.counted(source, [row["draw"] for row in embedded])}
     return rows.write(store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), **told)
 
 

@@ -95,9 +95,7 @@ def stands_for(evaluation: dict[str, Any]) -> str:
     """What the figures are figures of, and from what they come."""
     draw = evaluation["draw"]
     seen = f"{evaluation['n']:,} labelled images of {evaluation['listings']:,} listings that the head has not seen"
-    by_draw = (
-        f"from {seen}, each counted as often as its chance in the draw {draw['run_id']}{draw.get('said', '')} says"
-    )
+    by_draw = f"from {seen}, each counted for as many as the draw {draw['run_id']}{draw.get('said', '')} says"
     said = {
         CATALOG: f"Estimates for the whole catalog {by_draw}.",
         PART: f"Estimates for images like those that were drawn and labelled, not for the whole catalog, {by_draw}.",
