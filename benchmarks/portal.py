@@ -20,6 +20,7 @@ from toiletspark import runs, tables
 from toiletspark.golden import GoldenImage
 from toiletspark.head import Head, from_stored
 from toiletspark.runs import Run, Store
+from toiletspark.scores import table_of
 from toiletspark.tables import Table
 
 WIDTH = 64  # numbers of an embedding
@@ -108,7 +109,7 @@ class Portal:
     def keep_scores(self, scores: pd.DataFrame, catalog: str) -> Run:
         """Scores of a catalog that is there."""
         inputs = {"catalog": catalog, "head_id": self.head.head_id, "backbone_id": BACKBONE}
-        return _write(self.store, scores.table_of(self.head), runs.new_run_id(), scores, inputs, {})
+        return _write(self.store, table_of(self.head), runs.new_run_id(), scores, inputs, {})
 
     def at(self, root: Path) -> Portal:
         """The same with a copy of its store, which is at `root` already."""

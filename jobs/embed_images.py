@@ -5,8 +5,6 @@ spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.tom
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -14,7 +12,6 @@ from toiletspark import calibration, catalog, commits, entry, frames, head, ledg
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
-from toiletspark.runtimes import convert
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -33,10 +30,8 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     totals, state, count = commits.Totals(), looked_at, waiting()["waiting"]
     if count:
-        with ThreadPoolExecutor(1, "prepare") as beside:  # the driver's Python would only wait for the plan
-            prepared = beside.submit(convert.prepared, spec)
-            plan = plans.plan(looked_at.where("waits"), images, count, store, config, run_id)
-        totals = commits.embed_plan(spark, store, config, plan, prepared.result(), run_id, probe)
+        plan = plans.plan(looked_at.where("waits"), images, count, store, config, run_id)
+        totals = commits.embed_plan(spark, store, config, plan, spec, run_id, probe)
         state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
     state, sound = frames.counting(state, sound=F.col("status") == "ok")
     frames.write_files(state, store, tables.CATALOG, run_id)

@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
             "runtimes",
             "weights",
             "quantisation",
+            "prepared",
             "contents",
             "attempts",
             "labels",

@@ -62,7 +62,15 @@ def test_a_runtime_is_chosen(
 ) -> None:
     monkeypatch.setattr(choose, "find_spec", lambda name: find_spec("json") if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(choose, "_OF_GPUS", ("/dev/null",))
     assert choose.chosen(runtime, precision) == expected
+
+
+def test_torch_is_not_asked_for_a_gpu_where_linux_knows_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds to load."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(choose, "_OF_GPUS", ("/dev/there-is-none",))
+    assert choose.chosen("auto", "fp32") == "openvino"
 
 
 def test_what_is_not_installed_is_told_before_weights_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

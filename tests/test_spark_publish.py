@@ -30,6 +30,7 @@ from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
 from toiletspark.head import Head
 from toiletspark.runs import Run, Store
+from toiletspark.scores import table_of
 
 SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
 HEAD = Head(("toilet", "other"), ("toilet",), "B", np.zeros((2, 512), np.float32), np.zeros(2, np.float32))
@@ -61,7 +62,7 @@ def prepare(
         for image_id, score in scores.items()
     ]
     inputs = {"catalog": seen.run_id, "head_id": head_id, "backbone_id": "B"}
-    return stored(store, scores.table_of(HEAD), rows, inputs=inputs)
+    return stored(store, table_of(HEAD), rows, inputs=inputs)
 
 
 def pointer_of(store: Store) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark import decoding
+from toiletspark.config import Backbone as Section
 from toiletspark.config import Decode, Precision
 from toiletspark.errors import BackboneError
 from toiletspark.images import Decoded, Pixels, Preprocessing
@@ -156,6 +157,11 @@ class Backbone:
         return self._forward(pixels)
 
 
+def preprocessing(section: Section) -> Preprocessing:
+    """What [backbone] says of pictures."""
+    return Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
+
+
 def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
     """Embeddings as they are stored: one bytes object of little-endian float16 per row.
 
@@ -182,15 +188,15 @@ def unlike(described: dict[str, Any], backbone_id: str) -> tuple[str, str] | Non
         KeyError, TypeError: it is no description.
     """
     said = dict(described["preprocessing"])
-    preprocessing = Preprocessing(**{one.name: said[one.name] for one in fields(Preprocessing)})
-    done = _done_to_pictures(preprocessing)
+    own = Preprocessing(**{one.name: said[one.name] for one in fields(Preprocessing)})
+    done = _done_to_pictures(own)
     differing = [name for name in sorted({*said, *done}) if said.get(name) != done.get(name)]
     if differing:
         of = {name: (done.get(name), said.get(name)) for name in differing}
         expected, found = (", ".join(f"{name} {pair[side]}" for name, pair in of.items()) for side in (0, 1))
         return f"preprocessing as this toiletspark does it: {expected}", found
     spec = BackboneSpec(
-        described["architecture"], preprocessing, b"", described["weights_digest"], precision=described["precision"]
+        described["architecture"], own, b"", described["weights_digest"], precision=described["precision"]
     )
     name = f"{spec._name}-{described['program_digest'][:12]}" if spec.precision == "int8" else spec._name
     return None if name == backbone_id else (f"a description of the backbone {backbone_id}", f"one of {name}")

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
 from toiletspark import head as heads
-from toiletspark import quantisation, storage, weights
+from toiletspark import prepared, quantisation, storage
 from toiletspark.backbone import BackboneSpec
 from toiletspark.config import Backbone, Config, Decode, Fetch, Int8
 from toiletspark.digests import content_digest, hash_fraction
@@ -37,12 +37,12 @@ _LEAST_IMAGES = 2  # with one, nothing is left once the mean is taken off
 
 
 def current(store: Store, section: Backbone) -> BackboneSpec:
-    """The backbone of the configuration; in int8 with its program, if an earlier run has made one.
+    """The backbone of the configuration, ready for its runtime; in int8 only if an earlier run has made its program.
 
     Raises:
-        BackboneError: see `weights.load_spec` and `known`.
+        BackboneError: see `prepared.backbone` and `known`.
     """
-    spec = weights.load_spec(section)
+    spec = prepared.backbone(store.root, section)
     return (known(store, spec) or spec) if spec.precision == "int8" else spec
 
 

@@ -17,7 +17,6 @@ from toiletspark.errors import BackboneError
 from toiletspark.golden import GoldenImage
 from toiletspark.refusals import Refusals
 from toiletspark.runs import Run, Store
-from toiletspark.runtimes import convert
 from toiletspark.thumbnails import thumbnails
 
 DOING = "making golden images"
@@ -94,7 +93,7 @@ def _embedded(
     """Stored embeddings of JPEGs by their digest, made as those of the catalog are."""
     context, tasks = spark.sparkContext, min(spark.sparkContext.defaultParallelism, _MOST_TASKS)
     given = embedding.Given(
-        context.broadcast(convert.prepared(spec)),
+        context.broadcast(spec),
         (context.broadcast(Known.of([], [])),),
         config.fetch,
         golden.limits(config.decode),

@@ -15,7 +15,6 @@ from toiletspark.backbone import BackboneSpec, to_stored
 from toiletspark.config import Config, Decode, Fetch
 from toiletspark.errors import BackboneError
 from toiletspark.runs import Store, new_run_id
-from toiletspark.runtimes import convert
 
 DOING = "embedding views of the labelled images"
 _SCHEMA = pa.schema([("content_digest", pa.string()), ("view", pa.string()), ("embedding", pa.binary())])
@@ -51,7 +50,7 @@ def gather(spark: SparkSession, config: Config) -> dict[str, int]:
     _require_same(spec.backbone_id, labelled.manifest["inputs"]["backbone_id"])
     missing = _missing(spark, store, frames.read_run(spark, labelled), wanted, spec.backbone_id)
     rows = training_images.located(spark, config, store, missing)
-    given = Given(spark.sparkContext.broadcast(convert.prepared(spec)), wanted, config.fetch, config.decode)
+    given = Given(spark.sparkContext.broadcast(spec), wanted, config.fetch, config.decode)
     run = frames.write_run(
         _embedded(rows, given).withColumn("backbone_id", F.lit(spec.backbone_id)),
         store,

@@ -21,10 +21,9 @@ import torch
 import torchvision
 
 from toiletspark import storage
-from toiletspark.backbone import BackboneSpec
+from toiletspark.backbone import BackboneSpec, preprocessing
 from toiletspark.config import Backbone as BackboneSection
 from toiletspark.errors import BackboneError, nearest
-from toiletspark.images import Preprocessing
 from toiletspark.runtimes import choose
 from toiletspark.runtimes.torch_runtime import final_layer, whole
 
@@ -72,9 +71,8 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     else:
         state = _read(url)
     state = _fitted(architecture, _needed(state, unused), drawn, weights)
-    preprocessing = Preprocessing(section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder)
     content = safetensors.torch.save(dict(state))
-    return BackboneSpec(architecture, preprocessing, content, digest_of(state), runtime, section.precision)
+    return BackboneSpec(architecture, preprocessing(section), content, digest_of(state), runtime, section.precision)
 
 
 def _check_known(architecture: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib.util import find_spec
 
 from toiletspark.config import Precision, Runtime
 from toiletspark.errors import BackboneError
 from toiletspark.runtimes import RuntimeName
+
+_OF_GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, the same below Windows, AMD's
 
 
 def chosen(runtime: Runtime, precision: Precision) -> RuntimeName:
@@ -35,6 +39,8 @@ def chosen(runtime: Runtime, precision: Precision) -> RuntimeName:
 
 
 def _torch_sees_a_gpu() -> bool:
+    if sys.platform == "linux" and not any(map(os.path.exists, _OF_GPUS)):
+        return False
     from toiletspark.runtimes import torch_runtime  # loading torch takes seconds
 
     return torch_runtime.sees_a_gpu()

@@ -1,0 +1,131 @@
+"""What a driver has made ready for OpenVINO once, it finds in the store again, without torch."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backbones import saved, section, state_of
+from toiletspark import prepared, weights
+from toiletspark.backbone import Backbone, BackboneSpec
+from toiletspark.config import Backbone as Section
+from toiletspark.errors import BackboneError
+from toiletspark.runtimes import convert
+
+SMALL = {"runtime": "openvino", "resize_px": 40, "crop_px": 32}
+WITHOUT_TORCH = """
+import json, sys
+from pathlib import Path
+from toiletspark import calibration
+from toiletspark.config import Backbone
+from toiletspark.runs import Store
+
+section = Backbone(**json.loads(sys.argv[2]))
+spec = calibration.current(Store(sys.argv[1]), section)
+print(json.dumps([spec.weights_digest, spec.program_digest, sorted({"torch", "torchvision"} & set(sys.modules))]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """As another process would begin."""
+    prepared.backbone.cache_clear()
+    yield
+    prepared.backbone.cache_clear()
+
+
+def again(root: Path, of: Section) -> BackboneSpec:
+    prepared.backbone.cache_clear()
+    return prepared.backbone(str(root), of)
+
+
+def files(root: Path) -> dict[str, Path]:
+    return {path.name: path for path in (root / "backbones" / "prepared").glob("*")}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Section]:
+    """The sections whose weights were loaded by torch."""
+    found: list[Section] = []
+    load = weights.load_spec
+
+    def counting(one: Section) -> BackboneSpec:
+        found.append(one)
+        load.cache_clear()
+        return load(one)
+
+    monkeypatch.setattr(weights, "load_spec", counting)
+    return found
+
+
+def test_what_is_kept_embeds_as_what_is_made(tmp_path: Path, made: list[Section]) -> None:
+    of = section(saved(state_of(), tmp_path / "state.pth"), **SMALL)
+    first, second = again(tmp_path, of), again(tmp_path, of)
+    assert made == [of]
+    assert first == second == convert.prepared(weights.load_spec(of))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    assert np.array_equal(Backbone(first).embed(pixels), Backbone(second).embed(pixels))
+
+
+def test_a_driver_that_finds_it_loads_no_torch(tmp_path: Path) -> None:
+    of = section(saved(state_of(), tmp_path / "state.pth"), **{**SMALL, "runtime": "auto"})
+    spec = prepared.backbone(str(tmp_path), of)
+    words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path), json.dumps(of.model_dump())]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    loaded = [] if not weights.torch.cuda.is_available() else ["torch", "torchvision"]
+    assert json.loads(done.stdout) == [spec.weights_digest, spec.program_digest, loaded]
+
+
+def test_int8_keeps_what_it_is_calibrated_from(tmp_path: Path, made: list[Section]) -> None:
+    of = section(**{**SMALL, "precision": "int8"})
+    first, second = again(tmp_path, of), again(tmp_path, of)
+    assert (len(made), first, first.program) == (1, second, b"")
+    assert first == weights.load_spec(of)
+
+
+@pytest.mark.parametrize("change", [{"crop_px": 40}, {"precision": "bf16"}, {"architecture": "resnet34"}])
+def test_another_backbone_is_made_anew(tmp_path: Path, made: list[Section], change: dict[str, Any]) -> None:
+    again(tmp_path, section(**SMALL))
+    assert again(tmp_path, section(**{**SMALL, **change})).precision == change.get("precision", "fp32")
+    assert len(made) == 2
+
+
+def test_other_weights_in_the_same_file_are_made_anew(tmp_path: Path, made: list[Section]) -> None:
+    file = saved(state_of(seed=3), tmp_path / "state.pth")
+    of, content = section(file, **SMALL), file.read_bytes()
+    first = again(tmp_path, of)
+    saved(state_of(seed=4), file)
+    second = again(tmp_path, of)
+    assert (len(made), second.weights_digest == first.weights_digest) == (2, False)
+    file.write_bytes(content)
+    assert again(tmp_path, of) == first
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost"])
+def test_what_is_damaged_is_made_anew(tmp_path: Path, made: list[Section], damage: str) -> None:
+    of = section(**SMALL)
+    first = again(tmp_path, of)
+    for name, path in files(tmp_path).items():
+        if name.endswith(".bin"):
+            path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
+    assert again(tmp_path, of) == first
+    assert again(tmp_path, of) == first
+    assert len(made) == 2
+
+
+def test_torchs_own_runtime_keeps_nothing(tmp_path: Path, made: list[Section]) -> None:
+    of = section(**{**SMALL, "runtime": "torch"})
+    assert again(tmp_path, of).runtime == "torch"
+    assert (len(made), files(tmp_path)) == (1, {})
+
+
+def test_weights_that_are_not_there_are_told_as_ever(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"reading the backbone's weights .*gone\.pth"):
+        again(tmp_path, section(tmp_path / "gone.pth", **SMALL))
+    assert files(tmp_path) == {}
