@@ -107,13 +107,19 @@ def test_other_weights_in_the_same_file_are_made_anew(tmp_path: Path, made: list
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "lost"])
+@pytest.mark.parametrize("damage", ["cut", "lost", "told otherwise", "told nothing"])
 def test_what_is_damaged_is_made_anew(tmp_path: Path, made: list[Section], damage: str) -> None:
     of = section(**SMALL)
     first = again(tmp_path, of)
     for name, path in files(tmp_path).items():
-        if name.endswith(".bin"):
-            path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
+        if name.endswith(".json"):
+            path.write_text(
+                {"told otherwise": '{"weights": "another"}', "told nothing": "{"}.get(damage, path.read_text())
+            )
+        elif damage == "cut":
+            path.write_bytes(path.read_bytes()[:-1])
+        elif damage == "lost":
+            path.unlink()
     assert again(tmp_path, of) == first
     assert again(tmp_path, of) == first
     assert len(made) == 2

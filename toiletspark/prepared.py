@@ -19,6 +19,7 @@ from toiletspark import __version__, storage
 from toiletspark.backbone import BackboneSpec, preprocessing
 from toiletspark.config import Backbone as BackboneSection
 from toiletspark.digests import content_digest, settings_digest
+from toiletspark.errors import OutputError
 from toiletspark.runtimes import choose, convert
 
 _PACKAGES = ("openvino", "torch", "torchvision")
@@ -62,33 +63,24 @@ def _key(section: BackboneSection) -> str | None:
     if section.weights not in _NAMED and urlsplit(section.weights).scheme not in ("http", "https"):
         try:
             (content,) = storage.read_files([section.weights])
-        except OSError:
+        except Exception:  # noqa: BLE001 - stores have errors of their own
             return None
         told["weights"] = content_digest(content)
     return settings_digest({**told, **{name: importlib.metadata.version(name) for name in _PACKAGES}})
 
 
 def _kept(root: str, key: str, section: BackboneSection) -> BackboneSpec | None:
-    described = storage.read_json(_place(root, f"{key}.json"))
-    if described is None:
-        return None
-    digests = described["weights"], described["program"]
     try:
+        described = storage.read_json(_place(root, f"{key}.json")) or {}
+        weights_digest, *digests = (described[name] for name in ("weights_digest", "weights", "program"))
         files = storage.read_files([_place(root, f"{digest}.bin") for digest in digests])
-    except OSError:
+    except (OSError, KeyError, OutputError):
         return None
-    if tuple(map(content_digest, files)) != digests:
+    if [content_digest(content) for content in files] != digests:
         return None
     constants, program = files
-    return BackboneSpec(
-        section.architecture,
-        preprocessing(section),
-        constants,
-        described["weights_digest"],
-        "openvino",
-        section.precision,
-        program,
-    )
+    done = preprocessing(section)
+    return BackboneSpec(section.architecture, done, constants, weights_digest, "openvino", section.precision, program)
 
 
 def _keep(root: str, key: str, spec: BackboneSpec) -> None:
