@@ -11,7 +11,7 @@ MODERN_INSTALLED := $(MODERN)/.installed
 	bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
 	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide \
-	bench-census bench-isolation bench-urls bench-chaos bench-doctor
+	bench-census bench-isolation bench-urls bench-chaos bench-doctor bench-gpu
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -95,6 +95,9 @@ bench-badimages: install  ## broken and hostile files: one row each
 
 bench-peers: install  ## the race against the field and against the machine's limit, each contestant in its own environment
 	@$(BIN)/python -m benchmarks.peers $(PEERS)
+
+bench-gpu: install  ## one GPU: decoding, forward pass, both together, and what the chip could do; no Spark
+	@$(BIN)/python -m benchmarks.gpu
 
 bench-int8: install  ## what int8 costs in accuracy on labelled photos
 	@$(BIN)/python -m benchmarks.int8

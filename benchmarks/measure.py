@@ -53,7 +53,8 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and when."""
+    """What the figures were measured on, and when; versions of those packages that are there."""
+    there = {one.name for one in metadata.distributions()}
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     names = ("toiletspark", "pyspark", "torch", "torchvision", "pyarrow", "Pillow", "numpy")
     return {
@@ -61,7 +62,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "cpu": cpu.group(1) if cpu else platform.machine(),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names},
+        "versions": {name: metadata.version(name) for name in names if name in there},
     }
 
 
