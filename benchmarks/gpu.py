@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -57,17 +58,18 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
         contents = [path.read_bytes() for path in paths]
         decoded = images.decode(contents, _config().decode, load_spec(_config().backbone).preprocessing)
         pixels = np.stack([one.pixels for one in decoded if one.pixels is not None])
-        told: dict[str, Any] = {
-            "images": len(paths),
-            "mean_kb": round(sum(map(len, contents)) / len(contents) / 1e3, 1),
-            "decoding": _decoding(contents, place, rounds),
-            "forward": _forward(pixels, rounds),
-            "chip": _chip(pixels, place, rounds),
-            "agreement": _agreement(contents, pixels),
-            "together": _together(paths),
-        }
-    told["gpu"], told["machine"] = torch.cuda.get_device_name(place), machine()
-    print(json.dumps(told))
+        told: dict[str, Any] = {"gpu": torch.cuda.get_device_name(place), "images": len(paths)}
+        told["mean_kb"] = round(sum(map(len, contents)) / len(contents) / 1e3, 1)
+        for name, measured in {
+            "decoding": lambda: _decoding(contents, place, rounds),
+            "forward": lambda: _forward(pixels, rounds),
+            "chip": lambda: _chip(pixels, place, rounds),
+            "agreement": lambda: _agreement(contents, pixels),
+            "together": lambda: _together(paths),
+        }.items():
+            told[name] = measured()
+            print(name, json.dumps(told[name]), file=sys.stderr, flush=True)
+    print(json.dumps({**told, "machine": machine()}))
 
 
 def _config(**backbone: object) -> Config:
@@ -219,6 +221,7 @@ def _together(paths: list[Path]) -> dict[str, float]:
         with ProcessPoolExecutor(tasks, context, _prepare, (barrier,)) as pool:
             rates = [pool.submit(_task, decoder, paths) for _ in range(tasks)]
             found[f"{decoder}, {tasks} tasks"] = round(sum(rate.result() for rate in rates), 1)
+        print(decoder, tasks, found[f"{decoder}, {tasks} tasks"], file=sys.stderr, flush=True)
     return found
 
 
