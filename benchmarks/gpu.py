@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,11 +109,8 @@ def _once(work: Callable[[], int]) -> float:
 
 
 def _batches(contents: list[bytes], size: int) -> Iterator[list[bytes]]:
-    return (list(batch) for batch in _batched(itertools.islice(itertools.cycle(contents), IMAGES), size))
-
-
-def _batched(items: Iterator[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
-    while batch := tuple(itertools.islice(items, size)):
+    images_in_turn = itertools.islice(itertools.cycle(contents), IMAGES)
+    while batch := list(itertools.islice(images_in_turn, size)):
         yield batch
 
 
@@ -142,14 +140,12 @@ def _forward(pixels: Pixels, rounds: int) -> dict[str, float]:
         backbone = Backbone(load_spec(_config(precision=precision).backbone))
         for size in BATCHES:
             batch = np.resize(pixels, (size, *pixels.shape[1:]))
-            calls = max(1, 2 * IMAGES // size)
-            found[f"{precision} {size}"] = _rate(
-                lambda backbone=backbone, batch=batch, calls=calls: sum(  # type: ignore[misc]
-                    len(backbone.embed(batch)) for _ in range(calls)
-                ),
-                rounds,
-            )
+            found[f"{precision} {size}"] = _rate(partial(_embeddings, backbone, batch), rounds)
     return found
+
+
+def _embeddings(backbone: Backbone, batch: Pixels) -> int:
+    return sum(len(backbone.embed(batch)) for _ in range(max(1, 2 * IMAGES // len(batch))))
 
 
 def _chip(pixels: Pixels, place: torch.device, rounds: int) -> dict[str, float]:
@@ -159,8 +155,8 @@ def _chip(pixels: Pixels, place: torch.device, rounds: int) -> dict[str, float]:
     found = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         network = torch_runtime.network(spec.architecture, spec.weights).to(place, kind)
-        replay = _graph(network.to(memory_format=torch.channels_last), batch.to(kind))  # type: ignore[call-overload]
-        found[f"resident {name} 256"] = _rate(lambda replay=replay: 256 * replay(20), rounds)  # type: ignore[misc]
+        placed = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found[f"resident {name} 256"] = _rate(_graph(placed, batch.to(kind)), rounds)
     left, right = (torch.randn(_SIDE, _SIDE, device=place, dtype=torch.bfloat16) for _ in range(2))
     products = _rate(lambda: sum(len(left @ right) for _ in range(10)) // _SIDE, rounds)
     pageable = torch.from_numpy(np.resize(pixels, (1024, *pixels.shape[1:])))
@@ -172,7 +168,7 @@ def _chip(pixels: Pixels, place: torch.device, rounds: int) -> dict[str, float]:
     }
 
 
-def _graph(network: torch.nn.Module, batch: torch.Tensor) -> Callable[[int], int]:
+def _graph(network: torch.nn.Module, batch: torch.Tensor, times: int = 20) -> Callable[[], int]:
     with torch.inference_mode():
         beside = torch.cuda.Stream()
         with torch.cuda.stream(beside):
@@ -183,10 +179,10 @@ def _graph(network: torch.nn.Module, batch: torch.Tensor) -> Callable[[int], int
         with torch.cuda.graph(graph):
             network(batch)
 
-    def replay(times: int) -> int:
+    def replay() -> int:
         for _ in range(times):
             graph.replay()
-        return times
+        return times * len(batch)
 
     return replay
 

@@ -83,14 +83,14 @@ def _decoded(
     try:
         given = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in files.values()]
         pictures = torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device)
-        inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
-        pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # at once: each copy waits for the GPU
     except RuntimeError:  # also torch.OutOfMemoryError
         if len(files) > 1:
             for place, content in files.items():
                 yield from _decoded({place: content}, preprocessing, device)
         return
-    yield from zip(files, pixels, strict=True)
+    inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
+    # back in one copy, since each waits for the GPU
+    yield from zip(files, inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy(), strict=True)
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
