@@ -192,7 +192,7 @@ def _agreement(contents: list[bytes], pixels: Pixels) -> dict[str, float]:
     cpu = Backbone(load_spec(_config().backbone), os.cpu_count() or 1, "cpu").embed(pixels)
     gpu = Backbone(load_spec(_config().backbone)).embed(pixels)
     bf16 = Backbone(load_spec(_config(precision="bf16").backbone)).embed(pixels)
-    other = Backbone(load_spec(_config(jpeg_decoder="nvjpeg").backbone))
+    other = Backbone(load_spec(_config(jpeg_decoder="nvjpeg", jpeg_scaling=False).backbone))
     by_nvjpeg = [one.pixels for one in other.decode(contents, _config().decode) if one.pixels is not None]
     unscaled = load_spec(_config(jpeg_scaling=False).backbone).preprocessing
     by_pillow = [one.pixels for one in images.decode(contents, _config().decode, unscaled) if one.pixels is not None]
@@ -228,7 +228,7 @@ def _prepare(barrier: Barrier) -> None:
 
 def _task(decoder: str, paths: list[Path]) -> float:
     """One task's images/s over its own copies of the photos, once it is warm and all others are."""
-    config = _config(precision="bf16", jpeg_decoder=decoder)
+    config = _config(precision="bf16", jpeg_decoder=decoder, jpeg_scaling=decoder == "pillow")
     work = attempts.Work(
         Backbone(load_spec(config.backbone)), Fetcher(config.fetch), config.decode, 256, config.embed.bytes_per_batch
     )

@@ -18,7 +18,7 @@ from toiletspark import decoding, images
 from toiletspark.backbone import Backbone
 from toiletspark.conf_files import load
 from toiletspark.demo.rooms import draw_room
-from toiletspark.errors import ConfigError
+from toiletspark.errors import BackboneError, ConfigError
 from toiletspark.images import Decoded, Preprocessing
 from toiletspark.runtimes import nvjpeg
 
@@ -57,7 +57,10 @@ ODD = {
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("size", [(640, 480), (480, 640), (256, 256), (301, 299), (200, 90), (4000, 300)], ids=str)
-def test_plain_files_look_as_pillow_sees_them(size: tuple[int, int], place: torch.device) -> None:
+def test_plain_files_look_as_pillow_sees_them(
+    size: tuple[int, int], place: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "decode", None)  # or Pillow would stand in where nvJPEG does not work
     (found,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, place)
     (wanted,) = images.decode([jpeg(*size)], LIMITS, PREPROCESSING)
     assert found.pixels is not None and wanted.pixels is not None
@@ -128,9 +131,62 @@ def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(monkeypa
     assert pillows == [1]
 
 
+@pytest.mark.parametrize("name", ["torchvision.io.decode_jpeg", "toiletspark.runtimes.nvjpeg.preprocess"])
+def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is decoding or resizing that finds no room."""
+    files, held = [jpeg(seed=seed) for seed in range(3)], []
+    wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+    decode, preprocess = torchvision.io.decode_jpeg, nvjpeg.preprocess
+    monkeypatch.setattr(decoding, "decode", None)
+
+    def counted(given: list[torch.Tensor], *others: Any) -> Any:
+        held.append(len(given))
+        return decode(given, *others) if name.endswith("preprocess") else short(decode)(given, *others)
+
+    def short(real: Any) -> Any:
+        def fails(*given: Any) -> Any:
+            if held[-1] > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(*given)
+
+        return fails
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", counted)
+    if name.endswith("preprocess"):
+        monkeypatch.setattr(nvjpeg, "preprocess", short(preprocess))
+    room = 1
+    found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+    assert held == [3, 1, 1, 1]
+    for one, other in zip(found, wanted, strict=True):
+        assert np.array_equal(one.pixels, other.pixels)  # type: ignore[arg-type]
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+
+
+def test_a_decoder_that_does_not_work_here_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's pixels would be embedded under nvJPEG's name."""
+
+    def broken(*given: Any) -> Any:
+        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support\nException raised from ...")
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", broken)
+    with pytest.raises(BackboneError) as stopped:
+        nvjpeg.decode([jpeg()], LIMITS, PREPROCESSING, PLACES[0])
+    assert str(stopped.value) == (
+        "while decoding JPEG files on the GPU\n"
+        "  expected: a torchvision with nvJPEG, and a driver that fits\n"
+        "  found:    decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
+        "  do:       set backbone.jpeg_decoder to pillow, whose embeddings have an identity of their own, or mend "
+        "the worker"
+    )
+
+
 def test_the_decoder_is_part_of_the_identity_and_the_backbone_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = backbones.spec(resize_px=72, crop_px=64)
-    other = backbones.spec(resize_px=72, crop_px=64, jpeg_decoder="nvjpeg")
+    plain = backbones.spec(resize_px=72, crop_px=64, jpeg_scaling=False)
+    other = backbones.spec(resize_px=72, crop_px=64, jpeg_scaling=False, jpeg_decoder="nvjpeg")
     assert plain.backbone_id != other.backbone_id
     assert plain.preprocessing.name == replace(other.preprocessing, jpeg_decoder="pillow").name
     used: list[int] = []
@@ -146,6 +202,14 @@ def test_the_decoder_is_part_of_the_identity_and_the_backbone_uses_it(monkeypatc
 def test_it_goes_with_torch_alone(runtime: str) -> None:
     with pytest.raises(ConfigError, match="set runtime to torch, or jpeg_decoder to pillow"):
         load(sets=["backbone.jpeg_decoder=nvjpeg", f"backbone.runtime={runtime}"])
+
+
+def test_it_decodes_whole_pictures() -> None:
+    """A scaled one would come of Pillow where nvJPEG refuses a file, and be another embedding under the same name."""
+    sets = ["backbone.jpeg_decoder=nvjpeg", "backbone.runtime=torch"]
+    with pytest.raises(ConfigError, match="jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false"):
+        load(sets=sets)
+    assert load(sets=[*sets, "backbone.jpeg_scaling=false"]).backbone.jpeg_decoder == "nvjpeg"
 
 
 def test_real_photos_have_nearly_the_same_embeddings() -> None:

@@ -30,6 +30,31 @@ spec = calibration.current(Store(sys.argv[1]), section)
 print(json.dumps([spec.weights_digest, spec.program_digest, sorted({"torch", "torchvision"} & set(sys.modules))]))
 """
 
+NO_TORCH_AT_ALL = """
+import importlib.metadata, json, sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+def version(name, known=importlib.metadata.version):
+    if name == "torch":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+
+sys.meta_path.insert(0, NoTorch())
+importlib.metadata.version = version
+from toiletspark import prepared
+from toiletspark.config import Backbone
+from toiletspark.errors import BackboneError
+
+try:
+    prepared.backbone(sys.argv[1], Backbone(**json.loads(sys.argv[2])))
+except BackboneError as error:
+    print(error)
+"""
+
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
@@ -56,9 +81,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Section]:
 
     def counting(one: Section) -> BackboneSpec:
         found.append(one)
-        load.cache_clear()
         return load(one)
 
+    counting.cache_clear = load.cache_clear  # type: ignore[attr-defined]
     monkeypatch.setattr(weights, "load_spec", counting)
     return found
 
@@ -107,15 +132,26 @@ def test_other_weights_in_the_same_file_are_made_anew(tmp_path: Path, made: list
     assert len(made) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "lost", "told otherwise", "told nothing"])
+def told_otherwise(text: str, name: str) -> str:
+    return json.dumps({**json.loads(text), name: "0" * 64})
+
+
+DAMAGE = {
+    "told otherwise": lambda text: '{"weights": "another"}',
+    "told nothing": lambda text: "{",
+    "told no object": lambda text: '{"weights_digest": 3, "weights": [], "program": null, "key": 1, "digest": {}}',
+    "another's name": lambda text: told_otherwise(text, "weights_digest"),
+    "another's key": lambda text: told_otherwise(text, "key"),
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost", *DAMAGE])
 def test_what_is_damaged_is_made_anew(tmp_path: Path, made: list[Section], damage: str) -> None:
     of = section(**SMALL)
     first = again(tmp_path, of)
     for name, path in files(tmp_path).items():
         if name.endswith(".json"):
-            path.write_text(
-                {"told otherwise": '{"weights": "another"}', "told nothing": "{"}.get(damage, path.read_text())
-            )
+            path.write_text(DAMAGE.get(damage, str)(path.read_text()))
         elif damage == "cut":
             path.write_bytes(path.read_bytes()[:-1])
         elif damage == "lost":
@@ -123,6 +159,61 @@ def test_what_is_damaged_is_made_anew(tmp_path: Path, made: list[Section], damag
     assert again(tmp_path, of) == first
     assert again(tmp_path, of) == first
     assert len(made) == 2
+
+
+def test_an_entry_under_another_backbones_name_is_not_its_own(tmp_path: Path, made: list[Section]) -> None:
+    """A store put together again from parts: every file whole, but not where it was."""
+    other, of = section(**{**SMALL, "crop_px": 40}), section(**SMALL)
+    first = again(tmp_path, of)
+    (entry,) = (path for path in files(tmp_path).values() if path.suffix == ".json")
+    again(tmp_path, other)
+    (another,) = (path for path in files(tmp_path).values() if path.suffix == ".json" and path != entry)
+    another.replace(entry)
+    second = again(tmp_path, of)  # OpenVINO counts the programs of a process, and names them so
+    assert (second.weights, second.preprocessing) == (first.weights, first.preprocessing)
+    assert len(made) == 3
+
+
+def test_weights_replaced_while_they_are_made_ready_are_not_kept_as_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = saved(state_of(seed=3), tmp_path / "state.pth")
+    of, old, make = section(file, **SMALL), file.read_bytes(), convert.prepared
+
+    def replaced(spec: BackboneSpec) -> BackboneSpec:
+        saved(state_of(seed=4), file)
+        return make(spec)
+
+    monkeypatch.setattr(convert, "prepared", replaced)
+    first = again(tmp_path, of)
+    assert files(tmp_path) == {}
+    monkeypatch.undo()
+    second = again(tmp_path, of)
+    assert second.weights_digest != first.weights_digest
+    file.write_bytes(old)
+    assert again(tmp_path, of).weights_digest == first.weights_digest
+
+
+def test_what_cannot_be_kept_is_told_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "backbones").write_text("a file where a folder is to be")
+    of = section(**SMALL)
+    assert again(tmp_path, of) == again(tmp_path / "elsewhere", of)
+    told = capsys.readouterr().err
+    wanted = f"the backbone could not be kept in {tmp_path}/backbones, so the next run makes it again: "
+    assert told.startswith(f"toiletspark: warning: {wanted}")
+    assert told.count("warning") == 1
+
+
+def test_a_driver_without_torch_is_told_what_to_do(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", NO_TORCH_AT_ALL, str(tmp_path), json.dumps(section(**SMALL).model_dump())]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "while making the backbone resnet18 ready\n"
+        "  expected: torch where the driver runs\n"
+        f"  found:    {sys.executable} does not have it\n"
+        "  do:       run the driver in an environment with all of toiletspark's packages; executors that embed with "
+        "OpenVINO need no torch (docs/clusters.md)\n"
+    )
 
 
 def test_torchs_own_runtime_keeps_nothing(tmp_path: Path, made: list[Section]) -> None:

@@ -101,6 +101,8 @@ class Backbone(Section):
     def _decoder_fits(self) -> Backbone:
         if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
             raise ValueError("jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow")
+        if self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling:  # what it refuses would be embedded otherwise
+            raise ValueError("jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false")
         return self
 
     @model_validator(mode="after")

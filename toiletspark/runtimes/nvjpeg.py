@@ -16,10 +16,13 @@ from torchvision.transforms.v2 import functional
 
 from toiletspark import decoding, images
 from toiletspark.config import Decode
+from toiletspark.errors import BackboneError
 from toiletspark.images import Decoded, Pixels, Preprocessing
 
 _END_OF_IMAGE = b"\xff\xd9"
 _YCBCR = 1  # Adobe's marker: the usual colours of a JPEG
+# in torchvision's words, what no file is to blame for
+_OF_THE_MACHINE = ("not compiled with nvJPEG", "Failed to initialize", "Failed to create", "CUDA error")
 
 
 def decode(
@@ -35,6 +38,9 @@ def decode(
 
     Returns:
         One outcome per file, in order. A bad file is never an exception.
+
+    Raises:
+        torch.OutOfMemoryError, BackboneError: see `_decoded`.
     """
     files = list(contents)
     sizes = {place: size for place, content in enumerate(files) if (size := plain_size(content, limits))}
@@ -79,18 +85,53 @@ def _portions(sizes: dict[int, tuple[int, int]], max_pixels: int) -> Iterator[li
 def _decoded(
     files: dict[int, bytes], preprocessing: Preprocessing, device: torch.device
 ) -> Iterator[tuple[int, Pixels]]:
-    """The files that could be decoded; one bad file fails a whole call, which is then made for each alone."""
+    """The files that could be decoded; what is too much or too bad for a whole call is then tried file by file.
+
+    Raises:
+        torch.OutOfMemoryError: there is no room for one picture alone. Another decoder's pixels would be embedded under
+            this one's name.
+        BackboneError: nvJPEG does not work here.
+    """
     try:
-        given = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in files.values()]
+        found = _squares(files.values(), preprocessing, device)
+    except (_RefusedError, torch.OutOfMemoryError) as error:
+        if len(files) == 1 and isinstance(error, torch.OutOfMemoryError):
+            raise
+        found = None
+    if found is not None:
+        yield from zip(files, found, strict=True)
+    elif len(files) > 1:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # here, since the error held what had been decoded
+        for place, content in files.items():
+            yield from _decoded({place: content}, preprocessing, device)
+
+
+class _RefusedError(Exception):
+    """The decoder refuses a file."""
+
+
+def _squares(contents: Iterable[bytes], preprocessing: Preprocessing, device: torch.device) -> Pixels:
+    """uint8, (n, crop_px, crop_px, 3)."""
+    given = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents]
+    try:
         pictures = torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device)
-    except RuntimeError:  # also torch.OutOfMemoryError
-        if len(files) > 1:
-            for place, content in files.items():
-                yield from _decoded({place: content}, preprocessing, device)
-        return
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _OF_THE_MACHINE):
+            raise _RefusedError from error
+        raise BackboneError(
+            doing="decoding JPEG files on the GPU",
+            expected="a torchvision with nvJPEG, and a driver that fits",
+            found=str(error).partition("\n")[0],
+            todo="set backbone.jpeg_decoder to pillow, whose embeddings have an identity of their own, or mend "
+            "the worker",
+        ) from None
     inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
     # back in one copy, since each waits for the GPU
-    yield from zip(files, inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy(), strict=True)
+    squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return squares
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
