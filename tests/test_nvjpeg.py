@@ -20,7 +20,7 @@ from toiletspark.conf_files import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import BackboneError, ConfigError
 from toiletspark.images import Decoded, Preprocessing
-from toiletspark.runtimes import nvjpeg
+from toiletspark.runtimes import nvjpeg, torch_runtime
 
 LIMITS = load().decode
 PREPROCESSING = Preprocessing(256, 224, jpeg_decoder="nvjpeg")
@@ -131,32 +131,31 @@ def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(monkeypa
     assert pillows == [1]
 
 
-@pytest.mark.parametrize("name", ["torchvision.io.decode_jpeg", "toiletspark.runtimes.nvjpeg.preprocess"])
+@pytest.mark.parametrize("scarce", ["decoding", "resizing"])
 def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    scarce: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it is decoding or resizing that finds no room."""
-    files, held = [jpeg(seed=seed) for seed in range(3)], []
+    files = [jpeg(seed=seed) for seed in range(3)]
     wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
-    decode, preprocess = torchvision.io.decode_jpeg, nvjpeg.preprocess
-    monkeypatch.setattr(decoding, "decode", None)
+    decode, preprocess, room = torchvision.io.decode_jpeg, nvjpeg.preprocess, 1
+    held: list[int] = []
 
-    def counted(given: list[torch.Tensor], *others: Any) -> Any:
+    def require_room(step: str) -> None:
+        if step == scarce and held[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def decoded(given: list[torch.Tensor], *others: Any) -> Any:
         held.append(len(given))
-        return decode(given, *others) if name.endswith("preprocess") else short(decode)(given, *others)
+        require_room("decoding")
+        return decode(given, *others)
 
-    def short(real: Any) -> Any:
-        def fails(*given: Any) -> Any:
-            if held[-1] > room:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(*given)
+    def resized(*given: Any) -> Any:
+        require_room("resizing")
+        return preprocess(*given)
 
-        return fails
-
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", counted)
-    if name.endswith("preprocess"):
-        monkeypatch.setattr(nvjpeg, "preprocess", short(preprocess))
-    room = 1
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", decoded)
+    monkeypatch.setattr(nvjpeg, "preprocess", resized)
+    monkeypatch.setattr(decoding, "decode", None)
     found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
     assert held == [3, 1, 1, 1]
     for one, other in zip(found, wanted, strict=True):
@@ -166,21 +165,24 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
         nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
 
 
-def test_a_decoder_that_does_not_work_here_stops_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("when", ["before its first image", "while it works"])
+def test_a_worker_whose_decoder_does_not_work_says_so(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's pixels would be embedded under nvJPEG's name."""
+    spec = backbones.spec(resize_px=72, crop_px=64, jpeg_scaling=False, jpeg_decoder="nvjpeg")
+    working = Backbone(spec) if when == "while it works" else None
 
     def broken(*given: Any) -> Any:
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support\nException raised from ...")
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", broken)
     with pytest.raises(BackboneError) as stopped:
-        nvjpeg.decode([jpeg()], LIMITS, PREPROCESSING, PLACES[0])
+        (working or Backbone(spec)).decode([jpeg()], LIMITS)
     assert str(stopped.value) == (
-        "while decoding JPEG files on the GPU\n"
-        "  expected: a torchvision with nvJPEG, and a driver that fits\n"
+        "while decoding a JPEG file that is known to be sound, as backbone.jpeg_decoder = nvjpeg asks for\n"
+        f"  expected: a torchvision that can, on {torch_runtime.place('')}\n"
         "  found:    decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
-        "  do:       set backbone.jpeg_decoder to pillow, whose embeddings have an identity of their own, or mend "
-        "the worker"
+        "  do:       mend the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
+        "their own"
     )
 
 
@@ -193,7 +195,9 @@ def test_the_decoder_is_part_of_the_identity_and_the_backbone_uses_it(monkeypatc
     real = torchvision.io.decode_jpeg
     monkeypatch.setattr(torchvision.io, "decode_jpeg", lambda *given: (used.append(1), real(*given))[1])
     for spec, times in [(plain, 0), (other, 1)]:
-        (found,) = Backbone(spec).decode([jpeg()], LIMITS)
+        backbone = Backbone(spec)
+        used.clear()  # it has tried its decoder
+        (found,) = backbone.decode([jpeg()], LIMITS)
         assert found.pixels is not None and found.pixels.shape == (64, 64, 3)
         assert len(used) == times
 

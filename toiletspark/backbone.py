@@ -110,7 +110,7 @@ class Backbone:
                 else the CPU. OpenVINO runs on the CPU.
 
         Raises:
-            BackboneError: the runtime is not installed here.
+            BackboneError: the runtime is not installed here, or its JPEG decoder does not work.
             ValueError: the spec was not prepared.
         """
         self.spec = spec
@@ -131,6 +131,7 @@ class Backbone:
             if spec.preprocessing.jpeg_decoder == "nvjpeg":
                 from toiletspark.runtimes import nvjpeg
 
+                nvjpeg.require_working(place)
                 self._decode = partial(nvjpeg.decode, device=place)
 
     def decode(self, contents: Iterable[bytes], limits: Decode, sizes: Preprocessing | None = None) -> list[Decoded]:

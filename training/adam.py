@@ -84,6 +84,7 @@ class _Moves:
         self._mean, self._square = np.zeros_like(values), np.zeros_like(values)
 
     def step(self, gradient: NDArray[np.float32]) -> None:
+        """Moves them against a gradient of their own shape."""
         self._steps += 1
         self._mean += (1 - _MEAN) * (gradient - self._mean)
         self._square += (1 - _SQUARE) * (gradient * gradient - self._square)

@@ -6,12 +6,13 @@ here, as their headers and last bytes say; all others, and those that it refuses
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 import torchvision
-from PIL import ExifTags
+from PIL import ExifTags, Image
 from torchvision.transforms.v2 import functional
 
 from toiletspark import decoding, images
@@ -21,8 +22,31 @@ from toiletspark.images import Decoded, Pixels, Preprocessing
 
 _END_OF_IMAGE = b"\xff\xd9"
 _YCBCR = 1  # Adobe's marker: the usual colours of a JPEG
-# in torchvision's words, what no file is to blame for
-_OF_THE_MACHINE = ("not compiled with nvJPEG", "Failed to initialize", "Failed to create", "CUDA error")
+
+
+class _RefusedError(Exception):
+    """The decoder has not decoded something, in its words."""
+
+
+def require_working(device: torch.device) -> None:
+    """Decodes a picture that is known to be sound.
+
+    Raises:
+        BackboneError: it could not be decoded; were files then Pillow's, they would be embedded under nvJPEG's name.
+        torch.OutOfMemoryError: there is no room even for that.
+    """
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    try:
+        _pictures([file.getvalue()], device)
+    except _RefusedError as error:
+        raise BackboneError(
+            doing="decoding a JPEG file that is known to be sound, as backbone.jpeg_decoder = nvjpeg asks for",
+            expected=f"a torchvision that can, on {device}",
+            found=str(error),
+            todo="mend the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
+            "their own",
+        ) from None
 
 
 def decode(
@@ -40,7 +64,8 @@ def decode(
         One outcome per file, in order. A bad file is never an exception.
 
     Raises:
-        torch.OutOfMemoryError, BackboneError: see `_decoded`.
+        torch.OutOfMemoryError: there is no room for one picture alone.
+        BackboneError: see `require_working`.
     """
     files = list(contents)
     sizes = {place: size for place, content in enumerate(files) if (size := plain_size(content, limits))}
@@ -85,49 +110,38 @@ def _portions(sizes: dict[int, tuple[int, int]], max_pixels: int) -> Iterator[li
 def _decoded(
     files: dict[int, bytes], preprocessing: Preprocessing, device: torch.device
 ) -> Iterator[tuple[int, Pixels]]:
-    """The files that could be decoded; what is too much or too bad for a whole call is then tried file by file.
-
-    Raises:
-        torch.OutOfMemoryError: there is no room for one picture alone. Another decoder's pixels would be embedded under
-            this one's name.
-        BackboneError: nvJPEG does not work here.
-    """
+    """The files that could be decoded; what is too much or too bad for a whole call is then tried file by file."""
     try:
-        found = _squares(files.values(), preprocessing, device)
-    except (_RefusedError, torch.OutOfMemoryError) as error:
-        if len(files) == 1 and isinstance(error, torch.OutOfMemoryError):
+        found = _squares(_pictures(files.values(), device), preprocessing)
+    except torch.OutOfMemoryError:
+        if len(files) == 1:
             raise
-        found = None
-    if found is not None:
+    except _RefusedError:
+        if len(files) == 1:
+            require_working(device)  # it is then the file that is to blame
+    else:
         yield from zip(files, found, strict=True)
-    elif len(files) > 1:
+        return
+    if len(files) > 1:
         if device.type == "cuda":
             torch.cuda.empty_cache()  # here, since the error held what had been decoded
         for place, content in files.items():
             yield from _decoded({place: content}, preprocessing, device)
 
 
-class _RefusedError(Exception):
-    """The decoder refuses a file."""
-
-
-def _squares(contents: Iterable[bytes], preprocessing: Preprocessing, device: torch.device) -> Pixels:
-    """uint8, (n, crop_px, crop_px, 3)."""
+def _pictures(contents: Iterable[bytes], device: torch.device) -> list[torch.Tensor]:
+    """uint8, (3, height, width) each."""
     given = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents]
     try:
-        pictures = torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device)
+        return list(torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in _OF_THE_MACHINE):
-            raise _RefusedError from error
-        raise BackboneError(
-            doing="decoding JPEG files on the GPU",
-            expected="a torchvision with nvJPEG, and a driver that fits",
-            found=str(error).partition("\n")[0],
-            todo="set backbone.jpeg_decoder to pillow, whose embeddings have an identity of their own, or mend "
-            "the worker",
-        ) from None
+        raise _RefusedError(str(error).partition("\n")[0]) from error
+
+
+def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixels:
+    """uint8, (n, crop_px, crop_px, 3)."""
     inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
     # back in one copy, since each waits for the GPU
     squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
