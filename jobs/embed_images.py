@@ -14,6 +14,7 @@ from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
 
 
+@entry.while_spark_starts(calibration.begin)
 def step(spark: SparkSession, config: Config) -> Summary:
     """Looks at the catalog once, works on what waits, and keeps the catalog with what has become of each image."""
     store, run_id = Store.open(config.output.root), new_run_id()

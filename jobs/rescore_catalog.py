@@ -15,7 +15,16 @@ from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store
 
+_DOING = "rescoring the catalog"
 
+
+def begin(config: Config) -> None:
+    """A head that is missing or damaged is told before Spark has started."""
+    head.current(Store.open(config.output.root), config.score.head, doing=_DOING)
+    calibration.begin(config)
+
+
+@entry.while_spark_starts(begin)
 def step(spark: SparkSession, config: Config) -> Summary:
     """A head that does not fit stops the run before the first image is read."""
     steps: list[entry.Step] = [require_fitting_head, embed_images.step, score_catalog.step, publish_exclusions.step]
@@ -24,9 +33,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
 def require_fitting_head(_: SparkSession, config: Config) -> Summary:
     """Stops where the head that would score was fitted on another backbone than the configuration's."""
-    store, doing = Store.open(config.output.root), "rescoring the catalog"
-    chosen = head.current(store, config.score.head, doing=doing)
-    head.require_backbone(chosen, calibration.current(store, config.backbone).backbone_id, doing=doing)
+    store = Store.open(config.output.root)
+    chosen = head.current(store, config.score.head, doing=_DOING)
+    head.require_backbone(chosen, calibration.current(store, config.backbone).backbone_id, doing=_DOING)
     return {}
 
 

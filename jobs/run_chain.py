@@ -31,6 +31,13 @@ from toiletspark.errors import LabelsError
 from toiletspark.runs import Store
 
 
+def begin(config: Config) -> None:
+    """With score.head set the backbone comes first; else it may not be needed today."""
+    if config.score.head:
+        rescore_catalog.begin(config)
+
+
+@entry.while_spark_starts(begin)
 def step(spark: SparkSession, config: Config) -> Summary:
     """With score.head set there is nothing to sample, label or train."""
     if config.score.head:

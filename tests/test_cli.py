@@ -122,7 +122,13 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Lets run_step work without Spark; names what was stopped."""
     stopped: list[str] = []
     fake = SimpleNamespace(stop=lambda: stopped.append("session"))
-    monkeypatch.setattr(entry.session, "start", lambda section: fake)
+
+    def start(section: Any, beside: Any) -> Any:
+        if beside:
+            beside()
+        return fake
+
+    monkeypatch.setattr(entry.session, "start", start)
     return stopped
 
 
@@ -160,6 +166,26 @@ def test_exit_codes(stops: list[str], capsys: pytest.CaptureFixture[str], error:
     assert ended.value.code == code
     assert told.out == ""
     assert told.err == "toiletspark: while auditing\n  expected: as many\n  found:    fewer\n  do:       look\n"
+
+
+def test_a_step_begins_while_spark_starts(stops: list[str]) -> None:
+    order: list[str] = []
+
+    @entry.while_spark_starts(lambda config: order.append(f"begin in {config.output.root}"))
+    def step(spark: Any, config: Any) -> dict[str, Any]:
+        order.append("step")
+        return {}
+
+    entry.run_step(step, [LOCAL_CONF], ["output.root=/tmp/x"], True)
+    assert order == ["begin in /tmp/x", "step"]
+
+
+def test_a_mistake_that_needs_no_spark_is_told_before_it_starts(tmp_path: Path) -> None:
+    """There is no such master; a session would fail with Java's stack trace."""
+    sets = ["spark.master=local[moon]", "images.path=/nowhere", f"output.root={tmp_path}/output"]
+    text = told_mistake(command("rescore", "--conf", LOCAL_CONF, *(part for one in sets for part in ("--set", one))))
+    assert text.startswith("toiletspark: while rescoring the catalog\n")
+    assert "`toiletspark train`" in text
 
 
 def test_a_defect_keeps_its_stack_trace(stops: list[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,14 @@ except BackboneError as error:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
     """As another process would begin."""
-    prepared.backbone.cache_clear()
+    prepared.found_or_made.cache_clear()
+    prepared._begun.clear()
     yield
-    prepared.backbone.cache_clear()
+    prepared.found_or_made.cache_clear()
 
 
 def again(root: Path, of: Section) -> BackboneSpec:
-    prepared.backbone.cache_clear()
+    prepared.found_or_made.cache_clear()
     return prepared.backbone(str(root), of)
 
 
@@ -95,6 +97,36 @@ def test_what_is_kept_embeds_as_what_is_made(tmp_path: Path, made: list[Section]
     assert first == second == convert.prepared(weights.load_spec(of))
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     assert np.array_equal(Backbone(first).embed(pixels), Backbone(second).embed(pixels))
+
+
+def test_what_was_begun_in_a_thread_is_waited_for(
+    tmp_path: Path, made: list[Section], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, threads = section(**SMALL), []
+    convert_one = convert.prepared
+    monkeypatch.setattr(
+        convert, "prepared", lambda spec: (threads.append(threading.current_thread()), convert_one(spec))[1]
+    )
+    prepared.begin(str(tmp_path), of)
+    assert prepared.backbone(str(tmp_path), of) == prepared.backbone(str(tmp_path), of)
+    assert (made, [thread is threading.main_thread() for thread in threads]) == ([of], [False])
+
+
+def test_what_was_begun_for_another_store_is_not_taken(tmp_path: Path, made: list[Section]) -> None:
+    of = section(**SMALL)
+    prepared.begin(str(tmp_path / "a"), of)
+    prepared.backbone(str(tmp_path / "b"), of)
+    assert prepared.backbone(str(tmp_path / "a"), of)
+    assert [set(files(tmp_path / name)) != set() for name in "ab"] == [True, True]
+
+
+def test_what_went_wrong_in_the_thread_is_told_to_whoever_asks_and_tried_again(tmp_path: Path) -> None:
+    of = section(tmp_path / "state.pth", **SMALL)
+    prepared.begin(str(tmp_path), of)
+    with pytest.raises(BackboneError, match=r"state\.pth"):
+        prepared.backbone(str(tmp_path), of)
+    saved(state_of(), tmp_path / "state.pth")
+    assert prepared.backbone(str(tmp_path), of).program
 
 
 def test_a_driver_that_finds_it_loads_no_torch(tmp_path: Path) -> None:

@@ -102,6 +102,24 @@ def test_what_loses_rows_without_a_word_is_refused(key: str, value: str) -> None
     assert refused.value.found.startswith(f"{key} = {value}: ")
 
 
+def test_java_has_the_memory_it_was_given_also_where_a_step_begins_beside_it(tmp_path: Path) -> None:
+    """Java takes its heap when it starts, which is before there is a context then."""
+    (tmp_path / "job.py").write_text(
+        "from toiletspark import conf_files, session\n"
+        "said = ['images.path=none', 'spark.master=local[1]', "
+        '\'spark.settings={"spark.driver.memory" = "600m", "spark.ui.enabled" = "false"}\']\n'
+        "begun = []\n"
+        "spark = session.start(conf_files.load([], said).spark, beside=lambda: begun.append('begun'))\n"
+        "java = spark.sparkContext._jvm.java.lang.Runtime.getRuntime()\n"
+        "print(*begun, java.maxMemory() // 2**20, spark.sparkContext.master)\n"
+    )
+    words, environment = [sys.executable, tmp_path / "job.py"], {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    begun, megabytes, master = done.stdout.split()[-3:]
+    assert (begun, master) == ("begun", "local[1]")
+    assert 500 < int(megabytes) <= 600
+
+
 def test_spark_submits_own_words_are_seen(tmp_path: Path) -> None:
     """As given on the command line, which wins over the conf; no session is left for the job."""
     (tmp_path / "job.py").write_text(

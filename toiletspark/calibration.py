@@ -36,6 +36,15 @@ _PROGRAM, _CONSTANTS, _JSON = "program.xml", "program.bin", "quantisation.json"
 _LEAST_IMAGES = 2  # with one, nothing is left once the mean is taken off
 
 
+def begin(config: Config) -> None:
+    """Begins, beside whatever comes next, to make ready what `current` and `settled` will be asked for.
+
+    Raises:
+        OutputError: the output folder is not ours; nothing is kept there then.
+    """
+    prepared.begin(Store.open(config.output.root).root, config.backbone)
+
+
 def current(store: Store, section: Backbone) -> BackboneSpec:
     """The backbone of the configuration, ready for its runtime; in int8 only if an earlier run has made its program.
 

@@ -16,6 +16,23 @@ from toiletspark.config import Config
 
 Step = Callable[[SparkSession, Config], Summary]
 Shown = Callable[[Summary, bool], None]
+Beginning = Callable[[Config], object]
+
+_beginnings: dict[Step, Beginning] = {}
+
+
+def while_spark_starts(begin: Beginning) -> Callable[[Step], Step]:
+    """Has a step begin before there is a session: with what needs none, and with mistakes that can be told at once.
+
+    Args:
+        begin: called with the configuration while Spark starts, which waits for it: long work belongs in a thread.
+    """
+
+    def begun_with(step: Step) -> Step:
+        _beginnings[step] = begin
+        return step
+
+    return begun_with
 
 
 def submit(step: Step, shown: Shown = show) -> None:
@@ -35,7 +52,8 @@ def run_step(step: Step, files: list[Path], sets: list[str], as_json: bool, show
     """
     with told_errors():
         config = conf_files.load(files, sets)
-        spark = session.start(config.spark)
+        begin = _beginnings.get(step)
+        spark = session.start(config.spark, beside=functools.partial(begin, config) if begin else None)
         summary = timed(step, spark, config)
         spark.stop()
     shown(summary, as_json)

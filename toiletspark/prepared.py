@@ -15,6 +15,8 @@ import functools
 import importlib.metadata
 import pkgutil
 import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +32,17 @@ _MAKERS = ("weights.py", "runtimes/convert.py", "runtimes/torch_runtime.py")
 _NAMED = ("imagenet", "random")
 
 
-@functools.lru_cache(maxsize=1)
+_making = threading.Lock()  # torch cannot trace two networks at once
+_begun: dict[tuple[str, BackboneSection], Future[BackboneSpec]] = {}
+
+
+def begin(root: str, section: BackboneSection) -> None:
+    """Begins in a thread what `backbone` will be asked for, which then waits for it and tells what it raised."""
+    thread = ThreadPoolExecutor(1, "backbone")
+    _begun[root, section] = thread.submit(found_or_made, root, section)
+    thread.shutdown(wait=False)
+
+
 def backbone(root: str, section: BackboneSection) -> BackboneSpec:
     """The backbone of a configuration, as its runtime needs it; in int8 still without its program.
 
@@ -41,8 +53,15 @@ def backbone(root: str, section: BackboneSection) -> BackboneSpec:
     Raises:
         BackboneError: see `weights.load_spec`; or it has to be made, and there is no torch.
 
-    Cost: where it is kept, to read 45 MB and their digest; else torch, and for torch always torch.
+    Cost: where it is kept, to read 45 MB and their digest; else torch, and for torch always torch. Once a process.
     """
+    begun = _begun.pop((root, section), None)
+    return begun.result() if begun else found_or_made(root, section)
+
+
+@functools.lru_cache(maxsize=1)
+def found_or_made(root: str, section: BackboneSection) -> BackboneSpec:
+    """As `backbone`, in this thread."""
     if choose.chosen(section.runtime, section.precision) == "torch":
         return _made(section)
     key = _key(section)
@@ -65,9 +84,10 @@ def _made(section: BackboneSection) -> BackboneSpec:
             todo="run the driver in an environment with all of toiletspark's packages; executors that embed with "
             "OpenVINO need no torch (docs/clusters.md)",
         ) from None
-    weights.load_spec.cache_clear()  # a process that goes on for days may have read other weights in the same file
-    spec = weights.load_spec(section)
-    return spec if spec.precision == "int8" else convert.prepared(spec)
+    with _making:
+        weights.load_spec.cache_clear()  # a process that goes on for days may have read other weights in the same file
+        spec = weights.load_spec(section)
+        return spec if spec.precision == "int8" else convert.prepared(spec)
 
 
 def _key(section: BackboneSection) -> str | None:

