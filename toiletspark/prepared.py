@@ -31,7 +31,6 @@ _PACKAGES = ("openvino", "torch", "torchvision")
 _MAKERS = ("weights.py", "runtimes/convert.py", "runtimes/torch_runtime.py")
 _NAMED = ("imagenet", "random")
 
-
 _making = threading.Lock()  # torch cannot trace two networks at once
 _begun: dict[tuple[str, BackboneSection], Future[BackboneSpec]] = {}
 
