@@ -15,7 +15,7 @@ from training.fit import FinalLayer, fit, steps
 from training.inner import temperature
 
 SETTINGS = load().train
-PLAIN = {"l2": 0.1, "calibrate": False}
+PLAIN = {"l2": 0.1, "value_l2": 0.0, "calibrate": False}
 ADAM = {"optimizer": "adam", **PLAIN}
 
 
@@ -80,12 +80,16 @@ def test_another_seed_gives_another_layer_by_adam_and_the_same_minimum_by_lbfgs(
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("l2", [0.01, 0.3])
-def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float) -> None:
+@pytest.mark.parametrize(("l2", "value_l2"), [(0.01, 0.0), (0.3, 0.0), (0.01, 0.005), (0.1, 0.2)])
+def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, value_l2: float) -> None:
+    """One penalty for all there, so a feature that is held back more is made smaller instead."""
     embeddings, labels = blurred(400, classes)
-    layer = fitted(embeddings, labels, classes, l2=l2, calibrate=False)
-    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
-    rows = centred / np.sqrt((centred**2).mean())
+    embeddings[:, :5] *= 4
+    layer = fitted(embeddings, labels, classes, l2=l2, value_l2=value_l2, calibrate=False)
+    values = embeddings.astype(np.float64)
+    spread = np.sqrt(values.var(axis=0).mean())
+    smaller = np.sqrt(l2 / (l2 + value_l2 * (values**2).mean(axis=0) / spread**2))
+    rows = (values - values.mean(axis=0)) / spread * smaller
     strength = l2 / 2 if classes == 2 else l2  # of one logit instead of two, whose squares add up to half of its own
     slow = LogisticRegression(C=1 / (strength * len(rows)), tol=1e-10, max_iter=5000).fit(rows, labels)
     wanted, ours = slow.decision_function(rows).reshape(len(rows), -1), logits(layer, embeddings)
@@ -104,7 +108,7 @@ def test_rows_count_as_much_as_they_weigh() -> None:
     scale = np.sqrt(np.var(embeddings.astype(np.float64), axis=0).mean())
     repeated, named = np.repeat(embeddings, times, axis=0), np.repeat(labels, times)
     again = np.sqrt(np.var(repeated.astype(np.float64), axis=0).mean())
-    plain = fitted(repeated, named, l2=0.1 * (again / scale) ** -2, calibrate=False)
+    plain = fitted(repeated, named, **{**PLAIN, "l2": 0.1 * (again / scale) ** -2})
     assert np.allclose(logits(weighed, embeddings), logits(plain, embeddings), atol=2e-3)
 
 
@@ -159,6 +163,23 @@ def test_adam_equals_adam_written_out() -> None:
     scaled, weight, bias = slow_adam(embeddings.astype(np.float64), labels, epochs=3, batch_size=32)
     assert np.allclose(logits(layer, embeddings), scaled @ weight.T + bias, atol=1e-3)
     assert layer.epochs == 3
+
+
+def test_float16_moves_a_logit_less_where_great_values_are_held_back() -> None:
+    """Features of very unequal size, as a backbone's are; by Adam too, which has the penalty from the same place."""
+    sizes = np.random.default_rng(4).lognormal(0, 1, 24)
+    embeddings, labels = blurred(400, 3)
+    embeddings = np.abs(embeddings * sizes).astype(np.float32)
+    rounded = embeddings.astype(np.float16).astype(np.float32)
+    for changes in ({"l2": 0.003}, {"l2": 0.003, "optimizer": "adam"}):
+        moved, right = [], []
+        for value_l2 in (0.0, 0.005):
+            layer = fitted(embeddings, labels, 3, value_l2=value_l2, calibrate=False, **changes)
+            said = logits(layer, embeddings)
+            moved.append(np.abs(logits(layer, rounded) - said).max())
+            right.append((said.argmax(axis=1) == labels).mean())
+        assert moved[1] < 0.9 * moved[0], changes
+        assert right[1] > right[0] - 0.02, changes
 
 
 def slow_adam(rows: np.ndarray, labels: np.ndarray, epochs: int, batch_size: int) -> tuple[np.ndarray, ...]:

@@ -74,8 +74,8 @@ class Site(QuietHandler):
 
     def _endless(self) -> None:
         for _ in range(1_000):  # endless enough, and a fetcher without a limit does not fill the memory
+            Site.sent_bytes += 65_536  # before: who gets them may ask at once
             self._send(bytes(65_536))
-            Site.sent_bytes += 65_536
 
     def _send(self, content: bytes) -> None:
         self.wfile.write(content)

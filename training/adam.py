@@ -21,7 +21,7 @@ class Fleet:
     Adam works on each number by itself, so each layer becomes what it would alone; and one product of all serves them.
 
     Attributes:
-        l2: float32, (layers,).
+        l2: float32, (layers,); the penalty of an input's weights, less what the rows say of it.
         kept: bool, (layers, n): the rows that each learns from.
     """
 
@@ -42,14 +42,14 @@ def by_adam(
     order, learnt = np.random.default_rng(seed), np.flatnonzero(rows.weight > 0)
     share_of = rows.weight * fleet.kept
     share_of /= share_of.sum(axis=1, keepdims=True) / np.float32(len(learnt))  # 1 on average over what is learnt from
-    strength = fleet.l2[:, np.newaxis, np.newaxis]
+    penalty = fleet.l2[:, np.newaxis, np.newaxis] + rows.held.astype(np.float32)
     for _ in range(epochs):
         total, shuffled = np.zeros(len(starts), np.float32), order.permutation(learnt)
         for begin in range(0, len(learnt), batch_size):
             batch = shuffled[begin : begin + batch_size]
             losses, slope = _slopes(rows, batch, share_of[:, batch], weight, bias)
             steep = slope.transpose(0, 2, 1).reshape(-1, len(batch)) @ rows.inputs[batch]
-            moves[0].step(steep.reshape(weight.shape) + strength * weight)
+            moves[0].step(steep.reshape(weight.shape) + penalty * weight)
             moves[1].step(slope.sum(axis=1))
             total += losses * np.float32(len(batch))
         yield list(itertools.starmap(Layer, zip(weight.copy(), bias.copy(), strict=True))), total / len(learnt)

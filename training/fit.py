@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from toiletspark.config import Train
 from toiletspark.progress import Progress
 from training.adam import Fleet, by_adam
-from training.descent import EXACT, ROUGH, Axes, Layer, Rows, by_lbfgs, first, one_thread
+from training.descent import EXACT, ROUGH, Axes, Layer, Rows, by_lbfgs, covariance, first, one_thread
 from training.inner import Folds, Judged
 
 _LEAST_DEVIATION = 1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
@@ -65,6 +65,10 @@ def fit(
     backbone, and that is folded into the layer afterwards: the head itself takes embeddings as they are stored. Each
     feature keeps its own spread: dividing it away would lend a voice to features that hardly ever light up.
 
+    Beside L2 a feature's weights are held back by its mean square: that spreads a decision over many features, so that
+    errors in proportion to their values, such as the store's rounding to float16, move a logit less.
+    Source: Bishop, Training with noise is equivalent to Tikhonov regularization (1995).
+
     Args:
         embeddings: float32, (n, 512).
         labels: int64, (n,), index of the class.
@@ -86,9 +90,10 @@ def fit(
     deviation = float(np.sqrt(np.einsum("nd,nd->d", inputs, inputs).mean(dtype=np.float64) / max(1, len(inputs))))
     spread = np.float32(deviation if deviation > _LEAST_DEVIATION else np.inf)
     inputs /= spread
+    mean_square = np.einsum("nd,nd->d", inputs, inputs, dtype=np.float64) / max(1, len(inputs)) + (mean / spread) ** 2
     with one_thread():
         weight = _weights(labels, classes, settings, row_weight)
-        rows = Rows(inputs, labels, weight, classes)
+        rows = Rows(inputs, labels, weight, classes, settings.value_l2 * mean_square)
         folds = Folds.of(groups, rows, settings)
         by = {"lbfgs": _by_lbfgs, "adam": _by_adam}[settings.optimizer]
         layer, judged, l2, epochs = by(rows, folds, settings, progress, told)
@@ -133,13 +138,14 @@ _Fitted = tuple[Layer, Judged | None, float, int]
 
 def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: Told) -> _Fitted:
     """A path of L2 from strong to weak in each fold, each fit beginning where the last one ended."""
-    path, axes = settings.l2_path, Axes.of(rows.inputs)
+    path, spread = settings.l2_path, covariance(rows.inputs)
+    axes = [Axes.of(spread, l2 + rows.held) for l2 in path]
 
     def out_of_fold(fold: int) -> list[NDArray[np.float32]]:
         kept, found = rows.only(folds.number != fold), []
         layer, held = first(kept), folds.number == fold
-        for l2 in path:
-            layer = by_lbfgs(kept, axes, l2, layer, settings.max_iterations, ROUGH)
+        for one in axes:
+            layer = by_lbfgs(kept, one, layer, settings.max_iterations, ROUGH)
             found.append(layer.logits(rows.inputs[held]))
         return found
 
@@ -149,7 +155,7 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
             logits[:, folds.number == fold] = np.stack(found)
             progress.at(done)
     judged, place = folds.chosen(logits, rows)
-    layer = by_lbfgs(rows, axes, path[place], first(rows), settings.max_iterations, EXACT)
+    layer = by_lbfgs(rows, axes[place], first(rows), settings.max_iterations, EXACT)
     progress.at(progress.total, f"l2 {path[place]:g}")
     return layer, judged, path[place], 0
 
