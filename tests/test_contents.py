@@ -1,5 +1,6 @@
 """Which contents have an embedding, and which task makes the one of a content seen first."""
 
+import os
 import random
 import threading
 from pathlib import Path
@@ -75,6 +76,31 @@ def test_a_task_that_is_tried_again_keeps_its_own(tmp_path: Path) -> None:
     assert Claims(tmp_path, "1").claim("a")
     assert Claims(tmp_path, "1").claim("a")
     assert not Claims(tmp_path, "11").claim("a")
+
+
+def test_a_claim_is_no_file_of_its_own(tmp_path: Path) -> None:
+    """Room for a file may take a disk with many of them 0.7 ms, for each image."""
+    claims = Claims(tmp_path, "1")
+    assert all(claims.claim(name) for name in "abc")
+    assert len({file.stat().st_ino for file in tmp_path.iterdir()}) == 1
+
+
+def test_a_task_may_have_more_claims_than_a_file_may_have_names(tmp_path: Path) -> None:
+    one, two, many = Claims(tmp_path, "1"), Claims(tmp_path, "2"), 65_100  # ext4 gives 65,000
+    assert all(one.claim(str(number)) for number in range(many))
+    last = [str(many - 1), "0"]
+    assert [two.claim(name) for name in last] == [False, False]
+    assert [Claims(tmp_path, "1").claim(name) for name in last] == [True, True]
+
+
+def test_a_disk_without_second_names_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise PermissionError("one name only")
+
+    monkeypatch.setattr(os, "link", refuses)
+    one, two = Claims(tmp_path, "1"), Claims(tmp_path, "2")
+    assert [one.claim("a"), two.claim("a"), two.claim("b"), one.claim("b")] == [True, False, True, False]
+    assert Claims(tmp_path, "2").claim("b")
 
 
 def test_another_commit_shares_out_anew(tmp_path: Path) -> None:

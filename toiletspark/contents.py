@@ -7,6 +7,7 @@ content, and two contents are taken for one once in 10^36.
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,9 @@ class Known:
 class Claims:
     """Lets the tasks of one machine share the contents out: whoever asks first for a content is to embed it.
 
-    A claim is a file that names its task. A task that is tried again finds its own claims and keeps them, so what
-    a lost attempt claimed is still embedded.
+    A claim is one more name of a file that names its task: a name is given once, like a file, but costs no file, which
+    a disk with many may take a millisecond to find room for. A task that is tried again finds its own claims and keeps
+    them, so what a lost attempt claimed is still embedded.
 
     Args:
         folder: seen by the tasks that share; a new one for every commit.
@@ -61,14 +63,25 @@ class Claims:
     def __init__(self, folder: Path, task: str) -> None:
         self._folder, self._task = folder, task
         self._folder.mkdir(parents=True, exist_ok=True)
+        handle, self._named = tempfile.mkstemp(prefix=f"{task}-", dir=folder)
+        with os.fdopen(handle, "w") as file:
+            file.write(task)
 
     def claim(self, digest: str) -> bool:
         """Whether this task is to embed the content."""
         path = self._folder / digest
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            self._give(path)
         except FileExistsError:
             return path.read_text() == self._task
-        with os.fdopen(handle, "w") as file:
-            file.write(self._task)
         return True
+
+    def _give(self, path: Path) -> None:
+        """Where a disk gives files one name only, or this one has as many as it may (ext4: 65,000), makes a file."""
+        try:
+            os.link(self._named, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            with path.open("x") as file:
+                file.write(self._task)
