@@ -15,7 +15,7 @@ from training.fit import FinalLayer, fit, steps
 from training.inner import temperature
 
 SETTINGS = load().train
-PLAIN = {"l2": 0.1, "value_l2": 0.0, "calibrate": False}
+PLAIN = {"l2": 0.1, "variance_l2": 0.0, "calibrate": False}
 ADAM = {"optimizer": "adam", **PLAIN}
 
 
@@ -80,15 +80,15 @@ def test_another_seed_gives_another_layer_by_adam_and_the_same_minimum_by_lbfgs(
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize(("l2", "value_l2"), [(0.01, 0.0), (0.3, 0.0), (0.01, 0.005), (0.1, 0.2)])
-def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, value_l2: float) -> None:
+@pytest.mark.parametrize(("l2", "variance_l2"), [(0.01, 0.0), (0.3, 0.0), (0.01, 0.05), (0.1, 0.2)])
+def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, variance_l2: float) -> None:
     """One penalty for all there, so a feature that is held back more is made smaller instead."""
     embeddings, labels = blurred(400, classes)
     embeddings[:, :5] *= 4
-    layer = fitted(embeddings, labels, classes, l2=l2, value_l2=value_l2, calibrate=False)
+    layer = fitted(embeddings, labels, classes, l2=l2, variance_l2=variance_l2, calibrate=False)
     values = embeddings.astype(np.float64)
     spread = np.sqrt(values.var(axis=0).mean())
-    smaller = np.sqrt(l2 / (l2 + value_l2 * (values**2).mean(axis=0) / spread**2))
+    smaller = np.sqrt(l2 / (l2 + variance_l2 * values.var(axis=0) / spread**2))
     rows = (values - values.mean(axis=0)) / spread * smaller
     strength = l2 / 2 if classes == 2 else l2  # of one logit instead of two, whose squares add up to half of its own
     slow = LogisticRegression(C=1 / (strength * len(rows)), tol=1e-10, max_iter=5000).fit(rows, labels)
@@ -173,8 +173,8 @@ def test_float16_moves_a_logit_less_where_great_values_are_held_back() -> None:
     rounded = embeddings.astype(np.float16).astype(np.float32)
     for changes in ({"l2": 0.003}, {"l2": 0.003, "optimizer": "adam"}):
         moved, right = [], []
-        for value_l2 in (0.0, 0.005):
-            layer = fitted(embeddings, labels, 3, value_l2=value_l2, calibrate=False, **changes)
+        for variance_l2 in (0.0, 0.05):
+            layer = fitted(embeddings, labels, 3, variance_l2=variance_l2, calibrate=False, **changes)
             said = logits(layer, embeddings)
             moved.append(np.abs(logits(layer, rounded) - said).max())
             right.append((said.argmax(axis=1) == labels).mean())

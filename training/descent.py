@@ -2,7 +2,7 @@
 
     sum(weight x cross entropy) / sum(weight) + sum(penalty x W^2) / 2      (the bias is free)
 
-Each input has its penalty: L2, and more for inputs with great values.
+Each input has its penalty: L2, and more for inputs that vary much.
 
 Numpy and SciPy: for this, torch would be 500 MB and two seconds of loading. All computing is done by one thread a fit
 (`one_thread`), so that the number of cores has no part in the last bit; several fits may go on side by side. Another

@@ -65,8 +65,9 @@ def fit(
     backbone, and that is folded into the layer afterwards: the head itself takes embeddings as they are stored. Each
     feature keeps its own spread: dividing it away would lend a voice to features that hardly ever light up.
 
-    Beside L2 a feature's weights are held back by its mean square: that spreads a decision over many features, so that
-    errors in proportion to their values, such as the store's rounding to float16, move a logit less.
+    Beside L2 a feature's weights are held back by its variance: that spreads a decision over many features, so that
+    errors in proportion to their values, such as the store's rounding to float16, move a logit less. (By the variance
+    and not by the square, which holds all back where features lie far from zero, as with random weights.)
     Source: Bishop, Training with noise is equivalent to Tikhonov regularization (1995).
 
     Args:
@@ -90,10 +91,10 @@ def fit(
     deviation = float(np.sqrt(np.einsum("nd,nd->d", inputs, inputs).mean(dtype=np.float64) / max(1, len(inputs))))
     spread = np.float32(deviation if deviation > _LEAST_DEVIATION else np.inf)
     inputs /= spread
-    mean_square = np.einsum("nd,nd->d", inputs, inputs, dtype=np.float64) / max(1, len(inputs)) + (mean / spread) ** 2
+    variance = np.einsum("nd,nd->d", inputs, inputs, dtype=np.float64) / max(1, len(inputs))
     with one_thread():
         weight = _weights(labels, classes, settings, row_weight)
-        rows = Rows(inputs, labels, weight, classes, settings.value_l2 * mean_square)
+        rows = Rows(inputs, labels, weight, classes, settings.variance_l2 * variance)
         folds = Folds.of(groups, rows, settings)
         by = {"lbfgs": _by_lbfgs, "adam": _by_adam}[settings.optimizer]
         layer, judged, l2, epochs = by(rows, folds, settings, progress, told)

@@ -20,7 +20,7 @@ class Train(Section):
     patience: int = Field(ge=1)
     l2: Literal["auto"] | Annotated[float, Field(gt=0)]
     l2_candidates: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
-    value_l2: float = Field(ge=0)
+    variance_l2: float = Field(ge=0)
     inner_folds: int = Field(ge=2)
     class_weight: Literal["none", "balanced"]
     calibrate: bool
