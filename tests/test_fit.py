@@ -99,6 +99,13 @@ def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, variance_l
     assert np.allclose(ours, wanted, atol=1e-3)
 
 
+def test_a_very_weak_l2_has_a_minimum_too() -> None:
+    """Fewer rows than features: in most directions only the penalty bends the loss, by less than float32 rounds."""
+    embeddings, labels = blurred(60, width=512)
+    layer = fitted(embeddings, labels, l2=1e-7, variance_l2=0.0, calibrate=False)
+    assert (logits(layer, embeddings).argmax(axis=1) == labels).all()
+
+
 def test_rows_count_as_much_as_they_weigh() -> None:
     """A row of weight 3 is as good as three rows; one of weight 0 as none."""
     embeddings, labels = blurred(120)

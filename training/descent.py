@@ -67,7 +67,8 @@ class Axes:
     @classmethod
     def of(cls, covariance: NDArray[np.float64], penalty: NDArray[np.float64]) -> Axes:
         """Of inputs with this covariance, (d, d), and a penalty > 0, or a separable class would have no minimum."""
-        return cls(penalty, *np.linalg.eigh(covariance / 4 + np.diag(penalty)))
+        bend, direction = np.linalg.eigh(covariance / 4 + np.diag(penalty))
+        return cls(penalty, np.maximum(bend, penalty.min()), direction)  # no less, but for rounding
 
     def root(self, power: float) -> NDArray[np.float64]:
         """A power of the bound: (d, d)."""
