@@ -213,6 +213,68 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     assert [run.run_id for run in store.runs(tables.SCORES)] == before
 
 
+def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    embedded_catalog(store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")])
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "1 scores"
+    assert store.runs(tables.SCORES) == []
+
+
+def test_contents_that_stand_twice_are_looked_for_once_they_were_met(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    written: list[str] = []
+    write_files = frames.write_files
+
+    def counted(frame: Any, store: Store, table: tables.Table, run_id: str) -> str:
+        written.append(run_id)
+        return write_files(frame, store, table, run_id)
+
+    monkeypatch.setattr(frames, "write_files", counted)
+    first = score_catalog.step(spark, config)
+    assert (len(written), first["scored"]) == (2, IMAGES)
+    again = score_catalog.step(spark, config)
+    assert (len(written), again["scored"]) == (3, IMAGES)
+    folders = sorted((Path(store.root) / tables.SCORES.name).iterdir())
+    assert [str(folder) for folder in folders] == [first["scores"], again["scores"]]  # nothing is left of the first try
+
+
+def test_a_store_in_which_every_content_stands_once_is_written_once(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    embedded_catalog(store, [found(f"i{number}", "ok", f"digest-{number % 2}") for number in range(4)])
+    rows = [
+        {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)} for number in (0, 1)
+    ]
+    stored(store, tables.EMBEDDINGS, rows)
+    made_head(store, *TWO)
+    assert score_catalog.step(spark, config)["scored"] == 4
+    newest = store.newest(tables.SCORES)
+    assert newest is not None
+    assert newest.manifest["counts"] == {"images": 4, "content_twice": False}
+
+
+def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    stored(
+        store, tables.CATALOG, [found("i00", "ok", "digest-0")] * 2, inputs={"backbone_id": "ours"}, counts={"sound": 1}
+    )
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "2 scores"
+    assert store.runs(tables.SCORES) == []
+
+
 def test_a_catalog_of_an_earlier_version_is_told(spark: SparkSession, config: Config, store: Store) -> None:
     prepare(store)
     made_head(store, *TWO)

@@ -61,11 +61,12 @@ def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFram
         head: whose scores they are.
 
     Returns:
-        The columns of `scores.table_of(head)`, one row per sound image, no nulls. One shuffle of either side.
+        The columns of `scores.table_of(head)`: every sound image, once for each row that `scored` has of its content,
+        and with nulls for scores where there is none. One shuffle of either side.
     """
     sound = catalog.where(F.col("status") == "ok").select("image_id", "listing_id", "content_digest")
-    once = scored.dropDuplicates(["content_digest"]).hint("shuffle_hash")  # sorting both sides would cost more
-    return sound.join(once, on="content_digest", how="inner").withColumn("head_id", F.lit(head.head_id))
+    found = scored.hint("shuffle_hash")  # sorting both sides would cost more
+    return sound.join(found, on="content_digest", how="left").withColumn("head_id", F.lit(head.head_id))
 
 
 def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
