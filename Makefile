@@ -87,8 +87,8 @@ dist-env: install  ## dist/environment.tar.gz, for --archives, for new constrain
 
 bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours
 
-bench-photos: install  ## real photos end to end: quality, times, memory of a worker, a second rescore
-	@$(BIN)/python -m benchmarks.photos
+bench-photos: install  ## real photos end to end: quality, times, memory of a worker, a second rescore; CONF=conf/larger.toml
+	@$(BIN)/python -m benchmarks.photos $(foreach file,$(CONF),--conf $(file))
 
 bench-badimages: install  ## broken and hostile files: one row each
 	@$(BIN)/python -m benchmarks.badimages

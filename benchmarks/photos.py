@@ -6,6 +6,7 @@ catalog is rescored without a change, and the whole network is asked whether the
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -16,15 +17,19 @@ from benchmarks.measure import command, machine
 from benchmarks.whole_network import agreement
 from toiletspark import conf_files
 
-CONF = ("--conf", "tests/conf/photos.toml")
+PHOTOS = "tests/conf/photos.toml"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conf", action="append", default=[], help="further configuration, as conf/larger.toml")
+    files_of_conf = [PHOTOS, *parser.parse_args().conf]
+    words = [word for file in files_of_conf for word in ("--conf", file)]
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         env = {"TOILETSPARK_OUTPUT": root}
-        run, first = command("run", *CONF, env=env)
-        again, second = command("rescore", *CONF, env=env)
-        config = conf_files.load([Path(CONF[1])], [f"output.root={root}/photos"])
+        run, first = command("run", *words, env=env)
+        again, second = command("rescore", *words, env=env)
+        config = conf_files.load(files_of_conf, [f"output.root={root}/photos"])
         files = sorted(Path(config.images.url_prefix).rglob("*.jpg"))
         network = agreement(config, run, files)
         excluded = set(pq.read_table(run["exclusion_list"])["image_id"].to_pylist())
@@ -33,6 +38,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "conf": files_of_conf,
                 "images": run["images"],
                 "scored": run["scored"],
                 "unscored": run["unscored"],

@@ -3,7 +3,7 @@
 800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source,
 five classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml. The
 figures are those of images whose listing no head has seen, their intervals clustered by listing; `ways` has the means
-over several ways to fold, and each way's. Ends in one JSON line; `larger` holds the same with a larger input.
+over several ways to fold, and each way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from training.splits import folds_of
 FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
 WAYS = 20  # to fold: a figure moves by two or three images of 800 with the way
 BATHROOM, THRESHOLD = "bathroom", 0.5
-LARGER = ("backbone.resize_px=320", "backbone.crop_px=288")
+PHOTOS = ROOT / "tests" / "conf" / "photos.toml"
+LARGER = ROOT / "conf" / "larger.toml"
 _BATCH = 16
 Floats = NDArray[np.float32]
 
@@ -62,15 +63,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-larger", action="store_true", help="leaves the larger input out")
     asked = parser.parse_args()
-    told = judged(())
+    told = judged(PHOTOS)
     if not asked.no_larger:
-        told["larger"] = {"settings": LARGER, **judged(LARGER)}
+        told["larger"] = judged(PHOTOS, LARGER)
     print(json.dumps({**told, "folds": FOLDS, "seed": SEED, "machine": machine()}))
 
 
-def judged(sets: tuple[str, ...]) -> dict[str, Any]:
+def judged(*conf: Path) -> dict[str, Any]:
     """All figures, each {value, low, high}, of one way to embed."""
-    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino", *sets])
+    config = conf_files.load(conf, ["backbone.runtime=openvino"])
     backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
     photos, rooms = _photos(backbone, config), _rooms(backbone, config)
     ways = [_folded(photos, config, SEED + way) for way in range(WAYS)]
