@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from xdist.scheduler import LoadScopeScheduling
 
@@ -117,6 +118,9 @@ def spark() -> Iterator[SparkSession]:
     started = session.start(section.model_copy(update={"settings": settings}))
     yield started
     started.stop()
+    java = SparkContext._gateway.proc  # a task that was called off may still run there, and its folder goes soon
+    java.stdin.close()
+    java.wait(timeout=60)
     os.environ.clear()
     os.environ.update(before)
 

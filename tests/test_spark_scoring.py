@@ -261,6 +261,19 @@ def test_a_store_in_which_every_content_stands_once_is_written_once(
     assert newest.manifest["counts"] == {"images": 4, "content_twice": False}
 
 
+@pytest.mark.parametrize("embedded", [0, 3])
+def test_a_catalog_without_a_sound_image_has_no_scores(
+    spark: SparkSession, config: Config, store: Store, embedded: int
+) -> None:
+    embedded_catalog(store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")])
+    rows = [{"content_digest": f"digest-{n}", "backbone_id": "ours", "embedding": vector(n)} for n in range(embedded)]
+    if rows:
+        stored(store, tables.EMBEDDINGS, rows)
+    made_head(store, *TWO)
+    told = score_catalog.step(spark, config)
+    assert (told["images"], told["scored"]) == (2, 0)
+
+
 def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
