@@ -34,10 +34,10 @@ def step(spark: SparkSession, config: Config) -> Summary:
     ):
         if len(chosen) > 1:
             scored = frames.set_aside(scored, store, run_id, "scored")
-        of_catalog, runs = scores.Scoring(images, seen, store, config, refusals), []
+        keeper, runs = scores.Keeper(images, seen, store, config, refusals), []
         for number, one in enumerate(chosen):
             inputs = {COMPARED: True} if number < len(chosen) - 1 else {}
-            runs.append(of_catalog.keep(scoring.of_head(scored, number, one), one, inputs))
+            runs.append(keeper.keep(scoring.of_head(scored, number, one), one, inputs))
     store.clear(run_id)
     others = {"more_scores": {run.manifest["inputs"]["head_id"]: run.folder for run in runs[:-1]}} if runs[1:] else {}
     told = {"images": seen.rows, "scored": runs[-1].rows, "head_id": chosen[-1].head_id, "scores": runs[-1].folder}

@@ -28,8 +28,8 @@ def table_of(head: Head) -> tables.Table:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """One catalog, whose images are to have scores.
+class Keeper:
+    """Keeps the scores of one catalog, whichever the head.
 
     Attributes:
         catalog: its rows, `tables.CATALOG`.
