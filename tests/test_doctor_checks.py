@@ -181,6 +181,10 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         lambda: sound(output=Output(executors_error="denied")),
         *("output", "error", ["executors cannot write", "denied"]),
     ),
+    "unwritable for workers": (
+        lambda: sound(output=Output(workers_error="no credentials")),
+        *("output", "error", ["Python on the executors", "no credentials", "though Spark can", "s3fs"]),
+    ),
     "not shared": (
         lambda: sound(output=Output(unseen_files=3)),
         *("output", "error", ["3 files", "not seen by the driver", "hdfs://"]),

@@ -177,6 +177,21 @@ def test_what_executors_cannot_write_is_told_and_tidied(spark: SparkSession, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_only_pythons_workers_cannot_write_is_told_and_tidied(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark is done when a file comes to lie where workers will want a folder."""
+
+    def blocked(_: SparkSession, folder: str) -> tuple[str, int]:
+        (Path(folder) / "far").write_text("")
+        return "", 0
+
+    with mock.patch.object(output, "_from_executors", blocked):
+        seen = output.tried(spark, str(tmp_path / "output"), on_executors=True)
+    assert "Not a directory" in seen.workers_error or "File exists" in seen.workers_error
+    assert (seen.driver_error, seen.executors_error) == ("", "")
+    assert set(seen.winners) == {1}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_that_only_executors_see_are_counted(spark: SparkSession, tmp_path: Path) -> None:
     """As on machines that each have a folder of that name."""
     elsewhere = tmp_path / "elsewhere"

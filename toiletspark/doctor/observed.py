@@ -115,6 +115,7 @@ class Output:
         foreign: something in it that toiletspark did not make; it was then not touched.
         driver_error: why the driver cannot write.
         executors_error: why Spark cannot write.
+        workers_error: why Python on the executors cannot write, where Spark can.
         unseen_files: files that executors have written and the driver does not see.
         winners: of each name that several tried to take at once, how many were told that they had it.
         stale_reads: how often an old content was read after a new one had been put in place.
@@ -124,6 +125,7 @@ class Output:
     foreign: str = ""
     driver_error: str = ""
     executors_error: str = ""
+    workers_error: str = ""
     unseen_files: int = 0
     winners: tuple[int, ...] = ()
     stale_reads: int = 0

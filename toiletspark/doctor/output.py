@@ -37,9 +37,11 @@ def tried(spark: SparkSession, root: str, on_executors: bool) -> Output:
         with _tidied(root) as folder:
             seen = _from_driver(folder)
             error, unseen = _from_executors(spark, folder)
+            workers_error = ""
             if not error and on_executors:
-                seen["winners"] += _raced_on_executors(spark.sparkContext, f"{folder}/far")
-            return Output(executors_error=error, unseen_files=unseen, **seen)
+                workers_error, winners = _from_workers(spark.sparkContext, f"{folder}/far")
+                seen["winners"] += winners
+            return Output(executors_error=error, workers_error=workers_error, unseen_files=unseen, **seen)
     except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds
         return Output(driver_error=rounds.first_line(error))
 
@@ -98,6 +100,14 @@ def _from_executors(spark: SparkSession, folder: str) -> tuple[str, int]:
         return rounds.first_line(error), 0
     names = storage.entries(f"{folder}/written")
     return "", tasks - sum(name.endswith(".parquet") for name in names)
+
+
+def _from_workers(context: SparkContext, folder: str) -> tuple[str, tuple[int, ...]]:
+    """Why Python cannot write there; and the winners of `_raced_on_executors`."""
+    try:
+        return "", _raced_on_executors(context, folder)
+    except Exception as error:  # noqa: BLE001 - as above
+        return rounds.first_line(error), ()
 
 
 def _raced_on_executors(context: SparkContext, folder: str) -> tuple[int, ...]:

@@ -27,6 +27,11 @@ def output(seen: Observed) -> Iterator[Finding]:
         why = "a job works for hours and fails when it writes"
         todo = "let the executors' user write there; for object stores, give Spark its credentials (spark.hadoop.fs...)"
         yield Finding("output", "error", what, "executors", why, todo)
+    if told.workers_error:
+        what = f"Python on the executors cannot write to {root}, though Spark can: {told.workers_error}"
+        why = "scoring reads the stored embeddings in Python, and ends before it has begun"
+        todo = "give executors the credentials and packages that the driver has: their environment or role, and s3fs"
+        yield Finding("output", "error", what, "executors", why, todo)
     if told.unseen_files:
         what = f"{told.unseen_files} files that executors wrote to {root} are not seen by the driver"
         why = "each machine has a folder of that name of its own, and results are scattered"
