@@ -63,14 +63,20 @@ class WorkerLog:
         return [line.split() for line in self._path.read_text().splitlines()]
 
 
-@contextlib.contextmanager
-def counting_workers(spark: SparkSession, folder: Path) -> Iterator[WorkerLog]:
-    """Workers that count, for as long as the body runs."""
+def counted_in(folder: Path) -> WorkerLog:
+    """Makes `folder` a PYTHONPATH whose workers write down what they do."""
     log = folder / "log"
     log.write_text("")
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(log=str(log)))
+    return WorkerLog(log)
+
+
+@contextlib.contextmanager
+def counting_workers(spark: SparkSession, folder: Path) -> Iterator[WorkerLog]:
+    """Workers that count, for as long as the body runs."""
+    log = counted_in(folder)
     spark.sparkContext.environment["PYTHONPATH"] = str(folder)
     try:
-        yield WorkerLog(log)
+        yield log
     finally:
         del spark.sparkContext.environment["PYTHONPATH"]
