@@ -163,6 +163,8 @@ def _catalog_rows(failed: dict[str, int], start: int, count: int) -> dict[str, A
         "status": status,
         "detail": _constant("", count),
         "content_digest": _nulled(_digests(start, count), sound),
+        "embedding_file": pa.nulls(count, pa.int32()),  # nothing is scored here
+        "embedding_row": pa.nulls(count, pa.int32()),
     }
 
 

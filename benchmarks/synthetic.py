@@ -28,8 +28,8 @@ from toiletspark.head import Head
 from toiletspark.runs import Store
 
 DIMENSIONS = 512
-ROW_GROUP_ROWS = 125_000  # 128 MB of embeddings, Spark's own size of a row group; one is in memory at a time
-FILE_ROWS = 1_000_000
+ROW_GROUP_ROWS = 10_000  # and so many embeddings are a file: a commit of 20,000 images leaves two
+FILE_ROWS = 1_000_000  # of all else; a multiple, since a row follows from where its row group begins
 IMAGES_PER_LISTING = 10
 LONG_AGO = "20200101T000000000000Z-0000"  # the run of all that is stored; those of a benchmark come after it
 SEED = 3
@@ -92,12 +92,12 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
     listings = -(-rows // IMAGES_PER_LISTING)
     _write(folder / "listings", listings, _listings)
     change_images(made, 0, "1")
-    contents: tuple[tuple[tables.Table, Callable[[int, int], dict[str, Any]]], ...] = (
-        (tables.EMBEDDINGS, lambda start, count: _embeddings(start, count, backbone_id)),
-        (tables.IMAGE_LEDGER, _attempts),
+    contents: tuple[tuple[tables.Table, Callable[[int, int], dict[str, Any]], int], ...] = (
+        (tables.EMBEDDINGS, lambda start, count: _embeddings(start, count, backbone_id), ROW_GROUP_ROWS),
+        (tables.IMAGE_LEDGER, _attempts, FILE_ROWS),
     )
-    for table, content in contents:
-        _write(Path(store.folder(table, LONG_AGO)), rows, content)
+    for table, content, file_rows in contents:
+        _write(Path(store.folder(table, LONG_AGO)), rows, content, file_rows)
         store.commit(table, LONG_AGO, config={}, inputs={"backbone_id": backbone_id})
     new_head(made, SEED)
     return made
@@ -134,11 +134,14 @@ def new_head(made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toi
     return head
 
 
-def _write(folder: Path, rows: int, content: Callable[[int, int], dict[str, Any]]) -> None:
-    """Parquet files of FILE_ROWS rows, from columns made a row group at a time by content(start, count)."""
+def _write(
+    folder: Path, rows: int, content: Callable[[int, int], dict[str, Any]], file_rows: int | None = None
+) -> None:
+    """Parquet files of FILE_ROWS rows or as said, from columns made a row group at a time by content(start, count)."""
+    file_rows = file_rows or FILE_ROWS
     folder.mkdir(parents=True, exist_ok=True)
-    for number, first in enumerate(range(0, rows, FILE_ROWS)):
-        groups = _groups(first, min(first + FILE_ROWS, rows), content)
+    for number, first in enumerate(range(0, rows, file_rows)):
+        groups = _groups(first, min(first + file_rows, rows), content)
         group = next(groups)
         path = folder / f"part-{number:05}.snappy.parquet"
         plain = [name for name in group.schema.names if name not in ("embedding", "content_digest", "image_id")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables
+from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables, whereabouts
 from toiletspark.command import Summary
 from toiletspark.config import Config
 from toiletspark.runs import Store, new_run_id
@@ -23,8 +23,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
     spec = calibration.settled(store, config, images)
     probe = head.probe(store, config.score.head, spec.backbone_id)
 
-    stored = frames.read_all(spark, store, tables.EMBEDDINGS)
-    known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), stored, spec.backbone_id)
+    files = whereabouts.files_in(store)
+    embedded = whereabouts.of_contents(spark, store, files, spec.backbone_id)
+    known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), embedded)
     known, waiting = frames.counting(known.withColumn("waits", ledger.wanted(config.embed)), waiting=F.col("waits"))
     looked_at = frames.set_aside(known, store, run_id, "looked_at")
     catalog.check_images(looked_at, config)
@@ -33,10 +34,14 @@ def step(spark: SparkSession, config: Config) -> Summary:
     if count:
         plan = plans.plan(looked_at.where("waits"), images, count, store, config, run_id)
         totals = commits.embed_plan(spark, store, config, plan, spec, run_id, probe)
-        state = ledger.brought_up(looked_at, frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id))
-    state, sound = frames.counting(state, sound=F.col("status") == "ok")
+        tried = frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id)
+        files = whereabouts.files_in(store, files)
+        embedded = whereabouts.of_contents(spark, store, files, spec.backbone_id, among=tried)
+        state = ledger.brought_up(looked_at, tried, embedded)
+    state, sound = frames.counting(whereabouts.together(state), sound=F.col("status") == "ok")
     frames.write_files(state, store, tables.CATALOG, run_id)
-    inputs = {"images": config.images.path, "listings": config.listings.path, "backbone_id": spec.backbone_id}
+    tables_read = {"images": config.images.path, "listings": config.listings.path}
+    inputs = {**tables_read, "backbone_id": spec.backbone_id, whereabouts.FILES: files}
     seen = store.commit(tables.CATALOG, run_id, config=config.recorded(), inputs=inputs, counts=sound())
     store.clear(run_id)
     return {

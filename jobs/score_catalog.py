@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, frames, progress, scores, scoring, session, tables
+from toiletspark import entry, frames, progress, scores, scoring
 from toiletspark import head as heads
 from toiletspark.command import Summary
 from toiletspark.config import Config
@@ -20,21 +20,17 @@ from toiletspark.runs import COMPARED, Store, new_run_id
 def step(spark: SparkSession, config: Config) -> Summary:
     """One run per head; those of score.more_heads say that they are to be compared with, and are never published."""
     store, run_id = Store.open(config.output.root), new_run_id()
-    seen = store.require(tables.CATALOG, doing=scores.DOING, step="embed")
+    seen = scores.catalog(store)
     chosen = [*map(heads.load, config.score.more_heads), heads.current(store, config.score.head, doing=scores.DOING)]
     for one in chosen:
         heads.require_backbone(one, seen.manifest["inputs"]["backbone_id"], doing=scores.DOING)
 
-    images, broadcast = frames.read_run(spark, seen), spark.sparkContext.broadcast(chosen)
-    refusals = Refusals(spark.sparkContext)
-    scored = scoring.score_embeddings(frames.read_all(spark, store, tables.EMBEDDINGS), broadcast, refusals)
-    with (
-        session.arrow_batches(spark, config.score.rows_per_batch),
-        progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s),
-    ):
+    refusals, broadcast = Refusals(spark.sparkContext), spark.sparkContext.broadcast(chosen)
+    scored = scoring.score_images(spark, store, seen, broadcast, refusals, config.score.rows_per_batch)
+    with progress.watch(spark, "scoring", seen.rows, line_every_s=config.progress.line_every_s):
         if len(chosen) > 1:
             scored = frames.set_aside(scored, store, run_id, "scored")
-        keeper, runs = scores.Keeper(images, seen, store, config, refusals), []
+        keeper, runs = scores.Keeper(seen, store, config, refusals), []
         for number, one in enumerate(chosen):
             inputs = {COMPARED: True} if number < len(chosen) - 1 else {}
             runs.append(keeper.keep(scoring.of_head(scored, number, one), one, inputs))

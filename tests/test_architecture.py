@@ -35,6 +35,7 @@ LAYERS: list[set[str]] = [
         ),
         *("trainer", "class_folders", "label_files", "label_studio", "inclusion", "golden", "bundle", "head"),
         *("views", "held_out", "override_rules", "leaks", "rollback", "retention", "canaries", "source_audits"),
+        "scored_files",
     },
     {
         *("session", "frames", "catalog", "ledger", "strata", "sampling", "label_table", "plans", "embedding"),
@@ -43,6 +44,7 @@ LAYERS: list[set[str]] = [
             "calibration",
             "scoring",
             "scores",
+            "whereabouts",
             "exclusions",
             "feed",
             "training_set",

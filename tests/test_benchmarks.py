@@ -25,7 +25,7 @@ ROWS, CHANGED = 100, 7
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> synthetic.SyntheticCatalog:
     """100 images, in files and row groups so small that there are several of both."""
-    monkeypatch.setattr(synthetic, "FILE_ROWS", 40)
+    monkeypatch.setattr(synthetic, "FILE_ROWS", 45)
     monkeypatch.setattr(synthetic, "ROW_GROUP_ROWS", 15)
     return synthetic.make_catalog(tmp_path, ROWS)
 

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from jobs import embed_images, rescore_catalog, score_catalog
 from tests.bundles import TAMPERINGS, golden_head, marker, with_its_own_id
-from tests.conftest import stored, vector
+from tests.conftest import stored, stored_catalog, vector
 from toiletspark import bundle, tables, weights
 from toiletspark import head as heads
 from toiletspark.backbone import Backbone
@@ -49,10 +49,11 @@ def made(config: Config) -> list[str]:
 
 def embedded(config: Config, head: Head) -> None:
     """A catalog of one image, as `embed` leaves it."""
-    store, inputs = Store.open(config.output.root), {"backbone_id": head.backbone_id}
-    row = {"image_id": "a", "listing_id": "L", "status": "ok", "content_digest": "d"}
-    stored(store, tables.CATALOG, [row], inputs=inputs, counts={"sound": 1})
-    stored(store, tables.EMBEDDINGS, [{"content_digest": "d", **inputs, "embedding": vector(1)}])
+    store = Store.open(config.output.root)
+    row = {"content_digest": "d", "backbone_id": head.backbone_id, "embedding": vector(1)}
+    stored(store, tables.EMBEDDINGS, [row])
+    image = {"image_id": "a", "listing_id": "L", "status": "ok", "content_digest": "d"}
+    stored_catalog(store, [image], head.backbone_id)
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed anew"])

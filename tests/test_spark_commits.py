@@ -30,7 +30,7 @@ from tests.conftest import (
     read_table,
 )
 from tests.picture_server import PictureServer, served
-from toiletspark import commits, conf_files, frames, tables
+from toiletspark import commits, conf_files, frames, tables, whereabouts
 from toiletspark.config import Config
 from toiletspark.embedding import Given
 from toiletspark.errors import OutputError
@@ -83,12 +83,19 @@ def undisturbed(spark: SparkSession, catalog: Catalog, tmp_path_factory: pytest.
 
 
 def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What a catalog came to: a row per image, and the embedding of each content."""
+    """What a catalog came to: a row per image, without where its embedding lies; and the embedding of each content."""
     newest = Store(config.output.root).newest(tables.CATALOG)
     assert newest is not None
     seen = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
     kept = read_table(spark, config, tables.EMBEDDINGS)
     assert not kept.duplicated(["content_digest", "backbone_id"]).any()
+    files = [f"{config.output.root}/embeddings/{name}" for name in whereabouts.files_of(newest)]
+    there = [pd.read_parquet(name)["content_digest"] for name in files]
+    places = seen.loc[seen["status"] == "ok", ["embedding_file", "embedding_row"]].astype(int)
+    found = [there[place.embedding_file][place.embedding_row] for place in places.itertuples()]
+    assert found == list(seen.loc[places.index, "content_digest"])
+    assert seen.drop(index=places.index)["embedding_file"].isna().all()
+    seen = seen.drop(columns=["embedding_file", "embedding_row"])
     vectors = {row.content_digest: np.frombuffer(row.embedding, "<f2").astype(float) for row in kept.itertuples()}
     return seen, vectors
 

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import stored, vector
-from toiletspark import commits, frames, ledger, tables
+from toiletspark import commits, frames, ledger, tables, whereabouts
 from toiletspark.embedding import ATTEMPTS
 from toiletspark.runs import Store
 
@@ -45,22 +45,21 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     return ledger.of_images(
         frames.read_run(spark, seen).select(*tables.IMAGES.columns),
         frames.read_all(spark, store, tables.IMAGE_LEDGER),
-        frames.read_all(spark, store, tables.EMBEDDINGS),
-        "ours",
+        whereabouts.of_contents(spark, store, whereabouts.files_in(store), "ours"),
     ).cache()
 
 
 def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> None:
     rows = {row["image_id"]: row for row in known.collect()}
     assert len(rows) == known.count() == len(TRIED) + 2
-    assert known.columns == [*tables.CATALOG.columns, "attempts", "attempted_at", "embedded"]
+    assert known.columns == [*tables.CATALOG.columns, "attempts", "attempted_at"]
     assert {name: row["attempts"] for name, row in rows.items() if row["attempts"] != 2} == {
         "never": None,
         "new version": None,
         "lost": 1,
     }
     assert (rows["ok at last"]["status"], rows["ok at last"]["content_digest"]) == ("ok", "ok")
-    assert {name for name, row in rows.items() if row["embedded"]} == {"ok", "ok at last"}
+    assert {name for name, row in rows.items() if row["embedding_row"] is not None} == {"ok", "ok at last"}
 
 
 @pytest.mark.parametrize(
@@ -94,8 +93,15 @@ def ids(images: DataFrame) -> set[str]:
 def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(spark: SparkSession, tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "output"))
     before = [
-        {"image_id": "same", "status": "ok", "content_digest": "digest-1", "listing_id": "L1"},
-        {"image_id": "gone", "status": "ok", "content_digest": "digest-2", "detail": "", "listing_id": "L2"},
+        {"image_id": "same", "status": "ok", "content_digest": "digest-1", "listing_id": "L1", **place(7)},
+        {
+            "image_id": "gone",
+            "status": "ok",
+            "content_digest": "digest-2",
+            "detail": "",
+            "listing_id": "L2",
+            **place(8),
+        },
         {"image_id": "new", "listing_id": "L3"},
     ]
     tried = [
@@ -104,14 +110,21 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(spark: SparkSessi
     ]
     images = frames.read_run(spark, stored(store, tables.CATALOG, before))
     attempts = frames.read_run(spark, stored(store, tables.IMAGE_LEDGER, tried))
-    now = ledger.brought_up(images, attempts).collect()
+    new = {"content_digest": "digest-3", **place(9)}
+    embedded = frames.of_rows(spark, [tuple(new[name] for name in whereabouts.COLUMNS)], whereabouts.COLUMNS)
+    now = ledger.brought_up(images, attempts, embedded).collect()
     assert sorted((row["image_id"], row["listing_id"], row["status"], row["detail"]) for row in now) == [
         ("gone", "L2", "missing", "http 404"),
         ("new", "L3", "ok", ""),
         ("same", "L1", "ok", None),
     ]
-    digests = {row["image_id"]: row["content_digest"] for row in now}
-    assert digests == {"same": "digest-1", "gone": None, "new": "digest-3"}  # no trace of what was there before
+    contents = {row["image_id"]: tuple(row[name] for name in whereabouts.COLUMNS) for row in now}
+    none = (None, None, None)  # no trace of what was there before
+    assert contents == {"same": ("digest-1", 7, 70), "gone": none, "new": ("digest-3", 9, 90)}
+
+
+def place(number: int) -> dict[str, Any]:
+    return {"embedding_file": number, "embedding_row": 10 * number}
 
 
 def attempt(image_id: str, status: str, digest: str | None, width: int = 0) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs import rescore_catalog, score_catalog
-from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, vector
-from toiletspark import conf_files, frames, origins, scoring, session, tables
+from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, drawn_images, stored, stored_catalog, vector
+from toiletspark import conf_files, origins, scoring, tables
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.head import Head
@@ -50,17 +50,10 @@ def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
     return {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "content_digest": digest}
 
 
-def embedded_catalog(store: Store, rows: list[dict[str, Any]]) -> Run:
-    """A catalog as `embed` leaves it."""
-    sound = sum(row["status"] == "ok" for row in rows)
-    return stored(store, tables.CATALOG, rows, inputs={"backbone_id": "ours"}, counts={"sound": sound})
-
-
 def prepare(store: Store) -> Run:
     """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
     catalog = [found(f"i{number:02}", "ok", f"digest-{number % CONTENTS}") for number in range(IMAGES)]
     catalog += [found("gone", "missing", None), found("bad", "truncated", "digest-bad")]
-    seen = embedded_catalog(store, catalog)
     ours = [
         {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
         for number in range(CONTENTS)
@@ -69,7 +62,7 @@ def prepare(store: Store) -> Run:
     stored(store, tables.EMBEDDINGS, ours[:20] + others)
     stored(store, tables.EMBEDDINGS, ours[18:])  # two of them a second time, as after a run that broke
     stored(store, tables.EMBEDDINGS, [])
-    return seen
+    return stored_catalog(store, catalog, "ours")
 
 
 def slowly(head: Head, number: int) -> tuple[list[float], float]:
@@ -145,14 +138,14 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     prepare(store)
     chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
     before = score_catalog.step(spark, with_heads(config, "head"))
-    score_catalog_of = scoring.score_catalog
+    of_head = scoring.of_head
 
-    def killed(images: Any, scored: Any, head: Head) -> Any:
+    def killed(scored: Any, number: int, head: Head) -> Any:
         if head.head_id == chosen.head_id:
             raise OSError("killed")
-        return score_catalog_of(images, scored, head)
+        return of_head(scored, number, head)
 
-    monkeypatch.setattr(scoring, "score_catalog", killed)
+    monkeypatch.setattr(scoring, "of_head", killed)
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(spark, with_heads(config, "head", "three"))
     assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
@@ -165,34 +158,6 @@ def with_heads(config: Config, head: str, *more: str) -> Config:
     return config.model_copy(update={"score": score})
 
 
-@pytest.mark.parametrize("rows", [1, 4096])
-def test_a_pass_over_the_embeddings_leaves_none_out(spark: SparkSession, store: Store, rows: int) -> None:
-    """Files of several row groups, of which those of another backbone leave parts of a batch, or nothing."""
-    run_id = "20260101T000000000000Z-aaaa"
-    folder = Path(store.folder(tables.EMBEDDINGS, run_id))
-    folder.mkdir(parents=True)
-    mixed = [
-        {
-            "content_digest": str(number),
-            "backbone_id": ["ours", "another"][number % 3 == 1],
-            "embedding": vector(number),
-        }
-        for number in range(50)
-    ] + [{"content_digest": f"x{number}", "backbone_id": "another", "embedding": vector(0)} for number in range(25)]
-    pq.write_table(pa.Table.from_pylist(mixed), folder / "part-0.parquet", row_group_size=11)
-    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs={})
-    head = made_head(store, *THREE)
-    broadcast = spark.sparkContext.broadcast([head])
-    with session.arrow_batches(spark, rows):
-        scored = scoring.score_embeddings(
-            frames.read_all(spark, store, tables.EMBEDDINGS), broadcast, Refusals(spark.sparkContext)
-        )
-        kept = scoring.of_head(scored, 0, head).toPandas()
-    assert sorted(kept["content_digest"], key=int) == [str(number) for number in range(50) if number % 3 != 1]
-    for row in kept.itertuples():
-        assert row.exclusion_score == pytest.approx(slowly(head, int(row.content_digest))[1], abs=2e-5)
-
-
 def test_a_sound_image_without_an_embedding_stops_the_scoring(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
@@ -201,7 +166,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     score_catalog.step(spark, config)
     before = [run.run_id for run in store.runs(tables.SCORES)]
     more = [found("i00", "ok", "digest-0"), found("lost", "ok", "digest-lost"), found("gone", "missing", None)]
-    seen = embedded_catalog(store, more)
+    seen = stored_catalog(store, more, "ours")
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
     assert str(stopped.value) == (
@@ -218,57 +183,43 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
 ) -> None:
     prepare(store)
     made_head(store, *TWO)
-    embedded_catalog(store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")])
+    stored_catalog(store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")], "ours")
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
     assert stopped.value.found == "1 scores"
     assert store.runs(tables.SCORES) == []
 
 
-def test_contents_that_stand_twice_are_looked_for_once_they_were_met(
-    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prepare(store)
-    made_head(store, *TWO)
-    written: list[str] = []
-    write_files = frames.write_files
-
-    def counted(frame: Any, store: Store, table: tables.Table, run_id: str) -> str:
-        written.append(run_id)
-        return write_files(frame, store, table, run_id)
-
-    monkeypatch.setattr(frames, "write_files", counted)
-    first = score_catalog.step(spark, config)
-    assert (len(written), first["scored"]) == (2, IMAGES)
-    again = score_catalog.step(spark, config)
-    assert (len(written), again["scored"]) == (3, IMAGES)
-    folders = sorted((Path(store.root) / tables.SCORES.name).iterdir())
-    assert [str(folder) for folder in folders] == [first["scores"], again["scores"]]  # nothing is left of the first try
-
-
-def test_a_store_in_which_every_content_stands_once_is_written_once(
+def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
-    embedded_catalog(store, [found(f"i{number}", "ok", f"digest-{number % 2}") for number in range(4)])
-    rows = [
-        {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)} for number in (0, 1)
-    ]
-    stored(store, tables.EMBEDDINGS, rows)
+    """Each file of a catalog is a task; what was embedded since is not read, and what has gone is missing."""
+    seen = prepare(store)
     made_head(store, *TWO)
-    assert score_catalog.step(spark, config)["scored"] == 4
-    newest = store.newest(tables.SCORES)
-    assert newest is not None
-    assert newest.manifest["counts"] == {"images": 4, "content_twice": False}
+    whole = pq.read_table(Path(seen.folder) / "part-0.parquet")
+    for number in range(3):
+        pq.write_table(whole.slice(number * 15, 15), Path(seen.folder) / f"part-{number}.parquet")
+    manifest = seen.manifest
+    store.commit(tables.CATALOG, seen.run_id, config={}, inputs=manifest["inputs"], counts=manifest["counts"])
+    since = stored(store, tables.EMBEDDINGS, [{"content_digest": "digest-0", "backbone_id": "ours", "embedding": b""}])
+    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    (Path(since.folder) / "part-0.parquet").unlink()
+    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    first = Path(store.root) / "embeddings" / manifest["inputs"]["embeddings"][0]
+    first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "7 scores"
 
 
 @pytest.mark.parametrize("embedded", [0, 3])
 def test_a_catalog_without_a_sound_image_has_no_scores(
     spark: SparkSession, config: Config, store: Store, embedded: int
 ) -> None:
-    embedded_catalog(store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")])
     rows = [{"content_digest": f"digest-{n}", "backbone_id": "ours", "embedding": vector(n)} for n in range(embedded)]
     if rows:
         stored(store, tables.EMBEDDINGS, rows)
+    stored_catalog(store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")], "ours")
     made_head(store, *TWO)
     told = score_catalog.step(spark, config)
     assert (told["images"], told["scored"]) == (2, 0)
@@ -279,22 +230,24 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
 ) -> None:
     prepare(store)
     made_head(store, *TWO)
-    stored(
-        store, tables.CATALOG, [found("i00", "ok", "digest-0")] * 2, inputs={"backbone_id": "ours"}, counts={"sound": 1}
-    )
+    twice = stored_catalog(store, [found("i00", "ok", "digest-0")] * 2, "ours")
+    store.commit(tables.CATALOG, twice.run_id, config={}, inputs=twice.manifest["inputs"], counts={"sound": 1})
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
     assert stopped.value.found == "2 scores"
     assert store.runs(tables.SCORES) == []
 
 
-def test_a_catalog_of_an_earlier_version_is_told(spark: SparkSession, config: Config, store: Store) -> None:
+@pytest.mark.parametrize("told", [{"counts": {"sound": 1}}, {"counts": {}}, {"inputs": {"embeddings": []}}])
+def test_a_catalog_of_an_earlier_version_is_told(
+    spark: SparkSession, config: Config, store: Store, told: dict[str, Any]
+) -> None:
     prepare(store)
     made_head(store, *TWO)
-    stored(store, tables.CATALOG, [found("i00", "ok", "digest-0")], inputs={"backbone_id": "ours"})
+    stored(store, tables.CATALOG, [found("i00", "ok", "digest-0")], **{"inputs": {"backbone_id": "ours"}, **told})
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(spark, config)
-    assert stopped.value.expected.startswith("a catalog whose manifest counts its sound images (")
+    assert stopped.value.expected.startswith("a catalog that says where the embeddings of its sound images lie (")
     assert stopped.value.todo == "run `toiletspark embed` again: it makes a new one, and embeds nothing twice"
 
 
@@ -304,6 +257,23 @@ def test_scoring_before_embedding_names_the_step(spark: SparkSession, config: Co
         score_catalog.step(spark, config)
     assert stopped.value.found == "none"
     assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
+
+
+def test_a_worker_that_does_not_see_the_store_scores_nothing(spark: SparkSession, store: Store) -> None:
+    """Python's memory is such a store: each process has its own."""
+    seen = prepare(store)
+    heads, refusals = spark.sparkContext.broadcast([made_head(store, *TWO)]), Refusals(spark.sparkContext)
+    assert scoring.score_images(spark, Store("memory://elsewhere"), seen, heads, refusals, 100).collect() == []
+    with pytest.raises(OutputError) as stopped:
+        refusals.require_none()
+    assert str(stopped.value) == (
+        "while scoring on a worker, before its first batch\n"
+        "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the driver does\n"
+        f"  found:    on {socket.gethostname()}: no _toiletspark.json there\n"
+        "  do:       give the executors the driver's credentials and packages, and a store that all machines see; "
+        "`toiletspark doctor` tries it out"
+    )
+    assert stopped.value.exit_code == 2
 
 
 def test_a_head_for_another_backbone_is_refused(spark: SparkSession, config: Config, store: Store) -> None:

@@ -21,32 +21,23 @@ def newest_attempts(ledger: DataFrame) -> DataFrame:
     return ledger.groupBy(*tables.IMAGE_LEDGER.key).agg(newest).select(*tables.IMAGE_LEDGER.key, "newest.*")
 
 
-def of_images(images: DataFrame, ledger: DataFrame, embeddings: DataFrame, backbone_id: str) -> DataFrame:
+def of_images(images: DataFrame, ledger: DataFrame, embedded: DataFrame) -> DataFrame:
     """The user's images with what is known of each.
 
     Args:
         images: `tables.IMAGES`.
         ledger: `tables.IMAGE_LEDGER`, all runs.
-        embeddings: `tables.EMBEDDINGS`, all runs and backbones.
-        backbone_id: whose embeddings are wanted.
+        embedded: where the contents lie that have an embedding, see `whereabouts.of_contents`.
 
     Returns:
-        The columns of `tables.CATALOG`, attempts, attempted_at (all null for an image that was never tried), and
-        embedded (boolean, never null: its content has an embedding). Cost: joins on ids, no image read.
+        The columns of `tables.CATALOG`, attempts and attempted_at, all null for an image that was never tried. Cost:
+        joins on ids, no image read.
     """
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
     last = newest_attempts(ledger).select(*tables.IMAGE_LEDGER.key, *facts)
-    kept = digests_of(embeddings, backbone_id).withColumn("embedded", F.lit(True)).hint("shuffle_hash")
     known = images.join(last, on=list(tables.IMAGE_LEDGER.key), how="left")
-    known = known.join(kept, on="content_digest", how="left")
-    return known.withColumn("embedded", F.coalesce("embedded", F.lit(False))).select(
-        *tables.CATALOG.columns, "attempts", "attempted_at", "embedded"
-    )
-
-
-def digests_of(embeddings: DataFrame, backbone_id: str) -> DataFrame:
-    """content_digest of what has an embedding of this backbone, each once."""
-    return embeddings.where(F.col("backbone_id") == backbone_id).select("content_digest").distinct()
+    known = known.join(embedded.hint("shuffle_hash"), on="content_digest", how="left")
+    return known.select(*tables.CATALOG.columns, "attempts", "attempted_at")
 
 
 def wanted(section: Embed) -> Column:
@@ -69,7 +60,7 @@ def waits(retry: str, refetch_before: datetime | None) -> Column:
         to be tried again, or it is too old.
     """
     never = F.col("status").isNull()
-    lost = (F.col("status") == "ok") & ~F.col("embedded")
+    lost = (F.col("status") == "ok") & F.col("embedding_file").isNull()
     old = F.col("attempted_at") < F.lit(refetch_before) if refetch_before else F.lit(False)
     return never | lost | failed(retry) | old
 
@@ -79,18 +70,20 @@ def failed(retry: str) -> Column:
     return F.coalesce(F.col("status").isin(*RETRIED[retry]), F.lit(False))
 
 
-def brought_up(images: DataFrame, attempts: DataFrame) -> DataFrame:
+def brought_up(images: DataFrame, attempts: DataFrame, embedded: DataFrame) -> DataFrame:
     """The images of a run with what has become of them in it.
 
     Args:
         images: has the columns of `tables.CATALOG`, as the run found them.
         attempts: `tables.IMAGE_LEDGER`, of this run alone.
+        embedded: where their contents lie, see `whereabouts.of_contents`.
 
     Returns:
         The columns of `tables.CATALOG`.
     """
-    facts = ["status", "detail", "content_digest"]
-    new = attempts.select("image_id", *(F.col(name).alias(f"new_{name}") for name in facts))
-    tried = F.col("new_status").isNotNull()
-    now = {name: F.when(tried, F.col(f"new_{name}")).otherwise(F.col(name)) for name in facts}
+    facts = ["status", "detail", "content_digest", "embedding_file", "embedding_row"]
+    tried = attempts.join(embedded, on="content_digest", how="left")
+    new = tried.select("image_id", *(F.col(name).alias(f"new_{name}") for name in facts))
+    was_tried = F.col("new_status").isNotNull()
+    now = {name: F.when(was_tried, F.col(f"new_{name}")).otherwise(F.col(name)) for name in facts}
     return images.join(new, on="image_id", how="left").withColumns(now).select(*tables.CATALOG.columns)

@@ -15,6 +15,7 @@ import io
 import os
 import re
 import secrets
+import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -96,6 +97,25 @@ class Store:
                 todo="set output.root to a folder of its own; nothing was touched",
             )
         return cls(root)
+
+    def require_here(self, *, doing: str) -> None:
+        """On a worker: this process reads what the driver has written.
+
+        Raises:
+            OutputError: it cannot reach the store, or finds another one there.
+        """
+        try:
+            found = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
+        except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds
+            found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if found:
+            raise OutputError(
+                doing=doing,
+                expected=f"a worker that reads {self.root} with Python (fsspec), as the driver does",
+                found=f"on {socket.gethostname()}: {found}",
+                todo="give the executors the driver's credentials and packages, and a store that all machines see; "
+                "`toiletspark doctor` tries it out",
+            )
 
     def folder(self, table: Table, run_id: str) -> str:
         """Where a run of `table` lies, or will lie."""

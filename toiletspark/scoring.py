@@ -1,72 +1,60 @@
 """Decide for ever: heads over stored embeddings give every image of the catalog its scores.
 
-No image is read here, and torch is not imported. The embeddings pass once from Parquet to numpy, as Arrow, and are not
-shuffled; only what the heads say of them is.
+No image is read here, and torch is not imported. Embeddings pass from Parquet to numpy where they lie, and no row of
+anything is shuffled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark import Broadcast
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import tables
-from toiletspark.head import Head, from_stored
+from toiletspark import scored_files, tables, whereabouts
+from toiletspark.head import Head
 from toiletspark.refusals import Refusals
+from toiletspark.runs import Run, Store
 
-_proved: set[str] = set()  # the heads that give their golden scores in this worker
+_proved: set[str] = set()  # the heads that give their golden scores in this worker, and the stores that it reads
 
 
-def score_embeddings(embeddings: DataFrame, heads: Broadcast[list[Head]], refusals: Refusals) -> DataFrame:
-    """Scores every stored embedding of the heads' backbone with every head, in one pass without a shuffle.
+def score_images(
+    spark: SparkSession, store: Store, seen: Run, heads: Broadcast[list[Head]], refusals: Refusals, rows_per_batch: int
+) -> DataFrame:
+    """Scores every sound image of a catalog with every head, in one pass; a task has one file of the catalog.
 
     Args:
-        embeddings: `tables.EMBEDDINGS`; rows of other backbones are left aside.
-        heads: all for one backbone; broadcast once.
-        refusals: where a worker says that a head does not give its golden scores there; its tasks then yield nothing.
+        spark: the session.
+        store: where the embeddings are; workers read them, and the catalog, by fsspec.
+        seen: a run of `tables.CATALOG`.
+        heads: all for its backbone; broadcast once.
+        refusals: where a worker says that it cannot read the store, or that a head does not give its golden scores
+            there; its tasks then yield nothing.
+        rows_per_batch: embeddings that a task holds at once.
 
     Returns:
-        content_digest and, for each head, `h<number>_exclusion_score` and one `h<number>_p_<class>` per class, all
-        float. A content that two runs have embedded stands there twice, with the same scores.
+        See `scored_files.scored`; one row per sound image.
     """
-    names = [name for number, head in enumerate(heads.value) for name in _columns(number, head)]
+    files = [f"{seen.folder}/{file['name']}" for file in seen.manifest["files"]]
+    embeddings = [f"{store.root}/{tables.EMBEDDINGS.name}/{name}" for name in whereabouts.files_of(seen)]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        if refusals.accepts(lambda: _prove(heads.value)):
-            for batch in batches:
-                yield _scored(batch.column(0), batch.column(1), heads.value, names)
+        if refusals.accepts(lambda: _prove(store, heads.value)):
+            for number in (number for batch in batches for number in batch.column(0).to_pylist()):
+                yield from scored_files.scored(files[number], embeddings, heads.value, rows_per_batch)
 
-    kinds = ", ".join(["content_digest string", *(f"`{name}` float" for name in names)])
-    ours = embeddings.where(F.col("backbone_id") == heads.value[0].backbone_id)
-    return ours.select("content_digest", "embedding").mapInArrow(score, kinds)
+    names = [name for number, head in enumerate(heads.value) for name in scored_files.columns_of(number, head)]
+    kinds = [*(f"{name} string" for name in scored_files.IMAGE), *(f"`{name}` float" for name in names)]
+    return spark.range(0, len(files), 1, max(1, len(files))).mapInArrow(score, ", ".join(kinds))
 
 
 def of_head(scored: DataFrame, number: int, head: Head) -> DataFrame:
-    """content_digest, exclusion_score and the probabilities of one head, out of `score_embeddings`."""
-    plain = [F.col(f"`{name}`").alias(name.partition("_")[2]) for name in _columns(number, head)]
-    return scored.select("content_digest", *plain)
-
-
-def score_catalog(catalog: DataFrame, scored: DataFrame, head: Head) -> DataFrame:
-    """Brings the scores of the contents to the images.
-
-    Args:
-        catalog: `tables.CATALOG`.
-        scored: see `of_head`.
-        head: whose scores they are.
-
-    Returns:
-        The columns of `scores.table_of(head)`: every sound image, once for each row that `scored` has of its content,
-        and with nulls for scores where there is none. One shuffle of either side.
-    """
-    sound = catalog.where(F.col("status") == "ok").select("image_id", "listing_id", "content_digest")
-    found = scored.hint("shuffle_hash")  # sorting both sides would cost more
-    return sound.join(found, on="content_digest", how="left").withColumn("head_id", F.lit(head.head_id))
+    """The columns of `scores.table_of(head)`, out of `score_images`."""
+    plain = [F.col(f"`{name}`").alias(name.partition("_")[2]) for name in scored_files.columns_of(number, head)]
+    return scored.select(*scored_files.IMAGE, F.lit(head.head_id).alias("head_id"), *plain)
 
 
 def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
@@ -99,30 +87,12 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
     )
 
 
-def _columns(number: int, head: Head) -> list[str]:
-    return [f"h{number}_{name}" for name in ("exclusion_score", *tables.probability_columns(head.classes))]
-
-
-def packed(embeddings: pa.BinaryArray) -> memoryview:
-    """The bytes of all rows, one after the other as Arrow holds them, without a copy."""
-    _, offsets, packed = embeddings.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int32)[[embeddings.offset, embeddings.offset + len(embeddings)]]
-    return memoryview(packed)[ends[0] : ends[1]] if packed else memoryview(b"")
-
-
-def _prove(heads: Iterable[Head]) -> None:
-    """Before the first batch of this worker: what was broadcast computes here what it computed where it was trained."""
+def _prove(store: Store, heads: Iterable[Head]) -> None:
+    """Before the first batch: this worker reads the store, and heads compute what they did where they were made."""
+    if store.root not in _proved:
+        store.require_here(doing="scoring on a worker, before its first batch")
+        _proved.add(store.root)
     for head in heads:
         if head.head_id not in _proved:
             head.require_golden_scores(doing=f"checking the head {head.head_id} on a worker, before its first batch")
             _proved.add(head.head_id)
-
-
-def _scored(digests: pa.StringArray, stored: pa.BinaryArray, heads: Iterable[Head], names: list[str]) -> pa.RecordBatch:
-    embeddings = from_stored(packed(stored), len(stored))
-    columns: list[NDArray[np.float32]] = []
-    for head in heads:
-        probabilities = head.probabilities(embeddings)
-        columns += [head.exclusion_scores(probabilities), *probabilities.T]
-    arrays = [digests, *(pa.array(np.ascontiguousarray(column), pa.float32()) for column in columns)]
-    return pa.RecordBatch.from_arrays(arrays, names=["content_digest", *names])

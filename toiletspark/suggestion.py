@@ -25,7 +25,7 @@ from toiletspark import frames, inclusion, lookalikes
 from toiletspark.digests import hash_fraction
 from toiletspark.head import from_stored
 from toiletspark.inclusion import CERTAIN, CERTAIN_BITS, Chances
-from toiletspark.scoring import packed
+from toiletspark.scored_files import packed
 
 
 def candidates(catalog: DataFrame, suggested: DataFrame, settled: DataFrame, sharpness: float) -> DataFrame:

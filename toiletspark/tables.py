@@ -100,11 +100,22 @@ IMAGES = Table(
 )
 
 # The same with what has become of each image: its newest attempt. A run exists once every image was tried, and the
-# sound ones have an embedding of its backbone; scores and lists belong to such a snapshot.
+# sound ones have an embedding of its backbone; scores and lists belong to such a snapshot. embedding_file is the place
+# of a file in the list `inputs.embeddings` of the manifest, embedding_row the row there, both from 0; null where the
+# content has no embedding. Images whose embeddings share a file share a file, so that it is read once. Version 1 did
+# not say where embeddings lie.
 CATALOG = Table(
     "catalog",
     ("image_id",),
-    {**IMAGES.columns, "status": "string", "detail": "string", "content_digest": "string"},
+    {
+        **IMAGES.columns,
+        "status": "string",
+        "detail": "string",
+        "content_digest": "string",
+        "embedding_file": "int",
+        "embedding_row": "int",
+    },
+    schema_version=2,
 )
 
 # One row per drawn image. listing_probability and image_probability, both in (0, 1], are those of the two stages: that
