@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +277,43 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(spark: SparkSession
         "`toiletspark doctor` tries it out"
     )
     assert stopped.value.exit_code == 2
+
+
+def test_workers_read_a_store_on_s3_with_what_their_environment_says(spark: SparkSession, store: Store) -> None:
+    """Scores are those of the same store on disk. Without credentials a worker says so; it is not tried again."""
+    from tests.object_store import object_store
+
+    seen, head = prepare(store), made_head(store, *THREE)
+    heads, there = spark.sparkContext.broadcast([head]), Store("s3a://photos/output")
+    moved = replace(seen, folder=there.folder(tables.CATALOG, seen.run_id))
+    here = scoring.score_images(spark, store, seen, heads, Refusals(spark.sparkContext), 100).toPandas()
+    with object_store() as s3:
+        for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
+            s3.put(f"output/{path.relative_to(store.root)}", path.read_bytes())
+        keys = {"AWS_ACCESS_KEY_ID": s3.options["key"], "AWS_SECRET_ACCESS_KEY": s3.options["secret"]}
+        place = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
+        with worker_environment(spark, {**place, **keys}):
+            refusals = Refusals(spark.sparkContext)
+            pd.testing.assert_frame_equal(
+                scoring.score_images(spark, there, moved, heads, refusals, 100).toPandas(), here
+            )
+            refusals.require_none()
+        with worker_environment(spark, {**place, "AWS_EC2_METADATA_DISABLED": "true"}):
+            assert scoring.score_images(spark, there, moved, heads, refusals, 100).collect() == []
+            with pytest.raises(OutputError, match="Unable to locate credentials"):
+                refusals.require_none()
+
+
+@contextmanager
+def worker_environment(spark: SparkSession, variables: dict[str, str]) -> Iterator[None]:
+    """For another environment Spark starts other workers."""
+    environment = spark.sparkContext.environment
+    environment.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del environment[name]
 
 
 def test_a_head_for_another_backbone_is_refused(spark: SparkSession, config: Config, store: Store) -> None:
