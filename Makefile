@@ -44,10 +44,11 @@ $(MODERN_INSTALLED): setup.py constraints-modern.txt
 demo: install  ## draws a small catalog and runs every step on it
 	@$(BIN)/toiletspark demo
 
-check: install  ## style, types, and the tools' own opinion of the packaging
+check: install  ## style, types, the direction of imports, and the tools' own opinion of the packaging
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pip check
 	$(BIN)/python -m release.pins
 	$(BIN)/python -m release.advisories

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").read_text()).group(
+    1
+)
 
 # pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it runs code from files.
 SAFE_PYARROW = "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0"
@@ -20,20 +22,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        "toiletspark",
-        "toiletspark.config",
-        "toiletspark.decoding",
-        "toiletspark.reports",
-        "toiletspark.runtimes",
-        "toiletspark.sources",
-        "toiletspark.demo",
-        "toiletspark.doctor",
-        "toiletspark.conf",
-        "training",
-        "jobs",
-    ],
-    package_dir={"toiletspark.conf": "conf"},
+    # jobs/, training/ and conf/ are installed inside the package, where they meet nobody's own folders of these names:
+    # toiletspark/ holds a link to each
+    packages=[*find_packages(include=["toiletspark", "toiletspark.*"]), "toiletspark.conf"],
     package_data={
         "toiletspark": ["py.typed"],
         "toiletspark.reports": ["templates/*"],
@@ -79,6 +70,8 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.6",
             "mypy>=1.11",
+            # holds the direction of imports, see pyproject.toml; BSD, several releases a year
+            "import-linter>=2.5",
             "psutil>=5.9",
             # hostile input by the thousand; known vulnerabilities of what is installed; the lock with its hashes
             *("hypothesis>=6.100", "pip-audit>=2.9", "uv>=0.9"),
@@ -98,7 +91,7 @@ setup(
             "wheel",
         ],
     },
-    entry_points={"console_scripts": ["toiletspark=toiletspark.cli:main"]},
+    entry_points={"console_scripts": ["toiletspark=toiletspark.jobs.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Operating System :: POSIX :: Linux",

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.measure import SHARED, command, lost_tasks, machine
-from toiletspark import conf_files, decoding
-from toiletspark.images import Preprocessing
+from toiletspark.config import loading as conf_files
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Preprocessing
 
 CONF = ("--conf", "tests/conf/badimages.toml")
 
@@ -41,7 +42,8 @@ def main() -> None:
                 "unscored": run["unscored"],
                 "lost_tasks": lost,
                 "slowest_decode_s": round(slowest_s, 3),
-                "worker_and_decoder_peak_mb": figures["worker_peak_mb"] + figures["decoder_peak_mb"],
+                "worker_and_decoder_peak_mb": figures["worker_peak_mb"]
+                + figures["decoder_peak_mb"],
                 "seconds": run["seconds"],
                 **figures,
                 "machine": machine(),

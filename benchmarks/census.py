@@ -24,8 +24,10 @@ import pyarrow.parquet as pq
 from benchmarks import odd_kinds
 from benchmarks.measure import ROOT, command, lost_tasks, machine
 from benchmarks.odd_kinds import BAD, ODD, POISONS
-from toiletspark import conf_files, decoding, images
-from toiletspark.images import Preprocessing
+from toiletspark.config import loading as conf_files
+from toiletspark.images import decoding as images
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Preprocessing
 
 GOOD, OF_EACH_BAD, OF_EACH_ODD = 300, 20, 10
 TIMEOUT_S = 2.0
@@ -41,7 +43,11 @@ def main() -> None:
         found, figures = _run(Path(folder), expected)
         figures = {"orphans": _orphans(hook), **figures, **_poisons_alone()}
     del os.environ["TOILETSPARK_DECODE_HOOK"]
-    wrong = {name: [status, found.get(name)] for name, status in expected.items() if found.get(name) != status}
+    wrong = {
+        name: [status, found.get(name)]
+        for name, status in expected.items()
+        if found.get(name) != status
+    }
     told = {
         "files": len(expected),
         "rows": figures.pop("rows"),
@@ -66,7 +72,9 @@ def _files(folder: Path) -> dict[str, str]:
     for kind, make in ODD.items():
         made |= {f"{kind} {number}": ("ok", make(number)) for number in range(OF_EACH_ODD)}
     for kind, (status, count) in POISONS.items():
-        made |= {f"{kind} {number}": (status, odd_kinds.poison(kind, number)) for number in range(count)}
+        made |= {
+            f"{kind} {number}": (status, odd_kinds.poison(kind, number)) for number in range(count)
+        }
     for name, (_, content) in made.items():
         if content is not None:
             (folder / name).write_bytes(content)
@@ -97,7 +105,9 @@ def _run(folder: Path, expected: dict[str, str]) -> tuple[dict[str, str], dict[s
     }
     words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
     _, figures = command("embed", "--conf", "conf/local.toml", *words)
-    rows = pq.read_table(folder / "output" / "image_ledger", columns=["image_id", "status"]).to_pylist()
+    rows = pq.read_table(
+        folder / "output" / "image_ledger", columns=["image_id", "status"]
+    ).to_pylist()
     return {row["image_id"]: row["status"] for row in rows}, {
         "rows": len(rows),
         "lost_tasks": lost_tasks(folder / "events"),

@@ -28,12 +28,13 @@ from benchmarks import hostile
 from benchmarks.deaths import Deaths
 from benchmarks.measure import ROOT, machine
 from benchmarks.polling import Readers
-from tests import clusters, poison
-from tests.clusters import SPARK_HOME, Cluster
 from tests.conftest import TINY_BACKBONE
-from tests.picture_server import PictureServer, served
-from toiletspark import conf_files, tables
-from toiletspark.runs import Store
+from tests.support import clusters, poison
+from tests.support.clusters import SPARK_HOME, Cluster
+from tests.support.picture_server import PictureServer, served
+from toiletspark.config import loading as conf_files
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 IMAGES, HOSTILE = 2000, 200
 SPECULATION = {
@@ -43,9 +44,7 @@ SPECULATION = {
     "spark.speculation.quantile": "0.5",
     "spark.speculation.minTaskRuntime": "100ms",
 }
-_PLANTED = (
-    f"import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n    runpy.run_path({poison.__file__!r})\n"
-)
+_PLANTED = f"import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n    runpy.run_path({poison.__file__!r})\n"
 
 
 @dataclass
@@ -65,8 +64,12 @@ class Catalog:
         """Lets the images table hold the first `count` images; returns their ids."""
         ids = list(self.contents)[:count]
         urls = [f"{self.site.address}/{image}.jpg" for image in ids]
-        self.site.pictures = {f"/{image}.jpg": content for image in ids if (content := self.contents[image])}
-        images = pd.DataFrame({"image_id": ids, "listing_id": [image[:3] for image in ids], "image_url": urls})
+        self.site.pictures = {
+            f"/{image}.jpg": content for image in ids if (content := self.contents[image])
+        }
+        images = pd.DataFrame(
+            {"image_id": ids, "listing_id": [image[:3] for image in ids], "image_url": urls}
+        )
         images.to_parquet(self.folder / "images.parquet", index=False)
         return ids
 
@@ -96,13 +99,25 @@ class Catalog:
         }
         return [f"{key}={value}" for key, value in settings.items()]
 
-    def start(self, cluster: Cluster, settings: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, cluster: Cluster, settings: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         """spark-submit of the rescore job."""
-        words = [str(SPARK_HOME / "bin" / "spark-submit"), *cluster.options(settings), "jobs/rescore_catalog.py"]
+        words = [
+            str(SPARK_HOME / "bin" / "spark-submit"),
+            *cluster.options(settings),
+            "jobs/rescore_catalog.py",
+        ]
         words += ["--json", *(word for text in self.sets() for word in ("--set", text))]
         log = (self.folder / "submit.log").open("a")
         return subprocess.Popen(
-            words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+            words,
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
 
 
@@ -124,7 +139,9 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
     begun = time.monotonic()
     with served() as site:
         catalog = Catalog(site, folder, hostile.contents(images, bad))
-        catalog.truth = hostile.oracle(catalog.contents, conf_files.load([], catalog.sets()), folder / "head")
+        catalog.truth = hostile.oracle(
+            catalog.contents, conf_files.load([], catalog.sets()), folder / "head"
+        )
         daemons = environment(**{"TOILETSPARK_DECODE_HOOK": poison.__file__})
         oracle_s = time.monotonic() - begun
         with clusters.started(folder / "cluster", environment=daemons) as cluster:
@@ -175,9 +192,14 @@ def _killed(catalog: Catalog, cluster: Cluster, store: Store, first: int) -> lis
     catalog.site.before = deaths.look
     said, _ = driver.communicate()
     if deaths.planned:
-        raise RuntimeError(f"the job ended with {driver.returncode} before it was killed\n{said[-6000:]}")
+        raise RuntimeError(
+            f"the job ended with {driver.returncode} before it was killed\n{said[-6000:]}"
+        )
     python = ("Python worker", lambda: _kill_first(cluster.python_workers()))
-    worker = ("Worker with its executors", lambda: bool(cluster.executors(2) and cluster.kill_worker(2)))
+    worker = (
+        "Worker with its executors",
+        lambda: bool(cluster.executors(2) and cluster.kill_worker(2)),
+    )
     deaths.planned = [(0.8, *python), (0.9, *worker)]
     finished(catalog.start(cluster))
     return deaths.told
@@ -200,20 +222,33 @@ def without_isolation(folder: Path) -> dict[str, Any]:
     """One crashing image among 40 where decoding is not isolated: Spark tries its task four times, and the job dies."""
     with served() as site:
         contents = hostile.contents(40, 0)
-        contents[random.Random(3).choice(list(contents))] = poison.MARK + b"segfault" + poison.PICTURE
+        contents[random.Random(3).choice(list(contents))] = (
+            poison.MARK + b"segfault" + poison.PICTURE
+        )
         catalog = Catalog(site, folder, contents)
         catalog.show(len(contents))
         (folder / "planted").mkdir()
         (folder / "planted" / "sitecustomize.py").write_text(_PLANTED)
-        sets = [text for text in catalog.sets() if not text.startswith("score.head=")]  # there is none
-        words = [sys.executable, "-m", "toiletspark.cli", "embed", "--conf", "conf/local.toml"]
+        sets = [
+            text for text in catalog.sets() if not text.startswith("score.head=")
+        ]  # there is none
+        words = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", "conf/local.toml"]
         words += [word for text in [*sets, "decode.isolated=false"] for word in ("--set", text)]
         path = os.pathsep.join([str(folder / "planted"), str(ROOT)])
         done = subprocess.run(
-            words, cwd=ROOT, env=environment(PYTHONPATH=path), capture_output=True, text=True, check=False
+            words,
+            cwd=ROOT,
+            env=environment(PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+            check=False,
         )
     kept = sum(run.rows for run in Store(str(catalog.root)).runs(tables.IMAGE_LEDGER))
-    return {"exit_code": done.returncode, "crashed": "crashed" in done.stderr + done.stdout, "rows_kept": kept}
+    return {
+        "exit_code": done.returncode,
+        "crashed": "crashed" in done.stderr + done.stdout,
+        "rows_kept": kept,
+    }
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from toiletspark import tables
-from toiletspark.runs import Store
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 
 def images_done(store: Store) -> int:

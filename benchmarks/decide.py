@@ -27,15 +27,19 @@ from numpy.typing import NDArray
 from benchmarks import synthetic
 from benchmarks.measure import command, machine
 from benchmarks.synthetic import _constant, _digests, _embeddings, _names, _write
-from toiletspark import rows, tables
-from toiletspark.head import Head
-from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.model.head import Head
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Run, Store, new_run_id
 
 CONTENTS = 4000  # with embeddings; the first row group holds them
 OVERRIDES = 10_000
 CLASSES = ("toilet", "other")
 BACKBONE = "synthetic"
-FAILURES = {"truncated": 1, "denied": 2}  # of each 1,000 images the one of this number; timeouts change
+FAILURES = {
+    "truncated": 1,
+    "denied": 2,
+}  # of each 1,000 images the one of this number; timeouts change
 STEPS = {  # the file that is written last of each
     "decide": (tables.DECISIONS.name, "_manifest.json"),
     "figures_and_unscored": (tables.UNSCORED.name, "_manifest.json"),
@@ -54,7 +58,9 @@ def main() -> None:
         first, _ = command("publish", *words)
         _scored(store, asked.rows, embeddings, seed=2, late=4)
         _write_overrides(folder / "overrides.csv", asked.rows)
-        told, figures = command("publish", *words, "--set", f"overrides.path={folder}/overrides.csv")
+        told, figures = command(
+            "publish", *words, "--set", f"overrides.path={folder}/overrides.csv"
+        )
         seconds = told["seconds"]["publish_exclusions"]
         result = {
             "rows": asked.rows,
@@ -74,7 +80,11 @@ def _words(folder: Path, sets: list[str]) -> list[str]:
     # of each 1,000 images the same ones fail, so all failures lie in a few strata, which the audits would not let pass
     bounds = ["publish.audits.max_share_policy=0.1", "publish.audits.max_rise_unscored=0.1"]
     settings = [f"output.root={folder}/output", "images.path=none", *bounds, *sets]
-    return ["--conf", "conf/local.toml", *(word for setting in settings for word in ("--set", setting))]
+    return [
+        "--conf",
+        "conf/local.toml",
+        *(word for setting in settings for word in ("--set", setting)),
+    ]
 
 
 def _embed(store: Store) -> pa.Table:
@@ -83,9 +93,13 @@ def _embed(store: Store) -> pa.Table:
     toilets = rng.random(CONTENTS) < 0.025
     tells = np.where(toilets, rng.normal(5, 1.2, CONTENTS), rng.normal(1.5, 1, CONTENTS)).clip(0, 8)
     made = _embeddings(0, CONTENTS, BACKBONE)
-    vectors = np.frombuffer(b"".join(made["embedding"].to_pylist()), "<f2").reshape(CONTENTS, -1).copy()
+    vectors = (
+        np.frombuffer(b"".join(made["embedding"].to_pylist()), "<f2").reshape(CONTENTS, -1).copy()
+    )
     vectors[:, 0] = tells
-    table = pa.table({**made, "embedding": pa.array([row.tobytes() for row in vectors], pa.binary())})
+    table = pa.table(
+        {**made, "embedding": pa.array([row.tobytes() for row in vectors], pa.binary())}
+    )
     run_id = new_run_id()
     _write(
         Path(store.folder(tables.EMBEDDINGS, run_id)),
@@ -102,13 +116,19 @@ def _columns(table: pa.Table) -> dict[str, Any]:
 
 def _head(store: Store, seed: int) -> Head:
     """A head whose scores differ from another seed's by some hundredths."""
-    weight = np.random.default_rng(seed).normal(scale=0.002, size=(2, synthetic.DIMENSIONS)).astype(np.float32)
+    weight = (
+        np.random.default_rng(seed)
+        .normal(scale=0.002, size=(2, synthetic.DIMENSIONS))
+        .astype(np.float32)
+    )
     weight[:, 0] = (1, -1)
     head = Head(CLASSES, CLASSES[:1], BACKBONE, weight, np.array([-4, 4], np.float32))
     run_id = new_run_id()
     rows.write_file(store, tables.HEADS, run_id, [])
     head.save(store.folder(tables.HEADS, run_id))
-    store.commit(tables.HEADS, run_id, config={}, inputs={"head_id": head.head_id, "backbone_id": BACKBONE})
+    store.commit(
+        tables.HEADS, run_id, config={}, inputs={"head_id": head.head_id, "backbone_id": BACKBONE}
+    )
     return head
 
 
@@ -121,7 +141,12 @@ def _scored(store: Store, images: int, embeddings: pa.Table, *, seed: int, late:
     failed = {**FAILURES, "timeout": late}
     sound = int(_status(failed, np.arange(images))[1].sum())
     seen = _run(
-        store, tables.CATALOG, images, functools.partial(_catalog_rows, failed), {"backbone_id": BACKBONE}, sound=sound
+        store,
+        tables.CATALOG,
+        images,
+        functools.partial(_catalog_rows, failed),
+        {"backbone_id": BACKBONE},
+        sound=sound,
     )
     inputs = {"catalog": seen.run_id, "head_id": head.head_id, "backbone_id": BACKBONE}
     table = tables.SCORES.with_columns(tables.probability_columns(CLASSES))
@@ -189,11 +214,16 @@ def _score_rows(
         "content_digest": digests,
         "head_id": _constant(head_id, len(numbers)),
         "exclusion_score": pa.array(scores[contents]),
-        **{f"p_{name}": pa.array(probabilities[contents, place]) for place, name in enumerate(CLASSES)},
+        **{
+            f"p_{name}": pa.array(probabilities[contents, place])
+            for place, name in enumerate(CLASSES)
+        },
     }
 
 
-def _status(failed: dict[str, int], numbers: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.bool_]]:
+def _status(
+    failed: dict[str, int], numbers: NDArray[np.int64]
+) -> tuple[pa.Array, NDArray[np.bool_]]:
     words = ["ok"] * 1000
     for status, place in failed.items():
         words[place] = status
@@ -213,14 +243,27 @@ def _write_overrides(path: Path, images: int) -> None:
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="seconds")
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["image_id", "content_digest", "decision", "class", "who", "why", "when", "until"])
+        table.writerow(
+            ["image_id", "content_digest", "decision", "class", "who", "why", "when", "until"]
+        )
         for number, image in enumerate(chosen.tolist()):
             of_image = number % 2 == 0
             image_id = (f"i{image:09}" if number % 100 else f"gone {number}") if of_image else ""
             digest = "" if of_image else digests[number]
             decision = "keep" if number % 3 else "exclude"
             until = past if number % 50 == 1 else ""
-            table.writerow([image_id, digest, decision, "", f"person {number % 7}", "an agent asked", past, until])
+            table.writerow(
+                [
+                    image_id,
+                    digest,
+                    decision,
+                    "",
+                    f"person {number % 7}",
+                    "an agent asked",
+                    past,
+                    until,
+                ]
+            )
 
 
 def _digests_of(images: int, chosen: NDArray[np.int64]) -> list[str]:
@@ -250,15 +293,23 @@ def _steps(store: Store, run_id: str, seconds: float) -> dict[str, float]:
 def _reasons(store: Store, told: dict[str, Any]) -> dict[str, int]:
     import pyarrow.dataset as ds
 
-    reasons = ds.dataset(told["decisions"], format="parquet", exclude_invalid_files=True).to_table(["reason"])
+    reasons = ds.dataset(told["decisions"], format="parquet", exclude_invalid_files=True).to_table(
+        ["reason"]
+    )
     return {row["values"]: row["counts"] for row in reasons["reason"].value_counts().to_pylist()}
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=5_000_000, help="images, 0.3 kB of disk each and table")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration")
-    parser.add_argument("--folder", help="where the store is put for the time being; the system's own if not said")
+    parser.add_argument(
+        "--rows", type=int, default=5_000_000, help="images, 0.3 kB of disk each and table"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration"
+    )
+    parser.add_argument(
+        "--folder", help="where the store is put for the time being; the system's own if not said"
+    )
     return parser.parse_args()
 
 

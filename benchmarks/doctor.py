@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.measure import ROOT, machine
-from tests import clusters, thin_pythons
+from tests.support import clusters, thin_pythons
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 
 OLD_PILLOW = "pillow==12.0.0"
@@ -51,7 +51,9 @@ FAULTS = {
     "no_pyspark_python": Fault("python_named", python=""),
     "torch_missing": Fault("packages", python="torchless"),
     "oversubscribed_threads": Fault("threads", settings={"spark.executorEnv.OMP_NUM_THREADS": "8"}),
-    "huge_arrow_batches": Fault("arrow_batches", settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "100000"}),
+    "huge_arrow_batches": Fault(
+        "arrow_batches", settings={"spark.sql.execution.arrow.maxRecordsPerBatch": "100000"}
+    ),
     "little_overhead": Fault("memory_overhead", settings={"spark.executor.memoryOverhead": "384m"}),
     "unwritable_output": Fault("output", sets={"output.root": "{folder}/a_file/output"}),
     "unreachable_host": Fault("hosts", sets={"images.path": "{folder}/unreachable.parquet"}),
@@ -81,15 +83,21 @@ class Ward:
             **{f'spark.settings."{key}"': json.dumps(value) for key, value in settings.items()},
             **{key: value.format(folder=self.folder) for key, value in fault.sets.items()},
         }
-        command = [sys.executable, "-m", "toiletspark.cli", "doctor", "--json"]
+        command = [sys.executable, "-m", "toiletspark.jobs.cli", "doctor", "--json"]
         command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
-        environment = {name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"}
+        environment = {
+            name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"
+        }
         environment["PYTHONPATH"] = str(ROOT)
         if fault.python:
             environment["PYSPARK_PYTHON"] = str(self.pythons[fault.python])
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
         if not done.stdout.strip():
-            raise SystemExit(f"{name}: the doctor ended with {done.returncode}\n{done.stderr[-3000:]}")
+            raise SystemExit(
+                f"{name}: the doctor ended with {done.returncode}\n{done.stderr[-3000:]}"
+            )
         return {**json.loads(done.stdout.splitlines()[-1]), "returned": done.returncode}
 
 
@@ -102,7 +110,9 @@ def opened(folder: Path, old_pillow: bool) -> Iterator[Ward]:
     images["image_url"] = [f"http://photos.invalid/{number}.jpg" for number in range(len(images))]
     images.to_parquet(folder / "unreachable.parquet", index=False)
     sound = thin_pythons.made(folder / "sound")
-    others = {"torchless": thin_pythons.made(folder / "torchless", without=("torch", "torchvision"))}
+    others = {
+        "torchless": thin_pythons.made(folder / "torchless", without=("torch", "torchvision"))
+    }
     if old_pillow:
         install = [
             sys.executable,
@@ -123,7 +133,9 @@ def opened(folder: Path, old_pillow: bool) -> Iterator[Ward]:
     }
     of_worker = {number: {thin_pythons.WORKER: str(number)} for number in (1, 2)}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with clusters.started(folder / "cluster", environment=environment, of_worker=of_worker) as cluster:
+    with clusters.started(
+        folder / "cluster", environment=environment, of_worker=of_worker
+    ) as cluster:
         yield Ward(folder, cluster, drawn, {**pythons, "nowhere": folder / "nowhere" / "python"})
 
 
@@ -141,7 +153,9 @@ def _application(cluster: clusters.Cluster) -> dict[str, str]:
 def main() -> None:
     asked = _asked()
     started = time.monotonic()
-    faults = {name: fault for name, fault in FAULTS.items() if asked.old_pillow or name != "old_pillow"}
+    faults = {
+        name: fault for name, fault in FAULTS.items() if asked.old_pillow or name != "old_pillow"
+    }
     with (
         tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder,
         opened(Path(folder), asked.old_pillow) as ward,
@@ -149,7 +163,9 @@ def main() -> None:
         sound = [ward.examined(Fault(""), f"sound-{number}") for number in range(asked.sound_runs)]
         told = {name: ward.examined(fault, name) for name, fault in {**faults, **MORE}.items()}
     found = {name: fault.check in alarms(told[name]) for name, fault in {**faults, **MORE}.items()}
-    others = {name: sorted(set(alarms(told[name])) - {{**faults, **MORE}[name].check}) for name in told}
+    others = {
+        name: sorted(set(alarms(told[name])) - {{**faults, **MORE}[name].check}) for name in told
+    }
     seconds = [round(one["seconds"], 1) for one in (*sound, *told.values())]
     print(
         json.dumps(
@@ -158,7 +174,10 @@ def main() -> None:
                 "of": len(faults),
                 "false_alarms": sum(len(alarms(one)) for one in sound),
                 "sound_runs": len(sound),
-                "exit_codes": {**{name: one["returned"] for name, one in told.items()}, "sound": sound[0]["returned"]},
+                "exit_codes": {
+                    **{name: one["returned"] for name, one in told.items()},
+                    "sound": sound[0]["returned"],
+                },
                 "more_found": {name: found[name] for name in MORE},
                 "also_said": {name: checks for name, checks in others.items() if checks},
                 "alarms": [alarms(one) for one in sound],

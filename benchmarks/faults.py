@@ -25,11 +25,13 @@ from pyspark.sql import SparkSession
 from benchmarks import portal
 from benchmarks.measure import ROOT, machine
 from benchmarks.portal import Portal
-from jobs import publish_exclusions
-from toiletspark import conf_files, session, tables
 from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
 from toiletspark.errors import AuditError
-from toiletspark.runs import Store
+from toiletspark.jobs import publish_exclusions
+from toiletspark.launch import session
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 SEED = 7
 
@@ -115,7 +117,9 @@ def foreign_schema(shop: Portal) -> None:
         texts = table["exclusion_score"].cast(pa.string())
         pq.write_table(table.set_column(place, "exclusion_score", texts), file)
     told = scores.manifest
-    shop.store.commit(scoring_table(shop), scores.run_id, config={}, inputs=told["inputs"], counts=told["counts"])
+    shop.store.commit(
+        scoring_table(shop), scores.run_id, config={}, inputs=told["inputs"], counts=told["counts"]
+    )
 
 
 def scoring_table(shop: Portal) -> tables.Table:
@@ -170,7 +174,9 @@ def clean_day(spark: SparkSession, shop: Portal) -> dict[str, Any]:
     return publish_exclusions.step(spark, config_of(shop.store.root))
 
 
-def faulty_day(spark: SparkSession, shop: Portal, fault: Callable[[Portal], None], root: Path) -> Outcome:
+def faulty_day(
+    spark: SparkSession, shop: Portal, fault: Callable[[Portal], None], root: Path
+) -> Outcome:
     """Puts a fault into a copy of the portal's store at `root`, and tries to publish that."""
     copy = copied(shop, root)
     if fault in (lost_partition, truncated_file):
@@ -195,7 +201,10 @@ def copied(shop: Portal, root: Path) -> Portal:
 def _readers_see(store: Store) -> dict[str, bytes]:
     """The pointer and the log, to the last bit."""
     listed = Path(store.root) / tables.EXCLUSION_LIST.name
-    return {str(path): path.read_bytes() for path in [listed / "_current.json", *listed.glob("_versions/*.json")]}
+    return {
+        str(path): path.read_bytes()
+        for path in [listed / "_current.json", *listed.glob("_versions/*.json")]
+    }
 
 
 def _files(shop: Portal) -> list[Path]:
@@ -223,13 +232,18 @@ def main() -> None:
                 clean_day(spark, shop)
             except AuditError as error:
                 alarms.append(str(error))
-        outcomes = {fault.__name__: faulty_day(spark, shop, fault, Path(folder) / fault.__name__) for fault in FAULTS}
+        outcomes = {
+            fault.__name__: faulty_day(spark, shop, fault, Path(folder) / fault.__name__)
+            for fault in FAULTS
+        }
         images = len(shop.images)
     spark.stop()
     print(
         json.dumps(
             {
-                "blocked": sum(outcomes[fault.__name__].blocked_by(rule) for fault, rule in FAULTS.items()),
+                "blocked": sum(
+                    outcomes[fault.__name__].blocked_by(rule) for fault, rule in FAULTS.items()
+                ),
                 "of": len(FAULTS),
                 "false_alarms": len(alarms),
                 "clean_runs": asked.runs,
@@ -246,7 +260,9 @@ def main() -> None:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="clean ones")
-    parser.add_argument("--listings", type=int, default=1000, help="at first, of 5.5 images on average")
+    parser.add_argument(
+        "--listings", type=int, default=1000, help="at first, of 5.5 images on average"
+    )
     return parser.parse_args()
 
 

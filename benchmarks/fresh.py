@@ -23,7 +23,11 @@ def main() -> None:
         clone, tools = Path(folder) / "toiletspark", Path(folder) / "bin"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         _link_tools(tools)
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("JAVA", "VIRTUAL", "PYTHON"))}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("JAVA", "VIRTUAL", "PYTHON"))
+        }
         env["PATH"] = str(tools)
         for target in ("demo", "test"):
             for call in ("first", "second"):

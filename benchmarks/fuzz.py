@@ -56,9 +56,15 @@ def main() -> None:
         return _attack(asked.target[0], asked.seconds, asked.seed, folder)
     names = asked.target or list(TARGETS)
     with ThreadPoolExecutor(asked.jobs) as threads:
-        found = list(threads.map(lambda name: _watched(name, asked.minutes * 60, asked.seed, folder), names))
+        found = list(
+            threads.map(lambda name: _watched(name, asked.minutes * 60, asked.seed, folder), names)
+        )
     crashes = sum(one.crashes for one in found)
-    told = {"crashes": crashes, "minutes": asked.minutes, "targets": dict(zip(names, map(asdict, found), strict=True))}
+    told = {
+        "crashes": crashes,
+        "minutes": asked.minutes,
+        "targets": dict(zip(names, map(asdict, found), strict=True)),
+    }
     print(json.dumps({**told, **machine()}))
     sys.exit(int(crashes > 0))
 
@@ -66,12 +72,20 @@ def main() -> None:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="for each target")
-    parser.add_argument("--target", action="append", choices=list(TARGETS), help="this one; several are allowed")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at the same time")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="another one tries other examples")
+    parser.add_argument(
+        "--target", action="append", choices=list(TARGETS), help="this one; several are allowed"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="targets at the same time"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="another one tries other examples"
+    )
     parser.add_argument("--folder", help="for what was found; .bench/fuzz if not said")
     parser.add_argument("--again", help="reads one kept example")
-    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)  # what the processes are told
+    parser.add_argument(
+        "--seconds", type=float, help=argparse.SUPPRESS
+    )  # what the processes are told
     return parser.parse_args()
 
 
@@ -87,21 +101,40 @@ def _watched(
     place = folder / name
     shutil.rmtree(place, ignore_errors=True)
     while (left := seconds - (time.monotonic() - started)) > 0 and deaths < MAX_DEATHS:
-        words = ["--target", name, "--seconds", str(left), "--seed", str(first_seed + deaths * 10_000)]
+        words = [
+            "--target",
+            name,
+            "--seconds",
+            str(left),
+            "--seed",
+            str(first_seed + deaths * 10_000),
+        ]
         command = [*program, *words, "--folder", str(place)]
-        environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each thread reserves 64 MB of address space
-        done = subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False)
+        environment = {
+            **os.environ,
+            "MALLOC_ARENA_MAX": "1",
+        }  # else each thread reserves 64 MB of address space
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
+        )
         found.examples += _count(place)
         if done.returncode == 0:
             break
         deaths += 1
-        why = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit code {done.returncode}"
+        why = (
+            signal.Signals(-done.returncode).name
+            if done.returncode < 0
+            else f"exit code {done.returncode}"
+        )
         _keep(place, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
     found.seconds = round(time.monotonic() - started, 1)
     kept = sorted(path for path in (place / "found").glob("*") if path.is_dir())
     found.crashes, found.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
     for path in kept:
-        print(f"fuzz: {name}: {path}: {(path.parent / f'{path.name}.txt').read_text()[:300]}", file=sys.stderr)
+        print(
+            f"fuzz: {name}: {path}: {(path.parent / f'{path.name}.txt').read_text()[:300]}",
+            file=sys.stderr,
+        )
     return found
 
 
@@ -169,7 +202,11 @@ class _Attack:
             kind = _kind(error)
             if kind not in self._known:
                 self._known.add(kind)
-                _keep(self._place, f"{type(error).__name__}-{len(self._known)}", traceback.format_exc())
+                _keep(
+                    self._place,
+                    f"{type(error).__name__}-{len(self._known)}",
+                    traceback.format_exc(),
+                )
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -25,21 +25,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark import conf_files, quantisation, weights
-from toiletspark.backbone import Backbone, BackboneSpec
 from toiletspark.config import Config
-from toiletspark.golden import side_px
-from toiletspark.images import Pixels, decode, preprocess, thumbnail
-from toiletspark.runtimes import convert, torch_runtime
+from toiletspark.config import loading as conf_files
+from toiletspark.images.decoding import Pixels, decode, preprocess, thumbnail
+from toiletspark.model import quantisation, weights
+from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.golden import side_px
+from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.runtimes import torch_runtime
 
 PHOTOS, CALIBRATION = 48, 100
-KERNELS = ("AVX512_CORE_VNNI", "AVX512_CORE", "AVX2_VNNI", "AVX2")  # without BF16 and AMX; without VNNI; ...
+KERNELS = (
+    "AVX512_CORE_VNNI",
+    "AVX512_CORE",
+    "AVX2_VNNI",
+    "AVX2",
+)  # without BF16 and AMX; without VNNI; ...
 A_HALF = (0.5, 0.5, 0.5)
 Rows = NDArray[np.float32]
 
 
 def main() -> None:
-    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
+    config = conf_files.load(
+        [ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"]
+    )
     jpegs, spec = _jpegs(config), weights.load_spec(config.backbone)
     fp32 = convert.prepared(spec)
     by_torch = replace(spec, runtime="torch")
@@ -53,19 +62,34 @@ def main() -> None:
         "mean_and_std_of_a_half": lambda: _normalised_otherwise(by_torch, pixels),
     }
     told = {f"fp32_{name}": _apart(found(), wanted) for name, found in others.items()}
-    told["fp32_torchvisions_libjpeg"] = _apart(_embedded(fp32, _by_torchvision(jpegs, spec)), _embedded(fp32, whole))
+    told["fp32_torchvisions_libjpeg"] = _apart(
+        _embedded(fp32, _by_torchvision(jpegs, spec)), _embedded(fp32, whole)
+    )
     bf16 = replace(fp32, precision="bf16")
-    told["bf16_torch"] = _apart(_embedded(replace(by_torch, precision="bf16"), pixels), _embedded(bf16, pixels))
+    told["bf16_torch"] = _apart(
+        _embedded(replace(by_torch, precision="bf16"), pixels), _embedded(bf16, pixels)
+    )
     calibration = _pixels(_jpegs(config, PHOTOS, CALIBRATION), spec, config)
-    int8 = quantisation.quantise(spec, calibration[::2], calibration[1::2], config.backbone.int8, None, 0.5)[0]
+    int8 = quantisation.quantise(
+        spec, calibration[::2], calibration[1::2], config.backbone.int8, None, 0.5
+    )[0]
     told["int8_fp32"] = _apart(wanted, _embedded(int8, pixels))
-    changed = {name: _pixels(jpegs, spec, config, resize_px=int(name[-3:])) for name in ("resize_232", "resize_257")}
+    changed = {
+        name: _pixels(jpegs, spec, config, resize_px=int(name[-3:]))
+        for name in ("resize_232", "resize_257")
+    }
     changed |= {"jpeg_scaling_off": whole, "pixels_1_apart": _shaken(pixels)}
     for name, one in (("fp32", fp32), ("bf16", bf16), ("int8", int8)):
         right = _embedded(one, pixels)
         told |= {f"{name}_{isa}": _as_on(isa, one, pixels, right) for isa in KERNELS}
-        told |= {f"{name}_{how}": _apart(_embedded(one, other), right) for how, other in changed.items()}
-    print(json.dumps({"photos": len(pixels), **told, "check_ms": _check_ms(fp32, jpegs, config), **machine()}))
+        told |= {
+            f"{name}_{how}": _apart(_embedded(one, other), right) for how, other in changed.items()
+        }
+    print(
+        json.dumps(
+            {"photos": len(pixels), **told, "check_ms": _check_ms(fp32, jpegs, config), **machine()}
+        )
+    )
 
 
 def _jpegs(config: Config, first: int = 0, count: int = PHOTOS) -> list[bytes]:
@@ -73,8 +97,13 @@ def _jpegs(config: Config, first: int = 0, count: int = PHOTOS) -> list[bytes]:
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     step = len(rows) // (PHOTOS + CALIBRATION)
-    files = [SHARED / "photos" / rows[step * number]["file"] for number in range(first, first + count)]
-    made = [thumbnail(Path(file).read_bytes(), config.decode, side_px(config.backbone.resize_px)) for file in files]
+    files = [
+        SHARED / "photos" / rows[step * number]["file"] for number in range(first, first + count)
+    ]
+    made = [
+        thumbnail(Path(file).read_bytes(), config.decode, side_px(config.backbone.resize_px))
+        for file in files
+    ]
     return [jpeg for jpeg in made if jpeg is not None]
 
 
@@ -110,9 +139,14 @@ def _as_on(isa: str, spec: BackboneSpec, pixels: Pixels, right: Rows) -> dict[st
 
 def _by_torchvision(jpegs: list[bytes], spec: BackboneSpec) -> Pixels:
     """Decoded whole by another build of libjpeg."""
-    read = [torchvision.io.decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8)) for jpeg in jpegs]
+    read = [
+        torchvision.io.decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
+        for jpeg in jpegs
+    ]
     pictures = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in read]
-    return np.stack([preprocess(picture.convert("RGB"), spec.preprocessing) for picture in pictures])
+    return np.stack(
+        [preprocess(picture.convert("RGB"), spec.preprocessing) for picture in pictures]
+    )
 
 
 def _normalised_otherwise(by_torch: BackboneSpec, pixels: Pixels) -> Rows:
@@ -127,7 +161,11 @@ def _apart(found: Rows, wanted: Rows) -> dict[str, float]:
     """Distance over the length of what is wanted: least, median and most over the photos where there is any."""
     shares = np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
     some = shares[shares > 0] if shares.any() else shares
-    told = {"least": _short(some.min()), "median": _short(np.median(some)), "most": _short(some.max())}
+    told = {
+        "least": _short(some.min()),
+        "median": _short(np.median(some)),
+        "most": _short(some.max()),
+    }
     return {**told, "photos": len(some)} if len(some) < len(shares) else told
 
 

@@ -30,14 +30,17 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.measure import SHARED, machine
-from toiletspark import attempts, conf_files, decoding, images
-from toiletspark.backbone import Backbone
 from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import draw_room
-from toiletspark.images import Pixels
-from toiletspark.runtimes import nvjpeg, torch_runtime
-from toiletspark.sources import Fetcher
-from toiletspark.weights import load_spec
+from toiletspark.embedding import pipeline as attempts
+from toiletspark.images import decoding as images
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Pixels
+from toiletspark.images.fetching import Fetcher
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.runtimes import nvjpeg, torch_runtime
+from toiletspark.model.weights import load_spec
 
 PHOTOS = 200
 IMAGES = 2000  # of a measurement, the photos over and over
@@ -57,7 +60,9 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
     with tempfile.TemporaryDirectory(prefix="toiletspark-gpu-") as folder:
         paths = _paths(Path(folder))
         contents = [path.read_bytes() for path in paths]
-        decoded = images.decode(contents, _config().decode, load_spec(_config().backbone).preprocessing)
+        decoded = images.decode(
+            contents, _config().decode, load_spec(_config().backbone).preprocessing
+        )
         pixels = np.stack([one.pixels for one in decoded if one.pixels is not None])
         told: dict[str, Any] = {"gpu": torch.cuda.get_device_name(place), "images": len(paths)}
         told["mean_kb"] = round(sum(map(len, contents)) / len(contents) / 1e3, 1)
@@ -76,7 +81,9 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
 def _config(**backbone: object) -> Config:
     real = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
     sets = {"weights": real if real.exists() else "random", "runtime": "torch", **backbone}
-    return conf_files.load([], [*(f"backbone.{key}={value}" for key, value in sets.items()), _near()])
+    return conf_files.load(
+        [], [*(f"backbone.{key}={value}" for key, value in sets.items()), _near()]
+    )
 
 
 def _near() -> str:
@@ -84,7 +91,9 @@ def _near() -> str:
 
 
 def _paths(folder: Path) -> list[Path]:
-    different = {path.read_bytes(): path.resolve() for path in sorted((SHARED / "photos").rglob("*.jpg"))}
+    different = {
+        path.read_bytes(): path.resolve() for path in sorted((SHARED / "photos").rglob("*.jpg"))
+    }
     if different:
         return list(different.values())[:PHOTOS]
     for seed in range(PHOTOS):
@@ -117,19 +126,25 @@ def _batches(contents: list[bytes], size: int) -> Iterator[list[bytes]]:
 def _decoding(contents: list[bytes], place: torch.device, rounds: int) -> dict[str, float]:
     """By Pillow in the decode child, by ours on the GPU, and by nvJPEG alone: no header, no resize, no way back."""
     limits, pre = _config().decode, load_spec(_config().backbone).preprocessing
-    tensors = [torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents]
+    tensors = [
+        torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents
+    ]
 
     def alone() -> int:
         return len(torchvision.io.decode_jpeg(tensors, torchvision.io.ImageReadMode.RGB, place))
 
     def ours(size: int) -> Callable[[], int]:
-        return lambda: sum(len(nvjpeg.decode(one, limits, pre, place)) for one in _batches(contents, size))
+        return lambda: sum(
+            len(nvjpeg.decode(one, limits, pre, place)) for one in _batches(contents, size)
+        )
 
     return {
         "pillow": _rate(lambda: len(decoding.decode(contents, limits, pre)), rounds),
         **{f"nvjpeg {size}": _rate(ours(size), rounds) for size in BATCHES},
         "nvjpeg alone": _rate(alone, rounds),
-        "headers alone": _rate(lambda: sum(nvjpeg.plain_size(one, limits) is not None for one in contents), rounds),
+        "headers alone": _rate(
+            lambda: sum(nvjpeg.plain_size(one, limits) is not None for one in contents), rounds
+        ),
     }
 
 
@@ -193,13 +208,21 @@ def _agreement(contents: list[bytes], pixels: Pixels) -> dict[str, float]:
     gpu = Backbone(load_spec(_config().backbone)).embed(pixels)
     bf16 = Backbone(load_spec(_config(precision="bf16").backbone)).embed(pixels)
     other = Backbone(load_spec(_config(jpeg_decoder="nvjpeg", jpeg_scaling=False).backbone))
-    by_nvjpeg = [one.pixels for one in other.decode(contents, _config().decode) if one.pixels is not None]
+    by_nvjpeg = [
+        one.pixels for one in other.decode(contents, _config().decode) if one.pixels is not None
+    ]
     unscaled = load_spec(_config(jpeg_scaling=False).backbone).preprocessing
-    by_pillow = [one.pixels for one in images.decode(contents, _config().decode, unscaled) if one.pixels is not None]
+    by_pillow = [
+        one.pixels
+        for one in images.decode(contents, _config().decode, unscaled)
+        if one.pixels is not None
+    ]
     return {
         "fp32 largest difference, relative": float(np.abs(gpu - cpu).max() / np.abs(cpu).max()),
         "bf16 least cosine": _least_cosine(bf16, gpu),
-        "nvjpeg least cosine": _least_cosine(other.embed(np.stack(by_nvjpeg)), other.embed(np.stack(by_pillow))),
+        "nvjpeg least cosine": _least_cosine(
+            other.embed(np.stack(by_nvjpeg)), other.embed(np.stack(by_pillow))
+        ),
     }
 
 
@@ -230,12 +253,20 @@ def _task(decoder: str, paths: list[Path]) -> float:
     """One task's images/s over its own copies of the photos, once it is warm and all others are."""
     config = _config(precision="bf16", jpeg_decoder=decoder, jpeg_scaling=decoder == "pillow")
     work = attempts.Work(
-        Backbone(load_spec(config.backbone)), Fetcher(config.fetch), config.decode, 256, config.embed.bytes_per_batch
+        Backbone(load_spec(config.backbone)),
+        Fetcher(config.fetch),
+        config.decode,
+        256,
+        config.embed.bytes_per_batch,
     )
     with tempfile.TemporaryDirectory(prefix="toiletspark-gpu-") as folder:
         copies = [Path(folder, f"{number}.jpg") for number in range(IMAGES)]
-        for number, copy in enumerate(copies):  # bytes behind a JPEG's end make another content, not another picture
-            copy.write_bytes(paths[number % len(paths)].read_bytes() + b"\0" * (1 + number // len(paths)))
+        for number, copy in enumerate(
+            copies
+        ):  # bytes behind a JPEG's end make another content, not another picture
+            copy.write_bytes(
+                paths[number % len(paths)].read_bytes() + b"\0" * (1 + number // len(paths))
+            )
         sources = [attempts.Source(((copy.name, "1", 0),), str(copy)) for copy in copies]
         _embedded(sources[:256], work)
         _barrier.wait()
@@ -248,7 +279,9 @@ def _task(decoder: str, paths: list[Path]) -> float:
 
 
 def _embedded(sources: list[attempts.Source], work: attempts.Work) -> int:
-    return sum(one.embedding is not None for batch in attempts.attempt_all(sources, work) for one in batch)
+    return sum(
+        one.embedding is not None for batch in attempts.attempt_all(sources, work) for one in batch
+    )
 
 
 if __name__ == "__main__":

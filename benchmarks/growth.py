@@ -33,7 +33,11 @@ def main() -> None:
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 rows.append(row)
     left_out = [
-        {"rows": size, "changed": share, "why": f"more than --changed-max {asked.changed_max} pictures"}
+        {
+            "rows": size,
+            "changed": share,
+            "why": f"more than --changed-max {asked.changed_max} pictures",
+        }
         for size in _sizes(asked)
         for share in CHANGED
         if size * share > asked.changed_max
@@ -52,14 +56,20 @@ def main() -> None:
 
 def _sizes(asked: argparse.Namespace) -> list[int]:
     """Powers of ten between what was asked for."""
-    return [size for size in (10**power for power in range(3, 9)) if asked.rows_min <= size <= asked.rows_max]
+    return [
+        size
+        for size in (10**power for power in range(3, 9))
+        if asked.rows_min <= size <= asked.rows_max
+    ]
 
 
 def _measured(folder: Path, size: int, changed_max: int) -> Iterator[Row]:
     """All measurements on one store, as they are taken."""
     catalog = synthetic.make_catalog(folder, size)
     command("rescore", *catalog.words)
-    yield _rounded({"rows": size, "head": "new", "images_read": 0, **rescore.score(catalog, NEW_HEAD_SEED)})
+    yield _rounded(
+        {"rows": size, "head": "new", "images_read": 0, **rescore.score(catalog, NEW_HEAD_SEED)}
+    )
     for number, share in enumerate(CHANGED if size >= CATALOG_FROM else ()):
         if size * share <= changed_max:
             yield _rescored(catalog, share, version=str(number + 2))
@@ -75,7 +85,9 @@ def _rescored(catalog: synthetic.SyntheticCatalog, share: float, version: str) -
     synthetic.change_images(catalog, changed, version)
     told, figures = command("rescore", *catalog.words)
     if (told["images"], told["embedded"], told["scored"]) != (catalog.rows, changed, catalog.rows):
-        raise SystemExit(f"{changed} of {catalog.rows} images have changed, but toiletspark says {told}")
+        raise SystemExit(
+            f"{changed} of {catalog.rows} images have changed, but toiletspark says {told}"
+        )
     return _rounded(
         {
             "rows": catalog.rows,
@@ -95,9 +107,15 @@ def _rounded(row: Row) -> Row:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows-min", type=int, default=EMBEDDINGS_FROM)
-    parser.add_argument("--rows-max", type=int, default=1_000_000, help="10,000,000 take 30 GB of disk")
-    parser.add_argument("--changed-max", type=int, default=100_000, help="pictures to draw and embed at most")
-    parser.add_argument("--folder", help="where stores are put for the time being; the system's own if not said")
+    parser.add_argument(
+        "--rows-max", type=int, default=1_000_000, help="10,000,000 take 30 GB of disk"
+    )
+    parser.add_argument(
+        "--changed-max", type=int, default=100_000, help="pictures to draw and embed at most"
+    )
+    parser.add_argument(
+        "--folder", help="where stores are put for the time being; the system's own if not said"
+    )
     return parser.parse_args()
 
 

@@ -14,21 +14,33 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.measure import SHARED
-from tests import poison
 from tests.conftest import picture
-from toiletspark import head, tables, versions, weights
-from toiletspark.attempts import Source, Work, attempt_all
-from toiletspark.backbone import Backbone
+from tests.support import poison
+from toiletspark import statuses
 from toiletspark.config import Config
-from toiletspark.decoding import nursery
-from toiletspark.head import Head
-from toiletspark.runs import Store
-from toiletspark.runtimes import convert
-from toiletspark.sources import Fetcher
+from toiletspark.embedding.pipeline import Source, Work, attempt_all
+from toiletspark.images.fetching import Fetcher
+from toiletspark.images.sandbox import fork_server as nursery
+from toiletspark.model import embedding_codec, weights
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.head import Head
+from toiletspark.model.runtimes import conversion as convert
+from toiletspark.publishing.versions import log as versions
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 SEED = 11
 TOLERANCE = 2e-3  # of scores and stored embeddings: neighbours in a batch change float16's last bit
-_POISONS = (b"segfault", b"segfault", b"abort", b"allocate", b"segfault", b"segfault", b"abort", b"loop")
+_POISONS = (
+    b"segfault",
+    b"segfault",
+    b"abort",
+    b"allocate",
+    b"segfault",
+    b"segfault",
+    b"abort",
+    b"loop",
+)
 
 
 def contents(images: int, bad: int) -> dict[str, bytes | None]:
@@ -36,7 +48,9 @@ def contents(images: int, bad: int) -> dict[str, bytes | None]:
     sound = [_sound(number - number % 4 // 3) for number in range(images - bad)]
     mixed = [*sound, *(_bad(number, sound) for number in range(bad))]
     random.Random(SEED).shuffle(mixed)
-    first = next(place for place, content in enumerate(mixed) if content and content[:2] == b"\xff\xd8")
+    first = next(
+        place for place, content in enumerate(mixed) if content and content[:2] == b"\xff\xd8"
+    )
     mixed[0], mixed[first] = mixed[first], mixed[0]  # the one that is held back is sound
     return {f"i{number:05d}": content for number, content in enumerate(mixed)}
 
@@ -45,7 +59,9 @@ def _sound(number: int) -> bytes:
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
         return picture("kitchen", number, (200, 150))
-    return photos[number % len(photos)].read_bytes() + number.to_bytes(4, "big")  # another content, the same picture
+    return photos[number % len(photos)].read_bytes() + number.to_bytes(
+        4, "big"
+    )  # another content, the same picture
 
 
 def _bad(number: int, sound: list[bytes]) -> bytes | None:
@@ -59,7 +75,9 @@ def _bad(number: int, sound: list[bytes]) -> bytes | None:
     if kind == 2:
         return b"no image " + name
     if kind == 3:
-        broken = sorted(path for path in (SHARED / "badimages").glob("*") if path.name != "SOURCES.tsv")
+        broken = sorted(
+            path for path in (SHARED / "badimages").glob("*") if path.name != "SOURCES.tsv"
+        )
         return broken[number // 5 % len(broken)].read_bytes() if broken else b"GIF89a" + name
     return None if number % 2 else _bomb() + name
 
@@ -80,17 +98,27 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
     os.environ[nursery.HOOK] = poison.__file__
     spec = weights.load_spec(config.backbone)
     weight = np.random.default_rng(1).normal(size=(2, 512)).astype(np.float32)
-    chosen = Head(("toilet", "other"), ("toilet",), spec.backbone_id, weight, np.zeros(2, np.float32))
+    chosen = Head(
+        ("toilet", "other"), ("toilet",), spec.backbone_id, weight, np.zeros(2, np.float32)
+    )
     found = _attempted(shown, config, Backbone(convert.prepared(spec)))
     has_one = found["embedding"].notna()
-    vectors = head.from_stored(b"".join(found.loc[has_one, "embedding"]), int(has_one.sum()))
+    vectors = embedding_codec.from_stored(
+        b"".join(found.loc[has_one, "embedding"]), int(has_one.sum())
+    )
     logits = chosen.logits(vectors)
     middle = np.float32(np.quantile(logits[:, 0] - logits[:, 1], 0.8))
-    chosen = Head(chosen.classes, chosen.exclude_classes, spec.backbone_id, weight, np.array([-middle, 0], np.float32))
+    chosen = Head(
+        chosen.classes,
+        chosen.exclude_classes,
+        spec.backbone_id,
+        weight,
+        np.array([-middle, 0], np.float32),
+    )
     chosen.save(str(folder))
     found.loc[has_one, "score"] = chosen.exclusion_scores(chosen.probabilities(vectors))
     found.attrs["threshold"] = _far_from_all(found["score"].dropna())
-    failed = found["status"].map(tables.FAILURE_CLASSES).isin(["content", "policy"])
+    failed = found["status"].map(statuses.FAILURE_CLASSES).isin(["content", "policy"])
     found["excluded"] = failed | (found["score"] >= found.attrs["threshold"])
     return found
 
@@ -110,7 +138,9 @@ def _attempted(shown: dict[str, bytes | None], config: Config, backbone: Backbon
             if one.embedding is not None and one.digest is not None:
                 of_content[one.digest] = one.embedding
             rows[image] = (image, one.decoded.status, one.digest, None)
-    frame = pd.DataFrame([rows[image] for image in shown], columns=["image_id", "status", "digest", "score"])
+    frame = pd.DataFrame(
+        [rows[image] for image in shown], columns=["image_id", "status", "digest", "score"]
+    )
     frame["embedding"] = frame["digest"].map(of_content)
     return frame.astype({"score": "float64"})
 
@@ -126,10 +156,15 @@ def _far_from_all(scores: pd.Series) -> float:
 def compared(store: Store, truth: pd.DataFrame) -> dict[str, Any]:
     """The newest catalog, its embeddings, its scores and the published list against the truth."""
     seen, scored = (_read(store, table) for table in (tables.CATALOG, tables.SCORES))
-    kept = pd.concat([pq.read_table(run.folder).to_pandas() for run in store.runs(tables.EMBEDDINGS)])
+    kept = pd.concat(
+        [pq.read_table(run.folder).to_pandas() for run in store.runs(tables.EMBEDDINGS)]
+    )
     listed = versions.current(store.root)
     excluded = pd.concat(
-        [pq.read_table(f"{listed.folder}/{one['name']}").to_pandas() for one in listed.manifest["files"]]
+        [
+            pq.read_table(f"{listed.folder}/{one['name']}").to_pandas()
+            for one in listed.manifest["files"]
+        ]
     )
     wanted, got = truth.set_index("image_id").sort_index(), seen.set_index("image_id").sort_index()
     vectors = dict(zip(kept["content_digest"], kept["embedding"], strict=True))
@@ -140,12 +175,18 @@ def compared(store: Store, truth: pd.DataFrame) -> dict[str, Any]:
         "statuses": got["status"].to_dict() == wanted["status"].to_dict(),
         "contents": got["content_digest"].dropna().to_dict() == wanted["digest"].dropna().to_dict(),
         "embedded_once": not kept["content_digest"].duplicated().any(),
-        "embeddings": all(_near(vectors.get(one.digest), one.embedding) for one in right.itertuples()),
+        "embeddings": all(
+            _near(vectors.get(one.digest), one.embedding) for one in right.itertuples()
+        ),
         "scores": list(scores.index) == list(right.index)
         and bool(np.allclose(scores, right["score"], rtol=0, atol=TOLERANCE * 5)),
-        "excluded": sorted(excluded["image_id"]) == sorted(truth.loc[truth["excluded"], "image_id"]),
+        "excluded": sorted(excluded["image_id"])
+        == sorted(truth.loc[truth["excluded"], "image_id"]),
     }
-    return {"equal": all(same.values()), "unequal": [name for name, is_same in same.items() if not is_same]}
+    return {
+        "equal": all(same.values()),
+        "unequal": [name for name, is_same in same.items() if not is_same],
+    }
 
 
 def _near(found: bytes | None, wanted: bytes) -> bool:

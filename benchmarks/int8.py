@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark import calibration, conf_files, quantisation, weights
-from toiletspark.backbone import Backbone, BackboneSpec, to_stored
 from toiletspark.config import Config
-from toiletspark.digests import content_digest, hash_fraction
-from toiletspark.head import Head, from_stored
-from toiletspark.images import Pixels
-from toiletspark.images import decode as decode_images
+from toiletspark.config import loading as conf_files
+from toiletspark.embedding import int8 as calibration
+from toiletspark.hashing import content_digest, hash_fraction
+from toiletspark.images.decoding import Pixels
+from toiletspark.images.decoding import decode as decode_images
+from toiletspark.model import quantisation, weights
+from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.embedding_codec import from_stored, to_stored
+from toiletspark.model.head import Head
+from toiletspark.model.runtimes import conversion as convert
 from toiletspark.progress import Progress
-from toiletspark.runtimes import convert
-from training.evaluate import naive
-from training.fit import fit, steps
-from training.splits import held_out
+from toiletspark.training.evaluation.evaluate import naive
+from toiletspark.training.fit import fit, steps
+from toiletspark.training.splits import held_out
 
 HALVES = 10
 THRESHOLD = 0.5
@@ -36,7 +39,9 @@ Rows = list[dict[str, str]]
 
 
 def main() -> None:
-    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
+    config = conf_files.load(
+        [ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"]
+    )
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     contents = [(SHARED / "photos" / row["file"]).read_bytes() for row in rows]
@@ -52,16 +57,26 @@ def main() -> None:
         name: _judged(_embedded(one, images), one.backbone_id, rows, config)
         for name, one in (("fp32", convert.prepared(spec)), ("int8", int8))
     }
-    lost = {kind: round(100 * (told["fp32"][kind] - told["int8"][kind]), 2) for kind in told["fp32"]}
-    print(json.dumps({**told, "points_lost": lost, "halves": HALVES, **facts, "machine": machine()}))
+    lost = {
+        kind: round(100 * (told["fp32"][kind] - told["int8"][kind]), 2) for kind in told["fp32"]
+    }
+    print(
+        json.dumps({**told, "points_lost": lost, "halves": HALVES, **facts, "machine": machine()})
+    )
 
 
-def _drawn(rows: Rows, contents: list[bytes], images: Pixels, config: Config) -> tuple[Pixels, Pixels]:
+def _drawn(
+    rows: Rows, contents: list[bytes], images: Pixels, config: Config
+) -> tuple[Pixels, Pixels]:
     """Images to calibrate on, and others to compare."""
     limits = config.backbone.int8
-    order = sorted(range(len(rows)), key=lambda place: hash_fraction(limits.seed, rows[place]["photo_id"]))
+    order = sorted(
+        range(len(rows)), key=lambda place: hash_fraction(limits.seed, rows[place]["photo_id"])
+    )
     chosen = order[: limits.calibration_images]
-    return calibration.split({content_digest(contents[place]): images[place] for place in chosen}, limits)
+    return calibration.split(
+        {content_digest(contents[place]): images[place] for place in chosen}, limits
+    )
 
 
 def _embedded(spec: BackboneSpec, images: Pixels) -> NDArray[np.float32]:
@@ -72,10 +87,15 @@ def _embedded(spec: BackboneSpec, images: Pixels) -> NDArray[np.float32]:
     return from_stored(b"".join(stored), len(stored))
 
 
-def _judged(embeddings: NDArray[np.float32], backbone_id: str, rows: Rows, config: Config) -> dict[str, float]:
+def _judged(
+    embeddings: NDArray[np.float32], backbone_id: str, rows: Rows, config: Config
+) -> dict[str, float]:
     """Mean accuracy over the halves: bathroom or not at the threshold, and of the four rooms the most probable."""
     figures = list(_halves(embeddings, backbone_id, rows, config))
-    return {kind: round(statistics.mean(one[kind] for one in figures), 5) for kind in ("accuracy", "class_accuracy")}
+    return {
+        kind: round(statistics.mean(one[kind] for one in figures), 5)
+        for kind in ("accuracy", "class_accuracy")
+    }
 
 
 def _halves(
@@ -87,7 +107,9 @@ def _halves(
         held = held_out([row["listing_id"] for row in rows], 0.5, seed)
         progress = Progress("fitting", *steps(config.train), 1e9, silent)
         layer = fit(embeddings[~held], labels[~held], len(classes), config.train, progress)
-        head = Head(classes, tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias)
+        head = Head(
+            classes, tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias
+        )
         yield naive(head, embeddings[held], labels[held], THRESHOLD)
 
 

@@ -16,11 +16,13 @@ import numpy as np
 
 from benchmarks import odd_kinds
 from benchmarks.measure import SHARED, machine
-from toiletspark import conf_files, decoding, images
-from toiletspark.backbone import Backbone
-from toiletspark.images import Decoded, Preprocessing
-from toiletspark.runtimes import convert
-from toiletspark.weights import load_spec
+from toiletspark.config import loading as conf_files
+from toiletspark.images import decoding as images
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Decoded, Preprocessing
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.weights import load_spec
 
 PHOTOS, BATCH = 500, 16
 
@@ -30,9 +32,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     config = conf_files.load([], ["backbone.weights=random"])
-    files, limits, pre = _files(), config.decode, Preprocessing(256, 224, config.backbone.jpeg_scaling)
+    files, limits, pre = (
+        _files(),
+        config.decode,
+        Preprocessing(256, 224, config.backbone.jpeg_scaling),
+    )
     backbone = Backbone(convert.prepared(load_spec(config.backbone)))
-    ways: dict[str, Callable[..., list[Decoded]]] = {"here": images.decode, "child": decoding.decode}
+    ways: dict[str, Callable[..., list[Decoded]]] = {
+        "here": images.decode,
+        "child": decoding.decode,
+    }
     took: dict[str, list[float]] = {name: [] for name in ways}
     pixels: dict[str, list[Decoded]] = {}
     decoding.decode(files[:8], limits, pre)
@@ -41,7 +50,9 @@ def main() -> None:
             started = time.perf_counter()
             pixels[name] = decode(files, limits, pre)
             took[name].append(1e3 * (time.perf_counter() - started) / len(files))
-    forward = _forward_ms(backbone, [one.pixels for one in pixels["here"] if one.pixels is not None])
+    forward = _forward_ms(
+        backbone, [one.pixels for one in pixels["here"] if one.pixels is not None]
+    )
     here, child = (statistics.median(took[name]) for name in ways)
     pairs = zip(pixels["here"], pixels["child"], strict=True)
     extra = statistics.median(b - a for a, b in zip(took["here"], took["child"], strict=True))
@@ -52,7 +63,9 @@ def main() -> None:
                 "mean_kb": round(sum(map(len, files)) / len(files) / 1e3, 1),
                 "ms_per_image": round(extra, 3),
                 "share": round(extra / (here + forward), 4),
-                "identical": sum(a.pixels is not None and np.array_equal(a.pixels, b.pixels) for a, b in pairs),
+                "identical": sum(
+                    a.pixels is not None and np.array_equal(a.pixels, b.pixels) for a, b in pairs
+                ),
                 "decode_here_ms": round(here, 3),
                 "decode_child_ms": round(child, 3),
                 "forward_ms": round(forward, 3),
@@ -69,11 +82,16 @@ def _files() -> list[bytes]:
     paths = sorted(found[-PHOTOS:])
     if len(paths) == PHOTOS:
         return [path.read_bytes() for path in paths]
-    return [odd_kinds.encoded(odd_kinds.drawn(number, (1024, 683)), "JPEG", quality=95) for number in range(PHOTOS)]
+    return [
+        odd_kinds.encoded(odd_kinds.drawn(number, (1024, 683)), "JPEG", quality=95)
+        for number in range(PHOTOS)
+    ]
 
 
 def _forward_ms(backbone: Backbone, pictures: list[np.ndarray]) -> float:
-    batches = [np.stack(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+    batches = [
+        np.stack(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)
+    ]
     backbone.embed(batches[0])
     started = time.perf_counter()
     for batch in batches:

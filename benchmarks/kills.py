@@ -23,12 +23,26 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from benchmarks import readers
 from benchmarks.measure import ROOT
-from jobs import publish_exclusions
-from toiletspark import audits, conf_files, decisions, frames, rows, runs, session, tables, versions
 from toiletspark.config import Config
-from toiletspark.runs import Store
+from toiletspark.config import loading as conf_files
+from toiletspark.jobs import publish_exclusions
+from toiletspark.launch import session
+from toiletspark.publishing import decisions
+from toiletspark.publishing.audits import checks as audits
+from toiletspark.publishing.versions import log as versions
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import runs
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables.runs import Store
 
-POINTS = ("before the write", "mid-stage", "after the write", "during the audit", "between commit and pointer")
+POINTS = (
+    "before the write",
+    "mid-stage",
+    "after the write",
+    "during the audit",
+    "between commit and pointer",
+)
 SMALL = (
     'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
     '"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" }'
@@ -40,7 +54,9 @@ _SLEEP_MS = 60_000  # of the row that a killed stage waits for
 
 def configuration(root: str) -> Config:
     """One machine, a small JVM, and conf/base.toml for the rest."""
-    return conf_files.load([ROOT / "conf" / "local.toml"], ["images.path=none", f"output.root={root}", SMALL])
+    return conf_files.load(
+        [ROOT / "conf" / "local.toml"], ["images.path=none", f"output.root={root}", SMALL]
+    )
 
 
 def prepare(root: str, *, more: int = 0) -> None:
@@ -107,7 +123,13 @@ def kill(root: str, point: str) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.kills", root, point]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_CHILD_S, check=False
+        words,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_CHILD_S,
+        check=False,
     )
     if done.returncode != -signal.SIGKILL or f"dies {point}" not in done.stderr:
         raise RuntimeError(f"{point}: ended with {done.returncode}\n{done.stderr[-3000:]}")
@@ -157,13 +179,17 @@ def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
 
     def slowly(frame: DataFrame, store: Store, table: tables.Table, run_id: str) -> str:
         if table is tables.DECISIONS:
-            threading.Thread(target=_when_half_written, args=(root / table.name / run_id, die), daemon=True).start()
+            threading.Thread(
+                target=_when_half_written, args=(root / table.name / run_id, die), daemon=True
+            ).start()
             slept = F.expr(f"java_method('java.lang.Thread', 'sleep', {_SLEEP_MS}L)").isNotNull()
             frame = frame.repartition(4).where((F.col("image_id") != "i0000") | slept)
         return write_files(frame, store, table, run_id)
 
     def at_the_audit(checks: Any, *, doing: str) -> None:
-        if doing.startswith("auditing the exclusion list"):  # there are audits of what it is made from too, before
+        if doing.startswith(
+            "auditing the exclusion list"
+        ):  # there are audits of what it is made from too, before
             die()
         require(checks, doing=doing)
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark import conf_files, lookalikes, weights
-from toiletspark.backbone import Backbone, to_stored
 from toiletspark.config import Config
-from toiletspark.head import from_stored
-from toiletspark.runtimes import convert
+from toiletspark.config import loading as conf_files
+from toiletspark.model import weights
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.embedding_codec import from_stored, to_stored
+from toiletspark.model.runtimes import conversion as convert
+from toiletspark.sampling import near_duplicates as lookalikes
 
 ROWS = 50_000
 SAME = 0.99
@@ -61,19 +63,28 @@ def copied(content: bytes, make: Callable[[Image.Image], bytes]) -> bytes:
 
 
 def main() -> None:
-    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
+    config = conf_files.load(
+        [ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"]
+    )
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     contents = [(SHARED / "photos" / row["file"]).read_bytes() for row in rows]
     backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
     photos = _embedded(backbone, contents, config)
-    copies = {name: _cosines(backbone, contents, photos, make, config) for name, make in COPIES.items()}
+    copies = {
+        name: _cosines(backbone, contents, photos, make, config) for name, make in COPIES.items()
+    }
     print(
         json.dumps(
             {
                 "copies": {name: _low(found) for name, found in copies.items()},
-                "different": {name: _high(found) for name, found in _different(photos, rows).items()},
-                "at": {str(least): _at(least, copies, photos, rows) for least in (0.91, 0.93, 0.95, 0.97, 0.99)},
+                "different": {
+                    name: _high(found) for name, found in _different(photos, rows).items()
+                },
+                "at": {
+                    str(least): _at(least, copies, photos, rows)
+                    for least in (0.91, 0.93, 0.95, 0.97, 0.99)
+                },
                 "groups_s": _groups_s(photos, config.lookalikes.min_cosine),
                 "rows": ROWS,
                 "machine": machine(),
@@ -86,17 +97,25 @@ def _embedded(backbone: Backbone, contents: list[bytes], config: Config) -> Floa
     """Embeddings as they come back from the store: float32 (n, 512), of float16."""
     stored: list[bytes] = []
     for start in range(0, len(contents), _BATCH):
-        pixels = [one.pixels for one in backbone.decode(contents[start : start + _BATCH], config.decode)]
+        pixels = [
+            one.pixels for one in backbone.decode(contents[start : start + _BATCH], config.decode)
+        ]
         stored += to_stored(backbone.embed(np.stack([one for one in pixels if one is not None])))
     return from_stored(b"".join(stored), len(contents))
 
 
 def _cosines(
-    backbone: Backbone, contents: list[bytes], photos: Floats, make: Callable[[Image.Image], bytes], config: Config
+    backbone: Backbone,
+    contents: list[bytes],
+    photos: Floats,
+    make: Callable[[Image.Image], bytes],
+    config: Config,
 ) -> Floats:
     """The cosine of every photo and its copy."""
     made = [copied(content, make) for content in contents]
-    return np.einsum("nd,nd->n", lookalikes._unit(photos), lookalikes._unit(_embedded(backbone, made, config)))
+    return np.einsum(
+        "nd,nd->n", lookalikes._unit(photos), lookalikes._unit(_embedded(backbone, made, config))
+    )
 
 
 def _different(photos: Floats, rows: list[dict[str, str]]) -> dict[str, Floats]:
@@ -124,15 +143,22 @@ def _low(cosines: Floats) -> dict[str, float]:
 def _high(cosines: Floats) -> dict[str, float]:
     """The high end of what should not."""
     at = {"median": 50, "99 %": 99, "99.9 %": 99.9, "most": 100}
-    return {"pairs": len(cosines), **{name: round(float(np.percentile(cosines, p)), 4) for name, p in at.items()}}
+    return {
+        "pairs": len(cosines),
+        **{name: round(float(np.percentile(cosines, p)), 4) for name, p in at.items()},
+    }
 
 
-def _at(least: float, copies: dict[str, Floats], photos: Floats, rows: list[dict[str, str]]) -> dict[str, object]:
+def _at(
+    least: float, copies: dict[str, Floats], photos: Floats, rows: list[dict[str, str]]
+) -> dict[str, object]:
     """What a threshold finds, and what it takes for one photo that is not."""
     wrong = {name: int((found >= least).sum()) for name, found in _different(photos, rows).items()}
     group = lookalikes.groups(photos, least)
     return {
-        "copies_found": {name: round(float((found >= least).mean()), 4) for name, found in copies.items()},
+        "copies_found": {
+            name: round(float((found >= least).mean()), 4) for name, found in copies.items()
+        },
         "different_pairs_joined": wrong,
         "largest_group": int(np.bincount(group).max()),
     }

@@ -22,7 +22,9 @@ _POLL_S = 0.1
 _POLLS_PER_PSS = 10  # the kernel walks the page tables for it: some 10 ms for a JVM
 
 
-def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, float]]:
+def command(
+    *words: str, env: dict[str, str] | None = None
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Runs `toiletspark ... --json`; returns its summary, and its figures.
 
     wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb, driver_python_peak_mb: the
@@ -33,13 +35,20 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
     """
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "toiletspark.cli", *words, "--json"],
+        [sys.executable, "-m", "toiletspark.jobs.cli", *words, "--json"],
         cwd=ROOT,
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
         text=True,
     )
-    names = ("worker_peak_mb", "decoder_peak_mb", "driver_peak_mb", "driver_python_peak_mb", "tree_peak_mb", "cpu_s")
+    names = (
+        "worker_peak_mb",
+        "decoder_peak_mb",
+        "driver_peak_mb",
+        "driver_python_peak_mb",
+        "tree_peak_mb",
+        "cpu_s",
+    )
     peaks = dict.fromkeys(names, 0.0)
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
@@ -49,7 +58,10 @@ def command(*words: str, env: dict[str, str] | None = None) -> tuple[dict[str, A
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), {"wall_s": round(time.monotonic() - started, 1), **peaks}
+    return json.loads(output.splitlines()[-1]), {
+        "wall_s": round(time.monotonic() - started, 1),
+        **peaks,
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -109,7 +121,9 @@ def _tree(root_pid: int) -> Iterator[int]:
 
 def _pss_kb(pid: int) -> int:
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), flags=re.MULTILINE)
+        found = re.search(
+            r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), flags=re.MULTILINE
+        )
     except OSError:
         return 0  # it has just ended
     return int(found.group(1)) if found else 0
@@ -117,7 +131,9 @@ def _pss_kb(pid: int) -> int:
 
 def _cpu_s(pid: int) -> float:
     try:
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # utime and stime
+        ticks = (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        )  # utime and stime
     except OSError:
         return 0.0
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
@@ -130,7 +146,7 @@ def _kind_and_peak(pid: int, root_pid: int) -> tuple[str, float]:
     except OSError:
         return "", 0.0  # it has just ended
     kinds = {"driver_python_peak_mb": pid == root_pid, "worker_peak_mb": b"pyspark.daemon" in words}
-    kinds["decoder_peak_mb"] = b"toiletspark.decoding" in words
+    kinds["decoder_peak_mb"] = b"toiletspark.images.sandbox" in words
     kinds["driver_peak_mb"] = b"java" in words.partition(b"\0")[0]
     kind = next((kind for kind, is_it in kinds.items() if is_it), "")
     return kind, round(int(found.group(1)) / 1024, 1) if found else 0.0

@@ -34,7 +34,9 @@ def _jpeg_bomb(number: int, *, progressive: bool) -> bytes:
     """Some megabytes that decode to 400 megapixels; the first is made, the others are told apart by what follows it."""
     if progressive not in _bombs:
         side = SIDE_OF_JPEG_BOMB_PX
-        _bombs[progressive] = encoded(Image.new("L", (side, side), 99), "JPEG", progressive=progressive)
+        _bombs[progressive] = encoded(
+            Image.new("L", (side, side), 99), "JPEG", progressive=progressive
+        )
     return _bombs[progressive] + b"%d" % number
 
 
@@ -45,7 +47,10 @@ def _png(width: int, height: int, *chunks: tuple[bytes, bytes], rows: bytes = b"
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
         for name, content in parts
     )
 
@@ -79,18 +84,29 @@ BAD: dict[str, tuple[str, Callable[[int], bytes | None]]] = {
     "truncated jpeg": ("truncated", _broken("truncated")),
     "truncated png": ("truncated", lambda number: encoded(drawn(number), "PNG")[:-9000]),
     "bad crc": ("decode_failed", _bad_crc),
-    "png bomb": ("too_many_pixels", lambda _: _png(*(SIDE_OF_PNG_BOMB_PX,) * 2, rows=bytes(SIDE_OF_PNG_BOMB_PX**2))),
+    "png bomb": (
+        "too_many_pixels",
+        lambda _: _png(*(SIDE_OF_PNG_BOMB_PX,) * 2, rows=bytes(SIDE_OF_PNG_BOMB_PX**2)),
+    ),
     "jpeg bomb": ("too_many_pixels", lambda number: _jpeg_bomb(number, progressive=False)),
     "progressive bomb": ("too_many_pixels", lambda number: _jpeg_bomb(number, progressive=True)),
-    "over 25 MB": ("too_large", lambda number: encoded(drawn(number), "JPEG") + bytes(TOO_LARGE_BYTES)),
+    "over 25 MB": (
+        "too_large",
+        lambda number: encoded(drawn(number), "JPEG") + bytes(TOO_LARGE_BYTES),
+    ),
     "gif": ("not_an_image", lambda number: encoded(drawn(number), "GIF")),
     "tiff": ("not_an_image", lambda number: encoded(drawn(number), "TIFF")),
     "psd": (
         "not_an_image",
-        lambda number: b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 9, 9, 8, 3) + bytes(number),
+        lambda number: (
+            b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 9, 9, 8, 3) + bytes(number)
+        ),
     ),
     "eps": ("not_an_image", lambda number: encoded(drawn(number), "EPS")),
-    "svg": ("not_an_image", lambda number: b'<svg xmlns="http://www.w3.org/2000/svg" width="%d"/>' % number),
+    "svg": (
+        "not_an_image",
+        lambda number: b'<svg xmlns="http://www.w3.org/2000/svg" width="%d"/>' % number,
+    ),
     "1 x 1": ("too_small", _broken("one_pixel")),
     "1 x 60000": ("too_small", _high),
     "64 MB of text": ("decode_failed", _long_text),
@@ -104,11 +120,15 @@ def _palette_with_alpha(number: int) -> bytes:
 
 
 def _deep(number: int) -> bytes:
-    return encoded(drawn(number).convert("L").convert("I;16").point(lambda level: level * 257), "PNG")
+    return encoded(
+        drawn(number).convert("L").convert("I;16").point(lambda level: level * 257), "PNG"
+    )
 
 
 def _animated(number: int) -> bytes:
-    return encoded(drawn(number), "WEBP", save_all=True, append_images=[drawn(number + 1)], duration=100)
+    return encoded(
+        drawn(number), "WEBP", save_all=True, append_images=[drawn(number + 1)], duration=100
+    )
 
 
 def _turned(number: int) -> bytes:
@@ -123,7 +143,7 @@ ODD: dict[str, Callable[[int], bytes]] = {
     "animated": _animated,
 }
 
-# what tests/poison.py does to its process -> the status, and how many of 400
+# what tests/support/poison.py does to its process -> the status, and how many of 400
 POISONS = {
     "segfault": ("crashed", 20),
     "abort": ("crashed", 5),
@@ -135,5 +155,5 @@ POISONS = {
 
 
 def poison(kind: str, number: int) -> bytes:
-    """A file that tests/poison.py knows."""
+    """A file that tests/support/poison.py knows."""
     return b"poison:%s:before:%d" % (kind.encode(), number)

@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import command, machine
 from benchmarks.whole_network import agreement
-from toiletspark import conf_files
+from toiletspark.config import loading as conf_files
 
 PHOTOS = "tests/conf/photos.toml"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--conf", action="append", default=[], help="further configuration, as conf/larger.toml")
+    parser.add_argument(
+        "--conf", action="append", default=[], help="further configuration, as conf/larger.toml"
+    )
     files_of_conf = [PHOTOS, *parser.parse_args().conf]
     words = [word for file in files_of_conf for word in ("--conf", file)]
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
@@ -49,9 +51,15 @@ def main() -> None:
                 "validation": run["validation"],
                 "whole_network": network,
                 "seconds": seconds,
-                "images_per_s": {step: round(run["images"] / took, 1) for step, took in seconds.items()},
+                "images_per_s": {
+                    step: round(run["images"] / took, 1) for step, took in seconds.items()
+                },
                 **first,
-                "second_rescore": {"embedded": again["embedded"], "attempted": again["attempted"], **second},
+                "second_rescore": {
+                    "embedded": again["embedded"],
+                    "attempted": again["attempted"],
+                    **second,
+                },
                 "machine": machine(),
             }
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from benchmarks import readers
-from toiletspark import versions
+from toiletspark.publishing.versions import log as versions
 
 _PAUSE_S = 0.2  # of a reader
 
@@ -28,7 +28,10 @@ class Readers:
             exec(code, names)
             return pd.DataFrame(names["excluded"])
 
-        self._threads = [threading.Thread(target=self._poll, args=(read,)) for read in (by_pandas, self._by_package)]
+        self._threads = [
+            threading.Thread(target=self._poll, args=(read,))
+            for read in (by_pandas, self._by_package)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -52,4 +55,8 @@ class Readers:
         for thread in self._threads:
             thread.join()
         wrong = sum(count for found, count in self.seen.items() if found not in right)
-        return {"reads": self.reads, "bad_reads": wrong + len(self.errors), "first_bad": self.errors[:3]}
+        return {
+            "reads": self.reads,
+            "bad_reads": wrong + len(self.errors),
+            "first_bad": self.errors[:3],
+        }

@@ -16,19 +16,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from toiletspark import runs, tables
-from toiletspark.golden import GoldenImage
-from toiletspark.head import Head, from_stored
-from toiletspark.runs import Run, Store
-from toiletspark.scores import table_of
-from toiletspark.tables import Table
+from toiletspark.model.embedding_codec import from_stored
+from toiletspark.model.golden import GoldenImage
+from toiletspark.model.head import Head
+from toiletspark.scoring.scores import table_of
+from toiletspark.tables import runs
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import Table
 
 WIDTH = 64  # numbers of an embedding
 BACKBONE = "a backbone of chance"
 FILES = 4  # of each table
 _PLACES, _KINDS = ("Harbour", "Old Mill", "Station", "Hill"), ("rent", "sale")
 _LEAN = 1.2  # how far a toilet's embedding lies from another room's, in each number
-_ARROW = {"string": pa.string(), "int": pa.int32(), "boolean": pa.bool_(), "float": pa.float32(), "binary": pa.binary()}
+_ARROW = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "boolean": pa.bool_(),
+    "float": pa.float32(),
+    "binary": pa.binary(),
+}
 
 
 @dataclass
@@ -69,8 +77,12 @@ class Portal:
         leaving = names[self.rng.random(len(names)) < 0.04]
         self.images = self.images[~self.images["listing_id"].isin(leaving)].reset_index(drop=True)
         replaced = np.flatnonzero(self.rng.random(len(self.images)) < 0.02)
-        self.images.loc[replaced, "image_version"] = [f"v{self.rng.integers(2**40)}" for _ in replaced]
-        self.images.loc[replaced, "content_digest"] = self._embed(self.images["is_toilet"].to_numpy()[replaced])
+        self.images.loc[replaced, "image_version"] = [
+            f"v{self.rng.integers(2**40)}" for _ in replaced
+        ]
+        self.images.loc[replaced, "content_digest"] = self._embed(
+            self.images["is_toilet"].to_numpy()[replaced]
+        )
         self.grow(len(leaving) + int(self.rng.integers(0, 5)))
         if self.rng.random() < 0.25:
             noise = self.rng.normal(0, 0.01, self.head.weight.shape).astype(np.float32)
@@ -95,7 +107,9 @@ class Portal:
         sound = catalog[catalog["status"] == "ok"].reset_index(drop=True)
         stored = b"".join(self.embeddings[digest] for digest in sound["content_digest"])
         probabilities = (head or self.head).probabilities(from_stored(stored, len(sound)))
-        named = dict(zip(tables.probability_columns(self.head.classes), probabilities.T, strict=True))
+        named = dict(
+            zip(tables.probability_columns(self.head.classes), probabilities.T, strict=True)
+        )
         found = sound[["image_id", "listing_id", "content_digest"]]
         score = self.head.exclusion_scores(probabilities)
         return found.assign(head_id=self.head.head_id, exclusion_score=score, **named)
@@ -103,7 +117,14 @@ class Portal:
     def keep(self, catalog: pd.DataFrame, scores: pd.DataFrame) -> tuple[Run, Run]:
         """Both as runs of their tables, with manifests that agree with them."""
         counts = {"sound": int((catalog["status"] == "ok").sum())}
-        seen = _write(self.store, tables.CATALOG, runs.new_run_id(), catalog, {"backbone_id": BACKBONE}, counts)
+        seen = _write(
+            self.store,
+            tables.CATALOG,
+            runs.new_run_id(),
+            catalog,
+            {"backbone_id": BACKBONE},
+            counts,
+        )
         return seen, self.keep_scores(scores, seen.run_id)
 
     def keep_scores(self, scores: pd.DataFrame, catalog: str) -> Run:
@@ -113,23 +134,41 @@ class Portal:
 
     def at(self, root: Path) -> Portal:
         """The same with a copy of its store, which is at `root` already."""
-        return replace(self, store=Store(str(root)), images=self.images.copy(), embeddings=dict(self.embeddings))
+        return replace(
+            self,
+            store=Store(str(root)),
+            images=self.images.copy(),
+            embeddings=dict(self.embeddings),
+        )
 
     def _embed(self, is_toilet: NDArray[np.bool_]) -> list[str]:
         """Embeddings of new contents, kept; returns their digests."""
         numbers = np.abs(self.rng.normal(size=(len(is_toilet), WIDTH)))
         numbers[:, : WIDTH // 2] += _LEAN * is_toilet[:, None]
         digests = [self.rng.bytes(32).hex() for _ in is_toilet]
-        found = {digest: row.astype("<f2").tobytes() for digest, row in zip(digests, numbers, strict=True)}
+        found = {
+            digest: row.astype("<f2").tobytes()
+            for digest, row in zip(digests, numbers, strict=True)
+        }
         self.embeddings.update(found)
-        rows = pd.DataFrame({"content_digest": list(found), "backbone_id": BACKBONE, "embedding": list(found.values())})
-        _write(self.store, tables.EMBEDDINGS, runs.new_run_id(), rows, {"backbone_id": BACKBONE}, {})
+        rows = pd.DataFrame(
+            {
+                "content_digest": list(found),
+                "backbone_id": BACKBONE,
+                "embedding": list(found.values()),
+            }
+        )
+        _write(
+            self.store, tables.EMBEDDINGS, runs.new_run_id(), rows, {"backbone_id": BACKBONE}, {}
+        )
         return digests
 
     def _golden(self) -> list[GoldenImage]:
         digests = list(self.embeddings)[:8]
         return [
-            GoldenImage(f"g{number}", digest, "other", b"no picture is looked at", self.embeddings[digest])
+            GoldenImage(
+                f"g{number}", digest, "other", b"no picture is looked at", self.embeddings[digest]
+            )
             for number, digest in enumerate(digests)
         ]
 
@@ -139,8 +178,19 @@ def opened(root: Path, listings: int, seed: int) -> Portal:
     weight = np.zeros((2, WIDTH), np.float32)
     weight[0, : WIDTH // 2] = 0.6
     middle = np.float32(-0.6 * WIDTH / 2 * (np.sqrt(2 / np.pi) + _LEAN / 2))
-    head = Head(("toilet", "other"), ("toilet",), BACKBONE, weight, np.array([middle, 0], np.float32))
-    images = pd.DataFrame(columns=["image_id", "listing_id", "stratum", "is_toilet", "image_version", "content_digest"])
+    head = Head(
+        ("toilet", "other"), ("toilet",), BACKBONE, weight, np.array([middle, 0], np.float32)
+    )
+    images = pd.DataFrame(
+        columns=[
+            "image_id",
+            "listing_id",
+            "stratum",
+            "is_toilet",
+            "image_version",
+            "content_digest",
+        ]
+    )
     portal = Portal(Store.open(str(root)), np.random.default_rng(seed), head, images)
     portal.grow(listings)
     portal.promote(head)
@@ -148,13 +198,20 @@ def opened(root: Path, listings: int, seed: int) -> Portal:
 
 
 def _write(
-    store: Store, table: Table, run_id: str, rows: pd.DataFrame, inputs: dict[str, Any], counts: dict[str, Any]
+    store: Store,
+    table: Table,
+    run_id: str,
+    rows: pd.DataFrame,
+    inputs: dict[str, Any],
+    counts: dict[str, Any],
 ) -> Run:
     """A run of a table in several files; columns that the rows lack are null."""
     folder = Path(store.folder(table, run_id))
     folder.mkdir(parents=True, exist_ok=True)
     kinds = {name: _ARROW.get(kind, pa.float64()) for name, kind in table.columns.items()}
-    for number, part in enumerate(np.array_split(np.arange(len(rows)), FILES if len(rows) >= FILES else 1)):
+    for number, part in enumerate(
+        np.array_split(np.arange(len(rows)), FILES if len(rows) >= FILES else 1)
+    ):
         ours = rows.iloc[part]
         columns = {
             name: pa.array(ours[name], kind, from_pandas=kind != pa.float32())

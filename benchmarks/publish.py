@@ -24,12 +24,19 @@ from unittest import mock
 
 from benchmarks import kills, readers
 from benchmarks.measure import machine
-from toiletspark import exclusions, rows, runs, session, storage, versions
-from toiletspark.runs import Run, Store
-from toiletspark.tables import EXCLUSION_LIST
+from toiletspark.feed import readers as exclusions
+from toiletspark.launch import session
+from toiletspark.publishing.versions import log as versions
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import runs, storage
+from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import EXCLUSION_LIST
 
 LEAST_ROWS, MORE_ROWS = 5, 40
-PAUSE_S = {"pandas": 0.001, "spark": 0.05}  # between reads, or on two cores the publisher would hardly get a turn
+PAUSE_S = {
+    "pandas": 0.001,
+    "spark": 0.05,
+}  # between reads, or on two cores the publisher would hardly get a turn
 Told = dict[str, Any]
 
 
@@ -52,19 +59,28 @@ def write(store: Store, number: int) -> Run:
     """An exclusion list that nobody sees yet; its length follows from `number`."""
     run_id, count = runs.new_run_id(), LEAST_ROWS + number * 7 % MORE_ROWS
     excluded = [
-        {"image_id": f"{run_id}/{place}", "listing_id": f"{count}", "reason": "model", "run_id": run_id}
+        {
+            "image_id": f"{run_id}/{place}",
+            "listing_id": f"{count}",
+            "reason": "model",
+            "run_id": run_id,
+        }
         for place in range(count)
     ]
     return rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs={})
 
 
-def while_reading(root: str, publishes: int, seconds: float, kinds: Iterable[str] = ("pandas", "spark")) -> Told:
+def while_reading(
+    root: str, publishes: int, seconds: float, kinds: Iterable[str] = ("pandas", "spark")
+) -> Told:
     """Publishes evenly over some seconds while each reader reads, in a process of its own, again and again."""
     store = Store.open(root)
     versions.publish(store, write(store, 0))
     spawn = multiprocessing.get_context("spawn")
     ready, ended, heard = spawn.Semaphore(0), spawn.Event(), spawn.Queue()
-    started = [spawn.Process(target=_read, args=(kind, root, ready, ended, heard)) for kind in kinds]
+    started = [
+        spawn.Process(target=_read, args=(kind, root, ready, ended, heard)) for kind in kinds
+    ]
     for reader in started:
         reader.start()
     for _ in started:
@@ -131,7 +147,9 @@ def _spark_reader(root: str) -> Callable[[], Found]:
 
     def read() -> Found:
         list_ = exclusions.read_current(spark, root)
-        found = list_.selectExpr("count(*)", "collect_set(run_id)", "collect_set(listing_id)").head()
+        found = list_.selectExpr(
+            "count(*)", "collect_set(run_id)", "collect_set(listing_id)"
+        ).head()
         return found[0], set(found[1]), set(found[2])
 
     return read
@@ -145,7 +163,9 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     store = Store.open(root)
     fork = multiprocessing.get_context("fork")
     together, heard = fork.Barrier(publishers), fork.Queue()
-    started = [fork.Process(target=_publish, args=(root, each, together, heard)) for _ in range(publishers)]
+    started = [
+        fork.Process(target=_publish, args=(root, each, together, heard)) for _ in range(publishers)
+    ]
     begun = time.monotonic()
     for publisher in started:
         publisher.start()
@@ -196,13 +216,16 @@ def lost_answers(root: str, times: int) -> Told:
         raise OSError(5, "the answer was lost")
 
     with mock.patch.object(os, "link", linked):
-        published = [versions.publish(store, write(store, number)).run_id for number in range(times)]
+        published = [
+            versions.publish(store, write(store, number)).run_id for number in range(times)
+        ]
     log = [version.run_id for version in versions.log(store)]
     return {
         "injected": len(failures),
         "lost": len(set(published) - set(log)),
         "doubled": len(log) - len(set(log)),
-        "live": storage.read_json(f"{root}/exclusion_list/{versions.POINTER}")["run_id"] == published[-1],
+        "live": storage.read_json(f"{root}/exclusion_list/{versions.POINTER}")["run_id"]
+        == published[-1],
     }
 
 
@@ -236,7 +259,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--publishes", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=55.0, help="over which they are spread")
     parser.add_argument("--versions", type=int, default=100, help="of each of the four publishers")
-    parser.add_argument("--folder", help="where stores are put for the time being; the system's own if not said")
+    parser.add_argument(
+        "--folder", help="where stores are put for the time being; the system's own if not said"
+    )
     return parser.parse_args()
 
 

@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark import conf_files, weights
-from toiletspark.backbone import Backbone, to_stored
 from toiletspark.config import Config
-from toiletspark.estimates import Bootstrap
-from toiletspark.head import Head, from_stored
+from toiletspark.config import loading as conf_files
+from toiletspark.model import weights
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.embedding_codec import from_stored, to_stored
+from toiletspark.model.head import Head
+from toiletspark.model.runtimes import conversion as convert
 from toiletspark.progress import Progress
-from toiletspark.runtimes import convert
-from training.fit import fit, steps
-from training.splits import folds_of
+from toiletspark.sampling.estimates import Bootstrap
+from toiletspark.training.fit import fit, steps
+from toiletspark.training.splits import folds_of
 
 FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
 WAYS = 20  # to fold: a figure moves by two or three images of 800 with the way
@@ -77,7 +79,9 @@ def judged(*conf: Path) -> dict[str, Any]:
     ways = [_folded(photos, config, SEED + way) for way in range(WAYS)]
     scores, right = ways[0]
     elsewhere, _ = _put(_head(rooms, config), photos)
-    bootstrap = Bootstrap(np.zeros(len(right)), photos.listing, np.ones(len(right)), replicates=REPLICATES)
+    bootstrap = Bootstrap(
+        np.zeros(len(right)), photos.listing, np.ones(len(right)), replicates=REPLICATES
+    )
     everything = np.ones(len(right), bool)
     of = {
         "accuracy": (scores >= THRESHOLD) == photos.bathroom,
@@ -86,9 +90,14 @@ def judged(*conf: Path) -> dict[str, Any]:
     }
     shares = {name: bootstrap.share(part, everything) for name, part in of.items()}
     told: dict[str, Any] = {
-        name: {"value": share.value, "low": share.low, "high": share.high} for name, share in shares.items()
+        name: {"value": share.value, "low": share.low, "high": share.high}
+        for name, share in shares.items()
     }
-    return {**told, **_ranked(photos.bathroom, scores, photos.listing), "ways": _of_ways(photos, ways)}
+    return {
+        **told,
+        **_ranked(photos.bathroom, scores, photos.listing),
+        "ways": _of_ways(photos, ways),
+    }
 
 
 def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -103,9 +112,16 @@ def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[
 
 def _of_ways(photos: Source, ways: list[tuple[Floats, NDArray[np.bool_]]]) -> dict[str, Any]:
     """Each figure of each way to fold, and its mean."""
-    names, bathroom = ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy"), photos.bathroom
+    names, bathroom = (
+        ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy"),
+        photos.bathroom,
+    )
     rows = [
-        (float(((scores >= THRESHOLD) == bathroom).mean()), *_rank_figures(bathroom, scores), float(right.mean()))
+        (
+            float(((scores >= THRESHOLD) == bathroom).mean()),
+            *_rank_figures(bathroom, scores),
+            float(right.mean()),
+        )
         for scores, right in ways
     ]
     return {
@@ -118,14 +134,18 @@ def _head(source: Source, config: Config) -> Head:
     classes = sorted(set(source.room.tolist()))
     labels = np.array([classes.index(room) for room in source.room], dtype=np.int64)
     silent = Progress("fitting", *steps(config.train), 1e9, io.StringIO())
-    layer = fit(source.embeddings, labels, len(classes), config.train, silent, groups=source.listing)
+    layer = fit(
+        source.embeddings, labels, len(classes), config.train, silent, groups=source.listing
+    )
     return Head(tuple(classes), (BATHROOM,), "", layer.weight, layer.bias)
 
 
 def _put(head: Head, source: Source) -> tuple[Floats, NDArray[np.bool_]]:
     """Exclusion scores, and whether the most probable class is the room."""
     probabilities = head.probabilities(source.embeddings)
-    return head.exclusion_scores(probabilities), np.array(head.classes)[probabilities.argmax(axis=1)] == source.room
+    return head.exclusion_scores(probabilities), np.array(head.classes)[
+        probabilities.argmax(axis=1)
+    ] == source.room
 
 
 def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> dict[str, Any]:
@@ -139,7 +159,10 @@ def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> 
     low, high = np.percentile(np.array(found), [2.5, 97.5], axis=0)
     values = _rank_figures(bathroom, scores)
     names = ("roc_auc", "precision_at_recall_95")
-    return {name: {"value": values[at], "low": low[at], "high": high[at]} for at, name in enumerate(names)}
+    return {
+        name: {"value": values[at], "low": low[at], "high": high[at]}
+        for at, name in enumerate(names)
+    }
 
 
 def _rank_figures(bathroom: NDArray[np.bool_], scores: Floats) -> tuple[float, float]:
@@ -151,14 +174,18 @@ def _photos(backbone: Backbone, config: Config) -> Source:
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     embeddings = _embedded(backbone, [SHARED / "photos" / row["file"] for row in rows], config)
-    return Source(embeddings, np.array([row["room"] for row in rows]), [row["listing_id"] for row in rows])
+    return Source(
+        embeddings, np.array([row["room"] for row in rows]), [row["listing_id"] for row in rows]
+    )
 
 
 def _rooms(backbone: Backbone, config: Config) -> Source:
     """Each picture is a listing of its own there; dining rooms are a class, as they stand."""
     files = sorted((SHARED / "rooms").glob("*/*.jpg"))
     return Source(
-        _embedded(backbone, files, config), np.array([file.parent.name for file in files]), [one.stem for one in files]
+        _embedded(backbone, files, config),
+        np.array([file.parent.name for file in files]),
+        [one.stem for one in files],
     )
 
 

@@ -15,7 +15,8 @@ def printed() -> dict[str, str]:
     """The code blocks by the heading that they stand under."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     found = {
-        section.partition("\n")[0]: re.findall(r"^```python\n(.*?)^```", section, re.M | re.S) for section in sections
+        section.partition("\n")[0]: re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+        for section in sections
     }
     return {heading: blocks[0] for heading, blocks in found.items() if len(blocks) == 1}
 

@@ -28,7 +28,9 @@ def main() -> None:
         command("embed", *catalog.words)
         seeds = iter(range(FIRST_SEED, FIRST_SEED + 2 * asked.repeats))
         runs = [score(catalog, next(seeds), asked.classes) for _ in range(asked.repeats)]
-        in_rescore = [score(catalog, next(seeds), asked.classes, "rescore") for _ in range(asked.repeats)]
+        in_rescore = [
+            score(catalog, next(seeds), asked.classes, "rescore") for _ in range(asked.repeats)
+        ]
     print(
         json.dumps(
             {
@@ -36,7 +38,9 @@ def main() -> None:
                 "classes": asked.classes,
                 **_speed(runs, asked.rows),
                 "in_rescore": _speed(in_rescore, asked.rows),
-                **{name: max(run[name] for run in runs) for name in runs[0] if name.endswith("_mb")},
+                **{
+                    name: max(run[name] for run in runs) for name in runs[0] if name.endswith("_mb")
+                },
                 "cpu_s": statistics.median(run["cpu_s"] for run in runs),
                 "machine": machine(),
             }
@@ -49,7 +53,9 @@ def _speed(runs: list[dict[str, Any]], rows: int) -> dict[str, Any]:
     return {"rows_per_s": round(rows / statistics.median(seconds)), "seconds": seconds}
 
 
-def score(catalog: synthetic.SyntheticCatalog, seed: int, classes: int = 2, by: str = "score") -> dict[str, Any]:
+def score(
+    catalog: synthetic.SyntheticCatalog, seed: int, classes: int = 2, by: str = "score"
+) -> dict[str, Any]:
     """Puts a new head on a catalog that `toiletspark embed` has seen.
 
     Args:
@@ -61,7 +67,9 @@ def score(catalog: synthetic.SyntheticCatalog, seed: int, classes: int = 2, by: 
     Returns:
         `seconds` of the scoring step, so without Spark's start, and what `measure.command` tells of time and memory.
     """
-    synthetic.new_head(catalog, seed, ("toilet", *(f"room{number}" for number in range(1, classes))))
+    synthetic.new_head(
+        catalog, seed, ("toilet", *(f"room{number}" for number in range(1, classes)))
+    )
     summary, figures = command(by, *catalog.words)
     if summary["scored"] != catalog.rows:
         raise SystemExit(f"{summary['scored']} of {catalog.rows} images were scored")
@@ -70,10 +78,14 @@ def score(catalog: synthetic.SyntheticCatalog, seed: int, classes: int = 2, by: 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="stored embeddings, about 1.2 kB each")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="stored embeddings, about 1.2 kB each"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--classes", type=int, default=2)
-    parser.add_argument("--folder", help="where the store is put for the time being; the system's own if not said")
+    parser.add_argument(
+        "--folder", help="where the store is put for the time being; the system's own if not said"
+    )
     return parser.parse_args()
 
 

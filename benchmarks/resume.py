@@ -29,8 +29,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.measure import ROOT, SHARED, command, machine
-from tests.counting_workers import WorkerLog, counted_in
-from toiletspark import runs, storage, tables
+from tests.support.counting_workers import WorkerLog, counted_in
+from toiletspark.tables import runs, storage
+from toiletspark.tables import schemas as tables
 
 PHOTOS = 800
 SEED = 5
@@ -40,8 +41,14 @@ _ORPHANS_END_WITHIN_S = 30.0
 
 def main() -> None:
     asked = _asked()
-    moments = [0.5, *(random.Random(SEED + number).uniform(0.05, 0.95) for number in range(asked.more))]
-    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder, photo_server() as (url, requests):
+    moments = [
+        0.5,
+        *(random.Random(SEED + number).uniform(0.05, 0.95) for number in range(asked.more)),
+    ]
+    with (
+        tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder,
+        photo_server() as (url, requests),
+    ):
         words = [
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
             *("--set", 'fetch.allow_private=["127.0.0.0/8"]'),
@@ -52,12 +59,17 @@ def main() -> None:
         embedded = counted_in(Path(folder) / "counting")
         words += ["--set", f'spark.settings."spark.executorEnv.PYTHONPATH"="{folder}/counting"']
         told, _ = command("run", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
-        trained = runs.Store(f"{folder}/undisturbed/photos").require(tables.HEADS, doing="resuming", step="train")
+        trained = runs.Store(f"{folder}/undisturbed/photos").require(
+            tables.HEADS, doing="resuming", step="train"
+        )
         words += ["--set", f"score.head={trained.folder}"]
         command("rescore", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
         alone = result(f"{folder}/undisturbed/photos")
         killed = [
-            {"killed_at": round(at, 3), **_killed(words, f"{folder}/{number}", at, requests, embedded, alone)}
+            {
+                "killed_at": round(at, 3),
+                **_killed(words, f"{folder}/{number}", at, requests, embedded, alone),
+            }
             for number, at in enumerate(moments)
         ]
     print(
@@ -89,7 +101,9 @@ def photo_server() -> Iterator[tuple[str, Counter[str]]]:
         def log_message(self, *words: object) -> None:
             """Nothing: 800 lines would hide the rest."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(SHARED / "photos")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Counting, directory=str(SHARED / "photos"))
+    )
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -104,11 +118,16 @@ def result(root: str) -> dict[str, Any]:
     attempts = _rows(store, store.runs(tables.IMAGE_LEDGER))
     newest = {row["image_id"]: row for row in sorted(attempts, key=lambda row: row["attempted_at"])}
     pointer = storage.read_json(f"{root}/exclusion_list/_current.json") or {}
-    excluded, scores = store.run(tables.EXCLUSION_LIST, pointer["run_id"]), store.newest(tables.SCORES)
+    excluded, scores = (
+        store.run(tables.EXCLUSION_LIST, pointer["run_id"]),
+        store.newest(tables.SCORES),
+    )
     assert excluded
     assert scores
     return {
-        "statuses": {image: (row["status"], row["content_digest"]) for image, row in newest.items()},
+        "statuses": {
+            image: (row["status"], row["content_digest"]) for image, row in newest.items()
+        },
         "embeddings": {
             row["content_digest"]: np.frombuffer(row["embedding"], "<f2").astype("f4")
             for row in _rows(store, store.runs(tables.EMBEDDINGS))
@@ -119,7 +138,12 @@ def result(root: str) -> dict[str, Any]:
 
 
 def _killed(
-    words: list[str], root: str, at: float, requests: Counter[str], embedded: WorkerLog, alone: dict[str, Any]
+    words: list[str],
+    root: str,
+    at: float,
+    requests: Counter[str],
+    embedded: WorkerLog,
+    alone: dict[str, Any],
 ) -> dict[str, Any]:
     """One run that is killed at a share of the photos, one that goes on, and how both together compare."""
     requests.clear()
@@ -146,15 +170,21 @@ def _compared(found: dict[str, Any], alone: dict[str, Any]) -> dict[str, Any]:
     same = {name: found[name] == alone[name] for name in ("statuses", "scores", "excluded")}
     contents = found["embeddings"].keys()
     same["contents"] = contents == alone["embeddings"].keys()
-    largest = max(float(np.abs(found["embeddings"][one] - alone["embeddings"][one]).max()) for one in contents)
-    return {"identical": all(same.values()) and not largest, "largest_difference": largest, "same": same}
+    largest = max(
+        float(np.abs(found["embeddings"][one] - alone["embeddings"][one]).max()) for one in contents
+    )
+    return {
+        "identical": all(same.values()) and not largest,
+        "largest_difference": largest,
+        "same": same,
+    }
 
 
 def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[], bool]) -> None:
     import psutil
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "toiletspark.cli", "rescore", *words],
+        [sys.executable, "-m", "toiletspark.jobs.cli", "rescore", *words],
         cwd=ROOT,
         env={**os.environ, **env},
         start_new_session=True,
@@ -166,9 +196,13 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
     orphans = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(orphans, timeout=_ORPHANS_END_WITHIN_S)  # Python workers end by themselves
+    _, alive = psutil.wait_procs(
+        orphans, timeout=_ORPHANS_END_WITHIN_S
+    )  # Python workers end by themselves
     if alive:
-        raise SystemExit(f"{len(alive)} processes outlived the driver: {[one.pid for one in alive]}")
+        raise SystemExit(
+            f"{len(alive)} processes outlived the driver: {[one.pid for one in alive]}"
+        )
 
 
 def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
@@ -179,8 +213,17 @@ def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commits", type=int, default=20)
-    parser.add_argument("--more", type=int, default=3, help="further moments, drawn with a fixed seed")
-    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as toiletspark's")
+    parser.add_argument(
+        "--more", type=int, default=3, help="further moments, drawn with a fixed seed"
+    )
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as toiletspark's",
+    )
     return parser.parse_args()
 
 

@@ -23,8 +23,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from benchmarks.measure import command, machine
-from toiletspark import storage
-from toiletspark.runs import MANIFEST
+from toiletspark.tables import storage
+from toiletspark.tables.runs import MANIFEST
 
 FILE_LISTINGS = 1_000_000
 ROW_GROUP_ROWS = 125_000
@@ -44,7 +44,10 @@ def main() -> None:
         smaller = draw(folder / "tables", folder / "smaller", SIZE // 2)
         otherwise(folder / "tables", folder / "repartitioned", shuffled=False)
         otherwise(folder / "tables", folder / "sorted", shuffled=True)
-        others = [draw(folder / layout, folder / f"{layout}-out", SIZE) for layout in ("repartitioned", "sorted")]
+        others = [
+            draw(folder / layout, folder / f"{layout}-out", SIZE)
+            for layout in ("repartitioned", "sorted")
+        ]
     print(
         json.dumps(
             {
@@ -59,7 +62,9 @@ def main() -> None:
                 "listings_drawn": first["listings_drawn"],
                 "images_drawn": len(first["ids"]),
                 "seconds_of_all": [one["seconds"] for one in (first, smaller, *others)],
-                "driver_python_peak_mb": max(one["driver_python_peak_mb"] for one in (first, smaller, *others)),
+                "driver_python_peak_mb": max(
+                    one["driver_python_peak_mb"] for one in (first, smaller, *others)
+                ),
                 "tree_peak_mb": max(one["tree_peak_mb"] for one in (first, smaller, *others)),
                 "cpu_s": first["cpu_s"],
                 "machine": machine(),
@@ -93,7 +98,12 @@ def draw(tables: Path, output: Path, size: int) -> dict[str, Any]:
     got = Counter(rows.drop_duplicates("listing_id")["stratum"])
     seconds = summary["seconds"]["draw_sample"]
     exact = got == Counter(counts["asked"]) and sum(got.values()) == size
-    told = {"strata": counts["strata"], "listings_drawn": sum(got.values()), "seconds": seconds, "exact": exact}
+    told = {
+        "strata": counts["strata"],
+        "listings_drawn": sum(got.values()),
+        "seconds": seconds,
+        "exact": exact,
+    }
     return {**told, "ids": set(rows["image_id"]), **figures}
 
 
@@ -146,13 +156,19 @@ def _write(folder: Path, number: int, rows: pa.Table) -> None:
 
 
 def _names(prefix: str, numbers: np.ndarray[Any, Any]) -> pa.Array:
-    return pc.binary_join_element_wise(prefix, pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 9, "0"), "")
+    return pc.binary_join_element_wise(
+        prefix, pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 9, "0"), ""
+    )
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--listings", type=int, default=10_000_000, help="about 100 bytes of disk each, three times")
-    parser.add_argument("--folder", help="where the tables are put for the time being; the system's own if not said")
+    parser.add_argument(
+        "--listings", type=int, default=10_000_000, help="about 100 bytes of disk each, three times"
+    )
+    parser.add_argument(
+        "--folder", help="where the tables are put for the time being; the system's own if not said"
+    )
     return parser.parse_args()
 
 

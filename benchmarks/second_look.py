@@ -20,7 +20,10 @@ import pyarrow.parquet as pq
 from benchmarks.measure import SHARED, command, machine
 
 FLIPPED, LOOKED_AT = 0.05, 0.1
-CLASSES = {"bathroom or not": ["bathroom", "rest"], "four rooms": ["bathroom", "bedroom", "kitchen", "frontal"]}
+CLASSES = {
+    "bathroom or not": ["bathroom", "rest"],
+    "four rooms": ["bathroom", "bedroom", "kitchen", "frontal"],
+}
 
 
 def main() -> None:
@@ -70,12 +73,16 @@ def one(root: Path, task: str, seed: int) -> dict[str, Any]:
     }
 
 
-def flipped(truth: dict[str, str], classes: list[str], seed: int) -> tuple[dict[str, str], set[str]]:
+def flipped(
+    truth: dict[str, str], classes: list[str], seed: int
+) -> tuple[dict[str, str], set[str]]:
     """Labels of which FLIPPED are another class, drawn evenly among the others; and whose they are."""
     chosen = random.Random(seed)
     wrong = set(chosen.sample(sorted(truth), round(FLIPPED * len(truth))))
     others = {name: [other for other in classes if other != name] for name in classes}
-    return {name: chosen.choice(others[room]) if name in wrong else room for name, room in truth.items()}, wrong
+    return {
+        name: chosen.choice(others[room]) if name in wrong else room for name, room in truth.items()
+    }, wrong
 
 
 def summed(figures: list[dict[str, Any]]) -> dict[str, Any]:

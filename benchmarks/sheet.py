@@ -19,12 +19,12 @@ from PIL import Image, ImageOps
 from playwright.sync_api import Page
 
 from benchmarks.measure import SHARED, machine
-from tests.browsers import launched
-from toiletspark import conf_files
+from tests.support.browsers import launched
+from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import ROOMS, draw_room
-from toiletspark.images import thumbnail
-from toiletspark.reports import contact_sheet
-from toiletspark.reports.contact_sheet import ContactSheet, Tile
+from toiletspark.images.decoding import thumbnail
+from toiletspark.reports.contact_sheet import page as contact_sheet
+from toiletspark.reports.contact_sheet.page import ContactSheet, Tile
 
 IMAGES = 5000
 LABELLED = 100
@@ -147,12 +147,17 @@ def labels_lost(file: dict[str, Any], said: dict[str, str]) -> int:
 
 def _opened(page: Page) -> dict[str, float]:
     paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-    while not page.evaluate(f"window.firstScreen && {paint}"):  # a paint is told somewhat later than it was
+    while not page.evaluate(
+        f"window.firstScreen && {paint}"
+    ):  # a paint is told somewhat later than it was
         page.wait_for_timeout(20)
     return {
         "first_paint_s": page.evaluate(paint) / 1000,
         "first_screen_s": page.evaluate("window.firstScreen") / 1000,
-        "loaded_s": page.evaluate("performance.timing.loadEventEnd - performance.timing.navigationStart") / 1000,
+        "loaded_s": page.evaluate(
+            "performance.timing.loadEventEnd - performance.timing.navigationStart"
+        )
+        / 1000,
     }
 
 
@@ -170,7 +175,9 @@ def _scrolled(page: Page) -> dict[str, Any]:
 
 def _said(sheet: ContactSheet) -> dict[str, str]:
     """The first images, each with another class than the one before."""
-    return {tile.image_id: CLASSES[number % 4] for number, tile in enumerate(sheet.tiles[:LABELLED])}
+    return {
+        tile.image_id: CLASSES[number % 4] for number, tile in enumerate(sheet.tiles[:LABELLED])
+    }
 
 
 def _label(page: Page) -> dict[str, Any]:
@@ -188,14 +195,18 @@ def _downloaded(page: Page) -> dict[str, Any]:
 
 
 def _photos() -> list[Path]:
-    return sorted([*(SHARED / "photos" / "files").glob("*.jpg"), *(SHARED / "rooms").glob("*/*.jpg")])
+    return sorted(
+        [*(SHARED / "photos" / "files").glob("*.jpg"), *(SHARED / "rooms").glob("*/*.jpg")]
+    )
 
 
 def _jpeg(number: int) -> bytes:
     """A thumbnail as `labels sheet` makes it; another number is another picture."""
     config, file = conf_files.load([], ["images.path=none"]), BytesIO()
     _picture(number).save(file, "PNG", compress_level=1)
-    jpeg = thumbnail(file.getvalue(), config.decode, config.sheet.max_side_px, config.sheet.jpeg_quality)
+    jpeg = thumbnail(
+        file.getvalue(), config.decode, config.sheet.max_side_px, config.sheet.jpeg_quality
+    )
     if jpeg is None:
         raise SystemExit(f"picture {number} is no sound image")
     return jpeg
@@ -214,7 +225,12 @@ def _variant(photo: Image.Image, turn: int) -> Image.Image:
     """The photo itself, mirrored, and cut a little closer each time."""
     cut = turn // 2 * 0.05
     width, height = photo.size
-    box = (round(width * cut), round(height * cut), round(width * (1 - cut)), round(height * (1 - cut)))
+    box = (
+        round(width * cut),
+        round(height * cut),
+        round(width * (1 - cut)),
+        round(height * (1 - cut)),
+    )
     return (ImageOps.mirror(photo) if turn % 2 else photo).crop(box)
 
 

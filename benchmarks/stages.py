@@ -40,7 +40,11 @@ class Stage:
 def stages(event_log: Path) -> list[Stage]:
     """The completed stages of an event log, in the order of their start."""
     with event_log.open() as lines:
-        events = [json.loads(line) for line in lines if '"SparkListenerStageCompleted"' in line or _is_start(line)]
+        events = [
+            json.loads(line)
+            for line in lines
+            if '"SparkListenerStageCompleted"' in line or _is_start(line)
+        ]
     start_ms = next(event["Timestamp"] for event in events if "Application" in event["Event"])
     found = (event["Stage Info"] for event in events if "Stage Info" in event)
     return sorted((_stage(told, start_ms) for told in found), key=lambda stage: stage.started_s)
@@ -61,7 +65,10 @@ def _is_start(line: str) -> bool:
 
 
 def _stage(told: dict[str, Any], start_ms: int) -> Stage:
-    figures = {item["Name"].removeprefix("internal.metrics."): item.get("Value") for item in told["Accumulables"]}
+    figures = {
+        item["Name"].removeprefix("internal.metrics."): item.get("Value")
+        for item in told["Accumulables"]
+    }
 
     def figure(name: str) -> float:
         return float(figures.get(name) or 0)

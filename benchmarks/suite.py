@@ -24,7 +24,10 @@ def main() -> None:
     ]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout)
-    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    counts = {
+        kind: int(count)
+        for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)
+    }
     slowest = re.findall(r"^([\d.]+)s \w+ +(\S+)", done.stdout, flags=re.MULTILINE)
     print(
         json.dumps(

@@ -21,15 +21,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT
-from toiletspark import conf_files, tables, weights
 from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import ROOMS, draw_room
-from toiletspark.head import Head
-from toiletspark.runs import Store
+from toiletspark.model import weights
+from toiletspark.model.head import Head
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 DIMENSIONS = 512
 ROW_GROUP_ROWS = 10_000  # and so many embeddings are a file: a commit of 20,000 images leaves two
-FILE_ROWS = 1_000_000  # of all else; a multiple, since a row follows from where its row group begins
+FILE_ROWS = (
+    1_000_000  # of all else; a multiple, since a row follows from where its row group begins
+)
 IMAGES_PER_LISTING = 10
 LONG_AGO = "20200101T000000000000Z-0000"  # the run of all that is stored; those of a benchmark come after it
 SEED = 3
@@ -37,7 +41,11 @@ SEED = 3
 TINY_BACKBONE = ("backbone.weights=random", "backbone.resize_px=40", "backbone.crop_px=32")
 # a head of chance excludes every second image, and changed images are of another kind than the first ones
 ANY_SHARE = (
-    *("publish.audits.max_share_excluded=1.0", "publish.audits.max_change_excluded=1e9", "publish.audits.max_psi=0"),
+    *(
+        "publish.audits.max_share_excluded=1.0",
+        "publish.audits.max_change_excluded=1e9",
+        "publish.audits.max_psi=0",
+    ),
     "publish.audits.max_share_listings_emptied=1.0",
 )
 _PICTURE_PX = (96, 72)
@@ -54,7 +62,11 @@ class SyntheticCatalog:
     @property
     def words(self) -> tuple[str, ...]:
         """The options of a toiletspark command that works on it."""
-        return ("--conf", "conf/local.toml", *(word for key in self._sets() for word in ("--set", key)))
+        return (
+            "--conf",
+            "conf/local.toml",
+            *(word for key in self._sets() for word in ("--set", key)),
+        )
 
     @property
     def config(self) -> Config:
@@ -93,7 +105,11 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
     _write(folder / "listings", listings, _listings)
     change_images(made, 0, "1")
     contents: tuple[tuple[tables.Table, Callable[[int, int], dict[str, Any]], int], ...] = (
-        (tables.EMBEDDINGS, lambda start, count: _embeddings(start, count, backbone_id), ROW_GROUP_ROWS),
+        (
+            tables.EMBEDDINGS,
+            lambda start, count: _embeddings(start, count, backbone_id),
+            ROW_GROUP_ROWS,
+        ),
         (tables.IMAGE_LEDGER, _attempts, FILE_ROWS),
     )
     for table, content, file_rows in contents:
@@ -120,14 +136,22 @@ def change_images(made: SyntheticCatalog, changed: int, version: str) -> None:
         (pictures / f"{number}.jpg").write_bytes(_with_comment(drawn[number % len(drawn)], comment))
     for file in (made.folder / "images").glob("*.parquet"):
         file.unlink()
-    _write(made.folder / "images", made.rows, lambda start, count: _images(start, count, numbers, version, made.folder))
+    _write(
+        made.folder / "images",
+        made.rows,
+        lambda start, count: _images(start, count, numbers, version, made.folder),
+    )
 
 
-def new_head(made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toilet", "other")) -> Head:
+def new_head(
+    made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toilet", "other")
+) -> Head:
     """Puts a head of chance in place of the one before; the first class is excluded."""
     rng = np.random.default_rng(seed)
     weight = rng.normal(scale=0.1, size=(len(classes), DIMENSIONS)).astype(np.float32)
-    bias = (weight.sum(axis=1) * -_embedding_bits(0, 1000).view("<f2").astype(np.float32).mean()).astype(np.float32)
+    bias = (
+        weight.sum(axis=1) * -_embedding_bits(0, 1000).view("<f2").astype(np.float32).mean()
+    ).astype(np.float32)
     backbone_id = weights.load_spec(made.config.backbone).backbone_id
     head = Head(classes, classes[:1], backbone_id, weight, bias)  # the bias centres the scores
     head.save(str(made.folder / "head"))
@@ -135,7 +159,10 @@ def new_head(made: SyntheticCatalog, seed: int, classes: tuple[str, ...] = ("toi
 
 
 def _write(
-    folder: Path, rows: int, content: Callable[[int, int], dict[str, Any]], file_rows: int | None = None
+    folder: Path,
+    rows: int,
+    content: Callable[[int, int], dict[str, Any]],
+    file_rows: int | None = None,
 ) -> None:
     """Parquet files of FILE_ROWS rows or as said, from columns made a row group at a time by content(start, count)."""
     file_rows = file_rows or FILE_ROWS
@@ -144,7 +171,11 @@ def _write(
         groups = _groups(first, min(first + file_rows, rows), content)
         group = next(groups)
         path = folder / f"part-{number:05}.snappy.parquet"
-        plain = [name for name in group.schema.names if name not in ("embedding", "content_digest", "image_id")]
+        plain = [
+            name
+            for name in group.schema.names
+            if name not in ("embedding", "content_digest", "image_id")
+        ]
         as_spark = {"compression": "snappy", "use_deprecated_int96_timestamps": True}
         with pq.ParquetWriter(path, group.schema, use_dictionary=plain, **as_spark) as file:
             while group is not None:
@@ -152,7 +183,9 @@ def _write(
                 group = next(groups, None)
 
 
-def _groups(start: int, stop: int, content: Callable[[int, int], dict[str, Any]]) -> Iterator[pa.Table]:
+def _groups(
+    start: int, stop: int, content: Callable[[int, int], dict[str, Any]]
+) -> Iterator[pa.Table]:
     for first in range(start, stop, ROW_GROUP_ROWS):
         yield pa.table(content(first, min(ROW_GROUP_ROWS, stop - first)))
 
@@ -161,20 +194,26 @@ def _listings(start: int, count: int) -> dict[str, Any]:
     numbers = np.arange(start, start + count)
     return {
         "listing_id": _names("L", numbers),
-        "location": pa.array([f"City {number}" for number in range(20)]).take(pa.array(numbers % 20)),
+        "location": pa.array([f"City {number}" for number in range(20)]).take(
+            pa.array(numbers % 20)
+        ),
         "listing_type": pa.array(["rent", "sale", "share"]).take(pa.array(numbers % 3)),
         "active": pa.array(numbers % 5 != 0),
     }
 
 
-def _images(start: int, count: int, changed: NDArray[np.int64], version: str, folder: Path) -> dict[str, Any]:
+def _images(
+    start: int, count: int, changed: NDArray[np.int64], version: str, folder: Path
+) -> dict[str, Any]:
     numbers = np.arange(start, start + count)
     is_changed = pa.array(np.isin(numbers, changed))
     where = pc.if_else(is_changed, f"{folder}/pictures-{version}/", f"{folder}/nowhere/")
     return {
         "image_id": _names("i", numbers),
         "listing_id": _names("L", numbers // IMAGES_PER_LISTING),
-        "image_url": pc.binary_join_element_wise(where, pa.array(numbers).cast(pa.string()), ".jpg", ""),
+        "image_url": pc.binary_join_element_wise(
+            where, pa.array(numbers).cast(pa.string()), ".jpg", ""
+        ),
         "image_version": pc.if_else(is_changed, version, "1"),
     }
 
@@ -216,14 +255,18 @@ def _embedding_bits(start: int, count: int) -> NDArray[np.uint16]:
 def _digests(start: int, count: int) -> pa.Array:
     """64 hexadecimal digits a row, the same for the same rows."""
     drawn = np.frombuffer(np.random.default_rng([SEED, start, 1]).bytes(32 * count), dtype=np.uint8)
-    return _fixed_width(pa.string(), _HEX[np.stack([drawn >> 4, drawn & 15], axis=1)].reshape(count, 64))
+    return _fixed_width(
+        pa.string(), _HEX[np.stack([drawn >> 4, drawn & 15], axis=1)].reshape(count, 64)
+    )
 
 
 def _fixed_width(kind: pa.DataType, values: NDArray[np.uint8]) -> pa.Array:
     """Strings or binaries of one length from bytes (n, length), without a Python object a row."""
     rows, length = values.shape
     offsets = np.arange(rows + 1, dtype=np.int32) * length
-    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))])
+    return pa.Array.from_buffers(
+        kind, rows, [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))]
+    )
 
 
 def _names(prefix: str, numbers: NDArray[np.int64]) -> pa.Array:

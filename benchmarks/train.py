@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, machine
-from toiletspark import storage
-from toiletspark.backbone import to_stored
-from toiletspark.runs import Store, new_run_id
-from toiletspark.tables import TRAINING_SET
+from toiletspark.model.embedding_codec import to_stored
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.tables.schemas import TRAINING_SET
 
 IMAGES_PER_LISTING, TOILETS, AGAIN = 4, 0.06, 0.005
 _FEATURES, _TRAITS, _ROOMS = 512, 24, 6
@@ -44,7 +44,10 @@ def made(rows: int, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int6
     rng = np.random.default_rng(seed)
     kind = np.where(rng.random(rows) < TOILETS, 0, rng.integers(1, _ROOMS, rows))
     listing = np.arange(rows) // IMAGES_PER_LISTING
-    traits = rng.normal(0, 1.0, (_ROOMS, _TRAITS))[kind] + rng.normal(0, 0.5, (listing.max() + 1, _TRAITS))[listing]
+    traits = (
+        rng.normal(0, 1.0, (_ROOMS, _TRAITS))[kind]
+        + rng.normal(0, 0.5, (listing.max() + 1, _TRAITS))[listing]
+    )
     traits += rng.normal(0, 0.8, (rows, _TRAITS))
     directions = rng.normal(0, 0.25, (_TRAITS, _FEATURES)).astype(np.float32)
     embeddings = traits.astype(np.float32) @ directions
@@ -64,7 +67,9 @@ def write(root: str, rows: int) -> int:
     columns = {
         "image_id": [f"image-{place:08}" for place in range(rows)],
         "listing_id": [f"listing-{listing:07}" for listing in listings],
-        "stratum": [f"zip {listing % 50} x {'buy' if listing % 3 else 'rent'}" for listing in listings],
+        "stratum": [
+            f"zip {listing % 50} x {'buy' if listing % 3 else 'rent'}" for listing in listings
+        ],
         "content_digest": [f"{place:064x}" for place in range(rows)],
         "label": np.where(labels, "toilet", "other").tolist(),
         "weight": (1.0 + listings % 50 / 10).tolist(),
@@ -82,21 +87,34 @@ def write(root: str, rows: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `toiletspark`")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as of `toiletspark`"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         toilets = write(root, asked.rows)
         sets = [word for text in (f"output.root={root}", *asked.set) for word in ("--set", text)]
-        command, began = [sys.executable, "-m", "training.train", "--json", *sets], time.monotonic()
+        command, began = (
+            [sys.executable, "-m", "toiletspark.training.train", "--json", *sets],
+            time.monotonic(),
+        )
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         output = process.stdout.read() if process.stdout else ""
         _, status, used = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
     if status:
         raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    told = {"seconds": round(seconds, 2), "peak_mb": round(used.ru_maxrss / 1024, 1), "rows": asked.rows}
+    told = {
+        "seconds": round(seconds, 2),
+        "peak_mb": round(used.ru_maxrss / 1024, 1),
+        "rows": asked.rows,
+    }
     summary = json.loads(output.splitlines()[-1])
-    told |= {"toilets": toilets, "cpu_s": round(used.ru_utime + used.ru_stime, 1), "validation": summary["validation"]}
+    told |= {
+        "toilets": toilets,
+        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+        "validation": summary["validation"],
+    }
     print(json.dumps({**told, "machine": machine()}))
 
 

@@ -20,19 +20,49 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.measure import machine
-from toiletspark import conf_files
 from toiletspark.config import Fetch
-from toiletspark.sources import Fetched, Fetcher
+from toiletspark.config import loading as conf_files
+from toiletspark.images.fetching import Fetched, Fetcher
 
 PUBLIC = "127.0.0.2"
 TIMEOUT_S = 1.0
 GRACE_S = 0.5
 MAX_BYTES = 200_000
 ADDRESSES = [
-    *("0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1"),
-    *("192.0.0.8", "192.168.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "168.63.129.16"),
-    *("[::]", "[::1]", "[::10.0.0.1]", "[::127.0.0.1]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]", "[2002:0a00:1::]"),
-    *("[64:ff9b::127.0.0.1]", "[64:ff9b::169.254.169.254]", "[64:ff9b:1::7f00:1]", "[2001:0:7f00:1::]", "[fe80::1]"),
+    *(
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "172.16.0.1",
+    ),
+    *(
+        "192.0.0.8",
+        "192.168.0.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "168.63.129.16",
+    ),
+    *(
+        "[::]",
+        "[::1]",
+        "[::10.0.0.1]",
+        "[::127.0.0.1]",
+        "[::ffff:127.0.0.1]",
+        "[2002:7f00:1::]",
+        "[2002:0a00:1::]",
+    ),
+    *(
+        "[64:ff9b::127.0.0.1]",
+        "[64:ff9b::169.254.169.254]",
+        "[64:ff9b:1::7f00:1]",
+        "[2001:0:7f00:1::]",
+        "[fe80::1]",
+    ),
     *("[2606:4700::5efe:127.0.0.1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]"),
 ]
 DRESSED = [
@@ -47,7 +77,12 @@ DRESSED = [
     "LOCALHOST",
 ]
 SCHEMES = [
-    *("file:///etc/hostname", "file:/etc/hostname", "file://localhost/etc/hostname", "FILE:///etc/hostname"),
+    *(
+        "file:///etc/hostname",
+        "file:/etc/hostname",
+        "file://localhost/etc/hostname",
+        "FILE:///etc/hostname",
+    ),
     *(
         "data:text/plain,a",
         "memory://a/b",
@@ -55,8 +90,17 @@ SCHEMES = [
         "github://a:b@c/d",
         "simplecache::file:///etc/hostname",
     ),
-    *("tar://a::file:///etc/hostname", "parquet://a::/etc/hostname", "tar://a::simplecache::file:///etc/hostname"),
-    *("filecache::https://a.example/b", "zip://a::/etc/hostname", "reference::a", "s3::https://a.example/b"),
+    *(
+        "tar://a::file:///etc/hostname",
+        "parquet://a::/etc/hostname",
+        "tar://a::simplecache::file:///etc/hostname",
+    ),
+    *(
+        "filecache::https://a.example/b",
+        "zip://a::/etc/hostname",
+        "reference::a",
+        "s3::https://a.example/b",
+    ),
 ]
 PATHS = [
     "/etc/hostname",
@@ -91,7 +135,11 @@ class World:
         sets = [
             f'fetch.allow=["http://*", "https://*", "s3://photos/", "{self.folder}/photos", "{self.named}"]',
             f'fetch.allow_private=["{PUBLIC}/32"]',
-            *(f"fetch.timeout_s={TIMEOUT_S}", f"fetch.shard_timeout_s={TIMEOUT_S}", "fetch.retries=2"),
+            *(
+                f"fetch.timeout_s={TIMEOUT_S}",
+                f"fetch.shard_timeout_s={TIMEOUT_S}",
+                "fetch.retries=2",
+            ),
             *("fetch.first_wait_s=0.01", f"fetch.max_image_bytes={MAX_BYTES}"),
         ]
         return conf_files.load([], sets).fetch
@@ -122,8 +170,13 @@ class World:
     def endless(self) -> dict[str, str]:
         """Answers that do not end, or not as they say."""
         kinds = ("drip", "headers", "status", "endless", "long", "short", "compressed", "loop")
-        urls = {kind: f"http://{PUBLIC}:{self.public}/{'to/' * (kind == 'loop')}{kind}" for kind in kinds}
-        return urls | {f"shard: {kind}": f"tar://a::{urls[kind]}" for kind in ("drip", "headers", "endless")}
+        urls = {
+            kind: f"http://{PUBLIC}:{self.public}/{'to/' * (kind == 'loop')}{kind}"
+            for kind in kinds
+        }
+        return urls | {
+            f"shard: {kind}": f"tar://a::{urls[kind]}" for kind in ("drip", "headers", "endless")
+        }
 
     def target(self, to: str) -> str:
         """Where the public site redirects to."""
@@ -165,7 +218,10 @@ def world() -> Iterator[World]:
             number = asked[host] = asked.get(host, -1) + 1
             answers = made.answers[host]
             of_now = answers[min(number, len(answers) - 1)]
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in of_now]
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port)))
+                for address in of_now
+            ]
 
         with _forbidden(made), _public(made), mock.patch("socket.getaddrinfo", resolved):
             yield made
@@ -181,24 +237,36 @@ def fetch_one(limits: Fetch, url: str) -> tuple[Fetched, float]:
 def main() -> None:
     with world() as made:
         limits = made.limits
-        fetch_one(limits, f"http://{PUBLIC}:{made.public}/a.jpg")  # what imports cost is not the first one's
+        fetch_one(
+            limits, f"http://{PUBLIC}:{made.public}/a.jpg"
+        )  # what imports cost is not the first one's
         hostile = {name: fetch_one(limits, url) for name, url in made.hostile().items()}
         slow = {name: fetch_one(limits, url) for name, url in made.endless().items()}
-        over = {name: round(seconds - TIMEOUT_S, 3) for name, (_, seconds) in {**hostile, **slow}.items()}
+        over = {
+            name: round(seconds - TIMEOUT_S, 3)
+            for name, (_, seconds) in {**hostile, **slow}.items()
+        }
         slowest = max(over, key=lambda name: over[name])
         print(
             json.dumps(
                 {
                     "refused": sum(found.status == "refused" for found, _ in hostile.values()),
                     "of": len(hostile),
-                    "not_refused": {name: one.status for name, (one, _) in hostile.items() if one.status != "refused"},
+                    "not_refused": {
+                        name: one.status
+                        for name, (one, _) in hostile.items()
+                        if one.status != "refused"
+                    },
                     "forbidden_connections": made.connections,
                     "forbidden_bytes": made.received,
                     "timeout_s": TIMEOUT_S,
                     "slowest_over_deadline_s": over[slowest],
                     "slowest": slowest,
                     "within_grace": all(seconds <= GRACE_S for seconds in over.values()),
-                    "endless": {name: [one.status, one.detail, round(took, 3)] for name, (one, took) in slow.items()},
+                    "endless": {
+                        name: [one.status, one.detail, round(took, 3)]
+                        for name, (one, took) in slow.items()
+                    },
                     "machine": machine(),
                 }
             )
@@ -236,7 +304,9 @@ def _public(made: World) -> Iterator[None]:
             method, path = asked.split(" ")[:2]
             if path.startswith("/to/"):
                 location = made.target(path.removeprefix("/to/"))
-                connection.sendall(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+                connection.sendall(
+                    f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+                )
             else:
                 for piece, pause_s in _pieces(path.removeprefix("/")):
                     if path == "/drip" and "\r\nRange: " in asked:
@@ -274,13 +344,18 @@ def _pieces(kind: str) -> Iterator[tuple[bytes, float]]:
         import gzip
 
         content = gzip.compress(bytes(20_000_000))
-        yield head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(content) + content, 0.0
+        yield (
+            head + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(content) + content,
+            0.0,
+        )
     else:
         yield head + b"Content-Length: 4\r\n\r\nhere", 0.0
 
 
 @contextmanager
-def _serving(servers: list[socket.socket], answer: Callable[[socket.socket], None]) -> Iterator[None]:
+def _serving(
+    servers: list[socket.socket], answer: Callable[[socket.socket], None]
+) -> Iterator[None]:
     """A thread for each server and each connection."""
 
     def one(connection: socket.socket) -> None:

@@ -17,16 +17,17 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 
-from toiletspark import head as heads
-from toiletspark import weights
 from toiletspark.config import Config
-from toiletspark.digests import content_digest
-from toiletspark.head import Head, from_stored
-from toiletspark.images import decode
-from toiletspark.runs import Store
-from toiletspark.runtimes import IMAGENET_MEAN, IMAGENET_STD
-from toiletspark.tables import EMBEDDINGS
-from toiletspark.thresholds import excluded
+from toiletspark.hashing import content_digest
+from toiletspark.images.decoding import decode
+from toiletspark.model import head as heads
+from toiletspark.model import weights
+from toiletspark.model.embedding_codec import from_stored
+from toiletspark.model.head import Head
+from toiletspark.model.runtimes import IMAGENET_MEAN, IMAGENET_STD
+from toiletspark.model.thresholds import excluded
+from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import EMBEDDINGS
 
 _AT_ONCE = 16
 
@@ -46,19 +47,30 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
     """
     head = heads.load(told["head"])
     stored = _stored(config, head)
-    scores = pq.read_table(told["scores"], columns=["content_digest", "exclusion_score"]).to_pydict()
+    scores = pq.read_table(
+        told["scores"], columns=["content_digest", "exclusion_score"]
+    ).to_pydict()
     scored = dict(zip(scores["content_digest"], scores["exclusion_score"], strict=True))
     network, most, largest, changed = _network(config, head), 0.0, 0.0, 0
     for contents in _batches(files):
         digests = [content_digest(content) for content in contents]
         logits = _logits(network, contents, config)
-        kept = head.logits(from_stored(b"".join(stored[digest] for digest in digests), len(digests)))
-        most, largest = max(most, float(np.abs(logits).max())), max(largest, float(np.abs(logits - kept).max()))
+        kept = head.logits(
+            from_stored(b"".join(stored[digest] for digest in digests), len(digests))
+        )
+        most, largest = (
+            max(most, float(np.abs(logits).max())),
+            max(largest, float(np.abs(logits - kept).max())),
+        )
         whole = head.exclusion_scores(_softmax(logits))
         ours = np.array([scored[digest] for digest in digests], dtype=np.float32)
         threshold = config.publish.operating_threshold
         changed += int((excluded(whole, threshold) != excluded(ours, threshold)).sum())
-    differences = {"largest_logit": most, "largest_logit_difference": largest, "relative": largest / most}
+    differences = {
+        "largest_logit": most,
+        "largest_logit_difference": largest,
+        "relative": largest / most,
+    }
     return {"images": len(files), **differences, "decisions_changed": changed}
 
 
@@ -76,9 +88,13 @@ def _network(config: Config, head: Head) -> torch.nn.Module:
     """torchvision's network, the head's layer in its place; built from the weights' own file, not by our loader."""
     network: Any = torchvision.models.get_model(config.backbone.architecture, weights=None)
     state = torch.load(config.backbone.weights, map_location="cpu", weights_only=True)
-    network.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")}, strict=False)
+    network.load_state_dict(
+        {name: value for name, value in state.items() if not name.startswith("fc.")}, strict=False
+    )
     network.fc = torch.nn.Linear(head.weight.shape[1], len(head.classes))
-    network.fc.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
+    network.fc.load_state_dict(
+        {"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)}
+    )
     return network.eval()  # type: ignore[no-any-return]
 
 

@@ -12,10 +12,15 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from toiletspark import alerts, best_images, catalog, entry, exclusions, feed, frames, tables
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.runs import Run, Store, described_files, new_run_id
+from toiletspark.config.command_line import Summary
+from toiletspark.feed import alerts, best_images, feed
+from toiletspark.feed import readers as exclusions
+from toiletspark.launch import job as entry
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Run, Store, described_files, new_run_id
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -33,11 +38,21 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
     images = frames.set_aside(feed.standings(rows, decided, image_id), store, run_id, "feed_images")
     counts = feed.count(images)
-    feed.require_known(images, counts, image_id, table=config.feed.path or config.images.path, version=version.number)
-    kept = feed.build_feed(rows, frames.read_named(spark, version.listed), decided, image_id, config.feed.mode)
+    feed.require_known(
+        images,
+        counts,
+        image_id,
+        table=config.feed.path or config.images.path,
+        version=version.number,
+    )
+    kept = feed.build_feed(
+        rows, frames.read_named(spark, version.listed), decided, image_id, config.feed.mode
+    )
     table = tables.Table(tables.FEED.name, (image_id,), dict(kept.dtypes))
     folder = frames.write_files(kept, store, table, run_id)
-    told = feed.told(counts, config.feed.mode, sum(file["rows"] for file in described_files(folder)))
+    told = feed.told(
+        counts, config.feed.mode, sum(file["rows"] for file in described_files(folder))
+    )
     _say(f"the feed by version {version.number} ({config.feed.mode}): {feed.sentence(told)}")
 
     best = best_images.of_version(spark, config, version, images)
@@ -59,7 +74,9 @@ def _listings(spark: SparkSession, best: Run) -> Summary:
 
 def _alerts(store: Store, found: Run) -> Summary:
     if found.rows > alerts.MAX_CSV_ROWS:
-        _say(f"the file for people has {alerts.MAX_CSV_ROWS} of {found.rows} alerts; the table has them all")
+        _say(
+            f"the file for people has {alerts.MAX_CSV_ROWS} of {found.rows} alerts; the table has them all"
+        )
     place = alerts.write_csv(found, f"{store.root}/reports/alerts-{found.run_id}.csv")
     return {"alerts": found.rows, "alerts_table": found.folder, "alerts_csv": place}
 

@@ -12,10 +12,18 @@ import time
 
 from pyspark.sql import SparkSession
 
-from toiletspark import conf_files
-from toiletspark.command import AsJson, ConfFiles, Sets, Summary, run_program, told_errors
 from toiletspark.config import Config
-from toiletspark.doctor import checks, telling, visit
+from toiletspark.config import loading as conf_files
+from toiletspark.config.command_line import (
+    AsJson,
+    ConfFiles,
+    Sets,
+    Summary,
+    run_program,
+    told_errors,
+)
+from toiletspark.launch.doctor import checks, visit
+from toiletspark.launch.doctor import report as telling
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -27,7 +35,10 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
 def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
     """Look in a minute for what would fail or slow down hours of work on the cluster at hand."""
-    named, started = "PYSPARK_PYTHON" in os.environ, time.monotonic()  # before the session names the driver's own
+    named, started = (
+        "PYSPARK_PYTHON" in os.environ,
+        time.monotonic(),
+    )  # before the session names the driver's own
     with told_errors(packages=False):  # an old package of the driver is a finding among others
         config = conf_files.load(conf, sets)
         seen = visit.visit(config, named)

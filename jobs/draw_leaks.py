@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, frames, labels, leak_sample, leaks, rows, suggestion, tables
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.runs import Store, new_run_id
+from toiletspark.config.command_line import Summary
+from toiletspark.feed import leak_meter as leaks
+from toiletspark.feed import leak_sample
+from toiletspark.labels import merge as labels
+from toiletspark.launch import job as entry
+from toiletspark.sampling import active_learning as suggestion
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables.runs import Store, new_run_id
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -27,9 +34,15 @@ def step(spark: SparkSession, config: Config) -> Summary:
     store.clear(run_id)
 
     said = leaks.said_of(found, labels.newest(store), config.labels.conflicts)
-    known = [row["content_digest"] for row, label in zip(found, said, strict=True) if label is not None]
+    known = [
+        row["content_digest"] for row, label in zip(found, said, strict=True) if label is not None
+    ]
     ranked = leak_sample.ranked(found, known, seed)
-    told = {"leaks_drawn": len(ranked), "leaks_known": len(known), "leaks_to_label": len(ranked) - len(known)}
+    told = {
+        "leaks_drawn": len(ranked),
+        "leaks_known": len(known),
+        "leaks_to_label": len(ranked) - len(known),
+    }
     if not ranked:
         return told
     facts = {"config": config.recorded(), "inputs": leaks.inputs_of(version, decisions)}

@@ -9,12 +9,17 @@ from dataclasses import asdict
 
 from pyspark.sql import DataFrame, SparkSession
 
-from toiletspark import allocation, catalog, entry, frames, sampling, strata, tables
-from toiletspark.command import Summary
 from toiletspark.config import Config
+from toiletspark.config.command_line import Summary
 from toiletspark.errors import TableError
-from toiletspark.reports import sampled
-from toiletspark.runs import Store, described_files, new_run_id
+from toiletspark.launch import job as entry
+from toiletspark.reports.sample_page import gather as sampled
+from toiletspark.sampling import allocation, strata
+from toiletspark.sampling import draw as sampling
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Store, described_files, new_run_id
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -29,17 +34,36 @@ def step(spark: SparkSession, config: Config) -> Summary:
     frame = keep(strata.read_frame(spark, config, bands), "frame")
     cells = strata.measured(spark, config, frame, store)
     wanted = allocation.plan(cells, config.sample)
-    drawn = sampling.draw(catalog.read_images(spark, config), frame, cells, wanted, config.sample, keep)
+    drawn = sampling.draw(
+        catalog.read_images(spark, config), frame, cells, wanted, config.sample, keep
+    )
 
     folder = frames.write_files(drawn, store, tables.SAMPLE, run_id)
     if not sum(file["rows"] for file in described_files(folder)):
         raise _nothing(config, counted["images"])
-    inputs = {"images": config.images.path, "listings": config.listings.path, "bands": [asdict(band) for band in bands]}
-    counts = {"strata": len(cells), "asked": wanted, "units": {cell.name: cell.units for cell in cells}, **counted}
-    run = store.commit(tables.SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)
+    inputs = {
+        "images": config.images.path,
+        "listings": config.listings.path,
+        "bands": [asdict(band) for band in bands],
+    }
+    counts = {
+        "strata": len(cells),
+        "asked": wanted,
+        "units": {cell.name: cell.units for cell in cells},
+        **counted,
+    }
+    run = store.commit(
+        tables.SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts
+    )
     page = sampled.write_page(spark, store, run, cells, wanted, config.sample)
     store.clear(run_id)
-    return {"images": counted["images"], "strata": len(cells), "sampled": run.rows, "sample": run.folder, **page}
+    return {
+        "images": counted["images"],
+        "strata": len(cells),
+        "sampled": run.rows,
+        "sample": run.folder,
+        **page,
+    }
 
 
 def _nothing(config: Config, images: int) -> TableError:

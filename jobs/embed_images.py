@@ -8,10 +8,18 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import calibration, catalog, commits, entry, frames, head, ledger, plans, tables, whereabouts
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.runs import Store, new_run_id
+from toiletspark.config.command_line import Summary
+from toiletspark.embedding import commits, ledger
+from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import locations as whereabouts
+from toiletspark.embedding import plan as plans
+from toiletspark.launch import job as entry
+from toiletspark.model import head
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Store, new_run_id
 
 
 @entry.while_spark_starts(calibration.begin)
@@ -26,7 +34,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
     files = whereabouts.files_in(store)
     embedded = whereabouts.of_contents(spark, store, files, spec.backbone_id)
     known = ledger.of_images(images, frames.read_all(spark, store, tables.IMAGE_LEDGER), embedded)
-    known, waiting = frames.counting(known.withColumn("waits", ledger.wanted(config.embed)), waiting=F.col("waits"))
+    known, waiting = frames.counting(
+        known.withColumn("waits", ledger.wanted(config.embed)), waiting=F.col("waits")
+    )
     looked_at = frames.set_aside(known, store, run_id, "looked_at")
     catalog.check_images(looked_at, config)
 
@@ -42,7 +52,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
     frames.write_files(state, store, tables.CATALOG, run_id)
     tables_read = {"images": config.images.path, "listings": config.listings.path}
     inputs = {**tables_read, "backbone_id": spec.backbone_id, whereabouts.FILES: files}
-    seen = store.commit(tables.CATALOG, run_id, config=config.recorded(), inputs=inputs, counts=sound())
+    seen = store.commit(
+        tables.CATALOG, run_id, config=config.recorded(), inputs=inputs, counts=sound()
+    )
     store.clear(run_id)
     return {
         "images": seen.rows,

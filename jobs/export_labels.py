@@ -12,34 +12,57 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import asked, catalog, class_folders, entry, frames, progress, session, tables, thumbnails
-from toiletspark.command import Summary
+from toiletspark import progress
 from toiletspark.config import Config
-from toiletspark.runs import Store
+from toiletspark.config.command_line import Summary
+from toiletspark.images import thumbnails
+from toiletspark.labels import class_folders
+from toiletspark.labels import queues as asked
+from toiletspark.launch import job as entry
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Store
 
 DOING = "exporting images for labelling"
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """Pictures that were exported before stay where people have put them; broken images are left out."""
-    store, folder, section = Store.open(config.output.root), Path(config.labels_folder), config.labels
+    store, folder, section = (
+        Store.open(config.output.root),
+        Path(config.labels_folder),
+        config.labels,
+    )
     wanted = asked.newest(store, section, doing=DOING)
-    scores = store.require(tables.SCORES, doing=f"{DOING}, presorted", step="score") if section.presort else None
+    scores = (
+        store.require(tables.SCORES, doing=f"{DOING}, presorted", step="score")
+        if section.presort
+        else None
+    )
     ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
     known = frames.of_rows(spark, ids, {"image_id": "string"})
     new = asked.images(spark, wanted).select("image_id").join(known, on="image_id", how="left_anti")
     images = catalog.read_catalog(spark, config).join(new, on="image_id", how="left_semi")
 
     small = thumbnails.thumbnails(images, config.fetch, config.decode, section.max_side_px)
-    suggestions = asked.suggestions(spark, scores, section).join(new, on="image_id", how="left_semi")
-    suggested = {row["image_id"]: row["suggested"] for row in suggestions.select("image_id", "suggested").collect()}
+    suggestions = asked.suggestions(spark, scores, section).join(
+        new, on="image_id", how="left_semi"
+    )
+    suggested = {
+        row["image_id"]: row["suggested"]
+        for row in suggestions.select("image_id", "suggested").collect()
+    }
     with (
-        session.arrow_batches(spark, config.embed.images_per_batch),
+        frames.arrow_batches(spark, config.embed.images_per_batch),
         progress.watch(spark, "exporting", wanted.rows, line_every_s=config.progress.line_every_s),
     ):
         found = (
             class_folders.ExportedImage(
-                row["image_id"], row["content_digest"], bytes(row["jpeg"]), suggested.get(row["image_id"])
+                row["image_id"],
+                row["content_digest"],
+                bytes(row["jpeg"]),
+                suggested.get(row["image_id"]),
             )
             for row in small.toLocalIterator(prefetchPartitions=True)
             if row["jpeg"] is not None

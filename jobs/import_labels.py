@@ -13,11 +13,16 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from toiletspark import catalog, class_folders, entry, label_files, label_table, labels, overrides, tables
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.labels import Said
-from toiletspark.runs import Run, Store
+from toiletspark.config.command_line import Summary
+from toiletspark.labels import class_folders, label_files, label_table
+from toiletspark.labels import merge as labels
+from toiletspark.labels.merge import Said
+from toiletspark.launch import job as entry
+from toiletspark.publishing import overrides
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Run, Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -68,11 +73,17 @@ def _said(spark: SparkSession, config: Config) -> tuple[Said, str]:
     section = config.labels
     if section.file:
         said = label_files.read(section.file, section.classes)
-        label_table.require_known(spark, said.labels, catalog.read_catalog(spark, config), section.file)
+        label_table.require_known(
+            spark, said.labels, catalog.read_catalog(spark, config), section.file
+        )
         return said, section.file
     if section.table.path:
-        return label_table.import_table(spark, section, catalog.read_catalog(spark, config)), section.table.path
-    return class_folders.read(Path(config.labels_folder), section.classes, section.reviewed), config.labels_folder
+        return label_table.import_table(
+            spark, section, catalog.read_catalog(spark, config)
+        ), section.table.path
+    return class_folders.read(
+        Path(config.labels_folder), section.classes, section.reviewed
+    ), config.labels_folder
 
 
 if __name__ == "__main__":

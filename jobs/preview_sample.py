@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import allocation, catalog, entry, strata
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.reports import preview
-from toiletspark.runs import Store
+from toiletspark.config.command_line import Summary
+from toiletspark.launch import job as entry
+from toiletspark.reports.sample_page import preview
+from toiletspark.sampling import allocation, strata
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:

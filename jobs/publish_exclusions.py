@@ -12,13 +12,16 @@ import sys
 
 from pyspark.sql import SparkSession
 
-from jobs import draw_leaks
-from toiletspark import approvals, catalog_table, entry, origins, overrides, publication, retention
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.publication import Made
-from toiletspark.reports import differences
-from toiletspark.runs import Store
+from toiletspark.config.command_line import Summary
+from toiletspark.jobs import draw_leaks
+from toiletspark.launch import job as entry
+from toiletspark.publishing import approvals, origins, overrides, publication
+from toiletspark.publishing.publication import Made
+from toiletspark.publishing.versions import metastore as catalog_table
+from toiletspark.publishing.versions import retention
+from toiletspark.reports.plan_page import gather as differences
+from toiletspark.tables.runs import Store
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
@@ -32,7 +35,10 @@ def step(spark: SparkSession, config: Config) -> Summary:
     if config.publish.plan or publication.needs_approval(store, config, made.listed):
         begun = _plan(spark, store, config, made)
     else:
-        begun = {"version": publication.ship(store, config, made).number, **_afterwards(spark, store, config)}
+        begun = {
+            "version": publication.ship(store, config, made).number,
+            **_afterwards(spark, store, config),
+        }
     return {
         **begun,
         **made.figures.counts,
@@ -72,7 +78,12 @@ def _approve(store: Store, config: Config) -> Summary:
     listed, version = approvals.approve(store, config)
     counts = {name: version.counts[name] for name in ("images", "kept", "excluded", "no_score")}
     threshold = listed.manifest["inputs"]["operating_threshold"]
-    told = {"version": version.number, "approved": listed.run_id, **counts, "operating_threshold": threshold}
+    told = {
+        "version": version.number,
+        "approved": listed.run_id,
+        **counts,
+        "operating_threshold": threshold,
+    }
     return {**told, "exclusion_list": listed.folder}
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from jobs import embed_images, publish_exclusions, score_catalog
-from toiletspark import calibration, entry, head
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.runs import Store
+from toiletspark.config.command_line import Summary
+from toiletspark.embedding import int8 as calibration
+from toiletspark.jobs import embed_images, publish_exclusions, score_catalog
+from toiletspark.launch import job as entry
+from toiletspark.model import head
+from toiletspark.tables.runs import Store
 
 _DOING = "rescoring the catalog"
 
@@ -27,7 +29,12 @@ def begin(config: Config) -> None:
 @entry.while_spark_starts(begin)
 def step(spark: SparkSession, config: Config) -> Summary:
     """A head that does not fit stops the run before the first image is read."""
-    steps: list[entry.Step] = [require_fitting_head, embed_images.step, score_catalog.step, publish_exclusions.step]
+    steps: list[entry.Step] = [
+        require_fitting_head,
+        embed_images.step,
+        score_catalog.step,
+        publish_exclusions.step,
+    ]
     return entry.in_turn(steps, spark, config)
 
 
@@ -35,7 +42,9 @@ def require_fitting_head(_: SparkSession, config: Config) -> Summary:
     """Stops where the head that would score was fitted on another backbone than the configuration's."""
     store = Store.open(config.output.root)
     chosen = head.current(store, config.score.head, doing=_DOING)
-    head.require_backbone(chosen, calibration.current(store, config.backbone).backbone_id, doing=_DOING)
+    head.require_backbone(
+        chosen, calibration.current(store, config.backbone).backbone_id, doing=_DOING
+    )
     return {}
 
 

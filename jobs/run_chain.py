@@ -12,7 +12,10 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from jobs import (
+from toiletspark.config import Config
+from toiletspark.config.command_line import Summary
+from toiletspark.errors import LabelsError
+from toiletspark.jobs import (
     build_feed,
     draw_sample,
     embed_images,
@@ -24,11 +27,11 @@ from jobs import (
     train_head,
     write_report,
 )
-from toiletspark import approvals, class_folders, entry, tables
-from toiletspark.command import Summary
-from toiletspark.config import Config
-from toiletspark.errors import LabelsError
-from toiletspark.runs import Store
+from toiletspark.labels import class_folders
+from toiletspark.launch import job as entry
+from toiletspark.publishing import approvals
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 
 def begin(config: Config) -> None:
@@ -41,7 +44,9 @@ def begin(config: Config) -> None:
 def step(spark: SparkSession, config: Config) -> Summary:
     """With score.head set there is nothing to sample, label or train."""
     if config.score.head:
-        begun = entry.in_turn([rescore_catalog.require_fitting_head, embed_images.step], spark, config)
+        begun = entry.in_turn(
+            [rescore_catalog.require_fitting_head, embed_images.step], spark, config
+        )
         return to_feed(spark, config, begun)
     before: list[entry.Step] = [draw_sample.step]
     if not (config.labels.table.path or config.labels.file):
@@ -54,7 +59,9 @@ def step(spark: SparkSession, config: Config) -> Summary:
 
 def from_labels(spark: SparkSession, config: Config, begun: Summary) -> Summary:
     """From labels to the feed."""
-    return from_imported(spark, config, entry.merged(begun, entry.in_turn([import_labels.of_people], spark, config)))
+    return from_imported(
+        spark, config, entry.merged(begun, entry.in_turn([import_labels.of_people], spark, config))
+    )
 
 
 def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summary:

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry, tables, trainer, training_set
-from toiletspark.command import Summary
 from toiletspark.config import Config
+from toiletspark.config.command_line import Summary
+from toiletspark.labels.training_inputs import training_set
+from toiletspark.launch import job as entry
+from toiletspark.launch import trainer
+from toiletspark.tables import schemas as tables
 
 
 def step(spark: SparkSession, config: Config) -> Summary:
     """One queue over all labelled images, the most doubtful label first; also what is in conflict has its place."""
-    return {**training_set.gather(spark, config, tables.SECOND_LOOK_SET), **trainer.second_look(config)}
+    return {
+        **training_set.gather(spark, config, tables.SECOND_LOOK_SET),
+        **trainer.second_look(config),
+    }
 
 
 if __name__ == "__main__":

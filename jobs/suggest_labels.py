@@ -10,11 +10,18 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import asked, entry, frames, progress, rows, session, suggestion, tables, training_set
-from toiletspark.command import Summary
+from toiletspark import progress
 from toiletspark.config import Config
+from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, OutputError
-from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.labels import queues as asked
+from toiletspark.labels.training_inputs import training_set
+from toiletspark.launch import job as entry
+from toiletspark.sampling import active_learning as suggestion
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables.runs import Run, Store, new_run_id
 
 DOING = "suggesting what to label next"
 
@@ -43,10 +50,19 @@ def step(spark: SparkSession, config: Config) -> Summary:
             todo="there is nothing to suggest; raise lookalikes.min_cosine if too much looks alike",
         )
 
-    inputs = {"kind": "suggest", "catalog": scores.manifest["inputs"]["catalog"], "scores": scores.run_id}
-    inputs |= {"labels": labels.run_id if labels else None, "head_id": scores.manifest["inputs"]["head_id"]}
+    inputs = {
+        "kind": "suggest",
+        "catalog": scores.manifest["inputs"]["catalog"],
+        "scores": scores.run_id,
+    }
+    inputs |= {
+        "labels": labels.run_id if labels else None,
+        "head_id": scores.manifest["inputs"]["head_id"],
+    }
     facts = {**counts, "drawn": len(found), "stands_for": stands_for}
-    run = rows.write(store, tables.QUEUES, run_id, queue, config=config.recorded(), inputs=inputs, counts=facts)
+    run = rows.write(
+        store, tables.QUEUES, run_id, queue, config=config.recorded(), inputs=inputs, counts=facts
+    )
     uncertain = sum(row["reason"] == "uncertain" for row in queue)
     told = {"suggested": run.rows, "uncertain": uncertain, "random": run.rows - uncertain}
     return {**told, "lookalikes": len(stands_for), **counts, "queue": run.folder}
@@ -63,17 +79,29 @@ def _population(
 ) -> tuple[DataFrame, DataFrame]:
     """The contents that nobody has labelled, and those of them that do not look like a labelled one; set aside."""
     catalog = frames.read_run(spark, _scored_catalog(store, scores))
-    said = frames.read_run(spark, labels) if labels else frames.no_rows(spark, tables.LABELS.columns)
+    said = (
+        frames.read_run(spark, labels) if labels else frames.no_rows(spark, tables.LABELS.columns)
+    )
     settled = frames.set_aside(training_set.settle(said, catalog), store, run_id, "settled")
     suggested = asked.suggestions(spark, scores, config.labels)
     free = suggestion.candidates(catalog, suggested, settled, config.suggest.sharpness)
     free = frames.set_aside(free, store, run_id, "free")
-    labelled = spark.sparkContext.broadcast(suggestion.stacked(suggestion.vectors(embeddings, settled).values()))
+    labelled = spark.sparkContext.broadcast(
+        suggestion.stacked(suggestion.vectors(embeddings, settled).values())
+    )
     with (
-        session.arrow_batches(spark, config.score.rows_per_batch),
-        progress.watch(spark, "comparing", free.count(), unit="contents", line_every_s=config.progress.line_every_s),
+        frames.arrow_batches(spark, config.score.rows_per_batch),
+        progress.watch(
+            spark,
+            "comparing",
+            free.count(),
+            unit="contents",
+            line_every_s=config.progress.line_every_s,
+        ),
     ):
-        alike = suggestion.looking_like(embeddings, labelled, config.lookalikes.min_cosine).distinct()
+        alike = suggestion.looking_like(
+            embeddings, labelled, config.lookalikes.min_cosine
+        ).distinct()
         unlike = free.join(alike, on="content_digest", how="left_anti")
         return free, frames.set_aside(unlike, store, run_id, "population")
 

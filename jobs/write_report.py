@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from toiletspark import entry
-from toiletspark.command import Summary
 from toiletspark.config import Config
-from toiletspark.reports import published
-from toiletspark.runs import Store
+from toiletspark.config.command_line import Summary
+from toiletspark.launch import job as entry
+from toiletspark.reports.run_page import gather as published
+from toiletspark.tables.runs import Store
 
 
 def step(spark: SparkSession, config: Config, seconds: dict[str, float] | None = None) -> Summary:

@@ -13,11 +13,17 @@ import json
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import asked, catalog, entry, frames, label_studio, storage, tables
-from toiletspark.command import Summary
 from toiletspark.config import Config
+from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, shown
-from toiletspark.runs import Store, new_run_id
+from toiletspark.labels import label_studio
+from toiletspark.labels import queues as asked
+from toiletspark.launch import job as entry
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import storage
+from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.runs import Store, new_run_id
 
 DOING = "writing tasks for Label Studio"
 

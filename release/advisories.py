@@ -69,7 +69,9 @@ def read(output: str) -> Audit | None:
     except (ValueError, KeyError, TypeError):
         return None
     found = [
-        Advisory(one["name"], one["version"], (said["id"], *said["aliases"]), tuple(said["fix_versions"]))
+        Advisory(
+            one["name"], one["version"], (said["id"], *said["aliases"]), tuple(said["fix_versions"])
+        )
         for one in dependencies
         for said in one.get("vulns", ())
     ]
@@ -86,20 +88,34 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
     lines, left = [], {(one["package"], one["id"]): one["reason"] for one in accepted}
     failed = 0
     for advisory in audit.advisories:
-        reasons = [left.pop((advisory.package, name)) for name in advisory.names if (advisory.package, name) in left]
-        lines.append(f"{advisory}" + (f"; accepted: {reasons[0]}" if reasons else "; not in release/accepted.toml"))
+        reasons = [
+            left.pop((advisory.package, name))
+            for name in advisory.names
+            if (advisory.package, name) in left
+        ]
+        lines.append(
+            f"{advisory}"
+            + (f"; accepted: {reasons[0]}" if reasons else "; not in release/accepted.toml")
+        )
         failed += not reasons
-    lines += [f"{package} {name} is accepted, and was not found: remove it" for package, name in left]
-    lines += [f"unknown there, so not looked at: {', '.join(audit.unknown)}"] if audit.unknown else []
-    known = audit.asked - len(audit.unknown)
-    return [*lines, f"{known} packages looked at, {len(audit.advisories)} advisories, {failed} not accepted"], int(
-        failed > 0
+    lines += [
+        f"{package} {name} is accepted, and was not found: remove it" for package, name in left
+    ]
+    lines += (
+        [f"unknown there, so not looked at: {', '.join(audit.unknown)}"] if audit.unknown else []
     )
+    known = audit.asked - len(audit.unknown)
+    return [
+        *lines,
+        f"{known} packages looked at, {len(audit.advisories)} advisories, {failed} not accepted",
+    ], int(failed > 0)
 
 
 def unreachable(stderr: str) -> bool:
     """Whether pip-audit has ended because the database did not answer, as its last error says."""
-    errors = [line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)]
+    errors = [
+        line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)
+    ]
     return bool(errors) and _UNREACHABLE.match(errors[-1]) is not None
 
 
@@ -110,7 +126,9 @@ def run(command: Sequence[str] | None = None, timeout_s: float = WHOLE_TIMEOUT_S
         AuditError: there is no answer, for any other reason.
     """
     try:
-        done = subprocess.run(command or COMMAND, capture_output=True, text=True, check=False, timeout=timeout_s)
+        done = subprocess.run(
+            command or COMMAND, capture_output=True, text=True, check=False, timeout=timeout_s
+        )
     except subprocess.TimeoutExpired:
         return None
     audit = read(done.stdout)

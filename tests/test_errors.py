@@ -6,11 +6,20 @@ from toiletspark import errors
 from toiletspark.errors import AuditError, ToiletsparkError, UserError, nearest, shown
 
 PARTS = {"doing": "reading a", "expected": "b", "found": "c", "todo": "do d"}
-USER_ERRORS = ["ConfigError", "TableError", "LabelsError", "BackboneError", "HeadError", "OutputError"]
+USER_ERRORS = [
+    "ConfigError",
+    "TableError",
+    "LabelsError",
+    "BackboneError",
+    "HeadError",
+    "OutputError",
+]
 
 
 def test_a_message_has_four_parts_in_this_layout() -> None:
-    assert str(UserError(**PARTS)) == "while reading a\n  expected: b\n  found:    c\n  do:       do d"
+    assert (
+        str(UserError(**PARTS)) == "while reading a\n  expected: b\n  found:    c\n  do:       do d"
+    )
 
 
 def test_the_parts_can_be_read_one_by_one() -> None:
@@ -47,7 +56,9 @@ def test_other_errors_have_exit_codes_of_their_own() -> None:
         (["it's\n"], 5, '"it\'s\\n"'),
     ],
 )
-def test_names_are_shown_in_quotes_and_the_rest_counted(names: list[object], limit: int, text: str) -> None:
+def test_names_are_shown_in_quotes_and_the_rest_counted(
+    names: list[object], limit: int, text: str
+) -> None:
     assert shown(names, limit) == text
 
 
@@ -64,5 +75,7 @@ def test_names_are_shown_in_quotes_and_the_rest_counted(names: list[object], lim
         ("a", [], ""),
     ],
 )
-def test_the_nearest_name_is_offered_when_one_is_near(word: str, known: list[str], text: str) -> None:
+def test_the_nearest_name_is_offered_when_one_is_near(
+    word: str, known: list[str], text: str
+) -> None:
     assert nearest(word, iter(known)) == text

@@ -1,6 +1,6 @@
 """What stops a run, told in four parts: what was being done, what was expected, what was found, what to do.
 
-A broken image is never an error (it is a row, see `tables.STATUSES`); a broken table, configuration or head is.
+A broken image is never an error (it is a row, see `statuses.STATUSES`); a broken table, configuration or head is.
 All of these are raised on the driver before the cluster works, and shown without a stack trace.
 """
 
@@ -30,7 +30,9 @@ class ToiletsparkError(Exception):
 
     def __init__(self, *, doing: str, expected: str, found: str, todo: str) -> None:
         self.doing, self.expected, self.found, self.todo = doing, expected, found, todo
-        super().__init__(f"while {doing}\n  expected: {expected}\n  found:    {found}\n  do:       {todo}")
+        super().__init__(
+            f"while {doing}\n  expected: {expected}\n  found:    {found}\n  do:       {todo}"
+        )
 
 
 class UserError(ToiletsparkError):

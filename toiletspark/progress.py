@@ -66,13 +66,17 @@ class Progress:
         stream: where to.
     """
 
-    def __init__(self, doing: str, total: int, unit: str, line_every_s: float, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, doing: str, total: int, unit: str, line_every_s: float, stream: TextIO = sys.stderr
+    ) -> None:
         self._doing, self.total, self._unit, self._stream = doing, total, unit, stream
         self._every_s, self._started, self._last = line_every_s, time.monotonic(), time.monotonic()
         self._bar = None
         if stream.isatty():
             # a terminal that tells no size, as containers have them, would show nothing
-            size = {} if os.get_terminal_size(stream.fileno()).columns else {"ncols": 80, "nrows": 24}
+            size = (
+                {} if os.get_terminal_size(stream.fileno()).columns else {"ncols": 80, "nrows": 24}
+            )
             self._bar = tqdm(total=total, desc=doing, unit=unit, file=stream, leave=False, **size)
 
     def at(self, done: int, remark: str = "") -> None:

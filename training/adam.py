@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.descent import Layer, Rows, first
+from toiletspark.training.descent import Layer, Rows, first
 
 _MEAN, _SQUARE, _LEAST = 0.9, 0.999, 1e-8  # beta 1, beta 2 and epsilon of the paper
 
@@ -37,11 +37,16 @@ def by_adam(
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (ICLR 2015).
     """
     starts = [first(rows.only(kept)) for kept in fleet.kept]
-    weight, bias = np.stack([start.weight for start in starts]), np.stack([start.bias for start in starts])
+    weight, bias = (
+        np.stack([start.weight for start in starts]),
+        np.stack([start.bias for start in starts]),
+    )
     moves = [_Moves(values, learning_rate) for values in (weight, bias)]
     order, learnt = np.random.default_rng(seed), np.flatnonzero(rows.weight > 0)
     share_of = rows.weight * fleet.kept
-    share_of /= share_of.sum(axis=1, keepdims=True) / np.float32(len(learnt))  # 1 on average over what is learnt from
+    share_of /= share_of.sum(axis=1, keepdims=True) / np.float32(
+        len(learnt)
+    )  # 1 on average over what is learnt from
     penalty = fleet.l2[:, np.newaxis, np.newaxis] + rows.held.astype(np.float32)
     for _ in range(epochs):
         total, shuffled = np.zeros(len(starts), np.float32), order.permutation(learnt)
@@ -52,7 +57,10 @@ def by_adam(
             moves[0].step(steep.reshape(weight.shape) + penalty * weight)
             moves[1].step(slope.sum(axis=1))
             total += losses * np.float32(len(batch))
-        yield list(itertools.starmap(Layer, zip(weight.copy(), bias.copy(), strict=True))), total / len(learnt)
+        yield (
+            list(itertools.starmap(Layer, zip(weight.copy(), bias.copy(), strict=True))),
+            total / len(learnt),
+        )
 
 
 def _slopes(
@@ -63,7 +71,9 @@ def _slopes(
     bias: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean losses of a batch, (layers,), and what they fall by with each logit: float32, (layers, batch, classes)."""
-    logits = (rows.inputs[batch] @ weight.reshape(-1, weight.shape[2]).T).reshape(len(batch), *bias.shape) + bias
+    logits = (rows.inputs[batch] @ weight.reshape(-1, weight.shape[2]).T).reshape(
+        len(batch), *bias.shape
+    ) + bias
     logits = logits.transpose(1, 0, 2)
     logits = logits - logits.max(axis=2, keepdims=True)
     slope = np.exp(logits)
@@ -89,4 +99,6 @@ class _Moves:
         self._mean += (1 - _MEAN) * (gradient - self._mean)
         self._square += (1 - _SQUARE) * (gradient * gradient - self._square)
         rate = self._rate / (1 - _MEAN**self._steps)
-        self._values -= rate * self._mean / (np.sqrt(self._square / (1 - _SQUARE**self._steps)) + _LEAST)
+        self._values -= (
+            rate * self._mean / (np.sqrt(self._square / (1 - _SQUARE**self._steps)) + _LEAST)
+        )

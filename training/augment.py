@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import tables, views
 from toiletspark.config import View
-from toiletspark.runs import Store
-from training.dataset import TrainingSet, read_views
+from toiletspark.model import augmentation as views
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
+from toiletspark.training.dataset import TrainingSet, read_views
 
 
 class Given(NamedTuple):
@@ -30,7 +31,9 @@ class Given(NamedTuple):
     row_weight: NDArray[np.float32] | None
 
 
-def stored_views(store: Store, backbone_id: str, asked: Sequence[View]) -> dict[str, NDArray[np.float32]]:
+def stored_views(
+    store: Store, backbone_id: str, asked: Sequence[View]
+) -> dict[str, NDArray[np.float32]]:
     """The views of this backbone that `train.views` asks for, by content digest; see `dataset.read_views`."""
     runs = store.runs(tables.TRAINING_VIEWS) if asked else []
     ours = [run for run in runs if run.manifest["inputs"]["backbone_id"] == backbone_id]

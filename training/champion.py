@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import head as heads
-from toiletspark import held_out, rows, versions
 from toiletspark.config import Policy, Publish
-from toiletspark.draws import Draw, standing
 from toiletspark.errors import ConfigError, HeadError
-from toiletspark.estimates import Bootstrap, Difference
-from toiletspark.head import Head
-from toiletspark.runs import Run, Store
-from toiletspark.thresholds import excluded
-from training import splits
-from training.dataset import TrainingSet
+from toiletspark.model import head as heads
+from toiletspark.model.head import Head
+from toiletspark.model.thresholds import excluded
+from toiletspark.publishing import held_out
+from toiletspark.publishing.versions import log as versions
+from toiletspark.sampling.estimates import Bootstrap, Difference
+from toiletspark.sampling.evaluation_sample import Draw, standing
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables.runs import Run, Store
+from toiletspark.training import splits
+from toiletspark.training.dataset import TrainingSet
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
 Bools = NDArray[np.bool_]
@@ -75,11 +77,16 @@ def compare(
     known, scores = live_scores(live, unseen, groups, head.backbone_id)
     unseen = unseen.where(known)
     if not len(unseen.label):
-        return _nothing(live.head_id, "the live head has seen all that was held out, or does not tell what it has seen")
+        return _nothing(
+            live.head_id,
+            "the live head has seen all that was held out, or does not tell what it has seen",
+        )
     stand = standing(unseen.draw, kinds)
     weight = stand.weights(unseen.weight)
     seen_by_neither = unseen.where(stand.rows)
-    new = excluded(head.exclusion_scores(head.probabilities(seen_by_neither.embeddings)), operating_threshold)
+    new = excluded(
+        head.exclusion_scores(head.probabilities(seen_by_neither.embeddings)), operating_threshold
+    )
     old = excluded(scores[known][stand.rows], live.operating_threshold)
     bootstrap = Bootstrap(seen_by_neither.stratum, seen_by_neither.listing_id, weight)
     to_exclude = np.isin(np.array(seen_by_neither.label), head.exclude_classes)
@@ -105,7 +112,10 @@ def live_head(store: Store, publish: Publish) -> Live | None:
         return None
     try:
         settled = held_out.settle_for(store, publish, run.manifest["inputs"]["head_id"], "")
-    except (ConfigError, HeadError):  # it cannot keep the policy, or does not tell what it has not seen
+    except (
+        ConfigError,
+        HeadError,
+    ):  # it cannot keep the policy, or does not tell what it has not seen
         return Live(run, publish.operating_threshold)
     return Live(run, settled.operating_threshold)
 
@@ -134,7 +144,9 @@ def live_scores(
     digests = {row["content_digest"] for row in made_with if not row["held_out"]}
     listings = {row["listing_id"] for row in made_with if not row["held_out"]}
     new_to_it = ~_seen(digests, listings, unseen, groups)
-    scores = np.array([kept.get(digest, np.nan) for digest in unseen.content_digest], dtype=np.float32)
+    scores = np.array(
+        [kept.get(digest, np.nan) for digest in unseen.content_digest], dtype=np.float32
+    )
     missing = new_to_it & np.isnan(scores)
     if made_with and missing.any():
         head = heads.load(live.run.folder)
@@ -143,7 +155,9 @@ def live_scores(
     return new_to_it & ~np.isnan(scores), np.nan_to_num(scores)
 
 
-def _seen(digests: set[str], listings: set[str], unseen: TrainingSet, groups: Sequence[str]) -> Bools:
+def _seen(
+    digests: set[str], listings: set[str], unseen: TrainingSet, groups: Sequence[str]
+) -> Bools:
     """Which images are of these contents, or of a group with one of them or of these listings: bool, (n,).
 
     A content that lies in several groups says nothing of a home: `splits.groups` lets placeholders join none.
@@ -155,7 +169,9 @@ def _seen(digests: set[str], listings: set[str], unseen: TrainingSet, groups: Se
     return content | splits.whole_groups(listing | (content & of_home), groups)
 
 
-def differences(bootstrap: Bootstrap, to_exclude: Bools, new: Bools, old: Bools, miss: float) -> dict[str, Difference]:
+def differences(
+    bootstrap: Bootstrap, to_exclude: Bools, new: Bools, old: Bools, miss: float
+) -> dict[str, Difference]:
     """What the new decisions are worth, less what the old ones are; paired, so what is hard for both cancels out.
 
     Args:
@@ -193,7 +209,9 @@ def verdict(cost: Difference) -> str:
     return WORSE if cost.low > 0 else ALIKE
 
 
-def promotion(comparison: dict[str, Any], accept_worse: str, *, of_catalog: bool = True) -> dict[str, Any]:
+def promotion(
+    comparison: dict[str, Any], accept_worse: str, *, of_catalog: bool = True
+) -> dict[str, Any]:
     """Whether a new head is used from now on: unless it is worse, or although it is, for a reason.
 
     Never one whose backbone the catalog is not embedded with (`of_catalog`): scoring would stop at it.
@@ -231,7 +249,9 @@ def _nothing(head_id: str | None, why: str) -> dict[str, Any]:
 
 
 def _sentence(head_id: str, cost: Difference, by: str) -> str:
-    word = {BETTER: "Better than", WORSE: "Worse than", ALIKE: "Not distinguishable from"}[verdict(cost)]
+    word = {BETTER: "Better than", WORSE: "Worse than", ALIKE: "Not distinguishable from"}[
+        verdict(cost)
+    ]
     per_1000 = [1000 * number for number in (cost.value or 0.0, cost.low, cost.high)]
     figures = "{:+.1f} ({:+.1f} to {:+.1f})".format(*per_1000)
     return f"{word} the live head {head_id}: cost of 1,000 images {figures}, by {by} that neither has seen."

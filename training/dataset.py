@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from toiletspark import storage
-from toiletspark.digests import content_digest, settings_digest
-from toiletspark.runs import Run
+from toiletspark.hashing import content_digest, settings_digest
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Run
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -51,12 +51,22 @@ class TrainingSet:
     @property
     def digest(self) -> str:
         """SHA-256 over image_id, content_digest and label of all rows in order: what a head was trained on."""
-        return settings_digest(list(zip(self.image_id, self.content_digest, self.label, strict=True)))
+        return settings_digest(
+            list(zip(self.image_id, self.content_digest, self.label, strict=True))
+        )
 
     def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
         """Some of its images: bool, (n,)."""
-        named = {name: [one for one, kept in zip(getattr(self, name), rows, strict=True) if kept] for name in _NAMES}
-        return TrainingSet(**named, weight=self.weight[rows], embeddings=self.embeddings[rows], corrupt=self.corrupt)
+        named = {
+            name: [one for one, kept in zip(getattr(self, name), rows, strict=True) if kept]
+            for name in _NAMES
+        }
+        return TrainingSet(
+            **named,
+            weight=self.weight[rows],
+            embeddings=self.embeddings[rows],
+            corrupt=self.corrupt,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,9 @@ def read(run: Run) -> TrainingSet:
 
     Cost: 1 kB a row in memory as stored, and 2 kB as float32; 40,000 rows take half a second.
     """
-    packed: dict[int, bytearray] = {}  # by length, at once: thousands of small objects would leave memory in holes
+    packed: dict[
+        int, bytearray
+    ] = {}  # by length, at once: thousands of small objects would leave memory in holes
     rows_of: dict[int, list[int]] = {}
     columns: dict[str, list[Any]] = {name: [] for name in (*_NAMES, "weight")}
     for batch in _batches(run):
@@ -111,9 +123,22 @@ def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
     for batch in _batches(run):
         for start in range(0, len(batch.image_id), images_per_batch):
             part = slice(start, start + images_per_batch)
-            given = list(zip(batch.image_id[part], batch.content_digest[part], batch.content[part], strict=True))
-            sound = [(name, file) for name, digest, file in given if file and content_digest(file) == digest]
-            yield LabelledImages([name for name, _ in sound], [file for _, file in sound], len(given) - len(sound))
+            given = list(
+                zip(
+                    batch.image_id[part],
+                    batch.content_digest[part],
+                    batch.content[part],
+                    strict=True,
+                )
+            )
+            sound = [
+                (name, file)
+                for name, digest, file in given
+                if file and content_digest(file) == digest
+            ]
+            yield LabelledImages(
+                [name for name, _ in sound], [file for _, file in sound], len(given) - len(sound)
+            )
 
 
 def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
@@ -128,32 +153,49 @@ def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.fl
     """
     found: dict[str, dict[str, NDArray[np.float32]]] = {}
     for batch in (batch for run in runs for batch in _batches(run)):
-        for digest, view, stored in zip(batch.content_digest, batch.view, batch.embedding, strict=True):
+        for digest, view, stored in zip(
+            batch.content_digest, batch.view, batch.embedding, strict=True
+        ):
             vector = np.frombuffer(stored or b"", dtype="<f2").astype(np.float32)
             if view in names and len(vector) and np.isfinite(vector).all():
                 found.setdefault(digest, {})[view] = vector
-    return {digest: np.stack([views[name] for name in names if name in views]) for digest, views in found.items()}
+    return {
+        digest: np.stack([views[name] for name in names if name in views])
+        for digest, views in found.items()
+    }
 
 
 def _batches(run: Run) -> Iterator[Any]:
     """petastorm's batches, a row group each; columns as attributes."""
-    urls = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"] if file["rows"]]
+    urls = [
+        storage.spark_path(f"{run.folder}/{file['name']}")
+        for file in run.manifest["files"]
+        if file["rows"]
+    ]
     if not urls:
         return
     usual = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())  # gives back at once what a row group took: 100 MB of 40,000 rows
+    pa.set_memory_pool(
+        pa.system_memory_pool()
+    )  # gives back at once what a row group took: 100 MB of 40,000 rows
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # petastorm speaks pyarrow's old dialect and says so at every import
+            warnings.simplefilter(
+                "ignore"
+            )  # petastorm speaks pyarrow's old dialect and says so at every import
             from petastorm import make_batch_reader
 
-            with make_batch_reader(urls, reader_pool_type="dummy", shuffle_row_groups=False) as reader:
+            with make_batch_reader(
+                urls, reader_pool_type="dummy", shuffle_row_groups=False
+            ) as reader:
                 yield from reader
     finally:
         pa.set_memory_pool(usual)
 
 
-def _arranged(stored: NDArray[np.float16], rows: list[int], columns: dict[str, list[Any]]) -> TrainingSet:
+def _arranged(
+    stored: NDArray[np.float16], rows: list[int], columns: dict[str, list[Any]]
+) -> TrainingSet:
     """In the order of image_id, without what is corrupt.
 
     Args:
@@ -166,7 +208,9 @@ def _arranged(stored: NDArray[np.float16], rows: list[int], columns: dict[str, l
     order = order[np.isfinite(stored).all(axis=1)[order]]
     kept = [rows[place] for place in order.tolist()]
     named = {name: [columns[name][row] for row in kept] for name in _NAMES}
-    named["draw"] = [None if draw in (None, "None") else draw for draw in named["draw"]]  # petastorm's text for null
+    named["draw"] = [
+        None if draw in (None, "None") else draw for draw in named["draw"]
+    ]  # petastorm's text for null
     return TrainingSet(
         **named,
         weight=np.array([columns["weight"][row] for row in kept], dtype=np.float64),

@@ -20,9 +20,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-EXACT, ROUGH = 1e-6, 1e-3  # the largest part of the gradient at the end; the second moves a loss by less than 0.0001
+EXACT, ROUGH = (
+    1e-6,
+    1e-3,
+)  # the largest part of the gradient at the end; the second moves a loss by less than 0.0001
 _REMEMBERED = 10  # steps of L-BFGS
-_STANDSTILL = 1e-12  # of the loss, in parts of it: only where the gradient's rounding keeps it from its end
+_STANDSTILL = (
+    1e-12  # of the loss, in parts of it: only where the gradient's rounding keeps it from its end
+)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ def first(rows: Rows) -> Layer:
     """
     counts = np.bincount(rows.targets, weights=rows.weight, minlength=rows.classes)
     bias = np.log((counts + 1) / (counts.sum() + rows.classes))
-    return Layer(np.zeros((rows.classes, rows.inputs.shape[1]), np.float32), bias.astype(np.float32))
+    return Layer(
+        np.zeros((rows.classes, rows.inputs.shape[1]), np.float32), bias.astype(np.float32)
+    )
 
 
 def by_lbfgs(rows: Rows, axes: Axes, start: Layer, max_iterations: int, tolerance: float) -> Layer:
@@ -117,7 +124,10 @@ def by_lbfgs(rows: Rows, axes: Axes, start: Layer, max_iterations: int, toleranc
     """
     even, shape = axes.root(-0.5), start.weight.shape
     # float64 but for the products with inputs: a loss in float32 stands still before the minimum
-    share, every = rows.weight.astype(np.float64) / rows.weight.sum(dtype=np.float64), np.arange(len(rows.targets))
+    share, every = (
+        rows.weight.astype(np.float64) / rows.weight.sum(dtype=np.float64),
+        np.arange(len(rows.targets)),
+    )
 
     def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weight, bias = values[: -rows.classes].reshape(shape) @ even, values[-rows.classes :]
@@ -129,12 +139,19 @@ def by_lbfgs(rows: Rows, axes: Axes, start: Layer, max_iterations: int, toleranc
         slope /= total
         slope[every, rows.targets] -= 1
         slope *= share[:, np.newaxis]
-        steep = (slope.T.astype(np.float32) @ rows.inputs).astype(np.float64) + axes.penalty * weight
+        steep = (slope.T.astype(np.float32) @ rows.inputs).astype(
+            np.float64
+        ) + axes.penalty * weight
         value = float(each @ share) + float((axes.penalty * weight * weight).sum()) / 2
         return value, np.concatenate([(steep @ even).ravel(), slope.sum(axis=0)])
 
     begin = np.concatenate([(start.weight.astype(np.float64) @ axes.root(0.5)).ravel(), start.bias])
-    options = {"maxiter": max_iterations, "maxcor": _REMEMBERED, "gtol": tolerance, "ftol": _STANDSTILL}
+    options = {
+        "maxiter": max_iterations,
+        "maxcor": _REMEMBERED,
+        "gtol": tolerance,
+        "ftol": _STANDSTILL,
+    }
     found = minimize(loss, begin, jac=True, method="L-BFGS-B", options=options).x
     weight, bias = found[: -rows.classes].reshape(shape) @ even, found[-rows.classes :]
     return Layer(weight.astype(np.float32), bias.astype(np.float32))

@@ -20,21 +20,27 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from toiletspark import __version__, draws, golden, rows, storage, tables
-from toiletspark.backbone import Backbone, BackboneSpec, to_stored
+from toiletspark import __version__
 from toiletspark.config import Config
 from toiletspark.errors import BackboneError, LabelsError
-from toiletspark.images import Pixels
+from toiletspark.images.decoding import Pixels
+from toiletspark.model import golden
+from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.embedding_codec import to_stored
+from toiletspark.model.runtimes import torch_runtime
+from toiletspark.model.weights import digest_of, load_spec
 from toiletspark.progress import Progress
-from toiletspark.runs import Run, Store, new_run_id
-from toiletspark.runtimes import torch_runtime
-from toiletspark.weights import digest_of, load_spec
-from training import splits
-from training import tuned as tuned_ones
-from training.dataset import TrainingSet, read, read_images
-from training.fit import FinalLayer, fit
-from training.logbook import Logbook
-from training.tuner import Pictures, Tuned, tune
+from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.training import splits
+from toiletspark.training import tuned as tuned_ones
+from toiletspark.training.dataset import TrainingSet, read, read_images
+from toiletspark.training.finetune_loop import Pictures, Tuned, tune
+from toiletspark.training.fit import FinalLayer, fit
+from toiletspark.training.logbook import Logbook
 
 DOING = "fine-tuning the backbone"
 
@@ -75,19 +81,39 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
     Cost: see `tuner.tune`; decoded pictures lie in a temporary file, 0.15 MB each at 224 px.
     """
     images = store.require(
-        tables.TRAINING_IMAGES, doing=DOING, step=f"train --set train.finetune={config.train.finetune}"
+        tables.TRAINING_IMAGES,
+        doing=DOING,
+        step=f"train --set train.finetune={config.train.finetune}",
     )
-    source = store.run(tables.TRAINING_SET, images.manifest["inputs"]["training_set"]) or store.require(
-        tables.TRAINING_SET, doing=DOING, step="train"
-    )
+    source = store.run(
+        tables.TRAINING_SET, images.manifest["inputs"]["training_set"]
+    ) or store.require(tables.TRAINING_SET, doing=DOING, step="train")
     spec = _spec(config, source.manifest["inputs"]["backbone_id"])
     with tempfile.TemporaryDirectory(prefix="toiletspark-finetune-") as folder:
-        given = _decoded(images, read(source), Backbone(spec, torch.get_num_threads()), config, Path(folder) / "pixels")
+        given = _decoded(
+            images,
+            read(source),
+            Backbone(spec, torch.get_num_threads()),
+            config,
+            Path(folder) / "pixels",
+        )
         tuned, seen_now = _tuned(config, store, spec, given, book)
-        facts = {"images": int(given.sound.sum()), "corrupt": given.corrupt, "inner_losses": tuned.losses}
+        facts = {
+            "images": int(given.sound.sum()),
+            "corrupt": given.corrupt,
+            "inner_losses": tuned.losses,
+        }
         if not tuned.best:
-            return Finetuned(source, {**facts, "backbone": None, "todo": "no epoch was better: the backbone stays"})
-        made = {"made_from": spec.backbone_id, "training_images": images.run_id, "seen_listings": seen_now, **facts}
+            return Finetuned(
+                source,
+                {**facts, "backbone": None, "todo": "no epoch was better: the backbone stays"},
+            )
+        made = {
+            "made_from": spec.backbone_id,
+            "training_images": images.run_id,
+            "seen_listings": seen_now,
+            **facts,
+        }
         weights, new = _keep(config, store, tuned, made)
         run = _embed(config, store, source, given, new)
     _golden(config, store, source, run, new)
@@ -116,7 +142,9 @@ def _spec(config: Config, backbone_id: str) -> BackboneSpec:
     return spec
 
 
-def _decoded(run: Run, examples: TrainingSet, backbone: Backbone, config: Config, file: Path) -> _Decoded:
+def _decoded(
+    run: Run, examples: TrainingSet, backbone: Backbone, config: Config, file: Path
+) -> _Decoded:
     """Decodes every file once, into pixels on disk in the order of the training set."""
     row = {name: place for place, name in enumerate(examples.image_id)}
     crop, corrupt = backbone.spec.preprocessing.crop_px, 0
@@ -124,7 +152,9 @@ def _decoded(run: Run, examples: TrainingSet, backbone: Backbone, config: Config
     sound = np.zeros(len(row), dtype=bool)
     for batch in read_images(run, config.finetune.images_per_batch):
         corrupt += batch.corrupt
-        for name, outcome in zip(batch.image_id, backbone.decode(batch.content, config.decode), strict=True):
+        for name, outcome in zip(
+            batch.image_id, backbone.decode(batch.content, config.decode), strict=True
+        ):
             if outcome.pixels is None or name not in row:
                 corrupt += 1
                 continue
@@ -132,7 +162,9 @@ def _decoded(run: Run, examples: TrainingSet, backbone: Backbone, config: Config
     return _Decoded(examples, pixels, sound, corrupt)
 
 
-def _tuned(config: Config, store: Store, spec: BackboneSpec, given: _Decoded, book: Logbook) -> tuple[Tuned, list[str]]:
+def _tuned(
+    config: Config, store: Store, spec: BackboneSpec, given: _Decoded, book: Logbook
+) -> tuple[Tuned, list[str]]:
     """Fine-tunes on what is not held out; returns also the listings that the new backbone has seen by then."""
     settings, listings, seed = config.finetune, given.examples.listing_id, config.train.seed
     groups = splits.groups(given.examples, config.lookalikes.min_cosine)
@@ -141,11 +173,15 @@ def _tuned(config: Config, store: Store, spec: BackboneSpec, given: _Decoded, bo
     # another seed than the split's, under which no group that is left would be below the share
     inner = splits.held_out(groups, settings.inner_share, seed + 1) & ~held & given.sound
     steps = ~held & ~inner & given.sound
-    labels = np.array([config.labels.classes.index(label) for label in given.examples.label], dtype=np.int64)
+    labels = np.array(
+        [config.labels.classes.index(label) for label in given.examples.label], dtype=np.int64
+    )
     _check(labels[steps], int(inner.sum()), config)
     start = _start(given.examples.embeddings[steps], labels[steps], config)
     pictures = Pictures(given.pixels, labels, np.flatnonzero(steps), np.flatnonzero(inner))
-    progress = Progress("fine-tuning", settings.epochs * int(steps.sum()), "images", config.progress.line_every_s)
+    progress = Progress(
+        "fine-tuning", settings.epochs * int(steps.sum()), "images", config.progress.line_every_s
+    )
     network, place = torch_runtime.network(spec.architecture, spec.weights), torch_runtime.place()
     whole = config.train.finetune == "all"
     tuned = tune(network, start, pictures, whole, settings, seed, place, progress, book.loss)
@@ -153,24 +189,31 @@ def _tuned(config: Config, store: Store, spec: BackboneSpec, given: _Decoded, bo
     return tuned, sorted({one for one, used in zip(listings, ~held | before, strict=True) if used})
 
 
-def _start(embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config) -> FinalLayer:
+def _start(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config
+) -> FinalLayer:
     silent = Progress("fitting", config.train.epochs, "epochs", 1e9, io.StringIO())
     return fit(embeddings, labels, len(config.labels.classes), config.train, silent)
 
 
 def _check(labels: NDArray[np.int64], inner: int, config: Config) -> None:
     """Each class must be there to be learnt, and something must be there to stop by."""
-    counts = {name: int((labels == place).sum()) for place, name in enumerate(config.labels.classes)}
+    counts = {
+        name: int((labels == place).sum()) for place, name in enumerate(config.labels.classes)
+    }
     if not inner or not all(counts.values()):
         raise LabelsError(
             doing=DOING,
             expected="images of every class to fine-tune on, and others of the same side to stop by",
-            found=", ".join(f"{name}: {count}" for name, count in counts.items()) + f"; {inner} to stop by",
+            found=", ".join(f"{name}: {count}" for name, count in counts.items())
+            + f"; {inner} to stop by",
             todo="label more images, from more listings; or set train.finetune=none",
         )
 
 
-def _keep(config: Config, store: Store, tuned: Tuned, made: dict[str, Any]) -> tuple[str, BackboneSpec]:
+def _keep(
+    config: Config, store: Store, tuned: Tuned, made: dict[str, Any]
+) -> tuple[str, BackboneSpec]:
     """Writes the backbone; its json last, so that its existence means that the weights are whole."""
     folder = tuned_ones.folder(store, digest_of(tuned.state))
     weights = f"{folder}/{tuned_ones.WEIGHTS}"
@@ -202,9 +245,15 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
         {**dict(zip(tables.LABELLED, values, strict=True)), "embedding": vector}
         for values, vector in zip(columns, vectors, strict=True)
     ]
-    inputs = {**source.manifest["inputs"], "backbone_id": spec.backbone_id, "finetuned_from": source.run_id}
+    inputs = {
+        **source.manifest["inputs"],
+        "backbone_id": spec.backbone_id,
+        "finetuned_from": source.run_id,
+    }
     told = {"inputs": inputs, "counts": draws.counted(source, [row["draw"] for row in embedded])}
-    return rows.write(store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), **told)
+    return rows.write(
+        store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), **told
+    )
 
 
 def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneSpec) -> None:
@@ -214,8 +263,20 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
         return
     images, backbone = rows.read(made), Backbone(spec, torch.get_num_threads())
     decoded = backbone.decode([image["jpeg"] for image in images], golden.limits(config.decode))
-    sound = [(image, one.pixels) for image, one in zip(images, decoded, strict=True) if one.pixels is not None]
+    sound = [
+        (image, one.pixels)
+        for image, one in zip(images, decoded, strict=True)
+        if one.pixels is not None
+    ]
     vectors = to_stored(backbone.embed(np.stack([pixels for _, pixels in sound])))
-    anew = [{**image, "embedding": vector} for (image, _), vector in zip(sound, vectors, strict=True)]
-    inputs = {"training_set": run.run_id, "backbone_id": spec.backbone_id, "backbone": spec.described}
-    rows.write(store, tables.GOLDEN_IMAGES, run.run_id, anew, config=config.recorded(), inputs=inputs)
+    anew = [
+        {**image, "embedding": vector} for (image, _), vector in zip(sound, vectors, strict=True)
+    ]
+    inputs = {
+        "training_set": run.run_id,
+        "backbone_id": spec.backbone_id,
+        "backbone": spec.described,
+    }
+    rows.write(
+        store, tables.GOLDEN_IMAGES, run.run_id, anew, config=config.recorded(), inputs=inputs
+    )

@@ -18,11 +18,23 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Train
 from toiletspark.progress import Progress
-from training.adam import Fleet, by_adam
-from training.descent import EXACT, ROUGH, Axes, Layer, Rows, by_lbfgs, covariance, first, one_thread
-from training.inner import Folds, Judged
+from toiletspark.training.adam import Fleet, by_adam
+from toiletspark.training.descent import (
+    EXACT,
+    ROUGH,
+    Axes,
+    Layer,
+    Rows,
+    by_lbfgs,
+    covariance,
+    first,
+    one_thread,
+)
+from toiletspark.training.inner import Folds, Judged
 
-_LEAST_DEVIATION = 1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
+_LEAST_DEVIATION = (
+    1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
+)
 
 
 Told = Callable[[int, float], None]
@@ -88,7 +100,9 @@ def fit(
     """
     mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
     inputs = embeddings - mean
-    deviation = float(np.sqrt(np.einsum("nd,nd->d", inputs, inputs).mean(dtype=np.float64) / max(1, len(inputs))))
+    deviation = float(
+        np.sqrt(np.einsum("nd,nd->d", inputs, inputs).mean(dtype=np.float64) / max(1, len(inputs)))
+    )
     spread = np.float32(deviation if deviation > _LEAST_DEVIATION else np.inf)
     inputs /= spread
     variance = np.einsum("nd,nd->d", inputs, inputs, dtype=np.float64) / max(1, len(inputs))
@@ -106,7 +120,11 @@ def fit(
 
 
 def plain_fit(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int, settings: Train, like: FinalLayer
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    classes: int,
+    settings: Train,
+    like: FinalLayer,
 ) -> FinalLayer:
     """A fit beside the head's own, with what that one has found: its L2 and its temperature, without inner folds."""
     plain = settings.model_copy(update={"l2": like.l2, "calibrate": False})
@@ -130,7 +148,9 @@ def _weights(
     if settings.class_weight == "balanced":
         of_class = np.bincount(labels, weights=weight, minlength=classes)
         weight = weight / np.where(of_class > 0, of_class, 1)[labels]
-    scaled: NDArray[np.float32] = (weight * (np.count_nonzero(weight) / weight.sum())).astype(np.float32)
+    scaled: NDArray[np.float32] = (weight * (np.count_nonzero(weight) / weight.sum())).astype(
+        np.float32
+    )
     return scaled
 
 
@@ -152,7 +172,9 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
 
     logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (fold, found) in enumerate(zip(folds.used, pool.map(out_of_fold, folds.used), strict=True), 1):
+        for done, (fold, found) in enumerate(
+            zip(folds.used, pool.map(out_of_fold, folds.used), strict=True), 1
+        ):
             logits[:, folds.number == fold] = np.stack(found)
             progress.at(done)
     judged, place = folds.chosen(logits, rows)
@@ -164,7 +186,9 @@ def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: 
 def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress, heard: Told) -> _Fitted:
     """The fit itself and those of all folds and L2 side by side; what they say out of fold ends it early."""
     path, everything = settings.l2_path, np.ones(len(rows.targets), dtype=bool)
-    kept = np.repeat([everything, *(folds.number != fold for fold in folds.used)], len(path), axis=0)
+    kept = np.repeat(
+        [everything, *(folds.number != fold for fold in folds.used)], len(path), axis=0
+    )
     fleet = Fleet(np.tile(np.array(path, np.float32), 1 + len(folds.used)), kept)
     best: _Fitted | None = None
     pace = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)

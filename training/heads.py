@@ -10,28 +10,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import draws, tables
 from toiletspark.config import Config
-from toiletspark.draws import Draw
 from toiletspark.errors import ConfigError, LabelsError, nearest
-from toiletspark.head import Head
-from toiletspark.held_out import settle
-from toiletspark.policies import Settled
+from toiletspark.model.head import Head
 from toiletspark.progress import Progress
-from toiletspark.runs import Run, Store
-from training import champion, splits
-from training.augment import stored_views, with_views
-from training.dataset import TrainingSet, read
-from training.evaluate import evaluate, short
-from training.fit import FinalLayer, fit, steps
-from training.keep import keep
-from training.learning_curve import learning_curve
-from training.logbook import Logbook, opened
-from training.naive import naive_split
-from training.tuned import seen
+from toiletspark.publishing.held_out import settle
+from toiletspark.publishing.thresholds import Settled
+from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling.evaluation_sample import Draw
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Run, Store
+from toiletspark.training import champion, splits
+from toiletspark.training.augment import stored_views, with_views
+from toiletspark.training.dataset import TrainingSet, read
+from toiletspark.training.evaluation.evaluate import evaluate, short
+from toiletspark.training.evaluation.learning_curve import learning_curve
+from toiletspark.training.evaluation.naive import naive_split
+from toiletspark.training.fit import FinalLayer, fit, steps
+from toiletspark.training.keep import keep
+from toiletspark.training.logbook import Logbook, opened
+from toiletspark.training.tuned import seen
 
 if TYPE_CHECKING:
-    from training.finetune import Finetuned
+    from toiletspark.training.finetune import Finetuned
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -50,7 +51,11 @@ def train(config: Config) -> dict[str, Any]:
     store = Store.open(config.output.root)
     with opened(config.train.tensorboard, config.recorded()) as book:
         tuned = _finetuned(config, store, book)
-        gathered = tuned.run if tuned else store.require(tables.TRAINING_SET, doing="training the head", step="train")
+        gathered = (
+            tuned.run
+            if tuned
+            else store.require(tables.TRAINING_SET, doing="training the head", step="train")
+        )
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
         groups = splits.groups(examples, config.lookalikes.min_cosine)
@@ -64,13 +69,27 @@ def train(config: Config) -> dict[str, Any]:
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", short(evaluation))
         book.figures("fit", evaluation["fit"])
-    unseen, inside = examples.where(held), [groups[place] for place in np.flatnonzero(held).tolist()]
-    compared = champion.compare(head, evaluation["operating_threshold"], unseen, inside, kinds, store, config.publish)
+    unseen, inside = (
+        examples.where(held),
+        [groups[place] for place in np.flatnonzero(held).tolist()],
+    )
+    compared = champion.compare(
+        head, evaluation["operating_threshold"], unseen, inside, kinds, store, config.publish
+    )
     new_backbone = tuned is not None and tuned.facts["backbone"] is not None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=not new_backbone)
     used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt}
     data = {"rows": len(examples.label), "digest": examples.digest}
-    kept = keep(head, evaluation, promotion, {**used, "training_data": data}, made_with, gathered, store, config)
+    kept = keep(
+        head,
+        evaluation,
+        promotion,
+        {**used, "training_data": data},
+        made_with,
+        gathered,
+        store,
+        config,
+    )
     return {**kept, "finetuned": tuned.facts} if tuned else kept
 
 
@@ -78,7 +97,7 @@ def _finetuned(config: Config, store: Store, book: Logbook) -> Finetuned | None:
     """A backbone of one's own, if `train.finetune` asks for it; only then is torchvision loaded, 150 MB of it."""
     if config.train.finetune == "none":
         return None
-    from training.finetune import finetune
+    from toiletspark.training.finetune import finetune
 
     return finetune(config, store, book)
 
@@ -95,7 +114,9 @@ def _fitted(
 ) -> tuple[Head, FinalLayer]:
     """The head that is fitted to what is not held out, and to its views if `train.views` asks for them."""
     backbone_id, classes = gathered.manifest["inputs"]["backbone_id"], config.labels.classes
-    given = with_views(examples, labels, ~held, stored_views(store, backbone_id, config.train.views))
+    given = with_views(
+        examples, labels, ~held, stored_views(store, backbone_id, config.train.views)
+    )
     inside = [groups[image] for image in given.image.tolist()]
     progress = Progress("training", *steps(config.train), config.progress.line_every_s)
     layer = fit(
@@ -109,7 +130,9 @@ def _fitted(
         told=partial(book.loss, "loss/head"),
     )
     progress.close()
-    return Head(tuple(classes), tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias), layer
+    return Head(
+        tuple(classes), tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias
+    ), layer
 
 
 def _evaluated(
@@ -124,19 +147,26 @@ def _evaluated(
 ) -> dict[str, Any]:
     """Everything that is known of the head: see `evaluate`, and what else its page shows."""
     settled = _settled(made_with, head, config, kinds)
-    threshold, temperature = settled.operating_threshold, layer.temperature if config.train.calibrate else None
+    threshold, temperature = (
+        settled.operating_threshold,
+        layer.temperature if config.train.calibrate else None,
+    )
     found = {
         **evaluate(head, examples.where(held), labels[held], kinds, threshold, config, temperature),
         "threshold_reason": settled.reason,
         "naive_split": naive_split(examples, labels, layer, threshold, config),
-        "fit": {name: getattr(layer, name) for name in ("l2", "temperature", "epochs", "inner_loss")},
+        "fit": {
+            name: getattr(layer, name) for name in ("l2", "temperature", "epochs", "inner_loss")
+        },
     }
     if config.train.learning_curve:
         found["learning_curve"] = learning_curve(head, examples, labels, held, config, kinds, layer)
     return found
 
 
-def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]) -> Settled:
+def _settled(
+    made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]
+) -> Settled:
     """The threshold that publishing will come to.
 
     Where the policy cannot be kept, the head is kept all the same: another policy needs no other head, so it is
@@ -153,7 +183,9 @@ def _settled(made_with: list[dict[str, Any]], head: Head, config: Config, kinds:
 def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     """The rows of `tables.HEADS`."""
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
-    for place, values in enumerate(zip(*(getattr(examples, name) for name in tables.LABELLED), strict=True)):
+    for place, values in enumerate(
+        zip(*(getattr(examples, name) for name in tables.LABELLED), strict=True)
+    ):
         score = float(scores[place]) if held[place] else None
         yield {
             **dict(zip(tables.LABELLED, values, strict=True)),
@@ -190,7 +222,9 @@ def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Con
     raise LabelsError(
         doing="splitting the labels by groups of listings",
         expected="images of every class on both sides",
-        found=", ".join(f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()),
+        found=", ".join(
+            f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()
+        ),
         todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
         "or train.seed",
     )

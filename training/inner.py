@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from toiletspark.config import Train
-from training.descent import Rows
-from training.splits import folds_of
+from toiletspark.training.descent import Rows
+from toiletspark.training.splits import folds_of
 
 _ENOUGH = 10_000  # rows judged out of fold: L2 and temperature do not hang on more
 _MOST = np.log(20.0)  # temperatures lie within a twentieth and twenty
@@ -45,7 +45,9 @@ class Folds:
     @classmethod
     def of(cls, groups: Sequence[str] | None, rows: Rows, settings: Train) -> Folds:
         """By hash of the group."""
-        names = [str(place) for place in range(len(rows.targets))] if groups is None else list(groups)
+        names = (
+            [str(place) for place in range(len(rows.targets))] if groups is None else list(groups)
+        )
         number = np.full(len(names), -1)
         if settings.looks_inside:
             number = folds_of(names, settings.inner_folds, settings.seed)
@@ -53,7 +55,9 @@ class Folds:
         for fold in range(settings.inner_folds):
             elsewhere = np.bincount(targets[counts & (number != fold)], minlength=rows.classes) > 0
             number[(number == fold) & ~elsewhere[targets]] = -1
-        used = _enough([int((counts & (number == fold)).sum()) for fold in range(settings.inner_folds)])
+        used = _enough(
+            [int((counts & (number == fold)).sum()) for fold in range(settings.inner_folds)]
+        )
         return cls(number, used)
 
     def chosen(self, logits: NDArray[np.float32], rows: Rows) -> tuple[Judged | None, int]:
@@ -82,12 +86,16 @@ def _enough(rows: list[int]) -> list[int]:
     return there[: max(2, int((judged < _ENOUGH).sum()) + 1)]
 
 
-def _judged(logits: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]) -> Judged:
+def _judged(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]
+) -> Judged:
     divisor = temperature(logits, labels, weight)
     return Judged(divisor, float(_losses(logits / divisor, labels) @ weight / weight.sum()))
 
 
-def temperature(logits: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
+def temperature(
+    logits: NDArray[np.float64], labels: NDArray[np.int64], weight: NDArray[np.float64]
+) -> float:
     """What to divide logits by, so that probabilities are as frequent as they say.
 
     The least weighted cross entropy; labels count as a little less than sure (n + 1 of n + classes of their class), or

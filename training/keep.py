@@ -9,14 +9,18 @@ import platform
 import sys
 from typing import Any
 
-from toiletspark import __version__, draws, rows, storage, tables
+from toiletspark import __version__
 from toiletspark.config import Config
-from toiletspark.golden import GoldenImage
-from toiletspark.head import Head
-from toiletspark.reports import head_page
-from toiletspark.runs import Run, Store, new_run_id
-from training import champion
-from training.evaluate import short
+from toiletspark.model.golden import GoldenImage
+from toiletspark.model.head import Head
+from toiletspark.reports.head_page import page as head_page
+from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.training import champion
+from toiletspark.training.evaluation.evaluate import short
 
 
 def keep(
@@ -52,7 +56,10 @@ def keep(
     figures = short(evaluation)
     facts = {
         "validation": figures,
-        **{name: evaluation[name] for name in ("operating_threshold", "threshold_reason", "fit", "naive_split")},
+        **{
+            name: evaluation[name]
+            for name in ("operating_threshold", "threshold_reason", "fit", "naive_split")
+        },
         **used,
         "settings": config.train.model_dump(),
         "versions": _versions(),
@@ -61,17 +68,37 @@ def keep(
         facts["backbone"] = made_golden.manifest["inputs"]["backbone"]
     run_id = new_run_id()
     folder = rows.write_file(store, tables.HEADS, run_id, made_with)
-    told = {"run_id": run_id, "training_set": gathered.run_id, **used, **evaluation, "champion": promotion["champion"]}
+    told = {
+        "run_id": run_id,
+        "training_set": gathered.run_id,
+        **used,
+        **evaluation,
+        "champion": promotion["champion"],
+    }
     storage.replace_json(f"{folder}/{head_page.EVALUATION}", told)
     digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
-    inputs = {"training_set": gathered.run_id, "head_id": head.head_id, "backbone_id": head.backbone_id, **promotion}
+    inputs = {
+        "training_set": gathered.run_id,
+        "head_id": head.head_id,
+        "backbone_id": head.backbone_id,
+        **promotion,
+    }
     counts = {**figures, **draws.counted(gathered)}
     store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
-    named = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, "golden_images": len(golden)}
+    named = {
+        "head": folder,
+        "head_id": head.head_id,
+        "bundle_digest": digest,
+        "golden_images": len(golden),
+    }
     rows_used = {name: used[name] for name in ("trained_on", "corrupt")}
     threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
-    curve = {"learning_curve": evaluation["learning_curve"]["sentence"]} if "learning_curve" in evaluation else {}
+    curve = (
+        {"learning_curve": evaluation["learning_curve"]["sentence"]}
+        if "learning_curve" in evaluation
+        else {}
+    )
     return {**named, **rows_used, "validation": figures, **threshold, **curve, **promotion}
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from toiletspark.errors import ConfigError
-from toiletspark.runs import new_run_id
+from toiletspark.tables.runs import new_run_id
 
 
 class Logbook:
@@ -31,7 +31,9 @@ class Logbook:
     def settings(self, config: Mapping[str, Any]) -> None:
         """The configuration as text."""
         if self._writer:
-            self._writer.add_text("configuration", f"```\n{json.dumps(config, indent=2, default=str)}\n```")
+            self._writer.add_text(
+                "configuration", f"```\n{json.dumps(config, indent=2, default=str)}\n```"
+            )
 
 
 @contextmanager

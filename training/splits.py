@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from toiletspark import lookalikes
-from toiletspark.digests import hash_fraction
-from training.dataset import TrainingSet
+from toiletspark.hashing import hash_fraction
+from toiletspark.sampling import near_duplicates as lookalikes
+from toiletspark.training.dataset import TrainingSet
 
 _SWALLOWED = 0.5  # of all images in one group
 _MOST_LISTINGS = 20  # that offer one home again; where links join too much, what more of them show is a placeholder
@@ -59,13 +59,20 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
 
 
 def _joined(
-    names: NDArray[np.str_], listing: NDArray[np.intp], alike: NDArray[np.int64], linked: NDArray[np.bool_]
+    names: NDArray[np.str_],
+    listing: NDArray[np.intp],
+    alike: NDArray[np.int64],
+    linked: NDArray[np.bool_],
 ) -> list[str]:
     """The group of each row where these rows, bool, (n,), join their listing with those of their look-alikes."""
     nodes = len(names) + int(alike.max(initial=-1)) + 1
     ends = listing[linked], len(names) + alike[linked]
-    _, member_of = connected_components(coo_matrix((np.ones(len(ends[0])), ends), (nodes, nodes)), directed=False)
-    _, first = np.unique(member_of[: len(names)], return_index=True)  # names are in order: the first is the least
+    _, member_of = connected_components(
+        coo_matrix((np.ones(len(ends[0])), ends), (nodes, nodes)), directed=False
+    )
+    _, first = np.unique(
+        member_of[: len(names)], return_index=True
+    )  # names are in order: the first is the least
     of_component = dict(zip(member_of[first].tolist(), names[first].tolist(), strict=True))
     return [of_component[component] for component in member_of[listing].tolist()]
 

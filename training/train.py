@@ -9,19 +9,22 @@ from typing import Annotated
 
 import typer
 
-from toiletspark import conf_files, storage
-from toiletspark.command import AsJson, ConfFiles, Sets, run_program, show, told_errors
-from training import extra
+from toiletspark.config import loading as conf_files
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, run_program, show, told_errors
+from toiletspark.tables import storage
+from toiletspark.training import extra
 
-Page = Annotated[bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")]
+Page = Annotated[
+    bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")
+]
 
 
 def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
     """Fits a head to the newest training set."""
     with told_errors():
         extra.require(doing="training the head")
-        from toiletspark.reports import head_page
-        from training.heads import train
+        from toiletspark.reports.head_page import page as head_page
+        from toiletspark.training.heads import train
 
         config = conf_files.load(conf, sets)
         summary = train(config)

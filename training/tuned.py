@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark import storage
-from toiletspark.runs import Store
-from toiletspark.tables import ALONE
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import ALONE
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "finetuned.json"
 _DIGITS = 12  # of the weights' digest, as in a backbone_id
@@ -24,4 +24,6 @@ def seen(store: Store, backbone_id: str, listing_ids: list[str]) -> NDArray[np.b
     made = storage.read_json(f"{folder(store, digest)}/{DESCRIPTION}") or {"seen_listings": []}
     known = set(made["seen_listings"])
     # images without a listing were once called by their bare ids
-    return np.array([bool({one, one.removeprefix(ALONE)} & known) for one in listing_ids], dtype=bool)
+    return np.array(
+        [bool({one, one.removeprefix(ALONE)} & known) for one in listing_ids], dtype=bool
+    )

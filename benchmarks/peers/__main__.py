@@ -25,9 +25,13 @@ Rounds = list[dict[str, Outcome]]
 
 
 def main(
-    images: Annotated[int, typer.Option(min=1, help="distinct images; fewer tell of starting")] = 4800,
+    images: Annotated[
+        int, typer.Option(min=1, help="distinct images; fewer tell of starting")
+    ] = 4800,
     repeats: Annotated[int, typer.Option(min=1, help="rounds; the medians count")] = 3,
-    only: Annotated[str, typer.Option(help=f"of {', '.join([*OURS, *PEERS, LIMIT])}; commas between")] = "",
+    only: Annotated[
+        str, typer.Option(help=f"of {', '.join([*OURS, *PEERS, LIMIT])}; commas between")
+    ] = "",
 ) -> None:
     """Races toiletspark against the field on this machine's cores."""
     names, workers = _names(only), len(os.sched_getaffinity(0))
@@ -35,7 +39,12 @@ def main(
         course = Course(Path(work), images, workers, names)
         preparing = course.prepare()
         rounds, alone, failed = _run(course, repeats)
-    told = {"images": images, "repeats": repeats, "workers": workers, **_told(rounds, alone, failed)}
+    told = {
+        "images": images,
+        "repeats": repeats,
+        "workers": workers,
+        **_told(rounds, alone, failed),
+    }
     told["preparing_s"] = preparing
     _show(told)
     _keep({**told, "machine": machine()})
@@ -48,7 +57,10 @@ def _names(only: str) -> list[str]:
     if unknown:
         raise SystemExit(f"--only {','.join(unknown)}: known are {', '.join(known)}")
     if "int8" in names and not ours.int8_is_there():
-        print("int8 is left out: this toiletspark, or its environment, has no OpenVINO", file=sys.stderr)
+        print(
+            "int8 is left out: this toiletspark, or its environment, has no OpenVINO",
+            file=sys.stderr,
+        )
         names.remove("int8")
     return names
 
@@ -75,14 +87,19 @@ def _run(course: Course, repeats: int) -> tuple[Rounds, list[dict[str, Any]], li
 
 def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dict[str, Any]:
     """Everything that was measured, as the JSON line has it."""
-    rates = figures.medians([{name: one.images_per_s for name, one in outcomes.items()} for outcomes in rounds])
+    rates = figures.medians(
+        [{name: one.images_per_s for name, one in outcomes.items()} for outcomes in rounds]
+    )
     agreements = _agreements(rounds)
     valid = {name: one.valid and name not in failed for name, one in agreements.items()}
     decoding = figures.medians([one["decoding"] for one in alone])
     forward = figures.medians([one["forward"] for one in alone])
     limits = figures.limits({"decoding": decoding, "forward": forward}) if alone else {}
     return {
-        "images_per_s": {**rates, **{f"limit_{name}": round(rate, 2) for name, rate in limits.items()}},
+        "images_per_s": {
+            **rates,
+            **{f"limit_{name}": round(rate, 2) for name, rate in limits.items()},
+        },
         **figures.ratios(rates, limits, ours.fp32_runtime(), valid),
         "fp32_runtime": ours.fp32_runtime(),
         "valid": valid,
@@ -90,7 +107,8 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
         "outputs": figures.plain(agreements),
         "memory": {name: _most(rounds, name) for name in rates},
         "all_images_per_s": {
-            name: [round(one[name].images_per_s, 2) for one in rounds if name in one] for name in rates
+            name: [round(one[name].images_per_s, 2) for one in rounds if name in one]
+            for name in rates
         },
         "decoding_alone": decoding,
         "forward_alone": forward,
@@ -102,7 +120,10 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
 def _agreements(rounds: Rounds) -> dict[str, figures.Agreement]:
     """Of every contestant, its worst round: peers and our variants against our fp32, our fp32 against the peers."""
     names = dict.fromkeys(name for outcomes in rounds for name in outcomes)
-    return {name: figures.worst([_agreement(name, one) for one in rounds if name in one]) for name in names}
+    return {
+        name: figures.worst([_agreement(name, one) for one in rounds if name in one])
+        for name in names
+    }
 
 
 def _agreement(name: str, outcomes: dict[str, Outcome]) -> figures.Agreement:
@@ -111,7 +132,9 @@ def _agreement(name: str, outcomes: dict[str, Outcome]) -> figures.Agreement:
     mine = outcomes[name]
     if name in ("copies", "repeats"):
         reference = {key: reference[pictures.original(key)] for key in mine.scores if reference}
-    return figures.agreement(mine.scores, reference, decisions_kept=mine.told.get("list_is_right", True))
+    return figures.agreement(
+        mine.scores, reference, decisions_kept=mine.told.get("list_is_right", True)
+    )
 
 
 def _most(rounds: Rounds, name: str) -> dict[str, float]:
@@ -120,7 +143,9 @@ def _most(rounds: Rounds, name: str) -> dict[str, float]:
 
 
 def _show(told: dict[str, Any]) -> None:
-    print(f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} {'max diff':>9}  valid")
+    print(
+        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} {'max diff':>9}  valid"
+    )
     what = {**OURS, **{name: words for name, (_, _, words) in PEERS.items()}}
     for name, rate in sorted(told["images_per_s"].items(), key=lambda pair: -pair[1]):
         memory, output = told["memory"].get(name, {}), told["outputs"].get(name, {})

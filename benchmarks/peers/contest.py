@@ -60,7 +60,9 @@ class Course:
             copied = pictures.copied(self.files, work / "copies")
             self._tables["copies"] = pictures.table(work / "table-copies", copied)
         if "repeats" in names:
-            self._tables["repeats"] = pictures.table(work / "table-repeats", pictures.repeated(self.files))
+            self._tables["repeats"] = pictures.table(
+                work / "table-repeats", pictures.repeated(self.files)
+            )
 
     def prepare(self) -> dict[str, float]:
         """Installs and converts whatever is not part of a race; tells how long our own preparations took, in s."""
@@ -69,8 +71,12 @@ class Course:
                 venvs.python(PEERS[name][1])
         if LIMIT in self.names:
             venvs.python(LIMIT)
-        for precision in dict.fromkeys("int8" if name == "int8" else "fp32" for name in self.names if name in OURS):
-            self._prepared[precision] = ours.prepare(self.work, precision, self.files, self.state, self.workers)
+        for precision in dict.fromkeys(
+            "int8" if name == "int8" else "fp32" for name in self.names if name in OURS
+        ):
+            self._prepared[precision] = ours.prepare(
+                self.work, precision, self.files, self.state, self.workers
+            )
         return {name: prepared.seconds for name, prepared in self._prepared.items()}
 
     def run(self, name: str) -> Outcome:
@@ -87,10 +93,18 @@ class Course:
         out = self.work / f"out-{name}"
         shutil.rmtree(out, ignore_errors=True)
         program = [venvs.python(environment), str(HERE / "contestants" / f"{file}.py")]
-        env = {"PYTHONPATH": str(HERE / "contestants"), "RAY_USAGE_STATS_ENABLED": "0", "DAFT_ANALYTICS_ENABLED": "0"}
-        told, memory = processes.run([*program, *self._lane(), "--out", str(out)], env, ours.TIMEOUT_S)
+        env = {
+            "PYTHONPATH": str(HERE / "contestants"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "DAFT_ANALYTICS_ENABLED": "0",
+        }
+        told, memory = processes.run(
+            [*program, *self._lane(), "--out", str(out)], env, ours.TIMEOUT_S
+        )
         rows = pq.read_table(out, columns=["image_id", "exclusion_score"])
-        scores = dict(zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True))
+        scores = dict(
+            zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True)
+        )
         return Outcome(len(self.files) / told["seconds"], memory.told(), scores, told)
 
     def _our_own(self, name: str) -> Outcome:

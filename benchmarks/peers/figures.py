@@ -57,7 +57,10 @@ def agreement(scores: Scores, reference: Scores, *, decisions_kept: bool = True)
     same = scores.keys() == reference.keys() and bool(np.isfinite(differences).all())
     mean = float(differences.mean())
     return Agreement(
-        valid=decisions_kept and same and mean <= MAX_MEAN_DIFFERENCE and changed <= MAX_DECISIONS_CHANGED,
+        valid=decisions_kept
+        and same
+        and mean <= MAX_MEAN_DIFFERENCE
+        and changed <= MAX_DECISIONS_CHANGED,
         images=len(scores),
         mean_difference=round(mean, 6),
         max_difference=round(float(differences.max()), 6),
@@ -88,7 +91,10 @@ def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def ratios(
-    images_per_s: Mapping[str, float], limits_of: Mapping[str, float], runtime: str, valid: Mapping[str, bool]
+    images_per_s: Mapping[str, float],
+    limits_of: Mapping[str, float],
+    runtime: str,
+    valid: Mapping[str, bool],
 ) -> dict[str, Any]:
     """The four ratios that the race is about; None where a side did not run or is invalid.
 

@@ -17,7 +17,9 @@ from benchmarks.peers.figures import THRESHOLD
 from toiletspark.config import Backbone
 
 TIMEOUT_S = 7200.0
-PREPARING_IMAGES = 600  # embedded before the race: gives the backbone's id, and int8 its calibration
+PREPARING_IMAGES = (
+    600  # embedded before the race: gives the backbone's id, and int8 its calibration
+)
 _CONF = """
 [images]
 path = "{table}"
@@ -53,7 +55,9 @@ class Prepared:
 
 def fp32_runtime() -> str:
     """The runtime that our fp32 run uses, named as in the limit."""
-    return "openvino_fp32" if "runtime" in Backbone.model_fields and find_spec("openvino") else "torch"
+    return (
+        "openvino_fp32" if "runtime" in Backbone.model_fields and find_spec("openvino") else "torch"
+    )
 
 
 def int8_is_there() -> bool:
@@ -65,13 +69,19 @@ def sets_of(precision: str) -> tuple[str, ...]:
     """The settings of a run, for what this toiletspark knows."""
     if precision == "int8":
         return ("backbone.precision=int8", "backbone.runtime=openvino")
-    return (f"backbone.runtime={fp32_runtime().partition('_')[0]}",) if "runtime" in Backbone.model_fields else ()
+    return (
+        (f"backbone.runtime={fp32_runtime().partition('_')[0]}",)
+        if "runtime" in Backbone.model_fields
+        else ()
+    )
 
 
 def prepare(work: Path, precision: str, files: list[Path], state: Path, workers: int) -> Prepared:
     """Embeds some of the images into a store that is not raced on, and makes a head for the backbone that did it."""
     folder, sets = work / f"prepared-{precision}", sets_of(precision)
-    table = pictures.table(folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES]))
+    table = pictures.table(
+        folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES])
+    )
     conf = _write_conf(folder / "conf.toml", table, workers)
     summary, _ = _toiletspark("embed", conf, folder / "store", sets)
     racehead.head(state, summary["backbone_id"]).save(str(folder / "head"))
@@ -92,11 +102,15 @@ def race(work: Path, table: Path, prepared: Prepared, workers: int) -> dict[str,
     sets = (*prepared.sets, f"score.head={prepared.head}")
     summary, memory = _toiletspark("rescore", conf, store, sets)
     rows = pq.read_table(summary["scores"], columns=["image_id", "exclusion_score"])
-    excluded = pq.read_table(summary["exclusion_list"], columns=["image_id"])["image_id"].to_pylist()
+    excluded = pq.read_table(summary["exclusion_list"], columns=["image_id"])[
+        "image_id"
+    ].to_pylist()
     return {
         "seconds": _seconds(summary),
         "memory": memory.told(),
-        "scores": dict(zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True)),
+        "scores": dict(
+            zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True)
+        ),
         "excluded": set(excluded),
         "summary": summary,
     }
@@ -104,18 +118,34 @@ def race(work: Path, table: Path, prepared: Prepared, workers: int) -> dict[str,
 
 def list_is_right(outcome: dict[str, Any]) -> bool:
     """Whether exactly those images are on the published list whose own score reaches the threshold."""
-    return bool(outcome["excluded"] == {key for key, score in outcome["scores"].items() if score >= THRESHOLD})
+    return bool(
+        outcome["excluded"]
+        == {key for key, score in outcome["scores"].items() if score >= THRESHOLD}
+    )
 
 
-def _toiletspark(step: str, conf: Path, store: Path, sets: tuple[str, ...]) -> tuple[dict[str, Any], processes.Peaks]:
+def _toiletspark(
+    step: str, conf: Path, store: Path, sets: tuple[str, ...]
+) -> tuple[dict[str, Any], processes.Peaks]:
     words = [word for one in (f"output.root={store}", *sets) for word in ("--set", one)]
-    program = [sys.executable, "-m", "toiletspark.cli", step, "--conf", str(conf), *words, "--json"]
+    program = [
+        sys.executable,
+        "-m",
+        "toiletspark.jobs.cli",
+        step,
+        "--conf",
+        str(conf),
+        *words,
+        "--json",
+    ]
     return processes.run(program, {"PYTHONPATH": str(ROOT)}, timeout_s=TIMEOUT_S)
 
 
 def _write_conf(path: Path, table: Path, workers: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_CONF.format(table=table, weights=racehead.WEIGHTS, workers=workers, threshold=THRESHOLD))
+    path.write_text(
+        _CONF.format(table=table, weights=racehead.WEIGHTS, workers=workers, threshold=THRESHOLD)
+    )
     return path
 
 

@@ -24,11 +24,15 @@ def write(folder: Path, count: int) -> list[Path]:
     """
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
-        raise SystemExit(f"there are no photos in {SHARED / 'photos' / 'files'}; TOILETSPARK_SHARED names the folder")
+        raise SystemExit(
+            f"there are no photos in {SHARED / 'photos' / 'files'}; TOILETSPARK_SHARED names the folder"
+        )
     folder.mkdir(parents=True)
     files = [folder / f"{number:07d}.jpg" for number in range(count)]
     for number, file in enumerate(files):
-        file.write_bytes(with_comment(photos[number % len(photos)].read_bytes(), f"{number:07d}".encode()))
+        file.write_bytes(
+            with_comment(photos[number % len(photos)].read_bytes(), f"{number:07d}".encode())
+        )
     return files
 
 

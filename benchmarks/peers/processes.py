@@ -43,7 +43,9 @@ class FailedError(Exception):
     """A program that ended with another code than 0, or not in time; carries the end of what it told."""
 
 
-def run(program: list[str], env: Mapping[str, str], timeout_s: float) -> tuple[dict[str, Any], Peaks]:
+def run(
+    program: list[str], env: Mapping[str, str], timeout_s: float
+) -> tuple[dict[str, Any], Peaks]:
     """Runs a program to its end.
 
     Args:
@@ -79,7 +81,9 @@ def run(program: list[str], env: Mapping[str, str], timeout_s: float) -> tuple[d
         ended.set()
         watcher.join()
     if process.returncode:
-        raise FailedError(f"{' '.join(program)} ended with {process.returncode}\n{(output + errors)[-_TOLD_CHARS:]}")
+        raise FailedError(
+            f"{' '.join(program)} ended with {process.returncode}\n{(output + errors)[-_TOLD_CHARS:]}"
+        )
     lines = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]), peaks
 

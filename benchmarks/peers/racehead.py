@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights, resnet18
 
 from benchmarks.measure import SHARED
-from toiletspark.head import Head
+from toiletspark.model.head import Head
 
 WEIGHTS = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
 CLASSES = ("toilet", "other")
@@ -32,17 +32,24 @@ State = dict[str, torch.Tensor]
 def write_state(path: Path) -> Path:
     """Writes ResNet18's state dict, float32, with the head as its final layer of two classes, toilet first."""
     loaded = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
-    body = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in loaded.items()}
+    body = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in loaded.items()
+    }
     body = {name: tensor for name, tensor in body.items() if not name.startswith("fc.")}
     weight, bias = _fitted(*_labelled(body))
-    torch.save({**body, "fc.weight": torch.from_numpy(weight), "fc.bias": torch.from_numpy(bias)}, path)
+    torch.save(
+        {**body, "fc.weight": torch.from_numpy(weight), "fc.bias": torch.from_numpy(bias)}, path
+    )
     return path
 
 
 def head(state: Path, backbone_id: str) -> Head:
     """The same final layer as toiletspark takes it."""
     layer = torch.load(state, map_location="cpu", weights_only=True)
-    return Head(CLASSES, CLASSES[:1], backbone_id, layer["fc.weight"].numpy(), layer["fc.bias"].numpy())
+    return Head(
+        CLASSES, CLASSES[:1], backbone_id, layer["fc.weight"].numpy(), layer["fc.bias"].numpy()
+    )
 
 
 def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -55,9 +62,13 @@ def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     network.eval()
     torch.set_num_threads(1)  # two that share busy cores wait for each other
     with torch.inference_mode():
-        pixels = (transform(Image.open(SHARED / "photos" / row["file"]).convert("RGB")) for row in rows)
+        pixels = (
+            transform(Image.open(SHARED / "photos" / row["file"]).convert("RGB")) for row in rows
+        )
         embeddings = torch.cat([network(one[None]) for one in pixels])
-    return embeddings.numpy().astype(np.float64), np.array([1.0 if row["room"] == _ROOM else -1.0 for row in rows])
+    return embeddings.numpy().astype(np.float64), np.array(
+        [1.0 if row["room"] == _ROOM else -1.0 for row in rows]
+    )
 
 
 def _fitted(

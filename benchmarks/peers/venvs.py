@@ -25,10 +25,15 @@ def python(name: str) -> str:
     folder, wanted = FOLDER / name, (REQUIREMENTS / f"{name}.txt").read_text()
     program, installed = folder / "bin" / "python", folder / "requirements.txt"
     if not installed.exists() or installed.read_text() != wanted:
-        print(f"== installing {name} into {folder}: about 5 GB, two minutes, only this once", file=sys.stderr)
+        print(
+            f"== installing {name} into {folder}: about 5 GB, two minutes, only this once",
+            file=sys.stderr,
+        )
         venv.create(folder, with_pip=True)
         pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=_silent())
+        subprocess.run(
+            [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=_silent()
+        )
         installed.write_text(wanted)
     return str(program)
 

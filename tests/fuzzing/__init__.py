@@ -1,1 +1,3 @@
-"""Hostile input: seeds, how they are altered, and what must hold. `tests/test_fuzz.py` runs a little of it."""
+"""Hostile input: seeds, how they are altered, and what must hold.
+
+`tests/end_to_end/test_fuzz.py` runs a little of it."""

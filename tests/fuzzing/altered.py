@@ -10,8 +10,34 @@ from typing import Any
 from hypothesis import strategies as st
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
-ODD_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-ODD_TEXTS = ("", " ", "\0", "\u202e", "../../etc/passwd", "é" * 300, "=1+1", "<script>", "nan", "١٢", "1e999", "\ufeff")
+ODD_NUMBERS = (
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+)
+ODD_TEXTS = (
+    "",
+    " ",
+    "\0",
+    "\u202e",
+    "../../etc/passwd",
+    "é" * 300,
+    "=1+1",
+    "<script>",
+    "nan",
+    "١٢",
+    "1e999",
+    "\ufeff",
+)
 HUGE = "9" * 5000  # more digits than Python turns into a number
 
 
@@ -31,7 +57,11 @@ def _step(draw: Draw, content: bytes, seeds: list[bytes]) -> bytes:
     kind = draw(st.sampled_from(["flip", "field", "cut", "drop", "repeat", "splice", "insert"]))
     length = draw(st.integers(1, 64))
     if kind == "flip" and place < len(content):
-        return content[:place] + bytes([content[place] ^ (1 << draw(st.integers(0, 7)))]) + content[place + 1 :]
+        return (
+            content[:place]
+            + bytes([content[place] ^ (1 << draw(st.integers(0, 7)))])
+            + content[place + 1 :]
+        )
     if kind == "field":
         size = draw(st.sampled_from([1, 2, 4]))
         value = draw(st.sampled_from(ODD_NUMBERS)) & (256**size - 1)
@@ -60,7 +90,10 @@ def values() -> st.SearchStrategy[Any]:
         st.sampled_from(ODD_TEXTS),
         st.text(max_size=20),
     )
-    return st.recursive(leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
+    return st.recursive(
+        leaf,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    )
 
 
 @st.composite

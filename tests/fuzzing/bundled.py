@@ -13,12 +13,12 @@ import numpy as np
 import safetensors.numpy
 from hypothesis import strategies as st
 
-from tests.bundles import SPEC
 from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
-from toiletspark.digests import content_digest
-from toiletspark.golden import GoldenImage
-from toiletspark.head import Head
+from tests.support.bundles import SPEC
+from toiletspark.hashing import content_digest
+from toiletspark.model.golden import GoldenImage
+from toiletspark.model.head import Head
 
 _DTYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "I64", "I8", "BOOL", "U8", "X", "", None, 4)
 _NUMBERS = (0.0, -1.0, 1e38, 65504.0, 1e-45, float("nan"), float("inf"))
@@ -34,7 +34,9 @@ def sound() -> dict[str, bytes]:
         for number in range(2)
     ]
     facts = {"backbone": SPEC.described, "operating_threshold": 0.5}
-    head = Head(("toilet", "other"), ("toilet",), SPEC.backbone_id, weight, bias, facts).with_golden(golden)
+    head = Head(
+        ("toilet", "other"), ("toilet",), SPEC.backbone_id, weight, bias, facts
+    ).with_golden(golden)
     with tempfile.TemporaryDirectory() as folder:
         head.save(folder)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
@@ -49,14 +51,20 @@ def files(draw: Draw) -> dict[str, bytes]:
     if draw(st.booleans()):
         _give_its_own_id(made)
     if draw(st.integers(0, 3)):
-        listed = {name: content_digest(content) for name, content in sorted(made.items()) if name != "bundle.json"}
+        listed = {
+            name: content_digest(content)
+            for name, content in sorted(made.items())
+            if name != "bundle.json"
+        }
         made["bundle.json"] = json.dumps({"format": 2, "files": listed}).encode()
     if not draw(st.integers(0, 3)):
         made["bundle.json"] = draw(altered.json_bytes(json.loads(sound()["bundle.json"])))
     if not draw(st.integers(0, 7)):
         made["sub/inner"] = b""  # a folder where a file may be listed
         sealed = json.loads(sound()["bundle.json"])
-        made["bundle.json"] = json.dumps({**sealed, "files": {**sealed["files"], "sub": "0" * 64}}).encode()
+        made["bundle.json"] = json.dumps(
+            {**sealed, "files": {**sealed["files"], "sub": "0" * 64}}
+        ).encode()
     return made
 
 
@@ -86,9 +94,13 @@ def tensor_files(draw: Draw, content: bytes) -> bytes:
         if draw(st.booleans()):
             described["dtype"] = draw(st.sampled_from(_DTYPES))
         if draw(st.booleans()):
-            described["shape"] = draw(st.lists(st.sampled_from([0, 1, 2, 4, 8, 2**31, 2**63, -1]), max_size=4))
+            described["shape"] = draw(
+                st.lists(st.sampled_from([0, 1, 2, 4, 8, 2**31, 2**63, -1]), max_size=4)
+            )
         if draw(st.booleans()):
-            described["data_offsets"] = draw(st.lists(st.sampled_from([0, 8, 32, 40, 2**40, -8]), max_size=3))
+            described["data_offsets"] = draw(
+                st.lists(st.sampled_from([0, 8, 32, 40, 2**40, -8]), max_size=3)
+            )
     told = draw(altered.json_bytes(header))
     size = draw(st.sampled_from([len(told), len(told), len(told) - 1, 0, 2**32, 2**63]))
     return struct.pack("<Q", max(size, 0)) + told + content[8 + length :]
@@ -97,11 +109,18 @@ def tensor_files(draw: Draw, content: bytes) -> bytes:
 @st.composite
 def arrays(draw: Draw) -> bytes:
     """A sound safetensors file of other tensors, or of tensors with other shapes and numbers."""
-    names = draw(st.lists(st.sampled_from(["weight", "bias", "classes", "golden", "facts", "more", ""]), max_size=4))
+    names = draw(
+        st.lists(
+            st.sampled_from(["weight", "bias", "classes", "golden", "facts", "more", ""]),
+            max_size=4,
+        )
+    )
     made: dict[str, Any] = {"weight": np.ones((2, 4), np.float32), "bias": np.zeros(2, np.float32)}
     for name in names:
         shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=3))
-        kind = draw(st.sampled_from([np.float32, np.float32, np.float64, np.float16, np.int64, np.bool_]))
+        kind = draw(
+            st.sampled_from([np.float32, np.float32, np.float64, np.float16, np.int64, np.bool_])
+        )
         number = draw(st.sampled_from(_NUMBERS))
         made[name] = np.full(shape, number if np.issubdtype(kind, np.floating) else 1, kind)
     return safetensors.numpy.save(made)
@@ -110,7 +129,10 @@ def arrays(draw: Draw) -> bytes:
 def _give_its_own_id(made: dict[str, bytes]) -> None:
     """Writes the id that belongs to what is there now, where that is a head at all."""
     try:
-        said, tensors = json.loads(made["head.json"]), safetensors.numpy.load(made["head.safetensors"])
+        said, tensors = (
+            json.loads(made["head.json"]),
+            safetensors.numpy.load(made["head.safetensors"]),
+        )
         classes, excluded = tuple(said["classes"]), tuple(said["exclude_classes"])
         head = Head(classes, excluded, said["backbone_id"], tensors["weight"], tensors["bias"])
         made["head.json"] = json.dumps({**said, "head_id": head.head_id}).encode()

@@ -24,22 +24,40 @@ _ORIENTATION = 0x0112
 @cache
 def seeds() -> list[bytes]:
     """Sound files, each below 8 kB."""
-    colours = np.random.default_rng(7).integers(0, 256, (_SIDE[1] // 8, _SIDE[0] // 8, 3), dtype=np.uint8)
+    colours = np.random.default_rng(7).integers(
+        0, 256, (_SIDE[1] // 8, _SIDE[0] // 8, 3), dtype=np.uint8
+    )
     picture = Image.fromarray(colours).resize(_SIDE, Image.Resampling.BILINEAR)
     exif = Image.Exif()
     exif[_ORIENTATION] = 6
     wanted: list[tuple[str, str, dict[str, Any]]] = [
         *(("JPEG", mode, {}) for mode in ("RGB", "L", "CMYK")),
         ("JPEG", "RGB", {"progressive": True, "exif": exif, "comment": b"hello"}),
-        ("JPEG", "RGB", {"restart_marker_blocks": 2, "icc_profile": b"profile" * 20, "subsampling": 0}),
+        (
+            "JPEG",
+            "RGB",
+            {"restart_marker_blocks": 2, "icc_profile": b"profile" * 20, "subsampling": 0},
+        ),
         *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
         ("PNG", "P", {"transparency": 3, "exif": exif}),
         ("PNG", "RGB", {"save_all": True, "append_images": [picture.rotate(180)]}),
-        *(("WEBP", mode, {"lossless": lossless}) for mode in ("RGB", "RGBA") for lossless in (False, True)),
+        *(
+            ("WEBP", mode, {"lossless": lossless})
+            for mode in ("RGB", "RGBA")
+            for lossless in (False, True)
+        ),
         ("WEBP", "RGB", {"exif": exif, "icc_profile": b"profile" * 20}),
         ("WEBP", "RGB", {"save_all": True, "append_images": [picture.rotate(180)]}),
         ("GIF", "P", {}),
-        ("GIF", "P", {"save_all": True, "append_images": [picture.rotate(180).convert("P")], "transparency": 1}),
+        (
+            "GIF",
+            "P",
+            {
+                "save_all": True,
+                "append_images": [picture.rotate(180).convert("P")],
+                "transparency": 1,
+            },
+        ),
         *(("BMP", mode, {}) for mode in ("1", "L", "P", "RGB")),
         *(("TIFF", mode, {}) for mode in ("1", "L", "RGB", "RGBA", "CMYK", "I;16", "F")),
         ("TIFF", "RGB", {"compression": "tiff_lzw"}),
@@ -62,7 +80,9 @@ def files(draw: Draw) -> bytes:
     if draw(st.integers(0, 2)):
         content = _of_parts(draw, content)
     if draw(st.booleans()):
-        kept = 16 if draw(st.integers(0, 7)) else 0  # without its first bytes it is soon no picture at all
+        kept = (
+            16 if draw(st.integers(0, 7)) else 0
+        )  # without its first bytes it is soon no picture at all
         content = content[:kept] + draw(altered.data([content[kept:]], most=4))
     return content
 
@@ -78,7 +98,9 @@ def parts(content: bytes) -> list[bytes]:
     return [content[place : place + 32] for place in range(0, len(content), 32)]
 
 
-def _chunks(content: bytes, place: int, form: str, length_at: int, body_at: int, more: int) -> list[bytes]:
+def _chunks(
+    content: bytes, place: int, form: str, length_at: int, body_at: int, more: int
+) -> list[bytes]:
     found = []
     while place + body_at <= len(content):
         (length,) = struct.unpack_from(form, content, place + length_at)
@@ -110,25 +132,37 @@ def _of_parts(draw: Draw, content: bytes) -> bytes:
         elif kind == "remove" and len(pieces) > 1:
             del pieces[at]
         elif kind in ("repeat", "many"):
-            pieces[at:at] = [pieces[at]] * (1 if kind == "repeat" else draw(st.sampled_from([16, 256, 2048])))
+            pieces[at:at] = [pieces[at]] * (
+                1 if kind == "repeat" else draw(st.sampled_from([16, 256, 2048]))
+            )
         elif kind == "move":
             pieces.insert(draw(st.integers(0, len(pieces) - 1)), pieces.pop(at))
         else:
             others = parts(draw(st.sampled_from(seeds())))
             pieces[at] = others[draw(st.integers(0, len(others) - 1))]
-    joined = [_checked(piece) for piece in pieces] if content.startswith(_PNG) and draw(st.booleans()) else pieces
+    joined = (
+        [_checked(piece) for piece in pieces]
+        if content.startswith(_PNG) and draw(st.booleans())
+        else pieces
+    )
     return b"".join(joined)
 
 
 def _with_field(draw: Draw, piece: bytes) -> bytes:
     place, size = draw(st.integers(0, 63)) % (len(piece) + 1), draw(st.sampled_from([1, 2, 4]))
     value = draw(st.sampled_from(altered.ODD_NUMBERS)) & (256**size - 1)
-    return piece[:place] + value.to_bytes(size, draw(st.sampled_from(["big", "little"]))) + piece[place + size :]
+    return (
+        piece[:place]
+        + value.to_bytes(size, draw(st.sampled_from(["big", "little"])))
+        + piece[place + size :]
+    )
 
 
 def _resized(draw: Draw, pieces: list[bytes]) -> list[bytes]:
     """Another width and height where the format keeps them, however little data follows."""
-    sides = st.sampled_from([0, 1, 31, 32, 4096, 7000, 16383, 65500, 65535, 2**24, 2**31 - 1, 2**32 - 1])
+    sides = st.sampled_from(
+        [0, 1, 31, 32, 4096, 7000, 16383, 65500, 65535, 2**24, 2**31 - 1, 2**32 - 1]
+    )
     wide, high = draw(sides), draw(sides)
     small = struct.pack(">HH", high & 0xFFFF, wide & 0xFFFF)
     for number, piece in enumerate(pieces):
@@ -137,11 +171,17 @@ def _resized(draw: Draw, pieces: list[bytes]) -> list[bytes]:
         elif piece[:1] == b"\xff" and piece[1:2] in (b"\xc0", b"\xc1", b"\xc2"):
             pieces[number] = piece[:5] + small + piece[9:]
         elif piece[:4] == b"VP8X":
-            pieces[number] = piece[:12] + struct.pack("<I", wide)[:3] + struct.pack("<I", high)[:3] + piece[18:]
+            pieces[number] = (
+                piece[:12] + struct.pack("<I", wide)[:3] + struct.pack("<I", high)[:3] + piece[18:]
+            )
         elif piece[:4] == b"VP8 ":
-            pieces[number] = piece[:14] + struct.pack("<HH", wide & 0x3FFF, high & 0x3FFF) + piece[18:]
+            pieces[number] = (
+                piece[:14] + struct.pack("<HH", wide & 0x3FFF, high & 0x3FFF) + piece[18:]
+            )
         elif piece[:3] == b"GIF":
-            pieces[number] = piece[:6] + struct.pack("<HH", wide & 0xFFFF, high & 0xFFFF) + piece[10:]
+            pieces[number] = (
+                piece[:6] + struct.pack("<HH", wide & 0xFFFF, high & 0xFFFF) + piece[10:]
+            )
         elif piece[:2] == b"BM":
             pieces[number] = piece[:18] + struct.pack("<II", wide, high) + piece[26:]
     return pieces

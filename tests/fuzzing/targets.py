@@ -20,15 +20,20 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.fuzzing import bundled, pictures, written
-from toiletspark import class_folders, conf_files, images, label_files, override_rules, rows, versions
 from toiletspark.config import Config, Decode
-from toiletspark.decoding import messages
+from toiletspark.config import loading as conf_files
 from toiletspark.errors import ToiletsparkError
-from toiletspark.head import load
-from toiletspark.images import Preprocessing
-from toiletspark.labels import Said, merge
-from toiletspark.runs import Store
-from toiletspark.tables import STATUSES
+from toiletspark.images import decoding as images
+from toiletspark.images.decoding import Preprocessing
+from toiletspark.images.sandbox import protocol as messages
+from toiletspark.labels import class_folders, label_files
+from toiletspark.labels.merge import Said, merge
+from toiletspark.model.head import load
+from toiletspark.publishing import override_rules
+from toiletspark.publishing.versions import log as versions
+from toiletspark.statuses import STATUSES
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables.runs import Store
 
 CLASSES = ["toilet", "other"]
 INPUT = Preprocessing(40, 32, jpeg_scaling=True)
@@ -87,11 +92,19 @@ def _decode(folder: Path) -> None:
     assert outcome.status in STATUSES, outcome.status
     assert outcome.detail.isprintable(), outcome.detail
     assert len(outcome.detail) <= 100, outcome.detail
-    assert 0 <= min(outcome.width, outcome.height) <= max(outcome.width, outcome.height) < _MOST_SIDE_PX
+    assert (
+        0
+        <= min(outcome.width, outcome.height)
+        <= max(outcome.width, outcome.height)
+        < _MOST_SIDE_PX
+    )
     assert (outcome.pixels is not None) == (outcome.status == "ok")
     if outcome.pixels is None:
         return
-    assert (outcome.pixels.shape, outcome.pixels.dtype) == ((INPUT.crop_px, INPUT.crop_px, 3), np.uint8)
+    assert (outcome.pixels.shape, outcome.pixels.dtype) == (
+        (INPUT.crop_px, INPUT.crop_px, 3),
+        np.uint8,
+    )
     seen = images.measure(content, _LIMITS)
     assert (seen.width, seen.height) == (outcome.width, outcome.height)
 
@@ -100,7 +113,9 @@ def _thumbnail(folder: Path) -> None:
     small = images.thumbnail((folder / "picture").read_bytes(), _LIMITS, _THUMBNAIL_PX)
     if small is None:
         return
-    again = images.open_checked(small, _LIMITS.model_copy(update={"min_side_px": 1, "formats": ["JPEG"]}))
+    again = images.open_checked(
+        small, _LIMITS.model_copy(update={"min_side_px": 1, "formats": ["JPEG"]})
+    )
     assert max(again.size) <= _THUMBNAIL_PX, again.size
     assert not {"exif", "icc_profile", "comment"} & {*again.info}
 
@@ -116,7 +131,12 @@ def _answer(folder: Path) -> None:
             outcome, picture = messages.read_answer(ours, task)
             assert outcome.status in STATUSES, outcome.status
             assert outcome.detail.isprintable(), outcome.detail
-            assert 0 <= min(outcome.width, outcome.height) <= max(outcome.width, outcome.height) < _MOST_SIDE_PX
+            assert (
+                0
+                <= min(outcome.width, outcome.height)
+                <= max(outcome.width, outcome.height)
+                < _MOST_SIDE_PX
+            )
             assert task.takes(len(picture)) if outcome.status == "ok" else not picture
 
 
@@ -190,7 +210,11 @@ def _versions(folder: Path) -> None:
 
 
 _LIMITS = decode_limits()
-_TASKS = (messages.Input(_LIMITS, INPUT), messages.Thumbnail(_LIMITS, _THUMBNAIL_PX, 80), messages.Measure(_LIMITS))
+_TASKS = (
+    messages.Input(_LIMITS, INPUT),
+    messages.Thumbnail(_LIMITS, _THUMBNAIL_PX, 80),
+    messages.Measure(_LIMITS),
+)
 _PICTURE = pictures.files().map(lambda content: {"picture": content})
 TARGETS = {
     "decode": Target(_PICTURE, _decode),

@@ -16,14 +16,23 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
-from toiletspark import conf_files, rows, tables
-from toiletspark import versions as log_of_versions
-from toiletspark.decoding import messages
-from toiletspark.images import Decoded
-from toiletspark.runs import Store
+from toiletspark import statuses
+from toiletspark.config import loading as conf_files
+from toiletspark.images.decoding import Decoded
+from toiletspark.images.sandbox import protocol as messages
+from toiletspark.publishing.versions import log as log_of_versions
+from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Store
 
 Files = dict[str, bytes]
-_TIMES = ("2026-11-25T10:00:00+01:00", "2026-11-25", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "soon")
+_TIMES = (
+    "2026-11-25T10:00:00+01:00",
+    "2026-11-25",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-12:00",
+    "soon",
+)
 _SHEET = {
     "format": "toiletspark-labels",
     "format_version": 1,
@@ -31,25 +40,80 @@ _SHEET = {
     "labeller": "ada",
     "labels": [
         {"image_id": "a", "content_digest": "d1", "class": "toilet", "labelled_at": _TIMES[0]},
-        {"image_id": "b", "content_digest": None, "class": "other", "labelled_at": "2026-11-25T10:00:00Z"},
+        {
+            "image_id": "b",
+            "content_digest": None,
+            "class": "other",
+            "labelled_at": "2026-11-25T10:00:00Z",
+        },
     ],
 }
-_CHOICE = {"from_name": "choice", "to_name": "image", "type": "choices", "value": {"choices": ["toilet"]}}
+_CHOICE = {
+    "from_name": "choice",
+    "to_name": "image",
+    "type": "choices",
+    "value": {"choices": ["toilet"]},
+}
 _EXPORT = [
     {
         "id": 1,
         "data": {"image": "x", "image_id": "a", "content_digest": "d1"},
-        "annotations": [{"result": [_CHOICE], "completed_by": {"email": "ada@x"}, "updated_at": _TIMES[0]}],
+        "annotations": [
+            {"result": [_CHOICE], "completed_by": {"email": "ada@x"}, "updated_at": _TIMES[0]}
+        ],
     },
-    {"id": 2, "image_id": "b", "content_digest": None, "choice": "other", "annotator": 7, "created_at": _TIMES[0]},
+    {
+        "id": 2,
+        "image_id": "b",
+        "content_digest": None,
+        "choice": "other",
+        "annotator": 7,
+        "created_at": _TIMES[0],
+    },
 ]
 _OVERRIDES = [
     {"image_id": "a", "content_digest": None, "decision": "keep", "who": "ada", "why": "a kitchen"},
-    {"image_id": "", "content_digest": "d", "decision": "exclude", "label": "toilet", "who": "bo", "why": "see it"},
-    {"image_id": "c", "decision": "keep", "who": "x", "why": "y", "when": "2026-11-30", "until": _TIMES[0]},
+    {
+        "image_id": "",
+        "content_digest": "d",
+        "decision": "exclude",
+        "label": "toilet",
+        "who": "bo",
+        "why": "see it",
+    },
+    {
+        "image_id": "c",
+        "decision": "keep",
+        "who": "x",
+        "why": "y",
+        "when": "2026-11-30",
+        "until": _TIMES[0],
+    },
 ]
-_TOML = ("1", "-1", "0x" + "f" * 6000, altered.HUGE, "inf", "nan", "1e400", "true", "''", '"\\u0000"', "[]", "{}")
-_TOML += ("1979-05-27T07:32:00Z", "2026-13-45", '"${HOME}"', '"${NOT_SET}"', '"~x/y"', "[[1], ['a']]", '"""', "'é'")
+_TOML = (
+    "1",
+    "-1",
+    "0x" + "f" * 6000,
+    altered.HUGE,
+    "inf",
+    "nan",
+    "1e400",
+    "true",
+    "''",
+    '"\\u0000"',
+    "[]",
+    "{}",
+)
+_TOML += (
+    "1979-05-27T07:32:00Z",
+    "2026-13-45",
+    '"${HOME}"',
+    '"${NOT_SET}"',
+    '"~x/y"',
+    "[[1], ['a']]",
+    '"""',
+    "'é'",
+)
 _TOML += ("[" * 2000 + "]" * 2000, "{a = " * 200 + "1" + "}" * 200)
 
 
@@ -77,7 +141,12 @@ def _timed(draw: Draw) -> bytes:
 @st.composite
 def class_folders(draw: Draw) -> Files:
     """An export folder with pictures that somebody has moved; its index is sound, or not."""
-    lines = ["file,image_id,content_digest", "unlabelled/1.jpg,a,d1", "toilet/2.jpg,b,", "other/3.jpg,c,d3"]
+    lines = [
+        "file,image_id,content_digest",
+        "unlabelled/1.jpg,a,d1",
+        "toilet/2.jpg,b,",
+        "other/3.jpg,c,d3",
+    ]
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(lines) - 1))
         kind = draw(st.sampled_from(["remove", "repeat", "text", "cell", "long"]))
@@ -86,15 +155,27 @@ def class_folders(draw: Draw) -> Files:
         elif kind == "repeat":
             lines.insert(at, lines[at])
         elif kind == "text":
-            lines[at] = draw(st.text(max_size=30) | st.sampled_from(["", ",", ",,,,,", '"', "file", "../..,a,b", "\0"]))
+            lines[at] = draw(
+                st.text(max_size=30)
+                | st.sampled_from(["", ",", ",,,,,", '"', "file", "../..,a,b", "\0"])
+            )
         else:
             cells = lines[at].split(",")
-            cells[draw(st.integers(0, len(cells) - 1))] = "x" * 200_000 if kind == "long" else draw(_cell())
+            cells[draw(st.integers(0, len(cells) - 1))] = (
+                "x" * 200_000 if kind == "long" else draw(_cell())
+            )
             lines[at] = ",".join(cells)
     index = "\r\n".join(lines).encode("utf-8", "surrogatepass")
     files = {"index.csv": draw(altered.data([index], most=2)) if draw(st.booleans()) else index}
-    names = st.sampled_from(["1.jpg", "2.jpg", "3.jpg", "4.jpg", ".DS_Store", "sub/1.jpg", "é\n.jpg"])
-    for place in ("toilet", "other", "unlabelled", draw(st.sampled_from(["toilet", "other", "more", "."]))):
+    names = st.sampled_from(
+        ["1.jpg", "2.jpg", "3.jpg", "4.jpg", ".DS_Store", "sub/1.jpg", "é\n.jpg"]
+    )
+    for place in (
+        "toilet",
+        "other",
+        "unlabelled",
+        draw(st.sampled_from(["toilet", "other", "more", "."])),
+    ):
         if draw(st.integers(0, 7)):
             files[f"{place}/{draw(names)}"] = b""
     if not draw(st.integers(0, 9)):
@@ -122,7 +203,10 @@ def confs(draw: Draw) -> Files:
 
 @cache
 def _keys() -> list[str]:
-    return [*conf_files.known_keys(), *('fetch.storage_options."s3".key', "sample.strata.other", "a b", "", "x.y", "=")]
+    return [
+        *conf_files.known_keys(),
+        *('fetch.storage_options."s3".key', "sample.strata.other", "a b", "", "x.y", "="),
+    ]
 
 
 @st.composite
@@ -138,9 +222,17 @@ def _resolved() -> dict[str, Any]:
 
 def overrides() -> st.SearchStrategy[Files]:
     """Rows of the table of overrides, with cells that are any text, or null."""
-    cell = st.none() | st.sampled_from([*altered.ODD_TEXTS, *_TIMES, "keep", "toilet"]) | st.text(max_size=12)
-    cell |= st.sampled_from(["0001-01-01T00:00:00+05:00", "10000-01-01", "2026-W48-1", "20261130", "2026-11-30T24:00"])
-    change = st.tuples(st.integers(0, 2), st.sampled_from(["when", "until", "image_id", "decision", "label"]), cell)
+    cell = (
+        st.none()
+        | st.sampled_from([*altered.ODD_TEXTS, *_TIMES, "keep", "toilet"])
+        | st.text(max_size=12)
+    )
+    cell |= st.sampled_from(
+        ["0001-01-01T00:00:00+05:00", "10000-01-01", "2026-W48-1", "20261130", "2026-11-30T24:00"]
+    )
+    change = st.tuples(
+        st.integers(0, 2), st.sampled_from(["when", "until", "image_id", "decision", "label"]), cell
+    )
 
     def changed(changes: list[tuple[int, str, str | None]]) -> Files:
         table: list[dict[str, str | None]] = [dict(row) for row in _OVERRIDES]  # type: ignore[arg-type]
@@ -160,7 +252,11 @@ def _published() -> Files:
             told = {"image_id": "a", "listing_id": "l", "run_id": run_id}
             listed = rows.write(store, tables.EXCLUSION_LIST, run_id, [told], config={}, inputs={})
             log_of_versions.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
-        found = (path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+        found = (
+            path
+            for path in Path(folder).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        )
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -189,11 +285,20 @@ def answers() -> st.SearchStrategy[bytes]:
 def _odd_answers(draw: Draw) -> bytes:
     (status, detail), side = draw(_SAID), st.sampled_from(altered.ODD_NUMBERS)
     size = draw(st.sampled_from([size for _, size in _ANSWERS]))
-    return struct.pack("!BHIII", status, len(detail), draw(side), draw(side), size) + bytes(detail) + b"x" * size
+    return (
+        struct.pack("!BHIII", status, len(detail), draw(side), draw(side), size)
+        + bytes(detail)
+        + b"x" * size
+    )
 
 
-_SAID = st.tuples(st.integers(0, len(tables.STATUSES)), st.binary(max_size=210))
-_ANSWERS = (("ok", 0), ("ok", 3 * 32 * 32), ("ok", 5000), ("truncated", 0))  # to a measure, an input, a thumbnail
+_SAID = st.tuples(st.integers(0, len(statuses.STATUSES)), st.binary(max_size=210))
+_ANSWERS = (
+    ("ok", 0),
+    ("ok", 3 * 32 * 32),
+    ("ok", 5000),
+    ("truncated", 0),
+)  # to a measure, an input, a thumbnail
 
 
 def _answered(outcome: Decoded, size: int) -> bytes:

@@ -5,7 +5,6 @@
 several of them say.
 """
 
-from toiletspark.config.heads import Finetune, Score, Train, View
 from toiletspark.config.images import (
     Backbone,
     Decode,
@@ -18,9 +17,10 @@ from toiletspark.config.images import (
     ShardColumns,
 )
 from toiletspark.config.labelling import Labels, Sample
+from toiletspark.config.model import Finetune, Score, Train, View
 from toiletspark.config.publishing import Audits, Leaks, Policy, PolicyName, Publish
+from toiletspark.config.root import Config, Spark
 from toiletspark.config.user_tables import Feed, Images, Listings, Overrides, Table
-from toiletspark.config.whole import Config, Spark
 
 __all__ = [
     "Audits",

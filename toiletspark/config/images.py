@@ -6,13 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from toiletspark import allowed
-from toiletspark.config.kinds import Network, Place, Section, Share, absolute
+from toiletspark.config import allowed_places as allowed
+from toiletspark.config.types import Network, Place, Section, Share, absolute
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
-_OPEN_HEADERS = {"accept", "accept-language", "referer", "user-agent"}  # which tell strangers nothing
+_OPEN_HEADERS = {
+    "accept",
+    "accept-language",
+    "referer",
+    "user-agent",
+}  # which tell strangers nothing
 
 
 class ShardColumns(Section):
@@ -43,12 +48,20 @@ class Fetch(Section):
     def _strangers_are_told_nothing(self) -> Fetch:
         told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
         client = told.get("client_kwargs", {})
-        tables = [client, told.get("headers", {}), client.get("headers", {}) if isinstance(client, dict) else {}]
+        tables = [
+            client,
+            told.get("headers", {}),
+            client.get("headers", {}) if isinstance(client, dict) else {},
+        ]
         if not all(isinstance(one, dict) for one in tables):
             raise ValueError("storage_options.http: headers and client_kwargs are tables")
         names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
         secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
-        anybody = [line for line in map(allowed.parse, self.allow) if line.scheme in allowed.WEB and line.host == "*"]
+        anybody = [
+            line
+            for line in map(allowed.parse, self.allow)
+            if line.scheme in allowed.WEB and line.host == "*"
+        ]
         if secret and anybody:
             raise ValueError(
                 "storage_options.http holds what is meant for certain hosts, and would go to every host that a URL "
@@ -81,7 +94,9 @@ class Int8(Section):
 
 
 class Backbone(Section):
-    architecture: str = Field(min_length=1)  # its name is checked where torch is, see `weights.load_spec`
+    architecture: str = Field(
+        min_length=1
+    )  # its name is checked where torch is, see `weights.load_spec`
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
@@ -100,15 +115,23 @@ class Backbone(Section):
     @model_validator(mode="after")
     def _decoder_fits(self) -> Backbone:
         if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
-            raise ValueError("jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow")
-        if self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling:  # what it refuses would be embedded otherwise
-            raise ValueError("jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false")
+            raise ValueError(
+                "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow"
+            )
+        if (
+            self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling
+        ):  # what it refuses would be embedded otherwise
+            raise ValueError(
+                "jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false"
+            )
         return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Backbone:
         if self.crop_px > self.resize_px:
-            raise ValueError(f"crop_px ({self.crop_px}) must not exceed resize_px ({self.resize_px})")
+            raise ValueError(
+                f"crop_px ({self.crop_px}) must not exceed resize_px ({self.resize_px})"
+            )
         return self
 
 

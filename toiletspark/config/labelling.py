@@ -7,13 +7,15 @@ from typing import Literal
 
 from pydantic import Field, StrictFloat, StrictInt, StrictStr, model_validator
 
-from toiletspark.config.kinds import ClassName, Location, Section
+from toiletspark.config.types import ClassName, Location, Section
 from toiletspark.config.user_tables import LabelTable
 
 
 class Stratifier(Section):
     column: str = Field(min_length=1)
-    bands: int | None = Field(default=None, ge=2)  # of the elements of a list, which cannot stand in base.toml
+    bands: int | None = Field(
+        default=None, ge=2
+    )  # of the elements of a list, which cannot stand in base.toml
     cuts: list[float] | None = None
 
     @model_validator(mode="after")
@@ -30,7 +32,11 @@ class Stratifier(Section):
 def _number_or_share(value: int | float | str, name: str) -> str:
     """What is wrong with a value of sample.strata; "" if nothing is."""
     if isinstance(value, str):
-        return "" if value == "allocate" and name == "other" else f'{name!r}: only other may be a word, "allocate"'
+        return (
+            ""
+            if value == "allocate" and name == "other"
+            else f'{name!r}: only other may be a word, "allocate"'
+        )
     if not value >= 0:
         return f"{name!r}: {value} is below 0, or no number"
     return (
@@ -58,12 +64,16 @@ class Sample(Section):
     @model_validator(mode="after")
     def _bounds_fit(self) -> Sample:
         if 0 < self.max_per_stratum < self.min_per_stratum:
-            raise ValueError(f"max_per_stratum ({self.max_per_stratum}) must not be below min_per_stratum")
+            raise ValueError(
+                f"max_per_stratum ({self.max_per_stratum}) must not be below min_per_stratum"
+            )
         return self
 
     @model_validator(mode="after")
     def _strata_fit(self) -> Sample:
-        wrong = [text for name, value in self.strata.items() if (text := _number_or_share(value, name))]
+        wrong = [
+            text for name, value in self.strata.items() if (text := _number_or_share(value, name))
+        ]
         if wrong:
             raise ValueError("; ".join(wrong))
         return self

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from toiletspark.config.kinds import Section, Share
+from toiletspark.config.types import Section, Share
 
-PolicyName = Literal["fixed", "max_share_of_good_images_lost", "min_recall", "min_precision", "cost_ratio"]
+PolicyName = Literal[
+    "fixed", "max_share_of_good_images_lost", "min_recall", "min_precision", "cost_ratio"
+]
 
 
 class Policy(Section):
@@ -66,7 +68,9 @@ class Publish(Section):
     @model_validator(mode="after")
     def _accepted_for_a_reason(self) -> Publish:
         if self.accept and not self.because.strip():
-            raise ValueError("accept needs because: the reason in words; it is kept with the version")
+            raise ValueError(
+                "accept needs because: the reason in words; it is kept with the version"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from toiletspark.config.kinds import ClassName, Format, Location, Prefix, Section
+from toiletspark.config.types import ClassName, Format, Location, Prefix, Section
 
 
 class Table(Section):
@@ -68,7 +68,9 @@ class OverrideColumns(Section):
     @model_validator(mode="after")
     def _names_something(self) -> OverrideColumns:
         if not (self.image_id or self.content_digest):
-            raise ValueError("one of columns.image_id and columns.content_digest must name a column")
+            raise ValueError(
+                "one of columns.image_id and columns.content_digest must name a column"
+            )
         return self
 
 

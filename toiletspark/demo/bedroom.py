@@ -74,7 +74,9 @@ def draw_bed(stage: Stage, rng: random.Random) -> None:
     _draw_bedding(stage, rng, (half, long, high), sheet)
 
 
-def _draw_bedding(stage: Stage, rng: random.Random, size_m: tuple[float, float, float], sheet: Colour) -> None:
+def _draw_bedding(
+    stage: Stage, rng: random.Random, size_m: tuple[float, float, float], sheet: Colour
+) -> None:
     """Draws pillows, a blanket over the sides, sometimes a throw; size: half width, length, height."""
     half, long, high = size_m
     cover = some(rng, (*palette.FABRICS, palette.WHITE, palette.WHITE))
@@ -84,17 +86,31 @@ def _draw_bedding(stage: Stage, rng: random.Random, size_m: tuple[float, float, 
             x = (k - (pillows - 1) / 2) * half * 0.95
             wide, tall, z = (0.34, 0.17, -0.24) if row == 0 else (0.22, 0.14, -0.42)
             soft = [(0.0, 0.8, 0.06), (0.35, 1.0, 0.13), (0.7, 0.95, 0.12), (1.0, 0.7, 0.04)]
-            rings = [flat_ring(x, high + 2 * tall * y, z + 0.1 * y, w * wide, d, 0.45) for y, w, d in soft]
+            rings = [
+                flat_ring(x, high + 2 * tall * y, z + 0.1 * y, w * wide, d, 0.45)
+                for y, w, d in soft
+            ]
             stage.sweep(rings, lit(colour, 1.04))
     start = -rng.uniform(0.6, 0.8)
     stage.box((-half - 0.03, 0.2, -long - 0.03), (half + 0.03, high + 0.06, start), cover)
     for _ in range(5):
         a, b = rng.uniform(-half, half), rng.uniform(-half, half)
-        stage.line((a, high + 0.062, start - 0.05), (b * 0.3 + a * 0.7, high + 0.062, -long), lit(cover, 0.93), 3)
-    stage.box((-half - 0.035, 0.3, start - 0.02), (half + 0.035, high + 0.08, start + 0.2), lit(sheet, 1.02))
+        stage.line(
+            (a, high + 0.062, start - 0.05),
+            (b * 0.3 + a * 0.7, high + 0.062, -long),
+            lit(cover, 0.93),
+            3,
+        )
+    stage.box(
+        (-half - 0.035, 0.3, start - 0.02),
+        (half + 0.035, high + 0.08, start + 0.2),
+        lit(sheet, 1.02),
+    )
     if rng.random() < 0.5:
         throw = some(rng, palette.FABRICS)
-        stage.box((-half - 0.045, 0.28, -long + 0.1), (half + 0.045, high + 0.075, -long + 0.6), throw)
+        stage.box(
+            (-half - 0.045, 0.28, -long + 0.1), (half + 0.045, high + 0.075, -long + 0.6), throw
+        )
 
 
 def _draw_night_stand(stage: Stage, rng: random.Random, x: float, wood: Colour) -> None:
@@ -106,7 +122,9 @@ def _draw_night_stand(stage: Stage, rng: random.Random, x: float, wood: Colour) 
         stage.line((x - 0.04, y, -0.39), (x + 0.04, y, -0.39), palette.STEEL, 4)
     if rng.random() < 0.8:
         foot = some(rng, palette.FABRICS)
-        stage.sweep([flat_ring(x, y, -0.2, r) for y, r in ((0.5, 0.06), (0.6, 0.05), (0.68, 0.02))], foot)
+        stage.sweep(
+            [flat_ring(x, y, -0.2, r) for y, r in ((0.5, 0.06), (0.6, 0.05), (0.68, 0.02))], foot
+        )
         stage.sweep(
             [flat_ring(x, y, -0.2, r) for y, r in ((0.66, 0.14), (0.88, 0.09))],
             (252, 240, 206),
@@ -157,13 +175,20 @@ def draw_wardrobe(stage: Stage, rng: random.Random, doors: int) -> None:
     mirror = rng.choice((None, None, 0, 1))
     for k in range(doors):
         if k == mirror:
-            stage.polygon(upright(k * wide + 0.04, 0.08, wide - 0.08, top - 0.14, face - 0.002), (206, 216, 220))
-        stage.line((k * wide, 0.05, face - 0.003), (k * wide, top, face - 0.003), lit(colour, 0.65), 3)
+            stage.polygon(
+                upright(k * wide + 0.04, 0.08, wide - 0.08, top - 0.14, face - 0.002),
+                (206, 216, 220),
+            )
+        stage.line(
+            (k * wide, 0.05, face - 0.003), (k * wide, top, face - 0.003), lit(colour, 0.65), 3
+        )
         knob = (k + (0.88 if k % 2 == 0 else 0.12)) * wide
         stage.line((knob, 0.95, face - 0.02), (knob, 1.2, face - 0.02), lit(palette.STEEL, 0.8), 4)
 
 
-def draw_rug(stage: Stage, rng: random.Random, x: float, z: float, size_m: tuple[float, float]) -> None:
+def draw_rug(
+    stage: Stage, rng: random.Random, x: float, z: float, size_m: tuple[float, float]
+) -> None:
     """Lays a rug with a border, round or rectangular; size is its half width and half depth in metres."""
     colour, (wide, deep) = some(rng, palette.FABRICS + palette.CARPETS), size_m
     square = rng.choice((0.05, 0.05, 1.0))

@@ -65,4 +65,6 @@ def _noise(size_px: tuple[int, int], rng: random.Random) -> npt.NDArray[np.float
 @functools.lru_cache(maxsize=1)
 def _noise_sheet() -> npt.NDArray[np.float32]:
     """Draws the sheet once per process: fresh normal numbers would cost as much as the whole drawing."""
-    return np.random.default_rng(20240).standard_normal((NOISE_SIDE_PX, NOISE_SIDE_PX), dtype=np.float32)
+    return np.random.default_rng(20240).standard_normal(
+        (NOISE_SIDE_PX, NOISE_SIDE_PX), dtype=np.float32
+    )

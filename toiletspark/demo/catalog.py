@@ -13,10 +13,17 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, jpeg_bytes, odd_bytes
-from toiletspark.demo.pictures import IMAGES_PER_LISTING, MIN_LISTINGS, Picture, decide, listing_id, pick
+from toiletspark.demo.pictures import (
+    IMAGES_PER_LISTING,
+    MIN_LISTINGS,
+    Picture,
+    decide,
+    listing_id,
+    pick,
+)
 from toiletspark.demo.rooms import draw_room
-from toiletspark.digests import content_digest, hash_fraction
 from toiletspark.errors import UserError
+from toiletspark.hashing import content_digest, hash_fraction
 
 SIZES_PX = {"400x300": 0.55, "300x400": 0.2, "426x240": 0.1, "360x360": 0.05, "440x330": 0.1}
 DRAWING_VERSION = 1  # raise it when the same seed would draw another catalog
@@ -72,8 +79,15 @@ def draw_catalog(folder: Path, *, listings: int = 400, seed: int = 7) -> DemoCat
             found=f"{listings} listings",
             todo=f"ask for {MIN_LISTINGS} or more",
         )
-    catalog = DemoCatalog(folder / "listings.parquet", folder / "images.parquet", folder / "truth.csv")
-    identity = {"seed": seed, "listings": listings, "drawing_version": DRAWING_VERSION, "folder": str(folder)}
+    catalog = DemoCatalog(
+        folder / "listings.parquet", folder / "images.parquet", folder / "truth.csv"
+    )
+    identity = {
+        "seed": seed,
+        "listings": listings,
+        "drawing_version": DRAWING_VERSION,
+        "folder": str(folder),
+    }
     if _claim(folder, json.dumps(identity)):
         return catalog
     (folder / "images").mkdir(exist_ok=True)
@@ -87,7 +101,9 @@ def draw_catalog(folder: Path, *, listings: int = 400, seed: int = 7) -> DemoCat
     pq.write_table(_listings_table(listings, seed), catalog.listings)
     pq.write_table(_images_table(folder / "images", pictures), catalog.images)
     _write_truth(catalog.truth, pictures)
-    (folder / "_drawing.json").rename(folder / "_drawn.json")  # last: from here on the catalog exists
+    (folder / "_drawing.json").rename(
+        folder / "_drawn.json"
+    )  # last: from here on the catalog exists
     return catalog
 
 
@@ -109,7 +125,11 @@ def _claim(folder: Path, identity: str) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         started.write_text(identity)
         return False
-    other = f"a demo catalog of other arguments: {found}" if found else "something that is not a demo catalog"
+    other = (
+        f"a demo catalog of other arguments: {found}"
+        if found
+        else "something that is not a demo catalog"
+    )
     raise UserError(
         doing=f"drawing a demo catalog into {folder}",
         expected=f"no such folder, an empty one, or the demo catalog {identity}",
@@ -167,7 +187,9 @@ def _images_table(folder: Path, pictures: list[Picture]) -> pa.Table:
                 "listing_id": listing_id(picture.listing),
                 "position": picture.position,
                 "image_url": str(folder / picture.file_name),
-                "image_version": content_digest(f"{picture.seed}/{picture.image_id}/version".encode())[:8],
+                "image_version": content_digest(
+                    f"{picture.seed}/{picture.image_id}/version".encode()
+                )[:8],
             }
             for picture in pictures
         ]
@@ -179,4 +201,6 @@ def _write_truth(path: Path, pictures: list[Picture]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["image_id", "room"])
-        rows.writerows([picture.image_id, picture.room] for picture in pictures if picture.fate not in BROKEN)
+        rows.writerows(
+            [picture.image_id, picture.room] for picture in pictures if picture.fate not in BROKEN
+        )

@@ -46,7 +46,8 @@ def _draw_sky(stage: Stage, rng: random.Random) -> None:
     zenith, horizon = rng.choice(palette.SKIES)
     for k in range(60):
         stage.polygon(
-            upright(-150, k - 6.0, 300, 1.1 if k < 59 else 60, 80.0), mixed(horizon, zenith, min(1.0, k / 48))
+            upright(-150, k - 6.0, 300, 1.1 if k < 59 else 60, 80.0),
+            mixed(horizon, zenith, min(1.0, k / 48)),
         )
     for _ in range(rng.randint(0, 4)):
         x, y = rng.uniform(-45, 45), rng.uniform(16, 42)
@@ -59,7 +60,9 @@ def _draw_sky(stage: Stage, rng: random.Random) -> None:
 def _draw_ground(stage: Stage, rng: random.Random, away: float) -> None:
     """Lays a lawn, and a pavement or a path to the door."""
     grass = some(rng, ((116, 146, 84), (132, 156, 92), (104, 132, 80), (150, 156, 110)))
-    stage.polygon([(-150, 0, -5), (150, 0, -5), (150, 0, GROUND_M + 20), (-150, 0, GROUND_M + 20)], grass)
+    stage.polygon(
+        [(-150, 0, -5), (150, 0, -5), (150, 0, GROUND_M + 20), (-150, 0, GROUND_M + 20)], grass
+    )
     for _ in range(30):
         x, z = rng.uniform(-15, 15), rng.uniform(2, away)
         stage.polygon(
@@ -69,9 +72,13 @@ def _draw_ground(stage: Stage, rng: random.Random, away: float) -> None:
         )
     stone = some(rng, ((186, 184, 178), (160, 156, 150), (196, 180, 160)))
     x = rng.uniform(-1.5, 1.5)
-    stage.polygon([(x - 1.2, 0.02, 0.2), (x + 1.2, 0.02, 0.2), (0.6, 0.02, away), (-0.6, 0.02, away)], stone)
+    stage.polygon(
+        [(x - 1.2, 0.02, 0.2), (x + 1.2, 0.02, 0.2), (0.6, 0.02, away), (-0.6, 0.02, away)], stone
+    )
     if rng.random() < 0.6:
-        stage.polygon([(-60, 0.03, 0.2), (60, 0.03, 0.2), (60, 0.03, 4.2), (-60, 0.03, 4.2)], (112, 112, 116))
+        stage.polygon(
+            [(-60, 0.03, 0.2), (60, 0.03, 0.2), (60, 0.03, 4.2), (-60, 0.03, 4.2)], (112, 112, 116)
+        )
         stage.polygon([(-60, 0.03, 4.2), (60, 0.03, 4.2), (60, 0.03, 5.6), (-60, 0.03, 5.6)], stone)
 
 
@@ -100,7 +107,11 @@ def _draw_house(stage: Stage, rng: random.Random) -> None:
 
 
 def _draw_gable_roof(
-    stage: Stage, rng: random.Random, size_m: tuple[float, float, float], plaster: Colour, roof: Colour
+    stage: Stage,
+    rng: random.Random,
+    size_m: tuple[float, float, float],
+    plaster: Colour,
+    roof: Colour,
 ) -> None:
     """Draws a roof whose gable looks to the street; size: the house's half width, eaves' height, depth."""
     half, eaves, deep = size_m
@@ -108,15 +119,25 @@ def _draw_gable_roof(
     low = eaves - over * (ridge - eaves) / half
     for side in (-1, 1) if stage.eye[0] > 0 else (1, -1):
         edge = side * (half + over)
-        stage.panel([(edge, low, -over), (0, ridge, -over), (0, ridge, deep), (edge, low, deep)], roof)
-        verge: list[Point] = [(edge, low, -over), (edge, low + 0.22, -over), (0, ridge + 0.22, -over)]
+        stage.panel(
+            [(edge, low, -over), (0, ridge, -over), (0, ridge, deep), (edge, low, deep)], roof
+        )
+        verge: list[Point] = [
+            (edge, low, -over),
+            (edge, low + 0.22, -over),
+            (0, ridge + 0.22, -over),
+        ]
         stage.panel([*verge, (0, ridge, -over)], lit(roof, 0.8))
     stage.panel([(-half, eaves, -0.01), (half, eaves, -0.01), (0, ridge, -0.01)], plaster)
     _draw_facade_window(stage, rng, 0.0, eaves + 0.3, (0.9, 0.9), None)
 
 
 def _draw_long_roof(
-    stage: Stage, rng: random.Random, size_m: tuple[float, float, float], plaster: Colour, roof: Colour
+    stage: Stage,
+    rng: random.Random,
+    size_m: tuple[float, float, float],
+    plaster: Colour,
+    roof: Colour,
 ) -> None:
     """Draws a roof that slopes to the street, with gables or hips at its ends; size as above."""
     half, eaves, deep = size_m
@@ -132,7 +153,10 @@ def _draw_long_roof(
         a, b = left + (inset - half - left) * part, right + (half - inset - right) * part
         y, z = eaves + (ridge - eaves) * part, -over + (middle + over) * part
         stage.line((a, y, z), (b, y, z), lit(roof, 0.85), 1)
-    low, high = (half * 0.4, eaves + 1.0, middle - 1.2), (half * 0.4 + 0.6, ridge + 0.6, middle - 0.6)
+    low, high = (
+        (half * 0.4, eaves + 1.0, middle - 1.2),
+        (half * 0.4 + 0.6, ridge + 0.6, middle - 0.6),
+    )
     stage.box(low, high, lit(roof, 0.9))  # the chimney
 
 
@@ -159,20 +183,37 @@ def _draw_block(stage: Stage, rng: random.Random) -> None:
             else:
                 _draw_facade_window(stage, rng, x, 0.9 + 2.9 * floor, (1.5, 1.4), None)
             if floor and column in balconies:
-                stage.box((x - 1.2, 2.9 * floor, -1.1), (x + 1.2, 2.9 * floor + 0.18, 0), lit(plaster, 0.85))
-                stage.box((x - 1.2, 2.9 * floor + 0.18, -1.1), (x + 1.2, 2.9 * floor + 1.05, -1.05), accent)
+                stage.box(
+                    (x - 1.2, 2.9 * floor, -1.1),
+                    (x + 1.2, 2.9 * floor + 0.18, 0),
+                    lit(plaster, 0.85),
+                )
+                stage.box(
+                    (x - 1.2, 2.9 * floor + 0.18, -1.1),
+                    (x + 1.2, 2.9 * floor + 1.05, -1.05),
+                    accent,
+                )
 
 
 def _draw_facade_window(
-    stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float], shutters: Colour | None
+    stage: Stage,
+    rng: random.Random,
+    x: float,
+    y: float,
+    size_m: tuple[float, float],
+    shutters: Colour | None,
 ) -> None:
     """Draws a window from outside, around `x`, its sill at `y`, on the plane z = 0 of the current place."""
     wide, high = size_m
     glass = rng.choice(((120, 146, 164), (96, 116, 132), (146, 166, 178), (84, 96, 108)))
-    stage.polygon(upright(x - wide / 2 - 0.08, y - 0.08, wide + 0.16, high + 0.16, -0.02), palette.WHITE)
+    stage.polygon(
+        upright(x - wide / 2 - 0.08, y - 0.08, wide + 0.16, high + 0.16, -0.02), palette.WHITE
+    )
     stage.polygon(upright(x - wide / 2, y, wide, high, -0.03), glass)
     if rng.random() < 0.5:
-        stage.polygon(upright(x - wide / 2, y + high * 0.3, wide * 0.24, high * 0.7, -0.035), (232, 228, 220))
+        stage.polygon(
+            upright(x - wide / 2, y + high * 0.3, wide * 0.24, high * 0.7, -0.035), (232, 228, 220)
+        )
     stage.polygon(upright(x - 0.03, y, 0.06, high, -0.04), palette.WHITE)
     if shutters:
         for start in (x - wide / 2 - 0.55, x + wide / 2 + 0.1):
@@ -187,13 +228,17 @@ def _draw_tree(stage: Stage, rng: random.Random, x: float, z: float) -> None:
     if rng.random() < 0.3:
         for k in range(4):
             y, radius = (0.8 + 1.1 * k) * size, (1.5 - 0.3 * k) * size
-            stage.sweep([flat_ring(x, y, z, radius), flat_ring(x, y + 1.6 * size, z, 0.08)], lit(leaf, 0.75))
+            stage.sweep(
+                [flat_ring(x, y, z, radius), flat_ring(x, y + 1.6 * size, z, 0.08)], lit(leaf, 0.75)
+            )
         return
     for k in range(16):
         dx, y = rng.uniform(-1.3, 1.3) * size, rng.uniform(2.2, 4.6) * size
         radius = rng.uniform(0.6, 1.0) * size
         shade = lit(leaf, 0.66 + 0.03 * k + 0.06 * (y / size - 3.4))
-        stage.polygon(ring((x + dx, y, z - 0.02 * k), (radius, 0, 0), (0, radius * 0.85, 0), 14), shade)
+        stage.polygon(
+            ring((x + dx, y, z - 0.02 * k), (radius, 0, 0), (0, radius * 0.85, 0), 14), shade
+        )
 
 
 def _draw_front_garden(stage: Stage, rng: random.Random, away: float) -> None:
@@ -205,7 +250,9 @@ def _draw_front_garden(stage: Stage, rng: random.Random, away: float) -> None:
             leaf = some(rng, palette.LEAVES)
             for k in range(4):
                 middle: Point = (x + rng.uniform(-0.5, 0.5) * size, size * 0.7, away - 2.4)
-                stage.polygon(ring(middle, (size, 0, 0), (0, size * 0.8, 0), 14), lit(leaf, 0.8 + 0.1 * k))
+                stage.polygon(
+                    ring(middle, (size, 0, 0), (0, size * 0.8, 0), 14), lit(leaf, 0.8 + 0.1 * k)
+                )
     elif choice < 0.75:
         colour, z = rng.choice((palette.WHITE, some(rng, palette.WOODS))), away - 4.0
         for k in range(-36, 37):

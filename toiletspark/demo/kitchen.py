@@ -59,7 +59,9 @@ def _draw_run(stage: Stage, rng: random.Random, units: int, front: Colour, top: 
     fridge = rng.choice((0, units - 1))
     others = [unit for unit in range(units) if unit != fridge]
     hob = rng.choice(others)
-    sink = rng.choice([unit for unit in others if abs(unit - hob) > 1] or [unit for unit in others if unit != hob])
+    sink = rng.choice(
+        [unit for unit in others if abs(unit - hob) > 1] or [unit for unit in others if unit != hob]
+    )
     start, stop = others[0] * UNIT_M, (others[-1] + 1) * UNIT_M
     stage.shadow((0.0, units * UNIT_M), (-DEEP_M, 0.0), 0.12)
     _draw_splashback(stage, rng, start, stop)
@@ -67,7 +69,11 @@ def _draw_run(stage: Stage, rng: random.Random, units: int, front: Colour, top: 
     if has_window:
         draw_window(stage, rng, sink * UNIT_M - 0.1, 1.15, (0.8, 0.8))
     hung = [unit for unit in others if unit != hob and not (has_window and abs(unit - sink) <= 1)]
-    _draw_hung(stage, hung if rng.random() < 0.85 else [], front if rng.random() < 0.7 else some(rng, palette.FRONTS))
+    _draw_hung(
+        stage,
+        hung if rng.random() < 0.85 else [],
+        front if rng.random() < 0.7 else some(rng, palette.FRONTS),
+    )
     _draw_hood(stage, rng, hob * UNIT_M)
     _draw_base(stage, start, stop, front, top)
     _draw_oven_and_hob(stage, rng, hob * UNIT_M)
@@ -84,7 +90,14 @@ def _draw_splashback(stage: Stage, rng: random.Random, start: float, stop: float
     stage.panel(upright(start, TOP_M, stop - start, 0.55, -0.004), colour)
     if rng.random() < 0.75:
         step = rng.choice(((0.1, 0.1), (0.15, 0.15), (0.2, 0.075)))
-        draw_grid(stage, (start, TOP_M, -0.005), (stop - start, 0, 0), (0, 0.55, 0), step, lit(colour, 0.85))
+        draw_grid(
+            stage,
+            (start, TOP_M, -0.005),
+            (stop - start, 0, 0),
+            (0, 0.55, 0),
+            step,
+            lit(colour, 0.85),
+        )
 
 
 def _draw_hung(stage: Stage, units: list[int], front: Colour) -> None:
@@ -135,19 +148,32 @@ def _draw_oven_and_hob(stage: Stage, rng: random.Random, x: float) -> None:
     for k in range(5):
         stage.polygon(disc(x + 0.1 + 0.1 * k, 0.77, face - 0.01, 0.025), lit(palette.STEEL, 0.7))
     stage.box((x + 0.02, TOP_M, -0.55), (x + 0.58, TOP_M + 0.008, -0.06), palette.GLASS_BLACK)
-    for dx, z, radius in ((0.17, -0.42, 0.09), (0.43, -0.42, 0.07), (0.17, -0.18, 0.07), (0.43, -0.18, 0.09)):
+    for dx, z, radius in (
+        (0.17, -0.42, 0.09),
+        (0.43, -0.42, 0.07),
+        (0.17, -0.18, 0.07),
+        (0.43, -0.18, 0.09),
+    ):
         stage.polygon(flat_ring(x + dx, TOP_M + 0.01, z, radius), (120, 116, 114))
         stage.polygon(flat_ring(x + dx, TOP_M + 0.011, z, radius * 0.8), (58, 56, 58))
     if rng.random() < 0.5:
         pot = some(rng, (*palette.FABRICS, palette.STEEL, palette.STEEL))
-        stage.sweep([flat_ring(x + 0.17, TOP_M + y, -0.3, 0.11) for y in (0.01, 0.15)], pot, lit(pot, 0.8))
-        stage.sweep([flat_ring(x + 0.17, TOP_M + y, -0.3, 0.02) for y in (0.15, 0.18)], palette.BLACK)
+        stage.sweep(
+            [flat_ring(x + 0.17, TOP_M + y, -0.3, 0.11) for y in (0.01, 0.15)], pot, lit(pot, 0.8)
+        )
+        stage.sweep(
+            [flat_ring(x + 0.17, TOP_M + y, -0.3, 0.02) for y in (0.15, 0.18)], palette.BLACK
+        )
 
 
 def _draw_sink(stage: Stage, x: float) -> None:
     stage.polygon(flat_ring(x + 0.3, TOP_M + 0.002, -0.3, 0.26, 0.2, 0.2), palette.CHROME)
-    stage.polygon(flat_ring(x + 0.3, TOP_M + 0.003, -0.31, 0.22, 0.16, 0.25), lit(palette.STEEL, 0.75))
-    stage.polygon(flat_ring(x + 0.3, TOP_M + 0.003, -0.34, 0.2, 0.12, 0.25), lit(palette.STEEL, 0.9))
+    stage.polygon(
+        flat_ring(x + 0.3, TOP_M + 0.003, -0.31, 0.22, 0.16, 0.25), lit(palette.STEEL, 0.75)
+    )
+    stage.polygon(
+        flat_ring(x + 0.3, TOP_M + 0.003, -0.34, 0.2, 0.12, 0.25), lit(palette.STEEL, 0.9)
+    )
     stage.box((x + 0.28, TOP_M, -0.11), (x + 0.32, TOP_M + 0.3, -0.08), palette.CHROME)
     stage.box((x + 0.285, TOP_M + 0.27, -0.3), (x + 0.315, TOP_M + 0.3, -0.08), palette.CHROME)
     stage.box((x + 0.285, TOP_M + 0.22, -0.3), (x + 0.315, TOP_M + 0.28, -0.275), palette.CHROME)
@@ -157,7 +183,9 @@ def _draw_fridge(stage: Stage, rng: random.Random, x: float, front: Colour) -> N
     colour = rng.choice((palette.WHITE, palette.STEEL, front, some(rng, palette.FABRICS)))
     top, face, split = rng.uniform(1.75, 2.1), -0.66, rng.choice((0.65, 1.25))
     stage.box((x + 0.01, 0.04, face), (x + 0.59, top, 0), colour)
-    stage.line((x + 0.01, split, face - 0.002), (x + 0.59, split, face - 0.002), lit(colour, 0.6), 3)
+    stage.line(
+        (x + 0.01, split, face - 0.002), (x + 0.59, split, face - 0.002), lit(colour, 0.6), 3
+    )
     for low, high in ((split - 0.3, split - 0.08), (split + 0.08, split + 0.4)):
         stage.box((x + 0.06, low, face - 0.03), (x + 0.085, high, face), lit(palette.STEEL, 0.8))
 
@@ -169,7 +197,10 @@ def _draw_on_worktop(stage: Stage, rng: random.Random, x: float) -> None:
         some(rng, palette.FABRICS + palette.FRONTS),
     )
     if thing == "kettle":
-        stage.sweep([flat_ring(x, TOP_M + y, -0.3, r) for y, r in ((0, 0.085), (0.18, 0.06), (0.22, 0.03))], colour)
+        stage.sweep(
+            [flat_ring(x, TOP_M + y, -0.3, r) for y, r in ((0, 0.085), (0.18, 0.06), (0.22, 0.03))],
+            colour,
+        )
     elif thing == "toaster":
         stage.box((x - 0.14, TOP_M, -0.38), (x + 0.14, TOP_M + 0.18, -0.22), colour)
         stage.polygon(flat_ring(x, TOP_M + 0.181, -0.3, 0.11, 0.03, 0.2), palette.BLACK)
@@ -183,7 +214,11 @@ def _draw_on_worktop(stage: Stage, rng: random.Random, x: float) -> None:
     elif thing == "plant":
         draw_plant(stage, rng, x, -0.25, 0.35, TOP_M)
     else:
-        stage.sweep([flat_ring(x, TOP_M + y, -0.3, r) for y, r in ((0, 0.06), (0.08, 0.15))], colour, lit(colour, 0.7))
+        stage.sweep(
+            [flat_ring(x, TOP_M + y, -0.3, r) for y, r in ((0, 0.06), (0.08, 0.15))],
+            colour,
+            lit(colour, 0.7),
+        )
         for dx, fruit in ((-0.06, (206, 70, 50)), (0.05, (228, 160, 50)), (0.0, (140, 176, 70))):
             stage.polygon(disc(x + dx, TOP_M + 0.1, -0.33, 0.055), fruit)
 

@@ -56,7 +56,9 @@ def _check_free(goals: list[Path]) -> None:
         raise UserError(
             doing="labelling the demo's images as a person would",
             expected="files of different names, so that none replaces another in its class folder",
-            found=f"{taken[0]} is there already" if taken else "two files of the same name for one class folder",
+            found=f"{taken[0]} is there already"
+            if taken
+            else "two files of the same name for one class folder",
             todo="export the sample again into an empty folder",
         )
 

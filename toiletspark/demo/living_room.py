@@ -87,7 +87,13 @@ def _draw_behind_sofa(stage: Stage, rng: random.Random) -> None:
     choice = rng.random()
     if choice < 0.4:
         for k in range(rng.choice((2, 3))):
-            draw_picture(stage, rng, -0.95 + 0.65 * k, 1.3 + rng.uniform(-0.05, 0.05), (0.5, rng.uniform(0.45, 0.7)))
+            draw_picture(
+                stage,
+                rng,
+                -0.95 + 0.65 * k,
+                1.3 + rng.uniform(-0.05, 0.05),
+                (0.5, rng.uniform(0.45, 0.7)),
+            )
     elif choice < 0.6:
         draw_picture(stage, rng, -0.7, 1.25, (1.4, 0.8))
     else:
@@ -108,7 +114,11 @@ def draw_sofa(stage: Stage, rng: random.Random, half: float) -> None:
         stage.box((x + 0.01, 0.45, -0.42), (x + wide - 0.01, 0.83, -0.22), lit(colour, 1.0))
     for k in range(cushions):
         x = -half + 0.18 + k * wide
-        stage.box((x + 0.008, 0.28, -deep - 0.02), (x + wide - 0.008, seat + 0.04, -0.35), lit(colour, 1.05))
+        stage.box(
+            (x + 0.008, 0.28, -deep - 0.02),
+            (x + wide - 0.008, seat + 0.04, -0.35),
+            lit(colour, 1.05),
+        )
     for k in range(rng.choice((1, 2, 3))):
         _draw_cushion(stage, rng, (-0.65 + 0.6 * k) * half, seat)
     for x in sorted((-half, half - 0.18), key=lambda side: -abs(stage.eye[0] - side)):
@@ -118,7 +128,9 @@ def draw_sofa(stage: Stage, rng: random.Random, half: float) -> None:
 def _draw_cushion(stage: Stage, rng: random.Random, x: float, seat: float) -> None:
     colour = some(rng, palette.FABRICS)
     soft = [(0.04, 0.8, 0.05), (0.15, 1.0, 0.09), (0.28, 1.0, 0.08), (0.4, 0.85, 0.03)]
-    stage.sweep([flat_ring(x, seat + y, -0.5 + y * 0.3, w * 0.2, d, 0.4) for y, w, d in soft], colour)
+    stage.sweep(
+        [flat_ring(x, seat + y, -0.5 + y * 0.3, w * 0.2, d, 0.4) for y, w, d in soft], colour
+    )
 
 
 def _draw_coffee_table(stage: Stage, rng: random.Random, x: float, z: float) -> None:
@@ -132,7 +144,11 @@ def _draw_coffee_table(stage: Stage, rng: random.Random, x: float, z: float) -> 
     square = rng.choice((0.1, 0.1, 1.0))
     stage.sweep([flat_ring(x, y, z, wide, deep, square) for y in (0.36, 0.4)], lit(top, 0.9), top)
     for k in range(2):
-        stage.box((x - 0.25, 0.4 + 0.03 * k, z - 0.1), (x, 0.43 + 0.03 * k, z + 0.1), some(rng, palette.FABRICS))
+        stage.box(
+            (x - 0.25, 0.4 + 0.03 * k, z - 0.1),
+            (x, 0.43 + 0.03 * k, z + 0.1),
+            some(rng, palette.FABRICS),
+        )
     if rng.random() < 0.6:
         draw_plant(stage, rng, x + 0.18, z, 0.32, 0.4)
 
@@ -165,7 +181,9 @@ def draw_floor_lamp(stage: Stage, rng: random.Random, x: float, z: float) -> Non
     stage.sweep([flat_ring(x, y, z, 0.15) for y in (0.0, 0.03)], metal)
     stage.line((x, 0.03, z), (x, 1.45, z), metal, 4)
     shade = some(rng, ((250, 240, 212), (236, 226, 200), (210, 190, 160)))
-    stage.sweep([flat_ring(x, y, z, r) for y, r in ((1.4, 0.22), (1.72, 0.15))], shade, (255, 250, 230))
+    stage.sweep(
+        [flat_ring(x, y, z, r) for y, r in ((1.4, 0.22), (1.72, 0.15))], shade, (255, 250, 230)
+    )
 
 
 def draw_shelves(stage: Stage, rng: random.Random) -> None:
@@ -179,5 +197,7 @@ def draw_shelves(stage: Stage, rng: random.Random) -> None:
         x = 0.05
         while x < rng.uniform(0.5, 0.88):
             wide = rng.uniform(0.03, 0.06)
-            stage.polygon(upright(x, y, wide, rng.uniform(0.2, 0.3), -0.302), some(rng, palette.FABRICS))
+            stage.polygon(
+                upright(x, y, wide, rng.uniform(0.2, 0.3), -0.302), some(rng, palette.FABRICS)
+            )
             x += wide + 0.004

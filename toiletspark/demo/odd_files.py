@@ -46,7 +46,9 @@ def odd_bytes(kind: str, image: Image.Image) -> bytes:
     """
     if kind == "png_alpha":
         see_through = image.convert("RGBA")
-        see_through.putalpha(Image.linear_gradient("L").resize(image.size).point(lambda level: 255 - level // 4))
+        see_through.putalpha(
+            Image.linear_gradient("L").resize(image.size).point(lambda level: 255 - level // 4)
+        )
         return _encoded(see_through, "PNG")
     if kind == "webp":
         return _encoded(image, "WEBP", quality=80)
@@ -87,7 +89,10 @@ def _png_claiming(side_px: int) -> bytes:
     header = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
     body = b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
         for name, content in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
@@ -101,7 +106,9 @@ def _with_flipped_bytes(progressive: bytes) -> bytes:
     go on.
     """
     tables = [at for at in range(len(progressive) - 21) if progressive[at : at + 2] == b"\xff\xc4"]
-    start = min(tables, key=lambda at: abs(at - len(progressive) // 2)) + 5  # after marker, length and table number
+    start = (
+        min(tables, key=lambda at: abs(at - len(progressive) // 2)) + 5
+    )  # after marker, length and table number
     flipped = bytes(byte ^ 0xFF for byte in progressive[start : start + 16])
     return progressive[:start] + flipped + progressive[start + 16 :]
 

@@ -37,7 +37,13 @@ FRONTS: tuple[Colour, ...] = (
     (242, 241, 237), (228, 224, 212), (176, 180, 180), (196, 158, 112), (150, 110, 74), (154, 172, 156),
     (78, 96, 116), (70, 74, 78), (206, 190, 166),
 )  # fmt: skip
-LEAVES: tuple[Colour, ...] = ((70, 120, 62), (92, 138, 72), (58, 104, 70), (116, 146, 72), (84, 126, 92))
+LEAVES: tuple[Colour, ...] = (
+    (70, 120, 62),
+    (92, 138, 72),
+    (58, 104, 70),
+    (116, 146, 72),
+    (84, 126, 92),
+)
 PLASTERS: tuple[Colour, ...] = (
     (240, 236, 226), (232, 216, 180), (222, 190, 160), (206, 214, 218), (186, 110, 86), (214, 206, 190),
     (168, 96, 74),
@@ -63,7 +69,11 @@ def lit(colour: Colour, factor: float) -> Colour:
     (110, 220, 255)
     """
     red, green, blue = colour
-    return min(255, round(red * factor)), min(255, round(green * factor)), min(255, round(blue * factor))
+    return (
+        min(255, round(red * factor)),
+        min(255, round(green * factor)),
+        min(255, round(blue * factor)),
+    )
 
 
 def mixed(first: Colour, second: Colour, weight: float) -> Colour:
@@ -74,5 +84,7 @@ def mixed(first: Colour, second: Colour, weight: float) -> Colour:
 
 def some(rng: random.Random, colours: tuple[Colour, ...], spread: int = 9) -> Colour:
     """Picks a colour and moves each channel by up to `spread` levels, lest a shade be a room's signature."""
-    red, green, blue = (max(0, min(255, level + rng.randint(-spread, spread))) for level in rng.choice(colours))
+    red, green, blue = (
+        max(0, min(255, level + rng.randint(-spread, spread))) for level in rng.choice(colours)
+    )
     return red, green, blue

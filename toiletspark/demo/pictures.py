@@ -9,15 +9,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toiletspark.demo.odd_files import BROKEN, ODD
-from toiletspark.digests import hash_fraction
+from toiletspark.hashing import hash_fraction
 
 IMAGES_PER_LISTING = 4
-MIN_LISTINGS = len(BROKEN)  # the first listings hold one broken image each, so that every kind is there
+MIN_LISTINGS = len(
+    BROKEN
+)  # the first listings hold one broken image each, so that every kind is there
 
 # The first image is the one that ads take. Agents put a house front there, and now and then a toilet.
 # Over all positions, 11 % of the images are toilets.
-FIRST_ROOMS = {"toilet": 0.04, "kitchen": 0.14, "bedroom": 0.12, "living_room": 0.28, "exterior": 0.42}
-OTHER_ROOMS = {"toilet": 0.135, "kitchen": 0.24, "bedroom": 0.27, "living_room": 0.245, "exterior": 0.11}
+FIRST_ROOMS = {
+    "toilet": 0.04,
+    "kitchen": 0.14,
+    "bedroom": 0.12,
+    "living_room": 0.28,
+    "exterior": 0.42,
+}
+OTHER_ROOMS = {
+    "toilet": 0.135,
+    "kitchen": 0.24,
+    "bedroom": 0.27,
+    "living_room": 0.245,
+    "exterior": 0.11,
+}
 FATES = {"broken": 0.01, "copied": 0.016, "linked": 0.014, "odd": 0.02, "plain": 0.94}
 
 
@@ -55,7 +69,9 @@ class Picture:
         """The room that was drawn; a copy shows its origin's."""
         if self.origin != self:
             return self.origin.room
-        return pick(FIRST_ROOMS if self.position == 1 else OTHER_ROOMS, self.seed, f"{self.image_id}/room")
+        return pick(
+            FIRST_ROOMS if self.position == 1 else OTHER_ROOMS, self.seed, f"{self.image_id}/room"
+        )
 
     @property
     def origin(self) -> "Picture":

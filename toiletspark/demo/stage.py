@@ -28,7 +28,9 @@ class Stage:
         eye: where the camera is, in metres.
     """
 
-    def __init__(self, size_px: tuple[int, int], eye: Point, target: Point, zoom: float, roll: float = 0.0) -> None:
+    def __init__(
+        self, size_px: tuple[int, int], eye: Point, target: Point, zoom: float, roll: float = 0.0
+    ) -> None:
         """Sets up the camera.
 
         Args:
@@ -41,7 +43,9 @@ class Stage:
         self.canvas = Image.new("RGB", size_px, (128, 128, 128))
         self.eye = eye
         self._ink = ImageDraw.Draw(self.canvas)
-        self._glaze = ImageDraw.Draw(self.canvas, "RGBA")  # lets through what is below; ten times slower than ink
+        self._glaze = ImageDraw.Draw(
+            self.canvas, "RGBA"
+        )  # lets through what is below; ten times slower than ink
         self._middle = (size_px[0] / 2, size_px[1] / 2)
         self._focal_px = zoom * math.sqrt(size_px[0] * size_px[1])
         forward = _unit(_minus(target, eye))
@@ -99,7 +103,9 @@ class Stage:
         for side in sides:
             self._facet([self._world(point) for point in side], middle, colour)
 
-    def sweep(self, rings: Sequence[Sequence[Point]], colour: Colour, lid: Colour | None = None) -> None:
+    def sweep(
+        self, rings: Sequence[Sequence[Point]], colour: Colour, lid: Colour | None = None
+    ) -> None:
         """Draws the solid between rings of equally many points, and closes it with a lid at the last one.
 
         Args:
@@ -116,11 +122,19 @@ class Stage:
         top, below = placed[-1], _centre(placed[-2])
         self._facet(top, below, lid or colour)
 
-    def shadow(self, x: tuple[float, float], z: tuple[float, float], depth: float = 0.16, y: float = 0.004) -> None:
+    def shadow(
+        self, x: tuple[float, float], z: tuple[float, float], depth: float = 0.16, y: float = 0.004
+    ) -> None:
         """Darkens the floor around a piece that covers the ranges x and z, in three steps for a soft edge."""
         middle = ((x[0] + x[1]) / 2, y, (z[0] + z[1]) / 2)
         for margin in (0.14, 0.08, 0.03):
-            spot = ring(middle, ((x[1] - x[0]) / 2 + margin, 0, 0), (0, 0, (z[1] - z[0]) / 2 + margin), 16, 0.45)
+            spot = ring(
+                middle,
+                ((x[1] - x[0]) / 2 + margin, 0, 0),
+                (0, 0, (z[1] - z[0]) / 2 + margin),
+                16,
+                0.45,
+            )
             self.polygon(spot, BLACK, depth)
 
     def _facet(self, corners: list[Point], inside: Point, colour: Colour) -> None:
@@ -145,7 +159,11 @@ class Stage:
 
     def _world(self, point: Point) -> Point:
         x, y, z, cosine, sine = self._place
-        return x + point[0] * cosine + point[2] * sine, y + point[1], z - point[0] * sine + point[2] * cosine
+        return (
+            x + point[0] * cosine + point[2] * sine,
+            y + point[1],
+            z - point[0] * sine + point[2] * cosine,
+        )
 
     def _spots(self, corners: list[Point]) -> list[tuple[float, float]]:
         """Projects world points to canvas pixels, cut at the near plane; none when wholly behind it."""
@@ -154,14 +172,18 @@ class Stage:
         seen: list[Point] = []
         for x, y, z in corners:  # written out: this loop is half of what a picture costs
             x, y, z = x - ex, y - ey, z - ez
-            seen.append((x * rx + y * ry + z * rz, x * ux + y * uy + z * uz, x * fx + y * fy + z * fz))
+            seen.append(
+                (x * rx + y * ry + z * rz, x * ux + y * uy + z * uz, x * fx + y * fy + z * fz)
+            )
         if min(point[2] for point in seen) < NEAR_M:
             seen = _cut_near(seen)
         (middle_x, middle_y), focal = self._middle, self._focal_px
         return [(middle_x + focal * x / z, middle_y - focal * y / z) for x, y, z in seen]
 
 
-def ring(centre: Point, first: Point, second: Point, points: int = 20, squareness: float = 1.0) -> list[Point]:
+def ring(
+    centre: Point, first: Point, second: Point, points: int = 20, squareness: float = 1.0
+) -> list[Point]:
     """Returns the points of an ellipse, or of a rectangle with round corners, anywhere in space.
 
     Args:
@@ -174,7 +196,10 @@ def ring(centre: Point, first: Point, second: Point, points: int = 20, squarenes
         `points` points, in order.
     """
     (x, y, z), (ax, ay, az), (bx, by, bz) = centre, first, second
-    return [(x + ax * a + bx * b, y + ay * a + by * b, z + az * a + bz * b) for a, b in _unit_ring(points, squareness)]
+    return [
+        (x + ax * a + bx * b, y + ay * a + by * b, z + az * a + bz * b)
+        for a, b in _unit_ring(points, squareness)
+    ]
 
 
 @functools.lru_cache(maxsize=64)
@@ -184,7 +209,10 @@ def _unit_ring(points: int, squareness: float) -> list[tuple[float, float]]:
         angle = 2 * math.pi * (k + 0.5) / points
         along, across = math.cos(angle), math.sin(angle)
         outline.append(
-            (math.copysign(abs(along) ** squareness, along), math.copysign(abs(across) ** squareness, across))
+            (
+                math.copysign(abs(along) ** squareness, along),
+                math.copysign(abs(across) ** squareness, across),
+            )
         )
     return outline
 
@@ -203,7 +231,13 @@ def _cut_near(seen: list[Point]) -> list[Point]:
         here = seen[k - 1]
         if (here[2] < NEAR_M) != (there[2] < NEAR_M):
             part = (NEAR_M - here[2]) / (there[2] - here[2])
-            kept.append((here[0] + part * (there[0] - here[0]), here[1] + part * (there[1] - here[1]), NEAR_M))
+            kept.append(
+                (
+                    here[0] + part * (there[0] - here[0]),
+                    here[1] + part * (there[1] - here[1]),
+                    NEAR_M,
+                )
+            )
         if there[2] >= NEAR_M:
             kept.append(there)
     return kept

@@ -54,10 +54,22 @@ def draw_walls(
     accent = some(rng, palette.WALLS + palette.FABRICS) if finish == "accent" else walls.colour
     left, right, back, front = walls.left, walls.right, walls.depth, FRONT_M
     ceiling = lit((246, 245, 242), rng.uniform(0.84, 0.98))
-    stage.polygon([(left, height, front), (right, height, front), (right, height, back), (left, height, back)], ceiling)
+    stage.polygon(
+        [
+            (left, height, front),
+            (right, height, front),
+            (right, height, back),
+            (left, height, back),
+        ],
+        ceiling,
+    )
     for x in (left, right):
-        stage.panel([(x, 0, front), (x, height, front), (x, height, back), (x, 0, back)], walls.colour)
-    stage.panel([(left, 0, back), (right, 0, back), (right, height, back), (left, height, back)], accent)
+        stage.panel(
+            [(x, 0, front), (x, height, front), (x, height, back), (x, 0, back)], walls.colour
+        )
+    stage.panel(
+        [(left, 0, back), (right, 0, back), (right, height, back), (left, height, back)], accent
+    )
     _draw_floor(stage, rng, walls, _weighted(rng, floors))
     _finish_walls(stage, rng, walls, finish)
     return walls
@@ -67,7 +79,9 @@ def _draw_floor(stage: Stage, rng: random.Random, walls: Walls, floor: str) -> N
     left, right, back = walls.left, walls.right, walls.depth
     colours = {"wood": palette.WOODS, "carpet": palette.CARPETS}.get(floor, palette.TILES)
     colour = some(rng, colours)
-    stage.panel([(left, 0, FRONT_M), (right, 0, FRONT_M), (right, 0, back), (left, 0, back)], colour)
+    stage.panel(
+        [(left, 0, FRONT_M), (right, 0, FRONT_M), (right, 0, back), (left, 0, back)], colour
+    )
     if floor == "wood":
         _draw_planks(stage, rng, walls, colour)
     elif floor in ("tiles", "checkers"):
@@ -75,7 +89,14 @@ def _draw_floor(stage: Stage, rng: random.Random, walls: Walls, floor: str) -> N
         if floor == "checkers":
             _draw_checkers(stage, walls, step, mixed(colour, some(rng, palette.TILES), 0.7))
         joint = lit(colour, rng.choice((0.8, 0.86, 1.12)))
-        draw_grid(stage, (left, 0, FRONT_M), (right - left, 0, 0), (0, 0, back - FRONT_M), (step, step), joint)
+        draw_grid(
+            stage,
+            (left, 0, FRONT_M),
+            (right - left, 0, 0),
+            (0, 0, back - FRONT_M),
+            (step, step),
+            joint,
+        )
 
 
 def _draw_planks(stage: Stage, rng: random.Random, walls: Walls, colour: Colour) -> None:
@@ -90,7 +111,11 @@ def _draw_planks(stage: Stage, rng: random.Random, walls: Walls, colour: Colour)
             corners = [(a, near), (b, near), (b, far), (a, far)]
             board: list[Point] = [(s, 0.0, t) if away else (t, 0.0, s) for s, t in corners]
             stage.panel(board, lit(colour, rng.uniform(0.93, 1.05)))
-        seam: list[Point] = [(a, 0.0, ends[0]), (a, 0.0, ends[1])] if away else [(ends[0], 0.0, a), (ends[1], 0.0, a)]
+        seam: list[Point] = (
+            [(a, 0.0, ends[0]), (a, 0.0, ends[1])]
+            if away
+            else [(ends[0], 0.0, a), (ends[1], 0.0, a)]
+        )
         stage.line(seam[0], seam[1], lit(colour, 0.8), 1)
 
 
@@ -110,7 +135,11 @@ def _finish_walls(stage: Stage, rng: random.Random, walls: Walls, finish: str) -
     if finish in ("half_tiles", "tiles", "panels"):
         top = height if finish == "tiles" else rng.choice((1.0, 1.2, 1.4))
         colour = some(rng, palette.WALLS[:5] if finish == "panels" else palette.TILES)
-        step = (0.12, top) if finish == "panels" else rng.choice(((0.15, 0.15), (0.2, 0.1), (0.3, 0.6), (0.25, 0.4)))
+        step = (
+            (0.12, top)
+            if finish == "panels"
+            else rng.choice(((0.15, 0.15), (0.2, 0.1), (0.3, 0.6), (0.25, 0.4)))
+        )
         joint = lit(colour, rng.choice((0.84, 0.9, 1.1)))
         for start, across in (
             ((left, 0.0, FRONT_M + 2), (0.0, 0.0, back - FRONT_M - 2)),
@@ -124,13 +153,21 @@ def _finish_walls(stage: Stage, rng: random.Random, walls: Walls, finish: str) -
         colour, width = lit(walls.colour, 0.92), rng.choice((0.1, 0.2))
         for k in range(int((right - left) / width / 2)):
             x = left + (2 * k + 1) * width
-            stage.panel([(x, 0, back), (x + width, 0, back), (x + width, height, back), (x, height, back)], colour)
+            stage.panel(
+                [(x, 0, back), (x + width, 0, back), (x + width, height, back), (x, height, back)],
+                colour,
+            )
     if finish not in ("tiles", "half_tiles"):
         stage.box((left, 0, back - 0.015), (right, 0.08, back), palette.WHITE)
 
 
 def draw_grid(
-    stage: Stage, corner: Point, first: Point, second: Point, step_m: tuple[float, float], colour: Colour
+    stage: Stage,
+    corner: Point,
+    first: Point,
+    second: Point,
+    step_m: tuple[float, float],
+    colour: Colour,
 ) -> None:
     """Draws joints on a rectangle, `step_m[0]` apart along its side `first`, `step_m[1]` along `second`."""
     for along, across, step in ((first, second, step_m[0]), (second, first, step_m[1])):
@@ -140,7 +177,9 @@ def draw_grid(
             stage.line(start, _plus(start, across, 1.0), colour, 1)
 
 
-def draw_window(stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]) -> None:
+def draw_window(
+    stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]
+) -> None:
     """Draws a window, its lower left corner at (x, y) of the plane z = 0 of the current place."""
     width, height = size_m
     frame = palette.WHITE if rng.random() < 0.7 else some(rng, palette.WOODS)
@@ -160,7 +199,9 @@ def draw_window(stage: Stage, rng: random.Random, x: float, y: float, size_m: tu
     stage.box((x - 0.08, y - 0.09, -0.14), (x + width + 0.08, y - 0.05, 0.0), frame)
 
 
-def draw_curtains(stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]) -> None:
+def draw_curtains(
+    stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]
+) -> None:
     """Hangs a curtain on each side of a window (arguments as in `draw_window`), down to the floor."""
     width, height = size_m
     colour = some(rng, palette.FABRICS + palette.WALLS)
@@ -173,13 +214,17 @@ def draw_curtains(stage: Stage, rng: random.Random, x: float, y: float, size_m: 
     stage.line((x - 0.5, top, -0.1), (x + width + 0.5, top, -0.1), palette.BLACK, 3)
 
 
-def draw_picture(stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]) -> None:
+def draw_picture(
+    stage: Stage, rng: random.Random, x: float, y: float, size_m: tuple[float, float]
+) -> None:
     """Hangs a framed picture, its lower left corner at (x, y) of the plane z = 0 of the current place."""
     width, height = size_m
     frame = rng.choice((palette.BLACK, palette.WHITE, some(rng, palette.WOODS)))
     stage.box((x, y, -0.03), (x + width, y + height, 0.0), frame)
     edge = 0.03
-    stage.polygon(upright(x + edge, y + edge, width - 2 * edge, height - 2 * edge, -0.032), (240, 238, 232))
+    stage.polygon(
+        upright(x + edge, y + edge, width - 2 * edge, height - 2 * edge, -0.032), (240, 238, 232)
+    )
     for _ in range(rng.randint(2, 4)):
         w, h = rng.uniform(0.2, 0.6) * width, rng.uniform(0.15, 0.5) * height
         a, b = x + rng.uniform(0.1, 0.9) * (width - w), y + rng.uniform(0.1, 0.9) * (height - h)
@@ -197,10 +242,20 @@ def draw_pendant(stage: Stage, rng: random.Random, place: Point, height: float) 
         stage.polygon(glow, (255, 246, 214))
 
 
-def draw_plant(stage: Stage, rng: random.Random, x: float, z: float, height: float, y: float = 0.0) -> None:
+def draw_plant(
+    stage: Stage, rng: random.Random, x: float, z: float, height: float, y: float = 0.0
+) -> None:
     """Puts a potted plant, `height` metres tall, at (x, y, z)."""
-    pot, leaf, size = some(rng, palette.FRONTS + palette.FABRICS), rng.choice(palette.LEAVES), height * 0.16
-    stage.sweep([flat_ring(x, y, z, size * 0.75), flat_ring(x, y + height * 0.3, z, size)], pot, (70, 54, 44))
+    pot, leaf, size = (
+        some(rng, palette.FRONTS + palette.FABRICS),
+        rng.choice(palette.LEAVES),
+        height * 0.16,
+    )
+    stage.sweep(
+        [flat_ring(x, y, z, size * 0.75), flat_ring(x, y + height * 0.3, z, size)],
+        pot,
+        (70, 54, 44),
+    )
     for _ in range(rng.randint(14, 20)):
         lean, side = rng.uniform(-0.32, 0.32) * height, rng.uniform(-0.15, 0.15) * height
         tip = (x + lean, y + height * rng.uniform(0.6, 1.0), z + side)

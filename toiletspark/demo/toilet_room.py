@@ -60,9 +60,14 @@ def draw_toilet(stage: Stage, rng: random.Random) -> None:
     stage.shadow((-0.17, 0.17), (-0.66, -0.05), 0.08 if hung else 0.14)
     if hung:
         _draw_flush_wall(stage, rng)
-    bowl = [(0.1, 0.1, 0.18), (0.16, 0.14, 0.22)] if hung else [(0.0, 0.115, 0.21), (0.16, 0.11, 0.2)]
+    bowl = (
+        [(0.1, 0.1, 0.18), (0.16, 0.14, 0.22)] if hung else [(0.0, 0.115, 0.21), (0.16, 0.11, 0.2)]
+    )
     outline = [*bowl, (0.3, 0.165, 0.235), (RIM_M - 0.03, 0.185, 0.25)]
-    stage.sweep([flat_ring(0, y, -back - depth - 0.01, w, depth, 0.8) for y, w, depth in outline], lit(china, 0.97))
+    stage.sweep(
+        [flat_ring(0, y, -back - depth - 0.01, w, depth, 0.8) for y, w, depth in outline],
+        lit(china, 0.97),
+    )
     if not hung:
         _draw_cistern(stage, rng, china)
     wood = rng.random() < 0.12
@@ -80,12 +85,17 @@ def _draw_flush_wall(stage: Stage, rng: random.Random) -> None:
     plate = rng.choice((palette.WHITE, palette.CHROME, palette.BLACK))
     stage.box((-0.13, 0.88, -0.175), (0.13, 1.04, -0.16), plate)
     for x, wide in ((-0.11, 0.12), (0.03, 0.08)):
-        stage.polygon(upright(x, 0.91, wide, 0.1, -0.176), lit(plate, 0.85) if plate != palette.BLACK else (80, 82, 86))
+        stage.polygon(
+            upright(x, 0.91, wide, 0.1, -0.176),
+            lit(plate, 0.85) if plate != palette.BLACK else (80, 82, 86),
+        )
 
 
 def _draw_cistern(stage: Stage, rng: random.Random, china: Colour) -> None:
     wide, top = rng.uniform(0.17, 0.21), rng.uniform(0.74, 0.84)
-    body = [flat_ring(0, y, -0.1, w, 0.09, 0.3) for y, w in ((RIM_M - 0.04, wide - 0.02), (top, wide))]
+    body = [
+        flat_ring(0, y, -0.1, w, 0.09, 0.3) for y, w in ((RIM_M - 0.04, wide - 0.02), (top, wide))
+    ]
     stage.sweep(body, lit(china, 0.96))
     cover = [flat_ring(0, y, -0.1, wide + 0.012, 0.1, 0.3) for y in (top, top + 0.03)]
     stage.sweep(cover, china, lit(china, 1.04))
@@ -93,7 +103,9 @@ def _draw_cistern(stage: Stage, rng: random.Random, china: Colour) -> None:
         button = [flat_ring(0, y, -0.1, 0.035) for y in (top + 0.03, top + 0.04)]
         stage.sweep(button, palette.STEEL, palette.CHROME)
     else:
-        stage.box((-wide + 0.03, top - 0.09, -0.215), (-wide + 0.12, top - 0.065, -0.19), palette.STEEL)
+        stage.box(
+            (-wide + 0.03, top - 0.09, -0.215), (-wide + 0.12, top - 0.065, -0.19), palette.STEEL
+        )
 
 
 def _draw_seat(stage: Stage, seat: Colour, china: Colour, back: float, lid_up: bool) -> None:
@@ -104,15 +116,22 @@ def _draw_seat(stage: Stage, seat: Colour, china: Colour, back: float, lid_up: b
     rim = [flat_ring(0, y, middle, wide, long, 0.85) for y in (RIM_M - 0.03, RIM_M)]
     stage.sweep(rim, lit(seat, 0.94), lit(seat, 1.0))
     if lid_up:
-        stage.polygon(flat_ring(0, RIM_M + 0.001, middle - 0.015, 0.125, 0.165, 0.9), lit(seat, 0.62))
+        stage.polygon(
+            flat_ring(0, RIM_M + 0.001, middle - 0.015, 0.125, 0.165, 0.9), lit(seat, 0.62)
+        )
         stage.polygon(flat_ring(0, RIM_M - 0.02, middle - 0.0, 0.112, 0.145, 0.9), lit(china, 0.83))
-        stage.polygon(flat_ring(0, RIM_M - 0.09, middle + 0.01, 0.06, 0.075), mixed(china, (120, 160, 180), 0.45))
+        stage.polygon(
+            flat_ring(0, RIM_M - 0.09, middle + 0.01, 0.06, 0.075),
+            mixed(china, (120, 160, 180), 0.45),
+        )
     else:
         lid = [
             flat_ring(0, y, middle, w, d, 0.85)
             for y, w, d in ((RIM_M, wide, long), (RIM_M + 0.025, wide - 0.01, long - 0.01))
         ]
-        stage.polygon(flat_ring(0, RIM_M + 0.002, middle, wide + 0.004, long + 0.004, 0.85), lit(seat, 0.7))
+        stage.polygon(
+            flat_ring(0, RIM_M + 0.002, middle, wide + 0.004, long + 0.004, 0.85), lit(seat, 0.7)
+        )
         stage.sweep(lid, lit(seat, 0.96), lit(seat, 1.02))
 
 
@@ -130,9 +149,17 @@ def _draw_wall_things(stage: Stage, rng: random.Random, walls: Walls, place: flo
         thing = rng.choice(("window", "picture", "shelf", "nothing", "window"))
         if thing == "window":
             wide = rng.uniform(0.35, 0.6)
-            draw_window(stage, rng, -wide / 2 + rng.uniform(-0.2, 0.2), 1.5, (wide, rng.uniform(0.4, 0.7)))
+            draw_window(
+                stage, rng, -wide / 2 + rng.uniform(-0.2, 0.2), 1.5, (wide, rng.uniform(0.4, 0.7))
+            )
         elif thing == "picture":
-            draw_picture(stage, rng, rng.uniform(-0.3, -0.1), 1.4, (rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.5)))
+            draw_picture(
+                stage,
+                rng,
+                rng.uniform(-0.3, -0.1),
+                1.4,
+                (rng.uniform(0.3, 0.5), rng.uniform(0.3, 0.5)),
+            )
         elif thing == "shelf":
             stage.box((-0.35, 1.4, -0.18), (0.35, 1.43, 0), some(rng, palette.WOODS))
             for x in (-0.22, -0.1, 0.14):
@@ -146,7 +173,9 @@ def _draw_roll(stage: Stage, x: float, y: float, z: float) -> None:
     stage.polygon(flat_ring(x, y + 0.101, z, 0.02), (150, 130, 110))
 
 
-def _draw_paper_and_brush(stage: Stage, rng: random.Random, walls: Walls, place: float, side: int) -> None:
+def _draw_paper_and_brush(
+    stage: Stage, rng: random.Random, walls: Walls, place: float, side: int
+) -> None:
     """Draws the paper on one side (-1 left, 1 right) and the brush on the other, where there is room."""
     paper_x = place + side * 0.36
     if abs(paper_x) < walls.right - 0.05:
@@ -165,7 +194,9 @@ def _draw_paper_and_brush(stage: Stage, rng: random.Random, walls: Walls, place:
 def _draw_basin(stage: Stage, rng: random.Random) -> None:
     """Draws a hand basin on the wall of the current place, with tap and mirror, and sometimes a cabinet."""
     wide, deep = rng.uniform(0.2, 0.32), rng.uniform(0.13, 0.2)
-    stage.polygon(upright(-wide, 1.15, 2 * wide, 0.7, -0.01), some(rng, (*palette.WALLS[:4], (190, 206, 212))))
+    stage.polygon(
+        upright(-wide, 1.15, 2 * wide, 0.7, -0.01), some(rng, (*palette.WALLS[:4], (190, 206, 212)))
+    )
     if rng.random() < 0.5:
         stage.box((-wide, 0.3, -2 * deep), (wide, 0.74, 0), some(rng, palette.FRONTS))
     bowl = [flat_ring(0, y, -deep, w * wide, w * deep, 0.6) for y, w in ((0.72, 0.75), (0.86, 1.0))]

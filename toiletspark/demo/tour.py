@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from toiletspark import conf_files, weights
 from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
 from toiletspark.demo.catalog import DemoCatalog
 from toiletspark.demo.rooms import ROOMS
 from toiletspark.errors import BackboneError
+from toiletspark.model import weights
 
 CLASS_OF_ROOM = {room: "toilet" if room == "toilet" else "other" for room in ROOMS}
 
@@ -65,7 +66,10 @@ def _figures(summary: dict[str, Any]) -> Table:
         *((f"unscored: {status}", count) for status, count in summary["unscored"].items()),
         ("excluded", summary["excluded"]),
         ("feed: rows in / out", f"{summary['feed_in']} / {summary['feed_out']}"),
-        ("listings with no image left", f"{summary['listings_with_none']} of {summary['listings']}"),
+        (
+            "listings with no image left",
+            f"{summary['listings_with_none']} of {summary['listings']}",
+        ),
         ("images/s while embedding", rate),
     ]
     rows += _validation(summary["validation"])
@@ -76,7 +80,9 @@ def _figures(summary: dict[str, Any]) -> Table:
 
 def _validation(told: dict[str, Any]) -> list[tuple[str, Any]]:
     """Figures with their intervals, and what they are figures of."""
-    intervals = {name: f" ({low:.3f} to {high:.3f})" for name, (low, high) in told["intervals"].items()}
+    intervals = {
+        name: f" ({low:.3f} to {high:.3f})" for name, (low, high) in told["intervals"].items()
+    }
     return [
         (f"validation: {name.replace('_', ' ')}", f"{_figure(value)}{intervals.get(name, '')}")
         for name, value in told.items()
@@ -85,7 +91,9 @@ def _validation(told: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _figure(value: float | int | str | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return (
+        "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    )
 
 
 def _times(summary: dict[str, Any]) -> Table:

@@ -29,7 +29,9 @@ def main() -> None:
             network = lanes.network(state.value)
 
             def predict(paths: np.ndarray) -> np.ndarray:
-                return lanes.scores(network, torch.stack([lanes.opened(path) for path in paths])).numpy()
+                return lanes.scores(
+                    network, torch.stack([lanes.opened(path) for path in paths])
+                ).numpy()
 
             return predict
 

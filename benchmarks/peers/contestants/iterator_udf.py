@@ -44,7 +44,9 @@ def main() -> None:
             network = lanes.network(state.value)
             for paths in batches:
                 loader = DataLoader(Photos(paths.tolist()), batch_size=lanes.ROWS)
-                yield pd.Series(torch.cat([lanes.scores(network, batch) for batch in loader]).numpy())
+                yield pd.Series(
+                    torch.cat([lanes.scores(network, batch) for batch in loader]).numpy()
+                )
 
         sparks.write(sparks.images(session, lane), score(col("image_url")), lane)
 

@@ -52,7 +52,10 @@ def run(race: Callable[[], None], *packages: str) -> None:
     started = time.monotonic()
     race()
     seconds = time.monotonic() - started
-    versions = {name: metadata.version(name) for name in (*packages, "torch", "torchvision", "pillow", "numpy")}
+    versions = {
+        name: metadata.version(name)
+        for name in (*packages, "torch", "torchvision", "pillow", "numpy")
+    }
     print(json.dumps({"seconds": round(seconds, 3), "versions": versions}), flush=True)
 
 

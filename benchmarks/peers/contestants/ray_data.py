@@ -42,7 +42,9 @@ def start(workers: int) -> None:
     (https://github.com/ray-project/ray/issues/44687); fewer actors leave a core idle most of the time. So there are
     two slots a core, half of them for actors. Ray gives each of its processes OMP_NUM_THREADS = its slots = 1.
     """
-    ray.init(num_cpus=2 * workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(
+        num_cpus=2 * workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
     ray.data.DataContext.get_current().enable_progress_bars = False
     ray.get(ray.remote(lambda: 1).remote())
 

@@ -42,7 +42,9 @@ def main() -> None:
         write_programs(given.state, contents, BATCHES, folder)
         decoding = {name: _together(given.workers, _decode, name, contents) for name in DECODERS}
         forward = {
-            name: max(_together(given.workers, _forward, name, folder, contents, size) for size in BATCHES)
+            name: max(
+                _together(given.workers, _forward, name, folder, contents, size) for size in BATCHES
+            )
             for name in RUNTIMES
         }
     names = ("torch", "torchvision", "openvino", "nncf", "simplejpeg", "pillow")
@@ -56,7 +58,10 @@ def _together(workers: int, measure: Callable[..., float], *args: object) -> flo
     barrier = context.Barrier(workers)
     cores = sorted(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, context, _prepare, (barrier,)) as pool:
-        rates = [pool.submit(_pinned, cores[number % len(cores)], measure, *args) for number in range(workers)]
+        rates = [
+            pool.submit(_pinned, cores[number % len(cores)], measure, *args)
+            for number in range(workers)
+        ]
         return round(sum(rate.result() for rate in rates), 2)
 
 

@@ -41,7 +41,9 @@ def pillow_draft(content: bytes) -> Pixels:
 def torchvision(content: bytes) -> Pixels:
     """decode_jpeg, then resize on the tensor."""
     torch.set_num_threads(1)
-    image = decode_jpeg(torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    image = decode_jpeg(
+        torch.frombuffer(bytearray(content), dtype=torch.uint8), mode=ImageReadMode.RGB
+    )
     resized = F.resize(image, [RESIZE_PX], antialias=True)
     return F.center_crop(resized, [CROP_PX, CROP_PX]).permute(1, 2, 0).numpy()
 
@@ -49,7 +51,13 @@ def torchvision(content: bytes) -> Pixels:
 def simplejpeg_scaled(content: bytes) -> Pixels:
     """libjpeg-turbo at the smallest eighth that still has 256 px, with its fast transforms."""
     scaled = simplejpeg.decode_jpeg(
-        content, "RGB", fastdct=True, fastupsample=True, min_height=RESIZE_PX, min_width=RESIZE_PX, min_factor=1
+        content,
+        "RGB",
+        fastdct=True,
+        fastupsample=True,
+        min_height=RESIZE_PX,
+        min_width=RESIZE_PX,
+        min_factor=1,
     )
     return _cropped(Image.fromarray(scaled))
 

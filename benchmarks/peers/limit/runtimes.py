@@ -37,7 +37,9 @@ def write_programs(state: str, contents: list[bytes], sizes: Iterable[int], fold
     torch.save(built, f"{folder}/torch.pt")
     pixels = [pillow(content)[None] for content in contents]
     for name in ("fp32", "int8"):
-        program = _with_normalisation(ov.convert_model(built, example_input=torch.zeros(1, 3, 224, 224)))
+        program = _with_normalisation(
+            ov.convert_model(built, example_input=torch.zeros(1, 3, 224, 224))
+        )
         if name == "int8":
             program = nncf.quantize(program, nncf.Dataset(pixels), subset_size=len(pixels))
         for size in sizes:
@@ -48,7 +50,9 @@ def write_programs(state: str, contents: list[bytes], sizes: Iterable[int], fold
 def torch_channels_last(folder: str, size: int) -> Embed:
     """Eager torch, channels last."""
     torch.set_num_threads(1)
-    built = torch.load(Path(folder) / "torch.pt", weights_only=False).to(memory_format=torch.channels_last)
+    built = torch.load(Path(folder) / "torch.pt", weights_only=False).to(
+        memory_format=torch.channels_last
+    )
     mean, std = (torch.from_numpy(values).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def embed(pixels: Pixels) -> object:
@@ -75,7 +79,9 @@ def _with_normalisation(program: ov.Model) -> ov.Model:
     steps = PrePostProcessor(program)
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps.input().model().set_layout(ov.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(MEAN.tolist()).scale(STD.tolist())
+    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(MEAN.tolist()).scale(
+        STD.tolist()
+    )
     return steps.build()
 
 

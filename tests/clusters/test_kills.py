@@ -1,0 +1,51 @@
+"""On a standalone cluster whose executors, workers and driver are killed: what is published is as if nobody had been.
+
+The story of `make bench-chaos` with a tenth of its images; what each kill costs is looked at in test_spark_commits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import chaos
+
+pytestmark = pytest.mark.slow
+
+IMAGES, HOSTILE = 200, 20
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return chaos.run(tmp_path_factory.mktemp("chaos"), IMAGES, HOSTILE)
+
+
+def test_what_is_published_is_what_one_process_finds(told: dict[str, Any]) -> None:
+    assert [one["unequal"] for one in told["compared"]] == [[], []]
+    assert told["equal_to_oracle"]
+    assert told["images"] == IMAGES
+    assert (
+        HOSTILE - 2 <= told["hostile"] <= HOSTILE
+    )  # some files of a collection of broken ones are whole
+
+
+def test_all_that_was_to_die_died_while_tasks_were_at_work(told: dict[str, Any]) -> None:
+    executors = ["executor"] * 3
+    assert [one["what"] for one in told["kills"]] == [
+        *executors,
+        "driver",
+        "Python worker",
+        "Worker with its executors",
+    ]
+    assert told["lost_tasks"] >= 3  # and each was tried again
+
+
+def test_the_slow_task_had_a_second_copy(told: dict[str, Any]) -> None:
+    """Its first image is held back until two tasks have asked for it."""
+    assert told["speculative_copy"]
+
+
+def test_no_reader_saw_anything_but_a_whole_version(told: dict[str, Any]) -> None:
+    assert told["reads"] > 20
+    assert (told["bad_reads"], told["first_bad"]) == (0, [])

@@ -1,0 +1,224 @@
+"""What is known of each image, and which of them are tried again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from tests.conftest import stored, vector
+from toiletspark import statuses
+from toiletspark.embedding import commits, ledger
+from toiletspark.embedding import locations as whereabouts
+from toiletspark.embedding.tasks import ATTEMPTS
+from toiletspark.tables import schemas as tables
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables.runs import Store
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WITHOUT_EMBEDDING = {"never", "new version", "lost"}
+TRANSIENT = {"missing", "denied", "refused", "timeout"}
+FAILURES = set(statuses.STATUSES) - {"ok"}
+TRIED = set(statuses.STATUSES) | {"lost", "ok at last"}
+
+
+@pytest.fixture(scope="module")
+def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """One image for each thing that can be known; named by its status, where that says it all."""
+    store = Store.open(str(tmp_path_factory.mktemp("ledger") / "output"))
+    names = [*statuses.STATUSES, "never", "new version", "lost", "ok at last"]
+    seen = stored(
+        store, tables.CATALOG, [{"image_id": name, "image_version": "2"} for name in names]
+    )
+    tried = [
+        {
+            "image_id": name,
+            "image_version": "2",
+            "status": name,
+            "content_digest": name,
+            "attempts": 2,
+        }
+        for name in statuses.STATUSES
+    ]
+    tried += [
+        {
+            "image_id": "new version",
+            "image_version": "1",
+            "status": "ok",
+            "content_digest": "ok",
+            "attempts": 1,
+        },
+        {
+            "image_id": "lost",
+            "image_version": "2",
+            "status": "ok",
+            "content_digest": "lost",
+            "attempts": 1,
+        },
+        {"image_id": "ok at last", "image_version": "2", "status": "timeout", "attempts": 1},
+    ]
+    stored(store, tables.IMAGE_LEDGER, [{**row, "attempted_at": NOW} for row in tried])
+    later = {
+        "image_id": "ok at last",
+        "image_version": "2",
+        "status": "ok",
+        "content_digest": "ok",
+        "attempts": 2,
+    }
+    stored(store, tables.IMAGE_LEDGER, [{**later, "attempted_at": NOW + timedelta(days=1)}])
+    ours = {"content_digest": "ok", "backbone_id": "ours", "embedding": vector(1)}
+    stored(
+        store,
+        tables.EMBEDDINGS,
+        [ours, {**ours, "content_digest": "lost", "backbone_id": "another"}],
+    )
+    stored(store, tables.EMBEDDINGS, [ours])  # a second time, as after a run that broke
+    return ledger.of_images(
+        frames.read_run(spark, seen).select(*tables.IMAGES.columns),
+        frames.read_all(spark, store, tables.IMAGE_LEDGER),
+        whereabouts.of_contents(spark, store, whereabouts.files_in(store), "ours"),
+    ).cache()
+
+
+def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> None:
+    rows = {row["image_id"]: row for row in known.collect()}
+    assert len(rows) == known.count() == len(TRIED) + 2
+    assert known.columns == [*tables.CATALOG.columns, "attempts", "attempted_at"]
+    assert {name: row["attempts"] for name, row in rows.items() if row["attempts"] != 2} == {
+        "never": None,
+        "new version": None,
+        "lost": 1,
+    }
+    assert (rows["ok at last"]["status"], rows["ok at last"]["content_digest"]) == ("ok", "ok")
+    assert {name for name, row in rows.items() if row["embedding_row"] is not None} == {
+        "ok",
+        "ok at last",
+    }
+
+
+@pytest.mark.parametrize(
+    ("retry", "refetch_before", "again"),
+    [
+        ("none", None, WITHOUT_EMBEDDING),
+        ("transient", None, WITHOUT_EMBEDDING | TRANSIENT),
+        ("failed", None, WITHOUT_EMBEDDING | FAILURES),
+        ("none", NOW, WITHOUT_EMBEDDING),
+        ("none", NOW + timedelta(hours=1), (WITHOUT_EMBEDDING | TRIED) - {"ok at last"}),
+        ("failed", NOW + timedelta(days=2), WITHOUT_EMBEDDING | TRIED),
+    ],
+    ids=["none", "transient", "failed", "none is older", "older", "all are older"],
+)
+def test_what_is_tried_again(
+    known: DataFrame, retry: Any, refetch_before: datetime | None, again: set[str]
+) -> None:
+    assert ids(known.where(ledger.waits(retry, refetch_before))) == again
+    assert (
+        ids(known.where(~ledger.waits(retry, refetch_before)))
+        == (TRIED | WITHOUT_EMBEDDING) - again
+    )
+
+
+@pytest.mark.parametrize(("retry", "again"), [("transient", TRANSIENT), ("failed", FAILURES)])
+def test_only_failures_are_tried_where_that_is_asked_for(
+    known: DataFrame, retry: Any, again: set[str]
+) -> None:
+    assert ids(known.where(ledger.failed(retry))) == again
+
+
+def ids(images: DataFrame) -> set[str]:
+    found = [row["image_id"] for row in images.select("image_id").collect()]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    store = Store.open(str(tmp_path / "output"))
+    before = [
+        {
+            "image_id": "same",
+            "status": "ok",
+            "content_digest": "digest-1",
+            "listing_id": "L1",
+            **place(7),
+        },
+        {
+            "image_id": "gone",
+            "status": "ok",
+            "content_digest": "digest-2",
+            "detail": "",
+            "listing_id": "L2",
+            **place(8),
+        },
+        {"image_id": "new", "listing_id": "L3"},
+    ]
+    tried = [
+        {"image_id": "gone", "status": "missing", "detail": "http 404", "content_digest": None},
+        {"image_id": "new", "status": "ok", "detail": "", "content_digest": "digest-3"},
+    ]
+    images = frames.read_run(spark, stored(store, tables.CATALOG, before))
+    attempts = frames.read_run(spark, stored(store, tables.IMAGE_LEDGER, tried))
+    new = {"content_digest": "digest-3", **place(9)}
+    embedded = frames.of_rows(
+        spark, [tuple(new[name] for name in whereabouts.COLUMNS)], whereabouts.COLUMNS
+    )
+    now = ledger.brought_up(images, attempts, embedded).collect()
+    assert sorted(
+        (row["image_id"], row["listing_id"], row["status"], row["detail"]) for row in now
+    ) == [
+        ("gone", "L2", "missing", "http 404"),
+        ("new", "L3", "ok", ""),
+        ("same", "L1", "ok", None),
+    ]
+    contents = {row["image_id"]: tuple(row[name] for name in whereabouts.COLUMNS) for row in now}
+    none = (None, None, None)  # no trace of what was there before
+    assert contents == {"same": ("digest-1", 7, 70), "gone": none, "new": ("digest-3", 9, 90)}
+
+
+def place(number: int) -> dict[str, Any]:
+    return {"embedding_file": number, "embedding_row": 10 * number}
+
+
+def attempt(image_id: str, status: str, digest: str | None, width: int = 0) -> dict[str, Any]:
+    detail = "" if status in ("ok", "") else f"why {status}"
+    return {
+        "image_id": image_id,
+        "status": status,
+        "detail": detail,
+        "content_digest": digest,
+        "width": width,
+    }
+
+
+def test_a_row_without_a_status_takes_that_of_its_content(spark: SparkSession) -> None:
+    rows = [
+        attempt("claimed", "ok", "digest-1", 64),
+        attempt("same", "", "digest-1"),
+        attempt("same again", "", "digest-1"),
+        attempt("bad", "not_an_image", "digest-2"),
+        attempt("as bad", "", "digest-2"),
+        attempt("told twice", "not_an_image", "digest-2"),
+        attempt("lost", "", "digest-3"),
+        attempt("gone", "missing", None),
+    ]
+    made = spark.createDataFrame(
+        [tuple(row.get(name) for name in ATTEMPTS.columns) for row in rows], ATTEMPTS.schema
+    )
+    found = commits.resolved(made).collect()
+    assert sorted(
+        (row["image_id"], row["status"], row["detail"], row["width"]) for row in found
+    ) == sorted(
+        [
+            ("claimed", "ok", "", 64),
+            ("same", "ok", "", 64),
+            ("same again", "ok", "", 64),
+            ("bad", "not_an_image", "why not_an_image", 0),
+            ("as bad", "not_an_image", "why not_an_image", 0),
+            ("told twice", "not_an_image", "why not_an_image", 0),
+            ("gone", "missing", "why missing", 0),
+        ]
+    )

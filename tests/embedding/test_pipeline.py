@@ -1,0 +1,456 @@
+"""Attempts at images without Spark: what becomes of each, how often it is worked on, and what happens meanwhile."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import literal_config, picture
+from tests.support.picture_server import PictureServer, served
+from toiletspark.embedding.pipeline import Attempt, Source, Work, attempt_all
+from toiletspark.hashing import content_digest
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import decode
+from toiletspark.images.fetching import Fetcher
+from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.weights import load_spec
+
+CONFIG = literal_config()
+WAIT_S = 20.0  # for what happens at once, or never
+
+
+class Counting(Backbone):
+    """Counts the images of each forward pass."""
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__(spec)
+        self.batches: list[int] = []
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pixels))
+        return super().embed(pixels)
+
+
+@pytest.fixture(scope="module")
+def built() -> Counting:
+    return Counting(load_spec(CONFIG.backbone))
+
+
+@pytest.fixture
+def backbone(built: Counting) -> Counting:
+    built.batches.clear()
+    return built
+
+
+@pytest.fixture
+def site() -> Iterator[PictureServer]:
+    with served() as server:
+        yield server
+
+
+def work(
+    backbone: Backbone, *, threads: int = 8, max_image_bytes: int = 10**6, **settings: Any
+) -> Work:
+    """What a task works with; what a test does not say is 4 images a batch and plenty of bytes."""
+    fetch = CONFIG.fetch.model_copy(
+        update={"threads_per_task": threads, "max_image_bytes": max_image_bytes}
+    )
+    sizes = {"images_per_batch": 4, "bytes_per_batch": 10**6}
+    return Work(backbone, Fetcher(fetch), CONFIG.decode, **{**sizes, **settings})
+
+
+def inline(image_id: str, content: bytes) -> Source:
+    return Source(((image_id, "v", 0),), None, content, len(content))
+
+
+def by_url(image_id: str, url: str | None) -> Source:
+    return Source(((image_id, "v", 0),), url)
+
+
+def outcomes(batches: Iterator[list[Attempt]]) -> dict[str, Attempt]:
+    """Each image's attempt; an image that stands in two of them is a defect."""
+    found = [
+        (image_id, one) for batch in batches for one in batch for image_id, *_ in one.source.images
+    ]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def alone(content: bytes) -> np.ndarray:
+    """The embedding of one image without neighbours in its batch."""
+    spec = load_spec(CONFIG.backbone)
+    (decoded,) = decode([content], CONFIG.decode, spec.preprocessing)
+    assert decoded.pixels is not None
+    return Backbone(spec).embed(decoded.pixels[None].copy())[0].astype("<f2")
+
+
+# What becomes of each
+
+
+def test_each_source_ends_as_one_row_that_tells_all(backbone: Counting, tmp_path: Path) -> None:
+    (tmp_path / "on disk.jpg").write_bytes(picture("toilet", 5))
+    sources = [
+        inline("a", picture("kitchen", 1)),
+        inline("b", b"no image"),
+        by_url("c", str(tmp_path / "on disk.jpg")),
+        by_url("d", None),
+        inline("e", picture("kitchen", 2)),
+    ]
+    found = outcomes(attempt_all(sources, work(backbone)))
+    contents = {
+        "a": picture("kitchen", 1),
+        "b": b"no image",
+        "c": picture("toilet", 5),
+        "e": picture("kitchen", 2),
+    }
+    told = {name: (one.decoded.status, one.decoded.detail) for name, one in found.items()}
+    wrong = {"b": ("not_an_image", "not one of decode.formats"), "d": ("missing", "no image_url")}
+    assert told == {**dict.fromkeys("ace", ("ok", "")), **wrong}
+    for name, one in found.items():
+        content = contents.get(name)
+        assert one.digest == (content_digest(content) if content else None)
+        assert one.size == (len(content) if content else None)
+        assert one.decoded.pixels is None
+        assert (one.decoded.width, one.decoded.height) == ((64, 48) if name in "ace" else (0, 0))
+        assert (one.embedding is not None) == (name in "ace")
+        if content and one.embedding:
+            near = np.frombuffer(one.embedding, dtype="<f2").astype(float)
+            np.testing.assert_allclose(near, alone(content).astype(float), rtol=2**-10, atol=1e-4)
+
+
+def mixture(seed: int, folder: Path) -> tuple[list[Source], dict[str, str]]:
+    """A random mix of good and bad images, by file and inline, many of them twice; and the status of each."""
+    rng = random.Random(seed)
+    sources, status = [], {}
+    for number in range(rng.randrange(60)):
+        kind, name = rng.choice(["good", "bad", "gone", "none", "large"]), f"{number}"
+        content = {
+            "good": picture("kitchen", rng.randrange(12), (40, 40)),
+            "bad": b"bad%d" % rng.randrange(3),
+        }.get(kind)
+        status[name] = {"good": "ok", "bad": "not_an_image", "large": "too_large"}.get(
+            kind, "missing"
+        )
+        if kind == "large":
+            sources.append(Source(((name, "v", 0),), None, None, 2_000_000))
+        elif content is not None and rng.random() < 0.5:
+            sources.append(inline(name, content))
+        else:
+            path = folder / f"{seed}-{number}.jpg"
+            if content is not None:
+                path.write_bytes(content)
+            sources.append(by_url(name, None if kind == "none" else str(path)))
+    return sources, status
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_source_is_in_exactly_one_batch_within_its_bounds(
+    backbone: Counting, tmp_path: Path, seed: int
+) -> None:
+    sources, status = mixture(seed, tmp_path)
+    images, size = random.Random(seed).choice([(1, 10**6), (3, 10**6), (5, 4_000), (2, 1)])
+    batches = list(
+        attempt_all(
+            sources, work(backbone, images_per_batch=images, bytes_per_batch=size, threads=3)
+        )
+    )
+    found = outcomes(iter(batches))
+    assert {name: one.decoded.status for name, one in found.items()} == status
+    for batch in batches:
+        new = [one for one in batch if one.embedding is not None]
+        assert 0 < len(batch) <= 8 * images
+        assert len(new) <= images
+        assert sum(one.size or 0 for one in new[:-1]) < size  # the last one is what filled it
+    sound = {one.digest for one in found.values() if one.decoded.status == "ok"}
+    embedded = [one.digest for one in found.values() if one.embedding is not None]
+    assert Counter(embedded) == Counter(sound)
+    assert sum(backbone.batches) == len(sound)
+
+
+def test_large_images_go_in_smaller_batches(backbone: Counting) -> None:
+    contents = [picture("kitchen", number) for number in range(9)]
+    size = 2 * min(map(len, contents))  # two of them are never below it, and one is
+    assert max(map(len, contents)) < size
+    sources = [inline(str(number), content) for number, content in enumerate(contents)]
+    assert (
+        len(
+            outcomes(
+                attempt_all(sources, work(backbone, images_per_batch=100, bytes_per_batch=size))
+            )
+        )
+        == 9
+    )
+    assert backbone.batches == [2, 2, 2, 2, 1]
+
+
+def test_fewer_fetches_are_under_way_after_large_images(
+    backbone: Counting, site: PictureServer
+) -> None:
+    """What has arrived waits in memory: after images of 20 kB, no more than three of them for 60 kB."""
+    at_once: list[int] = []
+    under_way, counting = [0], threading.Lock()
+    urls = [site.serve(f"{number}.jpg", bytes(20_000) + b"%d" % number) for number in range(40)]
+    given = work(backbone, threads=8, bytes_per_batch=60_000, images_per_batch=1)
+    start = given.fetcher.start
+
+    def started(url: str | None) -> Any:
+        with counting:
+            under_way[0] += 1
+            at_once.append(under_way[0])
+        one = start(url)
+        one.add_done_callback(lambda _: taken())
+        return one
+
+    def taken() -> None:
+        with counting:
+            under_way[0] -= 1
+
+    given.fetcher.start = started  # type: ignore[method-assign]
+    assert len(outcomes(attempt_all([by_url(url, url) for url in urls], given))) == 40
+    assert max(at_once[:8]) <= 8
+    assert max(at_once[16:]) <= 3
+
+
+def test_no_sources_give_no_batch(backbone: Counting) -> None:
+    assert list(attempt_all([], work(backbone))) == []
+
+
+# Contents
+
+
+def test_equal_contents_are_decoded_and_embedded_once(
+    backbone: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = watch_decoding(monkeypatch)
+    same, other = picture("kitchen", 1), picture("kitchen", 2)
+    contents = [
+        same,
+        other,
+        same,
+        b"junk",
+        b"junk",
+        same,
+        other,
+        b"junk",
+        picture("kitchen", 3),
+        same,
+    ]
+    sources = [inline(str(number), content) for number, content in enumerate(contents)]
+    batches = list(attempt_all(sources, work(backbone, images_per_batch=2)))
+    assert len(batches) > 1  # they meet in a batch, and in another one
+    found = outcomes(iter(batches))
+    assert [found[str(number)].decoded.status == "ok" for number in range(10)] == [
+        one != b"junk" for one in contents
+    ]
+    with_embedding = [name for name, one in found.items() if one.embedding is not None]
+    assert with_embedding == ["0", "1", "8"]  # the first of each
+    assert Counter(decoded) == Counter([same, other, b"junk", contents[8]])
+    assert sum(backbone.batches) == 3
+    assert {(one.decoded.width, one.decoded.height) for one in found.values() if one.size != 4} == {
+        (64, 48)
+    }
+
+
+def watch_decoding(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Whatever is decoded from now on."""
+    decoded: list[bytes] = []
+
+    def watched(contents: Any, *rest: Any) -> Any:
+        contents = list(contents)
+        decoded.extend(contents)
+        return decode(contents, *rest)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    return decoded
+
+
+def test_a_known_content_is_measured_and_nothing_else(
+    backbone: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = watch_decoding(monkeypatch)
+    known, new = picture("kitchen", 1, (72, 40)), picture("kitchen", 2)
+    claimed: list[str] = []
+    given = work(
+        backbone, known={content_digest(known)}, claim=lambda digest: not claimed.append(digest)
+    )
+    found = outcomes(
+        attempt_all([inline("known", known), inline("again", known), inline("new", new)], given)
+    )
+    for name in ("known", "again"):
+        one = found[name]
+        told = (
+            one.decoded.status,
+            one.decoded.width,
+            one.decoded.height,
+            one.size,
+            one.digest,
+            one.embedding,
+        )
+        assert told == ("ok", 72, 40, len(known), content_digest(known), None)
+    assert decoded == [new]
+    assert backbone.batches == [1]
+    assert claimed == [content_digest(new)]
+
+
+def test_a_content_that_another_task_has_claimed_is_left_to_it(
+    backbone: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = watch_decoding(monkeypatch)
+    theirs, ours = picture("kitchen", 1), picture("kitchen", 2)
+    given = work(backbone, claim=lambda digest: digest != content_digest(theirs))
+    found = outcomes(
+        attempt_all([inline("a", theirs), inline("b", theirs), inline("c", ours)], given)
+    )
+    assert [found[name].decoded.status for name in "abc"] == ["", "", "ok"]
+    assert [found[name].digest for name in "ab"] == [
+        content_digest(theirs)
+    ] * 2  # by which its outcome is found
+    assert [found[name].embedding is None for name in "abc"] == [True, True, False]
+    assert decoded == [ours]
+
+
+def test_a_shared_url_is_fetched_once_for_all_its_images(
+    backbone: Counting, site: PictureServer
+) -> None:
+    url = site.serve("a.jpg", picture("toilet", 1))
+    images = (("one", "v1", 0), ("two", "v2", 3))
+    ((one,),) = attempt_all([Source(images, url)], work(backbone))
+    assert one.source.images == images
+    assert one.decoded.status == "ok"
+    assert site.gets == {"/a.jpg": 1}
+
+
+def test_too_many_inline_bytes_are_told_without_them(backbone: Counting) -> None:
+    given = work(backbone, max_image_bytes=1_000)
+    exactly, over = bytes(1_000), bytes(1_001)
+    left_out = Source((("left out", "v", 0),), None, None, 5_000)
+    found = outcomes(
+        attempt_all([inline("exactly", exactly), inline("over", over), left_out], given)
+    )
+    told = {name: (one.decoded.status, one.decoded.detail) for name, one in found.items()}
+    assert told["exactly"] == ("not_an_image", "not one of decode.formats")
+    assert told["over"] == told["left out"] == ("too_large", "over 1000 bytes")
+
+
+def test_empty_inline_bytes_are_as_an_empty_file(backbone: Counting, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    sources = [inline("inline", b""), by_url("file", str(tmp_path / "a.jpg"))]
+    found = outcomes(attempt_all(sources, work(backbone)))
+    told = {name: (one.decoded.status, one.decoded.detail, one.size) for name, one in found.items()}
+    assert told["inline"] == told["file"]
+    assert told["inline"][0] == "not_an_image"
+
+
+# What happens at the same time
+
+
+def test_a_slow_host_holds_up_nobody(backbone: Counting, site: PictureServer) -> None:
+    """The slow one answers only after all others have been embedded."""
+    answer = threading.Event()
+    site.before = lambda path: answer.wait(WAIT_S) if "slow" in path else None
+    contents = {
+        name: picture("kitchen", number) for number, name in enumerate(["slow", *"abcdefghijkl"])
+    }
+    sources = [
+        by_url(name, site.serve(f"{name}.jpg", content)) for name, content in contents.items()
+    ]
+    batches = attempt_all(sources, work(backbone, images_per_batch=1, threads=4))
+    others = [next(batches) for _ in range(12)]
+    assert not answer.is_set()
+    assert sorted(outcomes(iter(others))) == sorted("abcdefghijkl")
+    answer.set()
+    ((slow,),) = batches
+    assert slow.source.images[0][0] == "slow"
+    assert slow.embedding is not None
+
+
+def test_the_next_batch_is_fetched_and_decoded_while_the_backbone_works(
+    backbone: Counting, site: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither side waits for the clock: the first forward pass ends when the next batch has been decoded."""
+    second_is_decoded = threading.Event()
+    decoded: list[int] = []
+
+    def watched(contents: Any, *rest: Any) -> Any:
+        pictures = decode(contents, *rest)
+        decoded.append(len(pictures))
+        if len(decoded) == 2:
+            second_is_decoded.set()
+        return pictures
+
+    class Patient(Backbone):
+        seen: tuple[bool, ...] = ()
+
+        def embed(self, pixels: np.ndarray) -> np.ndarray:
+            self.seen += (second_is_decoded.wait(WAIT_S),)
+            return super().embed(pixels)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    patient = Patient(backbone.spec)
+    urls = [site.serve(f"{number}.jpg", picture("kitchen", number)) for number in range(4)]
+    found = outcomes(
+        attempt_all([by_url(url, url) for url in urls], work(patient, images_per_batch=2))
+    )
+    assert patient.seen == (True, True)
+    assert decoded == [2, 2]
+    assert len(found) == 4
+
+
+def test_no_more_than_one_batch_is_read_ahead(backbone: Counting) -> None:
+    """Else all of a task's images would wait in memory for the slower backbone."""
+    read: list[int] = []
+
+    def sources() -> Iterator[Source]:
+        for number in range(10):
+            read.append(number)
+            yield inline(str(number), picture("kitchen", number))
+
+    batches = attempt_all(sources(), work(backbone, images_per_batch=1))
+    for number in range(9):
+        next(batches)
+        assert len(read) <= number + 2
+    assert len(list(batches)) == 1
+
+
+def ahead_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_an_error_in_the_thread_that_reads_ahead_reaches_the_caller(backbone: Counting) -> None:
+    def sources() -> Iterator[Source]:
+        for number in range(3):
+            yield inline(str(number), picture("kitchen", number))
+        raise OSError("the table ends in the middle")
+
+    found: list[Attempt] = []
+    with pytest.raises(OSError, match="the table ends in the middle"):
+        for batch in attempt_all(sources(), work(backbone, images_per_batch=1)):
+            found += batch
+    assert len(found) == 3
+    assert ahead_threads() == []
+
+
+def test_an_error_of_the_backbone_reaches_the_caller(backbone: Counting) -> None:
+    class Broken(Backbone):
+        def embed(self, pixels: np.ndarray) -> np.ndarray:
+            raise MemoryError("no room for the batch")
+
+    sources = [inline(str(number), picture("kitchen", number)) for number in range(3)]
+    with pytest.raises(MemoryError, match="no room for the batch"):
+        list(attempt_all(sources, work(Broken(backbone.spec), images_per_batch=1)))
+
+
+def test_who_stops_reading_leaves_no_thread_behind(backbone: Counting) -> None:
+    sources = [inline(str(number), picture("kitchen", number)) for number in range(8)]
+    batches = attempt_all(sources, work(backbone, images_per_batch=1))
+    next(batches)
+    assert len(ahead_threads()) == 1
+    batches.close()  # type: ignore[attr-defined]
+    assert ahead_threads() == []

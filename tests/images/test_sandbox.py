@@ -1,0 +1,285 @@
+"""Decoding in a child process: what a file does there costs one outcome, and all others are decoded as ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import encoded, picture
+from tests.support import poison
+from tests.support.shared_folder import shared
+from toiletspark.config import Decode
+from toiletspark.config import loading as conf_files
+from toiletspark.errors import UserError
+from toiletspark.images import decoding as images
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Decoded, Preprocessing
+from toiletspark.images.sandbox import client as isolated
+
+TO_32 = Preprocessing(40, 32)
+SOUND = picture("toilet", 3, (80, 60))
+
+
+@pytest.fixture
+def limits() -> Decode:
+    return conf_files.load().decode.model_copy(update={"timeout_s": 0.4})
+
+
+@pytest.fixture(autouse=True)
+def poisonous(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Children that know tests/support/poison.py; none of them is left."""
+    monkeypatch.setenv("TOILETSPARK_DECODE_HOOK", poison.__file__)
+    yield
+    for one in isolated._decoders.values():
+        one._nursery.close()
+    isolated._decoders.clear()
+
+
+def poisoned(kind: str, before: bytes = SOUND) -> bytes:
+    return poison.MARK + kind.encode() + poison.PICTURE + before
+
+
+def one(content: bytes, limits: Decode) -> Decoded:
+    (outcome,) = decoding.decode([content], limits, TO_32)
+    return outcome
+
+
+def tells(what: str, limits: Decode) -> str:
+    return one(poisoned(f"tell={what}"), limits).detail
+
+
+def same(outcomes: list[Decoded], others: list[Decoded]) -> bool:
+    return all(
+        a.without_pixels() == b.without_pixels() and (a.pixels is None) == (b.pixels is None)
+        and (a.pixels is None or np.array_equal(a.pixels, b.pixels))
+        for a, b in zip(outcomes, others, strict=True)
+    )  # fmt: skip
+
+
+def test_what_a_child_decodes_is_what_would_be_decoded_here(limits: Decode) -> None:
+    contents = [picture("kitchen", seed, (70 + seed, 64)) for seed in range(5)]
+    contents += [
+        encoded(images.open_upright(SOUND, limits), kind) for kind in ("PNG", "WEBP", "GIF")
+    ]
+    contents += [b"", b"no image", SOUND[:-200], SOUND[:20], picture(size_px=(8, 8))]
+    here = images.decode(contents, limits, TO_32)
+    assert same(decoding.decode(contents, limits, TO_32), here)
+    assert [outcome.status for outcome in here][5:] == [
+        "ok", "ok", "not_an_image", "not_an_image", "not_an_image", "truncated", "not_an_image", "too_small",
+    ]  # fmt: skip
+    larger = Preprocessing(50, 48)
+    assert same(decoding.decode(contents, limits, larger), images.decode(contents, limits, larger))
+
+
+def test_a_child_measures_as_it_would_be_done_here(limits: Decode) -> None:
+    """A PNG's pixels are decoded for it, since what turns it may stand behind them: no worker does that by itself."""
+    contents = [
+        SOUND,
+        encoded(images.open_upright(SOUND, limits), "PNG"),
+        b"no image",
+        picture(size_px=(8, 8)),
+    ]
+    assert [decoding.measure(content, limits) for content in contents] == [
+        images.measure(content, limits) for content in contents
+    ]
+
+
+def test_broken_and_odd_files_are_decoded_as_they_would_be_here(limits: Decode) -> None:
+    contents = [
+        path.read_bytes() for path in sorted(shared("badimages").iterdir()) if path.is_file()
+    ]
+    patient = limits.model_copy(update={"timeout_s": 30.0})
+    assert same(decoding.decode(contents, patient, TO_32), images.decode(contents, patient, TO_32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "detail"),
+    [
+        ("segfault", "crashed", "SIGSEGV"),
+        ("abort", "crashed", "SIGABRT"),
+        ("allocate", "out_of_memory", "decoding takes more than decode.max_memory_bytes"),
+        ("loop", "decode_timeout", "over 0.4 s"),
+        ("loop_in_c", "decode_timeout", "over 0.4 s"),
+        ("loop_unheard", "decode_timeout", "over 0.4 s"),
+        ("lie", "crashed", "no answer to what was asked"),
+    ],
+)
+def test_a_poisonous_file_costs_itself_alone(
+    kind: str, status: str, detail: str, limits: Decode
+) -> None:
+    before, bad, after = decoding.decode([SOUND, poisoned(kind), SOUND], limits, TO_32)
+    assert (bad.status, bad.detail, bad.pixels) == (status, detail, None)
+    assert same([before, after], images.decode([SOUND, SOUND], limits, TO_32))
+
+
+def test_a_file_that_crashed_an_old_child_is_tried_once_more_in_a_fresh_one(
+    limits: Decode, tmp_path: Path
+) -> None:
+    (tmp_path / "first").touch()
+    before = tells("process", limits)
+    outcome = one(poisoned(f"crash_once={tmp_path / 'first'}"), limits)
+    assert (outcome.status, (tmp_path / "first").exists()) == ("ok", False)
+    assert tells("process", limits) != before
+
+
+def test_a_child_has_no_credentials_no_files_and_nothing_of_the_workers(
+    limits: Decode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+    assert set(tells("environment", limits).split()) <= {
+        "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "LC_CTYPE",
+        "TOILETSPARK_DECODE_HOOK",
+    }  # fmt: skip
+    assert (
+        len(tells("files", limits).split()) <= 6
+    )  # three standard ones, /dev/null, the connection, and the listing
+    assert one(poisoned(f"write={tmp_path / 'written'}"), limits).status == "crashed"
+    assert (tmp_path / "written").read_bytes() == b""
+
+
+def test_what_a_child_says_of_a_file_is_short_and_printable(limits: Decode) -> None:
+    told = tells("strange", limits)
+    assert told == "a?b?[31m" + "c" * 192
+
+
+def test_a_child_is_replaced_after_so_many_images(limits: Decode) -> None:
+    bounded = limits.model_copy(update={"images_per_child": 3})
+    assert [len({tells("process", bounded) for _ in range(3)}) for _ in range(2)] == [1, 1]
+    assert len({tells("process", bounded) for _ in range(9)}) == 3
+
+
+def test_threads_take_turns_and_each_gets_its_own_answer(limits: Decode) -> None:
+    contents = [picture("kitchen", seed, (70, 64)) for seed in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda content: one(content, limits), contents))
+    assert same(answers, images.decode(contents, limits, TO_32))
+
+
+def test_where_the_nursery_was_killed_there_is_another(limits: Decode) -> None:
+    assert one(SOUND, limits).status == "ok"
+    (decoder,) = isolated._decoders.values()
+    decoder._nursery._process.kill()
+    decoder._nursery._process.wait()
+    assert [outcome.status for outcome in decoding.decode([SOUND, SOUND], limits, TO_32)] == [
+        "ok",
+        "ok",
+    ]
+
+
+def test_a_forked_process_has_children_of_its_own(limits: Decode) -> None:
+    ours = tells("process", limits)
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        os.write(writing, tells("process", limits).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        theirs = said.read()
+    os.waitpid(process, 0)
+    assert theirs.isdigit()
+    assert theirs != ours == tells("process", limits)
+
+
+def test_thumbnails_are_made_there_too(limits: Decode) -> None:
+    assert decoding.thumbnail(SOUND, limits, 30) == images.thumbnail(SOUND, limits, 30)
+    assert decoding.thumbnail(SOUND[:100], limits, 30) is None
+
+
+def test_without_isolation_files_are_decoded_here(limits: Decode) -> None:
+    plain = limits.model_copy(update={"isolated": False})
+    decoding.require_children(plain)
+    assert same(decoding.decode([SOUND], plain, TO_32), images.decode([SOUND], limits, TO_32))
+    assert decoding.thumbnail(SOUND, plain, 30) == images.thumbnail(SOUND, limits, 30)
+    assert isolated._decoders == {}
+
+
+def test_where_no_child_can_be_started_that_is_told(
+    limits: Decode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(UserError, match="starting the process that decodes images") as error:
+        decoding.require_children(limits)
+    assert "decode.isolated=false" in error.value.todo
+
+
+HANGS = """
+import sys
+from tests.support import poison
+from toiletspark.config.loading import load
+from toiletspark.images import sandbox as decoding
+from toiletspark.images.decoding import Preprocessing
+from toiletspark.images.sandbox import client as isolated
+limits = load().decode.model_copy(update={"timeout_s": 60.0})
+decoding.require_children(limits)
+(decoder,) = isolated._decoders.values()
+print(decoder._nursery._process.pid, flush=True)
+decoding.decode([poison.MARK + sys.argv[1].encode()], limits, Preprocessing(40, 32))
+"""
+
+
+@pytest.mark.parametrize("kind", ["loop", "loop_unheard"])
+def test_when_the_worker_is_killed_nothing_of_it_lives_on(kind: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGS, kind], stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        nursery = int(worker.stdout.readline())
+        children = f"/proc/{nursery}/task/{nursery}/children"
+        until = time.monotonic() + 20
+        while not (child := Path(children).read_text().split()) and time.monotonic() < until:
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+    processes = [nursery, *map(int, child)]
+    while any(map(runs, processes)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(processes) == 2
+    assert not any(map(runs, processes))
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        bytes([200]) + b"\x00" * 14,  # no such status
+        b"\x00" + b"\x00" * 14,  # ok, and no picture
+        b"\x01\x00\x00" + b"\x00" * 8 + (3 * 32 * 32).to_bytes(4, "big"),  # a picture, and not ok
+        b"\x00\x00\x00" + b"\x00" * 8 + (3 * 32 * 32 + 1).to_bytes(4, "big"),  # a byte too many
+        b"\x01\xff\xff" + b"\x00" * 12,  # an endless detail
+        b"\x01\x00\x00" + b"\xff" * 8 + b"\x00" * 4,  # sides that no table holds
+    ],
+)
+def test_an_answer_that_cannot_be_one_is_not_believed(said: bytes, limits: Decode) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(isolated.NoAnswerError, match="no answer to what was asked"):
+            isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))
+
+
+@pytest.mark.parametrize("said", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
+def test_an_answer_that_breaks_off_is_none(said: bytes, limits: Decode) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(said)
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(isolated.NoAnswerError, match=r"^$"):
+            isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))

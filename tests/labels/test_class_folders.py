@@ -1,0 +1,468 @@
+"""Class folders: what people dragged is what is read, and whatever a folder may hold beside it is told by name."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from toiletspark.errors import LabelsError
+from toiletspark.labels import class_folders
+from toiletspark.labels.class_folders import ExportedImage, any_labelled, export, exported_ids, read
+from toiletspark.labels.merge import Label
+
+CLASSES = ["toilet", "other"]
+HOSTILE = [
+    "../x",
+    "../../etc/passwd",
+    "/absolute/path",
+    "a/b\\c",
+    "nul\0inside",
+    "x" * 300,
+    "<script>alert(1)</script>",
+    "Twin",
+    "twin",
+    "line\nbreak",
+    "carriage\rreturn",
+    "both\r\nof them",
+    "comma, \"quotes\" and 'more'",
+    "trailing dot.",
+    "trailing blank ",
+    " ",
+    "",
+    "COM1",
+    ".hidden",
+    "=HYPERLINK(1)",
+    "größe-✓",
+]
+
+
+def jpeg(colour: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (colour % 256, 0, 0)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def import_folder(folder: Path, classes: list[str]) -> list[Label]:
+    return read(folder, classes).labels
+
+
+def images(*ids: str) -> list[ExportedImage]:
+    return [
+        ExportedImage(image_id, f"digest of {image_id!r}", jpeg(len(image_id))) for image_id in ids
+    ]
+
+
+def places(folder: Path) -> dict[str, str]:
+    """Where the index says that each picture was put, by image_id."""
+    with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+        return {row["image_id"]: row["file"] for row in csv.DictReader(file)}
+
+
+def drag(folder: Path, image_id: str, to: str) -> Path:
+    file = folder / places(folder)[image_id]
+    return file.rename(folder / to / file.name)
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def sorted_folder(tmp_path: Path) -> Path:
+    """Five pictures, of which people have sorted three."""
+    folder = tmp_path / "labelling"
+    export(images("a", "b", "c", "d", "e"), folder, CLASSES)
+    drag(folder, "a", "toilet")
+    drag(folder, "b", "other")
+    drag(folder, "c", "other")
+    return folder
+
+
+def refused(folder: Path, classes: list[str] | None = None) -> LabelsError:
+    with pytest.raises(LabelsError) as caught:
+        import_folder(folder, classes or CLASSES)
+    assert caught.value.doing == f"importing labels from {folder}"
+    return caught.value
+
+
+# Export
+
+
+def test_an_export_puts_pictures_and_class_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "labelling"
+    assert export(iter(images("a", "b")), folder, iter(CLASSES)) == 2
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "index.csv",
+        "other",
+        "toilet",
+        "unlabelled",
+    ]
+    assert (folder / places(folder)["a"]).read_bytes() == jpeg(1)
+    assert places(folder)["a"] == "unlabelled/ca978112ca1bbdca.jpg"
+    assert exported_ids(folder) == {"a", "b"}
+    assert exported_ids(tmp_path / "none") == set()
+
+
+def test_hostile_ids_get_safe_files_and_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "inner" / "labelling"
+    assert export(images(*HOSTILE), folder, CLASSES) == len(HOSTILE)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == len(HOSTILE) + 1
+    for path in files:
+        assert path.parent == folder / "unlabelled" or path == folder / "index.csv"
+        assert path.name == "index.csv" or (path.stem.isalnum() and len(path.name) == 20)
+    assert len({path.name.casefold() for path in files}) == len(files)
+    assert exported_ids(folder) == set(HOSTILE)
+    drag(folder, HOSTILE[0], "other")
+    for image_id in HOSTILE[1:]:
+        drag(folder, image_id, "toilet")
+    found = {
+        label.image_id: (label.label, label.content_digest)
+        for label in import_folder(folder, CLASSES)
+    }
+    assert found == {
+        image_id: ("toilet" if image_id != HOSTILE[0] else "other", f"digest of {image_id!r}")
+        for image_id in HOSTILE
+    }
+
+
+def test_a_top_up_keeps_what_people_have_moved(sorted_folder: Path) -> None:
+    before = tree(sorted_folder)
+    again = [ExportedImage(image.image_id, "new digest", b"new") for image in images("a", "c", "d")]
+    assert export([*again, *images("f")], sorted_folder, [*CLASSES, "bathroom"]) == 1
+    after = tree(sorted_folder)
+    added = set(after) - set(before)
+    assert added == {"bathroom", places(sorted_folder)["f"]}
+    assert {name: after[name] for name in before if name != "index.csv"} == {
+        name: content for name, content in before.items() if name != "index.csv"
+    }
+    assert exported_ids(sorted_folder) == {"a", "b", "c", "d", "e", "f"}
+
+
+def test_the_same_image_twice_is_exported_once(tmp_path: Path) -> None:
+    assert export(images("a", "b", "a"), tmp_path / "x", CLASSES) == 2
+    assert len((tmp_path / "x" / "index.csv").read_text().splitlines()) == 3
+
+
+def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
+    for name in ("holiday.jpg", "tax.pdf", "thesis.doc", "zebra.gif"):
+        (tmp_path / name).write_text(name)
+    before = tree(tmp_path)
+    with pytest.raises(LabelsError) as caught:
+        export(images("a"), tmp_path, CLASSES)
+    assert str(caught.value) == (
+        f"while exporting images for labelling to {tmp_path}\n"
+        "  expected: a new or empty folder, or an earlier export\n"
+        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', 'thesis.doc' and 1 more\n"
+        "  do:       set labels.folder to a folder of its own; nothing was touched"
+    )
+    assert tree(tmp_path) == before
+
+
+def interrupted(folder: Path, *ids: str, suggested: str | None = None) -> None:
+    """An export that is cut off after these pictures."""
+
+    def until_cut_off() -> Iterator[ExportedImage]:
+        yield from (replace(image, suggested=suggested) for image in images(*ids))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(until_cut_off(), folder, CLASSES)
+
+
+@pytest.mark.parametrize("ids", ["", "abc"])
+def test_an_export_that_was_cut_off_goes_on(tmp_path: Path, ids: str) -> None:
+    folder = tmp_path / "labelling"
+    interrupted(folder, *ids)
+    export(images("a", "b", "c", "d"), folder, CLASSES)
+    assert exported_ids(folder) == {"a", "b", "c", "d"}
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")} == set(
+        places(folder).values()
+    )
+
+
+def test_what_an_export_has_put_is_in_the_index_every_so_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_folders, "_INDEXED_AT_ONCE", 2)
+    interrupted(tmp_path, "a", "b", "c", "d", "e")
+    assert exported_ids(tmp_path) == {"a", "b", "c", "d"}
+
+
+def test_a_picture_that_the_index_has_missed_stays_where_it_lies_and_is_no_label(
+    tmp_path: Path,
+) -> None:
+    """It was put, or dragged, before the export was cut off; the scores say something else since."""
+    interrupted(tmp_path, "a", "b", suggested="toilet")
+    cut = next((tmp_path / "toilet").iterdir())
+    cut.write_bytes(cut.read_bytes()[:9])  # the one that was being written
+    assert (
+        export(
+            [replace(image, suggested="other") for image in images("a", "b", "c")],
+            tmp_path,
+            CLASSES,
+        )
+        == 3
+    )
+    assert {name: Path(place).parent.name for name, place in places(tmp_path).items()} == {
+        **{"a": "toilet", "b": "toilet", "c": "other"}
+    }
+    assert (
+        (tmp_path / places(tmp_path)["a"]).read_bytes()
+        == (tmp_path / places(tmp_path)["b"]).read_bytes()
+        == jpeg(1)
+    )
+    said = read(tmp_path, CLASSES)
+    assert (said.labels, len(said.waiting)) == ([], 3)
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    assert export(images("a"), tmp_path, CLASSES) == 1
+
+
+# Import
+
+
+def test_what_was_dragged_is_read(sorted_folder: Path) -> None:
+    assert sorted(import_folder(sorted_folder, CLASSES), key=lambda label: label.image_id) == [
+        Label("a", "toilet", "digest of 'a'", "folder"),
+        Label("b", "other", "digest of 'b'", "folder"),
+        Label("c", "other", "digest of 'c'", "folder"),
+    ]
+
+
+def test_the_order_of_the_classes_does_not_matter(sorted_folder: Path) -> None:
+    found = import_folder(sorted_folder, ["other", "toilet"])
+    assert {label.image_id: label.label for label in found} == {
+        "a": "toilet",
+        "b": "other",
+        "c": "other",
+    }
+
+
+def test_a_changed_ending_is_another_name(sorted_folder: Path) -> None:
+    assert (
+        refused_renaming(sorted_folder, "ca978112ca1bbdca.JPG").found
+        == "1 others: 'toilet/ca978112ca1bbdca.JPG'"
+    )
+
+
+def refused_renaming(folder: Path, name: str) -> LabelsError:
+    (folder / "toilet" / Path(places(folder)["a"]).name).rename(folder / "toilet" / name)
+    return refused(folder)
+
+
+def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
+    expected = import_folder(sorted_folder, CLASSES)
+    beside_a_picture = (
+        f"._{Path(places(sorted_folder)['a']).name}"  # macOS writes them on network shares
+    )
+    for name in (
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        ".directory",
+        "._index.csv",
+        beside_a_picture,
+    ):
+        for place in ("", "toilet", "unlabelled"):
+            (sorted_folder / place / name).write_bytes(b"x")
+    assert import_folder(sorted_folder, CLASSES) == expected
+
+
+def test_what_macos_writes_beside_pictures_is_no_picture(tmp_path: Path) -> None:
+    export(images("a"), tmp_path, CLASSES)
+    (tmp_path / "toilet" / "._ca978112ca1bbdca.jpg").write_bytes(b"x")
+    assert not any_labelled(tmp_path, CLASSES)
+    drag(tmp_path, "a", "other")
+    assert refused(tmp_path).found == "none in toilet"
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "bathroom", "Toilet"])
+def test_a_stray_folder_is_named(sorted_folder: Path, name: str) -> None:
+    (sorted_folder / name).mkdir()
+    assert str(refused(sorted_folder)) == (
+        f"while importing labels from {sorted_folder}\n"
+        "  expected: the folders toilet, other and unlabelled, and index.csv\n"
+        f"  found:    also '{name}'\n"
+        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes"
+    )
+
+
+def test_a_stray_file_is_named(sorted_folder: Path) -> None:
+    (sorted_folder / "notes.txt").write_text("x")
+    assert refused(sorted_folder).found == "also 'notes.txt'"
+
+
+@pytest.mark.parametrize("name", ["doubtful", ".ipynb_checkpoints"])
+def test_a_folder_inside_a_class_is_named(sorted_folder: Path, name: str) -> None:
+    """Whoever sorted into toilet/doubtful did not mean toilet."""
+    (sorted_folder / "toilet" / name).mkdir()
+    file = sorted_folder / places(sorted_folder)["d"]
+    file.rename(sorted_folder / "toilet" / name / file.name)
+    assert refused(sorted_folder).found == f"also 'toilet/{name}'"
+
+
+def test_an_empty_class_is_named(sorted_folder: Path) -> None:
+    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
+    (sorted_folder / "toilet" / ".DS_Store").write_bytes(b"x")
+    assert str(refused(sorted_folder)) == (
+        f"while importing labels from {sorted_folder}\n"
+        "  expected: at least one picture in each of toilet, other\n"
+        "  found:    none in toilet\n"
+        "  do:       drag pictures from unlabelled into the class folders, or shorten labels.classes"
+    )
+
+
+def test_a_class_without_a_folder_is_named(sorted_folder: Path) -> None:
+    assert refused(sorted_folder, ["toilet", "bathroom", "other"]).found == "none in bathroom"
+
+
+def test_a_class_that_holds_only_an_empty_folder_is_empty(sorted_folder: Path) -> None:
+    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
+    (sorted_folder / "toilet" / "nothing").mkdir()
+    assert refused(sorted_folder).found == "also 'toilet/nothing'"
+    assert not any_labelled(sorted_folder, ["toilet"])
+
+
+def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
+    (sorted_folder / "toilet" / "mine.jpg").write_bytes(jpeg(1))
+    (sorted_folder / "other" / "mine too.txt").write_bytes(b"x")
+    assert str(refused(sorted_folder)) == (
+        f"while importing labels from {sorted_folder}\n"
+        "  expected: only files that were exported (they are listed in index.csv), under their own names\n"
+        "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
+        "  do:       run `toiletspark labels export` again if it was cut off; else remove them or give them their "
+        "names back; pictures from elsewhere have no image_id"
+    )
+
+
+def test_a_renamed_file_is_named(sorted_folder: Path) -> None:
+    assert (
+        refused_renaming(sorted_folder, "copy of it.jpg").found
+        == "1 others: 'toilet/copy of it.jpg'"
+    )
+
+
+def test_a_picture_in_two_classes_is_named(sorted_folder: Path) -> None:
+    name = Path(places(sorted_folder)["a"]).name
+    (sorted_folder / "other" / name).write_bytes(jpeg(1))
+    assert str(refused(sorted_folder)) == (
+        f"while importing labels from {sorted_folder}\n"
+        "  expected: each picture in one class folder\n"
+        f"  found:    1 in more than one, among them other/{name} and toilet/{name}\n"
+        "  do:       keep the right one of each and remove the other"
+    )
+
+
+def test_a_copied_picture_counts_once(sorted_folder: Path) -> None:
+    """Copied instead of moved: it also still waits in unlabelled."""
+    name = Path(places(sorted_folder)["a"]).name
+    (sorted_folder / "unlabelled" / name).write_bytes(jpeg(1))
+    assert len(import_folder(sorted_folder, CLASSES)) == 3
+
+
+def test_an_export_without_unlabelled_is_read(sorted_folder: Path) -> None:
+    for path in (sorted_folder / "unlabelled").iterdir():
+        path.unlink()
+    (sorted_folder / "unlabelled").rmdir()
+    assert len(import_folder(sorted_folder, CLASSES)) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "found"), [(False, "no such folder"), (True, "no index.csv in it")]
+)
+def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, found: str) -> None:
+    folder = tmp_path / "labelling"
+    if make:
+        (folder / "toilet").mkdir(parents=True)
+    assert str(refused(folder)) == (
+        f"while importing labels from {folder}\n"
+        "  expected: a folder that `toiletspark labels export` made, with its index.csv\n"
+        f"  found:    {found}\n"
+        "  do:       run `toiletspark labels export`, or set labels.folder"
+    )
+
+
+def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
+    export(images("a", "b"), tmp_path, CLASSES)
+    (tmp_path / "toilet" / "Thumbs.db").write_bytes(b"x")
+    assert not any_labelled(tmp_path, CLASSES)
+    drag(tmp_path, "b", "other")
+    assert any_labelled(tmp_path, CLASSES)
+    assert not any_labelled(tmp_path, ["toilet"])
+
+
+# Presorted
+
+
+@pytest.fixture
+def presorted(tmp_path: Path) -> Path:
+    """Two pictures in toilet and two in other by the scores, one that nobody has scored, one of a foreign class."""
+    folder = tmp_path / "presorted"
+    said = {"a": "toilet", "b": "toilet", "c": "other", "d": "other", "e": None, "f": "../attic"}
+    export(
+        [
+            ExportedImage(one.image_id, one.content_digest, one.jpeg, said[one.image_id])
+            for one in images(*said)
+        ],
+        folder,
+        CLASSES,
+    )
+    return folder
+
+
+def words(labels: list[Label]) -> set[tuple[str, str, str]]:
+    return {(label.image_id, label.label, label.how) for label in labels}
+
+
+def test_presorted_pictures_lie_where_the_scores_say(presorted: Path) -> None:
+    assert {image_id: Path(place).parent.name for image_id, place in places(presorted).items()} == {
+        "a": "toilet",
+        "b": "toilet",
+        "c": "other",
+        "d": "other",
+        "e": "unlabelled",
+        "f": "unlabelled",
+    }
+    assert all((presorted / place).is_file() for place in places(presorted).values())
+    assert {path.parent.parent for path in presorted.rglob("*.jpg")} == {presorted}
+
+
+def test_what_nobody_has_looked_at_is_no_label(presorted: Path) -> None:
+    drag(presorted, "b", "other")
+    drag(presorted, "e", "toilet")
+    said = read(presorted, CLASSES)
+    assert words(said.labels) == {("b", "other", "folder"), ("e", "toilet", "folder")}
+    assert words(said.waiting) == {
+        ("a", "toilet", "folder_presorted"),
+        ("c", "other", "folder_presorted"),
+        ("d", "other", "folder_presorted"),
+    }
+    assert said.shows == {"a", "b", "c", "d", "e", "f"}
+
+
+def test_what_stays_in_a_folder_that_was_looked_through_is_a_label(presorted: Path) -> None:
+    drag(presorted, "b", "other")
+    said = read(presorted, CLASSES, ["toilet"])
+    assert words(said.labels) == {("a", "toilet", "folder_presorted"), ("b", "other", "folder")}
+    assert words(said.waiting) == {
+        ("c", "other", "folder_presorted"),
+        ("d", "other", "folder_presorted"),
+    }
+    both = read(presorted, CLASSES, CLASSES)
+    assert both.waiting == []
+    assert len(both.labels) == 4
+
+
+def test_presorting_is_not_labelling(presorted: Path) -> None:
+    assert not any_labelled(presorted, CLASSES)
+    drag(presorted, "a", "other")
+    assert any_labelled(presorted, CLASSES)

@@ -1,0 +1,304 @@
+"""What the doctor observes, with a real session: executors, Pythons, the output root, a few images; nothing is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.support import thin_pythons
+from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
+from toiletspark.errors import TableError
+from toiletspark.launch.doctor import executors as rounds
+from toiletspark.launch.doctor import output, probe, visit
+from toiletspark.launch.doctor import surroundings as images
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Store
+
+FEW = [("numpy", "numpy"), ("toiletspark", "toiletspark"), ("no_such_package", "no-such-package")]
+
+
+# Executors
+
+
+def test_an_executor_tells_of_itself(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "PACKAGES", FEW)
+    (seen,) = rounds.executors(spark.sparkContext)
+    assert (seen.name, seen.host, seen.python) == ("driver", os.uname().nodename, sys.executable)
+    assert seen.python_version == ".".join(map(str, sys.version_info[:3]))
+    assert seen.packages["numpy"].version.count(".") == 2
+    assert seen.packages["numpy"].error == seen.packages["toiletspark"].error == ""
+    assert seen.packages["no_such_package"].version == ""
+    assert seen.packages["no_such_package"].error.startswith("ModuleNotFoundError")
+    assert seen.threads == 1  # which Spark tells a Python worker of a task with one core
+    assert seen.memory_bytes > 1e9
+    assert next(iter(seen.free_bytes.values())) > 0
+    assert seen.clock_off_s == 0
+    assert rounds.known_executors(spark.sparkContext) == 1
+
+
+@pytest.mark.parametrize(
+    ("master", "executors"),
+    [
+        ("local", 3),
+        ("local[2]", 3),
+        ("local-cluster[2,1,1024]", 2),
+        ("spark://m:7077", 2),
+        ("yarn", 2),
+    ],
+)
+def test_the_driver_counts_as_an_executor_in_local_mode_alone(master: str, executors: int) -> None:
+    """Spark's list always has the driver too."""
+    context = mock.Mock(master=master)
+    context._jsc.sc().statusTracker().getExecutorInfos.return_value = [None] * 3
+    assert rounds.known_executors(context) == executors
+
+
+def test_an_executor_answers_once_in_a_round(spark: SparkSession) -> None:
+    def one(name: str) -> list[dict[str, Any] | None]:
+        return [
+            {"host": "a", "jvm_pid": probe.executor_process()[0], "claimed": probe.claimed(name)}
+        ]
+
+    context = spark.sparkContext
+    tasks = (
+        context.parallelize(range(6), 6).mapPartitions(rounds._asking(one, "test-once")).collect()
+    )
+    assert sum('"claimed": true' in told for told in tasks) == 1
+    assert all(f'"jvm_pid": {_jvm_pid(spark)}' in told for told in tasks)
+
+
+def _jvm_pid(spark: SparkSession) -> int:
+    jvm: Any = spark.sparkContext._jvm
+    return int(
+        jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getName().split("@")[0]
+    )
+
+
+def test_the_probe_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    """In a Python that has no package at all, read as text and run."""
+    bare = thin_pythons.made(tmp_path / "bare", without=tuple(thin_pythons.everything()))
+    code = (
+        "import json, sys; scope = {'__name__': 'probe'}; exec(open(sys.argv[1]).read(), scope);"
+        "print(json.dumps(scope['itself']([('numpy', 'numpy'), ('json', 'json')])['packages']))"
+    )
+    command = [bare, "-c", code, str(probe.__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env={})
+    assert (
+        done.stdout.strip()
+        == """{"numpy": ["", "ModuleNotFoundError: No module named 'numpy'"], "json": ["2.0.9", ""]}"""
+    )
+
+
+def test_a_package_that_ends_the_process_is_told_and_the_next_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "poisonous.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
+    (tmp_path / "chatty.py").write_text("print('{')\n__version__ = '1.2'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = probe.imported([("poisonous", "poisonous"), ("chatty", "chatty")])
+    assert found == {"poisonous": ["", "ended the process that imported it"], "chatty": ["1.2", ""]}
+
+
+def test_clocks_are_judged_by_the_drivers_before_and_after() -> None:
+    told = {**probe.itself([]), "executor_id": "3", "jvm_pid": 1, "cores": 1}
+    assert rounds.place_of({**told, "clock_s": 100.0}, 90.0, 110.0).clock_off_s == 0
+    assert rounds.place_of({**told, "clock_s": 60.0}, 90.0, 110.0).clock_off_s == -30
+    assert rounds.place_of({**told, "clock_s": 115.0}, 90.0, 110.0).clock_off_s == 5
+
+
+@pytest.mark.parametrize(
+    ("python", "version", "error"),
+    [
+        (sys.executable, ".".join(map(str, sys.version_info[:3])), ""),
+        ("/no/such/python", "", "there is no /no/such/python"),
+        ("/bin/false", "", "it says nothing"),
+    ],
+)
+def test_the_workers_python_is_tried_without_python(
+    spark: SparkSession, python: str, version: str, error: str
+) -> None:
+    with mock.patch.object(spark.sparkContext, "pythonExec", python):
+        (found,) = rounds.pythons(spark.sparkContext)
+    assert (found.version, found.error) == (version, error)
+
+
+def test_why_a_task_failed_is_one_line(spark: SparkSession) -> None:
+    def fail(_: Any) -> Any:
+        raise LookupError("no such thing")
+
+    with pytest.raises(Exception, match="no such thing") as failed:
+        spark.sparkContext.parallelize(range(1), 1).mapPartitions(fail).collect()
+    assert rounds.first_line(failed.value) == "LookupError: no such thing"
+
+
+def test_a_first_query_that_no_executor_comes_to_work_on_is_given_up(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visit, "START_WITHIN_S", 0.3)
+    waiting = spark.sparkContext.parallelize([1], 1).map(lambda _: time.sleep(5))
+    with pytest.raises(TimeoutError, match="no executor had come to work"), visit._impatient():
+        waiting.collect()
+
+
+# The output root
+
+
+def test_a_sound_root_is_left_as_it_was(spark: SparkSession, tmp_path: Path) -> None:
+    root = tmp_path / "new" / "output"
+    seen = output.tried(spark, str(root), on_executors=True)
+    assert (seen.driver_error, seen.executors_error, seen.foreign, seen.unseen_files) == (
+        "",
+        "",
+        "",
+        0,
+    )
+    assert len(seen.winners) >= 10
+    assert set(seen.winners) == {1}
+    assert (seen.stale_reads, seen.unlisted) == (0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_is_used_keeps_what_it_has(spark: SparkSession, tmp_path: Path) -> None:
+    Store.open(str(tmp_path))
+    before = [(path, path.read_bytes()) for path in tmp_path.iterdir()]
+    assert output.tried(spark, str(tmp_path), on_executors=False).driver_error == ""
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == before
+
+
+def test_a_foreign_folder_is_not_touched(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    before = tmp_path.stat().st_mtime_ns
+    assert output.tried(spark, str(tmp_path), on_executors=True).foreign == "thesis.doc"
+    assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_file_in_place_of_the_folder_cannot_be_written(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    seen = output.tried(spark, str(tmp_path / "file" / "output"), on_executors=True)
+    assert "Not a directory" in seen.driver_error
+
+
+def test_what_executors_cannot_write_is_told_and_tidied(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Spark is told another place, which it cannot write to; the driver's own files work."""
+    (tmp_path / "file").write_text("")
+    with mock.patch.object(
+        storage, "spark_path", lambda location: f"file://{tmp_path}/file/{Path(location).name}"
+    ):
+        seen = output.tried(spark, str(tmp_path / "output"), on_executors=True)
+    assert seen.driver_error == ""
+    assert str(tmp_path / "file") in seen.executors_error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_only_pythons_workers_cannot_write_is_told_and_tidied(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Spark is done when a file comes to lie where workers will want a folder."""
+
+    def blocked(_: SparkSession, folder: str) -> tuple[str, int]:
+        (Path(folder) / "far").write_text("")
+        return "", 0
+
+    with mock.patch.object(output, "_from_executors", blocked):
+        seen = output.tried(spark, str(tmp_path / "output"), on_executors=True)
+    assert "Not a directory" in seen.workers_error or "File exists" in seen.workers_error
+    assert (seen.driver_error, seen.executors_error) == ("", "")
+    assert set(seen.winners) == {1}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_only_executors_see_are_counted(spark: SparkSession, tmp_path: Path) -> None:
+    """As on machines that each have a folder of that name."""
+    elsewhere = tmp_path / "elsewhere"
+    with mock.patch.object(
+        storage, "spark_path", lambda location: f"file://{elsewhere}/{Path(location).name}"
+    ):
+        seen = output.tried(spark, str(tmp_path / "output"), on_executors=False)
+    assert seen.unseen_files == 2
+    assert seen.executors_error == ""
+
+
+def test_a_store_that_lets_two_win_is_caught(spark: SparkSession, tmp_path: Path) -> None:
+    def careless(location: str, content: dict[str, Any]) -> bool:
+        storage.replace_json(location, content)
+        return True
+
+    with mock.patch.object(storage, "create_json", careless):
+        assert output._raced(str(tmp_path / "name.json")) == output._RACERS
+
+
+# Images
+
+
+def config_of(make_config: Callable[..., Config], folder: Path, urls: list[str]) -> Config:
+    rows = pd.DataFrame(
+        {"image_id": [f"i{n}" for n in range(len(urls))], "listing_id": "L1", "image_url": urls}
+    )
+    return make_config({"fetch.timeout_s": 2, "fetch.retries": 0}, images=rows)
+
+
+def test_images_are_fetched_on_executors_by_the_fetcher(
+    spark: SparkSession, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(bytes(1000 * (number + 1)))
+    here = [str(tmp_path / f"{number}.jpg") for number in range(4)]
+    config = config_of(make_config, tmp_path, [*here, "http://photos.invalid/secret.jpg?token=abc"])
+    seen = images.looked_at(
+        spark.sparkContext, images.few(spark, config), config.fetch, on_executors=True
+    )
+    local, remote = seen.hosts
+    assert (local.name, local.asked, local.count("ok"), local.count("missing")) == ("", 4, 3, 1)
+    assert (remote.name, remote.asked, remote.count("ok")) == ("photos.invalid", 1, 0)
+    assert remote.failed_at == (f"asked from {os.uname().nodename}",)
+    assert "token" not in str(seen)
+    assert (seen.median_bytes, seen.inline) == (2000, False)
+
+
+def test_each_host_has_a_few_urls_whatever_its_share(
+    spark: SparkSession, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    urls = [f"https://many.example.com/{n}.jpg" for n in range(50)] + [
+        "https://one.example.com/1.jpg"
+    ]
+    chosen = images.few(spark, config_of(make_config, tmp_path, urls))
+    assert len(chosen.urls) == images.URLS_PER_HOST + 1
+    assert chosen.urls[-1] == urls[-1]
+
+
+def test_inline_images_are_measured_and_not_fetched(
+    spark: SparkSession, make_config: Callable[..., Config]
+) -> None:
+    rows = pd.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "listing_id": "L1",
+            "image_url": "x",
+            "bytes": [b"1" * n for n in (10, 30, 50)],
+        }
+    )
+    config = make_config({"images.columns.content": "bytes"}, images=rows)
+    seen = images.looked_at(
+        spark.sparkContext, images.few(spark, config), config.fetch, on_executors=True
+    )
+    assert (seen.median_bytes, seen.inline, seen.hosts) == (30, True, ())
+
+
+def test_a_table_that_is_not_there_is_told(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(TableError):
+        images.few(spark, conf_files.load([], [f"images.path={tmp_path / 'none'}"]))

@@ -1,0 +1,170 @@
+"""Spark's settings that do harm: refused where rows would be lost, told where time or retries are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.clusters import SPARK_HOME, options
+from toiletspark.config import loading as conf_files
+from toiletspark.errors import UserError
+from toiletspark.launch import settings as spark_settings
+
+COMMITTER = "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"
+ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+
+
+def told(**settings: str) -> list[str]:
+    """The keys that are warned about where a session has conf/base.toml and these; __ stands for a dot."""
+    section = conf_files.load([], ["images.path=none"]).spark
+    session = {**section.settings, "spark.master": section.master}
+    session |= {key.replace("__", "."): value for key, value in settings.items()}
+    return [
+        line.partition(" = ")[0]
+        for line in spark_settings.warnings(lambda key: session.get(key, ""))
+    ]
+
+
+def test_nothing_is_told_about_our_own_settings_here_and_on_a_cluster() -> None:
+    assert told() == []
+    cluster = conf_files.load(
+        [REPOSITORY / "conf" / "cluster.toml"], ["images.path=none"]
+    ).spark.settings
+    assert (
+        spark_settings.warnings(lambda key: {**cluster, "spark.master": "yarn"}.get(key, "")) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spark.master", "local"),
+        ("spark.master", "local[2]"),
+        ("spark.master", "local[*]"),
+        ("spark.master", "local[2,1]"),
+        ("spark.speculation", "true"),
+        ("spark.excludeOnFailure.enabled", "TRUE"),
+        ("spark.python.worker.reuse", "false"),
+        ("spark.python.worker.faulthandler.enabled", "false"),
+        ("spark.sql.sources.partitionOverwriteMode", "DYNAMIC"),
+        (ARROW_ROWS, "0"),
+        (ARROW_ROWS, "1000000"),
+        ("spark.executorEnv.OMP_NUM_THREADS", "8"),
+    ],
+)
+def test_what_costs_time_or_retries_is_told(key: str, value: str) -> None:
+    assert told(**{key: value}) == [key]
+
+
+@pytest.mark.parametrize("master", ["local[2,4]", "local[*,2]", "yarn", "local-cluster[2,1,1024]"])
+def test_masters_that_try_again_are_not_told(master: str) -> None:
+    assert told(spark__master=master) == []
+
+
+def test_tries_are_looked_at_where_spark_does() -> None:
+    assert told(spark__task__maxFailures="1") == []  # a local master has its own number
+    for master in ("yarn", "local-cluster[2,1,1024]"):
+        assert told(spark__master=master, spark__task__maxFailures="1") == [
+            "spark.task.maxFailures"
+        ]
+
+
+@pytest.mark.parametrize("master", ["local", "local[2]", "local[*]", "local[*,4]"])
+def test_driver_and_executor_are_one_process_there(master: str) -> None:
+    assert spark_settings.is_local(master)
+
+
+@pytest.mark.parametrize(
+    "master", ["local-cluster[2,1,1024]", "spark://local:7077", "localhost", "yarn", ""]
+)
+def test_and_nowhere_else(master: str) -> None:
+    assert not spark_settings.is_local(master)
+
+
+@pytest.mark.parametrize("master", ["local[*,4]", "local-cluster[2,1,1024]"])
+def test_all_processes_are_on_this_machine_there(master: str) -> None:
+    assert spark_settings.stays_here(master)
+    assert not spark_settings.stays_here("spark://local:7077")
+
+
+def test_as_many_threads_as_reserved_cores_are_fine() -> None:
+    assert told(spark__executorEnv__OMP_NUM_THREADS="4", spark__task__cpus="4") == []
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"), [("10.0.0.7", True), ("127.0.0.1", False), ("localhost", False)]
+)
+def test_a_standalone_master_that_strangers_reach_is_told(host: str, is_open: bool) -> None:
+    master = f"spark://{host}:7077"
+    assert told(spark__master=master) == ["spark.authenticate"] * is_open
+    assert told(spark__master=master, spark__authenticate="true") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spark.sql.files.ignoreCorruptFiles", "true"),
+        ("spark.sql.files.ignoreMissingFiles", "True"),
+        (COMMITTER, "2"),
+    ],
+)
+def test_what_loses_rows_without_a_word_is_refused(key: str, value: str) -> None:
+    with pytest.raises(UserError) as refused:
+        told(**{key: value})
+    assert refused.value.expected.startswith(f"{key} = ")
+    assert refused.value.found.startswith(f"{key} = {value}: ")
+
+
+def test_java_has_the_memory_it_was_given_also_where_a_step_begins_beside_it(
+    tmp_path: Path,
+) -> None:
+    """Java takes its heap when it starts, which is before there is a context then."""
+    (tmp_path / "job.py").write_text(
+        "from toiletspark.config import loading as conf_files\n"
+        "from toiletspark.launch import session\n"
+        "said = ['images.path=none', 'spark.master=local[1]', "
+        '\'spark.settings={"spark.driver.memory" = "600m", "spark.ui.enabled" = "false"}\']\n'
+        "begun = []\n"
+        "spark = session.start(conf_files.load([], said).spark, beside=lambda: begun.append('begun'))\n"
+        "java = spark.sparkContext._jvm.java.lang.Runtime.getRuntime()\n"
+        "print(*begun, java.maxMemory() // 2**20, spark.sparkContext.master)\n"
+    )
+    words, environment = (
+        [sys.executable, tmp_path / "job.py"],
+        {**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    begun, megabytes, master = done.stdout.split()[-3:]
+    assert (begun, master) == ("begun", "local[1]")
+    assert 500 < int(megabytes) <= 600
+
+
+def test_spark_submits_own_words_are_seen(tmp_path: Path) -> None:
+    """As given on the command line, which wins over the conf; no session is left for the job."""
+    (tmp_path / "job.py").write_text(
+        "from toiletspark.config import command_line as command, loading as conf_files\n"
+        "from toiletspark.launch import session\n"
+        "section = conf_files.load([], ['images.path=none']).spark\n"
+        "with command.told_errors():\n"
+        "    session.start(section)\n"
+        "    print('started')\n"
+    )
+    words = options("local[1]", {COMMITTER: "2", "spark.sql.files.ignoreCorruptFiles": "true"})
+    command = [SPARK_HOME / "bin" / "spark-submit", *words, tmp_path / "job.py"]
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert "started" not in said
+    assert said.count(" = 2: what a task has written shows") == 1
+    assert "ignoreCorruptFiles = true: the rows of a damaged file" in said
+    assert "Traceback" not in said
+    assert done.returncode == 2

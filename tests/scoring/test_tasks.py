@@ -1,0 +1,496 @@
+"""Decide for ever: scores are the head's on the stored embeddings, without reading an image and without torch."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.conftest import (
+    LOCAL_CONF,
+    REPOSITORY,
+    SMALL_SPARK,
+    drawn_images,
+    stored,
+    stored_catalog,
+    vector,
+)
+from toiletspark.config import Config
+from toiletspark.config import loading as conf_files
+from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.errors import HeadError, OutputError
+from toiletspark.jobs import rescore_catalog, score_catalog
+from toiletspark.model.head import Head
+from toiletspark.publishing import origins
+from toiletspark.scoring import tasks as scoring
+from toiletspark.tables import schemas as tables
+from toiletspark.tables.runs import Run, Store
+
+IMAGES, CONTENTS = 40, 25  # contents 0 to 14 are shown twice
+TWO = (("toilet", "other"), ("toilet",))
+THREE = (("kitchen", "toilet", "bathroom"), ("toilet", "bathroom"))
+
+
+def made_head(
+    store: Store,
+    classes: tuple[str, ...],
+    exclude: tuple[str, ...],
+    backbone_id: str = "ours",
+    name: str = "head",
+) -> Head:
+    """A head of chance in <root>/<name>."""
+    rng = np.random.default_rng([len(classes), *name.encode()])
+    weight = rng.normal(scale=0.1, size=(len(classes), 512)).astype(np.float32)
+    head = Head(
+        classes, exclude, backbone_id, weight, rng.normal(size=len(classes)).astype(np.float32)
+    )
+    head.save(f"{store.root}/{name}")
+    return head
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    root = tmp_path / "output"
+    return conf_files.load(
+        [LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"]
+    )
+
+
+def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
+    """A row of the catalog."""
+    return {
+        "image_id": image_id,
+        "listing_id": f"L{image_id}",
+        "status": status,
+        "content_digest": digest,
+    }
+
+
+def prepare(store: Store) -> Run:
+    """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
+    catalog = [
+        found(f"i{number:02}", "ok", f"digest-{number % CONTENTS}") for number in range(IMAGES)
+    ]
+    catalog += [found("gone", "missing", None), found("bad", "truncated", "digest-bad")]
+    ours = [
+        {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
+        for number in range(CONTENTS)
+    ]
+    others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
+    stored(store, tables.EMBEDDINGS, ours[:20] + others)
+    stored(
+        store, tables.EMBEDDINGS, ours[18:]
+    )  # two of them a second time, as after a run that broke
+    stored(store, tables.EMBEDDINGS, [])
+    return stored_catalog(store, catalog, "ours")
+
+
+def slowly(head: Head, number: int) -> tuple[list[float], float]:
+    """Probabilities and exclusion score of one content, one number after another."""
+    embedding = np.frombuffer(vector(number), dtype="<f2").astype(float)
+    logits = [
+        sum(w * e for w, e in zip(row, embedding, strict=True)) for row in head.weight.astype(float)
+    ]
+    logits = [logit + bias for logit, bias in zip(logits, head.bias.astype(float), strict=True)]
+    powers = [np.exp(logit) for logit in logits]
+    shares = [power / sum(powers) for power in powers]
+    return shares, sum(
+        share
+        for share, name in zip(shares, head.classes, strict=True)
+        if name in head.exclude_classes
+    )
+
+
+@pytest.mark.parametrize(("classes", "exclude"), [TWO, THREE])
+def test_scores_are_the_heads_on_the_stored_embeddings(
+    spark: SparkSession,
+    config: Config,
+    store: Store,
+    classes: tuple[str, ...],
+    exclude: tuple[str, ...],
+) -> None:
+    seen = prepare(store)
+    head = made_head(store, classes, exclude)
+    told = score_catalog.step(spark, config)
+    rows = pd.read_parquet(told["scores"]).sort_values("image_id").reset_index(drop=True)
+    columns = [f"p_{name}" for name in classes]
+    assert list(rows.columns) == [*tables.SCORES.columns, *columns]
+    assert list(rows["image_id"]) == [
+        f"i{number:02}" for number in range(IMAGES)
+    ]  # each once, none without embedding
+    assert list(rows["listing_id"]) == [f"Li{number:02}" for number in range(IMAGES)]
+    assert set(rows["head_id"]) == {head.head_id}
+    for number, row in rows.iterrows():
+        shares, score = slowly(head, int(number) % CONTENTS)
+        np.testing.assert_allclose(row[columns].astype(float), shares, atol=2e-5)
+        assert row["exclusion_score"] == pytest.approx(score, abs=2e-5)
+        assert row["content_digest"] == f"digest-{int(number) % CONTENTS}"
+    np.testing.assert_allclose(rows[columns].sum(axis=1), 1, atol=1e-5)
+    assert rows["exclusion_score"].nunique() == CONTENTS
+    assert told == {"images": 42, "scored": 40, "head_id": head.head_id, "scores": told["scores"]}
+    newest = store.newest(tables.SCORES)
+    assert newest is not None
+    assert newest.manifest["inputs"] == {
+        "catalog": seen.run_id,
+        "head_id": head.head_id,
+        "backbone_id": "ours",
+    }
+
+
+def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    """Whatever their classes; the head whose scores are published is the newest run."""
+    prepare(store)
+    chosen = made_head(store, *TWO)
+    others = [
+        made_head(store, *classes, name=name) for name, classes in (("three", THREE), ("two", TWO))
+    ]
+    alone = {
+        head.head_id: score_catalog.step(spark, with_heads(config, name))
+        for head, name in zip([*others, chosen], ["three", "two", "head"], strict=True)
+    }
+    told = score_catalog.step(spark, with_heads(config, "head", "three", "two"))
+    assert (told["head_id"], told["scored"]) == (chosen.head_id, IMAGES)
+    together = {**told["more_scores"], told["head_id"]: told["scores"]}
+    assert set(together) == set(alone) == {head.head_id for head in [*others, chosen]}
+    assert "more_scores" not in alone[chosen.head_id]
+    for head_id, folder in together.items():
+        one, same = (
+            pd.read_parquet(path).sort_values("image_id")
+            for path in (alone[head_id]["scores"], folder)
+        )
+        pd.testing.assert_frame_equal(one.reset_index(drop=True), same.reset_index(drop=True))
+    newest = store.newest(tables.SCORES)
+    assert newest is not None
+    assert newest.folder == told["scores"]
+    assert newest.manifest["inputs"]["head_id"] == chosen.head_id
+    compared = {
+        run.folder: run.manifest["inputs"].get("compared") for run in store.runs(tables.SCORES)
+    }
+    assert {folder: compared[folder] for folder in together.values()} == {
+        told["scores"]: None,
+        **dict.fromkeys(told["more_scores"].values(), True),
+    }
+    assert not (Path(store.root) / "_work").exists() or not any(
+        (Path(store.root) / "_work").iterdir()
+    )
+
+
+def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_was_broken_off(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
+    before = score_catalog.step(spark, with_heads(config, "head"))
+    of_head = scoring.of_head
+
+    def killed(scored: Any, number: int, head: Head) -> Any:
+        if head.head_id == chosen.head_id:
+            raise OSError("killed")
+        return of_head(scored, number, head)
+
+    monkeypatch.setattr(scoring, "of_head", killed)
+    with pytest.raises(OSError, match="killed"):
+        score_catalog.step(spark, with_heads(config, "head", "three"))
+    assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
+    assert origins.newest(store).scores.folder == before["scores"]
+
+
+def with_heads(config: Config, head: str, *more: str) -> Config:
+    folders = [f"{config.output.root}/{name}" for name in (head, *more)]
+    score = config.score.model_copy(
+        update={"head": folders[0], "more_heads": folders[1:], "rows_per_batch": 7}
+    )
+    return config.model_copy(update={"score": score})
+
+
+def test_a_sound_image_without_an_embedding_stops_the_scoring(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    score_catalog.step(spark, config)
+    before = [run.run_id for run in store.runs(tables.SCORES)]
+    more = [
+        found("i00", "ok", "digest-0"),
+        found("lost", "ok", "digest-lost"),
+        found("gone", "missing", None),
+    ]
+    seen = stored_catalog(store, more, "ours")
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert str(stopped.value) == (
+        "while scoring the catalog\n"
+        f"  expected: an embedding for each of the 2 sound images of the catalog {seen.run_id}\n"
+        "  found:    1 scores\n"
+        "  do:       run `toiletspark embed` (or `rescore`) again; it embeds what is missing"
+    )
+    assert [run.run_id for run in store.runs(tables.SCORES)] == before
+
+
+def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    stored_catalog(
+        store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")], "ours"
+    )
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "1 scores"
+    assert store.runs(tables.SCORES) == []
+
+
+def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    """Each file of a catalog is a task; what was embedded since is not read, and what has gone is missing."""
+    seen = prepare(store)
+    made_head(store, *TWO)
+    whole = pq.read_table(Path(seen.folder) / "part-0.parquet")
+    for number in range(3):
+        pq.write_table(whole.slice(number * 15, 15), Path(seen.folder) / f"part-{number}.parquet")
+    manifest = seen.manifest
+    store.commit(
+        tables.CATALOG, seen.run_id, config={}, inputs=manifest["inputs"], counts=manifest["counts"]
+    )
+    since = stored(
+        store,
+        tables.EMBEDDINGS,
+        [{"content_digest": "digest-0", "backbone_id": "ours", "embedding": b""}],
+    )
+    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    (Path(since.folder) / "part-0.parquet").unlink()
+    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    first = Path(store.root) / "embeddings" / manifest["inputs"]["embeddings"][0]
+    first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "7 scores"
+
+
+@pytest.mark.parametrize("embedded", [0, 3])
+def test_a_catalog_without_a_sound_image_has_no_scores(
+    spark: SparkSession, config: Config, store: Store, embedded: int
+) -> None:
+    rows = [
+        {"content_digest": f"digest-{n}", "backbone_id": "ours", "embedding": vector(n)}
+        for n in range(embedded)
+    ]
+    if rows:
+        stored(store, tables.EMBEDDINGS, rows)
+    stored_catalog(
+        store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")], "ours"
+    )
+    made_head(store, *TWO)
+    told = score_catalog.step(spark, config)
+    assert (told["images"], told["scored"]) == (2, 0)
+
+
+def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    twice = stored_catalog(store, [found("i00", "ok", "digest-0")] * 2, "ours")
+    store.commit(
+        tables.CATALOG,
+        twice.run_id,
+        config={},
+        inputs=twice.manifest["inputs"],
+        counts={"sound": 1},
+    )
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "2 scores"
+    assert store.runs(tables.SCORES) == []
+
+
+@pytest.mark.parametrize(
+    "told", [{"counts": {"sound": 1}}, {"counts": {}}, {"inputs": {"embeddings": []}}]
+)
+def test_a_catalog_of_an_earlier_version_is_told(
+    spark: SparkSession, config: Config, store: Store, told: dict[str, Any]
+) -> None:
+    prepare(store)
+    made_head(store, *TWO)
+    stored(
+        store,
+        tables.CATALOG,
+        [found("i00", "ok", "digest-0")],
+        **{"inputs": {"backbone_id": "ours"}, **told},
+    )
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.expected.startswith(
+        "a catalog that says where the embeddings of its sound images lie ("
+    )
+    assert (
+        stopped.value.todo
+        == "run `toiletspark embed` again: it makes a new one, and embeds nothing twice"
+    )
+
+
+def test_scoring_before_embedding_names_the_step(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    made_head(store, *TWO)
+    with pytest.raises(OutputError) as stopped:
+        score_catalog.step(spark, config)
+    assert stopped.value.found == "none"
+    assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
+
+
+def test_a_worker_that_does_not_see_the_store_scores_nothing(
+    spark: SparkSession, store: Store
+) -> None:
+    """Python's memory is such a store: each process has its own."""
+    seen = prepare(store)
+    heads, refusals = (
+        spark.sparkContext.broadcast([made_head(store, *TWO)]),
+        Refusals(spark.sparkContext),
+    )
+    assert (
+        scoring.score_images(
+            spark, Store("memory://elsewhere"), seen, heads, refusals, 100
+        ).collect()
+        == []
+    )
+    with pytest.raises(OutputError) as stopped:
+        refusals.require_none()
+    assert str(stopped.value) == (
+        "while scoring on a worker, before its first batch\n"
+        "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the driver does\n"
+        f"  found:    on {socket.gethostname()}: no _toiletspark.json there\n"
+        "  do:       give the executors the driver's credentials and packages, and a store that all machines see; "
+        "`toiletspark doctor` tries it out"
+    )
+    assert stopped.value.exit_code == 2
+
+
+def test_workers_read_a_store_on_s3_with_what_their_environment_says(
+    spark: SparkSession, store: Store
+) -> None:
+    """Scores are those of the same store on disk. Without credentials a worker says so; it is not tried again."""
+    from tests.support.object_store import object_store
+
+    seen, head = prepare(store), made_head(store, *THREE)
+    heads, there = spark.sparkContext.broadcast([head]), Store("s3a://photos/output")
+    moved = replace(seen, folder=there.folder(tables.CATALOG, seen.run_id))
+    here = scoring.score_images(
+        spark, store, seen, heads, Refusals(spark.sparkContext), 100
+    ).toPandas()
+    with object_store() as s3:
+        for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
+            s3.put(f"output/{path.relative_to(store.root)}", path.read_bytes())
+        keys = {
+            "AWS_ACCESS_KEY_ID": s3.options["key"],
+            "AWS_SECRET_ACCESS_KEY": s3.options["secret"],
+        }
+        place = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
+        with worker_environment(spark, {**place, **keys}):
+            refusals = Refusals(spark.sparkContext)
+            pd.testing.assert_frame_equal(
+                scoring.score_images(spark, there, moved, heads, refusals, 100).toPandas(), here
+            )
+            refusals.require_none()
+        with worker_environment(spark, {**place, "AWS_EC2_METADATA_DISABLED": "true"}):
+            assert scoring.score_images(spark, there, moved, heads, refusals, 100).collect() == []
+            with pytest.raises(OutputError, match="Unable to locate credentials"):
+                refusals.require_none()
+
+
+@contextmanager
+def worker_environment(spark: SparkSession, variables: dict[str, str]) -> Iterator[None]:
+    """For another environment Spark starts other workers."""
+    environment = spark.sparkContext.environment
+    environment.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del environment[name]
+
+
+def test_a_head_for_another_backbone_is_refused(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store)
+    head = made_head(store, *TWO, backbone_id="another")
+    with pytest.raises(HeadError) as stopped:
+        score_catalog.step(spark, config)
+    assert str(stopped.value) == (
+        "while scoring the catalog\n"
+        "  expected: a head for the backbone ours, with which the catalog is embedded\n"
+        f"  found:    the head {head.head_id} for the backbone another\n"
+        "  do:       train a head on this backbone's embeddings, or set [backbone] to what the head was fitted on"
+    )
+    assert stopped.value.exit_code == 2
+    assert not (Path(store.root) / "scores").exists()
+
+
+def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
+    spark: SparkSession, make_config: Any, tmp_path: Path
+) -> None:
+    images = drawn_images(tmp_path / "pictures")
+    config = make_config({"score.head": tmp_path / "output" / "head"}, images=images)
+    store = Store.open(config.output.root)
+    made_head(store, *TWO, backbone_id="another")
+    with pytest.raises(HeadError, match="for the backbone another"):
+        rescore_catalog.step(spark, config)
+    assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
+
+
+# None is what Python keeps of a module that is not there: an import fails, and who only asks for it is told no
+NO_TORCH = "import sys\nsys.modules.update(torch=None, torchvision=None)\n"
+
+
+@pytest.mark.slow
+def test_scoring_needs_no_torch(store: Store, tmp_path: Path) -> None:
+    """In a process, and in workers, where torch cannot be imported."""
+    prepare(store)
+    head = made_head(store, *TWO)
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(NO_TORCH)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'python'}:{REPOSITORY}"}
+    without = subprocess.run(
+        [sys.executable, "-c", "import torch"], env=environment, capture_output=True, check=False
+    )
+    assert b"ModuleNotFoundError: import of torch halted" in without.stderr
+    command = [
+        sys.executable,
+        "-m",
+        "toiletspark.jobs.cli",
+        "score",
+        "--conf",
+        LOCAL_CONF,
+        "--json",
+    ]
+    sets = [
+        SMALL_SPARK,
+        f"output.root={store.root}",
+        f"score.head={store.root}/head",
+        "spark.master=local[1]",
+    ]
+    command += [part for text in sets for part in ("--set", text)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["scored"] == IMAGES
+    scores = pd.read_parquet(told["scores"]).set_index("image_id")["exclusion_score"]
+    assert scores["i07"] == pytest.approx(slowly(head, 7)[1], abs=2e-5)

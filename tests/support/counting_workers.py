@@ -1,0 +1,83 @@
+"""Python workers that write down what they do: for another PYTHONPATH Spark starts new ones, with a sitecustomize."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+_SITECUSTOMIZE = """
+import os
+from toiletspark.embedding import tasks as embedding
+from toiletspark.images import sandbox as decoding
+
+def note(what, number):
+    with open({log!r}, "a") as file:
+        file.write(f"{{what}} {{number}} {{os.getpid()}}\\n")
+
+class Backbone(embedding.Backbone):
+    def __init__(self, *args):
+        note("build", 1)
+        super().__init__(*args)
+
+    def embed(self, pixels):
+        note("embed", len(pixels))
+        return super().embed(pixels)
+
+def watched_decode(contents, *args):
+    contents = list(contents)
+    note("decode", len(contents))
+    return decode(contents, *args)
+
+def watched_sources(batches):
+    def watched():
+        for batch in batches:
+            note("arrow", batch.num_rows)
+            yield batch
+    return sources(watched())
+
+decode, sources = decoding.decode, embedding.sources
+embedding.Backbone, decoding.decode, embedding.sources = Backbone, watched_decode, watched_sources
+"""
+
+
+class WorkerLog:
+    """What the workers have done: backbones built, and how many pictures or rows each call had."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def clear(self) -> None:
+        self._path.write_text("")
+
+    def of(self, what: str) -> list[int]:
+        """The numbers of one kind of call: build, arrow (rows of a batch), decode or embed (pictures)."""
+        return [int(number) for kind, number, _ in self._lines() if kind == what]
+
+    def processes(self, what: str) -> list[str]:
+        """The process of each call of a kind."""
+        return [process for kind, _, process in self._lines() if kind == what]
+
+    def _lines(self) -> list[list[str]]:
+        return [line.split() for line in self._path.read_text().splitlines()]
+
+
+def counted_in(folder: Path) -> WorkerLog:
+    """Makes `folder` a PYTHONPATH whose workers write down what they do."""
+    log = folder / "log"
+    log.write_text("")
+    (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE.format(log=str(log)))
+    return WorkerLog(log)
+
+
+@contextlib.contextmanager
+def counting_workers(spark: SparkSession, folder: Path) -> Iterator[WorkerLog]:
+    """Workers that count, for as long as the body runs."""
+    log = counted_in(folder)
+    spark.sparkContext.environment["PYTHONPATH"] = str(folder)
+    try:
+        yield log
+    finally:
+        del spark.sparkContext.environment["PYTHONPATH"]

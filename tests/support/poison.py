@@ -1,0 +1,122 @@
+"""Poisonous files: what stands after `MARK` happens to the process that decodes it, and all others are decoded as ever.
+
+The environment variable TOILETSPARK_DECODE_HOOK names this file; the process that forks decode children then runs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from toiletspark.config import Decode
+from toiletspark.images import decoding as images
+from toiletspark.images.decoding import Decoded, Preprocessing
+from toiletspark.images.sandbox import protocol as messages
+
+MARK = b"poison:"
+PICTURE = b":before:"  # what follows is an image file, for poisons that let it be decoded
+
+
+def segfault(_: bytes) -> None:
+    ctypes.string_at(0)
+
+
+def abort(_: bytes) -> None:
+    os.abort()
+
+
+def allocate(_: bytes) -> None:
+    held = bytearray(8 << 30)
+    held[::4096] = b"x" * len(held[::4096])
+
+
+def loop(_: bytes) -> None:
+    while True:
+        pass
+
+
+def loop_in_c(_: bytes) -> None:
+    """PyDLL keeps Python's lock, as many C calls do: no handler of Python would ever run."""
+    while True:
+        ctypes.PyDLL(None).sleep(1000)
+
+
+def loop_unheard(_: bytes) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+    loop(_)
+
+
+def crash_once(told: bytes) -> None:
+    """`told` is a file; a child may not write, but it may remove."""
+    first = Path(os.fsdecode(told))
+    if first.exists():
+        first.unlink()
+        segfault(told)
+
+
+def write(told: bytes) -> None:
+    Path(os.fsdecode(told)).write_bytes(b"from a child")
+
+
+def lie(_: bytes) -> None:
+    """A child that was taken over says what it likes."""
+    messages._ANSWER = type(
+        "Liar", (), {"pack": staticmethod(lambda *said: struct.pack("!BHIII", 0, 0, 9, 9, 1 << 31))}
+    )
+
+
+def tell(told: bytes) -> Decoded:
+    """What a child sees of the world, as the detail of its answer."""
+    said = {
+        b"environment": lambda: " ".join(sorted(os.environ)),
+        b"process": lambda: str(os.getpid()),
+        b"files": lambda: " ".join(path.name for path in Path("/proc/self/fd").iterdir()),
+        b"strange": lambda: "a\nb\x1b[31m" + "c" * 300,
+    }
+    return Decoded("decode_failed", str(said[told]()))
+
+
+KINDS = {
+    kind.__name__.encode(): kind
+    for kind in (
+        segfault,
+        abort,
+        allocate,
+        loop,
+        loop_in_c,
+        loop_unheard,
+        crash_once,
+        write,
+        lie,
+        tell,
+    )
+}
+_decode = images.decode
+
+
+def decode(
+    contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
+) -> list[Decoded]:
+    return [
+        outcome for content in contents for outcome in _decode_one(content, limits, preprocessing)
+    ]
+
+
+def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
+    if not content.startswith(MARK):
+        return _decode([content], limits, preprocessing)
+    named, _, picture = content.removeprefix(MARK).partition(PICTURE)
+    kind, _, told = named.partition(b"=")
+    try:
+        outcome = KINDS[kind](told)
+    except MemoryError as error:
+        return [Decoded(*images._status_of(error, content))]
+    return [outcome] if isinstance(outcome, Decoded) else _decode([picture], limits, preprocessing)
+
+
+if __name__ == "<run_path>":
+    images.decode = decode

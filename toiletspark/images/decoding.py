@@ -1,0 +1,322 @@
+"""Decoding: an image file's bytes in, upright RGB pixels or a status out.
+
+Knows nothing of Spark, URLs or tables. `preprocess` is the one function that turns a picture into what the
+backbone sees, for training and scoring alike; its settings are part of the backbone's identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from toiletspark.config import Decode, JpegDecoder
+from toiletspark.hashing import settings_digest
+
+Pixels = NDArray[np.uint8]
+DRAFT_FACTOR = (
+    1.0  # a JPEG decoded at reduced scale has at least this many pixels for each one that is kept
+)
+_BAND_ROWS = 256
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TRUNCATED = ("truncated", "the file ends before the picture does")
+_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the backbone's input: the short side to `resize_px`, then the centre `crop_px` square.
+
+    Bilinear with antialiasing, then torchvision's ImageNet mean and deviation, as in torchvision's
+    `ImageClassification` preset for ResNet (resize_size=256, crop_size=224).
+
+    Attributes:
+        resize_px: of the short side.
+        crop_px: of the square.
+        jpeg_scaling: whether JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that is still at least
+            `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; another identity all the same.
+        jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`; another identity.
+    """
+
+    resize_px: int
+    crop_px: int
+    jpeg_scaling: bool = False
+    jpeg_decoder: JpegDecoder = "pillow"
+
+    @property
+    def name(self) -> str:
+        """A short name that differs whenever the pixels would."""
+        settings: list[object] = [self.resize_px, self.crop_px, "bilinear", 2]
+        settings += [f"draft {DRAFT_FACTOR}"] if self.jpeg_scaling else []
+        settings += [self.jpeg_decoder] if self.jpeg_decoder != "pillow" else []
+        return f"r{self.resize_px}c{self.crop_px}-{settings_digest(settings)[:6]}"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What became of one image: `pixels` (crop_px, crop_px, 3) uint8 if status is ok, else None.
+
+    width and height are those of the upright picture, in pixels; 0 where the header could not be read.
+    """
+
+    status: str
+    detail: str = ""
+    width: int = 0
+    height: int = 0
+    pixels: Pixels | None = None
+
+    def without_pixels(self) -> Decoded:
+        """The same, 150 kB smaller."""
+        return dataclasses.replace(self, pixels=None)
+
+
+class _RefusedError(Exception):
+    """Carries a status out of the checks below."""
+
+    def __init__(self, status: str, detail: str, size: tuple[int, int] = (0, 0)) -> None:
+        self.outcome = Decoded(status, detail, *size)
+        super().__init__(detail)
+
+
+def decode(
+    contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
+) -> list[Decoded]:
+    """Decodes a batch of image files.
+
+    Args:
+        contents: whole files.
+        limits: which formats and sizes are decoded at all.
+        preprocessing: resize and crop.
+
+    Returns:
+        One outcome per file, in order. A bad file is never an exception.
+    """
+    return [_decode_one(content, limits, preprocessing) for content in contents]
+
+
+def measure(content: bytes, limits: Decode) -> Decoded:
+    """Width and height of a file that was decoded before: by its header; a PNG is turned by its last bytes."""
+    try:
+        image = open_checked(content, limits)
+        return Decoded("ok", "", *_upright_size(image.size, image))
+    except _RefusedError as refused:
+        return refused.outcome
+    except Exception as error:  # noqa: BLE001 - see _decode_one
+        return Decoded(*_status_of(error, content))
+
+
+def open_upright(content: bytes, limits: Decode) -> Image.Image:
+    """The picture as a person would see it: first frame, EXIF orientation applied, RGB, transparency on white.
+
+    Raises:
+        Exception: whatever Pillow raises on a bad file; `decode` and `thumbnail` turn it into a status.
+    """
+    return _upright(_open_whole(content, limits))
+
+
+def open_checked(content: bytes, limits: Decode) -> Image.Image:
+    """The picture by its header, none of its pixels decoded yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(content), formats=tuple(limits.formats))
+    _check_size(image.size, limits)
+    return image
+
+
+def _open_whole(content: bytes, limits: Decode) -> Image.Image:
+    """As `open_checked`, but a JPEG file must have its end; what others lack, their decoders tell."""
+    image = open_checked(content, limits)
+    if image.format in ("JPEG", "MPO") and not _has_end(content):
+        raise _RefusedError(*_TRUNCATED)
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decodes an opened picture and turns it."""
+    image.load()
+    with _damaged_exif_ignored():  # Pillow turns the pixels first, and then writes the block anew
+        ImageOps.exif_transpose(image, in_place=True)
+    return _rgb(image)
+
+
+def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
+    """Width and height as a person would see them, of a picture that is not turned yet and may be scaled already."""
+    with _damaged_exif_ignored():
+        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+            return size[1], size[0]
+    return size
+
+
+@contextmanager
+def _damaged_exif_ignored() -> Iterator[None]:
+    """A damaged EXIF block, as phones and editors leave them, says nothing of the pixels; Pillow raises all kinds."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001, S110
+        pass
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
+    """Resizes the short side and cuts the centre square; of the resized picture, only that square is computed.
+
+    Args:
+        image: RGB, any size.
+        preprocessing: the sizes, px.
+
+    Returns:
+        uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop give.
+    """
+    (width, height), (left, top) = placed(*image.size, preprocessing)
+    crop, across, down = preprocessing.crop_px, image.width / width, image.height / height
+    square = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+    return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, square), dtype=np.uint8)
+
+
+def placed(
+    width: int, height: int, preprocessing: Preprocessing
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height once resized, and the corner (left, top) of the centre square in them; px.
+
+    The long side is truncated and the corner rounded as torchvision does it; a pixel's shift moves embeddings.
+    """
+    short, crop = preprocessing.resize_px, preprocessing.crop_px
+    size = (
+        (short, int(short * height / width))
+        if width <= height
+        else (int(short * width / height), short)
+    )
+    return size, (round((size[0] - crop) / 2), round((size[1] - crop) / 2))
+
+
+def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
+    """A small JPEG for people, made anew from the pixels so that nothing of the stranger's file travels on.
+
+    Returns:
+        JPEG bytes of at most max_side_px on either side, or None where the file is no sound image.
+    """
+    try:
+        image = open_upright(content, limits)
+    except Exception:  # noqa: BLE001 - see _decode_one: here the outcome is told by the image's ledger row
+        return None
+    image.thumbnail((max_side_px, max_side_px))
+    image.info.clear()  # Pillow would write the file's JPEG comment into the new one
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> Decoded:
+    try:
+        image = _open_whole(content, limits)
+        size = image.size
+        if preprocessing.jpeg_scaling:
+            least_px = round(DRAFT_FACTOR * preprocessing.resize_px)
+            image.draft(None, (least_px, least_px))
+        image.load()  # before a PNG's EXIF block is asked for, which may stand behind its pixels
+        return Decoded(
+            "ok", "", *_upright_size(size, image), preprocess(_upright(image), preprocessing)
+        )
+    except _RefusedError as refused:
+        return refused.outcome
+    except Exception as error:  # noqa: BLE001 - decoders raise every kind of error on hostile bytes; each is a row
+        return Decoded(*_status_of(error, content))
+
+
+def _has_end(content: bytes) -> bool:
+    """Whether a JPEG file has an end marker behind the start of its pixels.
+
+    libjpeg takes what stands in place of the rest, as the zeros of an interrupted download, for a grey part of the
+    picture. Segments before the pixels are stepped over: a thumbnail in them has an end marker of its own.
+    """
+    at = 2
+    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):
+        filling = content[at + 1] == 0xFF
+        at += 1 if filling else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return content.find(_END_OF_IMAGE, at) >= 0
+
+
+def _is_cut_webp(content: bytes) -> bool:
+    """Whether a WebP file is shorter than it says; its decoder does not tell why it fails."""
+    is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+    return is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content)
+
+
+def _status_of(error: Exception, content: bytes) -> tuple[str, str]:
+    """The status for what Pillow raised, and a short reason without anything from the file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not_an_image", "not one of decode.formats"
+    # neither is an OSError
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return "too_many_pixels", "more than Pillow opens"
+    if isinstance(error, MemoryError):
+        return "out_of_memory", "decoding takes more than decode.max_memory_bytes"
+    if (isinstance(error, OSError) and "truncated" in str(error).lower()) or _is_cut_webp(content):
+        return _TRUNCATED
+    return "decode_failed", type(error).__name__
+
+
+def _check_size(size: tuple[int, int], limits: Decode) -> None:
+    """Refuses by the header, before a pixel is decoded: a small file may claim gigabytes."""
+    width, height = size
+    if width * height > limits.max_pixels:
+        raise _RefusedError(
+            "too_many_pixels", f"{width} x {height}, limit {limits.max_pixels}", size
+        )
+    if min(width, height) < limits.min_side_px:
+        raise _RefusedError(
+            "too_small", f"{width} x {height}, least side {limits.min_side_px}", size
+        )
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
+        clear = image.info.get("transparency")  # a PNG's one transparent grey, if it has one
+        image = _by_bands(image, "L", lambda band: _upper_bits(band, deep, clear))
+    clear = image.info.get("transparency")
+    if (
+        isinstance(clear, tuple) and max(clear) > 255
+    ):  # of 16 bits, whose upper 8 are what Pillow keeps of pixels alone
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
+    if image.has_transparency_data:
+        return _by_bands(image, "RGB", _on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upper_bits(band: Image.Image, deep: bool, clear: int | None) -> Image.Image:
+    values = np.asarray(band)
+    levels = np.clip(values.astype(np.float64) / (257.0 if deep else 1.0), 0, 255).astype(np.uint8)
+    return Image.fromarray(
+        levels if clear is None else np.where(values == clear, np.uint8(255), levels)
+    )
+
+
+def _on_white(band: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", band.size, (255, 255, 255, 255))
+    white.alpha_composite(band.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _by_bands(
+    image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """What `change` makes of a picture, row by row; all at once would hold it four times over."""
+    changed = Image.new(mode, image.size)
+    for top, band in _bands(image):
+        changed.paste(change(band), (0, top))
+    return changed
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    for top in range(0, image.height, _BAND_ROWS):
+        yield top, image.crop((0, top, image.width, min(top + _BAND_ROWS, image.height)))

@@ -1,0 +1,89 @@
+"""Small pictures for people, made on the cluster from the user's images: for labelling and for the run page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.pandas.functions import pandas_udf
+
+from toiletspark import package_floors as floors
+from toiletspark.config import Config, Decode, Fetch
+from toiletspark.hashing import content_digest
+from toiletspark.images.fetching import Fetcher
+from toiletspark.images.sandbox import thumbnail
+from toiletspark.tables import spark_io as frames
+from toiletspark.tables import user_tables as catalog
+
+_PAGE_PX = 224
+
+
+def of_few(
+    spark: SparkSession, config: Config, wanted: Mapping[str, str | None]
+) -> dict[str, bytes]:
+    """Thumbnails of the few images that a page shows.
+
+    Args:
+        spark: the session.
+        config: the images table, what a fetch may cost and what is decoded.
+        wanted: image_id -> digest of the content that the page speaks of; None: whatever the image is now.
+
+    Returns:
+        JPEGs of at most 224 px by image_id, without what could not be had or has changed since.
+    """
+    if not wanted:
+        return {}
+    ids = frames.of_rows(
+        spark, [(image_id,) for image_id in sorted(wanted)], {"image_id": "string"}
+    )
+    images = catalog.read_catalog(spark, config).join(
+        F.broadcast(ids), on="image_id", how="left_semi"
+    )
+    with frames.arrow_batches(spark, config.embed.images_per_batch):
+        laid_out = images.repartition(spark.sparkContext.defaultParallelism)
+        rows = thumbnails(laid_out, config.fetch, config.decode, _PAGE_PX).collect()
+    sound = [row for row in rows if row["jpeg"] is not None]
+    return {
+        row["image_id"]: bytes(row["jpeg"])
+        for row in sound
+        if wanted[row["image_id"]] in (None, row["content_digest"])
+    }
+
+
+def thumbnails(
+    images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int, quality: int = 85
+) -> DataFrame:
+    """Fetches images and reduces them.
+
+    Args:
+        images: image_id, image_url, content (binary, wins over the URL if not null).
+        fetch: what one fetch may cost.
+        limits: what is decoded.
+        max_side_px: of the small picture.
+        quality: of its JPEG, 1 to 95.
+
+    Returns:
+        image_id, content_digest (of the original, null if it could not be had), jpeg (null if it is no sound
+        image); one row per image.
+    """
+
+    @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]
+    def reduce(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+        floors.require(doing="checking the packages of a worker, before its first picture")
+        fetcher = Fetcher(fetch)
+        for urls, contents in batches:
+            fetched = fetcher.fetch_all(urls.tolist(), contents.tolist())
+            rows = [
+                (content_digest(one.content), thumbnail(one.content, limits, max_side_px, quality))
+                if one.content is not None
+                else (None, None)
+                for one in fetched
+            ]
+            yield pd.DataFrame(rows, columns=["content_digest", "jpeg"])
+
+    once = reduce.asNondeterministic()  # see embedding.attempt_images
+    return images.select("image_id", once("image_url", "content").alias("small")).select(
+        "image_id", "small.*"
+    )

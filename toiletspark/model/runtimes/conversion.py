@@ -1,0 +1,68 @@
+"""From torch's network to a program for OpenVINO: once, on the driver, so that no worker loads torch for it."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toiletspark.model.backbone import BackboneSpec
+from toiletspark.model.runtimes import IMAGENET_MEAN, IMAGENET_STD, openvino_runtime
+
+if TYPE_CHECKING:
+    import openvino
+
+
+@functools.lru_cache(maxsize=1)
+def prepared(spec: BackboneSpec) -> BackboneSpec:
+    """The spec as workers need it: with a program, and its constants in the place of torch's weights.
+
+    Args:
+        spec: from `weights.load_spec`, or one that has its program already and is given back as it is.
+
+    Raises:
+        BackboneError: OpenVINO is not installed, or an int8 program was not made yet, which `quantisation` does.
+
+    Cost: a few seconds for OpenVINO, nothing for torch.
+    """
+    if spec.runtime == "torch" or spec.program:
+        return spec
+    if spec.precision == "int8":
+        raise spec.not_quantised()
+    return with_program(spec, converted(spec))
+
+
+def converted(spec: BackboneSpec) -> openvino.Model:
+    """The network as OpenVINO's model: uint8 (n, crop_px, crop_px, 3) in, normalisation inside, float32 out."""
+    openvino = openvino_runtime.imported()
+    import torch
+    from openvino import preprocess
+
+    from toiletspark.model.runtimes import torch_runtime
+
+    side = spec.preprocessing.crop_px
+    network = torch_runtime.network(spec.architecture, spec.weights)
+    shape, example = openvino.PartialShape([-1, 3, side, side]), torch.zeros(1, 3, side, side)
+    steps = preprocess.PrePostProcessor(
+        openvino.convert_model(network, input=[shape], example_input=example)
+    )
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    floats = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+    floats.mean([255 * value for value in IMAGENET_MEAN]).scale(
+        [255 * value for value in IMAGENET_STD]
+    )
+    return steps.build()
+
+
+def with_program(spec: BackboneSpec, model: openvino.Model, **changes: Any) -> BackboneSpec:
+    """The spec with this model as its program, and what else changes with it."""
+    with tempfile.TemporaryDirectory(prefix="toiletspark-program-") as folder:
+        path = Path(folder) / "program.xml"
+        openvino_runtime.imported().save_model(
+            model, path, compress_to_fp16=False
+        )  # fp16 would be another backbone
+        program, constants = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    return replace(spec, runtime="openvino", program=program, weights=constants, **changes)

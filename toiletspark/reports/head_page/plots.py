@@ -1,0 +1,166 @@
+"""The plots of a head's page as SVG: the same bytes for the same figures. matplotlib is loaded by the first plot.
+
+Texts stay texts and take the reader's own sans-serif; nothing in a plot comes from strangers.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SIZE_IN = (5.0, 3.6)  # 360 px wide at 72 to the inch: a phone shows it as large as it was drawn
+_KEPT, _EXCLUDED, _MUTED = "#3d7485", "#b5532b", "#6b757b"  # as in run_page.css
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "toiletspark",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _MUTED,
+    "axes.grid": True,
+    "grid.color": "#e3e2dc",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "savefig.facecolor": "white",
+}
+_NAMES = {"recall": "recall", "precision": "precision", "good_images_lost": "good images lost"}
+
+
+def precision_recall(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
+    """Precision over recall, with the 95 % interval of the precision, and the operating threshold's own point.
+
+    Args:
+        points: of `training.evaluation.curves`, by falling threshold; at least one.
+        chosen: the shares at the operating threshold.
+    """
+    with _plot("recall", "precision") as (axes, done):
+        _curve(axes, points, "recall", "precision")
+        _mark(axes, chosen["recall"], chosen["precision"])
+        low = min([point["precision"] for point in points] + [chosen["precision"]["value"] or 1.0])
+        axes.set(xlim=(-0.02, 1.02), ylim=(max(0.0, 0.98 * low) - 0.02, 1.02))
+        _percent(axes.xaxis, axes.yaxis)
+        axes.legend(loc="lower left")
+    return done()
+
+
+def roc(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
+    """Recall over good images lost, whose axis is logarithmic: heads differ where few are lost; as above."""
+    lost = [point["good_images_lost"] for point in points if point["good_images_lost"] > 0]
+    least = min([1e-2, *lost])
+    with _plot("good images lost (logarithmic)", "recall") as (axes, done):
+        shown = [
+            {**point, "good_images_lost": max(point["good_images_lost"], least)} for point in points
+        ]
+        _curve(axes, shown, "good_images_lost", "recall")
+        _mark(axes, chosen["good_images_lost"], chosen["recall"], least)
+        axes.set(xscale="log", xlim=(0.85 * least, 1.15), ylim=(-0.02, 1.02))
+        _percent(axes.xaxis, axes.yaxis)
+        axes.xaxis.set_minor_formatter("")
+        axes.legend(loc="lower right")
+    return done()
+
+
+def reliability(calibration: dict[str, Any]) -> bytes:
+    """The share that is to be excluded over the mean score, by bins; at the diagonal scores are probabilities."""
+    with _plot("exclusion score (mean of the bin)", "are to be excluded") as (axes, done):
+        axes.plot([0, 1], [0, 1], color=_MUTED, linestyle="--", linewidth=1)
+        if before := calibration["before"]:
+            bins = before["bins"]
+            axes.plot(
+                [one["mean_score"] for one in bins],
+                [one["to_exclude"]["value"] for one in bins],
+                **_line(_EXCLUDED, "without its temperature", marker="x", linestyle="none"),
+            )
+        bins = calibration["after"]["bins"]
+        values = [one["to_exclude"]["value"] for one in bins]
+        down = [max(0.0, one["to_exclude"]["value"] - one["to_exclude"]["low"]) for one in bins]
+        up = [max(0.0, one["to_exclude"]["high"] - one["to_exclude"]["value"]) for one in bins]
+        scores = [one["mean_score"] for one in bins]
+        dots = _line(_KEPT, "95 % interval", marker="o", linestyle="none")
+        axes.errorbar(scores, values, (down, up), capsize=2, elinewidth=1, **dots)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        _percent(axes.yaxis)
+        axes.legend(loc="upper left")
+    return done()
+
+
+def learning_curve(points: Sequence[dict[str, Any]]) -> bytes:
+    """Accuracy over the number of labels, with its 95 % interval."""
+    with _plot("labels trained on", "accuracy") as (axes, done):
+        labels = [point["labels"] for point in points]
+        shares = [point["accuracy"] for point in points]
+        low, high = ([share[side] for share in shares] for side in ("low", "high"))
+        axes.fill_between(labels, low, high, color=_KEPT, alpha=0.18, linewidth=0)
+        axes.plot(
+            labels,
+            [share["value"] for share in shares],
+            **_line(_KEPT, "accuracy, 95 % interval", marker="o"),
+        )
+        axes.set_xlim(left=0)
+        axes.set_xticks(labels, [f"{count:,}" for count in labels])
+        _percent(axes.yaxis)
+        axes.legend(loc="lower right")
+    return done()
+
+
+@contextmanager
+def _plot(across: str, up: str) -> Iterator[tuple[Axes, Callable[[], bytes]]]:
+    """Empty axes, and what gives the finished plot once the body has drawn into them."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE_IN, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        file = io.BytesIO()
+        yield axes, file.getvalue
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _curve(axes: Axes, points: Sequence[dict[str, Any]], across: str, up: str) -> None:
+    band = [point for point in points if "intervals" in point]
+    low, high = ([point["intervals"][up][side] for point in band] for side in (0, 1))
+    axes.fill_between(
+        [point[across] for point in band], low, high, color=_KEPT, alpha=0.18, linewidth=0
+    )
+    axes.plot(
+        [point[across] for point in points],
+        [point[up] for point in points],
+        **_line(_KEPT, "95 % interval"),
+    )
+
+
+def _mark(axes: Axes, across: dict[str, Any], up: dict[str, Any], least: float = 0.0) -> None:
+    """The point of the operating threshold, if it has one."""
+    if across["value"] is not None and up["value"] is not None:
+        place = [max(across["value"], least)], [up["value"]]
+        axes.plot(
+            *place, "o", color=_EXCLUDED, markersize=7, label="operating threshold", clip_on=False
+        )
+
+
+def _line(colour: str, label: str, **more: Any) -> dict[str, Any]:
+    return {"color": colour, "linewidth": 1.6, "markersize": 5, "label": label, **more}
+
+
+def _percent(*axes: Any) -> None:
+    """Shares as people read them: 2.5 %, 10 %, 100 %."""
+    for axis in axes:
+        axis.set_major_formatter(lambda share, place: f"{100 * share:.{_decimals(share)}f} %")
+
+
+def _decimals(share: float) -> int:
+    """Decimals of a percent that tell it apart from its neighbours on an axis."""
+    percent = round(100 * share, 6)
+    return 0 if percent == round(percent) else min(3, max(1, -math.floor(math.log10(abs(percent)))))

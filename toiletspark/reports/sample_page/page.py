@@ -1,0 +1,113 @@
+"""The page of a sample: what was asked of each stratum, what it gave, and what can be said of it then."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from toiletspark.reports.run_page.page import environment
+
+
+@dataclass(frozen=True)
+class StratumRow:
+    """One stratum as the page shows it.
+
+    Attributes:
+        stratum: any text, shown verbatim.
+        units: listings or images in the catalog.
+        images: in the catalog.
+        asked: units; may exceed `units` where the configuration names a number.
+        got: units that were drawn.
+        images_got: images that were drawn.
+        fraction: (0, 1], the probability of a unit in the first stage; 0: nothing can be drawn.
+        half_width: of a 95 % interval for a share inside the stratum, at worst; None where nothing was drawn.
+        thin: whether nothing can be claimed about it.
+    """
+
+    stratum: str
+    units: int
+    images: int
+    asked: int
+    got: int
+    images_got: int
+    fraction: float
+    half_width: float | None
+    thin: bool
+
+
+@dataclass(frozen=True)
+class SamplePage:
+    """Everything that the page of one sample says.
+
+    Attributes:
+        run_id: of the sample.
+        made_at: as text with its time zone.
+        unit: listing or image.
+        how: label and value pairs: allocation, method, seed and what else decided.
+        images_per_listing: of a drawn listing; 0 is all. None where images are the units.
+        max_half_width: a stratum beyond it is thin.
+        covered_images: share of the catalog's images that had a chance to be drawn, [0, 1].
+        covered_units: the same of its units.
+        design_effect: Kish's, >= 1: by this factor unequal weights raise the variance.
+        effective_images: drawn images / design effect.
+        strata: thin ones first, the largest first among them.
+    """
+
+    run_id: str
+    made_at: str
+    unit: str
+    how: list[tuple[str, str]]
+    images_per_listing: int | None
+    max_half_width: float
+    covered_images: float
+    covered_units: float
+    design_effect: float
+    effective_images: float
+    strata: list[StratumRow]
+
+
+def design_effect(count: int, weights: float, squares: float) -> float:
+    """How much larger unequal weights make the variance: n x sum(w^2) / sum(w)^2.
+
+    Strata gain and clusters lose beyond it: neither is in it.
+
+    Args:
+        count: weighted rows.
+        weights: sum of their weights.
+        squares: sum of their squares.
+
+    Source: Kish, Survey Sampling (1965), 11.7; Journal of Official Statistics 8 (1992).
+
+    >>> design_effect(4, 4.0, 4.0), design_effect(2, 4.0, 10.0)
+    (1.0, 1.25)
+    """
+    return count * squares / weights**2 if weights else math.nan
+
+
+def render(page: SamplePage) -> str:
+    """The page as HTML text; every string in it is taken as text, never as markup."""
+    return environment().get_template("sample_page.html.j2").render(page=page, sums=totals(page))
+
+
+def as_json(page: SamplePage) -> dict[str, Any]:
+    """The same for programs: the page's attributes, and the sums over the strata."""
+    return {**asdict(page), "how": dict(page.how), "totals": totals(page)}
+
+
+def totals(page: SamplePage) -> dict[str, int]:
+    """Sums over the strata, and how many of them are thin."""
+    names = ("units", "images", "asked", "got", "images_got")
+    sums = {name: sum(getattr(row, name) for row in page.strata) for name in names}
+    thin = [row for row in page.strata if row.thin]
+    out = [row for row in page.strata if not row.fraction]
+    return {
+        **sums,
+        "strata": len(page.strata),
+        "thin": len(thin),
+        "thin_images": sum(row.images for row in thin),
+    } | {
+        "uncovered": len(out),
+        "uncovered_images": sum(row.images for row in out),
+        "empty": sum(not row.got for row in page.strata),
+    }

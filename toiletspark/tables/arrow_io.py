@@ -1,0 +1,64 @@
+"""Small tables as rows, without Spark: what people said, and what a single machine worked out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import Table
+
+_ARROW = {
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "binary": pa.binary(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+def write(
+    store: Store,
+    table: Table,
+    run_id: str,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    config: dict[str, Any],
+    inputs: dict[str, Any],
+    counts: dict[str, Any] | None = None,
+) -> Run:
+    """Writes rows as a run of `table`, one file, and makes it visible; columns that a row lacks are null."""
+    write_file(store, table, run_id, rows)
+    return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
+
+
+def write_file(store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Writes the file of a run that stays invisible until it is committed; returns its folder."""
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
+    full = [{name: row.get(name) for name in table.columns} for row in rows]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(full, schema), file)
+    folder = store.folder(table, run_id)
+    storage.replace_bytes(f"{folder}/part-0.parquet", file.getvalue())
+    return folder
+
+
+def read(run: Run | None) -> list[dict[str, Any]]:
+    """All rows of a run; none where there is no run. Cost: everything in memory.
+
+    In one thread: a short program that ends while pyarrow 14 is still starting threads is aborted (exit code 134).
+    """
+    files = [f"{run.folder}/{file['name']}" for file in run.manifest["files"]] if run else []
+    tables = (
+        pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        for content in storage.read_files(files)
+    )
+    return [row for table in tables for row in table.to_pylist()]

@@ -1,0 +1,277 @@
+"""A table is a folder of immutable run folders, and a run folder exists once its manifest does.
+
+    <root>/_toiletspark.json            this folder is ours
+    <root>/<table>/<run_id>/*.parquet
+    <root>/<table>/<run_id>/_manifest.json   written last: counts, inputs, configuration, versions, files
+    <root>/_work/<run_id>/              what a run has set aside; removed when it ends, or later if it was broken off
+
+Nothing that a reader may hold open is overwritten or removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import fsspec
+import pyarrow.parquet as pq
+
+from toiletspark import __version__
+from toiletspark.errors import OutputError
+from toiletspark.tables import storage
+from toiletspark.tables.schemas import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Table
+
+MARKER = "_toiletspark.json"
+MANIFEST = "_manifest.json"
+WORK = "_work"
+COMPARED = "compared"  # true among a run's inputs: made to be compared with, such as the scores of a further head
+RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
+_TAIL_BYTES = 65536
+_WHOLE_BYTES = (
+    64 * 2**20
+)  # files up to here are told by all their bytes, where the table is one of the next line
+_WHOLE = {
+    EXCLUSION_LIST.name,
+    UNSCORED.name,
+    STRATA.name,
+}  # what readers get; small, and read whole anyhow
+
+
+@dataclass(frozen=True)
+class Run:
+    """One complete run of one table."""
+
+    table: str
+    run_id: str
+    folder: str
+    manifest: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows in its files."""
+        return int(self.manifest["rows"])
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and that two runs at the same moment do not share: 20261123T151204123456Z-9f3c."""
+    return f"{run_id_at(datetime.now(UTC))}-{secrets.token_hex(2)}"
+
+
+def run_id_at(moment: datetime) -> str:
+    """How the ids of runs that began at a moment (UTC) begin; ids sort by it."""
+    return f"{moment:%Y%m%dT%H%M%S%fZ}"
+
+
+class Store:
+    """The output root: knows where runs lie and which of them are complete."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    @classmethod
+    def open(cls, root: str) -> Store:
+        """The store at `root`, made if there is none.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds something that toiletspark did not make.
+        """
+        doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
+        try:
+            foreign = [] if storage.exists(marker) else _foreign(root)
+            if not foreign and not storage.exists(marker):
+                storage.replace_json(marker, {"made_by": "toiletspark", "layout": 1})
+        except OSError as error:
+            raise OutputError(
+                doing=doing,
+                expected="a folder that can be written",
+                found=error.strerror or str(error),
+                todo="set output.root to a folder that you may write to",
+            ) from None
+        if foreign or (storage.is_local(root) and not os.access(root, os.W_OK)):
+            raise OutputError(
+                doing=doing,
+                expected=f"a new or empty folder, or one with toiletspark's {MARKER}",
+                found=f"a folder that holds {len(foreign)} other things, among them {foreign[0]!r}"
+                if foreign
+                else "a folder that may not be written",
+                todo="set output.root to a folder of its own; nothing was touched",
+            )
+        return cls(root)
+
+    def require_here(self, *, doing: str) -> None:
+        """On a worker: this process reads what the driver has written.
+
+        Raises:
+            OutputError: it cannot reach the store, or finds another one there.
+        """
+        try:
+            found = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
+        except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds
+            found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if found:
+            raise OutputError(
+                doing=doing,
+                expected=f"a worker that reads {self.root} with Python (fsspec), as the driver does",
+                found=f"on {socket.gethostname()}: {found}",
+                todo="give the executors the driver's credentials and packages, and a store that all machines see; "
+                "`toiletspark doctor` tries it out",
+            )
+
+    def folder(self, table: Table, run_id: str) -> str:
+        """Where a run of `table` lies, or will lie."""
+        return f"{self.root}/{table.name}/{run_id}"
+
+    def work_folder(self, run_id: str) -> str:
+        """Where a run sets aside what it needs only until it ends."""
+        return f"{self.root}/{WORK}/{run_id}"
+
+    def clear(self, run_id: str) -> None:
+        """Removes what a run has set aside."""
+        storage.remove_folder(self.work_folder(run_id))
+
+    def clear_unfinished(self, older_than_h: float) -> list[str]:
+        """Removes what runs left behind that were broken off: work set aside, and run folders without a manifest.
+
+        Args:
+            older_than_h: hours since the run began; younger ones may still be at work.
+
+        Returns:
+            The folders that were removed.
+        """
+        before = run_id_at(datetime.now(UTC) - timedelta(hours=older_than_h))
+        removed = []
+        for table in [WORK, *(table.name for table in RUN_TABLES)]:
+            for name in storage.entries(f"{self.root}/{table}"):
+                folder = f"{self.root}/{table}/{name}"
+                old = RUN_ID.fullmatch(name) and name < before
+                if old and (table == WORK or not storage.exists(f"{folder}/{MANIFEST}")):
+                    storage.remove_folder(folder)
+                    removed.append(folder)
+        return removed
+
+    def runs(self, table: Table) -> list[Run]:
+        """The complete runs of `table`, oldest first; folders without a manifest do not exist."""
+        folders = {
+            run_id: self.folder(table, run_id)
+            for run_id in storage.entries(f"{self.root}/{table.name}")
+        }
+        manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders.values()])
+        found = zip(folders.items(), manifests, strict=True)
+        return [
+            Run(table.name, run_id, folder, manifest)
+            for (run_id, folder), manifest in found
+            if manifest
+        ]
+
+    def run(self, table: Table, run_id: str) -> Run | None:
+        """One complete run, or None."""
+        folder = self.folder(table, run_id)
+        manifest = storage.read_json(f"{folder}/{MANIFEST}")
+        return Run(table.name, run_id, folder, manifest) if manifest else None
+
+    def newest(self, table: Table) -> Run | None:
+        """The newest complete run of `table`, or None; not one that is only there to be compared with."""
+        for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
+            run = self.run(table, run_id)
+            if run and not run.manifest.get("inputs", {}).get(COMPARED):
+                return run
+        return None
+
+    def require(self, table: Table, *, doing: str, step: str) -> Run:
+        """The newest complete run of `table`.
+
+        Raises:
+            OutputError: there is none; the message names the `step` that makes one.
+        """
+        if run := self.newest(table):
+            return run
+        raise OutputError(
+            doing=doing,
+            expected=f"a complete run of {table.name} in {self.root}/{table.name}",
+            found="none",
+            todo=f"run `toiletspark {step}` with the same configuration first",
+        )
+
+    def commit(
+        self,
+        table: Table,
+        run_id: str,
+        *,
+        config: dict[str, Any],
+        inputs: dict[str, Any],
+        counts: dict[str, Any] | None = None,
+    ) -> Run:
+        """Makes a written run folder visible by writing its manifest.
+
+        Args:
+            table: what was written.
+            run_id: the run whose folder holds the Parquet files.
+            config: the resolved configuration.
+            inputs: what the run was made from: run ids, head_id, backbone_id, paths.
+            counts: further numbers about the rows; `rows` is counted from the files themselves.
+        """
+        folder = self.folder(table, run_id)
+        files = described_files(folder, whole=table.name in _WHOLE)
+        manifest = {
+            "table": table.name,
+            "schema_version": table.schema_version,
+            "columns": table.columns,
+            "key": list(table.key),
+            "run_id": run_id,
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code_version": __version__,
+            "rows": sum(file["rows"] for file in files),
+            "counts": counts or {},
+            "inputs": inputs,
+            "files": files,
+            "config": config,
+        }
+        storage.replace_json(f"{folder}/{MANIFEST}", manifest)
+        return Run(table.name, run_id, folder, manifest)
+
+
+def _foreign(root: str) -> list[str]:
+    """What lies in a folder without a marker, but for what is left of a marker whose writer was killed."""
+    return [
+        name
+        for name in storage.entries(root)
+        if not name.startswith(storage.temporary_prefix(MARKER))
+    ]
+
+
+def described_files(folder: str, *, whole: bool = False) -> list[dict[str, Any]]:
+    """Name, size in bytes, rows and digests of each Parquet file of a folder, by name.
+
+    `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
+    offsets): cheap for any size, and another file has another one. It does not tell of altered bytes before that, which
+    Parquet reads without an error.
+
+    Args:
+        folder: of a run.
+        whole: whether files of up to 64 MiB are also told by `sha256`, of all their bytes. Cost: they are read, once.
+    """
+    filesystem, path = storage.open_filesystem(folder)
+    names = [
+        name for name in storage.entries(folder) if name.endswith(".parquet")
+    ]  # a glob would take the folder's
+    return [
+        {"name": name, **_described(filesystem, f"{path}/{name}", whole)} for name in names
+    ]  # name for a pattern
+
+
+def _described(filesystem: fsspec.AbstractFileSystem, path: str, whole: bool) -> dict[str, Any]:
+    size = int(filesystem.size(path))
+    with filesystem.open(path, "rb") as opened:
+        all_of_it = opened.read() if whole and size <= _WHOLE_BYTES else None
+        file = opened if all_of_it is None else io.BytesIO(all_of_it)
+        rows = pq.ParquetFile(file).metadata.num_rows
+        file.seek(max(0, size - _TAIL_BYTES))
+        told = {"bytes": size, "rows": rows, "tail_sha256": hashlib.sha256(file.read()).hexdigest()}
+    return told if all_of_it is None else {**told, "sha256": hashlib.sha256(all_of_it).hexdigest()}

@@ -1,0 +1,79 @@
+"""What a head says of images that it has not seen, beside their labels: what all figures are worked out from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toiletspark.model.head import Head
+from toiletspark.model.thresholds import excluded
+from toiletspark.sampling.estimates import Bootstrap
+from toiletspark.sampling.evaluation_sample import Standing
+from toiletspark.training.dataset import TrainingSet
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A head's answers; all of length n.
+
+    Attributes:
+        head: who answered.
+        examples: the images that were asked about, held out from its training.
+        labels: int64, (n,), index of the class.
+        probabilities: float32, (n, classes).
+        scores: float32, (n,), exclusion scores.
+        operating_threshold: [0, 1]; excluded when exclusion_score >= it.
+    """
+
+    head: Head
+    examples: TrainingSet
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    operating_threshold: float
+
+    @cached_property
+    def to_exclude(self) -> NDArray[np.bool_]:
+        """By label: bool, (n,)."""
+        return np.isin(
+            self.labels, [self.head.classes.index(name) for name in self.head.exclude_classes]
+        )
+
+    @cached_property
+    def excluded(self) -> NDArray[np.bool_]:
+        """By score: bool, (n,)."""
+        return excluded(self.scores, self.operating_threshold)
+
+    @cached_property
+    def said(self) -> NDArray[np.int64]:
+        """The most probable class: int64, (n,)."""
+        likeliest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return likeliest
+
+    def where(self, rows: NDArray[np.bool_]) -> Answers:
+        """Some of them: bool, (n,)."""
+        kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
+        return Answers(self.head, self.examples.where(rows), *kept, self.operating_threshold)
+
+    def bootstrap(self, standing: Standing, seed: int) -> Bootstrap:
+        """The sample that they are, and what it might have been; without a draw every image counts once."""
+        weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
+        return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
+
+
+def ask(
+    head: Head, examples: TrainingSet, labels: NDArray[np.int64], operating_threshold: float
+) -> Answers:
+    """Puts a head on the embeddings of held-out images."""
+    probabilities = head.probabilities(examples.embeddings)
+    return Answers(
+        head,
+        examples,
+        labels,
+        probabilities,
+        head.exclusion_scores(probabilities),
+        operating_threshold,
+    )
