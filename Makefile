@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 MODERN := .venv-modern
 MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install install-modern demo check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench \
+.PHONY: help install install-modern demo docs pictures check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench \
 	bench-photos bench-badimages bench-tests bench-fresh \
 	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
 	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide \
@@ -52,6 +52,12 @@ check: install  ## style, types, the direction of imports, and the tools' own op
 	$(BIN)/python -m pip check
 	$(BIN)/python -m release.pins
 	$(BIN)/python -m release.advisories
+
+docs: install  ## docs/configuration.md and docs/tables.md anew, from conf/base.toml and the schemas
+	@$(BIN)/python -m release.documentation
+
+pictures: install  ## docs/pictures anew: runs the demo and photographs its page; needs chromium (make browser)
+	@$(BIN)/python -m release.pictures
 
 lock: install  ## requirements.lock anew, from setup.py and constraints.txt, with the index's hashes
 	$(BIN)/uv --quiet pip compile setup.py --all-extras --constraint constraints.txt --generate-hashes --no-annotate \
