@@ -32,6 +32,7 @@ from toiletspark.jobs import publish_exclusions
 from toiletspark.launch import session
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 SEED = 7
 
@@ -171,7 +172,7 @@ def clean_day(spark: SparkSession, shop: Portal) -> dict[str, Any]:
     """
     seen = shop.catalog()
     shop.keep(seen, shop.scores(seen))
-    return publish_exclusions.step(spark, config_of(shop.store.root))
+    return publish_exclusions.step(Workspace.open(spark, config_of(shop.store.root)))
 
 
 def faulty_day(
@@ -185,7 +186,7 @@ def faulty_day(
     fault(copy)
     before = _readers_see(copy.store)
     try:
-        publish_exclusions.step(spark, config_of(copy.store.root))
+        publish_exclusions.step(Workspace.open(spark, config_of(copy.store.root)))
     except AuditError as error:
         rules = [told.partition(":")[0] for told in error.expected.split("; ")]
         return Outcome(rules, _readers_see(copy.store) == before, error.exit_code, str(error))

@@ -35,6 +35,7 @@ from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 POINTS = (
     "before the write",
@@ -87,14 +88,14 @@ def _score(listing: int, place: int, more: int) -> float:
 def first_version(spark: SparkSession, root: str) -> None:
     """A store with one version, and with scores from which the next one will be made, which lists more."""
     prepare(root)
-    publish_exclusions.step(spark, configuration(root))
+    publish_exclusions.step(Workspace.open(spark, configuration(root)))
     prepare(root, more=2)
 
 
 def undisturbed(spark: SparkSession, first: str, root: str) -> pd.DataFrame:
     """What the second version lists where nobody is killed: made at `root`, from a copy of the store `first`."""
     shutil.copytree(first, root)
-    publish_exclusions.step(spark, configuration(root))
+    publish_exclusions.step(Workspace.open(spark, configuration(root)))
     return listed(root)
 
 
@@ -142,7 +143,7 @@ def kill(root: str, point: str) -> dict[str, Any]:
 
 def publish_again(spark: SparkSession, root: str, expected: pd.DataFrame) -> bool:
     """The next run; whether it is the version that counts, and lists what an undisturbed one lists."""
-    told = publish_exclusions.step(spark, configuration(root))
+    told = publish_exclusions.step(Workspace.open(spark, configuration(root)))
     live = versions.live(Store(root))
     return bool(live and live.number == told["version"] and listed(root).equals(expected))
 
@@ -162,7 +163,7 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     _let_die_at(point, Path(root), die)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
 
 
 def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:

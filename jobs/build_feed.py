@@ -1,89 +1,84 @@
-"""Builds the feed by one version of the exclusion list; with it, each listing's best image and alerts for agents.
+"""Builds the feed by the live version of the exclusion list, each listing's best image, and alerts.
 
     spark-submit --py-files dist/*.whl jobs/build_feed.py --conf-file mytables.toml
 
-feed.mode says what the feed shows; docs/feed.md has each mode as SQL, for feeds that are built elsewhere.
+feed.mode says what the feed shows; docs/feed.md has each mode as SQL, for feeds built elsewhere.
 """
 
 from __future__ import annotations
 
-import sys
-from typing import Any
+import logging
 
 from pyspark.sql import SparkSession
 
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.feed import alerts, best_images, feed
-from toiletspark.feed import readers as exclusions
-from toiletspark.launch import job as entry
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Run, Store, described_files, new_run_id
+from toiletspark.feed import alerts, best_images, feed, readers
+from toiletspark.launch.job import Job
+from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.runs import Run, Store, described_files
+from toiletspark.tables.schemas import ALERTS, BEST_IMAGES, DECISIONS, FEED, Table
+from toiletspark.tables.workspace import Workspace
+
+_log = logging.getLogger("toiletspark")
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """All columns of the feed table stay; inline bytes of the images table do not belong into a feed."""
-    store, run_id = Store.open(config.output.root), new_run_id()
-    version = exclusions.resolve(config.output.root, allow_stale=config.feed.allow_stale)
-    decided = frames.read_named(spark, version.run(tables.DECISIONS))
-    rows, image_id = catalog.read_feed(spark, config)
+def step(work: Workspace) -> Summary:
+    """Keeps all columns of the feed table, but for inline bytes of the images table."""
+    spark, store, config = work.spark, work.store, work.config
+    version = readers.resolve(config.output.root, allow_stale=config.feed.allow_stale)
+    decisions = spark_io.read_named(spark, version.run(DECISIONS))
+    rows, image_id = user_tables.read_feed(spark, config)
+    path, mode = config.feed.path or config.images.path, config.feed.mode
+    recorded = config.recorded()
     inputs = {
-        "feed": config.feed.path or config.images.path,
+        "feed": path,
         "version": version.number,
         "exclusion_list": version.listed.run_id,
     }
-    facts: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
 
-    images = frames.set_aside(feed.standings(rows, decided, image_id), store, run_id, "feed_images")
+    images = feed.standings(rows, decisions, image_id)
+    images = spark_io.set_aside(images, store, work.run_id, "feed_images")
     counts = feed.count(images)
-    feed.require_known(
-        images,
-        counts,
-        image_id,
-        table=config.feed.path or config.images.path,
-        version=version.number,
-    )
-    kept = feed.build_feed(
-        rows, frames.read_named(spark, version.listed), decided, image_id, config.feed.mode
-    )
-    table = tables.Table(tables.FEED.name, (image_id,), dict(kept.dtypes))
-    folder = frames.write_files(kept, store, table, run_id)
-    told = feed.told(
-        counts, config.feed.mode, sum(file["rows"] for file in described_files(folder))
-    )
-    _say(f"the feed by version {version.number} ({config.feed.mode}): {feed.sentence(told)}")
+    feed.require_known(images, counts, image_id, table=path, version=version.number)
+    exclusion_list = spark_io.read_named(spark, version.listed)
+    kept = feed.build_feed(rows, exclusion_list, decisions, image_id, mode)
+    table = Table(FEED.name, (image_id,), dict(kept.dtypes))
+    folder = spark_io.write_files(kept, store, table, work.run_id)
+    rows_out = sum(file["rows"] for file in described_files(folder))
+    summary = feed.told(counts, mode, rows_out)
+    _log.info("the feed by version %s (%s): %s", version.number, mode, feed.sentence(summary))
 
     best = best_images.of_version(spark, config, version, images)
-    best_run = frames.write_run(best, store, tables.BEST_IMAGES, run_id, **facts)
-    looked_at = alerts.of_version(spark, config, version, decided)
-    alerts_run = frames.write_run(looked_at, store, tables.ALERTS, run_id, **facts)
+    best_run = spark_io.write_run(
+        best, store, BEST_IMAGES, work.run_id, config=recorded, inputs=inputs
+    )
+    alert_rows = alerts.of_version(spark, config, version, decisions)
+    alerts_run = spark_io.write_run(
+        alert_rows, store, ALERTS, work.run_id, config=recorded, inputs=inputs
+    )
     more = {**_listings(spark, best_run), **_alerts(store, alerts_run)}
-    run = store.commit(table, run_id, **facts, counts=told)
-    store.clear(run_id)
-    return {**told, "feed": run.folder, "feed_version": version.number, **more}
+    run = store.commit(table, work.run_id, config=recorded, inputs=inputs, counts=summary)
+    store.clear(work.run_id)
+    return {**summary, "feed": run.folder, "feed_version": version.number, **more}
 
 
 def _listings(spark: SparkSession, best: Run) -> Summary:
-    none, first = best_images.left_with_none(frames.read_run(spark, best))
-    if none:
-        _say(f"{none} of {best.rows} listings have no image left: {best_images.named(first, none)}")
-    return {"best_images": best.folder, "listings": best.rows, "listings_with_none": none}
+    count, examples = best_images.left_with_none(spark_io.read_run(spark, best))
+    if count:
+        names = best_images.named(examples, count)
+        _log.info("%s of %s listings have no image left: %s", count, best.rows, names)
+    return {"best_images": best.folder, "listings": best.rows, "listings_with_none": count}
 
 
-def _alerts(store: Store, found: Run) -> Summary:
-    if found.rows > alerts.MAX_CSV_ROWS:
-        _say(
-            f"the file for people has {alerts.MAX_CSV_ROWS} of {found.rows} alerts; the table has them all"
-        )
-    place = alerts.write_csv(found, f"{store.root}/reports/alerts-{found.run_id}.csv")
-    return {"alerts": found.rows, "alerts_table": found.folder, "alerts_csv": place}
+def _alerts(store: Store, run: Run) -> Summary:
+    most = alerts.MAX_CSV_ROWS
+    if run.rows > most:
+        _log.info("the CSV file has %s of %s alerts; the table has them all", most, run.rows)
+    file = alerts.write_csv(run, f"{store.root}/reports/alerts-{run.run_id}.csv")
+    return {"alerts": run.rows, "alerts_table": run.folder, "alerts_csv": file}
 
 
-def _say(sentence: str) -> None:
-    print(f"toiletspark: {sentence}", file=sys.stderr, flush=True)
-
+JOB = Job("build_feed", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

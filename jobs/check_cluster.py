@@ -19,8 +19,8 @@ from toiletspark.config.command_line import (
     ConfFiles,
     Sets,
     Summary,
+    reported_errors,
     run_program,
-    told_errors,
 )
 from toiletspark.launch.doctor import checks, visit
 from toiletspark.launch.doctor import report as telling
@@ -39,7 +39,9 @@ def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> N
         "PYSPARK_PYTHON" in os.environ,
         time.monotonic(),
     )  # before the session names the driver's own
-    with told_errors(packages=False):  # an old package of the driver is a finding among others
+    with reported_errors(
+        check_packages=False
+    ):  # an old package of the driver is a finding among others
         config = conf_files.load(conf, sets)
         seen = visit.visit(config, named)
     files = [str(file) for file in conf]

@@ -1,46 +1,40 @@
-"""The `toiletspark` command: the steps of jobs/, for people.
-
-It stands above jobs/; in toiletspark/, only it and `cli_publish` know them.
-"""
+"""The `toiletspark` command: the jobs, for people."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from toiletspark.config.command_line import AsJson, ConfFiles, Sets, show, told_errors
+from toiletspark.config.command_line import (
+    AsJson,
+    ConfFiles,
+    Sets,
+    reported_errors,
+    show,
+)
 from toiletspark.errors import UserError
 from toiletspark.jobs import cli_publish
+from toiletspark.jobs.cli_publish import job_of, set_key
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 labels_app = typer.Typer(no_args_is_help=True)
-app.add_typer(
-    labels_app, name="labels", help="What people are asked about images, and what they say."
-)
 leaks_app = typer.Typer(no_args_is_help=True)
-app.add_typer(
-    leaks_app,
-    name="leaks",
-    help="How many toilets are still in the feed, by the labels of a small sample.",
-)
 
 
 class Failures(StrEnum):
-    """Which of the images whose last attempt failed are tried again."""
+    """The failed images that are tried again."""
 
     transient = "transient"
     failed = "failed"
 
 
-class Kind(StrEnum):
-    """Which queue people are asked about."""
+class Queue(StrEnum):
+    """A queue of images for people to label."""
 
     suggest = "suggest"
     second_look = "second_look"
@@ -50,81 +44,69 @@ class Kind(StrEnum):
 Retry = Annotated[
     Failures | None,
     typer.Option(
-        help="Try only those images of the last run's catalog whose last status asks for it; nothing else."
+        "--retry", help="Try only the images of the last catalog that failed so; nothing else."
     ),
 ]
-Queue = Annotated[
-    Kind | None,
-    typer.Option(
-        "--queue", help="The images of the newest queue of this kind; without it, labels.of."
-    ),
+QueueName = Annotated[
+    Queue | None,
+    typer.Option("--queue", help="Use the newest queue of this kind; without it, labels.of."),
 ]
+Number = Annotated[int | None, typer.Option("--n", min=1, help="The number of images.")]
 
 
-def _command(job: str) -> Callable[..., None]:
-    """A command that runs the step of a file in jobs/."""
+def _plain_command(name: str) -> Callable[..., None]:
+    """A command that runs a job and has no options of its own."""
 
     def run(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
-        from toiletspark.launch import (
-            job as entry,
-        )  # Spark is imported when a step runs, not for --help
-
-        entry.run_step(import_module(f"toiletspark.jobs.{job}").step, conf, sets, as_json)
+        job_of(name).run(conf, sets, as_json)
 
     return run
 
 
-def _asking_command(job: str) -> Callable[..., None]:
-    """As `_command`, for the steps that put images before people."""
-
-    def run(
-        conf: ConfFiles = [], sets: Sets = [], queue: Queue = None, as_json: AsJson = False
-    ) -> None:
-        _command(job)(conf, [*sets, *_of(queue)], as_json)
-
-    return run
-
-
-def _of(queue: Kind | None) -> list[str]:
-    return [f"labels.of={queue.value}"] if queue else []
-
-
-def _retrying_command(job: str) -> Callable[..., None]:
-    """As `_command`, for the steps that can be confined to the images whose last attempt failed."""
+def _retry_command(name: str) -> Callable[..., None]:
+    """A command that can be restricted to images that failed before."""
 
     def run(
         conf: ConfFiles = [], sets: Sets = [], retry: Retry = None, as_json: AsJson = False
     ) -> None:
-        only = [f"embed.only_retry={retry.value}"] if retry else []
-        _command(job)(conf, [*sets, *only], as_json)
+        job_of(name).run(conf, [*sets, *set_key("embed.only_retry", retry)], as_json)
 
     return run
 
 
-for name, job, text in [
-    ("run", "run_chain", "Every step in order, from the sample to the feed."),
-    ("score", "score_catalog", "Score the catalog with a head, without reading images."),
-    ("feed", "build_feed", "Build the feed without the excluded images."),
-    ("report", "write_report", "Write the HTML page of the published version."),
-]:
-    app.command(name, help=text)(_command(job))
-app.command("publish")(cli_publish.publish)
-app.command("embed", help="Embed the images that have no embedding yet.")(
-    _retrying_command("embed_images")
-)
-app.command("rescore", help="Embed what is new, score, publish: what a scheduler calls.")(
-    _retrying_command("rescore_catalog")
-)
-labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(
-    _command("second_look")
-)
-labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(
-    _asking_command("write_tasks")
-)
-labels_app.command(
-    "sheet",
-    help="Write the contact sheet: one HTML file to label the sample, or a queue, in a browser.",
-)(_asking_command("make_sheet"))
+def _queue_command(name: str) -> Callable[..., None]:
+    """A command that shows the images of a queue to people."""
+
+    def run(
+        conf: ConfFiles = [], sets: Sets = [], queue: QueueName = None, as_json: AsJson = False
+    ) -> None:
+        job_of(name).run(conf, [*sets, *set_key("labels.of", queue)], as_json)
+
+    return run
+
+
+def _number_command(name: str, key: str) -> Callable[..., None]:
+    """A command that draws a number of images."""
+
+    def run(
+        n: Number = None, conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False
+    ) -> None:
+        job_of(name).run(conf, [*sets, *set_key(key, n)], as_json)
+
+    return run
+
+
+@app.command()
+def sample(
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Print what each stratum would give; write nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the stratified sample, or preview it."""
+    job_of("preview_sample" if preview else "draw_sample").run(conf, sets, as_json)
 
 
 @app.command()
@@ -141,167 +123,41 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fit a head to the labelled embeddings, and compare it with the live one."""
-    with told_errors():
+    with reported_errors():
         if accept_worse is not None and not accept_worse.strip():
             raise UserError(
                 doing="reading --accept-worse",
-                expected="the reason, in words, why a worse head shall be used; it is kept with the head",
-                found="an empty one",
-                todo='say why, as in --accept-worse "the old one knows no bathrooms"',
+                expected="the reason to use a worse head, in words; it is kept with the head",
+                found="an empty text",
+                todo='give a reason, as in --accept-worse "the old one knows no bathrooms"',
             )
-    accepted = (
-        [f"train.accept_worse={json.dumps(accept_worse, ensure_ascii=False)}"]
-        if accept_worse
-        else []
-    )
-    _command("train_head")(conf, [*sets, *accepted], as_json)
+    job_of("train_head").run(conf, [*sets, *set_key("train.accept_worse", accept_worse)], as_json)
 
 
-@app.command()
-def sample(
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    preview: Annotated[
-        bool,
-        typer.Option(
-            "--preview", help="Only print what each stratum would give; draws and writes nothing."
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Draw the stratified sample, or preview it."""
-    if not preview:
-        return _command("draw_sample")(conf, sets, as_json)
-    from toiletspark.launch import job as entry
-    from toiletspark.reports.sample_page import preview as table
-
-    entry.run_step(
-        import_module("toiletspark.jobs.preview_sample").step, conf, sets, as_json, table.show
-    )
-
-
-@labels_app.command("export")
-def export_labels(
-    presort: Annotated[
-        bool,
-        typer.Option(
-            "--presort", help="Into the class folders, by the newest scores (labels.presort)."
-        ),
-    ] = False,
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    queue: Queue = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put the images of the sample, or of a queue, into a folder with class folders."""
-    presorted = ["labels.presort=true"] if presort else []
-    _command("export_labels")(conf, [*sets, *_of(queue), *presorted], as_json)
-
-
-@labels_app.command("import")
-def import_labels(
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Of the contact sheet or of Label Studio (labels.file).", metavar="JSON"),
-    ] = None,
-    reviewed: Annotated[
-        list[str],
-        typer.Option(
-            metavar="CLASS", help="You have looked through this class folder (labels.reviewed)."
-        ),
-    ] = [],
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    as_json: AsJson = False,
-) -> None:
-    """Read the class folders, the labels table or a file; tell what has changed since the last import."""
-    asked = [f"labels.file={json.dumps(str(file))}"] if file else []
-    asked += [f"labels.reviewed={json.dumps(reviewed)}"] if reviewed else []
-    _command("import_labels")(conf, [*sets, *asked], as_json)
-
-
-@labels_app.command("suggest")
-def suggest(
-    n: Annotated[int | None, typer.Option("--n", min=1, help="How many (suggest.size).")] = None,
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    as_json: AsJson = False,
-) -> None:
-    """Draw what to label next: what the head is unsure of, and a random part."""
-    _command("suggest_labels")(conf, [*sets, *([f"suggest.size={n}"] if n else [])], as_json)
-
-
-@leaks_app.command("draw")
-def draw_leaks(
-    n: Annotated[int | None, typer.Option("--n", min=1, help="How many (leaks.size).")] = None,
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    as_json: AsJson = False,
-) -> None:
-    """Draw a sample of the published version, to be labelled with `labels sheet --queue leaks`."""
-    _command("draw_leaks")(conf, [*sets, *([f"leaks.size={n}"] if n else [])], as_json)
-
-
-@leaks_app.command("show")
-def show_leaks(
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    as_json: AsJson = False,
-) -> None:
-    """Tell what is still in the feed and what was lost, by the labels so far, for each version that has a sample."""
-    from toiletspark.config import loading as conf_files
-    from toiletspark.feed import leak_meter as leaks
-    from toiletspark.tables.runs import Store
-
-    with told_errors():
-        config = conf_files.load(conf, sets)
-        meters = leaks.trend(Store(config.output.root), config.labels)
-    if as_json:
-        show({"versions": [meter.told() for meter in meters]}, as_json)
-    else:
-        print(leaks.shown(meters))
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo puts everything.")] = Path(
-        "toiletspark-demo"
-    ),
-    sets: Sets = [],
-    as_json: AsJson = False,
-) -> None:
-    """Draw a small catalog and run every step on it, on this machine."""
-    from toiletspark.demo import tour
-    from toiletspark.demo.catalog import draw_catalog
-    from toiletspark.demo.labelling import label_like_a_person
-    from toiletspark.jobs import draw_sample, export_labels, make_sheet, run_chain
-    from toiletspark.launch import job as entry
-    from toiletspark.launch import session
-
-    started = time.monotonic()
-    with told_errors():
-        folder = folder.absolute()
-        drawn = draw_catalog(folder / "catalog")
-        drawing_s = round(time.monotonic() - started, 2)
-        config = tour.settings(folder, drawn, sets)
-        spark = session.start(config.spark)
-        summary = entry.in_turn([draw_sample.step, export_labels.step], spark, config)
-        label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
-        summary = run_chain.from_labels(spark, config, summary)
-        summary = entry.merged(summary, entry.in_turn([make_sheet.step], spark, config))
-        spark.stop()
-    summary["seconds"] = {"draw_catalog": drawing_s, **summary["seconds"]}
-    tour.show(summary, config)
-    if as_json:
-        show(summary, as_json)
+app.command("run", help="Run every step in order, from the sample to the feed.")(
+    _plain_command("run_chain")
+)
+app.command("embed", help="Embed the images that have no embedding yet.")(
+    _retry_command("embed_images")
+)
+app.command("score", help="Score the catalog with a head, without reading images.")(
+    _plain_command("score_catalog")
+)
+app.command("rescore", help="Embed what is new, score, publish: the command of a scheduler.")(
+    _retry_command("rescore_catalog")
+)
+app.command("feed", help="Build the feed without the excluded images.")(
+    _plain_command("build_feed")
+)
+app.command("report", help="Write the HTML page of the published version.")(
+    _plain_command("write_report")
+)
 
 
 @app.command()
 def doctor(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
-    """Look in a minute for what would fail or slow down hours of work on the cluster at hand."""
-    from toiletspark.jobs import (
-        check_cluster,
-    )  # Spark is imported when it is asked for, not for --help
+    """Check in a minute the cluster for what would fail or slow down hours of work."""
+    from toiletspark.jobs import check_cluster
 
     check_cluster.command(conf, sets, as_json)
 
@@ -314,8 +170,130 @@ def keys() -> None:
     print(base_text())
 
 
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="The folder for everything that the demo makes.")] = (
+        Path("toiletspark-demo")
+    ),
+    sets: Sets = [],
+    as_json: AsJson = False,
+) -> None:
+    """Draw a small catalog and run every step on it, on this machine."""
+    from toiletspark.demo import tour
+    from toiletspark.demo.catalog import draw_catalog
+    from toiletspark.demo.labelling import label_like_a_person
+    from toiletspark.jobs import draw_sample, export_labels, make_sheet, run_chain
+    from toiletspark.launch import session
+    from toiletspark.launch.job import merged, run_in_turn
+    from toiletspark.tables.workspace import Workspace
+
+    started = time.monotonic()
+    with reported_errors():
+        folder = folder.absolute()
+        drawn = draw_catalog(folder / "catalog")
+        drawing_s = round(time.monotonic() - started, 2)
+        config = tour.settings(folder, drawn, sets)
+        work = Workspace.open(session.start(config.spark), config)
+        summary = run_in_turn([draw_sample.JOB, export_labels.JOB], work)
+        label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
+        summary = run_chain.from_labels(work, summary)
+        summary = merged(summary, run_in_turn([make_sheet.JOB], work))
+        work.spark.stop()
+    summary["seconds"] = {"draw_catalog": drawing_s, **summary["seconds"]}
+    tour.show(summary, config)
+    if as_json:
+        show(summary, as_json)
+
+
+# Labels
+
+app.add_typer(labels_app, name="labels", help="Show images to people, and read their labels.")
+
+
+@labels_app.command("export")
+def export_labels(
+    presort: Annotated[
+        bool,
+        typer.Option(
+            "--presort", help="Into the class folders, by the newest scores (labels.presort)."
+        ),
+    ] = False,
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    queue: QueueName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the images of the sample, or of a queue, into a folder with class folders."""
+    keys = [*set_key("labels.of", queue), *set_key("labels.presort", presort)]
+    job_of("export_labels").run(conf, [*sets, *keys], as_json)
+
+
+@labels_app.command("import")
+def import_labels(
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of the contact sheet or of Label Studio (labels.file).", metavar="JSON"
+        ),
+    ] = None,
+    reviewed: Annotated[
+        list[str],
+        typer.Option(
+            metavar="CLASS", help="You have looked through this class folder (labels.reviewed)."
+        ),
+    ] = [],
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    as_json: AsJson = False,
+) -> None:
+    """Read the class folders, the labels table or a file; show the changes since the last import."""
+    keys = [*set_key("labels.file", file and str(file)), *set_key("labels.reviewed", reviewed)]
+    job_of("import_labels").run(conf, [*sets, *keys], as_json)
+
+
+labels_app.command("suggest", help="Draw what to label next: uncertain images, and random ones.")(
+    _number_command("suggest_labels", "suggest.size")
+)
+labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(
+    _plain_command("second_look")
+)
+labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(
+    _queue_command("write_tasks")
+)
+labels_app.command("sheet", help="Write the contact sheet, an HTML file to label in a browser.")(
+    _queue_command("make_sheet")
+)
+
+
+# Leaks
+
+app.add_typer(leaks_app, name="leaks", help="Measure how many toilets are still in the feed.")
+leaks_app.command("draw", help="Draw a sample of the published version, to be labelled.")(
+    _number_command("draw_leaks", "leaks.size")
+)
+
+
+@leaks_app.command("show")
+def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
+    """Show what is still in the feed and what was lost, by the labels so far; a line per version."""
+    from toiletspark.config import loading
+    from toiletspark.feed import leak_meter
+    from toiletspark.tables.runs import Store
+
+    with reported_errors():
+        config = loading.load(conf, sets)
+        meters = leak_meter.trend(Store(config.output.root), config.labels)
+    if as_json:
+        show({"versions": [meter.told() for meter in meters]}, as_json)
+    else:
+        print(leak_meter.shown(meters))
+
+
+app.add_typer(cli_publish.app, name="publish")
+
+
 def main() -> None:
-    """The console script."""
+    """Runs the console script."""
     app()
 
 

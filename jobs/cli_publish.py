@@ -1,197 +1,184 @@
-"""`toiletspark publish`: a new version, a plan, an older version again or the list of all; those two without Spark."""
+"""`toiletspark publish`: a new version, a plan, an older version again, or the list of all."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary, show, told_errors
+from toiletspark.config.command_line import (
+    AsJson,
+    ConfFiles,
+    Sets,
+    Summary,
+    reported_errors,
+    show,
+)
 from toiletspark.errors import UserError
 
-_ALONE = ("--list", "--rollback", "--plan", "--approve")
+if TYPE_CHECKING:
+    from toiletspark.launch.job import Job
+
+app = typer.Typer(invoke_without_command=True)
+
+Accept = Annotated[
+    list[str],
+    typer.Option(
+        "--accept",
+        metavar="RULE",
+        help="Publish though this audit fails (publish.accept); may be repeated.",
+    ),
+]
+Because = Annotated[
+    str | None,
+    typer.Option("--because", metavar="TEXT", help="The reason; it is kept with the version."),
+]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the options of `publish` say; None and () = not said."""
-
-    plan: bool = False
-    approve: str | None = None
-    accept: tuple[str, ...] = ()
-    because: str | None = None
-    rollback: bool = False
-    version: int | None = None
-    listed: bool = False
+def job_of(name: str) -> Job:
+    """The job of a file in jobs/. Spark is imported here and not for --help."""
+    job: Job = import_module(f"toiletspark.jobs.{name}").JOB
+    return job
 
 
+def set_key(key: str, value: object) -> list[str]:
+    """One key as --set takes it; nothing where there is no value."""
+    if value is None or value == [] or value is False:
+        return []
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}"]
+
+
+@app.callback()
 def publish(
-    version: Annotated[
-        int | None,
-        typer.Argument(
-            metavar="VERSION", help="With --rollback: go to this one, not to the one before.", min=1
-        ),
-    ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan", help="Write a version and the page of what it would change; publish nothing."
-        ),
-    ] = False,
-    approve: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLAN", help="Publish this plan as it was looked at (publish.approve)."
-        ),
-    ] = None,
-    accept: Annotated[
-        list[str],
-        typer.Option(
-            metavar="RULE",
-            help="Publish though this audit fails (publish.accept); may be repeated.",
-        ),
-    ] = [],
-    because: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Why you accept, approve or go back; kept with the version."
-        ),
-    ] = None,
-    go_back: Annotated[
-        bool,
-        typer.Option(
-            "--rollback",
-            help="Publish the version before again, or VERSION. Takes a second; no Spark.",
-        ),
-    ] = False,
-    listed: Annotated[bool, typer.Option("--list", help="Show all versions; no Spark.")] = False,
+    context: typer.Context,
+    accept: Accept = [],
+    because: Because = None,
     conf: ConfFiles = [],
     sets: Sets = [],
     as_json: AsJson = False,
 ) -> None:
-    """Publish the exclusion list; all that a new threshold needs. Or go back: `publish --rollback [VERSION]`."""
-    asked = Asked(plan, approve, tuple(accept), because, go_back, version, listed)
-    with told_errors():
-        _require_sense(asked)
-    said = [*sets, *_sets(asked)]
-    if listed:
-        _list(conf, said, as_json)
-    elif go_back:
-        _roll_back(conf, said, version, as_json)
-    else:
-        from toiletspark.launch import job as entry  # Spark is imported when a step runs
-
-        entry.run_step(
-            import_module("toiletspark.jobs.publish_exclusions").step, conf, said, as_json
-        )
+    """Publish the exclusion list as a new version; or plan, approve, go back, list."""
+    if not context.invoked_subcommand:
+        _publish([], accept, because, conf, sets, as_json)
+    elif accept or because or conf or sets or as_json:
+        with reported_errors():
+            raise _mistake(
+                f"options after the sub-command, as in `publish {context.invoked_subcommand} --conf FILE`",
+                f"options before `{context.invoked_subcommand}`",
+                "move them to the end",
+            )
 
 
-def _list(conf: list[Path], sets: list[str], as_json: bool) -> None:
-    from toiletspark.config import loading as conf_files
-    from toiletspark.reports import versions_table as history
+@app.command("plan")
+def plan(
+    accept: Accept = [],
+    because: Because = None,
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    as_json: AsJson = False,
+) -> None:
+    """Write a version and the page of what it would change; publish nothing."""
+    _publish(set_key("publish.plan", True), accept, because, conf, sets, as_json)
+
+
+@app.command("approve")
+def approve(
+    plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="The id of the plan.")],
+    because: Because = None,
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    as_json: AsJson = False,
+) -> None:
+    """Publish a plan exactly as it was looked at."""
+    with reported_errors():
+        keys = [*set_key("publish.approve", _words("PLAN", plan_id)), *_reason(because)]
+    job_of("publish_exclusions").run(conf, [*sets, *keys], as_json)
+
+
+@app.command("rollback")
+def roll_back(
+    version: Annotated[
+        int | None,
+        typer.Argument(metavar="[VERSION]", help="Without it: the version before.", min=1),
+    ] = None,
+    because: Because = None,
+    conf: ConfFiles = [],
+    sets: Sets = [],
+    as_json: AsJson = False,
+) -> None:
+    """Publish an older version again. Takes a second; no Spark."""
+    from toiletspark.config import loading
+    from toiletspark.publishing.versions import metastore, rollback
     from toiletspark.tables.runs import Store
 
-    with told_errors():
-        summary = history.history(Store(conf_files.load(conf, sets).output.root))
-    history.show(summary, as_json)
-
-
-def _roll_back(conf: list[Path], sets: list[str], number: int | None, as_json: bool) -> None:
-    from toiletspark.config import loading as conf_files
-    from toiletspark.publishing.versions import metastore as catalog_table
-    from toiletspark.publishing.versions import rollback
-    from toiletspark.tables.runs import Store
-
-    with told_errors():
-        config = conf_files.load(conf, sets)
-        store, name = Store(config.output.root), config.publish.catalog_table
-        if name:
-            catalog_table.quoted(name)  # a bad name is told before anything changes
-        version = rollback.roll_back(store, config.publish, number)
-        summary: Summary = rollback.told(store, config, version)
-    if name:
-        sql = "; ".join(catalog_table.statements(name, summary["exclusion_list"]))
+    with reported_errors():
+        config = loading.load(conf, [*sets, *_reason(because)])
+        store, table = Store(config.output.root), config.publish.catalog_table
+        if table:
+            metastore.quoted(table)  # a bad name is an error before anything changes
+        live = rollback.roll_back(store, config.publish, version)
+        summary: Summary = rollback.told(store, config, live)
+    if table:
+        sql = "; ".join(metastore.statements(table, summary["exclusion_list"]))
         summary["catalog_table"] = (
-            f"{name} still shows what was live before: no Spark was started. Run: {sql}"
+            f"{table} still shows what was live before: no Spark was started. Run: {sql}"
         )
     show(summary, as_json)
 
 
-def _sets(asked: Asked) -> list[str]:
-    """The keys that the options stand for, as --set takes them."""
-    said: Mapping[str, object] = {
-        "plan": asked.plan or None,
-        "approve": asked.approve,
-        "accept": list(asked.accept) or None,
-        "because": asked.because,
-    }
-    return [
-        f"publish.{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in said.items()
-        if value is not None
-    ]
+@app.command("list")
+def list_versions(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
+    """Show all versions. No Spark."""
+    from toiletspark.config import loading
+    from toiletspark.reports import versions_table
+    from toiletspark.tables.runs import Store
+
+    with reported_errors():
+        summary = versions_table.history(Store(loading.load(conf, sets).output.root))
+    versions_table.show(summary, as_json)
 
 
-def _require_sense(asked: Asked) -> None:
-    """Stops where options do not go together.
+def _publish(
+    keys: list[str],
+    accept: list[str],
+    because: str | None,
+    conf: list[Path],
+    sets: list[str],
+    as_json: bool,
+) -> None:
+    """Runs the job that publishes, with audits accepted for a reason."""
+    with reported_errors():
+        if accept and because is None:
+            raise _mistake(
+                "--accept RULE with --because",
+                "no reason",
+                'give one, as in --because "a portal has left us"',
+            )
+        if because is not None and not accept:
+            raise _mistake("--because with --accept", "no --accept", "leave --because out")
+        rules = [_words("--accept", rule) for rule in accept]
+        keys = [*keys, *set_key("publish.accept", rules), *_reason(because)]
+    job_of("publish_exclusions").run(conf, [*sets, *keys], as_json)
+
+
+def _reason(because: str | None) -> list[str]:
+    if because is None:
+        return []
+    return set_key("publish.because", _words("--because", because))
+
+
+def _words(option: str, text: str) -> str:
+    """The text of an option.
 
     Raises:
-        UserError: they do not.
+        UserError: it is empty.
     """
-    chosen = [asked.listed, asked.rollback, asked.plan, asked.approve is not None]
-    alone = [name for name, said in zip(_ALONE, chosen, strict=True) if said]
-    if len(alone) > 1:
-        raise _mistake(
-            f"one of {', '.join(_ALONE)}, or none",
-            " and ".join(alone),
-            "say what is to be done first",
-        )
-    if asked.version is not None and not asked.rollback:
-        raise _mistake(
-            "a version number only with --rollback",
-            f"the number {asked.version} without it",
-            f"say `toiletspark publish --rollback {asked.version}` to go back to that version",
-        )
-    if asked.accept and (asked.listed or asked.rollback or asked.approve is not None):
-        raise _mistake(
-            "--accept where audits are made: with --plan, or alone",
-            f"--accept with {alone[0]}",
-            "leave it out; what was planned or published has its audits behind it",
-        )
-    if asked.accept and asked.because is None:
-        raise _mistake(
-            "--accept RULE with --because",
-            "no reason",
-            'say why, as in --because "a portal has left us"',
-        )
-    if asked.because is not None and not (
-        asked.accept or asked.rollback or asked.approve is not None
-    ):
-        raise _mistake(
-            "--because with --accept, --approve or --rollback",
-            "none of them",
-            "leave --because out",
-        )
-    _require_words(asked)
-
-
-def _require_words(asked: Asked) -> None:
-    for option, value in (
-        ("--approve", asked.approve),
-        ("--because", asked.because),
-        *(("--accept", r) for r in asked.accept),
-    ):
-        if value is not None and not value.strip():
-            raise _mistake(
-                f"words after {option}",
-                "an empty text",
-                f"say what {option} is about, or leave it out",
-            )
+    if not text.strip():
+        raise _mistake(f"words after {option}", "an empty text", f"fill {option}, or leave it out")
+    return text
 
 
 def _mistake(expected: str, found: str, todo: str) -> UserError:

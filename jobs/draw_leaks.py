@@ -1,55 +1,55 @@
-"""Draws a leak sample of the published version: what people label to know how many toilets are still in the feed.
+"""Draws a leak sample of the published version: its labels tell how many toilets are still in the feed.
 
     spark-submit --py-files dist/*.whl jobs/draw_leaks.py --conf-file mytables.toml
 
-It becomes a queue (`toiletspark labels sheet --queue leaks`); `toiletspark leaks show` tells what its labels say.
+People label it as a queue (`toiletspark labels sheet --queue leaks`); `toiletspark leaks show` gives
+the figures.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.feed import leak_meter as leaks
-from toiletspark.feed import leak_sample
-from toiletspark.labels import merge as labels
-from toiletspark.launch import job as entry
-from toiletspark.sampling import active_learning as suggestion
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.feed import leak_meter, leak_sample
+from toiletspark.labels import merge
+from toiletspark.launch.job import Job
+from toiletspark.sampling import active_learning
+from toiletspark.tables import arrow_io, spark_io
+from toiletspark.tables.schemas import LEAKS, QUEUES
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """Each version has a draw of its own, the same one each time; nothing is drawn where no image is sound."""
-    store, run_id, section = Store.open(config.output.root), new_run_id(), config.leaks
-    version, decisions = leaks.drawn_from(store)
-    seed = leaks.seed_of(section.seed, version)
-    population = leak_sample.population(frames.read_run(spark, decisions))
-    population = frames.set_aside(population, store, run_id, "population")
-    drawn = suggestion.draw(population, section.size, section.even_share, seed)
-    found = [row.asDict() for row in drawn.drop("size").collect()]
-    store.clear(run_id)
+def step(work: Workspace) -> Summary:
+    """Draws the sample: the same one each time for a version, and none where no image is sound."""
+    store, section = work.store, work.config.leaks
+    version, decisions = leak_meter.drawn_from(store)
+    seed = leak_meter.seed_of(section.seed, version)
+    population = leak_sample.population(spark_io.read_run(work.spark, decisions))
+    population = spark_io.set_aside(population, store, work.run_id, "population")
+    drawn = active_learning.draw(population, section.size, section.even_share, seed)
+    rows = [row.asDict() for row in drawn.drop("size").collect()]
+    store.clear(work.run_id)
 
-    said = leaks.said_of(found, labels.newest(store), config.labels.conflicts)
-    known = [
-        row["content_digest"] for row, label in zip(found, said, strict=True) if label is not None
-    ]
-    ranked = leak_sample.ranked(found, known, seed)
-    told = {
+    labels = leak_meter.said_of(rows, merge.newest(store), work.config.labels.conflicts)
+    known = []
+    for row, label in zip(rows, labels, strict=True):
+        if label is not None:
+            known.append(row["content_digest"])
+    ranked = leak_sample.ranked(rows, known, seed)
+    summary: Summary = {
         "leaks_drawn": len(ranked),
         "leaks_known": len(known),
         "leaks_to_label": len(ranked) - len(known),
     }
     if not ranked:
-        return told
-    facts = {"config": config.recorded(), "inputs": leaks.inputs_of(version, decisions)}
-    rows.write(store, tables.LEAKS, run_id, ranked, **facts)
-    run = rows.write(store, tables.QUEUES, run_id, leak_sample.queue(ranked), **facts)
-    return {**told, "leaks_queue": run.folder}
+        return summary
+    config, inputs = work.config.recorded(), leak_meter.inputs_of(version, decisions)
+    arrow_io.write(store, LEAKS, work.run_id, ranked, config=config, inputs=inputs)
+    queue = leak_sample.queue(ranked)
+    run = arrow_io.write(store, QUEUES, work.run_id, queue, config=config, inputs=inputs)
+    return {**summary, "leaks_queue": run.folder}
 
+
+JOB = Job("draw_leaks", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

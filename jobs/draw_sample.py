@@ -1,4 +1,4 @@
-"""Draws the stratified sample that people label, and writes the page that says what it stands for.
+"""Draws the stratified sample that people label, and writes the page of what it stands for.
 
 spark-submit --py-files dist/*.whl jobs/draw_sample.py --conf-file mytables.toml
 """
@@ -7,55 +7,47 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import TableError
-from toiletspark.launch import job as entry
-from toiletspark.reports.sample_page import gather as sampled
-from toiletspark.sampling import allocation, strata
-from toiletspark.sampling import draw as sampling
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Store, described_files, new_run_id
+from toiletspark.launch.job import Job
+from toiletspark.reports.sample_page import gather
+from toiletspark.sampling import allocation, draw, strata
+from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.runs import described_files
+from toiletspark.tables.schemas import SAMPLE
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """One row per drawn image; `jobs/preview_sample.py` shows the allocation alone."""
-    store, run_id = Store.open(config.output.root), new_run_id()
-    counted = catalog.check(spark, config)
-    bands = strata.cut_bands(spark, config, counted["listings"])
+def step(work: Workspace) -> Summary:
+    """Draws and stores the sample; `jobs/preview_sample.py` shows the allocation alone."""
+    config, store, run_id = work.config, work.store, work.run_id
+    counted = user_tables.check(work.spark, config)
+    bands = strata.cut_bands(work.spark, config, counted["listings"])
 
-    def keep(part: DataFrame, name: str) -> DataFrame:
-        return frames.set_aside(part, store, run_id, name)
+    def set_aside(part: DataFrame, name: str) -> DataFrame:
+        return spark_io.set_aside(part, store, run_id, name)
 
-    frame = keep(strata.read_frame(spark, config, bands), "frame")
-    cells = strata.measured(spark, config, frame, store)
+    frame = set_aside(strata.read_frame(work.spark, config, bands), "frame")
+    cells = strata.measured(work, frame)
     wanted = allocation.plan(cells, config.sample)
-    drawn = sampling.draw(
-        catalog.read_images(spark, config), frame, cells, wanted, config.sample, keep
-    )
+    images = user_tables.read_images(work.spark, config)
+    drawn = draw.draw(images, frame, cells, wanted, config.sample, set_aside)
 
-    folder = frames.write_files(drawn, store, tables.SAMPLE, run_id)
+    folder = spark_io.write_files(drawn, store, SAMPLE, run_id)
     if not sum(file["rows"] for file in described_files(folder)):
-        raise _nothing(config, counted["images"])
+        raise _nothing_drawn(config, counted["images"])
     inputs = {
         "images": config.images.path,
         "listings": config.listings.path,
         "bands": [asdict(band) for band in bands],
     }
-    counts = {
-        "strata": len(cells),
-        "asked": wanted,
-        "units": {cell.name: cell.units for cell in cells},
-        **counted,
-    }
-    run = store.commit(
-        tables.SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts
-    )
-    page = sampled.write_page(spark, store, run, cells, wanted, config.sample)
+    units = {cell.name: cell.units for cell in cells}
+    counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
+    run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)
+    page = gather.write_page(work.spark, store, run, cells, wanted, config.sample)
     store.clear(run_id)
     return {
         "images": counted["images"],
@@ -66,14 +58,17 @@ def step(spark: SparkSession, config: Config) -> Summary:
     }
 
 
-def _nothing(config: Config, images: int) -> TableError:
+def _nothing_drawn(config: Config, images: int) -> TableError:
+    section = config.sample
     return TableError(
         doing="drawing the sample",
         expected="at least one image",
-        found=f"none of {images} was drawn (method {config.sample.method}, size {config.sample.size})",
+        found=f"none of {images} was drawn (method {section.method}, size {section.size})",
         todo="raise sample.size, or set sample.method=exact",
     )
 
 
+JOB = Job("draw_sample", step, __doc__)
+
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

@@ -2,74 +2,67 @@
 
     spark-submit --py-files dist/*.whl jobs/export_labels.py --conf-file mytables.toml
 
-The images are those of the newest sample or queue (labels.of); with labels.presort they go into the folder of the
-class that the newest scores suggest. The folder is one of the driver's machine.
+The images are those of the newest sample or queue (labels.of); with labels.presort they go into the
+folder of the class that the newest scores suggest. The folder is on the driver's machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame
 
 from toiletspark import progress
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.images import thumbnails
-from toiletspark.labels import class_folders
-from toiletspark.labels import queues as asked
-from toiletspark.launch import job as entry
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Store
+from toiletspark.labels import class_folders, queues
+from toiletspark.labels.class_folders import ExportedImage
+from toiletspark.launch.job import Job
+from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.schemas import SCORES
+from toiletspark.tables.workspace import Workspace
 
 DOING = "exporting images for labelling"
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """Pictures that were exported before stay where people have put them; broken images are left out."""
-    store, folder, section = (
-        Store.open(config.output.root),
-        Path(config.labels_folder),
-        config.labels,
+def step(work: Workspace) -> Summary:
+    """Exports new images; those exported before stay where people put them, broken ones are left out."""
+    config, section = work.config, work.config.labels
+    folder = Path(config.labels_folder)
+    queue = queues.newest(work.store, section, doing=DOING)
+    scores = None
+    if section.presort:
+        scores = work.store.require(SCORES, doing=f"{DOING}, presorted", step="score")
+    exported_ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
+    exported = spark_io.of_rows(work.spark, exported_ids, {"image_id": "string"})
+    new = (
+        queues.images(work.spark, queue).select("image_id").join(exported, "image_id", "left_anti")
     )
-    wanted = asked.newest(store, section, doing=DOING)
-    scores = (
-        store.require(tables.SCORES, doing=f"{DOING}, presorted", step="score")
-        if section.presort
-        else None
-    )
-    ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
-    known = frames.of_rows(spark, ids, {"image_id": "string"})
-    new = asked.images(spark, wanted).select("image_id").join(known, on="image_id", how="left_anti")
-    images = catalog.read_catalog(spark, config).join(new, on="image_id", how="left_semi")
+    images = user_tables.read_catalog(work.spark, config).join(new, "image_id", "left_semi")
 
+    suggestions = queues.suggestions(work.spark, scores, section).join(new, "image_id", "left_semi")
+    rows = suggestions.select("image_id", "suggested").collect()
+    suggested = {row["image_id"]: row["suggested"] for row in rows}
     small = thumbnails.thumbnails(images, config.fetch, config.decode, section.max_side_px)
-    suggestions = asked.suggestions(spark, scores, section).join(
-        new, on="image_id", how="left_semi"
-    )
-    suggested = {
-        row["image_id"]: row["suggested"]
-        for row in suggestions.select("image_id", "suggested").collect()
-    }
+    every_s = config.progress.line_every_s
     with (
-        frames.arrow_batches(spark, config.embed.images_per_batch),
-        progress.watch(spark, "exporting", wanted.rows, line_every_s=config.progress.line_every_s),
+        spark_io.arrow_batches(work.spark, config.embed.images_per_batch),
+        progress.watch(work.spark, "exporting", queue.rows, line_every_s=every_s),
     ):
-        found = (
-            class_folders.ExportedImage(
-                row["image_id"],
-                row["content_digest"],
-                bytes(row["jpeg"]),
-                suggested.get(row["image_id"]),
-            )
-            for row in small.toLocalIterator(prefetchPartitions=True)
-            if row["jpeg"] is not None
-        )
-        exported = class_folders.export(found, folder, section.classes)
-    return {"sampled": wanted.rows, "exported": exported, "folder": str(folder)}
+        count = class_folders.export(_exported(small, suggested), folder, section.classes)
+    return {"sampled": queue.rows, "exported": count, "folder": str(folder)}
 
+
+def _exported(small: DataFrame, suggested: dict[str, str]) -> Iterator[ExportedImage]:
+    for row in small.toLocalIterator(prefetchPartitions=True):
+        if row["jpeg"] is not None:
+            image_id = row["image_id"]
+            jpeg = bytes(row["jpeg"])
+            yield ExportedImage(image_id, row["content_digest"], jpeg, suggested.get(image_id))
+
+
+JOB = Job("export_labels", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

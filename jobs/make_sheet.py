@@ -1,52 +1,50 @@
-"""Writes the contact sheet: one HTML file, or several, in which people label the sample or a queue in a browser.
+"""Writes the contact sheet: HTML files in which people label the sample or a queue in a browser.
 
 spark-submit --py-files dist/*.whl jobs/make_sheet.py --conf-file mytables.toml
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
 from toiletspark import progress
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.labels import queues as asked
-from toiletspark.launch import job as entry
-from toiletspark.reports.contact_sheet import gather as sheet_tiles
-from toiletspark.reports.contact_sheet import page as contact_sheet
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import storage
-from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.labels import queues
+from toiletspark.launch.job import Job
+from toiletspark.reports.contact_sheet import gather, page
+from toiletspark.tables import spark_io, storage
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
+def step(work: Workspace) -> Summary:
     """Works before anything was embedded or trained; broken images are left out and counted."""
-    store, run_id = Store.open(config.output.root), new_run_id()
-    run = asked.newest(store, config.labels, doing="making a contact sheet")
+    config, store = work.config, work.store
+    queue = queues.newest(store, config.labels, doing="making a contact sheet")
+    every_s = config.progress.line_every_s
     with (
-        frames.arrow_batches(spark, config.embed.images_per_batch),
-        progress.watch(spark, "reducing", run.rows, line_every_s=config.progress.line_every_s),
+        spark_io.arrow_batches(work.spark, config.embed.images_per_batch),
+        progress.watch(work.spark, "reducing", queue.rows, line_every_s=every_s),
     ):
-        made = frames.set_aside(sheet_tiles.pictures(spark, config, run), store, run_id, "pictures")
-    tiles = sheet_tiles.placed(spark, store, config, run, made)
+        pictures = gather.pictures(work, queue)
+        pictures = spark_io.set_aside(pictures, store, work.run_id, "pictures")
+    tiles = gather.placed(work, queue, pictures)
 
     files = []
-    for sheet in contact_sheet.cut(
-        tiles, config.labels.of, config.labels.classes, config.sheet.max_images
-    ):
-        files.append(f"{store.root}/reports/sheet-{sheet.sheet_id}.html")
-        page = contact_sheet.render(sheet_tiles.with_pictures(spark, made, sheet))
-        storage.replace_bytes(files[-1], page.encode())
-    store.clear(run_id)
-    suggested = sum(tile.suggested is not None for tile in tiles)
-    counts = {
-        "asked": run.rows,
+    labels = config.labels
+    for sheet in page.cut(tiles, labels.of, labels.classes, config.sheet.max_images):
+        file = f"{store.root}/reports/sheet-{sheet.sheet_id}.html"
+        html = page.render(gather.with_pictures(work.spark, pictures, sheet))
+        storage.replace_bytes(file, html.encode())
+        files.append(file)
+    store.clear(work.run_id)
+    return {
+        "asked": queue.rows,
         "shown": len(tiles),
-        "left_out": run.rows - len(tiles),
-        "suggested": suggested,
+        "left_out": queue.rows - len(tiles),
+        "suggested": sum(tile.suggested is not None for tile in tiles),
+        "sheets": files,
     }
-    return {**counts, "sheets": files}
 
+
+JOB = Job("make_sheet", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

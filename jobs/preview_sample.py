@@ -5,25 +5,24 @@ spark-submit --py-files dist/*.whl jobs/preview_sample.py --conf-file mytables.t
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import preview
 from toiletspark.sampling import allocation, strata
-from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Store
+from toiletspark.tables import user_tables
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """N units, n asked, sampling fraction and design weight per stratum."""
-    counted = catalog.check(spark, config)
-    bands = strata.cut_bands(spark, config, counted["listings"])
-    frame = strata.read_frame(spark, config, bands)
-    cells = strata.measured(spark, config, frame, Store(config.output.root))
-    return preview.preview(cells, allocation.plan(cells, config.sample), config.sample)
+def step(work: Workspace) -> Summary:
+    """Counts units, allocated images, sampling fraction and design weight per stratum."""
+    counted = user_tables.check(work.spark, work.config)
+    bands = strata.cut_bands(work.spark, work.config, counted["listings"])
+    cells = strata.measured(work, strata.read_frame(work.spark, work.config, bands))
+    section = work.config.sample
+    return preview.preview(cells, allocation.plan(cells, section), section)
 
+
+JOB = Job("preview_sample", step, __doc__, show=preview.show, read_only=True)
 
 if __name__ == "__main__":
-    entry.submit(step, preview.show)
+    JOB.submit()

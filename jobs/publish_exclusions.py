@@ -1,45 +1,43 @@
-"""Publishes the exclusion list as a new version: decided, written, audited, and only then shown to readers.
+"""Publishes the exclusion list as a new version: decided, written, audited, then shown to readers.
 
     spark-submit --py-files dist/*.whl jobs/publish_exclusions.py --conf-file mytables.toml
 
-Another operating threshold, or another policy that settles it, needs this step alone. publish.plan writes a version and
-a page that shows what it would change; publish.approve publishes what was planned.
+A new threshold or policy needs this step alone. publish.plan writes a version and the page of what it
+would change; publish.approve publishes such a plan.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.jobs import draw_leaks
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, origins, overrides, publication
 from toiletspark.publishing.publication import Made
-from toiletspark.publishing.versions import metastore as catalog_table
-from toiletspark.publishing.versions import retention
-from toiletspark.reports.plan_page import gather as differences
-from toiletspark.tables.runs import Store
+from toiletspark.publishing.versions import metastore, retention
+from toiletspark.reports.plan_page import gather
+from toiletspark.tables.workspace import Workspace
+
+_log = logging.getLogger("toiletspark")
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """What fails its audits is kept for a look and changes nothing; `version` is the one that is live afterwards."""
-    store = Store.open(config.output.root)
-    catalog_table.require_ours(spark, config.publish.catalog_table, store.root)
+def step(work: Workspace) -> Summary:
+    """Publishes a version; one that fails its audits is kept for a look and changes nothing.
+
+    `version` in the summary is the version that is live afterwards.
+    """
+    store, config = work.store, work.config
+    metastore.require_ours(work.spark, config.publish.catalog_table, store.root)
     if config.publish.approve:
-        return {**_approve(store, config), **_afterwards(spark, store, config)}
-    made = publication.make(spark, store, config, origins.newest(store))
-    _tell(made)
+        return {**_approve(work), **_follow_up(work)}
+    made = publication.make(work, origins.newest(store))
+    _report(made)
     if config.publish.plan or publication.needs_approval(store, config, made.listed):
-        begun = _plan(spark, store, config, made)
+        begun = _plan(work, made)
     else:
-        begun = {
-            "version": publication.ship(store, config, made).number,
-            **_afterwards(spark, store, config),
-        }
-    return {
+        begun = {"version": publication.ship(store, config, made).number, **_follow_up(work)}
+    summary = {
         **begun,
         **made.figures.counts,
         "scored": made.sources.scores.rows,
@@ -50,49 +48,58 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
         "alarms": made.alarms,
-        **({"overrides": made.overrides} if made.overrides else {}),
     }
+    if made.overrides:
+        summary["overrides"] = made.overrides
+    return summary
 
 
-def _tell(made: Made) -> None:
-    """What people should know at once, of plans too."""
+def _report(made: Made) -> None:
+    """Logs what people should know at once, also of a plan."""
     for alarm in made.alarms:
-        print(f"toiletspark: ALARM: {alarm}", file=sys.stderr)
+        _log.warning("ALARM: %s", alarm)
     if made.overrides.get("unmet"):
-        print(f"toiletspark: {overrides.shown_unmet(made.overrides)}", file=sys.stderr)
+        _log.warning(overrides.shown_unmet(made.overrides))
 
 
-def _plan(spark: SparkSession, store: Store, config: Config, made: Made) -> Summary:
-    page, live = differences.write_page(spark, store, config, made), made.sources.live
-    plan = approvals.plan(store, made.listed, page).run_id
-    print(f"toiletspark: what plan {plan} would change: {page}", file=sys.stderr)
+def _plan(work: Workspace, made: Made) -> Summary:
+    """Makes a plan of a version and writes the page of what it would change."""
+    page = gather.write_page(work, made)
+    plan_id = approvals.plan(work.store, made.listed, page).run_id
+    _log.info("what plan %s would change: %s", plan_id, page)
     publication.require_passed(made.listed)
-    told = {"version": live.number if live else None, "plan": plan, "diff_page": page}
-    if config.publish.plan:
-        return told
-    print(f"toiletspark: {approvals.waits(plan, live)}", file=sys.stderr, flush=True)
-    return {**told, "waits_for_approval": approvals.command(plan)}
+    live = made.sources.live
+    summary = {"version": live.number if live else None, "plan": plan_id, "diff_page": page}
+    if work.config.publish.plan:
+        return summary
+    _log.warning(approvals.waits(plan_id, live))
+    return {**summary, "waits_for_approval": approvals.command(plan_id)}
 
 
-def _approve(store: Store, config: Config) -> Summary:
-    listed, version = approvals.approve(store, config)
+def _approve(work: Workspace) -> Summary:
+    """Publishes the plan that publish.approve names."""
+    listed, version = approvals.approve(work.store, work.config)
     counts = {name: version.counts[name] for name in ("images", "kept", "excluded", "no_score")}
-    threshold = listed.manifest["inputs"]["operating_threshold"]
-    told = {
+    return {
         "version": version.number,
         "approved": listed.run_id,
         **counts,
-        "operating_threshold": threshold,
+        "operating_threshold": listed.manifest["inputs"]["operating_threshold"],
+        "exclusion_list": listed.folder,
     }
-    return {**told, "exclusion_list": listed.folder}
 
 
-def _afterwards(spark: SparkSession, store: Store, config: Config) -> Summary:
-    """What follows once readers see the new version."""
-    catalog_table.follow(spark, config.publish.catalog_table, store.root)
-    leaks = draw_leaks.step(spark, config) if config.leaks.each_run else {}
-    return {**leaks, "removed": retention.clean(store, config.publish)}
+def _follow_up(work: Workspace) -> Summary:
+    """Does what follows once readers see the new version."""
+    section = work.config.publish
+    metastore.follow(work.spark, section.catalog_table, work.store.root)
+    leaks: Summary = {}
+    if work.config.leaks.each_run:
+        leaks = draw_leaks.step(work.for_next_step())
+    return {**leaks, "removed": retention.clean(work.store, section)}
 
+
+JOB = Job("publish_exclusions", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

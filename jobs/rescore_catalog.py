@@ -1,52 +1,47 @@
-"""Brings everything up to the catalog of now: embeds what is new, scores, publishes. What a scheduler calls.
+"""Embeds what is new, scores the catalog, publishes: the command of a scheduler.
 
     spark-submit --py-files dist/*.whl jobs/rescore_catalog.py --conf-file mytables.toml
 
-Costs what has changed since the last run.
+The cost is that of the changes since the last run.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.jobs import embed_images, publish_exclusions, score_catalog
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job, run_in_turn
 from toiletspark.model import head
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 _DOING = "rescoring the catalog"
 
 
-def begin(config: Config) -> None:
-    """A head that is missing or damaged is told before Spark has started."""
+def prepare(config: Config) -> None:
+    """Reports a missing or damaged head before Spark starts, and begins to load the backbone."""
     head.current(Store.open(config.output.root), config.score.head, doing=_DOING)
-    calibration.begin(config)
+    int8.begin(config)
 
 
-@entry.while_spark_starts(begin)
-def step(spark: SparkSession, config: Config) -> Summary:
-    """A head that does not fit stops the run before the first image is read."""
-    steps: list[entry.Step] = [
-        require_fitting_head,
-        embed_images.step,
-        score_catalog.step,
-        publish_exclusions.step,
-    ]
-    return entry.in_turn(steps, spark, config)
-
-
-def require_fitting_head(_: SparkSession, config: Config) -> Summary:
-    """Stops where the head that would score was fitted on another backbone than the configuration's."""
-    store = Store.open(config.output.root)
-    chosen = head.current(store, config.score.head, doing=_DOING)
-    head.require_backbone(
-        chosen, calibration.current(store, config.backbone).backbone_id, doing=_DOING
+def step(work: Workspace) -> Summary:
+    """Runs the steps; a head that does not fit stops the run before the first image is read."""
+    return run_in_turn(
+        [CHECK_JOB, embed_images.JOB, score_catalog.JOB, publish_exclusions.JOB], work
     )
+
+
+def require_fitting_head(work: Workspace) -> Summary:
+    """Stops if the head was fitted on another backbone than the configuration's."""
+    chosen = head.current(work.store, work.config.score.head, doing=_DOING)
+    backbone_id = int8.current(work.store, work.config.backbone).backbone_id
+    head.require_backbone(chosen, backbone_id, doing=_DOING)
     return {}
 
 
+CHECK_JOB = Job("rescore_catalog", require_fitting_head)
+JOB = Job("rescore_catalog", step, __doc__, prepare=prepare)
+
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

@@ -1,4 +1,4 @@
-"""Every step in order: sample, labels, embed, train, score, publish, feed, report.
+"""Runs every step in order: sample, labels, embed, train, score, publish, feed, report.
 
     spark-submit --py-files dist/*.whl jobs/run_chain.py --conf-file mytables.toml
 
@@ -8,9 +8,8 @@ The first run on a new catalog ends at the labels, which people make; the second
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
-
-from pyspark.sql import SparkSession
 
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
@@ -28,75 +27,83 @@ from toiletspark.jobs import (
     write_report,
 )
 from toiletspark.labels import class_folders
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job, merged, run_in_turn
 from toiletspark.publishing import approvals
-from toiletspark.tables import schemas as tables
-from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import LABELS
+from toiletspark.tables.workspace import Workspace
 
 
-def begin(config: Config) -> None:
-    """With score.head set the backbone comes first; else it may not be needed today."""
+def prepare(config: Config) -> None:
+    """Begins to load the backbone if score.head is set; else it may not be needed today."""
     if config.score.head:
-        rescore_catalog.begin(config)
+        rescore_catalog.prepare(config)
 
 
-@entry.while_spark_starts(begin)
-def step(spark: SparkSession, config: Config) -> Summary:
-    """With score.head set there is nothing to sample, label or train."""
-    if config.score.head:
-        begun = entry.in_turn(
-            [rescore_catalog.require_fitting_head, embed_images.step], spark, config
-        )
-        return to_feed(spark, config, begun)
-    before: list[entry.Step] = [draw_sample.step]
-    if not (config.labels.table.path or config.labels.file):
-        before.append(export_labels.step)
-    begun = entry.in_turn(before, spark, config)
-    if _any_new_labels(config):
-        return from_labels(spark, config, begun)
-    return from_imported(spark, config, begun)
+def step(work: Workspace) -> Summary:
+    """Runs all steps; with score.head set there is nothing to sample, label or train."""
+    if work.config.score.head:
+        begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
+        return to_feed(work, begun)
+    labels = work.config.labels
+    before = [draw_sample.JOB]
+    if not (labels.table.path or labels.file):
+        before.append(export_labels.JOB)
+    begun = run_in_turn(before, work)
+    if _has_new_labels(work):
+        return from_labels(work, begun)
+    return from_imported(work, begun)
 
 
-def from_labels(spark: SparkSession, config: Config, begun: Summary) -> Summary:
-    """From labels to the feed."""
-    return from_imported(
-        spark, config, entry.merged(begun, entry.in_turn([import_labels.of_people], spark, config))
-    )
+def from_labels(work: Workspace, begun: Summary) -> Summary:
+    """Goes from labels to the feed."""
+    return from_imported(work, merged(begun, run_in_turn([import_labels.SOURCE_JOB], work)))
 
 
-def from_imported(spark: SparkSession, config: Config, begun: Summary) -> Summary:
-    """From labels that were imported to the feed; overrides become labels once their images' contents are known."""
-    overridden: list[entry.Step] = [import_labels.of_overrides] if config.overrides.path else []
-    steps: list[entry.Step] = [embed_images.step, *overridden, train_head.step]
-    return to_feed(spark, config, entry.merged(begun, entry.in_turn(steps, spark, config)))
+def from_imported(work: Workspace, begun: Summary) -> Summary:
+    """Goes from imported labels to the feed.
+
+    Overrides become labels after `embed`, when the contents of their images are known.
+    """
+    jobs = [embed_images.JOB]
+    if work.config.overrides.path:
+        jobs.append(import_labels.OVERRIDES_JOB)
+    jobs.append(train_head.JOB)
+    return to_feed(work, merged(begun, run_in_turn(jobs, work)))
 
 
-def to_feed(spark: SparkSession, config: Config, begun: Summary) -> Summary:
-    """From stored embeddings and a head to the feed and its page; while a plan waits, by the live version."""
-    steps: list[entry.Step] = [score_catalog.step, publish_exclusions.step]
-    summary = entry.merged(begun, entry.in_turn(steps, spark, config))
+def to_feed(work: Workspace, begun: Summary) -> Summary:
+    """Goes from embeddings and a head to the feed and its page; a waiting plan leaves the live version."""
+    summary = merged(begun, run_in_turn([score_catalog.JOB, publish_exclusions.JOB], work))
     approvals.require_live(summary.get("plan"), summary["version"])
-    summary = entry.merged(summary, entry.in_turn([build_feed.step], spark, config))
+    summary = merged(summary, run_in_turn([build_feed.JOB], work))
     report = functools.partial(write_report.step, seconds=summary["seconds"])
-    return entry.merged(summary, entry.timed(report, spark, config))
+    return merged(summary, run_in_turn([replace(write_report.JOB, step=report)], work))
 
 
-def _any_new_labels(config: Config) -> bool:
-    """Whether there is something to import; if not, labels must have been imported before."""
-    folder, section = config.labels_folder, config.labels
-    begun = class_folders.any_labelled(Path(folder), section.classes) or section.reviewed
-    if section.file or section.table.path or begun:
+def _has_new_labels(work: Workspace) -> bool:
+    """Returns True if there is something to import.
+
+    Raises:
+        LabelsError: there is nothing, and nothing was imported before.
+    """
+    folder, section = work.config.labels_folder, work.config.labels
+    if section.file or section.table.path or section.reviewed:
         return True
-    if Store.open(config.output.root).newest(tables.LABELS):
+    if class_folders.any_labelled(Path(folder), section.classes):
+        return True
+    if work.store.newest(LABELS):
         return False
+    unlabelled = class_folders.UNLABELLED
     raise LabelsError(
         doing="going on from the sample to the training",
-        expected=f"pictures in the class folders of {folder}: {', '.join(config.labels.classes)}",
-        found=f"all of them still in {class_folders.UNLABELLED}",
-        todo=f"drag them from {folder}/{class_folders.UNLABELLED} into the class folders and run this again; "
+        expected=f"pictures in the class folders of {folder}: {', '.join(section.classes)}",
+        found=f"all of them still in {unlabelled}",
+        todo=f"drag them from {folder}/{unlabelled} into the class folders and run this again; "
         "meanwhile `toiletspark embed` can embed the catalog",
     )
 
 
+JOB = Job("run_chain", step, __doc__, prepare=prepare)
+
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

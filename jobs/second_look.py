@@ -2,28 +2,26 @@
 
     spark-submit --py-files dist/*.whl jobs/second_look.py --conf-file mytables.toml
 
-The ranking itself is a process of its own on this machine (`python -m training.second_look`), as training is.
+The ranking runs in a process of its own on this machine (`python -m training.second_look`).
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.labels.training_inputs import training_set
-from toiletspark.launch import job as entry
 from toiletspark.launch import trainer
-from toiletspark.tables import schemas as tables
+from toiletspark.launch.job import Job
+from toiletspark.tables.schemas import SECOND_LOOK_SET
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """One queue over all labelled images, the most doubtful label first; also what is in conflict has its place."""
-    return {
-        **training_set.gather(spark, config, tables.SECOND_LOOK_SET),
-        **trainer.second_look(config),
-    }
+def step(work: Workspace) -> Summary:
+    """Makes one queue of all labelled images, the most doubtful label first, conflicts included."""
+    gathered = training_set.gather(work, SECOND_LOOK_SET)
+    return {**gathered, **trainer.second_look(work.config)}
 
+
+JOB = Job("second_look", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

@@ -7,41 +7,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import progress
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, OutputError
-from toiletspark.labels import queues as asked
+from toiletspark.labels import queues
 from toiletspark.labels.training_inputs import training_set
-from toiletspark.launch import job as entry
-from toiletspark.sampling import active_learning as suggestion
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.launch.job import Job
+from toiletspark.sampling import active_learning
+from toiletspark.tables import arrow_io, spark_io
+from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import CATALOG, EMBEDDINGS, LABELS, QUEUES, SCORES
+from toiletspark.tables.workspace import Workspace
 
 DOING = "suggesting what to label next"
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """Images that look like a labelled one are left out; of drawn ones that look alike people are asked about one."""
-    store, run_id, section = Store.open(config.output.root), new_run_id(), config.suggest
-    scores = store.require(tables.SCORES, doing=DOING, step="score")
-    labels = store.newest(tables.LABELS)
-    embeddings = frames.read_all(spark, store, tables.EMBEDDINGS)
+def step(work: Workspace) -> Summary:
+    """Makes a queue without images that look like a labelled one, and with one of those alike."""
+    store, section = work.store, work.config.suggest
+    scores = store.require(SCORES, doing=DOING, step="score")
+    labels = store.newest(LABELS)
+    embeddings = spark_io.read_all(work.spark, store, EMBEDDINGS)
     embeddings = embeddings.where(F.col("backbone_id") == scores.manifest["inputs"]["backbone_id"])
 
-    free, population = _population(spark, config, store, run_id, scores, labels, embeddings)
-    counts = _counted(free, population)
-    drawn = suggestion.draw(population, section.size, section.random_share, section.seed)
-    drawn = frames.set_aside(drawn, store, run_id, "drawn")
-    vectors = suggestion.vectors(embeddings, drawn)
-    found = [row.asDict() for row in drawn.collect()]
-    queue, stands_for = suggestion.queue(found, vectors, config.lookalikes.min_cosine, section.seed)
-    store.clear(run_id)
+    free, population = _population(work, scores, labels, embeddings)
+    counts = _counts(free, population)
+    drawn = active_learning.draw(population, section.size, section.random_share, section.seed)
+    drawn = spark_io.set_aside(drawn, store, work.run_id, "drawn")
+    vectors = active_learning.vectors(embeddings, drawn)
+    rows = [row.asDict() for row in drawn.collect()]
+    min_cosine = work.config.lookalikes.min_cosine
+    queue, stands_for = active_learning.queue(rows, vectors, min_cosine, section.seed)
+    store.clear(work.run_id)
     if not queue:
         raise LabelsError(
             doing=DOING,
@@ -54,75 +54,77 @@ def step(spark: SparkSession, config: Config) -> Summary:
         "kind": "suggest",
         "catalog": scores.manifest["inputs"]["catalog"],
         "scores": scores.run_id,
-    }
-    inputs |= {
         "labels": labels.run_id if labels else None,
         "head_id": scores.manifest["inputs"]["head_id"],
     }
-    facts = {**counts, "drawn": len(found), "stands_for": stands_for}
-    run = rows.write(
-        store, tables.QUEUES, run_id, queue, config=config.recorded(), inputs=inputs, counts=facts
+    run = arrow_io.write(
+        store,
+        QUEUES,
+        work.run_id,
+        queue,
+        config=work.config.recorded(),
+        inputs=inputs,
+        counts={**counts, "drawn": len(rows), "stands_for": stands_for},
     )
     uncertain = sum(row["reason"] == "uncertain" for row in queue)
-    told = {"suggested": run.rows, "uncertain": uncertain, "random": run.rows - uncertain}
-    return {**told, "lookalikes": len(stands_for), **counts, "queue": run.folder}
+    return {
+        "suggested": run.rows,
+        "uncertain": uncertain,
+        "random": run.rows - uncertain,
+        "lookalikes": len(stands_for),
+        **counts,
+        "queue": run.folder,
+    }
 
 
 def _population(
-    spark: SparkSession,
-    config: Config,
-    store: Store,
-    run_id: str,
-    scores: Run,
-    labels: Run | None,
-    embeddings: DataFrame,
+    work: Workspace, scores: Run, labels: Run | None, embeddings: DataFrame
 ) -> tuple[DataFrame, DataFrame]:
-    """The contents that nobody has labelled, and those of them that do not look like a labelled one; set aside."""
-    catalog = frames.read_run(spark, _scored_catalog(store, scores))
-    said = (
-        frames.read_run(spark, labels) if labels else frames.no_rows(spark, tables.LABELS.columns)
-    )
-    settled = frames.set_aside(training_set.settle(said, catalog), store, run_id, "settled")
-    suggested = asked.suggestions(spark, scores, config.labels)
-    free = suggestion.candidates(catalog, suggested, settled, config.suggest.sharpness)
-    free = frames.set_aside(free, store, run_id, "free")
-    labelled = spark.sparkContext.broadcast(
-        suggestion.stacked(suggestion.vectors(embeddings, settled).values())
-    )
+    """The unlabelled contents, and those of them that do not look like a labelled one; set aside."""
+    spark, config = work.spark, work.config
+
+    def set_aside(frame: DataFrame, name: str) -> DataFrame:
+        return spark_io.set_aside(frame, work.store, work.run_id, name)
+
+    catalog = spark_io.read_run(spark, _scored_catalog(work.store, scores))
+    label_rows = spark_io.read_if_any(spark, labels, LABELS)
+    settled = set_aside(training_set.settle(label_rows, catalog), "settled")
+    suggested = queues.suggestions(spark, scores, config.labels)
+    free = active_learning.candidates(catalog, suggested, settled, config.suggest.sharpness)
+    free = set_aside(free, "free")
+    vectors = active_learning.vectors(embeddings, settled).values()
+    labelled = spark.sparkContext.broadcast(active_learning.stacked(vectors))
+    count, every_s = free.count(), config.progress.line_every_s
     with (
-        frames.arrow_batches(spark, config.score.rows_per_batch),
-        progress.watch(
-            spark,
-            "comparing",
-            free.count(),
-            unit="contents",
-            line_every_s=config.progress.line_every_s,
-        ),
+        spark_io.arrow_batches(spark, config.score.rows_per_batch),
+        progress.watch(spark, "comparing", count, unit="contents", line_every_s=every_s),
     ):
-        alike = suggestion.looking_like(
-            embeddings, labelled, config.lookalikes.min_cosine
-        ).distinct()
+        min_cosine = config.lookalikes.min_cosine
+        alike = active_learning.looking_like(embeddings, labelled, min_cosine).distinct()
         unlike = free.join(alike, on="content_digest", how="left_anti")
-        return free, frames.set_aside(unlike, store, run_id, "population")
+        return free, set_aside(unlike, "population")
 
 
 def _scored_catalog(store: Store, scores: Run) -> Run:
     """The catalog that was scored: images that came later have no uncertainty yet."""
-    if found := store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"]):
-        return found
+    run_id = scores.manifest["inputs"]["catalog"]
+    if catalog := store.run(CATALOG, run_id):
+        return catalog
     raise OutputError(
         doing=DOING,
-        expected=f"the catalog {scores.manifest['inputs']['catalog']}, to which the newest scores belong",
+        expected=f"the catalog {run_id}, to which the newest scores belong",
         found="no such run",
         todo="run `toiletspark score` again",
     )
 
 
-def _counted(free: DataFrame, population: DataFrame) -> dict[str, Any]:
+def _counts(free: DataFrame, population: DataFrame) -> dict[str, Any]:
     images = population.agg(F.coalesce(F.sum("images"), F.lit(0))).collect()[0][0]
     contents = population.count()
     return {"contents": contents, "images": images, "like_a_labelled_one": free.count() - contents}
 
 
+JOB = Job("suggest_labels", step, __doc__)
+
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

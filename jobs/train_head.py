@@ -1,47 +1,39 @@
-"""Gathers labelled embeddings and golden images on the cluster, then fits a head to them in a process of its own here.
+"""Gathers labelled embeddings and golden images on the cluster, then fits a head to them.
 
     spark-submit --py-files dist/*.whl jobs/train_head.py --conf-file mytables.toml
 
-`python -m training.train` alone fits again on what was gathered last, without Spark and without Java.
+The fit runs in a process of its own on this machine. `python -m training.train` alone fits again on
+what was gathered last, without Spark and without Java.
 """
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.labels.training_inputs import (
-    golden_images as golden_set,
-)
-from toiletspark.labels.training_inputs import (
+    golden_images,
     training_images,
     training_set,
     training_views,
 )
-from toiletspark.launch import job as entry
 from toiletspark.launch import trainer
-from toiletspark.reports.head_page import gather as evaluated
-from toiletspark.tables import schemas as tables
-from toiletspark.tables.runs import Store
+from toiletspark.launch.job import Job
+from toiletspark.reports.head_page import gather
+from toiletspark.tables.schemas import TRAINING_SET
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config) -> Summary:
-    """Labels whose image has no embedding are counted, not used; those in conflict as labels.conflicts says."""
-    store, gathered = (
-        Store.open(config.output.root),
-        training_set.gather(spark, config, tables.TRAINING_SET),
-    )
-    source = store.require(tables.TRAINING_SET, doing="training the head", step="train")
-    gathered |= golden_set.keep(spark, store, config, source)
-    gathered |= training_views.gather(spark, config) | training_images.gather(spark, config)
-    trained = trainer.train(config)
-    return {
-        **gathered,
-        **trained,
-        "head_report": evaluated.write_page(spark, config, trained["head"]),
-    }
+def step(work: Workspace) -> Summary:
+    """Trains a head; labels whose image has no embedding are counted and not used."""
+    summary = training_set.gather(work, TRAINING_SET)
+    source = work.store.require(TRAINING_SET, doing="training the head", step="train")
+    summary |= golden_images.keep(work, source)
+    summary |= training_views.gather(work)
+    summary |= training_images.gather(work)
+    summary |= trainer.train(work.config)
+    return {**summary, "head_report": gather.write_page(work, summary["head"])}
 
+
+JOB = Job("train_head", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

@@ -5,20 +5,22 @@ spark-submit --py-files dist/*.whl jobs/write_report.py --conf-file mytables.tom
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
-from toiletspark.launch import job as entry
-from toiletspark.reports.run_page import gather as published
-from toiletspark.tables.runs import Store
+from toiletspark.launch.job import Job
+from toiletspark.reports.run_page import gather
+from toiletspark.tables.workspace import Workspace
 
 
-def step(spark: SparkSession, config: Config, seconds: dict[str, float] | None = None) -> Summary:
-    """Shows the version that is published now; `seconds` are the times of the steps before."""
-    store = Store.open(config.output.root)
-    return {"report": str(published.write_page(spark, store, config, seconds or {}))}
+def step(work: Workspace, seconds: dict[str, float] | None = None) -> Summary:
+    """Writes the page of the live version.
 
+    Args:
+        seconds: wall time of the steps before, by name.
+    """
+    return {"report": str(gather.write_page(work, seconds or {}))}
+
+
+JOB = Job("write_report", step, __doc__)
 
 if __name__ == "__main__":
-    entry.submit(step)
+    JOB.submit()

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from tests.conftest import REPOSITORY
 from tests.jobs.test_cli import told_mistake
 from toiletspark import package_floors as floors
-from toiletspark.config.command_line import told_errors
+from toiletspark.config.command_line import reported_errors
 from toiletspark.embedding import int8 as calibration
 from toiletspark.errors import UserError
 from toiletspark.images import thumbnails
@@ -28,6 +28,7 @@ from toiletspark.images.decoding import Preprocessing
 from toiletspark.jobs import embed_images
 from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 ALLOWED = {
     "Pillow": ["13.0.0", "13.0.1", "14.2"],
@@ -208,8 +209,8 @@ def test_a_worker_with_an_old_pillow_works_on_no_image(
     """One message, exit code 2, no stack trace; no image is fetched or decoded."""
     config = make_config()
     capfd.readouterr()
-    with pytest.raises(SystemExit) as ended, told_errors():
-        embed_images.step(spark, config)
+    with pytest.raises(SystemExit) as ended, reported_errors():
+        embed_images.step(Workspace.open(spark, config))
     told = capfd.readouterr().err
     assert ended.value.code == 2
     assert "toiletspark: while checking the packages of a worker, before its first batch\n" in told

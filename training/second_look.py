@@ -6,13 +6,20 @@ Single node, no Spark session, no Java. What is judged is what `toiletspark labe
 from __future__ import annotations
 
 from toiletspark.config import loading as conf_files
-from toiletspark.config.command_line import AsJson, ConfFiles, Sets, run_program, show, told_errors
+from toiletspark.config.command_line import (
+    AsJson,
+    ConfFiles,
+    Sets,
+    reported_errors,
+    run_program,
+    show,
+)
 from toiletspark.training import extra
 
 
 def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
     """Ranks the labels that are most likely wrong."""
-    with told_errors():
+    with reported_errors():
         extra.require(doing="looking for doubtful labels")
         from toiletspark.training.label_doubts import second_look
 

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from toiletspark.config import loading as conf_files
-from toiletspark.config.command_line import AsJson, ConfFiles, Sets, run_program, show, told_errors
+from toiletspark.config.command_line import (
+    AsJson,
+    ConfFiles,
+    Sets,
+    reported_errors,
+    run_program,
+    show,
+)
 from toiletspark.tables import storage
 from toiletspark.training import extra
 
@@ -21,7 +28,7 @@ Page = Annotated[
 
 def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
     """Fits a head to the newest training set."""
-    with told_errors():
+    with reported_errors():
         extra.require(doing="training the head")
         from toiletspark.reports.head_page import page as head_page
         from toiletspark.training.heads import train

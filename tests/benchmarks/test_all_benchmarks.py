@@ -18,6 +18,7 @@ from toiletspark.images.decoding import decode
 from toiletspark.jobs import rescore_catalog
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 ROWS, CHANGED = 100, 7
 
@@ -63,7 +64,7 @@ def test_only_what_has_changed_is_embedded(
 ) -> None:
     """The others' URLs lead nowhere, so they would be unscored if they were read."""
     synthetic.change_images(made, CHANGED, "2")
-    told = rescore_catalog.step(spark, made.config)
+    told = rescore_catalog.step(Workspace.open(spark, made.config))
     read = {name: told[name] for name in ("images", "attempted", "fetched", "embedded", "scored")}
     assert read == {
         "images": ROWS,

@@ -14,6 +14,7 @@ from toiletspark.model import embedding_codec
 from toiletspark.model import head as heads
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 ROWS, CONTENTS, OVERRIDES = 3000, 500, 300
 
@@ -38,7 +39,7 @@ def test_a_second_publication_of_a_synthetic_store(
     embeddings = decide._embed(store)
     sets = {"output.root": store.root}
     decide._scored(store, ROWS, embeddings, seed=1, late=3)
-    first = publish_exclusions.step(spark, literal_config(sets))
+    first = publish_exclusions.step(Workspace.open(spark, literal_config(sets)))
     decide._scored(store, ROWS, embeddings, seed=2, late=4)
     decide._write_overrides(tmp_path / "overrides.csv", ROWS)
 
@@ -62,7 +63,9 @@ def test_a_second_publication_of_a_synthetic_store(
     assert 0 < (right >= 0.5).mean() < 0.1
 
     told = publish_exclusions.step(
-        spark, literal_config({**sets, "overrides.path": tmp_path / "overrides.csv"})
+        Workspace.open(
+            spark, literal_config({**sets, "overrides.path": tmp_path / "overrides.csv"})
+        )
     )
     assert (first["version"], told["version"]) == (1, 2)
     assert told["images"] == ROWS

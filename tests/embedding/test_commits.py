@@ -39,6 +39,7 @@ from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 IMAGES, CONTENTS, IMAGES_PER_COMMIT = 40, 30, 14
 ONE_COMMIT = {"embed__images_per_commit": 1_000}
@@ -92,7 +93,7 @@ def undisturbed(
 ) -> dict[str, Any]:
     """What a run tells that nothing has disturbed, and its configuration."""
     config = catalog.config(tmp_path_factory.mktemp("undisturbed") / "output")
-    return {**embed_images.step(spark, config), "config": config}
+    return {**embed_images.step(Workspace.open(spark, config)), "config": config}
 
 
 def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -207,7 +208,7 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
 
     attempts_that(monkeypatch, break_down)
     with pytest.raises(RuntimeError, match="power cut"):
-        embed_images.step(spark, config)
+        embed_images.step(Workspace.open(spark, config))
     monkeypatch.undo()
     done = sum(run.rows for run in store.runs(tables.IMAGE_LEDGER))
     assert (
@@ -219,17 +220,19 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     with pytest.raises(
         OutputError, match="run `toiletspark embed`"
     ):  # no catalog yet, so nothing is scored by halves
-        score_catalog.step(spark, scoring)
+        score_catalog.step(Workspace.open(spark, scoring))
     (broken,) = left_over(config)
 
     catalog.site.gets.clear()
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["images"], told["attempted"]) == (IMAGES, IMAGES - done)
     assert (
         sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
     )  # nothing of what was committed
     assert_same_outcome(spark, config, undisturbed["config"])
-    assert score_catalog.step(spark, scoring)["scored"] == IMAGES - 2  # the junk is shown twice
+    assert (
+        score_catalog.step(Workspace.open(spark, scoring))["scored"] == IMAGES - 2
+    )  # the junk is shown twice
 
     assert left_over(config) == [broken]  # it may still be at work, for all that others know
     whole = len(store.runs(tables.IMAGE_LEDGER))
@@ -258,8 +261,10 @@ def test_after_a_broken_run_the_last_whole_catalog_is_scored(
 
     attempts_that(monkeypatch, break_down)
     with pytest.raises(RuntimeError, match="power cut"):
-        embed_images.step(spark, config)
-    told = score_catalog.step(spark, head_of_chance(config, undisturbed["backbone_id"]))
+        embed_images.step(Workspace.open(spark, config))
+    told = score_catalog.step(
+        Workspace.open(spark, head_of_chance(config, undisturbed["backbone_id"]))
+    )
     assert (told["images"], told["scored"]) == (IMAGES, IMAGES - 2)
 
 
@@ -281,13 +286,13 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
 
     monkeypatch.setattr(frames, "write_run", breaking)
     with pytest.raises(RuntimeError, match="power cut"):
-        embed_images.step(spark, config)
+        embed_images.step(Workspace.open(spark, config))
     monkeypatch.undo()
     there = Store(config.output.root).newest(tables.EMBEDDINGS)
     assert there is not None
     assert there.rows == CONTENTS - 1
     assert Store(config.output.root).newest(tables.IMAGE_LEDGER) is None
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["attempted"], told["embedded"]) == (IMAGES, 0)
     assert_same_outcome(spark, config, undisturbed["config"])
 
@@ -330,7 +335,7 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
 
     calls = attempts_that(monkeypatch, lose)
     catalog.site.gets.clear()
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert told["attempted"] == IMAGES
     assert sum(run.rows for run in Store(config.output.root).runs(tables.IMAGE_LEDGER)) == IMAGES
     again = {path for path, gets in catalog.site.gets.items() if gets > 1}
@@ -348,7 +353,7 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
         monkeypatch, lambda number, attempts, given: without_outcome(attempts, ["i15", "i16"])
     )
     with pytest.raises(OutputError) as stopped:
-        embed_images.step(spark, config)
+        embed_images.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while embedding\n"
         "  expected: an attempt at each of 40 images\n"
@@ -407,7 +412,7 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     assert committed(config, tables.IMAGE_LEDGER) == committed(config, tables.EMBEDDINGS) == [0]
     assert store.newest(tables.CATALOG) is None
 
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert told["attempted"] == IMAGES - done
     redone = sum(count - 1 for count in gets.values())
     (broken,) = left_over(config)

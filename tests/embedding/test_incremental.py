@@ -19,6 +19,7 @@ from toiletspark.errors import OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.workspace import Workspace
 
 SOUND = [f"i{number}" for number in range(8)]
 BAD = ["gone", "junk"]
@@ -66,7 +67,7 @@ def once(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )
         made = Catalog(tmp_path_factory.mktemp("once"), site, images.assign(image_version="v1"))
-        told = embed_images.step(spark, made.config())
+        told = embed_images.step(Workspace.open(spark, made.config()))
         assert (told["images"], told["attempted"], told["fetched"], told["embedded"]) == (
             10,
             10,
@@ -87,7 +88,7 @@ def catalog(once: Catalog, workers: WorkerLog, tmp_path: Path) -> Iterator[Catal
 
 
 def score(spark: SparkSession, config: Config, backbone_id: str) -> pd.DataFrame:
-    told = score_catalog.step(spark, head_of_chance(config, backbone_id))
+    told = score_catalog.step(Workspace.open(spark, head_of_chance(config, backbone_id)))
     return pd.read_parquet(told["scores"]).set_index("image_id")
 
 
@@ -96,7 +97,7 @@ def test_where_nothing_changed_no_image_is_read(
 ) -> None:
     catalog.site.pictures.clear()  # nobody would find anything now
     config = catalog.config()
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["images"], told["attempted"], told["fetched"], told["embedded"]) == (10, 0, 0, 0)
     assert told["saved"] == {"unchanged": 10, "same_url": 0, "same_content": 0}
     assert catalog.site.gets == {}
@@ -111,7 +112,7 @@ def test_what_was_missing_is_read_again_and_nothing_else(
     catalog.site.pictures = dict.fromkeys(catalog.site.pictures, b"garbage")
     catalog.site.serve("gone.jpg", picture("toilet", 50))
     config = catalog.config(embed__retry="transient")
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["attempted"], told["embedded"]) == (1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
     rows = read_table(spark, config, tables.IMAGE_LEDGER)
@@ -130,7 +131,7 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     catalog.site.serve("i2.jpg", picture("kitchen", 5))  # which i5 shows too
     catalog.site.serve("i4.jpg", b"changed, but nobody says so")
     config = catalog.config()
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["attempted"], told["fetched"], told["embedded"]) == (4, 4, 1)
     assert told["saved"] == {"unchanged": 6, "same_url": 0, "same_content": 3}
     assert catalog.site.gets == {f"/{name}.jpg": 1 for name in changed}
@@ -158,13 +159,18 @@ def test_what_was_fetched_long_ago_is_fetched_again_and_known_by_its_bytes(
     spark: SparkSession, catalog: Catalog, workers: WorkerLog
 ) -> None:
     config = catalog.config(embed__refetch_after_days=1e-9)
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["attempted"], told["fetched"], told["embedded"]) == (10, 10, 0)
     assert told["saved"]["same_content"] == 8
     assert sum(catalog.site.gets.values()) == len(catalog.site.gets) == 10
     assert sum(workers.of("decode")) == 1  # the junk, which has no embedding to be known by
     assert workers.of("embed") == []
-    assert embed_images.step(spark, catalog.config(embed__refetch_after_days=1.0))["attempted"] == 0
+    assert (
+        embed_images.step(Workspace.open(spark, catalog.config(embed__refetch_after_days=1.0)))[
+            "attempted"
+        ]
+        == 0
+    )
 
 
 def test_only_failures_are_tried_and_no_new_image_comes_in(
@@ -176,11 +182,11 @@ def test_only_failures_are_tried_and_no_new_image_comes_in(
     catalog.images.loc[0, "image_version"] = "v2"
     catalog.site.serve("gone.jpg", picture("toilet", 50))
     config = catalog.config(embed__only_retry="transient")
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["images"], told["attempted"], told["embedded"]) == (10, 1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
     assert sorted(score(spark, config, told["backbone_id"]).index) == sorted([*SOUND, "gone"])
-    again = embed_images.step(spark, catalog.config(embed__only_retry="failed"))
+    again = embed_images.step(Workspace.open(spark, catalog.config(embed__only_retry="failed")))
     assert (again["images"], again["attempted"], again["embedded"]) == (10, 1, 0)
     assert catalog.site.gets == {"/gone.jpg": 1, "/junk.jpg": 1}
 
@@ -190,7 +196,9 @@ def test_trying_failures_again_needs_a_first_run(
 ) -> None:
     with pytest.raises(OutputError) as stopped:
         embed_images.step(
-            spark, catalog.config(embed__only_retry="failed", output__root=tmp_path / "new")
+            Workspace.open(
+                spark, catalog.config(embed__only_retry="failed", output__root=tmp_path / "new")
+            )
         )
     assert stopped.value.doing == "trying failed images again"
     assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
@@ -199,13 +207,13 @@ def test_trying_failures_again_needs_a_first_run(
 def test_another_backbone_embeds_anew_and_keeps_the_old(
     spark: SparkSession, catalog: Catalog
 ) -> None:
-    other = embed_images.step(spark, catalog.config(backbone__crop_px=36))
+    other = embed_images.step(Workspace.open(spark, catalog.config(backbone__crop_px=36)))
     assert (other["attempted"], other["fetched"], other["embedded"]) == (
         8,
         8,
         8,
     )  # what is junk needs no second look
-    back = embed_images.step(spark, catalog.config())
+    back = embed_images.step(Workspace.open(spark, catalog.config()))
     assert (back["attempted"], back["embedded"]) == (0, 0)
     kept = read_table(spark, catalog.config(), tables.EMBEDDINGS)
     assert dict(kept["backbone_id"].value_counts()) == {
@@ -252,7 +260,7 @@ def test_inline_bytes_instead_of_urls(spark: SparkSession, workers: WorkerLog, i
     assert max(len(contents[name]) for name in "abcdef") <= 2_000
     workers.clear()
     config = inline(contents)
-    first = embed_images.step(spark, config)
+    first = embed_images.step(Workspace.open(spark, config))
     rows = read_table(spark, config, tables.IMAGE_LEDGER).set_index("image_id")
     wrong = {
         "junk": "not_an_image",
@@ -268,7 +276,7 @@ def test_inline_bytes_instead_of_urls(spark: SparkSession, workers: WorkerLog, i
     assert max(workers.of("arrow")) <= 2  # as many as may be as large as may be
 
     config = inline({**contents, "a": picture("kitchen", 9), "junk": picture("kitchen", 1)})
-    second = embed_images.step(spark, config)
+    second = embed_images.step(Workspace.open(spark, config))
     assert (second["attempted"], second["embedded"]) == (2, 1)  # b shows what was junk
     assert sorted(score(spark, config, second["backbone_id"]).index) == sorted(
         [*"abcdef", "same", "junk"]
@@ -279,12 +287,12 @@ def test_failures_among_inline_bytes_are_tried_again_alone(
     spark: SparkSession, inline: Any
 ) -> None:
     contents = {"a": picture("kitchen", 1), "junk": b"junk", "none": None}
-    embed_images.step(spark, inline(contents))
+    embed_images.step(Workspace.open(spark, inline(contents)))
     config = inline(
         {**contents, "none": picture("kitchen", 2), "new": picture("kitchen", 3)},
         embed__only_retry="failed",
     )
-    told = embed_images.step(spark, config)
+    told = embed_images.step(Workspace.open(spark, config))
     assert (told["images"], told["attempted"], told["embedded"]) == (3, 2, 1)
     seen = pd.read_parquet(told["catalog"]).set_index("image_id")
     assert dict(seen["status"]) == {"a": "ok", "junk": "not_an_image", "none": "ok"}

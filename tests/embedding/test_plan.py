@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from tests.conftest import literal_config
 from toiletspark.embedding import plan as plans
 from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.tables.workspace import Workspace
 
 WAITING = "image_id string, image_version string, image_url string, attempts int"
 CONTENTS = "image_id string, content binary"
@@ -32,7 +33,7 @@ def planned(
         spark.createDataFrame(waiting, WAITING),
         spark.createDataFrame(contents, CONTENTS),
     )
-    made = plans.plan(frame, images, len(waiting), store, config, run_id)
+    made = plans.plan(Workspace(spark, store, config, run_id), frame, images, len(waiting))
     assert set(made.rows.columns) == set(plans.PLAN.columns)
     rows = made.rows.toPandas().set_index("image_id", verify_integrity=True)
     assert made.rows_of == rows["commit"].value_counts().to_dict()

@@ -34,6 +34,7 @@ from toiletspark.model.weights import load_spec
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 STATUS_OF_BROKEN = {
     "truncated": "truncated",
@@ -136,7 +137,7 @@ def mixed(
         }
         made = Embedded(literal_config(sets), images, site)
         before = spark.conf.get(frames.ARROW_ROWS)
-        made.summary = embed_images.step(spark, made.config)
+        made.summary = embed_images.step(Workspace.open(spark, made.config))
         made.arrow_rows = [before, spark.conf.get(frames.ARROW_ROWS)]
         yield made
 

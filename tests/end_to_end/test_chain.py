@@ -26,6 +26,7 @@ from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 LISTINGS, IMAGES = 60, 240
 SIZES = {
@@ -63,14 +64,16 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
         [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY}.items()],
     )
     with pytest.raises(LabelsError) as stopped:
-        run_chain.step(spark, config)
+        run_chain.step(Workspace.open(spark, config))
     exported = sorted(class_folders.exported_ids(Path(config.labels_folder)))
     label_like_a_person(Path(config.labels_folder), drawn.truth, CLASS_OF_ROOM)
     for slip in sorted(Path(config.labels_folder, "other").glob("*.jpg"))[
         ::20
     ]:  # people make mistakes
         slip.rename(slip.parent.parent / "toilet" / slip.name)
-    return Chain(config, drawn, stopped.value, exported, run_chain.step(spark, config))
+    return Chain(
+        config, drawn, stopped.value, exported, run_chain.step(Workspace.open(spark, config))
+    )
 
 
 def excluded_ids(spark: SparkSession, config: Config) -> list[str]:
@@ -218,7 +221,7 @@ def test_a_second_rescore_embeds_nothing_and_gives_the_same_list(
     spark: SparkSession, chain: Chain
 ) -> None:
     before = frames.read_run(spark, versions.current(chain.config.output.root)).toPandas()
-    again = rescore_catalog.step(spark, chain.config)
+    again = rescore_catalog.step(Workspace.open(spark, chain.config))
     after = frames.read_run(spark, versions.current(chain.config.output.root)).toPandas()
     assert again["embedded"] == 0
     assert again["attempted"] == sum(

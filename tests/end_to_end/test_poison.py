@@ -14,6 +14,7 @@ from tests.support import poison
 from toiletspark.config import Config
 from toiletspark.jobs import embed_images
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.workspace import Workspace
 
 POISONS = {
     **dict.fromkeys(("segfault 1", "segfault 2", "abort"), "crashed"),
@@ -57,7 +58,7 @@ def test_poisonous_files_are_rows_and_no_task_is_lost(
     images = with_poisons(tmp_path)
     config = make_config({"decode.timeout_s": 0.5, "embed.images_per_task": 5}, images=images)
     before = failed_tasks(spark)
-    embed_images.step(spark, config)
+    embed_images.step(Workspace.open(spark, config))
     ledger = read_table(spark, config, tables.IMAGE_LEDGER)
     found = dict(zip(ledger["image_id"], ledger["status"], strict=True))
     assert len(ledger) == len(images)

@@ -21,6 +21,7 @@ from toiletspark.feed import alerts, csv_text
 from toiletspark.jobs import build_feed as job
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 SINCE = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -190,7 +191,7 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     config = make_config({"feed.path": tmp_path / "feed.parquet", "feed.mode": "open"})
     rows = [decided("a"), decided("b", "exclude"), unread("c", "exclude", "truncated")]
     publish(Store.open(config.output.root), rows)
-    told = job.step(spark, config)
+    told = job.step(Workspace.open(spark, config))
     assert (told["feed_out"], told["alerts"], told["listings"]) == (1, 2, 1)
     assert pd.read_parquet(told["alerts_table"])["image_id"].sort_values().tolist() == ["b", "c"]
     assert len(pd.read_csv(told["alerts_csv"])) == 1

@@ -18,6 +18,7 @@ from toiletspark.errors import ConfigError, OutputError
 from toiletspark.feed import best_images, feed
 from toiletspark.jobs import build_feed as job
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 ROOMS = ("bathroom", "bedroom", "kitchen")
@@ -203,7 +204,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
     ]
     config = make_config({"feed.best_by": "rooms"})
     publish(Store.open(config.output.root), rows, scores)
-    told = job.step(spark, config)
+    told = job.step(Workspace.open(spark, config))
     assert (told["listings"], told["listings_with_none"]) == (6, 2)
     assert (
         "toiletspark: 2 of 6 listings have no image left: 'L2', 'L5'\n" in capsys.readouterr().err

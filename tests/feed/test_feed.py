@@ -21,6 +21,7 @@ from toiletspark.jobs import build_feed as job
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 MODES = ("open", "mixed", "closed")
@@ -270,7 +271,7 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
     table.to_parquet(tmp_path / "feed.parquet")
     config = make_config({"feed.path": tmp_path / "feed.parquet", "feed.image_id": "my photo.id"})
     publish_excluding(config, "10")
-    told = job.step(spark, config)
+    told = job.step(Workspace.open(spark, config))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (3, 1, 2)
     assert told["feed_rows"] == dict.fromkeys(feed.STANDINGS, 0) | {
         "excluded_model": 2,
@@ -309,7 +310,7 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
     config = make_config(sets)
     publish_excluding(config, "10", kept=["11"])
     with pytest.raises(TableError) as stopped:
-        job.step(spark, config)
+        job.step(Workspace.open(spark, config))
     assert stopped.value.exit_code == 2
     assert str(stopped.value) == (
         f"while building the feed from {config.feed.path}\n"
@@ -330,7 +331,7 @@ def test_a_feed_without_any_id_or_any_row_is_built(
         frame.head(rows).to_parquet(tmp_path / "feed.parquet")
         config = make_config(sets)
         publish_excluding(config, "10")
-        assert job.step(spark, config)["feed_out"] == rows
+        assert job.step(Workspace.open(spark, config))["feed_out"] == rows
 
 
 def test_inline_bytes_of_the_images_table_stay_out_of_the_feed(
@@ -348,7 +349,7 @@ def test_inline_bytes_of_the_images_table_stay_out_of_the_feed(
         {"images.columns.image_url": "", "images.columns.content": "bytes"}, images=images
     )
     publish_excluding(config, "b", "gone since")
-    told = job.step(spark, config)
+    told = job.step(Workspace.open(spark, config))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (3, 2, 1)
     kept = pd.read_parquet(told["feed"]).sort_values("image_id")
     assert kept.to_dict("list") == {
@@ -363,7 +364,7 @@ def test_without_a_published_list_there_is_no_feed(
 ) -> None:
     config = make_config()
     with pytest.raises(OutputError, match="an unreadable list must not be taken for an empty one"):
-        job.step(spark, config)
+        job.step(Workspace.open(spark, config))
     assert Store(config.output.root).runs(tables.FEED) == []
 
 
@@ -378,11 +379,11 @@ def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
     ]
     publish(Store.open(config.output.root), rows, valid_for_h=1e-9)
     with pytest.raises(OutputError, match="a version that is still valid"):
-        job.step(spark, config)
+        job.step(Workspace.open(spark, config))
     stale = make_config(
         {"feed.mode": "closed", "feed.allow_stale": "true"}, images=drawn_images(tmp_path / "again")
     )
-    told = job.step(spark, stale)
+    told = job.step(Workspace.open(spark, stale))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (18, 1, 17)
     assert pd.read_parquet(told["feed"])["image_id"].tolist() == ["L1-1"]
 

@@ -27,6 +27,7 @@ from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 
@@ -99,7 +100,7 @@ def test_what_is_drawn_stands_for_all_sound_images(
         Label("i150", "toilet", "d150", "sheet", "ann"),
     ]
     labels.keep(store, Said(words), "", {}, "sheet of ann")
-    told = draw_leaks.step(spark, config)
+    told = draw_leaks.step(Workspace.open(spark, config))
     leaked, queue = store.newest(tables.LEAKS), store.newest(tables.QUEUES)
     assert leaked is not None and queue is not None and leaked.run_id == queue.run_id
     for run in (leaked, queue):
@@ -164,9 +165,9 @@ def test_the_same_version_is_drawn_alike_and_another_one_otherwise(
     told = []
     for _ in range(2):
         published(store, [decided(at) for at in range(100, 140)])
-        draw_leaks.step(spark, config)
+        draw_leaks.step(Workspace.open(spark, config))
         told.append(drawn(store))
-    draw_leaks.step(spark, config)
+    draw_leaks.step(Workspace.open(spark, config))
     pd.testing.assert_frame_equal(drawn(store), told[1])
     assert set(told[0].index) != set(told[1].index)
 
@@ -177,9 +178,9 @@ def test_where_no_image_is_sound_nothing_is_drawn(
     config = make_config()
     store = Store.open(config.output.root)
     with pytest.raises(OutputError, match="while drawing a leak sample"):
-        draw_leaks.step(spark, config)
+        draw_leaks.step(Workspace.open(spark, config))
     published(store, [decided(1, status="truncated", content_digest=None, exclusion_score=None)])
-    told = draw_leaks.step(spark, config)
+    told = draw_leaks.step(Workspace.open(spark, config))
     assert told == {"leaks_drawn": 0, "leaks_known": 0, "leaks_to_label": 0}
     assert store.newest(tables.LEAKS) is None and store.newest(tables.QUEUES) is None
 
@@ -216,7 +217,7 @@ def test_a_leak_sample_leaves_the_weights_of_training_alone(
         tables.SAMPLE,
         [{"image_id": f"i{at}", "inclusion_probability": 0.5} for at in range(200)],
     )
-    draw_leaks.step(spark, config)
+    draw_leaks.step(Workspace.open(spark, config))
     of = design_weights.drawn(spark, store).toPandas()
     assert (set(of["draw"]), set(of["weight"]), len(of)) == ({first.run_id}, {2.0}, 200)
 
@@ -246,8 +247,8 @@ def test_the_whole_way_from_the_draw_to_the_figures(
             )
         ],
     )
-    assert draw_leaks.step(spark, config)["leaks_to_label"] == 18
-    told = make_sheet.step(spark, config)
+    assert draw_leaks.step(Workspace.open(spark, config))["leaks_to_label"] == 18
+    told = make_sheet.step(Workspace.open(spark, config))
     (sheet,) = told["sheets"]
     tiles = shown(sheet)["tiles"]
     assert (told["shown"], told["suggested"], len(tiles)) == (18, 0, 18)
@@ -268,13 +269,13 @@ def test_the_whole_way_from_the_draw_to_the_figures(
     }
     (tmp_path / "labels.json").write_text(json.dumps(content))
     section = config.labels.model_copy(update={"file": str(tmp_path / "labels.json")})
-    import_labels.step(spark, config.model_copy(update={"labels": section}))
+    import_labels.step(Workspace.open(spark, config.model_copy(update={"labels": section})))
     (meter,) = leaks.trend(store, config.labels)
     assert (meter.version, meter.drawn, meter.labelled, meter.missing) == (1, 18, 18, 0)
     # of 15 images in the feed 4 are toilets, and of 12 good ones 1 is gone
     assert (meter.leaking.value, meter.lost.value) == (pytest.approx(4 / 15), pytest.approx(1 / 12))
     assert str(meter) == "too few labels to say: 18 of 18"
-    again = draw_leaks.step(spark, config)  # of labelled ones nobody is asked again
+    again = draw_leaks.step(Workspace.open(spark, config))  # of labelled ones nobody is asked again
     assert (again["leaks_known"], again["leaks_to_label"]) == (18, 0)
     (meter,) = leaks.trend(store, config.labels)
     assert (meter.leaking.value, meter.asked) == (pytest.approx(4 / 15), 0)

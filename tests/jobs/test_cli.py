@@ -14,12 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import LOCAL_CONF, REPOSITORY, SMALL_SPARK, stored
+from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.errors import AuditError, TableError
 from toiletspark.jobs import cli, draw_sample
-from toiletspark.launch import job as entry
+from toiletspark.launch import job as jobs_module
+from toiletspark.launch.job import Job, run_in_turn
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 COMMAND = Path(sys.executable).parent / "toiletspark"
 
@@ -142,11 +145,11 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             beside()
         return fake
 
-    monkeypatch.setattr(entry.session, "start", start)
+    monkeypatch.setattr(jobs_module.session, "start", start)
     return stopped
 
 
-def succeeds(spark: Any, config: Any) -> dict[str, Any]:
+def succeeds(work: Workspace) -> dict[str, Any]:
     print("a word of Spark's")
     return {"images": 3, "unscored": {"missing": 1}, "folder": Path("/x"), "exclusion_list": "/y"}
 
@@ -154,21 +157,21 @@ def succeeds(spark: Any, config: Any) -> dict[str, Any]:
 def test_json_is_one_object_on_the_last_line(
     stops: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry.run_step(succeeds, [LOCAL_CONF], ["output.root=/tmp/x"], True)
+    Job("counting", succeeds).run([LOCAL_CONF], ["output.root=/tmp/x"], True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "a word of Spark's"
     assert len(lines) == 2
     told = json.loads(lines[-1])
     assert set(told) == {"images", "unscored", "folder", "exclusion_list", "seconds"}
     assert (told["images"], told["unscored"], told["folder"]) == (3, {"missing": 1}, "/x")
-    assert list(told["seconds"]) == ["test_cli"]  # a step is called by its file
+    assert list(told["seconds"]) == ["counting"]
     assert stops == ["session"]
 
 
 def test_without_json_a_line_per_figure(
     stops: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry.run_step(succeeds, [LOCAL_CONF], [], False)
+    Job("counting", succeeds).run([LOCAL_CONF], [], False)
     lines = capsys.readouterr().out.splitlines()[1:]
     assert lines[:2] == [f"{'images':20} 3", f"{'unscored':20} " + '{"missing": 1}']
 
@@ -177,11 +180,11 @@ def test_without_json_a_line_per_figure(
 def test_exit_codes(
     stops: list[str], capsys: pytest.CaptureFixture[str], error: Any, code: int
 ) -> None:
-    def stumbles(spark: Any, config: Any) -> dict[str, Any]:
+    def stumbles(work: Workspace) -> dict[str, Any]:
         raise error(doing="auditing", expected="as many", found="fewer", todo="look")
 
     with pytest.raises(SystemExit) as ended:
-        entry.run_step(stumbles, [LOCAL_CONF], [], True)
+        Job("stumbles", stumbles).run([LOCAL_CONF], [], True)
     told = capsys.readouterr()
     assert ended.value.code == code
     assert told.out == ""
@@ -194,12 +197,14 @@ def test_exit_codes(
 def test_a_step_begins_while_spark_starts(stops: list[str]) -> None:
     order: list[str] = []
 
-    @entry.while_spark_starts(lambda config: order.append(f"begin in {config.output.root}"))
-    def step(spark: Any, config: Any) -> dict[str, Any]:
+    def prepare(config: Config) -> None:
+        order.append(f"begin in {config.output.root}")
+
+    def step(work: Workspace) -> dict[str, Any]:
         order.append("step")
         return {}
 
-    entry.run_step(step, [LOCAL_CONF], ["output.root=/tmp/x"], True)
+    Job("step", step, prepare=prepare).run([LOCAL_CONF], ["output.root=/tmp/x"], True)
     assert order == ["begin in /tmp/x", "step"]
 
 
@@ -214,11 +219,11 @@ def test_a_mistake_that_needs_no_spark_is_told_before_it_starts(tmp_path: Path) 
 
 
 def test_a_defect_keeps_its_stack_trace(stops: list[str]) -> None:
-    def breaks(spark: Any, config: Any) -> dict[str, Any]:
+    def breaks(work: Workspace) -> dict[str, Any]:
         raise ZeroDivisionError("a defect")
 
     with pytest.raises(ZeroDivisionError):
-        entry.run_step(breaks, [LOCAL_CONF], [], False)
+        Job("breaks", breaks).run([LOCAL_CONF], [], False)
 
 
 def test_an_output_folder_of_somebody_else(
@@ -226,7 +231,7 @@ def test_an_output_folder_of_somebody_else(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("three years")
     with pytest.raises(SystemExit) as ended:
-        entry.run_step(draw_sample.step, [LOCAL_CONF], [f"output.root={tmp_path}"], False)
+        draw_sample.JOB.run([LOCAL_CONF], [f"output.root={tmp_path}"], False)
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         f"toiletspark: while opening the output folder {tmp_path}\n"
@@ -237,28 +242,34 @@ def test_an_output_folder_of_somebody_else(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_steps_in_turn_say_what_they_do_and_merge_what_they_tell(
-    capsys: pytest.CaptureFixture[str],
+def test_jobs_in_turn_are_named_and_their_summaries_merged(
+    config: Config, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def first(spark: Any, config: Any) -> dict[str, Any]:
+    run_ids: list[str] = []
+
+    def first(work: Workspace) -> dict[str, Any]:
+        run_ids.append(work.run_id)
         return {"images": 1, "sampled": 2}
 
-    def second(spark: Any, config: Any) -> dict[str, Any]:
+    def second(work: Workspace) -> dict[str, Any]:
+        run_ids.append(work.run_id)
         return {"images": 5}
 
-    told = entry.in_turn([first, second], SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
-    assert (told["images"], told["sampled"], list(told["seconds"])) == (5, 2, ["test_cli"])
-    assert capsys.readouterr().err == "toiletspark: test_cli ...\n" * 2
+    work = Workspace(SimpleNamespace(), store, config)  # type: ignore[arg-type]
+    told = run_in_turn([Job("draw", first), Job("draw", second), Job("count", second)], work)
+    assert (told["images"], told["sampled"], list(told["seconds"])) == (5, 2, ["draw", "count"])
+    assert caplog.messages == ["draw ...", "draw ...", "count ..."]
+    assert len({*run_ids, work.run_id}) == 4
 
 
 @pytest.mark.parametrize("step", ["embed", "rescore"])
 @pytest.mark.parametrize(
     ("said", "set_to"),
     [
-        (["--retry", "transient"], ["embed.only_retry=transient"]),
+        (["--retry", "transient"], ['embed.only_retry="transient"']),
         (
             ["--set", "embed.retry=none", "--retry", "failed"],
-            ["embed.retry=none", "embed.only_retry=failed"],
+            ["embed.retry=none", 'embed.only_retry="failed"'],
         ),
         ([], []),
     ],
@@ -268,7 +279,7 @@ def test_failures_alone_can_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, step: str, said: list[str], set_to: list[str]
 ) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
     done = CliRunner().invoke(cli.app, [step, *said])
     assert done.exit_code == 0, done.output
     ((_, _, sets, as_json),) = ran
@@ -294,24 +305,24 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["suggest"], "suggest_labels", []),
         (["second-look"], "second_look", []),
         (["tasks"], "write_tasks", []),
-        (["tasks", "--queue", "suggest"], "write_tasks", ["labels.of=suggest"]),
-        (["export", "--queue", "suggest", "--presort"], "export_labels", ["labels.of=suggest", "labels.presort=true"]),
-        (["sheet", "--queue", "second_look"], "make_sheet", ["labels.of=second_look"]),
+        (["tasks", "--queue", "suggest"], "write_tasks", ['labels.of="suggest"']),
+        (["export", "--queue", "suggest", "--presort"], "export_labels", ['labels.of="suggest"', "labels.presort=true"]),
+        (["sheet", "--queue", "second_look"], "make_sheet", ['labels.of="second_look"']),
         (["sheet", "--set", "labels.of=sample", "--queue", "suggest"], "make_sheet",
-         ["labels.of=sample", "labels.of=suggest"]),
+         ["labels.of=sample", 'labels.of="suggest"']),
         (["sheet"], "make_sheet", []),
-        (["sheet", "--queue", "leaks"], "make_sheet", ["labels.of=leaks"]),
+        (["sheet", "--queue", "leaks"], "make_sheet", ['labels.of="leaks"']),
     ],
 )  # fmt: skip
 def test_the_options_of_labels_set_keys(
     monkeypatch: pytest.MonkeyPatch, said: list[str], job: str, set_to: list[str]
 ) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
     done = CliRunner().invoke(cli.app, ["labels", *said])
     assert done.exit_code == 0, done.output
-    ((step, _, sets, _),) = ran
-    assert (step.__module__, sets) == (f"toiletspark.jobs.{job}", set_to)
+    ((ran_job, _, sets, _),) = ran
+    assert (ran_job.name, sets) == (job, set_to)
     conf_files.load([], sets)  # whatever is set is a value that the configuration takes
 
 
@@ -326,11 +337,11 @@ def test_a_leak_sample_may_be_larger_once(
     monkeypatch: pytest.MonkeyPatch, said: list[str], set_to: list[str]
 ) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
     done = CliRunner().invoke(cli.app, ["leaks", *said])
     assert done.exit_code == 0, done.output
-    ((step, _, sets, _),) = ran
-    assert (step.__module__, sets) == ("toiletspark.jobs.draw_leaks", set_to)
+    ((job, _, sets, _),) = ran
+    assert (job.name, sets) == ("draw_leaks", set_to)
     assert conf_files.load([], sets).leaks.size == (50 if set_to else 300)
 
 

@@ -32,6 +32,7 @@ from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 
@@ -192,8 +193,8 @@ def test_from_the_sample_through_class_folders_to_a_head(
     }
     config = make_config({**sets, "train.python": training_python()}, images=images)
     folder = tmp_path / "output" / "labelling"
-    draw_sample.step(spark, config)
-    told = export_labels.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
+    told = export_labels.step(Workspace.open(spark, config))
     assert told == {"sampled": 18, "exported": 17, "folder": str(folder)}
     index = pd.read_csv(folder / "index.csv").set_index("image_id")
     urls = images.set_index("image_id")["image_url"]
@@ -205,11 +206,11 @@ def test_from_the_sample_through_class_folders_to_a_head(
         if image_id != "L6-2":  # which nobody has sorted yet
             (folder / "unlabelled" / name).rename(folder / room / name)
     assert (
-        export_labels.step(spark, config)["exported"] == 0
+        export_labels.step(Workspace.open(spark, config))["exported"] == 0
     )  # what people have sorted stays where it is
     assert len(list((folder / "toilet").iterdir())) == 6
 
-    told = import_labels.step(spark, config)
+    told = import_labels.step(Workspace.open(spark, config))
     assert told["since_last"] == "16 new, 0 changed, 0 gone, 0 unchanged"
     assert (told["labelled"], told["per_class"]) == (16, {"toilet": 6, "other": 10})
     rows = pd.read_parquet(told["labels"]).set_index("image_id")
@@ -218,8 +219,8 @@ def test_from_the_sample_through_class_folders_to_a_head(
     assert set(rows["how"]) == {"folder"}
     assert dict(rows["content_digest"]) == dict(index["content_digest"].drop("L6-2"))
 
-    embed_images.step(spark, config)
-    told = train_head.step(spark, config)
+    embed_images.step(Workspace.open(spark, config))
+    told = train_head.step(Workspace.open(spark, config))
     assert (told["labelled"], told["without_embedding"], told["in_conflict"], told["corrupt"]) == (
         16,
         0,
@@ -274,7 +275,7 @@ def test_golden_images_that_changed_since_or_are_gone_are_left_out(
     )
     Path(urls["L2-1"]).write_bytes(Path(urls["L5-1"]).read_bytes())
     Path(urls["L4-1"]).unlink()
-    assert golden_set.keep(spark, store, config, gathered) == {
+    assert golden_set.keep(Workspace(spark, store, config), gathered) == {
         "golden_images": 2,
         "golden_left_out": 2,
     }
@@ -289,7 +290,7 @@ def test_golden_images_need_the_backbone_of_the_training_set(
     store = Store.open(config.output.root)
     gathered = stored(store, tables.TRAINING_SET, [], inputs={"backbone_id": "another"})
     with pytest.raises(BackboneError) as raised:
-        golden_set.keep(spark, store, config, gathered)
+        golden_set.keep(Workspace(spark, store, config), gathered)
     assert str(raised.value) == (
         "while making golden images\n"
         "  expected: the backbone another, with which the newest catalog is embedded\n"
@@ -304,7 +305,7 @@ def test_training_before_the_labels_names_the_step(
     with pytest.raises(
         OutputError, match="run `toiletspark labels import` with the same configuration first"
     ):
-        train_head.step(spark, make_config())
+        train_head.step(Workspace.open(spark, make_config()))
 
 
 def test_labels_without_any_embedding_stop_the_training(
@@ -320,7 +321,7 @@ def test_labels_without_any_embedding_stop_the_training(
     )
     labels.keep(store, Said([Label("a", "toilet", None, "table")]), "ann", {}, "by hand")
     with pytest.raises(LabelsError) as raised:
-        train_head.step(spark, config)
+        train_head.step(Workspace.open(spark, config))
     assert str(raised.value) == (
         "while gathering the training set\n"
         "  expected: labelled images that have an embedding\n"
@@ -359,7 +360,9 @@ def test_a_file_of_labels_is_merged(
 ) -> None:
     """Its labeller left the name open; one image has gone from the catalog since the sheet was made."""
     file = labels_file(tmp_path, "L1-1", "gone")
-    told = import_labels.step(spark, make_config({"labels.file": file, "labels.labeller": "ann"}))
+    told = import_labels.step(
+        Workspace.open(spark, make_config({"labels.file": file, "labels.labeller": "ann"}))
+    )
     rows = pd.read_parquet(told["labels"])
     assert list(zip(rows["image_id"], rows["labeller"], rows["how"], strict=True)) == [
         ("L1-1", "ann", "sheet"),
@@ -372,7 +375,7 @@ def test_a_file_of_another_catalog_is_refused(
 ) -> None:
     file = labels_file(tmp_path, "x", "../y")
     with pytest.raises(LabelsError) as raised:
-        import_labels.step(spark, make_config({"labels.file": file}))
+        import_labels.step(Workspace.open(spark, make_config({"labels.file": file})))
     assert str(raised.value) == (
         f"while importing labels from {file}\n"
         "  expected: labels of images that the images table has\n"
@@ -398,13 +401,13 @@ def test_pictures_are_presorted_by_the_newest_scores(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
     config = make_config({"sample.size": 18, "labels.presort": "true", "labels.labeller": "ann"})
-    draw_sample.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
     with pytest.raises(
         OutputError, match="run `toiletspark score` with the same configuration first"
     ):
-        export_labels.step(spark, config)
+        export_labels.step(Workspace.open(spark, config))
     scored(config, {"L1-3": (0.9, 0.1), "L2-3": (0.5, 0.5), "L1-1": (0.2, 0.8)})
-    folder = Path(export_labels.step(spark, config)["folder"])
+    folder = Path(export_labels.step(Workspace.open(spark, config))["folder"])
     index = pd.read_csv(folder / "index.csv").set_index("image_id")["file"]
     places = {name: file.partition("/")[0] for name, file in index.items()}
     assert {name: place for name, place in places.items() if place != "unlabelled"} == {
@@ -414,14 +417,14 @@ def test_pictures_are_presorted_by_the_newest_scores(
     }
     file = folder / index["L2-3"]
     file.rename(folder / "other" / file.name)  # a mistake of the head
-    told = import_labels.step(spark, config)
+    told = import_labels.step(Workspace.open(spark, config))
     assert (
         told["since_last"] == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
     )
     reviewed = config.model_copy(
         update={"labels": config.labels.model_copy(update={"reviewed": ["toilet"]})}
     )
-    told = import_labels.step(spark, reviewed)
+    told = import_labels.step(Workspace.open(spark, reviewed))
     assert (
         told["since_last"] == "1 new, 0 changed, 0 gone, 1 unchanged, 1 presorted and not looked at"
     )
@@ -442,7 +445,7 @@ def test_tasks_for_label_studio(
     store = Store.open(config.output.root)
     stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
     with pytest.raises(OutputError) as raised:
-        write_tasks.step(spark, config)
+        write_tasks.step(Workspace.open(spark, config))
     assert str(raised.value) == (
         "while writing tasks for Label Studio\n"
         f"  expected: a queue of kind suggest (labels.of) in {config.output.root}/queues\n"
@@ -452,7 +455,7 @@ def test_tasks_for_label_studio(
     stored(store, tables.QUEUES, queue, inputs={"kind": "suggest"})
     stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
     scored(config, {"L1-1": (0.25, 0.75), "L5-1": (0.5, 0.5)})
-    told = write_tasks.step(spark, config)
+    told = write_tasks.step(Workspace.open(spark, config))
     assert (told["tasks"], told["pre_annotated"]) == (3, 1)
     assert sorted(path.name for path in Path(told["folder"]).iterdir()) == [
         "labelling.xml",
@@ -488,8 +491,8 @@ def test_pictures_that_label_studio_cannot_open_are_told(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
     config = make_config({"sample.size": 18, "sample.method": "exact"})
-    draw_sample.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
     with pytest.raises(LabelsError) as raised:
-        write_tasks.step(spark, config)
+        write_tasks.step(Workspace.open(spark, config))
     assert raised.value.found.startswith("18 of 18 images elsewhere: 'L1-1', 'L1-2', 'L1-3'")
     assert "label_studio.document_root (not set)" in raised.value.expected

@@ -24,6 +24,7 @@ from toiletspark.reports.head_page import gather as evaluated
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 ASKED = {"train.views": '["flip"]', "train.finetune": "all"}
@@ -69,7 +70,7 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     monkeypatch.setattr(trainer, "train", lambda config: {"head": ""})
     monkeypatch.setattr(evaluated, "write_page", lambda *told: "")
 
-    told = train_head.step(spark, config)
+    told = train_head.step(Workspace.open(spark, config))
     assert (told["labelled"], told["views_embedded"]) == (6, 4)
     assert (told["images_gathered"], told["images_without_file"]) == (4, 2)
     files = pd.read_parquet(store.newest(tables.TRAINING_IMAGES).folder).set_index("image_id")
@@ -94,7 +95,7 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     assert np.allclose(kept, mirrored, rtol=2e-3, atol=1e-3)
 
     Path(urls["L1-2"]).write_bytes(Path(urls["L1-3"]).read_bytes())
-    assert training_views.gather(spark, config) == {
+    assert training_views.gather(Workspace.open(spark, config)) == {
         "views_embedded": 0
     }  # what is there is not made again
 
@@ -111,7 +112,7 @@ def test_files_that_stand_in_the_images_table(
     of_six = frames.read_run(spark, store.newest(tables.CATALOG)).selectExpr(
         "content_digest", "image_id AS name"
     )
-    found = training_images.located(spark, config, store, of_six).toPandas()
+    found = training_images.located(Workspace(spark, store, config), of_six).toPandas()
     assert len(found) == 6
     assert all(
         content_digest(bytes(row.inline)) == row.content_digest for row in found.itertuples()
@@ -123,14 +124,18 @@ def test_nothing_is_gathered_unasked_and_refusals_are_told(
 ) -> None:
     images = drawn_images(tmp_path / "pictures")
     config = make_config(images=images)
-    assert training_views.gather(spark, config) == training_images.gather(spark, config) == {}
+    assert (
+        training_views.gather(Workspace.open(spark, config))
+        == training_images.gather(Workspace.open(spark, config))
+        == {}
+    )
     assert not (tmp_path / "output").exists()
     config = make_config(ASKED, images=images)
     store = labelled(config, images)
     row = {"image_id": "a", "content_digest": "nowhere", "label": "toilet", "weight": 1.0}
     stored(store, tables.TRAINING_SET, [row], inputs={"backbone_id": "another"})
     with pytest.raises(LabelsError) as caught:
-        training_images.gather(spark, config)
+        training_images.gather(Workspace.open(spark, config))
     assert str(caught.value) == (
         "while gathering the labelled images\n"
         "  expected: files of labelled images\n"
@@ -140,4 +145,4 @@ def test_nothing_is_gathered_unasked_and_refusals_are_told(
     with pytest.raises(
         BackboneError, match="expected: the backbone another, with which the catalog is embedded"
     ):
-        training_views.gather(spark, config)
+        training_views.gather(Workspace.open(spark, config))

@@ -20,6 +20,7 @@ from toiletspark.sampling import design_weights
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 
@@ -230,7 +231,7 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
     spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
 ) -> None:
     config = with_a_conflict(make_config, how)
-    told = training_set.gather(spark, config, tables.TRAINING_SET)
+    told = training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
     assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
     rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
     assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
@@ -242,7 +243,7 @@ def test_training_stops_at_a_conflict_where_it_is_told_to(
 ) -> None:
     config = with_a_conflict(make_config, "fail")
     with pytest.raises(LabelsError) as raised:
-        training_set.gather(spark, config, tables.TRAINING_SET)
+        training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
     assert str(raised.value) == (
         "while gathering the training set\n"
         "  expected: labels that agree about each content (labels.conflicts is fail)\n"
@@ -259,7 +260,7 @@ def test_what_is_gathered_of_a_part_of_a_sample_says_so(
     store = Store.open(config.output.root)
     drawn = [{"image_id": name, "inclusion_probability": 0.5, "stratum": "S"} for name in "abcd"]
     sample = stored(store, tables.SAMPLE, drawn)
-    training_set.gather(spark, config, tables.TRAINING_SET)
+    training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
     run = store.newest(tables.TRAINING_SET)
     assert run.manifest["counts"]["draws"] == {
         sample.run_id: {"drawn": 4, "labelled": 1, "share": 0.25}

@@ -152,7 +152,7 @@ def test_spark_submits_own_words_are_seen(tmp_path: Path) -> None:
         "from toiletspark.config import command_line as command, loading as conf_files\n"
         "from toiletspark.launch import session\n"
         "section = conf_files.load([], ['images.path=none']).spark\n"
-        "with command.told_errors():\n"
+        "with command.reported_errors():\n"
         "    session.start(section)\n"
         "    print('started')\n"
     )

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from tests.conftest import stored, stored_catalog, vector
 from tests.support.bundles import TAMPERINGS, golden_head, marker, with_its_own_id
 from toiletspark.config import Config
-from toiletspark.config.command_line import told_errors
+from toiletspark.config.command_line import reported_errors
 from toiletspark.errors import HeadError
 from toiletspark.jobs import embed_images, rescore_catalog, score_catalog
 from toiletspark.model import bundle, weights
@@ -22,6 +22,7 @@ from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 
 def with_head(make_config: Any, tmp_path: Path) -> tuple[Config, Head, str]:
@@ -83,8 +84,8 @@ def test_a_worker_that_embeds_otherwise_stops_the_run_and_one_that_does_not_goes
     """One message, exit code 2, no stack trace and no second attempt; no image is embedded."""
     config, head, folder = with_head(make_config, tmp_path)
     capfd.readouterr()
-    with pytest.raises(SystemExit) as ended, told_errors():
-        embed_images.step(spark, config)
+    with pytest.raises(SystemExit) as ended, reported_errors():
+        embed_images.step(Workspace.open(spark, config))
     told = capfd.readouterr().err
     assert ended.value.code == 2
     largest = max(head.golden, key=lambda image: len(image.jpeg))
@@ -98,7 +99,7 @@ def test_a_worker_that_embeds_otherwise_stops_the_run_and_one_that_does_not_goes
     assert "Traceback" not in told
     assert made(config) == []
     sound(config, head).save(folder)  # and the same workers
-    assert embed_images.step(spark, config)["embedded"] == 18
+    assert embed_images.step(Workspace.open(spark, config))["embedded"] == 18
 
 
 def test_a_head_that_a_worker_does_not_reckon_as_before_stops_the_scoring(
@@ -111,7 +112,7 @@ def test_a_head_that_a_worker_does_not_reckon_as_before_stops_the_scoring(
     altered = replace(head, golden=tuple(wrong))  # behind the driver's own check
     monkeypatch.setattr(heads, "current", lambda *_, **__: altered)
     with pytest.raises(HeadError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert (
         stopped.value.doing
         == f"checking the head {altered.head_id} on a worker, before its first batch"

@@ -14,6 +14,7 @@ from tests.conftest import stored
 from toiletspark.config import Config
 from toiletspark.errors import AuditError, OutputError
 from toiletspark.jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
+from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, publication
 from toiletspark.publishing.audits import checks as audits
 from toiletspark.publishing.audits.checks import Check
@@ -21,11 +22,12 @@ from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import runs, storage
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 COUNTS = {"images": 9, "kept": 6, "excluded": 3, "unscored": 0, "no_score": 0, "policy": 0}
 PASSED = Check("size", "9", "9", True)
 FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
-GONE = "make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells"
+GONE = "make one with `toiletspark publish plan`, look at its diff page, and approve the id that it tells"
 
 
 def written(
@@ -197,8 +199,8 @@ def test_a_plan_that_was_published_is_not_published_again(store: Store, config: 
     later = refused(store, config, plan.run_id)
     assert later.found.endswith("; version 3 is live")
     assert later.todo == (
-        "nothing, if it is live; to return to it, `toiletspark publish --rollback 2`; "
-        "for other decisions, `toiletspark publish --plan`"
+        "nothing, if it is live; to return to it, `toiletspark publish rollback 2`; "
+        "for other decisions, `toiletspark publish plan`"
     )
 
 
@@ -213,7 +215,7 @@ def test_a_plan_against_another_version_than_the_live_one_is_made_again(
         other.found
         == f"{first.run_id}, published since; the diff page no longer tells what would change"
     )
-    assert other.todo == "run `toiletspark publish --plan` again, and look at the new page"
+    assert other.todo == "run `toiletspark publish plan` again, and look at the new page"
     against_first = planned(store)
     assert approvals.waiting(store) == [against_first.run_id]
     second = written(store)
@@ -284,7 +286,7 @@ def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(
     assert stopped.value.found == "freshness: one of 2020-01-01T00:00:00+00:00"
     assert stopped.value.todo == (
         "the last version stays in force; run `toiletspark rescore`, which looks at the images anew, and plan again; "
-        'or, if it is right as it is, `toiletspark publish --plan --accept freshness --because "..."`, and '
+        'or, if it is right as it is, `toiletspark publish plan --accept freshness --because "..."`, and '
         "approve that plan"
     )
 
@@ -346,12 +348,14 @@ def chain(
     ran: list[str] = []
 
     def stub(module: Any, summary: dict[str, Any]) -> None:
+        name = module.JOB.name
+
         def step(*_: Any, **__: Any) -> dict[str, Any]:
-            ran.append(module.__name__)
+            ran.append(name)
             return summary
 
-        step.__module__ = module.__name__
         monkeypatch.setattr(module, "step", step)
+        monkeypatch.setattr(module, "JOB", Job(name, step))
 
     for module, summary in (
         (score_catalog, {}),
@@ -360,7 +364,7 @@ def chain(
         (write_report, {}),
     ):
         stub(module, summary)
-    return lambda spark, config: run_chain.to_feed(spark, config, {}), ran
+    return lambda spark, config: run_chain.to_feed(Workspace.open(spark, config), {}), ran
 
 
 def test_the_chain_goes_on_with_the_live_version_while_a_plan_waits(
@@ -368,12 +372,7 @@ def test_the_chain_goes_on_with_the_live_version_while_a_plan_waits(
 ) -> None:
     to_feed, ran = chain(monkeypatch, {"version": 4, "plan": "P", "waits_for_approval": "say so"})
     assert to_feed(None, config)["waits_for_approval"] == "say so"
-    assert ran == [
-        "toiletspark.jobs.score_catalog",
-        "toiletspark.jobs.publish_exclusions",
-        "toiletspark.jobs.build_feed",
-        "toiletspark.jobs.write_report",
-    ]
+    assert ran == ["score_catalog", "publish_exclusions", "build_feed", "write_report"]
 
 
 def test_the_chain_stops_where_a_plan_is_all_there_is(
@@ -386,7 +385,7 @@ def test_the_chain_stops_where_a_plan_is_all_there_is(
         "while going on from the plan to the feed\n"
         "  expected: a version of the exclusion list that is live\n"
         "  found:    none yet; the plan P waits for its approval\n"
-        "  do:       look at its page, run `toiletspark publish --approve P`, then `toiletspark feed` and "
+        "  do:       look at its page, run `toiletspark publish approve P`, then `toiletspark feed` and "
         "`toiletspark report`"
     )
-    assert ran == ["toiletspark.jobs.score_catalog", "toiletspark.jobs.publish_exclusions"]
+    assert ran == ["score_catalog", "publish_exclusions"]

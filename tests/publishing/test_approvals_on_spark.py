@@ -23,6 +23,7 @@ from toiletspark.jobs import publish_exclusions
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 
 @pytest.fixture
@@ -43,9 +44,11 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     spark: SparkSession, config: Config, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(store)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
     before = pointer_of(store).read_bytes()
-    told = publish_exclusions.step(spark, publishing(with_threshold(config, 0.3), plan=True))
+    told = publish_exclusions.step(
+        Workspace.open(spark, publishing(with_threshold(config, 0.3), plan=True))
+    )
     assert pointer_of(store).read_bytes() == before
     assert [version.number for version in versions.log(store)] == [1]
     assert (told["version"], told["excluded"], told["operating_threshold"]) == (1, 5, 0.3)
@@ -58,7 +61,7 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     ]
     files = {path: path.stat().st_mtime_ns for path in Path(store.root).rglob("*.parquet")}
     prepare(store, scores={"a": 0.0})  # newer scores have no part in what was looked at
-    shipped = publish_exclusions.step(spark, publishing(config, approve=plan))
+    shipped = publish_exclusions.step(Workspace.open(spark, publishing(config, approve=plan)))
     assert (shipped["version"], shipped["approved"], shipped["excluded"]) == (2, plan, 5)
     assert shipped["operating_threshold"] == 0.3
     assert {path: path.stat().st_mtime_ns for path in files} == files
@@ -66,7 +69,7 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     assert listed(found) == {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4}
     assert {row["run_id"] for row in found.collect()} == {plan}
     with pytest.raises(OutputError, match="version 2 is live"):
-        publish_exclusions.step(spark, publishing(config, approve=plan))
+        publish_exclusions.step(Workspace.open(spark, publishing(config, approve=plan)))
 
 
 def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescoring_goes_on(
@@ -74,8 +77,8 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
 ) -> None:
     prepare(store)
     config = publishing(config, require_approval=True)
-    first = publish_exclusions.step(spark, config)
-    command = f"toiletspark publish --approve {first['plan']}"
+    first = publish_exclusions.step(Workspace.open(spark, config))
+    command = f"toiletspark publish approve {first['plan']}"
     assert (first["version"], first["waits_for_approval"]) == (None, command)
     said = capsys.readouterr().err
     assert "NOT PUBLISHED: publish.require_approval is set" in said
@@ -85,15 +88,15 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
     assert headline == [
         "Nothing is published yet. If this ships, 4 of 7 images stay out of the feed."
     ]
-    publish_exclusions.step(spark, publishing(config, approve=first["plan"]))
+    publish_exclusions.step(Workspace.open(spark, publishing(config, approve=first["plan"])))
     prepare(store, scores={"a": 0.1, "b": 0.6, "e": 0.9})
-    again = publish_exclusions.step(spark, config)
+    again = publish_exclusions.step(Workspace.open(spark, config))
     assert (again["version"], "plan" in again) == (2, False)
     assert sorted(path.name for path in (Path(store.root) / "reports").iterdir()) == [
         f"plan-{first['plan']}.html"
     ]
     before = pointer_of(store).read_bytes()
-    other = publish_exclusions.step(spark, with_threshold(config, 0.95))
+    other = publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.95)))
     assert other["version"] == 2
     assert other["waits_for_approval"].endswith(other["plan"])
     assert "version 2 stays live" in capsys.readouterr().err
@@ -113,7 +116,7 @@ def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
 ) -> None:
     prepare(store, unembedded="z")  # an image that has neither a score nor a failure
     with pytest.raises(AuditError) as stopped:
-        publish_exclusions.step(spark, publishing(config, plan=True))
+        publish_exclusions.step(Workspace.open(spark, publishing(config, plan=True)))
     assert stopped.value.exit_code == 3
     assert "containment.decision" in stopped.value.expected
     found = re.search(r"what plan (\S+) would change: (\S+)", capsys.readouterr().err)
@@ -121,7 +124,7 @@ def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
     page = Parsed(Path(found[2]).read_text(encoding="utf-8"))
     assert page.of("h2", id="approve") == ["This plan cannot be shipped"]
     with pytest.raises(AuditError, match=r"containment\.decision"):
-        publish_exclusions.step(spark, publishing(config, approve=found[1]))
+        publish_exclusions.step(Workspace.open(spark, publishing(config, approve=found[1])))
     assert versions.log(store) == []
 
 
@@ -152,11 +155,11 @@ def test_the_page_shows_what_another_head_would_change(
     spark: SparkSession, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     config, ids = with_pictures(make_config, tmp_path)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
     images = drawn_images(tmp_path / "pictures").head(6)
     images.loc[5, "image_id"] = "new"
     scored(Store(config.output.root), images, [0.2, 0.7, 0.5, 0.8, 0.1, 0.6], head="other")
-    parsed = page_of(publish_exclusions.step(spark, publishing(config, plan=True)))
+    parsed = page_of(publish_exclusions.step(Workspace.open(spark, publishing(config, plan=True))))
     assert parsed.of("p", **{"class": "headline"}) == [
         "If this ships, 1 image leaves the feed and 1 image returns to it."
     ]

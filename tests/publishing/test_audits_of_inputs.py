@@ -139,7 +139,7 @@ def test_the_last_version_is_looked_at_too(shop: Portal, table: tables.Table) ->
     checks = judged(shop, last=last)
     assert set(failed(checks)) == {"files.last_version"}
     assert f"of {table.name} {run_id}" in checks["files.last_version"].expected
-    assert "publish --rollback" in checks["files.last_version"].todo
+    assert "publish rollback" in checks["files.last_version"].todo
 
 
 @pytest.mark.parametrize("table", [tables.DECISIONS, tables.STRATA])
@@ -160,7 +160,7 @@ def test_a_last_version_without_one_of_its_tables_is_no_first_version(
         f"{table.name} {run_id} of version 1, which is live",
     )
     assert check.found == "no manifest of it"
-    assert "publish --rollback" in check.todo
+    assert "publish rollback" in check.todo
 
 
 def test_a_last_version_of_before_there_were_decisions_lacks_none(shop: Portal) -> None:

@@ -19,6 +19,7 @@ from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.jobs import publish_exclusions
 from toiletspark.publishing.versions import log as versions
+from toiletspark.tables.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def test_a_share_can_be_accepted_for_a_reason_that_is_kept(
 
     copy = faults.copied(published.shop, tmp_path / "store")
     faults.half_unscored(copy)
-    told = publish_exclusions.step(spark, accepting(faults.config_of(copy.store.root)))
+    told = publish_exclusions.step(
+        Workspace.open(spark, accepting(faults.config_of(copy.store.root)))
+    )
     kept = {
         check["rule"]: check["accepted"]
         for check in versions.current(copy.store.root).manifest["counts"]["audits"]

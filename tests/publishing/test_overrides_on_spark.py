@@ -17,11 +17,12 @@ from toiletspark.config import Config
 from toiletspark.errors import TableError
 from toiletspark.feed import readers as exclusions
 from toiletspark.jobs import import_labels, publish_exclusions, run_chain
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 COLUMNS = ["image_id", "content_digest", "decision", "class", "who", "why", "when", "until"]
 YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
@@ -231,7 +232,7 @@ def test_overrides_beat_scores_and_failures(
 ) -> None:
     store = Store.open(config.output.root)
     catalog_of(store)
-    told = publish_exclusions.step(spark, written(config, *OVERRIDES))
+    told = publish_exclusions.step(Workspace.open(spark, written(config, *OVERRIDES)))
     counts = {"total": 9, "in_force": 8, "expired": 1, "superseded": 0, "met": 7, "unmet": 1}
     assert told["overrides"] == {**counts, "unmet_among": ["no such image"]}
     assert (
@@ -258,7 +259,7 @@ def test_overrides_beat_scores_and_failures(
         (name, "override") for name in excluded
     }
     assert "overrides" not in publish_exclusions.step(
-        spark, literal_config({"output.root": config.output.root})
+        Workspace.open(spark, literal_config({"output.root": config.output.root}))
     )
     listed = exclusions.read_current(spark, config.output.root).collect()
     assert {(row["image_id"], row["reason"]) for row in listed} == {
@@ -299,7 +300,10 @@ def test_overrides_come_back_as_labels(
     store = Store.open(config.output.root)
     catalog_of(store)
     told = import_labels.step(
-        spark, written(config, *OVERRIDES, (None, "nowhere", "keep", None, "ann", "so", None, None))
+        Workspace.open(
+            spark,
+            written(config, *OVERRIDES, (None, "nowhere", "keep", None, "ann", "so", None, None)),
+        )
     )
     right = {
         "a": ("other", "ann", "of a"),
@@ -323,12 +327,14 @@ def test_overrides_come_back_as_labels(
     stored(
         store, tables.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}]
     )  # all others have ended
-    again = import_labels.of_overrides(spark, written(config, *OVERRIDES))
+    again = import_labels.import_overrides(Workspace.open(spark, written(config, *OVERRIDES)))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
     assert labels_in(again) == labels_in(told)
 
     changed = ("b", None, "keep", "other", "bob", "looked again", None, None)
-    fewer = import_labels.of_overrides(spark, written(config, OVERRIDES[0], changed))
+    fewer = import_labels.import_overrides(
+        Workspace.open(spark, written(config, OVERRIDES[0], changed))
+    )
     assert (
         fewer["labels_of_overrides"]["since_last"]
         == "0 new, 1 changed (toilet -> other 1), 6 gone, 1 unchanged"
@@ -346,9 +352,12 @@ def test_without_a_table_or_without_a_word_nothing_is_imported(
     spark: SparkSession, config: Config
 ) -> None:
     assert (
-        import_labels.of_overrides(spark, literal_config({"output.root": config.output.root})) == {}
+        import_labels.import_overrides(
+            Workspace.open(spark, literal_config({"output.root": config.output.root}))
+        )
+        == {}
     )
-    told = import_labels.of_overrides(spark, written(config))
+    told = import_labels.import_overrides(Workspace.open(spark, written(config)))
     assert told == {"labels_of_overrides": {"labels": 0, "without_class": 0, "without_image": 0}}
     assert Store(config.output.root).newest(tables.LABELS) is None
 
@@ -358,22 +367,17 @@ def test_the_chain_takes_overrides_once_their_contents_are_known(
 ) -> None:
     order: list[str] = []
 
-    def noted(steps: list[entry.Step], *_: object) -> dict[str, Any]:
-        order.extend(
-            step.__name__ if step.__name__ != "step" else step.__module__ for step in steps
-        )
+    def noted(jobs: list[Job], *_: object) -> dict[str, Any]:
+        order.extend(job.step.__name__ if job.name == "import_labels" else job.name for job in jobs)
         return {"seconds": {"jobs": 1.25}}
 
-    monkeypatch.setattr(run_chain.entry, "in_turn", noted)
-    monkeypatch.setattr(run_chain, "to_feed", lambda spark, config, begun: begun)
-    told = run_chain.from_labels(spark, config, {"seconds": {"jobs": 1.0}})
-    assert order == [
-        "of_people",
-        "toiletspark.jobs.embed_images",
-        "of_overrides",
-        "toiletspark.jobs.train_head",
-    ]
+    monkeypatch.setattr(run_chain, "run_in_turn", noted)
+    monkeypatch.setattr(run_chain, "to_feed", lambda work, begun: begun)
+    told = run_chain.from_labels(Workspace.open(spark, config), {"seconds": {"jobs": 1.0}})
+    assert order == ["import_source", "embed_images", "import_overrides", "train_head"]
     assert told["seconds"] == {"jobs": 3.5}  # of one job add up
     order.clear()
-    run_chain.from_labels(spark, literal_config({"output.root": config.output.root}), {})
-    assert order == ["of_people", "toiletspark.jobs.embed_images", "toiletspark.jobs.train_head"]
+    run_chain.from_labels(
+        Workspace.open(spark, literal_config({"output.root": config.output.root})), {}
+    )
+    assert order == ["import_source", "embed_images", "train_head"]

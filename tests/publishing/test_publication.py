@@ -28,6 +28,7 @@ from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 SCORES = {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4, "e": 0.0}
 HEAD = Head(
@@ -89,7 +90,7 @@ def test_every_image_is_in_one_of_scores_and_unscored(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     scores = prepare(store)
-    told = publish_exclusions.step(spark, config)
+    told = publish_exclusions.step(Workspace.open(spark, config))
     assert told == {
         "version": 1,
         "images": 7,
@@ -130,7 +131,7 @@ def test_manifests_tell_what_the_version_was_made_from(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     scores = prepare(store)
-    told = publish_exclusions.step(spark, config)
+    told = publish_exclusions.step(Workspace.open(spark, config))
     for folder, table, rows in (
         (told["exclusion_list"], tables.EXCLUSION_LIST, 4),
         (told["unscored_table"], tables.UNSCORED, 2),
@@ -167,10 +168,10 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     prepare(store)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
     old = versions.current(config.output.root)
     before = {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()}
-    publish_exclusions.step(spark, with_threshold(config, 0.55))
+    publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.55)))
     new = versions.current(config.output.root)
     assert new.run_id > old.run_id
     assert listed(frames.read_run(spark, new)) == {"a": 0.95, "b": 0.6}
@@ -220,7 +221,7 @@ def test_another_policy_needs_neither_training_nor_scoring(
         ("max_share_of_good_images_lost", 0.01),
         ("cost_ratio", 0.5),
     ):
-        told = publish_exclusions.step(spark, by_policy(config, name, value))
+        told = publish_exclusions.step(Workspace.open(spark, by_policy(config, name, value)))
         inputs = versions.current(config.output.root).manifest["inputs"]
         assert inputs["operating_threshold"] == told["operating_threshold"]
         assert inputs["threshold_reason"] == told["threshold_reason"]
@@ -242,13 +243,13 @@ def test_a_policy_that_cannot_be_kept_publishes_nothing(
 ) -> None:
     prepare(store, head_id=HEAD.head_id)
     with pytest.raises(HeadError) as gone:
-        publish_exclusions.step(spark, by_policy(config, "min_recall", 0.9))
+        publish_exclusions.step(Workspace.open(spark, by_policy(config, "min_recall", 0.9)))
     assert gone.value.found == "no such head in the store"
     judged_head(store)
     kept = by_policy(config, "min_recall", 1.0).publish
     safe = kept.model_copy(update={"policy": kept.policy.model_copy(update={"safe": True})})
     with pytest.raises(ConfigError) as stopped:
-        publish_exclusions.step(spark, config.model_copy(update={"publish": safe}))
+        publish_exclusions.step(Workspace.open(spark, config.model_copy(update={"publish": safe})))
     assert stopped.value.found == "no operating threshold has min_recall 1 at the safe end"
     assert (gone.value.exit_code, stopped.value.exit_code) == (2, 2)
     assert not pointer_of(store).exists()
@@ -259,7 +260,7 @@ def test_a_threshold_of_one_and_no_such_score_gives_an_honestly_empty_list(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     prepare(store, unscored={})
-    told = publish_exclusions.step(spark, with_threshold(config, 1.0))
+    told = publish_exclusions.step(Workspace.open(spark, with_threshold(config, 1.0)))
     empty = exclusions.read_current(spark, config.output.root)
     assert told["excluded"] == 0
     assert empty.columns == list(tables.EXCLUSION_LIST.columns)
@@ -270,7 +271,7 @@ def test_a_catalog_without_a_sound_image_is_published_as_unscored(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     prepare(store, scores={}, unscored={"x": ("missing", "")})
-    told = publish_exclusions.step(spark, config)
+    told = publish_exclusions.step(Workspace.open(spark, config))
     assert (told["images"], told["scored"], told["excluded"]) == (1, 0, 0)
     assert exclusions.read_current(spark, config.output.root).count() == 0
 
@@ -282,7 +283,7 @@ def test_the_pointer_moves_last(
     spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(store)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
     before = pointer_of(store).read_bytes()
     write_run: Callable[..., Run] = frames.write_run
 
@@ -293,7 +294,7 @@ def test_the_pointer_moves_last(
 
     monkeypatch.setattr(frames, "write_run", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        publish_exclusions.step(spark, with_threshold(config, 0.9))
+        publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.9)))
     assert pointer_of(store).read_bytes() == before
     assert listed(exclusions.read_current(spark, config.output.root)) == {
         "a": 0.95,
@@ -306,11 +307,11 @@ def test_an_image_that_is_nowhere_stops_the_publication(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     prepare(store)
-    publish_exclusions.step(spark, config)
+    publish_exclusions.step(Workspace.open(spark, config))
     before = pointer_of(store).read_bytes()
     prepare(store, unembedded="z")
     with pytest.raises(AuditError) as stopped:
-        publish_exclusions.step(spark, config)
+        publish_exclusions.step(Workspace.open(spark, config))
     made = store.newest(tables.EXCLUSION_LIST)
     assert made is not None
     assert str(stopped.value) == (
@@ -341,7 +342,7 @@ def test_a_list_that_was_written_short_is_not_published(
     whole: Callable[[Any], Any] = getattr(decisions, table)
     monkeypatch.setattr(decisions, table, lambda decided: whole(decided).where("image_id != 'y'"))
     with pytest.raises(AuditError) as stopped:
-        publish_exclusions.step(spark, config)
+        publish_exclusions.step(Workspace.open(spark, config))
     assert [told.partition(":")[0] for told in stopped.value.expected.split("; ")] == [rule]
     assert versions.log(store) == []
 
@@ -350,8 +351,8 @@ def test_a_rollback_while_a_version_is_made_stands(
     spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(store)
-    publish_exclusions.step(spark, config)
-    publish_exclusions.step(spark, with_threshold(config, 0.55))
+    publish_exclusions.step(Workspace.open(spark, config))
+    publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.55)))
     make = publication.make
 
     def meanwhile(*args: Any) -> publication.Made:
@@ -361,7 +362,7 @@ def test_a_rollback_while_a_version_is_made_stands(
 
     monkeypatch.setattr(publication, "make", meanwhile)
     with pytest.raises(AuditError, match="overtaken: version 3 is live, a rollback to version 1"):
-        publish_exclusions.step(spark, with_threshold(config, 0.55))
+        publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.55)))
     assert listed(exclusions.read_current(spark, store.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
 
 
@@ -381,7 +382,7 @@ def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparis
         json.dumps({**told, "files": [file["name"] for file in early.manifest["files"]]})
     )
     prepare(store)
-    assert publish_exclusions.step(spark, config)["version"] == 1
+    assert publish_exclusions.step(Workspace.open(spark, config))["version"] == 1
     counts = versions.current(config.output.root).manifest["counts"]
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
     change = {
@@ -399,7 +400,7 @@ def test_publishing_before_scoring_names_the_step_that_is_missing(
     spark: SparkSession, config: Config
 ) -> None:
     with pytest.raises(OutputError) as stopped:
-        publish_exclusions.step(spark, config)
+        publish_exclusions.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while publishing the exclusion list\n"
         f"  expected: a complete run of scores in {config.output.root}/scores\n"

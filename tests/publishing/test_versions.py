@@ -239,7 +239,7 @@ def test_there_must_be_a_version_to_go_to(store: Store, config: Config) -> None:
         "while rolling back to version 7\n"
         "  expected: one of the versions 1 to 2\n"
         "  found:    no version 7\n"
-        "  do:       see `toiletspark publish --list`"
+        "  do:       see `toiletspark publish list`"
     )
 
 
@@ -261,7 +261,7 @@ def test_the_first_version_has_none_before_it(store: Store, config: Config) -> N
         "while rolling back to the version before\n"
         "  expected: a version before the one that is live\n"
         "  found:    none: version 1 is live\n"
-        "  do:       see `toiletspark publish --list`, and name one, as in `toiletspark publish --rollback 3`"
+        "  do:       see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`"
     )
 
 

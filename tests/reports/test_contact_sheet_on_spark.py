@@ -20,6 +20,7 @@ from toiletspark.labels import merge as labels
 from toiletspark.labels.merge import Label, Said
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 HOSTILE = [
@@ -45,7 +46,9 @@ def shown(path: str) -> dict[str, Any]:
 
 
 def sheet_of(spark: SparkSession, config: Config) -> list[dict[str, Any]]:
-    tiles: list[dict[str, Any]] = shown(make_sheet.step(spark, config)["sheets"][0])["tiles"]
+    tiles: list[dict[str, Any]] = shown(
+        make_sheet.step(Workspace.open(spark, config))["sheets"][0]
+    )["tiles"]
     return tiles
 
 
@@ -75,8 +78,8 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
         {"sample.size": 18, "sheet.max_images": 7, "images.columns.position": "position"},
         images=images,
     )
-    draw_sample.step(spark, config)
-    told = make_sheet.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
+    told = make_sheet.step(Workspace.open(spark, config))
     assert {name: told[name] for name in ("asked", "shown", "left_out", "suggested")} == {
         "asked": 18,
         "shown": 17,
@@ -99,7 +102,7 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
         Path(path).name for path in told["sheets"]
     }
     assert (
-        make_sheet.step(spark, config)["sheets"] == told["sheets"]
+        make_sheet.step(Workspace.open(spark, config))["sheets"] == told["sheets"]
     )  # the same sheet has the same id
     assert not list((tmp_path / "output" / "_work").iterdir())
 
@@ -208,7 +211,7 @@ def test_a_queue_by_rank_with_what_it_says(
     ]
     stored(store, tables.QUEUES, queued, inputs={"kind": "second_look"})
     stored(store, tables.QUEUES, [row("L5-1", 1)], inputs={"kind": "suggest"})
-    told = make_sheet.step(spark, config)
+    told = make_sheet.step(Workspace.open(spark, config))
     assert (told["asked"], told["shown"], told["left_out"]) == (4, 3, 1)
     page = shown(told["sheets"][0])
     assert page["asks_about_labels"] is True
@@ -231,9 +234,9 @@ def test_hostile_ids_stay_in_their_file(
         .assign(image_id=HOSTILE, listing_id=HOSTILE)
     )
     config = make_config({"sample.size": len(HOSTILE), "sample.method": "exact"}, images=images)
-    draw_sample.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    told = make_sheet.step(spark, config)
+    told = make_sheet.step(Workspace.open(spark, config))
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == set(
         map(Path, told["sheets"])
     )
@@ -270,7 +273,7 @@ def test_without_a_sample_or_a_queue_the_step_is_named(
 ) -> None:
     config = make_config({"labels.of": of})
     with pytest.raises(OutputError) as raised:
-        make_sheet.step(spark, config)
+        make_sheet.step(Workspace.open(spark, config))
     assert raised.value.expected == expected.format(root=config.output.root)
     assert raised.value.found == "none"
     assert raised.value.todo.startswith(todo)

@@ -61,7 +61,7 @@ def page(**changes: Any) -> Changes:
     plain = Changes(
         before=BEFORE, after=AFTER, comparable=True, strata=STRATA, gone=2, changed=changed, audits=[PASSED],
         warnings=["The backbone is randomly initialised."],
-        command="toiletspark publish --approve 20261125T120000000000Z-ab12", removed_after_days=7.0,
+        command="toiletspark publish approve 20261125T120000000000Z-ab12", removed_after_days=7.0,
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)
 

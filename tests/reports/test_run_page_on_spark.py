@@ -18,6 +18,7 @@ from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 SCORES = {"L1-1": 0.1, "L1-2": 0.2, "L1-3": 0.9, "L2-1": 0.505, "L2-2": 0.3}
@@ -66,7 +67,7 @@ def test_a_version_tells_how_it_came_to_be(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     scored(store, config)
-    told = publish_exclusions.step(spark, config)
+    told = publish_exclusions.step(Workspace.open(spark, config))
     assert (told["leaks_drawn"], told["leaks_to_label"]) == (
         5,
         5,
@@ -74,7 +75,7 @@ def test_a_version_tells_how_it_came_to_be(
     told_in_manifest(
         told["exclusion_list"], alarms=["look"], drift={"same_head": True, "overall": {"psi": 0.3}}
     )
-    page = published.gather(spark, store, config, {})
+    page = published.gather(Workspace(spark, store, config), {})
     version = page.version
     assert version is not None
     assert (version.number, version.alarms, version.valid_until[:2]) == (1, ["look"], "20")
@@ -100,7 +101,9 @@ def test_a_version_from_before_all_this_has_its_page(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     scored(store, config)
-    told = publish_exclusions.step(spark, config.model_copy(update={"leaks": not_each_run(config)}))
+    told = publish_exclusions.step(
+        Workspace.open(spark, config.model_copy(update={"leaks": not_each_run(config)}))
+    )
     shutil.rmtree(told["decisions"])
     told_in_manifest(told["exclusion_list"], audits=None, drift=None, alarms=None)
     pointer = Path(store.root) / "exclusion_list" / "_current.json"
@@ -110,7 +113,7 @@ def test_a_version_from_before_all_this_has_its_page(
         json.dumps({**{name: said[name] for name in ("run_id", "published_at", "rows")}, **expired})
     )
     assert store.newest(tables.LEAKS) is None
-    page = published.gather(spark, store, config, {})
+    page = published.gather(Workspace(spark, store, config), {})
     assert page.version == dataclasses.replace(
         page.version, decided={}, checks=[], drift=None, meters=[], number=0
     )  # type: ignore[type-var]

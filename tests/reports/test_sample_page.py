@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.conftest import literal_config
 from tests.reports.test_run_page import HOSTILE, Parsed
 from toiletspark.jobs import cli
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import preview
 from toiletspark.reports.sample_page.page import (
     SamplePage,
@@ -142,15 +142,10 @@ def test_the_command_previews_when_asked(
     monkeypatch: pytest.MonkeyPatch, said: list[str], job: str
 ) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
     done = CliRunner().invoke(cli.app, ["sample", "--json", "--set", "sample.size=3", *said])
     assert done.exit_code == 0, done.output
-    ((step, files, sets, as_object, *shown),) = ran
-    assert (step.__module__, files, sets, as_object) == (
-        f"toiletspark.jobs.{job}",
-        [],
-        ["sample.size=3"],
-        True,
-    )
-    assert shown == ([preview.show] if said else [])
-    assert Path(step.__code__.co_filename).stem == job
+    ((started, files, sets, as_object),) = ran
+    assert (started.name, files, sets, as_object) == (job, [], ["sample.size=3"], True)
+    assert (started.show is preview.show) == started.read_only == bool(said)
+    assert Path(started.step.__code__.co_filename).stem == job

@@ -22,6 +22,7 @@ from toiletspark.scoring import tasks as scoring
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 
@@ -196,7 +197,7 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     ]
     labels += [{"image_id": "i10", "class": "toilet", "content_digest": "replaced since"}]
     store = catalog_of(config, labels)
-    told = suggest_labels.step(spark, config)
+    told = suggest_labels.step(Workspace.open(spark, config))
     queue = store.newest(tables.QUEUES)
     assert queue is not None and queue.manifest["inputs"]["kind"] == "suggest"
     rows = frames.read_run(spark, queue).toPandas().sort_values("rank")
@@ -221,7 +222,7 @@ def test_equal_and_similar_pictures_are_asked_about_once(
 ) -> None:
     config = make_config({"suggest.size": 100})
     store = catalog_of(config, [])
-    told = suggest_labels.step(spark, config)
+    told = suggest_labels.step(Workspace.open(spark, config))
     queue = store.newest(tables.QUEUES)
     assert queue is not None
     rows = frames.read_run(spark, queue).toPandas().set_index("image_id")
@@ -244,7 +245,7 @@ def test_suggesting_before_there_are_scores_names_the_step(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
     with pytest.raises(OutputError) as raised:
-        suggest_labels.step(spark, make_config())
+        suggest_labels.step(Workspace.open(spark, make_config()))
     assert str(raised.value).startswith(
         "while suggesting what to label next\n  expected: a complete run of scores in "
     )
@@ -257,5 +258,5 @@ def test_where_everything_is_labelled_nothing_is_suggested(
     config = make_config()
     catalog_of(config, [{"image_id": f"i{at}", "class": "other"} for at in range(40) if at != 2])
     with pytest.raises(LabelsError, match=r"found:    none; 1 contents look like a labelled one"):
-        suggest_labels.step(spark, config)
+        suggest_labels.step(Workspace.open(spark, config))
     assert Store(config.output.root).newest(tables.QUEUES) is None

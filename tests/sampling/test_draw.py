@@ -24,6 +24,7 @@ from toiletspark.sampling import draw as sampling
 from toiletspark.sampling.allocation import Stratum
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 # name, images, listings
@@ -310,7 +311,7 @@ def _numbers() -> list[str]:
 
 def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: MakeConfig) -> None:
     config = make_config({"sample.size": 9, "sample.method": "exact", "sample.min_per_stratum": 1})
-    told = draw_sample.step(spark, config)
+    told = draw_sample.step(Workspace.open(spark, config))
     rows = pd.read_parquet(told["sample"])
     # active listings: rent in Harbour 2, rent in Old Mill 1, sale in Old Mill 1; two strata have none
     assert Counter(rows["stratum"]) == {
@@ -327,7 +328,9 @@ def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: M
 
 def test_more_than_there_is_draws_everything(spark: SparkSession, make_config: MakeConfig) -> None:
     for method in ("sampleby", "exact"):
-        told = draw_sample.step(spark, make_config({"sample.size": 5000, "sample.method": method}))
+        told = draw_sample.step(
+            Workspace.open(spark, make_config({"sample.size": 5000, "sample.method": method}))
+        )
         rows = pd.read_parquet(told["sample"])
         assert sorted(rows["image_id"]) == sorted(
             pd.read_parquet(make_config().images.path)["image_id"]
@@ -346,7 +349,7 @@ def test_a_draw_without_an_image_is_told(
     for seed in range(20):
         config = make_config({**sets, "sample.seed": seed}, images=images)
         try:
-            draw_sample.step(spark, config)
+            draw_sample.step(Workspace.open(spark, config))
         except TableError as error:
             assert str(error) == (
                 "while drawing the sample\n"
@@ -373,7 +376,7 @@ def test_the_job_draws_listings_and_images_inside_them(
     images = drawn_images(Path(make_config().output.root).parent / "pictures")
     images.loc[[0, 1], "listing_id"] = None  # two images without a listing are two listings
     told = draw_sample.step(
-        spark, make_config({**sets, "sample.min_per_stratum": 1}, images=images)
+        Workspace.open(spark, make_config({**sets, "sample.min_per_stratum": 1}, images=images))
     )
     rows = pd.read_parquet(told["sample"])
     assert told["strata"] == 6
@@ -403,7 +406,7 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     sets = {"sample.method": "exact", "sample.size": 6, "sample.min_per_stratum": 1}
     bands = '[{ column = "price", bands = 2 }]'
     told = draw_sample.step(
-        spark, make_config({**sets, "sample.stratify_by": bands}, listings=listings)
+        Workspace.open(spark, make_config({**sets, "sample.stratify_by": bands}, listings=listings))
     )
     run = Store(make_config().output.root).newest(tables.SAMPLE)
     assert run is not None
@@ -422,14 +425,16 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     listings.to_parquet(again.listings.path)
     ids = [
         sorted(pd.read_parquet(one)["image_id"])
-        for one in (told["sample"], draw_sample.step(spark, again)["sample"])
+        for one in (told["sample"], draw_sample.step(Workspace.open(spark, again))["sample"])
     ]
     assert ids[0] == ids[1]
 
 
 def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: MakeConfig) -> None:
     said = '{ "Harbour | rent" = 9, "Old Mill | sale" = 3, other = 0 }'
-    told = draw_sample.step(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    told = draw_sample.step(
+        Workspace.open(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    )
     page = json.loads(Path(told["sample_report"]).with_suffix(".json").read_text())
     rows = {row["stratum"]: row for row in page["strata"]}
     assert {name: (row["asked"], row["got"], row["thin"]) for name, row in rows.items()} == {
@@ -448,7 +453,9 @@ def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: Ma
 
 def test_the_design_effect_is_kishs(spark: SparkSession, make_config: MakeConfig) -> None:
     said = '{ "Harbour | rent" = 2, other = 3 }'
-    told = draw_sample.step(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    told = draw_sample.step(
+        Workspace.open(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    )
     weights = np.array([3.0] * 2 + [1.0] * 12)
     assert sorted(pd.read_parquet(told["sample"])["weight"], reverse=True) == weights.tolist()
     assert told["design_effect"] == round(14 * (weights**2).sum() / weights.sum() ** 2, 4) == 1.2963
@@ -466,9 +473,9 @@ def test_a_preview_tells_what_the_draw_will_take_and_writes_nothing(
             "sample.unit": unit,
         }
     )
-    shown = preview_sample.step(spark, config)
+    shown = preview_sample.step(Workspace.open(spark, config))
     assert not Path(config.output.root).exists()
-    draw_sample.step(spark, config)
+    draw_sample.step(Workspace.open(spark, config))
     run = Store(config.output.root).newest(tables.SAMPLE)
     assert run is not None
     assert {row["stratum"]: row["n"] for row in shown["strata"]} == run.manifest["counts"]["asked"]

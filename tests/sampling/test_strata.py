@@ -16,6 +16,7 @@ from toiletspark.sampling import strata
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 MakeConfig = Callable[..., Config]
 PRICES = [100.0, 150.0, 150.0, 200.0, None, float("nan"), 90.5, 300.0]
@@ -189,7 +190,7 @@ def made(make_config: MakeConfig) -> tuple[MakeConfig, list[dict[str, Any]]]:
 
 def deviations(spark: SparkSession, config: Config) -> dict[str, float]:
     frame: DataFrame = strata.read_frame(spark, config, [])
-    cells = strata.measured(spark, config, frame, Store(config.output.root))
+    cells = strata.measured(Workspace(spark, Store(config.output.root), config), frame)
     return {cell.name: cell.deviation for cell in cells}
 
 
@@ -248,7 +249,8 @@ def test_neyman_without_scores_is_told(
     config = make_config({"sample.allocation": "neyman"}, **tables_of())
     with pytest.raises(OutputError) as caught:
         strata.measured(
-            spark, config, strata.read_frame(spark, config, []), Store(config.output.root)
+            Workspace(spark, Store(config.output.root), config),
+            strata.read_frame(spark, config, []),
         )
     assert str(caught.value) == (
         "while allocating the sample by neyman\n"

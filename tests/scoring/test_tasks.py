@@ -36,6 +36,7 @@ from toiletspark.publishing import origins
 from toiletspark.scoring import tasks as scoring
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 IMAGES, CONTENTS = 40, 25  # contents 0 to 14 are shown twice
 TWO = (("toilet", "other"), ("toilet",))
@@ -122,7 +123,7 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
 ) -> None:
     seen = prepare(store)
     head = made_head(store, classes, exclude)
-    told = score_catalog.step(spark, config)
+    told = score_catalog.step(Workspace.open(spark, config))
     rows = pd.read_parquet(told["scores"]).sort_values("image_id").reset_index(drop=True)
     columns = [f"p_{name}" for name in classes]
     assert list(rows.columns) == [*tables.SCORES.columns, *columns]
@@ -158,10 +159,10 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
         made_head(store, *classes, name=name) for name, classes in (("three", THREE), ("two", TWO))
     ]
     alone = {
-        head.head_id: score_catalog.step(spark, with_heads(config, name))
+        head.head_id: score_catalog.step(Workspace.open(spark, with_heads(config, name)))
         for head, name in zip([*others, chosen], ["three", "two", "head"], strict=True)
     }
-    told = score_catalog.step(spark, with_heads(config, "head", "three", "two"))
+    told = score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three", "two")))
     assert (told["head_id"], told["scored"]) == (chosen.head_id, IMAGES)
     together = {**told["more_scores"], told["head_id"]: told["scores"]}
     assert set(together) == set(alone) == {head.head_id for head in [*others, chosen]}
@@ -193,7 +194,7 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
 ) -> None:
     prepare(store)
     chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
-    before = score_catalog.step(spark, with_heads(config, "head"))
+    before = score_catalog.step(Workspace.open(spark, with_heads(config, "head")))
     of_head = scoring.of_head
 
     def killed(scored: Any, number: int, head: Head) -> Any:
@@ -203,7 +204,7 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
 
     monkeypatch.setattr(scoring, "of_head", killed)
     with pytest.raises(OSError, match="killed"):
-        score_catalog.step(spark, with_heads(config, "head", "three"))
+        score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
     assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
     assert origins.newest(store).scores.folder == before["scores"]
 
@@ -221,7 +222,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
 ) -> None:
     prepare(store)
     made_head(store, *TWO)
-    score_catalog.step(spark, config)
+    score_catalog.step(Workspace.open(spark, config))
     before = [run.run_id for run in store.runs(tables.SCORES)]
     more = [
         found("i00", "ok", "digest-0"),
@@ -230,7 +231,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     ]
     seen = stored_catalog(store, more, "ours")
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while scoring the catalog\n"
         f"  expected: an embedding for each of the 2 sound images of the catalog {seen.run_id}\n"
@@ -249,7 +250,7 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
         store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")], "ours"
     )
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "1 scores"
     assert store.runs(tables.SCORES) == []
 
@@ -272,13 +273,13 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
         tables.EMBEDDINGS,
         [{"content_digest": "digest-0", "backbone_id": "ours", "embedding": b""}],
     )
-    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
     (Path(since.folder) / "part-0.parquet").unlink()
-    assert score_catalog.step(spark, config)["scored"] == IMAGES
+    assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
     first = Path(store.root) / "embeddings" / manifest["inputs"]["embeddings"][0]
     first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "7 scores"
 
 
@@ -296,7 +297,7 @@ def test_a_catalog_without_a_sound_image_has_no_scores(
         store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")], "ours"
     )
     made_head(store, *TWO)
-    told = score_catalog.step(spark, config)
+    told = score_catalog.step(Workspace.open(spark, config))
     assert (told["images"], told["scored"]) == (2, 0)
 
 
@@ -314,7 +315,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
         counts={"sound": 1},
     )
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "2 scores"
     assert store.runs(tables.SCORES) == []
 
@@ -334,7 +335,7 @@ def test_a_catalog_of_an_earlier_version_is_told(
         **{"inputs": {"backbone_id": "ours"}, **told},
     )
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.expected.startswith(
         "a catalog that says where the embeddings of its sound images lie ("
     )
@@ -349,7 +350,7 @@ def test_scoring_before_embedding_names_the_step(
 ) -> None:
     made_head(store, *TWO)
     with pytest.raises(OutputError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "none"
     assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
 
@@ -431,7 +432,7 @@ def test_a_head_for_another_backbone_is_refused(
     prepare(store)
     head = made_head(store, *TWO, backbone_id="another")
     with pytest.raises(HeadError) as stopped:
-        score_catalog.step(spark, config)
+        score_catalog.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while scoring the catalog\n"
         "  expected: a head for the backbone ours, with which the catalog is embedded\n"
@@ -450,7 +451,7 @@ def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
     store = Store.open(config.output.root)
     made_head(store, *TWO, backbone_id="another")
     with pytest.raises(HeadError, match="for the backbone another"):
-        rescore_catalog.step(spark, config)
+        rescore_catalog.step(Workspace.open(spark, config))
     assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
 
 

@@ -14,7 +14,7 @@ from tests.training.test_train import BACKBONE_ID, clusters, config, gathered
 from toiletspark.config import loading as conf_files
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.jobs import cli
-from toiletspark.launch import job as entry
+from toiletspark.launch.job import Job
 from toiletspark.model import head as heads
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.model.head import Head
@@ -489,17 +489,17 @@ def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) ->
 
 def test_the_flag_sets_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Any] = []
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: ran.append(arguments))
+    monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
     reason = 'the "old" one knows no bathrooms, schön'
     assert CliRunner().invoke(cli.app, ["train", "--accept-worse", reason]).exit_code == 0
     assert CliRunner().invoke(cli.app, ["train"]).exit_code == 0
     assert [conf_files.load([], sets).train.accept_worse for _, _, sets, _ in ran] == [reason, ""]
-    assert ran[0][0].__module__ == "toiletspark.jobs.train_head"
+    assert ran[0][0].name == "train_head"
 
 
 @pytest.mark.parametrize("reason", ["", "  "])
 def test_a_flag_without_a_reason_is_refused(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "run_step", lambda *arguments: pytest.fail("it ran"))
+    monkeypatch.setattr(Job, "run", lambda *arguments: pytest.fail("it ran"))
     done = CliRunner().invoke(cli.app, ["train", "--accept-worse", reason])
     assert done.exit_code == 2
     assert done.output == (

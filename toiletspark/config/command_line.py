@@ -1,8 +1,9 @@
-"""What all our programs share: their options, how they tell an error, how they show a summary. Without Spark."""
+"""The options, messages and exit codes that all programs share. Without Spark."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toiletspark import package_floors as floors
+from toiletspark import package_floors
 from toiletspark.errors import ToiletsparkError
 
 Summary = dict[str, Any]
@@ -27,7 +28,7 @@ Sets = Annotated[
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="The summary as one JSON object on the last line.")
+    bool, typer.Option("--json", help="Print the summary as one JSON object on the last line.")
 ]
 
 
@@ -39,22 +40,29 @@ def run_program(function: Callable[..., object]) -> None:
 
 
 @contextmanager
-def told_errors(*, packages: bool = True) -> Iterator[None]:
-    """Turns an error that a person can act on into its message on stderr and its exit code.
+def reported_errors(*, check_packages: bool = True) -> Iterator[None]:
+    """Prints an error that a person can act on to stderr and exits with its code.
 
-    The first such error is a package that must not be used: every program of ours begins here.
+    While the body runs, the logger `toiletspark` writes to stderr too.
 
     Args:
-        packages: whether that is asked. False is the doctor's alone, which reads no stranger's file with them and has
-            to tell of them beside all else that it finds.
+        check_packages: False skips the check for package versions that must not be used. Only the
+            doctor skips it: it lists such packages among its findings.
     """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("toiletspark: %(message)s"))
+    logger = logging.getLogger("toiletspark")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
     try:
-        if packages:
-            floors.require(doing="checking the packages of the driver")
+        if check_packages:
+            package_floors.require(doing="checking the packages of the driver")
         yield
     except ToiletsparkError as error:
-        print(f"toiletspark: {error}", file=sys.stderr)
+        logger.error(error)
         raise SystemExit(error.exit_code) from None
+    finally:
+        logger.removeHandler(handler)
 
 
 def show(summary: Summary, as_json: bool) -> None:
@@ -63,4 +71,5 @@ def show(summary: Summary, as_json: bool) -> None:
         print(json.dumps(summary, sort_keys=True, default=str))
         return
     for name, value in summary.items():
-        print(f"{name:20} {json.dumps(value, default=str) if isinstance(value, dict) else value}")
+        text = json.dumps(value, default=str) if isinstance(value, dict) else value
+        print(f"{name:20} {text}")

@@ -26,6 +26,7 @@ from toiletspark.model.golden import GoldenImage
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.workspace import Workspace
 
 _MOST_ROUNDS = 3
 
@@ -56,35 +57,28 @@ class Totals:
 
 
 def embed_plan(
-    spark: SparkSession,
-    store: Store,
-    config: Config,
+    work: Workspace,
     plan: Plan,
     spec: BackboneSpec,
-    run_id: str,
     probe: GoldenImage | None = None,
 ) -> Totals:
     """Attempts the planned images and keeps what came of it, as runs of `image_ledger` and `embeddings`.
 
     Args:
-        spark: the session.
-        store: where.
-        config: limits and batch sizes.
         plan: see `plans.plan`.
         spec: the backbone, from `convert.prepared`.
-        run_id: of this run; its commits are runs of their own, whose manifests name it.
         probe: what every worker must embed as it was before, see `golden.probe`.
 
     Raises:
         BackboneError: a worker does not, or cannot start the backbone; the commit that it worked on is not kept.
     """
-    context = spark.sparkContext
+    context = work.spark.sparkContext
     given = Given(
         context.broadcast(spec),
-        (context.broadcast(_stored_contents(spark, store, spec)),),
-        config.fetch,
-        config.decode,
-        config.embed,
+        (context.broadcast(_stored_contents(work.spark, work.store, spec)),),
+        work.config.fetch,
+        work.config.decode,
+        work.config.embed,
         "",
         Refusals(context),
         context.broadcast(probe) if probe else None,
@@ -94,7 +88,7 @@ def embed_plan(
     for number, rows in sorted(plan.rows_of.items()):
         shown = f"embedding, commit {number + 1} of {count}" if count > 1 else "embedding"
         known = (*given.known, context.broadcast(recent))
-        commit = _Commit(store, config, spec.backbone_id, run_id, number, shown)
+        commit = _Commit(work.store, work.config, spec.backbone_id, work.run_id, number, shown)
         done, embeddings = commit.make(plan.rows, rows, dataclasses.replace(given, known=known))
         known[-1].destroy()
         totals += done

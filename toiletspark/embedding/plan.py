@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 # One row per image that waits. Rows of one `place` are worked on by one task: equal URLs are then fetched once, and
 # the members of a shard are read from a shard that is open.
@@ -47,9 +46,7 @@ class Plan:
     rows_of: dict[int, int]
 
 
-def plan(
-    waiting: DataFrame, images: DataFrame, count: int, store: Store, config: Config, run_id: str
-) -> Plan:
+def plan(work: Workspace, waiting: DataFrame, images: DataFrame, count: int) -> Plan:
     """Sets the plan aside, so that each commit reads its own share of it alone.
 
     Inline bytes are copied into it, once, since the user's table cannot be read by commit.
@@ -58,23 +55,20 @@ def plan(
         waiting: image_id, image_version, image_url, attempts (null: none yet).
         images: image_id and content, from the user's table; read only where content is inline.
         count: rows of `waiting`.
-        store: where.
-        config: sizes.
-        run_id: of this run.
     """
     rows = waiting.withColumn("attempts", F.coalesce("attempts", F.lit(0))).withColumn(
         "place", _place()
     )
-    rows, rows_of = _cut(rows, count, config.embed.images_per_commit)
-    inline = bool(config.images.columns.content)
+    rows, rows_of = _cut(rows, count, work.config.embed.images_per_commit)
+    inline = bool(work.config.images.columns.content)
     rows = (
-        _with_content(rows, images, config.fetch.max_image_bytes)
+        _with_content(rows, images, work.config.fetch.max_image_bytes)
         if inline
         else _without_content(rows)
     )
     laid_out = rows.repartition("commit", F.pmod(F.hash("place"), F.lit(_FILES_PER_COMMIT)))
     kept = frames.set_aside(
-        laid_out.select(*PLAN.columns), store, run_id, PLAN.name, partition_by="commit"
+        laid_out.select(*PLAN.columns), work.store, work.run_id, PLAN.name, partition_by="commit"
     )
     return Plan(kept, rows_of)
 

@@ -46,7 +46,7 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
         classes are told by image; else none.
     """
     told = decisions.where(~F.col("decision").eqNullSafe("keep"))
-    if isinstance(shows, DataFrame):  # noqa: SIM108 - in one line it is too long
+    if isinstance(shows, DataFrame):
         told = told.join(shows, on="image_id", how="left")
     else:
         told = told.withColumn("shows", shows)

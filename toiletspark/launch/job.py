@@ -1,106 +1,101 @@
-"""How a job starts and ends: its command line, the session, the summary and the exit code."""
+"""A job: one step of the work as a program, with its session, summary and exit code."""
 
 from __future__ import annotations
 
 import functools
-import sys
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.config.command_line import (
     AsJson,
     ConfFiles,
     Sets,
     Summary,
+    reported_errors,
     run_program,
     show,
-    told_errors,
 )
 from toiletspark.launch import session
+from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
-Step = Callable[[SparkSession, Config], Summary]
-Shown = Callable[[Summary, bool], None]
-Beginning = Callable[[Config], object]
+Step = Callable[[Workspace], Summary]
 
-_beginnings: dict[Step, Beginning] = {}
+_log = logging.getLogger("toiletspark")
 
 
-def while_spark_starts(begin: Beginning) -> Callable[[Step], Step]:
-    """Has a step begin before there is a session: with what needs none, and with mistakes that can be told at once.
+@dataclass(frozen=True)
+class Job:
+    """A step, and what a program needs to run it.
 
-    Args:
-        begin: called with the configuration while Spark starts, which waits for it: long work belongs in a thread.
+    Attributes:
+        name: of the file in jobs/; the summary has the step's wall time under this name.
+        step: does the work.
+        about: the help text.
+        prepare: is called with the configuration while Spark starts, and can report mistakes
+            before there is a session. Spark waits for it, so long work belongs in a thread.
+        show: prints the summary; its second argument is True for JSON.
+        read_only: True if the step must not make the output root.
     """
 
-    def begun_with(step: Step) -> Step:
-        _beginnings[step] = begin
-        return step
+    name: str
+    step: Step
+    about: str | None = None
+    prepare: Callable[[Config], object] | None = None
+    show: Callable[[Summary, bool], None] = show
+    read_only: bool = False
 
-    return begun_with
+    def submit(self) -> None:
+        """Runs the job as a program of its own, as spark-submit starts it."""
+
+        def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
+            self.run(conf, sets, as_json)
+
+        command.__doc__ = self.about
+        run_program(command)
+
+    def run(self, files: list[Path], sets: list[str], as_json: bool) -> Summary:
+        """Loads the configuration, starts the session, runs the step and prints the summary.
+
+        Exits with 2 for a user's mistake and 3 for a failed audit, with a message and no stack trace.
+        """
+        with reported_errors():
+            config = loading.load(files, sets)
+            prepare = functools.partial(self.prepare, config) if self.prepare else None
+            spark = session.start(config.spark, beside=prepare)
+            if self.read_only:
+                work = Workspace(spark, Store(config.output.root), config)
+            else:
+                work = Workspace.open(spark, config)
+            summary = self.timed(work)
+            spark.stop()
+        self.show(summary, as_json)
+        return summary
+
+    def timed(self, work: Workspace) -> Summary:
+        """Runs the step; its wall time stands in the summary under `seconds`."""
+        started = time.monotonic()
+        summary = self.step(work)
+        seconds = {self.name: round(time.monotonic() - started, 2)}
+        return {**summary, "seconds": summary.get("seconds") or seconds}
 
 
-def submit(step: Step, shown: Shown = show) -> None:
-    """Runs one step as a program of its own: what each file in jobs/ calls under spark-submit."""
-
-    def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
-        run_step(step, conf, sets, as_json, shown)
-
-    command.__doc__ = sys.modules[step.__module__].__doc__
-    run_program(command)
-
-
-def run_step(
-    step: Step, files: list[Path], sets: list[str], as_json: bool, shown: Shown = show
-) -> Summary:
-    """Loads the configuration, starts the session, runs the step, tells what came of it.
-
-    Exits with 2 for a user's mistake and 3 for a failed audit, with the message and no stack trace.
-    """
-    with told_errors():
-        config = conf_files.load(files, sets)
-        begin = _beginnings.get(step)
-        spark = session.start(
-            config.spark, beside=functools.partial(begin, config) if begin else None
-        )
-        summary = timed(step, spark, config)
-        spark.stop()
-    shown(summary, as_json)
-    return summary
-
-
-def in_turn(steps: list[Step], spark: SparkSession, config: Config) -> Summary:
-    """Runs steps one after another and merges their summaries."""
+def run_in_turn(jobs: Sequence[Job], work: Workspace) -> Summary:
+    """Runs jobs one after another, each as a run of its own, and merges their summaries."""
     summary: Summary = {}
-    for step in steps:
-        print(f"toiletspark: {_name(step)} ...", file=sys.stderr, flush=True)
-        summary = merged(summary, timed(step, spark, config))
+    for job in jobs:
+        _log.info("%s ...", job.name)
+        summary = merged(summary, job.timed(work.for_next_step()))
     return summary
 
 
 def merged(first: Summary, second: Summary) -> Summary:
-    """Two summaries in one: later figures win; times stand side by side, and those of one job add up."""
-    one, other = first.get("seconds", {}), second.get("seconds", {})
-    seconds = {
-        name: round(one.get(name, 0.0) + other.get(name, 0.0), 2) for name in {**one, **other}
-    }
+    """Merges two summaries: later figures win, the times of one job add up."""
+    seconds = dict(first.get("seconds", {}))
+    for name, value in second.get("seconds", {}).items():
+        seconds[name] = round(seconds.get(name, 0.0) + value, 2)
     return {**first, **second, "seconds": seconds}
-
-
-def timed(step: Step, spark: SparkSession, config: Config) -> Summary:
-    """Runs a step; its wall time in seconds stands in the summary under `seconds`, by the job's name."""
-    started = time.monotonic()
-    summary = step(spark, config)
-    took = {_name(step): round(time.monotonic() - started, 2)}
-    return {**summary, "seconds": summary.get("seconds") or took}
-
-
-def _name(step: Step) -> str:
-    """The job's name, also where its file is the program that runs."""
-    inner = step.func if isinstance(step, functools.partial) else step
-    module = sys.modules[inner.__module__]
-    return Path(module.__file__ or inner.__module__).stem

@@ -35,7 +35,7 @@ def plan(store: Store, listed: Run, page: str) -> Run:
 
 def command(plan_id: str) -> str:
     """What publishes a plan."""
-    return f"toiletspark publish --approve {plan_id}"
+    return f"toiletspark publish approve {plan_id}"
 
 
 def waits(plan_id: str, live: Version | None) -> str:
@@ -118,7 +118,7 @@ def _require_plan(store: Store, config: Config) -> Run:
         found=f"a list that was never planned, {plan_id}"
         if listed
         else f"none of this name{nearest(plan_id, plans)}{removed}",
-        todo="make one with `toiletspark publish --plan`, look at its diff page, and approve the id that it tells",
+        todo="make one with `toiletspark publish plan`, look at its diff page, and approve the id that it tells",
     )
 
 
@@ -141,8 +141,8 @@ def _require_unpublished(store: Store, listed: Run) -> Version | None:
         doing=_doing(listed.run_id),
         expected="a plan that was not published yet",
         found=f"version {first.number} of {first.said['published_at']}, which shows it; {now}",
-        todo="nothing, if it is live; to return to it, `toiletspark publish --rollback "
-        f"{first.number}`; for other decisions, `toiletspark publish --plan`",
+        todo="nothing, if it is live; to return to it, `toiletspark publish rollback "
+        f"{first.number}`; for other decisions, `toiletspark publish plan`",
     )
 
 
@@ -153,7 +153,7 @@ def _require_same_live(store: Store, listed: Run) -> None:
             doing=_doing(listed.run_id),
             expected=f"the version that it was compared with to be live: {before or 'none'}",
             found=f"{live or 'none'}, published since; the diff page no longer tells what would change",
-            todo="run `toiletspark publish --plan` again, and look at the new page",
+            todo="run `toiletspark publish plan` again, and look at the new page",
         )
 
 
@@ -176,7 +176,7 @@ def _require_fresh(store: Store, config: Config, listed: Run) -> None:
             expected=f"{check.rule}: {check.expected}",
             found=f"{check.rule}: {check.found}",
             todo=f"{audits.LAST_STAYS}{check.todo}, and plan again; or, if it is right as it is, `toiletspark publish "
-            f'--plan --accept {check.rule} --because "..."`, and approve that plan',
+            f'plan --accept {check.rule} --because "..."`, and approve that plan',
         )
 
 
@@ -189,7 +189,7 @@ def _require_files(store: Store, listed: Run) -> None:
                 doing=doing,
                 expected=f"all tables of the plan: {shown(runs)}",
                 found=f"no complete {name}/{listed.run_id}",
-                todo="run `toiletspark publish --plan` again; something has removed a part of this one",
+                todo="run `toiletspark publish plan` again; something has removed a part of this one",
             )
         versions.require_unchanged(run, doing=f"{doing} ({name})")
 

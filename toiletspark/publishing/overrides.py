@@ -24,6 +24,7 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
 from toiletspark.tables.user_tables import read_table, text
+from toiletspark.tables.workspace import Workspace
 
 MOST = 1_000_000  # rows: so many take 18 s and 1.1 GB of the driver's Python
 _SAID = ("override_decision", "override_told")
@@ -139,7 +140,7 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     return override_rules.parse(said, config.labels.classes, doing=doing)
 
 
-def as_labels(spark: SparkSession, store: Store, config: Config) -> tuple[Said, dict[str, int]]:
+def as_labels(work: Workspace) -> tuple[Said, dict[str, int]]:
     """What overrides say as labels; also those that have expired, since what was seen stays true.
 
     Returns:
@@ -150,13 +151,13 @@ def as_labels(spark: SparkSession, store: Store, config: Config) -> tuple[Said, 
     Raises:
         TableError: see `read_rows`.
     """
-    resolved = override_rules.resolve(read_rows(spark, config))
-    earlier = labels.spoken(store, config.overrides.path, "override")
-    digests, images = _in_catalog(spark, store, resolved)
+    resolved = override_rules.resolve(read_rows(work.spark, work.config))
+    earlier = labels.spoken(work.store, work.config.overrides.path, "override")
+    digests, images = _in_catalog(work.spark, work.store, resolved)
     images.update(
         {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
     )
-    section = config.labels
+    section = work.config.labels
     said, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )

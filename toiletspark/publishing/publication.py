@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import SparkSession
-
 from toiletspark.config import Config
 from toiletspark.errors import AuditError
 from toiletspark.publishing import decisions, figures, held_out, origins, overrides
@@ -29,7 +27,8 @@ from toiletspark.publishing.versions.log import Version
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Run, Store, described_files, new_run_id
+from toiletspark.tables.runs import Run, Store, described_files
+from toiletspark.tables.workspace import Workspace
 
 _DECIDES = (
     "head_id",
@@ -57,7 +56,7 @@ class Made:
     overrides: dict[str, Any]  # see `overrides.Read.told`; {} where there is no table of them
 
 
-def make(spark: SparkSession, store: Store, config: Config, found: Origins) -> Made:
+def make(work: Workspace, found: Origins) -> Made:
     """Writes the tables of a version and audits them; nothing that readers see changes.
 
     Raises:
@@ -67,34 +66,34 @@ def make(spark: SparkSession, store: Store, config: Config, found: Origins) -> M
         ConfigError, HeadError: see `held_out.settle_for`.
         TableError: see `overrides.read`.
     """
-    checks = origins.require_sound(store, config, found)
-    said = overrides.read(spark, config, datetime.now(UTC))
-    head_id, run_id = found.scores.manifest["inputs"]["head_id"], new_run_id()
-    settled = held_out.settle_for(store, config.publish, head_id, config.score.head)
-    facts: dict[str, Any] = {"config": config.recorded(), "inputs": found.inputs(settled)}
+    checks = origins.require_sound(work.store, work.config, found)
+    said = overrides.read(work.spark, work.config, datetime.now(UTC))
+    head_id, run_id = found.scores.manifest["inputs"]["head_id"], work.run_id
+    settled = held_out.settle_for(work.store, work.config.publish, head_id, work.config.score.head)
+    facts: dict[str, Any] = {"config": work.config.recorded(), "inputs": found.inputs(settled)}
 
     decided = decisions.decide(
-        frames.read_run(spark, found.seen),
-        frames.read_run(spark, found.scores),
-        frames.read_run(spark, found.last) if found.last else None,
+        frames.read_run(work.spark, found.seen),
+        frames.read_run(work.spark, found.scores),
+        frames.read_run(work.spark, found.last) if found.last else None,
         said.frames if said else None,
-        _rules(config, settled, found.scores, run_id),
+        _rules(work.config, settled, found.scores, run_id),
     )
-    decisions_run = frames.write_run(decided, store, tables.DECISIONS, run_id, **facts)
-    written = frames.read_run(spark, decisions_run)
-    counted = figures.gather(written, origins.comparable(spark, found, settled))
+    decisions_run = frames.write_run(decided, work.store, tables.DECISIONS, run_id, **facts)
+    written = frames.read_run(work.spark, decisions_run)
+    counted = figures.gather(written, origins.comparable(work.spark, found, settled))
     unscored = decisions.unscored(written).coalesce(1)
-    unscored_run = frames.write_run(unscored, store, tables.UNSCORED, run_id, **facts)
-    rows.write(store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
+    unscored_run = frames.write_run(unscored, work.store, tables.UNSCORED, run_id, **facts)
+    rows.write(work.store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
     folder = frames.write_files(
-        decisions.exclusion_list(written).coalesce(1), store, tables.EXCLUSION_LIST, run_id
+        decisions.exclusion_list(written).coalesce(1), work.store, tables.EXCLUSION_LIST, run_id
     )
     listed_rows = sum(file["rows"] for file in described_files(folder))
     checks = [*checks, *audits.of_files(counted, listed_rows, unscored_run.rows)]
 
-    checks, told = _audited(store, config, found, counted, checks)
+    checks, told = _audited(work.store, work.config, found, counted, checks)
     told["overrides"] = said.told(written) if said else {}
-    listed = store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
+    listed = work.store.commit(tables.EXCLUSION_LIST, run_id, **facts, counts=told)
     return Made(
         listed,
         unscored_run,

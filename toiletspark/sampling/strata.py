@@ -21,7 +21,7 @@ from toiletspark.sampling.allocation import Stratum
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 LISTING = [
     "listing_id",
@@ -155,25 +155,25 @@ def count(frame: DataFrame, sample: Sample) -> list[Stratum]:
     return sorted(cells, key=lambda cell: cell.name)
 
 
-def measured(spark: SparkSession, config: Config, frame: DataFrame, store: Store) -> list[Stratum]:
+def measured(work: Workspace, frame: DataFrame) -> list[Stratum]:
     """The strata of a frame with all that the allocation of the configuration looks at; by name.
 
     Raises:
         TableError: see `count`.
         OutputError: Neyman's allocation is asked for, and nothing was scored yet.
     """
-    cells = count(frame, config.sample)
-    if config.sample.allocation != "neyman":
+    cells = count(frame, work.config.sample)
+    if work.config.sample.allocation != "neyman":
         return cells
-    scores = store.newest(tables.SCORES)
+    scores = work.store.newest(tables.SCORES)
     if scores is None:
         raise OutputError(
             doing="allocating the sample by neyman",
-            expected=f"a complete run of scores in {store.root}/{tables.SCORES.name}, to tell how strata vary inside",
+            expected=f"a complete run of scores in {work.store.root}/{tables.SCORES.name}, to tell how strata vary inside",
             found="none",
             todo="draw a first sample with another sample.allocation, train and score, then draw again",
         )
-    return with_deviations(cells, frame, frames.read_run(spark, scores), config.sample)
+    return with_deviations(cells, frame, frames.read_run(work.spark, scores), work.config.sample)
 
 
 def with_deviations(

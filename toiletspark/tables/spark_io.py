@@ -57,6 +57,11 @@ def read_all(
     return spark.read.schema(table.schema).parquet(*folders)
 
 
+def read_if_any(spark: SparkSession, run: Run | None, table: Table) -> DataFrame:
+    """The rows of a run; no rows where there is no run."""
+    return read_run(spark, run) if run else no_rows(spark, table.columns)
+
+
 def no_rows(spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
     """A frame without rows that the optimiser sees to have none, and joins with it are free.
 

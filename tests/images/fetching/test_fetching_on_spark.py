@@ -25,6 +25,7 @@ from toiletspark.jobs import embed_images
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -96,7 +97,7 @@ def test_images_come_from_everywhere(
         {"fetch.allow": allow, "fetch.storage_options.s3": f"{{ {told} }}"}, images=images
     )
 
-    summary = embed_images.step(spark, config)
+    summary = embed_images.step(Workspace.open(spark, config))
 
     kept = Store(config.output.root)
     ledger = frames.read_all(spark, kept, tables.IMAGE_LEDGER).toPandas().set_index("image_id")

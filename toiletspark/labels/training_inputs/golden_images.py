@@ -25,12 +25,13 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 DOING = "making golden images"
 _MOST_TASKS = 4  # a worker that has not embedded yet must start the backbone first
 
 
-def keep(spark: SparkSession, store: Store, config: Config, gathered: Run) -> dict[str, int]:
+def keep(work: Workspace, gathered: Run) -> dict[str, int]:
     """Keeps golden images of a training set as the run of `golden_images` that has its run_id.
 
     Args:
@@ -47,13 +48,15 @@ def keep(spark: SparkSession, store: Store, config: Config, gathered: Run) -> di
 
     Cost: a look through the images table for the drawn ones, and a forward pass for each.
     """
-    spec = _backbone(store, config, gathered)
+    spec = _backbone(work.store, work.config, gathered)
     names = ("image_id", "content_digest", "label")
-    labelled = [tuple(row) for row in frames.read_run(spark, gathered).select(*names).collect()]
-    drawn = golden.drawn(labelled, config.train.golden_images, config.train.seed)
-    jpegs = _jpegs(spark, config, drawn) if drawn else {}
+    labelled = [
+        tuple(row) for row in frames.read_run(work.spark, gathered).select(*names).collect()
+    ]
+    drawn = golden.drawn(labelled, work.config.train.golden_images, work.config.train.seed)
+    jpegs = _jpegs(work.spark, work.config, drawn) if drawn else {}
     stored = (
-        _embedded(spark, config, spec, list(jpegs.values()), f"{gathered.run_id}-golden")
+        _embedded(work.spark, work.config, spec, list(jpegs.values()), f"{gathered.run_id}-golden")
         if jpegs
         else {}
     )
@@ -68,8 +71,10 @@ def keep(spark: SparkSession, store: Store, config: Config, gathered: Run) -> di
         "backbone": spec.described,
     }
     counts = {"left_out": len(drawn) - len(made)}
-    told = {"config": config.recorded(), "inputs": inputs, "counts": counts}
-    rows.write(store, tables.GOLDEN_IMAGES, gathered.run_id, map(dataclasses.asdict, made), **told)
+    told = {"config": work.config.recorded(), "inputs": inputs, "counts": counts}
+    rows.write(
+        work.store, tables.GOLDEN_IMAGES, gathered.run_id, map(dataclasses.asdict, made), **told
+    )
     return {"golden_images": len(made), "golden_left_out": counts["left_out"]}
 
 

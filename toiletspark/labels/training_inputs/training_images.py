@@ -10,17 +10,18 @@ from itertools import islice
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config, Fetch
+from toiletspark.config import Fetch
 from toiletspark.errors import LabelsError
 from toiletspark.hashing import content_digest
 from toiletspark.images.fetching import Fetcher
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run
+from toiletspark.tables.workspace import Workspace
 
 DOING = "gathering the labelled images"
 _NAMED = [name for name in tables.TRAINING_IMAGES.columns if name != "content"]
@@ -28,7 +29,7 @@ _ARROW = {"string": pa.string(), "double": pa.float64(), "binary": pa.binary()}
 _SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in tables.TRAINING_IMAGES.columns.items()])
 
 
-def gather(spark: SparkSession, config: Config) -> dict[str, int]:
+def gather(work: Workspace) -> dict[str, int]:
     """Keeps the files of the newest training set as a run of `tables.TRAINING_IMAGES`, if `train.finetune` asks for it.
 
     Returns:
@@ -39,17 +40,17 @@ def gather(spark: SparkSession, config: Config) -> dict[str, int]:
 
     Cost: each labelled image is fetched once; the table is as large as the files are.
     """
-    if config.train.finetune == "none":
+    if work.config.train.finetune == "none":
         return {}
-    store = Store.open(config.output.root)
+    store = work.store
     labelled = store.require(tables.TRAINING_SET, doing=DOING, step="train")
-    rows = located(spark, config, store, frames.read_run(spark, labelled).select(*_NAMED))
+    rows = located(work, frames.read_run(work.spark, labelled).select(*_NAMED))
     run = frames.write_run(
-        fetched(rows, config.fetch),
+        fetched(rows, work.config.fetch),
         store,
         tables.TRAINING_IMAGES,
-        new_run_id(),
-        config=config.recorded(),
+        work.run_id,
+        config=work.config.recorded(),
         inputs={
             "training_set": labelled.run_id,
             "backbone_id": labelled.manifest["inputs"]["backbone_id"],
@@ -59,7 +60,7 @@ def gather(spark: SparkSession, config: Config) -> dict[str, int]:
     return {"images_gathered": run.rows, "images_without_file": labelled.rows - run.rows}
 
 
-def located(spark: SparkSession, config: Config, store: Store, labelled: DataFrame) -> DataFrame:
+def located(work: Workspace, labelled: DataFrame) -> DataFrame:
     """Where a labelled content lies now.
 
     Args:
@@ -72,14 +73,18 @@ def located(spark: SparkSession, config: Config, store: Store, labelled: DataFra
         The same rows with image_url and inline (binary, null where there is a URL); rows whose content no image of
         the catalog has any more are left out. The catalog stays where it is.
     """
-    seen = frames.read_run(spark, store.require(tables.CATALOG, doing=DOING, step="embed"))
+    seen = frames.read_run(
+        work.spark, work.store.require(tables.CATALOG, doing=DOING, step="embed")
+    )
     wanted = F.broadcast(labelled.select("content_digest").distinct())
     places = seen.join(wanted, on="content_digest", how="left_semi").dropDuplicates(
         ["content_digest"]
     )
     places = places.select("content_digest", F.col("image_id").alias("at"), "image_url")
-    if config.images.columns.content:
-        inline = catalog.read_images(spark, config).select(F.col("image_id").alias("at"), "content")
+    if work.config.images.columns.content:
+        inline = catalog.read_images(work.spark, work.config).select(
+            F.col("image_id").alias("at"), "content"
+        )
         places = inline.join(F.broadcast(places), on="at", how="right").withColumnRenamed(
             "content", "inline"
         )

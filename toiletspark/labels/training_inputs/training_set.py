@@ -15,29 +15,34 @@ from toiletspark.sampling import design_weights
 from toiletspark.sampling import evaluation_sample as draws
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 DOING = "gathering the training set"
 
 
-def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:
+def gather(work: Workspace, table: tables.Table) -> Summary:
     """Keeps labelled embeddings as a run; tells how many images were labelled, and which of them had to be left out."""
-    store, run_id = Store.open(config.output.root), new_run_id()
+    store, run_id = work.store, work.run_id
     labels = store.require(tables.LABELS, doing=DOING, step="labels import")
     seen = store.require(tables.CATALOG, doing=DOING, step="embed")
     backbone_id = seen.manifest["inputs"]["backbone_id"]
-    settled = settle(frames.read_run(spark, labels), frames.read_run(spark, seen))
-    settled = placed(settled, homes(spark, store))
+    settled = settle(frames.read_run(work.spark, labels), frames.read_run(work.spark, seen))
+    settled = placed(settled, homes(work.spark, store))
     settled = frames.set_aside(settled, store, run_id, "settled")
     labelled, disputed = settled.count(), settled.where("in_conflict").count()
     usable = (
-        _undisputed(settled, disputed, config, store) if table is tables.TRAINING_SET else settled
+        _undisputed(settled, disputed, work.config, store)
+        if table is tables.TRAINING_SET
+        else settled
     )
 
-    found = with_embeddings(usable, frames.read_all(spark, store, tables.EMBEDDINGS), backbone_id)
+    found = with_embeddings(
+        usable, frames.read_all(work.spark, store, tables.EMBEDDINGS), backbone_id
+    )
     found = frames.set_aside(found, store, run_id, "found")
     weighed = design_weights.weigh(
-        found, design_weights.drawn(spark, store), frames.read_run(spark, seen)
+        found, design_weights.drawn(work.spark, store), frames.read_run(work.spark, seen)
     )
     weighed = frames.set_aside(weighed, store, run_id, "weighed")
     run = frames.write_run(
@@ -45,7 +50,7 @@ def gather(spark: SparkSession, config: Config, table: tables.Table) -> Summary:
         store,
         table,
         run_id,
-        config=config.recorded(),
+        config=work.config.recorded(),
         inputs={"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id},
         counts={draws.DRAWS: design_weights.told(weighed)},
     )

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import package_floors as floors
-from toiletspark.config import Config, Decode, Fetch
+from toiletspark.config import Decode, Fetch
 from toiletspark.embedding import int8 as calibration
 from toiletspark.embedding import tasks as embedding
 from toiletspark.errors import BackboneError
@@ -21,7 +21,8 @@ from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.tables.runs import Store
+from toiletspark.tables.workspace import Workspace
 
 DOING = "embedding views of the labelled images"
 _SCHEMA = pa.schema(
@@ -39,7 +40,7 @@ class Given:
     limits: Decode
 
 
-def gather(spark: SparkSession, config: Config) -> dict[str, int]:
+def gather(work: Workspace) -> dict[str, int]:
     """Adds the views that `train.views` asks for and that the newest training set's contents do not have yet.
 
     Returns:
@@ -50,22 +51,26 @@ def gather(spark: SparkSession, config: Config) -> dict[str, int]:
 
     Cost: a forward pass a view; nothing for contents that have theirs.
     """
-    wanted = views.names(config.train.views)
+    wanted = views.names(work.config.train.views)
     if not wanted:
         return {}
-    store = Store.open(config.output.root)
+    store = work.store
     labelled = store.require(tables.TRAINING_SET, doing=DOING, step="train")
-    spec = calibration.current(store, config.backbone)
+    spec = calibration.current(store, work.config.backbone)
     _require_same(spec.backbone_id, labelled.manifest["inputs"]["backbone_id"])
-    missing = _missing(spark, store, frames.read_run(spark, labelled), wanted, spec.backbone_id)
-    rows = training_images.located(spark, config, store, missing)
-    given = Given(spark.sparkContext.broadcast(spec), wanted, config.fetch, config.decode)
+    missing = _missing(
+        work.spark, store, frames.read_run(work.spark, labelled), wanted, spec.backbone_id
+    )
+    rows = training_images.located(work, missing)
+    given = Given(
+        work.spark.sparkContext.broadcast(spec), wanted, work.config.fetch, work.config.decode
+    )
     run = frames.write_run(
         _embedded(rows, given).withColumn("backbone_id", F.lit(spec.backbone_id)),
         store,
         tables.TRAINING_VIEWS,
-        new_run_id(),
-        config=config.recorded(),
+        work.run_id,
+        config=work.config.recorded(),
         inputs={"training_set": labelled.run_id, "backbone_id": spec.backbone_id},
     )
     return {"views_embedded": run.rows}

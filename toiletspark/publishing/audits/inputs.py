@@ -29,7 +29,7 @@ from toiletspark.tables.schemas import Table
 _RESCORE = "run `toiletspark score` again; runs are never changed in place, so find out what has changed this one"
 _SCORE = "run `toiletspark score`, which scores with that head, or set score.head to the head that has scored"
 _EMBED = "run `toiletspark rescore`; runs are never changed in place, so find out what has changed this one"
-_ROLL_BACK = "roll back to a sound version first: `toiletspark publish --rollback`"
+_ROLL_BACK = "roll back to a sound version first: `toiletspark publish rollback`"
 _UNREADABLE = "not looked at, as its files are not sound"
 
 

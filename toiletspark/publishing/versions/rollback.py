@@ -91,7 +91,7 @@ def _before(log: list[Version], live: Version | None, doing: str) -> Version:
         doing=doing,
         expected="a version before the one that is live",
         found=_none_before(live),
-        todo="see `toiletspark publish --list`, and name one, as in `toiletspark publish --rollback 3`",
+        todo="see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`",
     )
 
 
@@ -112,7 +112,7 @@ def _numbered(log: list[Version], number: int, doing: str) -> Version:
         doing=doing,
         expected=f"one of the versions {log[0].number} to {log[-1].number}" if log else "a version",
         found=f"no version {number}" if log else "none was published yet",
-        todo="see `toiletspark publish --list`",
+        todo="see `toiletspark publish list`",
     )
 
 

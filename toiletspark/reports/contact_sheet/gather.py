@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config
 from toiletspark.images.thumbnails import thumbnails
 from toiletspark.labels import queues as asked
 from toiletspark.model.embedding_codec import from_stored
@@ -19,24 +18,30 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 
-def pictures(spark: SparkSession, config: Config, run: Run) -> DataFrame:
+def pictures(work: Workspace, run: Run) -> DataFrame:
     """Fetches and reduces the images of a sample or queue.
 
     Returns:
         image_id, content_digest, jpeg (null if it is no sound image); images that the images table no longer has
         are not in it.
     """
-    wanted = frames.read_run(spark, run).select("image_id")
-    images = catalog.read_catalog(spark, config).join(wanted, on="image_id", how="left_semi")
-    sheet, laid_out = config.sheet, images.repartition(spark.sparkContext.defaultParallelism)
-    return thumbnails(laid_out, config.fetch, config.decode, sheet.max_side_px, sheet.jpeg_quality)
+    wanted = frames.read_run(work.spark, run).select("image_id")
+    images = catalog.read_catalog(work.spark, work.config).join(
+        wanted, on="image_id", how="left_semi"
+    )
+    sheet, laid_out = (
+        work.config.sheet,
+        images.repartition(work.spark.sparkContext.defaultParallelism),
+    )
+    return thumbnails(
+        laid_out, work.config.fetch, work.config.decode, sheet.max_side_px, sheet.jpeg_quality
+    )
 
 
-def placed(
-    spark: SparkSession, store: Store, config: Config, run: Run, made: DataFrame
-) -> list[Tile]:
+def placed(work: Workspace, run: Run, made: DataFrame) -> list[Tile]:
     """What is known of each picture, in the sheet's order; the pictures themselves are not loaded.
 
     Scores and earlier labels count for the content that they were given to: where the image has changed since,
@@ -54,11 +59,9 @@ def placed(
     """
     seen = made.where(F.col("jpeg").isNotNull()).select("image_id", "content_digest")
     known = (
-        _of_sample(spark, store, config, run, seen)
-        if run.table == "sample"
-        else _of_queue(spark, run, seen)
+        _of_sample(work, run, seen) if run.table == "sample" else _of_queue(work.spark, run, seen)
     )
-    position = catalog.read_catalog(spark, config).select("image_id", "position")
+    position = catalog.read_catalog(work.spark, work.config).select("image_id", "position")
     rows = known.join(position, on="image_id", how="left").orderBy(
         "rank", "listing_id", "position", "image_id"
     )
@@ -74,9 +77,12 @@ def placed(
         )
         for row in rows.collect()
     ]
-    classes = config.labels.classes
+    classes = work.config.labels.classes
     tiles = [tile if tile.suggested in classes else _unsuggested(tile, run) for tile in tiles]
-    embeddings, min_cosine = _embeddings(spark, store, tiles, seen), config.lookalikes.min_cosine
+    embeddings, min_cosine = (
+        _embeddings(work.spark, work.store, tiles, seen),
+        work.config.lookalikes.min_cosine,
+    )
     if run.table == "sample":
         return sheet_order.arranged(tiles, embeddings, classes, min_cosine)
     return sheet_order.ranked(tiles, embeddings, min_cosine)
@@ -103,17 +109,19 @@ def _unsuggested(tile: Tile, run: Run) -> Tile:
     return replace(tile, suggested=None, score=None if run.table == "sample" else tile.score)
 
 
-def _of_sample(
-    spark: SparkSession, store: Store, config: Config, sample: Run, seen: DataFrame
-) -> DataFrame:
+def _of_sample(work: Workspace, sample: Run, seen: DataFrame) -> DataFrame:
     """image_id, listing_id, content_digest, rank (null), score, suggested, label; one row per image of `seen`."""
     known = seen.join(
-        frames.read_run(spark, sample).select("image_id", "listing_id"), on="image_id", how="inner"
+        frames.read_run(work.spark, sample).select("image_id", "listing_id"),
+        on="image_id",
+        how="inner",
     )
-    suggested = asked.suggestions(spark, store.newest(tables.SCORES), config.labels).select(
+    suggested = asked.suggestions(
+        work.spark, work.store.newest(tables.SCORES), work.config.labels
+    ).select(
         "image_id", "suggested", F.col("certainty").cast("float").alias("score"), "scored_digest"
     )
-    for said in (suggested, _labels(spark, store)):
+    for said in (suggested, _labels(work.spark, work.store)):
         known = known.join(said, on="image_id", how="left")
     return known.select(
         "image_id",

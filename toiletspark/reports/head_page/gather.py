@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pyspark.sql import SparkSession
-
-from toiletspark.config import Config
 from toiletspark.images import thumbnails
 from toiletspark.reports.head_page import page as head_page
 from toiletspark.tables import storage
+from toiletspark.tables.workspace import Workspace
 
 
-def write_page(spark: SparkSession, config: Config, folder: str) -> str:
+def write_page(work: Workspace, folder: str) -> str:
     """Writes <root>/reports/head-<run_id>.html and .json; returns where the page lies.
 
     Args:
@@ -20,4 +18,6 @@ def write_page(spark: SparkSession, config: Config, folder: str) -> str:
     """
     evaluation = storage.read_json(f"{folder}/{head_page.EVALUATION}") or {}
     wanted = {row["image_id"]: row["content_digest"] for row in evaluation["mistakes"]}
-    return head_page.write(config.output.root, evaluation, thumbnails.of_few(spark, config, wanted))
+    return head_page.write(
+        work.config.output.root, evaluation, thumbnails.of_few(work.spark, work.config, wanted)
+    )

@@ -8,7 +8,6 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config
 from toiletspark.images import thumbnails
 from toiletspark.publishing import approvals, publication
 from toiletspark.publishing.publication import Made
@@ -28,42 +27,43 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 _BETWEEN = "between"
 _COUNTS = tuple(name for name in Stratum.__dataclass_fields__ if name != "stratum")
 _SHOWN = ("listing_id", "content_digest", "status", "exclusion_score", "reason", "override")
 
 
-def write_page(spark: SparkSession, store: Store, config: Config, made: Made) -> str:
+def write_page(work: Workspace, made: Made) -> str:
     """Writes <root>/reports/plan-<run_id>.html; returns where it lies."""
-    page = diff_page.render(gather(spark, store, config, made))
-    place = f"{store.root}/reports/plan-{made.listed.run_id}.html"
+    page = diff_page.render(gather(work, made))
+    place = f"{work.store.root}/reports/plan-{made.listed.run_id}.html"
     # a lone surrogate (a badly decoded file name) has no UTF-8 form; it must not cost us the page
     storage.replace_bytes(place, page.encode("utf-8", errors="backslashreplace"))
     return place
 
 
-def gather(spark: SparkSession, store: Store, config: Config, made: Made) -> Changes:
+def gather(work: Workspace, made: Made) -> Changes:
     """Everything that the page says.
 
     Cost: a pass over the plan's decisions for the counts, one for the images to show, which alone are looked up in the
     live version and fetched.
     """
-    planned, last = frames.read_run(spark, made.decisions), made.sources.last
+    planned, last = frames.read_run(work.spark, made.decisions), made.sources.last
     strata = by_stratum(planned)
-    found = to_show(planned, config.report.max_excluded, made.settled.operating_threshold)
-    before = _rows_of(spark, last, [row["image_id"] for row in found])
+    found = to_show(planned, work.config.report.max_excluded, made.settled.operating_threshold)
+    before = _rows_of(work.spark, last, [row["image_id"] for row in found])
     wanted = {
         row["image_id"]: row["content_digest"] for row in found if row["image_id"] is not None
     }
-    pictures = thumbnails.of_few(spark, config, wanted)
+    pictures = thumbnails.of_few(work.spark, work.config, wanted)
     changed: dict[str, list[Changed]] = {}
     for row in found:
         changed.setdefault(row["change"], []).append(
             _image(row, before.get(row["image_id"]), pictures)
         )
     return Changes(
-        before=_live_side(store, made.sources.live),
+        before=_live_side(work.store, made.sources.live),
         after=_side("this plan", made.listed),
         comparable=last is not None,
         strata=strata,
@@ -72,7 +72,7 @@ def gather(spark: SparkSession, store: Store, config: Config, made: Made) -> Cha
         audits=[check.told() for check in publication.checks_of(made.listed)],
         warnings=_warnings(made),
         command=approvals.command(made.listed.run_id),
-        removed_after_days=config.publish.keep_unpublished_days,
+        removed_after_days=work.config.publish.keep_unpublished_days,
     )
 
 

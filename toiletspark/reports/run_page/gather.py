@@ -24,6 +24,7 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.workspace import Workspace
 
 _BINS = 20
 RANDOM_BACKBONE = (
@@ -44,9 +45,7 @@ class Published:
     decisions: Run | None
 
 
-def write_page(
-    spark: SparkSession, store: Store, config: Config, seconds: dict[str, float]
-) -> Path:
+def write_page(work: Workspace, seconds: dict[str, float]) -> Path:
     """Writes the page of the version that is published now, beside the tables.
 
     Args:
@@ -61,37 +60,44 @@ def write_page(
     Raises:
         OutputError: nothing was published.
     """
-    version = _version(store)
-    page = gather(spark, store, config, seconds)
+    version = _version(work.store)
+    page = gather(work, seconds)
     folder = (
-        Path(store.root.removeprefix("file://")) if storage.is_local(store.root) else Path.cwd()
+        Path(work.store.root.removeprefix("file://"))
+        if storage.is_local(work.store.root)
+        else Path.cwd()
     )
     path = folder / "reports" / f"{version.excluded.run_id}.html"
     run_page.write(page, path)
     return path
 
 
-def gather(
-    spark: SparkSession, store: Store, config: Config, seconds: dict[str, float]
-) -> run_page.RunPage:
+def gather(work: Workspace, seconds: dict[str, float]) -> run_page.RunPage:
     """Everything that the page says; see `write_page`."""
-    version = _version(store)
+    version = _version(work.store)
     threshold = float(version.excluded.manifest["inputs"]["operating_threshold"])
-    scores, made_from = frames.read_run(spark, version.scores), version.scores.manifest["inputs"]
-    listed = frames.read_run(spark, version.excluded).select("image_id", "reason")
+    scores, made_from = (
+        frames.read_run(work.spark, version.scores),
+        version.scores.manifest["inputs"],
+    )
+    listed = frames.read_run(work.spark, version.excluded).select("image_id", "reason")
     surest = scores.join(listed, on="image_id", how="inner")  # what has no score now is not in it
     distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
     excluded = (
         surest.orderBy(F.desc("exclusion_score"), "image_id")
-        .limit(config.report.max_excluded)
+        .limit(work.config.report.max_excluded)
         .collect()
     )
-    borderline = scores.orderBy(distance, "image_id").limit(config.report.max_borderline).collect()
-    pictures = thumbnails.of_few(
-        spark, config, {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
+    borderline = (
+        scores.orderBy(distance, "image_id").limit(work.config.report.max_borderline).collect()
     )
-    decided = _decided(spark, version)
-    per_status = frames.read_run(spark, version.unscored).groupBy("status").count().collect()
+    pictures = thumbnails.of_few(
+        work.spark,
+        work.config,
+        {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]},
+    )
+    decided = _decided(work.spark, version)
+    per_status = frames.read_run(work.spark, version.unscored).groupBy("status").count().collect()
     return run_page.RunPage(
         title="What leaves the feed",
         run_id=version.excluded.run_id,
@@ -100,7 +106,7 @@ def gather(
         facts=_facts(version, seconds),
         unscored={row["status"]: row["count"] for row in per_status},
         seconds=seconds,
-        validation=_validation(store, version),
+        validation=_validation(work.store, version),
         operating_threshold=threshold,
         threshold_reason=version.excluded.manifest["inputs"].get("threshold_reason", ""),
         score_histogram=_histogram(scores),
@@ -111,7 +117,7 @@ def gather(
         excluded_unscored=sum(
             row["count"] for row in decided if row["decision"] == "exclude" and row["no_score"]
         ),
-        version=_parts(store, config, version, decided),
+        version=_parts(work.store, work.config, version, decided),
     )
 
 
