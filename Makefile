@@ -56,8 +56,8 @@ check: install  ## style, types, the direction of imports, and the tools' own op
 docs: install  ## docs/configuration.md and docs/tables.md anew, from conf/base.toml and the schemas
 	@$(BIN)/python -m release.documentation
 
-pictures: install  ## docs/pictures anew: runs the demo and photographs its page; needs chromium (make browser)
-	@$(BIN)/python -m release.pictures
+pictures: install  ## docs/pictures anew: runs the demo and photographs its page; needs chromium (make browser); SET=backbone.weights=FILE
+	@$(BIN)/python -m release.pictures $(SET)
 
 lock: install  ## requirements.lock anew, from setup.py and constraints.txt, with the index's hashes
 	$(BIN)/uv --quiet pip compile setup.py --all-extras --constraint constraints.txt --generate-hashes --no-annotate \

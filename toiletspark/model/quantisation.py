@@ -174,7 +174,7 @@ def _quantised(model: openvino.Model, calibration: Pixels) -> openvino.Model:
 
 
 def _settings(quantization: Any) -> Any:
-    """What came nearest to fp32 on real photos, see ARCHITECTURE.md.
+    """What came nearest to fp32 on real photos, see benchmarks/LOG.md.
 
     No bias correction: the fast one made embeddings 8 % longer. Ranges from the least to the largest value seen: the
     default's means of extremes cut off what single images need.

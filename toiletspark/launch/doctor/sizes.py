@@ -10,7 +10,7 @@ from toiletspark.launch.doctor.observed import Observed, Place
 
 MIB, GIB = 1024**2, 1024**3
 # Measured: peak memory of a Python worker that embeds in fp32, 16 images a batch, 64 MB of files waiting
-# (README, "peak memory of a Python worker while it embeds"; `make bench-photos`, `make bench-peers`)
+# (docs/figures.md, "peak memory of a Python worker while it embeds"; `make bench-photos`, `make bench-peers`)
 WORKER_BYTES = {"torch": 1_150_000_000, "openvino": 450_000_000}
 USUAL_BATCH, USUAL_WAITING_BYTES = 16, 64_000_000
 CHILD_BYTES = 60_000_000  # a decode child that reads an ordinary photo; most of it Pillow
