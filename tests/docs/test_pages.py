@@ -157,7 +157,9 @@ def test_make_targets_that_a_page_names_exist(name: str) -> None:
     if name == KEEPS_OLD_COMMANDS:
         return
     targets = set(re.findall(r"^([a-z0-9-]+):", text_of("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"^make ([a-z0-9-]+)(?![a-z0-9.-])", code_of(name), re.M)) - targets == set()
+    assert (
+        set(re.findall(r"^make ([a-z0-9-]+)(?![a-z0-9.-])", code_of(name), re.M)) - targets == set()
+    )
 
 
 def commands(name: str) -> Iterator[list[str]]:

@@ -15,6 +15,7 @@ from tests.support.feeds import DECIDED, FEED, publish
 from toiletspark.feed import feed
 from toiletspark.feed import readers as exclusions
 from toiletspark.feed.readers import Current
+from toiletspark.statuses import FAILURE_CLASSES
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Store
@@ -122,15 +123,15 @@ def cells(first: str) -> list[list[str]]:
 def test_the_table_of_failures_is_what_the_defaults_do() -> None:
     failures = literal_config({"images.path": "none"}).publish.failures.model_dump()
     told: dict[str, str] = {}
-    for image, statuses, made, *shown in cells("image"):
+    for image, names, made, *shown in cells("image"):
         named = re.match(r"`(\w+)`", image)
         if named is None:
             continue
-        told |= dict.fromkeys(statuses.split(", "), named[1])
+        told |= dict.fromkeys(names.split(", "), named[1])
         assert made == failures[named[1]]
         standing = "excluded_unscored" if made == "exclude" else made
         assert shown == ["gone" if standing in feed.REMOVED[mode] else "shown" for mode in MODES]
-    assert told == statuses.FAILURE_CLASSES
+    assert told == FAILURE_CLASSES
 
 
 def test_the_table_of_counts_is_what_the_modes_remove() -> None:
