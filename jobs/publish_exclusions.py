@@ -13,7 +13,7 @@ import logging
 from toiletspark.config.command_line import Summary
 from toiletspark.jobs import draw_leaks
 from toiletspark.launch.job import Job
-from toiletspark.publishing import approvals, origins, overrides, publication
+from toiletspark.publishing import approvals, overrides, publication
 from toiletspark.publishing.publication import Made
 from toiletspark.publishing.versions import metastore, retention
 from toiletspark.reports.plan_page import gather
@@ -31,7 +31,7 @@ def step(work: Workspace) -> Summary:
     metastore.require_ours(work.spark, config.publish.catalog_table, store.root)
     if config.publish.approve:
         return {**_approve(work), **_follow_up(work)}
-    made = publication.make(work, origins.newest(store))
+    made = publication.make(work, publication.newest_sources(store))
     _report(made)
     if config.publish.plan or publication.needs_approval(store, config, made.listed):
         begun = _plan(work, made)

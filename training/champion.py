@@ -16,7 +16,7 @@ from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import head as heads
 from toiletspark.model.head import Head
 from toiletspark.model.thresholds import excluded
-from toiletspark.publishing import held_out
+from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log as versions
 from toiletspark.sampling.estimates import Bootstrap, Difference
 from toiletspark.sampling.evaluation_sample import Draw, standing
@@ -111,7 +111,7 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     if run is None:
         return None
     try:
-        settled = held_out.settle_for(store, publish, run.manifest["inputs"]["head_id"], "")
+        settled = thresholds.settle_for(store, publish, run.manifest["inputs"]["head_id"], "")
     except (
         ConfigError,
         HeadError,

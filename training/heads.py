@@ -14,8 +14,7 @@ from toiletspark.config import Config
 from toiletspark.errors import ConfigError, LabelsError, nearest
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
-from toiletspark.publishing.held_out import settle
-from toiletspark.publishing.thresholds import Settled
+from toiletspark.publishing.thresholds import Settled, settle
 from toiletspark.sampling import evaluation_sample as draws
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import schemas as tables

@@ -17,7 +17,7 @@ from tests.conftest import stored
 from tests.support.feeds import decided, publish
 from toiletspark import statuses
 from toiletspark.config import Config
-from toiletspark.feed import alerts, csv_text
+from toiletspark.feed import alerts
 from toiletspark.jobs import build_feed as job
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
@@ -127,8 +127,8 @@ def test_of_two_excluded_classes_the_more_probable_one_is_named(spark: SparkSess
     ],
 )
 def test_no_cell_is_a_formula(cell: str, harmless: str) -> None:
-    assert csv_text.defused(cell) == harmless
-    read = list(csv.reader(io.StringIO(csv_text.text(["a", "=b"], [(cell, None)]), newline="")))
+    assert alerts.defused(cell) == harmless
+    read = list(csv.reader(io.StringIO(alerts.csv_text(["a", "=b"], [(cell, None)]), newline="")))
     assert read == [["a", "'=b"], [harmless, ""]]
 
 

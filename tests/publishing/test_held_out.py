@@ -12,8 +12,7 @@ from toiletspark.config import Publish
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import head as heads
 from toiletspark.model.embedding_codec import to_stored
-from toiletspark.publishing import held_out
-from toiletspark.publishing import thresholds as policies
+from toiletspark.publishing import thresholds
 from toiletspark.publishing.thresholds import Judged
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.sampling.evaluation_sample import Draw, kinds, standing
@@ -152,7 +151,7 @@ def test_a_sample_that_is_labelled_in_part_stands_for_the_catalog_from_nine_tent
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:
     told = made_with()
-    judged, stand = held_out.judged(told, ("toilet",), KINDS)
+    judged, stand = thresholds.judged(told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     assert stand.told == f"{len(wanted)} held-out images of the sample sample"
     assert judged.scores.tolist() == [row["exclusion_score"] for row in wanted]
@@ -166,7 +165,7 @@ def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() ->
 
 
 def test_a_fixed_threshold_needs_no_images() -> None:
-    found = held_out.settle(publish("fixed", fixed=0.7), [], (), {})
+    found = thresholds.settle(publish("fixed", fixed=0.7), [], (), {})
     assert (found.operating_threshold, found.reason) == (
         0.7,
         "fixed by publish.operating_threshold",
@@ -176,13 +175,13 @@ def test_a_fixed_threshold_needs_no_images() -> None:
 @pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 5.0)])
 def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> None:
     told = made_with()
-    found = held_out.settle(publish(name, value), told, ("toilet",), KINDS)
+    found = thresholds.settle(publish(name, value), told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     bootstrap = Bootstrap(
         *([row[key] for row in wanted] for key in ("stratum", "listing_id", "weight"))
     )
     scores = np.array([row["exclusion_score"] for row in wanted], dtype=np.float32)
-    slow = policies.settle(
+    slow = thresholds.by_policy(
         name,
         value,
         Judged(scores, np.array([row["label"] == "toilet" for row in wanted]), bootstrap),
@@ -194,7 +193,7 @@ def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> N
 
 def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
     with pytest.raises(ConfigError) as caught:
-        held_out.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
+        thresholds.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
         "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"
@@ -234,7 +233,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
     ]
     settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
     told, store = train(settings), Store(str(root))
-    found = held_out.settle_for(store, settings.publish, told["head_id"], "")
+    found = thresholds.settle_for(store, settings.publish, told["head_id"], "")
     assert (found.operating_threshold, found.reason) == (
         told["operating_threshold"],
         told["threshold_reason"],
@@ -250,7 +249,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
     excluded = [score >= np.float32(found.operating_threshold) for score in toilets]
     assert told["validation"]["recall"] == pytest.approx(np.mean(excluded))
     elsewhere = Store.open(f"{root}/elsewhere")
-    outside = held_out.settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
+    outside = thresholds.settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
     assert outside == found
 
 
@@ -282,9 +281,11 @@ def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
         "gone": "no such head in the store",
     }
     for head_id, found in expected.items():
-        assert held_out.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5
+        assert (
+            thresholds.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5
+        )
         with pytest.raises(HeadError) as caught:
-            held_out.settle_for(store, publish("min_recall", 0.9), head_id, "")
+            thresholds.settle_for(store, publish("min_recall", 0.9), head_id, "")
         assert caught.value.found == found
         assert caught.value.expected.startswith(
             f"the run folder of the head {head_id}, with the images"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toiletspark.publishing.thresholds import NOTHING_EXCLUDED, Judged, settle
+from toiletspark.publishing.thresholds import NOTHING_EXCLUDED, Judged, by_policy
 from toiletspark.sampling.estimates import Bootstrap
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def test_the_highest_threshold_that_has_the_recall(seed: int, value: float) -> N
     wanted = max(
         t for t in thresholds_of(one) if weighed(one, weight, t)["recall"] >= value - 1e-12
     )
-    assert settle("min_recall", value, one, safe=False).operating_threshold == wanted
+    assert by_policy("min_recall", value, one, safe=False).operating_threshold == wanted
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -65,7 +65,7 @@ def test_the_lowest_threshold_that_loses_no_more_good_images(seed: int, value: f
     one, weight = judged(seed)
     wanted = min(t for t in thresholds_of(one) if weighed(one, weight, t)["lost"] <= value)
     assert (
-        settle("max_share_of_good_images_lost", value, one, safe=False).operating_threshold
+        by_policy("max_share_of_good_images_lost", value, one, safe=False).operating_threshold
         == wanted
     )
 
@@ -77,14 +77,14 @@ def test_the_cheapest_threshold(ratio: float) -> None:
         t: ratio * weighed(one, weight, t)["missed_weight"] + weighed(one, weight, t)["lost_weight"]
         for t in thresholds_of(one)
     }
-    found = settle("cost_ratio", ratio, one, safe=False).operating_threshold
+    found = by_policy("cost_ratio", ratio, one, safe=False).operating_threshold
     assert cost[found] == pytest.approx(min(cost.values()))
 
 
 def test_a_dearer_miss_lowers_the_threshold() -> None:
     one, _ = judged(8)
     found = [
-        settle("cost_ratio", ratio, one, safe=False).operating_threshold
+        by_policy("cost_ratio", ratio, one, safe=False).operating_threshold
         for ratio in (0.1, 1.0, 10.0, 100.0)
     ]
     assert found == sorted(found, reverse=True)
@@ -107,7 +107,7 @@ def test_the_lowest_threshold_that_has_the_precision_of_all_that_it_excludes() -
     one = ranked((True, 3), (False, 1), (True, 3), (False, 1))
     of_rank = one.scores.tolist()  # precisions from the top: 1, 1, 1, 3/4, 4/5, 5/6, 6/7, 6/8
     found = {
-        value: settle("min_precision", value, one, safe=False).operating_threshold
+        value: by_policy("min_precision", value, one, safe=False).operating_threshold
         for value in (0.75, 0.85, 0.9)
     }
     assert found == {0.75: of_rank[7], 0.85: of_rank[6], 0.9: of_rank[2]}
@@ -115,14 +115,14 @@ def test_the_lowest_threshold_that_has_the_precision_of_all_that_it_excludes() -
 
 def test_one_wrong_label_among_the_highest_scores_does_not_cost_the_recall() -> None:
     one = ranked((True, 3), (False, 1), (True, 196), (False, 800))
-    found = settle("min_precision", 0.95, one, safe=False).operating_threshold
+    found = by_policy("min_precision", 0.95, one, safe=False).operating_threshold
     assert one.recall(found).value == 1.0
     assert weighed(one, np.ones(1000), found)["precision"] >= 0.95
 
 
 def test_a_gap_that_chance_explains_does_not_cost_the_recall_at_the_safe_end_either() -> None:
     one = ranked((True, 40), (False, 2), (True, 160), (False, 798))
-    found = settle("min_precision", 0.9, one, safe=True).operating_threshold
+    found = by_policy("min_precision", 0.9, one, safe=True).operating_threshold
     assert one.recall(found).value == 1.0
     assert one.precision(found).low >= 0.9
 
@@ -138,7 +138,7 @@ def test_a_gap_that_chance_explains_does_not_cost_the_recall_at_the_safe_end_eit
 def test_the_safe_end_is_on_the_safe_side(name: str, value: float, lower: bool) -> None:
     one, _ = judged(9)
     plain, safe = (
-        settle(name, value, one, safe=safe).operating_threshold for safe in (False, True)
+        by_policy(name, value, one, safe=safe).operating_threshold for safe in (False, True)
     )  # type: ignore[arg-type]
     assert safe < plain if lower else safe > plain
     kept = {
@@ -151,7 +151,7 @@ def test_the_safe_end_is_on_the_safe_side(name: str, value: float, lower: bool) 
 
 def test_the_reason_says_what_it_is_worth() -> None:
     one, _ = judged(1)
-    found = settle("min_recall", 0.9, one, safe=True)
+    found = by_policy("min_recall", 0.9, one, safe=True)
     recall = one.recall(found.operating_threshold)
     assert found.reason.startswith("min_recall 0.9 at the far end of the interval; recall ")
     assert str(recall) in found.reason
@@ -163,7 +163,7 @@ def test_a_promise_that_nothing_keeps_is_an_error() -> None:
     with pytest.raises(
         ValueError, match="no operating threshold has min_precision 1 at the safe end"
     ):
-        settle("min_precision", 1.0, one, safe=True)
+        by_policy("min_precision", 1.0, one, safe=True)
 
 
 @pytest.mark.parametrize("label", [True, False])
@@ -174,12 +174,12 @@ def test_images_of_one_kind_settle_nothing(label: bool) -> None:
         Bootstrap([0] * 5, range(5), np.ones(5)),
     )
     with pytest.raises(ValueError, match="both kinds"):
-        settle("min_recall", 0.5, one, safe=False)
+        by_policy("min_recall", 0.5, one, safe=False)
 
 
 def test_many_scores_are_thinned_and_the_promise_is_still_kept() -> None:
     one, weight = judged(3, images=3000)
-    found = settle("min_recall", 0.9, one, safe=False).operating_threshold
+    found = by_policy("min_recall", 0.9, one, safe=False).operating_threshold
     assert weighed(one, weight, found)["recall"] >= 0.9
     best = max(t for t in thresholds_of(one) if weighed(one, weight, t)["recall"] >= 0.9)
     assert abs((one.scores >= found).sum() - (one.scores >= best).sum()) <= 3000 / 400 + 1

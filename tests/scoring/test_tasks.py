@@ -32,7 +32,7 @@ from toiletspark.embedding.worker_errors import Refusals
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.jobs import rescore_catalog, score_catalog
 from toiletspark.model.head import Head
-from toiletspark.publishing import origins
+from toiletspark.publishing import publication
 from toiletspark.scoring import tasks as scoring
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
@@ -206,7 +206,7 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
     assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
-    assert origins.newest(store).scores.folder == before["scores"]
+    assert publication.newest_sources(store).scores.folder == before["scores"]
 
 
 def with_heads(config: Config, head: str, *more: str) -> Config:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import pyarrow.parquet as pq
@@ -11,7 +13,6 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import statuses
 from toiletspark.config import Config
-from toiletspark.feed import csv_text
 from toiletspark.feed.readers import Current
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
@@ -19,6 +20,7 @@ from toiletspark.tables import storage
 from toiletspark.tables.runs import Run
 
 MAX_CSV_ROWS = 100_000  # of the file for people; the table has them all
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WITH_DETAIL = ("too_many_pixels", "too_small")  # "9000 x 9000, limit 50000000" helps
 
 
@@ -98,11 +100,31 @@ def write_csv(run: Run, location: str) -> str:
     Cost: at most `MAX_CSV_ROWS` rows in memory.
     """
     rows = sorted(_first_rows(run, MAX_CSV_ROWS), key=lambda row: (str(row[1]), str(row[0])))
-    text = csv_text.text(list(tables.ALERTS.columns), rows)
+    text = csv_text(list(tables.ALERTS.columns), rows)
     storage.replace_bytes(
         location, text.encode("utf-8-sig")
     )  # with its mark, or spreadsheets misread umlauts
     return location
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A header line and a line per row; null is an empty cell. Texts from strangers are defused."""
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow([defused(name) for name in header])
+    writer.writerows([["" if cell is None else defused(str(cell)) for cell in row] for row in rows])
+    return written.getvalue()
+
+
+def defused(cell: str) -> str:
+    """The cell with an apostrophe before it, where a spreadsheet would calculate it.
+
+    Source: OWASP, "CSV Injection".
+
+    >>> defused("=HYPERLINK(1)"), defused("Bonn")
+    ("'=HYPERLINK(1)", 'Bonn')
+    """
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _first_rows(run: Run, limit: int) -> list[tuple[object, ...]]:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pyspark.sql import DataFrame, SparkSession
+
 from toiletspark.config import Config
 from toiletspark.errors import AuditError
-from toiletspark.publishing import decisions, figures, held_out, origins, overrides
+from toiletspark.publishing import decisions, figures, overrides, thresholds
 from toiletspark.publishing.audits import changes as change_audits
 from toiletspark.publishing.audits import checks as audits
 from toiletspark.publishing.audits import inputs as source_audits
+from toiletspark.publishing.audits.changes import Last
 from toiletspark.publishing.audits.checks import Check
 from toiletspark.publishing.decisions import Rules
 from toiletspark.publishing.figures import Figures
-from toiletspark.publishing.origins import Origins
 from toiletspark.publishing.thresholds import Settled
 from toiletspark.publishing.versions import log as versions
 from toiletspark.publishing.versions.log import Version
@@ -34,6 +36,35 @@ _DECIDES = (
     "head_id",
     "operating_threshold",
 )  # what nobody may change unseen where publish.require_approval is set
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a version is made from.
+
+    Attributes:
+        scores: of the head that decides.
+        seen: the catalog that they belong to.
+        live: the version that counts now, or None.
+        last: its decisions, or None.
+    """
+
+    scores: Run
+    seen: Run
+    live: Version | None
+    last: Run | None
+
+    def inputs(self, settled: Settled) -> dict[str, Any]:
+        """As the manifests of a version tell them, with the threshold that decides."""
+        return {
+            **self.scores.manifest["inputs"],
+            "catalog": self.seen.run_id,
+            "scores": self.scores.run_id,
+            "last_version": self.live.number if self.live else None,
+            "last_run": self.live.run_id if self.live else None,
+            "operating_threshold": settled.operating_threshold,
+            "threshold_reason": settled.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -52,24 +83,43 @@ class Made:
     checks: list[Check]
     alarms: list[str]
     settled: Settled
-    sources: Origins
+    sources: Sources
     overrides: dict[str, Any]  # see `overrides.Read.told`; {} where there is no table of them
 
 
-def make(work: Workspace, found: Origins) -> Made:
+def newest_sources(store: Store) -> Sources:
+    """The newest scores, their catalog, and the version that is live.
+
+    Raises:
+        OutputError: nothing was scored yet.
+    """
+    scores = store.require(tables.SCORES, doing="publishing the exclusion list", step="score")
+    seen = store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"])
+    live = versions.live(store)
+    return Sources(
+        scores,
+        seen or store.require(tables.CATALOG, doing="publishing the exclusion list", step="embed"),
+        live,
+        versions.companion(store, live, tables.DECISIONS),
+    )
+
+
+def make(work: Workspace, found: Sources) -> Made:
     """Writes the tables of a version and audits them; nothing that readers see changes.
 
     Raises:
         AuditError: the sources are not what they must be; nothing was written. (What the audits of the decisions say
             is in `Made.checks`.)
         UserError: publish.accept names what cannot be accepted.
-        ConfigError, HeadError: see `held_out.settle_for`.
+        ConfigError, HeadError: see `thresholds.settle_for`.
         TableError: see `overrides.read`.
     """
-    checks = origins.require_sound(work.store, work.config, found)
+    checks = _require_sound(work.store, work.config, found)
     said = overrides.read(work.spark, work.config, datetime.now(UTC))
     head_id, run_id = found.scores.manifest["inputs"]["head_id"], work.run_id
-    settled = held_out.settle_for(work.store, work.config.publish, head_id, work.config.score.head)
+    settled = thresholds.settle_for(
+        work.store, work.config.publish, head_id, work.config.score.head
+    )
     facts: dict[str, Any] = {"config": work.config.recorded(), "inputs": found.inputs(settled)}
 
     decided = decisions.decide(
@@ -81,7 +131,7 @@ def make(work: Workspace, found: Origins) -> Made:
     )
     decisions_run = frames.write_run(decided, work.store, tables.DECISIONS, run_id, **facts)
     written = frames.read_run(work.spark, decisions_run)
-    counted = figures.gather(written, origins.comparable(work.spark, found, settled))
+    counted = figures.gather(written, _comparable(work.spark, found, settled))
     unscored = decisions.unscored(written).coalesce(1)
     unscored_run = frames.write_run(unscored, work.store, tables.UNSCORED, run_id, **facts)
     rows.write(work.store, tables.STRATA, run_id, figures.rows_of(counted), **facts)
@@ -107,12 +157,50 @@ def make(work: Workspace, found: Origins) -> Made:
     )
 
 
+def _require_sound(store: Store, config: Config, found: Sources) -> list[Check]:
+    """The audits of what a version is made from, passed or accepted.
+
+    Raises:
+        AuditError: one of them failed.
+        UserError: publish.accept names what cannot be accepted.
+    """
+    audits.require_acceptable(config.publish.accept)
+    judged = source_audits.judge(store, config, found.scores, found.seen, found.live, found.last)
+    checks = audits.accepted(judged, config.publish.accept, config.publish.because)
+    audits.require(
+        checks,
+        doing=f"auditing what the exclusion list is made from (scores {found.scores.run_id})",
+    )
+    return checks
+
+
+def _comparable(spark: SparkSession, found: Sources, settled: Settled) -> DataFrame | None:
+    """The last decisions, where the same head and threshold made them; else None."""
+    if found.last is None:
+        return None
+    before = found.last.manifest["inputs"]
+    same_head = before.get("head_id") == found.scores.manifest["inputs"]["head_id"]
+    same = same_head and before.get("operating_threshold") == settled.operating_threshold
+    return frames.read_run(spark, found.last) if same else None
+
+
+def _last_versions(store: Store, found: Sources, history: int) -> Last | None:
+    """What the last versions, `history` of them, were like; early ones tell less, or nothing."""
+    if found.live is None:
+        return None
+    log = versions.log(store)[-history:]
+    counts = [version.counts for version in log or [found.live] if version.counts.get("images")]
+    before = found.last.manifest["inputs"] if found.last else found.live.said
+    strata = figures.strata_of(rows.read(versions.companion(store, found.live, tables.STRATA)))
+    return Last(counts, strata, before.get("head_id") == found.scores.manifest["inputs"]["head_id"])
+
+
 def _audited(
-    store: Store, config: Config, found: Origins, counted: Figures, before: list[Check]
+    store: Store, config: Config, found: Sources, counted: Figures, before: list[Check]
 ) -> tuple[list[Check], dict[str, Any]]:
     """All checks, those of before and those of what was written, and what the manifest tells of them."""
     last, section = (
-        origins.last_versions(store, found, config.publish.audits.history),
+        _last_versions(store, found, config.publish.audits.history),
         config.publish,
     )
     judged = [

@@ -19,17 +19,36 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from toiletspark.errors import OutputError
-from toiletspark.publishing.versions import version_entry
-from toiletspark.publishing.versions.version_entry import LAYOUT
 from toiletspark.tables import runs, storage
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST, STRATA, UNSCORED, Table
 
 POINTER = "_current.json"
 LOG = "_versions"
+LAYOUT = 2
 TABLES = (DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA)  # of one version, all under its run_id
+
+
+class _Entry(BaseModel):
+    """What we rely on in an entry of the log, or in the pointer; the rest is only told."""
+
+    run_id: str = Field(pattern=r"^\w[\w.-]{0,99}$")  # it becomes a part of a path
+    layout: int = 1
+    version: int = 0
+    rolled_back_to: int = 0
+    counts: dict[str, Any] = {}
+    published_at: str = ""
+    valid_until: str | None = None
+
+    @field_validator("valid_until")
+    @classmethod
+    def _has_a_zone(cls, value: str | None) -> str | None:
+        if value and datetime.fromisoformat(value).tzinfo is None:
+            raise ValueError("no time zone")
+        return value
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ def point(store: Store) -> None:
     with storage.one_at_a_time(f"{store.root}/{EXCLUSION_LIST.name}/{LOG}/.lock"):
         moved, newest = 0, _newest_number(store)
         while moved < newest:
-            if entry := version_entry.read(_entry(store, newest)):
+            if entry := _read(_entry(store, newest)):
                 storage.replace_json(_pointer(store.root), entry)
             moved, newest = newest, _newest_number(store)
 
@@ -159,7 +178,7 @@ def log(store: Store) -> list[Version]:
     """All versions, oldest first."""
     names = _numbers(store)
     places = [_entry(store, number) for number in names]
-    entries = map(version_entry.checked, storage.read_jsons(places), places)
+    entries = map(_checked, storage.read_jsons(places), places)
     return [Version(number, said) for number, said in zip(names, entries, strict=True) if said]
 
 
@@ -171,7 +190,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
             toiletspark, or its files are not what its manifest says.
     """
     doing = f"reading the current exclusion list of {root}"
-    pointer = version_entry.read(_pointer(root))
+    pointer = _read(_pointer(root))
     require_known_layout(pointer, doing=doing)
     run = _named(root, pointer)
     if pointer is None or run is None:
@@ -191,12 +210,12 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 
 def published(root: str) -> Run | None:
     """The list that the pointer names, as it stands, or None: for those who ask what is live, not for feeds."""
-    return _named(root, version_entry.read(_pointer(root)))
+    return _named(root, _read(_pointer(root)))
 
 
 def live(store: Store) -> Version | None:
     """The version that the pointer names, or None; pointers of before there was a log have the number 0."""
-    pointer = version_entry.read(_pointer(store.root))
+    pointer = _read(_pointer(store.root))
     return Version(int(pointer.get("version", 0)), pointer) if pointer else None
 
 
@@ -212,7 +231,7 @@ def require_known_layout(entry: dict[str, Any] | None, *, doing: str) -> None:
         OutputError: it was.
     """
     if entry and int(entry.get("layout", 1)) > LAYOUT:
-        raise version_entry.newer(entry["layout"], doing=doing)
+        raise _newer(entry["layout"], doing=doing)
 
 
 def require_unchanged(run: Run, *, doing: str) -> None:
@@ -244,6 +263,48 @@ def unchanged(run: Run) -> bool:
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
     return bool(found == listed)
+
+
+def _checked(said: dict[str, Any] | None, location: str) -> dict[str, Any] | None:
+    """An entry as it was written; None where there is none.
+
+    Args:
+        said: what the file holds.
+        location: of the file, for messages.
+
+    Raises:
+        OutputError: it was damaged or altered since.
+    """
+    try:
+        if said is not None:
+            _Entry.model_validate(said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        doing, layout = f"reading {location}", said.get("layout") if said else None
+        if isinstance(layout, int) and layout > LAYOUT:
+            raise _newer(layout, doing=doing) from None
+        raise OutputError(
+            doing=doing,
+            expected="an entry of the log of versions, as it was written",
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            todo="take the file from its backup, or run `toiletspark publish` again",
+        ) from None
+    return said
+
+
+def _read(location: str) -> dict[str, Any] | None:
+    """The entry in a file, see `_checked`; None where there is no such file."""
+    return _checked(storage.read_json(location), location)
+
+
+def _newer(layout: object, *, doing: str) -> OutputError:
+    """What is told of an entry that a newer toiletspark has made."""
+    return OutputError(
+        doing=doing,
+        expected=f"a version of layout {LAYOUT} at most",
+        found=f"layout {layout}, made by a newer toiletspark",
+        todo="read it with the toiletspark that publishes it",
+    )
 
 
 def _require_valid(pointer: dict[str, Any], doing: str) -> None:
