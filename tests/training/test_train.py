@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toiletspark.publishing.thresholds import settle_for
 
 from tests.conftest import stored
 from toiletspark.config import Config
@@ -23,6 +22,7 @@ from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.launch import trainer
 from toiletspark.model import head as heads
 from toiletspark.model.embedding_codec import from_stored, to_stored
+from toiletspark.publishing.thresholds import settle_for
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.tables.schemas import HEADS, SAMPLE, TRAINING_SET, Table
