@@ -17,7 +17,7 @@ from toiletspark.tables.runs import Store
 def images_done(store: Store) -> int:
     """Rows that are kept: in the ledger, or by tasks that have ended, of the commit that is being made."""
     ledger = store.runs(tables.IMAGE_LEDGER)
-    kept = {f"{run.manifest['inputs']['run']}-{run.manifest['inputs']['commit']}" for run in ledger}
+    kept = {f"{run.inputs.run}-{run.inputs.commit}" for run in ledger}
     done, work = sum(run.rows for run in ledger), Path(store.root) / "_work"
     for run in work.glob("*"):
         for folder in run.glob(f"{run.name}-*"):

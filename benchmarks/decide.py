@@ -30,6 +30,7 @@ from benchmarks.synthetic import _constant, _digests, _embeddings, _names, _writ
 from toiletspark.model.head import Head
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 CONTENTS = 4000  # with embeddings; the first row group holds them
@@ -106,7 +107,7 @@ def _embed(store: Store) -> pa.Table:
         CONTENTS,
         lambda start, count: _columns(table.slice(start, count)),
     )
-    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs={"backbone_id": BACKBONE})
+    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs=Inputs(backbone_id=BACKBONE))
     return table
 
 
@@ -127,7 +128,7 @@ def _head(store: Store, seed: int) -> Head:
     rows.write_file(store, tables.HEADS, run_id, [])
     head.save(store.folder(tables.HEADS, run_id))
     store.commit(
-        tables.HEADS, run_id, config={}, inputs={"head_id": head.head_id, "backbone_id": BACKBONE}
+        tables.HEADS, run_id, config={}, inputs=Inputs(head_id=head.head_id, backbone_id=BACKBONE)
     )
     return head
 
@@ -164,7 +165,7 @@ def _run(
 ) -> Run:
     run_id = new_run_id()
     _write(Path(store.folder(table, run_id)), count, content)
-    return store.commit(table, run_id, config={}, inputs=inputs, counts=counts)
+    return store.commit(table, run_id, config={}, inputs=Inputs(**inputs), counts=counts)
 
 
 def _catalog_rows(failed: dict[str, int], start: int, count: int) -> dict[str, Any]:

@@ -117,9 +117,12 @@ def foreign_schema(shop: Portal) -> None:
         place = table.schema.get_field_index("exclusion_score")
         texts = table["exclusion_score"].cast(pa.string())
         pq.write_table(table.set_column(place, "exclusion_score", texts), file)
-    told = scores.manifest
     shop.store.commit(
-        scoring_table(shop), scores.run_id, config={}, inputs=told["inputs"], counts=told["counts"]
+        scoring_table(shop),
+        scores.run_id,
+        config={},
+        inputs=scores.inputs,
+        counts=scores.counts,
     )
 
 

@@ -34,6 +34,7 @@ from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -76,8 +77,8 @@ def prepare(root: str, *, more: int = 0) -> None:
          "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
         for number in range(LISTINGS * PER_LISTING)
     ]  # fmt: skip
-    rows.write(store, tables.CATALOG, catalog, images, config={}, inputs=inputs)
-    rows.write(store, tables.SCORES, runs.new_run_id(), images, config={}, inputs=inputs)
+    rows.write(store, tables.CATALOG, catalog, images, config={}, inputs=Inputs(**inputs))
+    rows.write(store, tables.SCORES, runs.new_run_id(), images, config={}, inputs=Inputs(**inputs))
 
 
 def _score(listing: int, place: int, more: int) -> float:

@@ -37,7 +37,7 @@ class Readers:
 
     def _by_package(self) -> pd.DataFrame:
         run = versions.current(self.root)
-        files = [f"{run.folder}/{file['name']}" for file in run.manifest["files"]]
+        files = [f"{run.folder}/{file.name}" for file in run.files]
         return pd.concat([pq.ParquetFile(file).read().to_pandas() for file in files])
 
     def _poll(self, read: Callable[[], pd.DataFrame]) -> None:

@@ -22,6 +22,7 @@ from toiletspark.model.head import Head
 from toiletspark.scoring.scores import table_of
 from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import Table
 
@@ -220,4 +221,4 @@ def _write(
             for name, kind in kinds.items()
         }
         pq.write_table(pa.table(columns), folder / f"part-{number}.parquet")
-    return store.commit(table, run_id, config={}, inputs=inputs, counts=counts)
+    return store.commit(table, run_id, config={}, inputs=Inputs(**inputs), counts=counts)

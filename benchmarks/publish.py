@@ -29,6 +29,7 @@ from toiletspark.launch import session
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs, storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
@@ -67,7 +68,7 @@ def write(store: Store, number: int) -> Run:
         }
         for place in range(count)
     ]
-    return rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs={})
+    return rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
 
 
 def while_reading(

@@ -206,7 +206,7 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
 
 
 def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
-    files = [f"{run.folder}/{file['name']}" for run in found for file in run.manifest["files"]]
+    files = [f"{run.folder}/{file.name}" for run in found for file in run.files]
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 

@@ -27,6 +27,7 @@ from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.model import weights
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 
 DIMENSIONS = 512
@@ -114,7 +115,7 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
     )
     for table, content, file_rows in contents:
         _write(Path(store.folder(table, LONG_AGO)), rows, content, file_rows)
-        store.commit(table, LONG_AGO, config={}, inputs={"backbone_id": backbone_id})
+        store.commit(table, LONG_AGO, config={}, inputs=Inputs(backbone_id=backbone_id))
     new_head(made, SEED)
     return made
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import ROOT, machine
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 from toiletspark.tables.schemas import TRAINING_SET
 
@@ -80,7 +81,7 @@ def write(root: str, rows: int) -> int:
     shuffled = np.random.default_rng(2).permutation(rows)
     pq.write_table(pa.table(columns).take(pa.array(shuffled)), file, compression="snappy")
     storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-0.parquet", file.getvalue())
-    store.commit(TRAINING_SET, run_id, config={}, inputs={"backbone_id": "synthetic"})
+    store.commit(TRAINING_SET, run_id, config={}, inputs=Inputs(backbone_id="synthetic"))
     return int(labels.sum())
 
 

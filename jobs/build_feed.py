@@ -15,6 +15,7 @@ from toiletspark.config.command_line import Summary
 from toiletspark.feed import alerts, best_images, feed, readers
 from toiletspark.launch.job import Job
 from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, described_files
 from toiletspark.tables.schemas import ALERTS, BEST_IMAGES, DECISIONS, FEED, Table
 from toiletspark.tables.workspace import Workspace
@@ -30,11 +31,7 @@ def step(work: Workspace) -> Summary:
     rows, image_id = user_tables.read_feed(spark, config)
     path, mode = config.feed.path or config.images.path, config.feed.mode
     recorded = config.recorded()
-    inputs = {
-        "feed": path,
-        "version": version.number,
-        "exclusion_list": version.listed.run_id,
-    }
+    inputs = Inputs(feed=path, version=version.number, exclusion_list=version.listed.run_id)
 
     images = feed.standings(rows, decisions, image_id)
     images = spark_io.set_aside(images, store, work.run_id, "feed_images")
@@ -44,7 +41,7 @@ def step(work: Workspace) -> Summary:
     kept = feed.build_feed(rows, exclusion_list, decisions, image_id, mode)
     table = Table(FEED.name, (image_id,), dict(kept.dtypes))
     folder = spark_io.write_files(kept, store, table, work.run_id)
-    rows_out = sum(file["rows"] for file in described_files(folder))
+    rows_out = sum(file.rows for file in described_files(folder))
     summary = feed.told(counts, mode, rows_out)
     _log.info("the feed by version %s (%s): %s", version.number, mode, feed.sentence(summary))
 

@@ -16,6 +16,7 @@ from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import gather
 from toiletspark.sampling import allocation, draw, strata
 from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import described_files
 from toiletspark.tables.schemas import SAMPLE
 from toiletspark.tables.workspace import Workspace
@@ -37,13 +38,13 @@ def step(work: Workspace) -> Summary:
     drawn = draw.draw(images, frame, cells, wanted, config.sample, set_aside)
 
     folder = spark_io.write_files(drawn, store, SAMPLE, run_id)
-    if not sum(file["rows"] for file in described_files(folder)):
+    if not sum(file.rows for file in described_files(folder)):
         raise _nothing_drawn(config, counted["images"])
-    inputs = {
-        "images": config.images.path,
-        "listings": config.listings.path,
-        "bands": [asdict(band) for band in bands],
-    }
+    inputs = Inputs(
+        images=config.images.path,
+        listings=config.listings.path,
+        bands=[asdict(band) for band in bands],
+    )
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

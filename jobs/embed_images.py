@@ -13,6 +13,7 @@ from toiletspark.embedding import commits, int8, ledger, locations, plan
 from toiletspark.launch.job import Job
 from toiletspark.model import head
 from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER, IMAGES
 from toiletspark.tables.workspace import Workspace
 
@@ -44,12 +45,12 @@ def step(work: Workspace) -> Summary:
         state = ledger.brought_up(state, attempts, embedded)
     state, sound = spark_io.counting(locations.together(state), sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
-    inputs = {
-        "images": config.images.path,
-        "listings": config.listings.path,
-        "backbone_id": spec.backbone_id,
-        locations.FILES: files,
-    }
+    inputs = Inputs(
+        images=config.images.path,
+        listings=config.listings.path,
+        backbone_id=spec.backbone_id,
+        embeddings=files,
+    )
     catalog = store.commit(
         CATALOG, work.run_id, config=config.recorded(), inputs=inputs, counts=sound()
     )

@@ -58,7 +58,7 @@ def import_overrides(work: Workspace) -> Summary:
 
 
 def _totals(store: Store, run: Run) -> Summary:
-    counts = run.manifest["counts"]
+    counts = run.counts
     return {
         "labelled": counts["images"],
         "per_class": counts["per_class"],

@@ -84,7 +84,7 @@ def _approve(work: Workspace) -> Summary:
         "version": version.number,
         "approved": listed.run_id,
         **counts,
-        "operating_threshold": listed.manifest["inputs"]["operating_threshold"],
+        "operating_threshold": listed.inputs.operating_threshold,
         "exclusion_list": listed.folder,
     }
 

@@ -15,7 +15,6 @@ from toiletspark.launch.job import Job
 from toiletspark.model import head as heads
 from toiletspark.scoring import scores, tasks
 from toiletspark.tables import spark_io
-from toiletspark.tables.runs import COMPARED
 from toiletspark.tables.workspace import Workspace
 
 
@@ -26,7 +25,7 @@ def step(work: Workspace) -> Summary:
     chosen = [heads.load(folder) for folder in config.score.more_heads]
     chosen.append(heads.current(store, config.score.head, doing=scores.DOING))
     for head in chosen:
-        backbone_id = catalog.manifest["inputs"]["backbone_id"]
+        backbone_id = catalog.inputs.backbone_id
         heads.require_backbone(head, backbone_id, doing=scores.DOING)
 
     refusals = Refusals(spark.sparkContext)
@@ -40,9 +39,8 @@ def step(work: Workspace) -> Summary:
         keeper = scores.Keeper(catalog, store, config, refusals)
         runs = []
         for number, head in enumerate(chosen):
-            is_last = number == len(chosen) - 1
-            inputs = {} if is_last else {COMPARED: True}
-            runs.append(keeper.keep(tasks.of_head(scored, number, head), head, inputs))
+            compared = number < len(chosen) - 1
+            runs.append(keeper.keep(tasks.of_head(scored, number, head), head, compared=compared))
     store.clear(work.run_id)
     *others, published = runs
     summary: Summary = {
@@ -52,7 +50,7 @@ def step(work: Workspace) -> Summary:
         "scores": published.folder,
     }
     if others:
-        more = {run.manifest["inputs"]["head_id"]: run.folder for run in others}
+        more = {run.inputs.head_id: run.folder for run in others}
         summary["more_scores"] = more
     return summary
 

@@ -18,6 +18,7 @@ from toiletspark.labels.training_inputs import training_set
 from toiletspark.launch.job import Job
 from toiletspark.sampling import active_learning
 from toiletspark.tables import arrow_io, spark_io
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import CATALOG, EMBEDDINGS, LABELS, QUEUES, SCORES
 from toiletspark.tables.workspace import Workspace
@@ -31,7 +32,7 @@ def step(work: Workspace) -> Summary:
     scores = store.require(SCORES, doing=DOING, step="score")
     labels = store.newest(LABELS)
     embeddings = spark_io.read_all(work.spark, store, EMBEDDINGS)
-    embeddings = embeddings.where(F.col("backbone_id") == scores.manifest["inputs"]["backbone_id"])
+    embeddings = embeddings.where(F.col("backbone_id") == scores.inputs.backbone_id)
 
     free, population = _population(work, scores, labels, embeddings)
     counts = _counts(free, population)
@@ -50,13 +51,13 @@ def step(work: Workspace) -> Summary:
             todo="there is nothing to suggest; raise lookalikes.min_cosine if too much looks alike",
         )
 
-    inputs = {
-        "kind": "suggest",
-        "catalog": scores.manifest["inputs"]["catalog"],
-        "scores": scores.run_id,
-        "labels": labels.run_id if labels else None,
-        "head_id": scores.manifest["inputs"]["head_id"],
-    }
+    inputs = Inputs(
+        kind="suggest",
+        catalog=scores.inputs.catalog,
+        scores=scores.run_id,
+        labels=labels.run_id if labels else None,
+        head_id=scores.inputs.head_id,
+    )
     run = arrow_io.write(
         store,
         QUEUES,
@@ -107,7 +108,7 @@ def _population(
 
 def _scored_catalog(store: Store, scores: Run) -> Run:
     """The catalog that was scored: images that came later have no uncertainty yet."""
-    run_id = scores.manifest["inputs"]["catalog"]
+    run_id = scores.inputs.catalog
     if catalog := store.run(CATALOG, run_id):
         return catalog
     raise OutputError(

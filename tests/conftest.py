@@ -30,6 +30,7 @@ from toiletspark.launch import session
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -248,7 +249,7 @@ def stored(
     folder.mkdir(parents=True)
     full = [{name: row.get(name) for name in table.columns} for row in rows]
     pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-0.parquet")
-    return store.commit(table, run_id, config={}, inputs=inputs or {}, counts=counts)
+    return store.commit(table, run_id, config={}, inputs=Inputs(**(inputs or {})), counts=counts)
 
 
 def stored_catalog(store: Store, rows: list[dict[str, Any]], backbone_id: str) -> Run:

@@ -44,7 +44,7 @@ class Live:
     @property
     def head_id(self) -> str:
         """Its id."""
-        return str(self.run.manifest["inputs"]["head_id"])
+        return str(self.run.inputs.head_id)
 
 
 def compare(
@@ -104,14 +104,14 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     """The live head; None where no head is live, or the one that is does not lie in the store."""
     published = versions.published(store.root)
     if published is not None:
-        inputs = published.manifest["inputs"]
-        run = heads.run_of(store, inputs["head_id"])
-        return Live(run, float(inputs["operating_threshold"])) if run else None
+        inputs = published.inputs
+        run = heads.run_of(store, inputs.head_id)
+        return Live(run, inputs.operating_threshold) if run else None
     run = heads.newest_promoted(store)
     if run is None:
         return None
     try:
-        settled = thresholds.settle_for(store, publish, run.manifest["inputs"]["head_id"], "")
+        settled = thresholds.settle_for(store, publish, run.inputs.head_id, "")
     except (
         ConfigError,
         HeadError,

@@ -167,11 +167,7 @@ def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.fl
 
 def _batches(run: Run) -> Iterator[Any]:
     """petastorm's batches, a row group each; columns as attributes."""
-    urls = [
-        storage.spark_path(f"{run.folder}/{file['name']}")
-        for file in run.manifest["files"]
-        if file["rows"]
-    ]
+    urls = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files if file.rows]
     if not urls:
         return
     usual = pa.default_memory_pool()

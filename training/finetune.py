@@ -34,6 +34,7 @@ from toiletspark.sampling import evaluation_sample as draws
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import splits
 from toiletspark.training import tuned as tuned_ones
@@ -85,10 +86,10 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
         doing=DOING,
         step=f"train --set train.finetune={config.train.finetune}",
     )
-    source = store.run(
-        tables.TRAINING_SET, images.manifest["inputs"]["training_set"]
-    ) or store.require(tables.TRAINING_SET, doing=DOING, step="train")
-    spec = _spec(config, source.manifest["inputs"]["backbone_id"])
+    source = store.run(tables.TRAINING_SET, images.inputs.training_set) or store.require(
+        tables.TRAINING_SET, doing=DOING, step="train"
+    )
+    spec = _spec(config, source.inputs.backbone_id)
     with tempfile.TemporaryDirectory(prefix="toiletspark-finetune-") as folder:
         given = _decoded(
             images,
@@ -245,14 +246,16 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
         {**dict(zip(tables.LABELLED, values, strict=True)), "embedding": vector}
         for values, vector in zip(columns, vectors, strict=True)
     ]
-    inputs = {
-        **source.manifest["inputs"],
-        "backbone_id": spec.backbone_id,
-        "finetuned_from": source.run_id,
-    }
-    told = {"inputs": inputs, "counts": draws.counted(source, [row["draw"] for row in embedded])}
+    inputs = source.inputs.updated(backbone_id=spec.backbone_id, finetuned_from=source.run_id)
+    counts = draws.counted(source, [row["draw"] for row in embedded])
     return rows.write(
-        store, tables.TRAINING_SET, new_run_id(), embedded, config=config.recorded(), **told
+        store,
+        tables.TRAINING_SET,
+        new_run_id(),
+        embedded,
+        config=config.recorded(),
+        inputs=inputs,
+        counts=counts,
     )
 
 
@@ -272,11 +275,7 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     anew = [
         {**image, "embedding": vector} for (image, _), vector in zip(sound, vectors, strict=True)
     ]
-    inputs = {
-        "training_set": run.run_id,
-        "backbone_id": spec.backbone_id,
-        "backbone": spec.described,
-    }
+    inputs = Inputs(training_set=run.run_id, backbone_id=spec.backbone_id, backbone=spec.described)
     rows.write(
         store, tables.GOLDEN_IMAGES, run.run_id, anew, config=config.recorded(), inputs=inputs
     )

@@ -58,7 +58,7 @@ def train(config: Config) -> dict[str, Any]:
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
         groups = splits.groups(examples, config.lookalikes.min_cosine)
-        known = seen(store, gathered.manifest["inputs"]["backbone_id"], examples.listing_id)
+        known = seen(store, gathered.inputs.backbone_id, examples.listing_id)
         held = splits.held_out(groups, config.train.validation_share, config.train.seed)
         held &= ~splits.whole_groups(known, groups)
         _check_split(labels, held, config)
@@ -112,7 +112,7 @@ def _fitted(
     book: Logbook,
 ) -> tuple[Head, FinalLayer]:
     """The head that is fitted to what is not held out, and to its views if `train.views` asks for them."""
-    backbone_id, classes = gathered.manifest["inputs"]["backbone_id"], config.labels.classes
+    backbone_id, classes = gathered.inputs.backbone_id, config.labels.classes
     given = with_views(
         examples, labels, ~held, stored_views(store, backbone_id, config.train.views)
     )

@@ -18,6 +18,7 @@ from toiletspark.sampling import evaluation_sample as draws
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion
 from toiletspark.training.evaluation.evaluate import short
@@ -65,7 +66,7 @@ def keep(
         "versions": _versions(),
     }
     if made_golden:
-        facts["backbone"] = made_golden.manifest["inputs"]["backbone"]
+        facts["backbone"] = made_golden.inputs.backbone
     run_id = new_run_id()
     folder = rows.write_file(store, tables.HEADS, run_id, made_with)
     told = {
@@ -77,12 +78,12 @@ def keep(
     }
     storage.replace_json(f"{folder}/{head_page.EVALUATION}", told)
     digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
-    inputs = {
-        "training_set": gathered.run_id,
-        "head_id": head.head_id,
-        "backbone_id": head.backbone_id,
+    inputs = Inputs(
+        training_set=gathered.run_id,
+        head_id=head.head_id,
+        backbone_id=head.backbone_id,
         **promotion,
-    }
+    )
     counts = {**figures, **draws.counted(gathered)}
     store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)

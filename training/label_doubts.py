@@ -19,6 +19,7 @@ from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training.dataset import TrainingSet, read
 from toiletspark.training.fit import fit, steps
@@ -145,11 +146,7 @@ def _keep(
         }
         for rank, place in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1)
     ]
-    inputs = {
-        "kind": "second_look",
-        "second_look_set": source.run_id,
-        "labels": source.manifest["inputs"].get("labels"),
-    }
+    inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=source.inputs.labels)
     counts = {"likely_wrong": likely_wrong}
     return rows.write(
         store,

@@ -51,7 +51,7 @@ def test_a_second_publication_of_a_synthetic_store(
     assert catalog["content_digest"].dropna().is_unique
     assert catalog["content_digest"].isna().equals(catalog["status"] != "ok")
     head = heads.load(newest(store, tables.HEADS).folder)
-    assert scored.manifest["inputs"]["head_id"] == head.head_id
+    assert scored.inputs.head_id == head.head_id
     stored = pd.read_parquet(newest(store, tables.EMBEDDINGS).folder).set_index("content_digest")[
         "embedding"
     ]

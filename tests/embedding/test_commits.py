@@ -128,7 +128,7 @@ def assert_same_outcome(spark: SparkSession, one: Config, other: Config) -> None
 
 def committed(config: Config, table: tables.Table) -> list[int]:
     """The numbers of the commits of all runs, in the order in which they became visible."""
-    return [run.manifest["inputs"]["commit"] for run in Store(config.output.root).runs(table)]
+    return [run.inputs.commit for run in Store(config.output.root).runs(table)]
 
 
 def left_over(config: Config) -> list[str]:
@@ -149,9 +149,9 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
         inputs = {
             "backbone_id": undisturbed["backbone_id"],
             "run": run_id,
-            "commit": run.manifest["inputs"]["commit"],
+            "commit": run.inputs.commit,
         }
-        assert run.manifest["inputs"] == inputs
+        assert run.inputs == inputs
     numbers = committed(config, tables.IMAGE_LEDGER)
     assert committed(config, tables.EMBEDDINGS) == numbers == sorted(set(numbers))
     assert len(numbers) > 2

@@ -13,6 +13,7 @@ from tests.conftest import stored, vector
 from toiletspark.embedding import locations as whereabouts
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 
 
@@ -38,7 +39,7 @@ def files(store: Store) -> list[str]:
         *rows_of("d"),
     ]
     pq.write_table(pa.Table.from_pylist(mixed), folder / "part-1.parquet")
-    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs={})
+    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs=Inputs())
     pq.write_table(
         pa.Table.from_pylist(rows_of("stray")), folder / "part-2.parquet"
     )  # no manifest names it

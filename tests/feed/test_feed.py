@@ -393,7 +393,7 @@ def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
     listed = store.newest(tables.EXCLUSION_LIST)
     for run in runs:
         assert run is not None
-        assert run.manifest["inputs"] == {
+        assert run.inputs.as_json() == {
             "feed": config.images.path,
             "version": 1,
             "exclusion_list": listed and listed.run_id,

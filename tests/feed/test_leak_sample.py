@@ -104,7 +104,7 @@ def test_what_is_drawn_stands_for_all_sound_images(
     leaked, queue = store.newest(tables.LEAKS), store.newest(tables.QUEUES)
     assert leaked is not None and queue is not None and leaked.run_id == queue.run_id
     for run in (leaked, queue):
-        assert run.manifest["inputs"] == {
+        assert run.inputs.as_json() == {
             **{"kind": "leaks", "version": 1, "decisions": run_id, "catalog": "c1"},
             **{"head_id": "h1", "operating_threshold": 0.5},
         }

@@ -18,6 +18,7 @@ from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
@@ -31,7 +32,7 @@ def published(store: Store, images: Iterable[str], *, valid_for_h: float = 0.0) 
         {"image_id": name, "listing_id": "L", "reason": "model", "run_id": run_id}
         for name in images
     ]
-    listed = rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs={})
+    listed = rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
     versions.publish(store, listed, valid_for_h=valid_for_h)
     return listed
 
@@ -43,7 +44,7 @@ def store(tmp_path: Path) -> Store:
     published(store, "zyx")
     published(store, "abc", valid_for_h=1)
     run_id = runs.new_run_id()
-    rows.write(store, EXCLUSION_LIST, run_id, [{"image_id": "never"}], config={}, inputs={})
+    rows.write(store, EXCLUSION_LIST, run_id, [{"image_id": "never"}], config={}, inputs=Inputs())
     return store
 
 
@@ -206,9 +207,11 @@ def test_the_reader_for_spark(spark: SparkSession, store: Store) -> None:
     """All its cases at once: a query takes as long as the others' whole tests."""
     assert ids(WITH_SPARK, store) == ["a", "b", "c"]
     empty = frames.no_rows(spark, EXCLUSION_LIST.columns)
-    listed = frames.write_run(empty, store, EXCLUSION_LIST, runs.new_run_id(), config={}, inputs={})
+    listed = frames.write_run(
+        empty, store, EXCLUSION_LIST, runs.new_run_id(), config={}, inputs=Inputs()
+    )
     versions.publish(store, listed)
-    assert [file["rows"] for file in listed.manifest["files"]] == [
+    assert [file.rows for file in listed.files] == [
         0
     ]  # as the page says: Spark writes one file at least
     assert ids(WITH_SPARK, store) == []

@@ -23,6 +23,7 @@ from toiletspark.images.sandbox import protocol as messages
 from toiletspark.publishing.versions import log as log_of_versions
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 
 Files = dict[str, bytes]
@@ -250,7 +251,9 @@ def _published() -> Files:
         store = Store.open(folder)
         for run_id in ("20260101T000000000000Z-aaaa", "20260102T000000000000Z-bbbb"):
             told = {"image_id": "a", "listing_id": "l", "run_id": run_id}
-            listed = rows.write(store, tables.EXCLUSION_LIST, run_id, [told], config={}, inputs={})
+            listed = rows.write(
+                store, tables.EXCLUSION_LIST, run_id, [told], config={}, inputs=Inputs()
+            )
             log_of_versions.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
         found = (
             path

@@ -230,10 +230,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
     assert told["trained_on"] + told["validation"]["n"] == 16
     made = head.load(told["head"])
     assert made.classes == ("toilet", "other")
-    assert (
-        made.backbone_id
-        == Store(config.output.root).newest(tables.CATALOG).manifest["inputs"]["backbone_id"]
-    )
+    assert made.backbone_id == Store(config.output.root).newest(tables.CATALOG).inputs.backbone_id
     assert made.head_id == told["head_id"]
     assert_golden(made, urls, config, told)
 

@@ -257,9 +257,9 @@ def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
         ("b", "ann", "other", "d-b", "folder"),
     ]
     assert all(before <= row["labelled_at"] <= datetime.now(UTC) for row in rows.read(run))
-    assert list(run.manifest["columns"]) == list(LABELS.columns)
-    assert run.manifest["inputs"] == {"source": "F", "before": None}
-    counts = run.manifest["counts"]
+    assert list(run.columns) == list(LABELS.columns)
+    assert run.inputs.as_json() == {"source": "F", "before": None}
+    counts = run.counts
     assert (run.rows, counts["images"], counts["per_class"], counts["new"]) == (
         2,
         2,
@@ -277,7 +277,7 @@ def test_the_newest_run_holds_everything_and_earlier_ones_stay(tmp_path: Path) -
     )
     assert {path: path.read_bytes() for path in before} == before
     assert store.newest(LABELS) == second
-    assert second.manifest["inputs"] == {"source": "S", "before": first.run_id}
+    assert second.inputs.as_json() == {"source": "S", "before": first.run_id}
     assert [(row["image_id"], row["labeller"]) for row in rows.read(second)] == [
         ("a", "ann"),
         ("a", "bob"),
@@ -289,7 +289,7 @@ def test_the_newest_run_holds_everything_and_earlier_ones_stay(tmp_path: Path) -
         (1, "ann", "toilet"),
         (1, "bob", "other"),
     ]
-    assert second.manifest["counts"]["conflicts"] == 1
+    assert second.counts["conflicts"] == 1
     said = rows.read(store.run(LABEL_SOURCES, second.run_id))
     assert said == [{"source": "F", "image_id": "a", "class": "toilet", "labeller": "ann"}]
 

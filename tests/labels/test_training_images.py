@@ -79,7 +79,7 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
         assert bytes(row["content"]) == Path(urls[image_id]).read_bytes()
         assert (row["listing_id"], row["stratum"], row["weight"]) == (image_id[:2], "S", 1.0)
     source = store.newest(tables.TRAINING_SET)
-    assert store.newest(tables.TRAINING_IMAGES).manifest["inputs"]["training_set"] == source.run_id
+    assert store.newest(tables.TRAINING_IMAGES).inputs.training_set == source.run_id
 
     found = (
         frames.read_all(spark, store, tables.TRAINING_VIEWS).toPandas().set_index("content_digest")

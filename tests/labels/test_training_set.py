@@ -262,9 +262,7 @@ def test_what_is_gathered_of_a_part_of_a_sample_says_so(
     sample = stored(store, tables.SAMPLE, drawn)
     training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
     run = store.newest(tables.TRAINING_SET)
-    assert run.manifest["counts"]["draws"] == {
-        sample.run_id: {"drawn": 4, "labelled": 1, "share": 0.25}
-    }
+    assert run.counts["draws"] == {sample.run_id: {"drawn": 4, "labelled": 1, "share": 0.25}}
     (row,) = pd.read_parquet(run.folder)[["image_id", "weight", "draw"]].to_dict("records")
     assert row == {"image_id": "b", "weight": 8.0, "draw": sample.run_id}
 

@@ -19,6 +19,7 @@ from toiletspark.model import head as heads
 from toiletspark.model.embedding_codec import from_stored
 from toiletspark.model.head import Head, load, require_backbone
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 from toiletspark.tables.schemas import HEADS
 
@@ -261,7 +262,7 @@ def test_the_current_head_is_the_named_one_or_the_newest(tmp_path: Path) -> None
     for seed in (1, 2):
         run_id = new_run_id()
         some_head(seed=seed).save(store.folder(HEADS, run_id))
-        store.commit(HEADS, run_id, config={}, inputs={})
+        store.commit(HEADS, run_id, config={}, inputs=Inputs())
     some_head(seed=3).save(store.folder(HEADS, new_run_id()))  # never committed
     assert heads.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
     some_head(seed=4).save(str(tmp_path / "mine"))
@@ -277,7 +278,7 @@ def test_a_head_that_was_not_promoted_scores_nothing(tmp_path: Path) -> None:
         run_id = new_run_id()
         some_head(seed=seed).save(store.folder(HEADS, run_id))
         inputs = {"promoted": promoted, "head_id": some_head(seed=seed).head_id}
-        store.commit(HEADS, run_id, config={}, inputs=inputs)
+        store.commit(HEADS, run_id, config={}, inputs=Inputs(**inputs))
     assert heads.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
     left = heads.run_of(store, some_head(seed=3).head_id)
     assert left is not None
@@ -288,7 +289,7 @@ def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: P
     store, elsewhere = Store.open(str(tmp_path / "a")), Store.open(str(tmp_path / "b"))
     places = (store, store, elsewhere)
     _, newer, outside = (
-        one.commit(HEADS, new_run_id(), config={}, inputs={"head_id": "h"}) for one in places
+        one.commit(HEADS, new_run_id(), config={}, inputs=Inputs(head_id="h")) for one in places
     )
     assert heads.run_of(store, "h") == newer
     assert heads.run_of(store, "other") is None

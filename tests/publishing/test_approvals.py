@@ -269,7 +269,8 @@ def grow_old(store: Store) -> None:
     seen = store.run(tables.CATALOG, "C")
     assert seen is not None
     storage.replace_json(
-        f"{seen.folder}/_manifest.json", {**seen.manifest, "made_at": "2020-01-01T00:00:00+00:00"}
+        f"{seen.folder}/_manifest.json",
+        {**seen.manifest.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
     )
 
 

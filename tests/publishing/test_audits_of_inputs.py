@@ -52,10 +52,7 @@ def judged(
 ) -> dict[str, Check]:
     store = shop.store
     scores = store.runs(tables.SCORES)[-1]
-    seen = (
-        store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"])
-        or store.runs(tables.CATALOG)[-1]
-    )
+    seen = store.run(tables.CATALOG, scores.inputs.catalog) or store.runs(tables.CATALOG)[-1]
     checks = source_audits.judge(store, config_of(store, *sets), scores, seen, live, last)
     assert {check.rule for check in checks} <= {*audits.INTEGRITY, *audits.ACCEPTABLE}
     return {check.rule: check for check in checks}
@@ -184,8 +181,8 @@ def rewritten(shop: Portal, change: Callable[[pa.Table], pa.Table]) -> None:
         faults.scoring_table(shop),
         run.run_id,
         config={},
-        inputs=run.manifest["inputs"],
-        counts=run.manifest["counts"],
+        inputs=run.inputs,
+        counts=run.counts,
     )
 
 
@@ -229,7 +226,7 @@ def test_the_manifest_has_the_columns_of_the_head_and_a_known_version(
     shop: Portal, said: dict[str, object], found: str
 ) -> None:
     run = shop.store.runs(tables.SCORES)[-1]
-    storage.replace_json(f"{run.folder}/_manifest.json", {**run.manifest, **said})
+    storage.replace_json(f"{run.folder}/_manifest.json", {**run.manifest.as_json(), **said})
     assert failed(judged(shop)) == {"schema.scores": found}
 
 
@@ -318,8 +315,10 @@ def test_a_score_head_that_cannot_be_read(shop: Portal) -> None:
 
 def test_a_head_that_was_altered_and_one_for_another_backbone(shop: Portal) -> None:
     seen = shop.store.runs(tables.CATALOG)[-1]
-    inputs = {**seen.manifest["inputs"], "backbone_id": "another"}
-    storage.replace_json(f"{seen.folder}/_manifest.json", {**seen.manifest, "inputs": inputs})
+    inputs = {**seen.inputs.as_json(), "backbone_id": "another"}
+    storage.replace_json(
+        f"{seen.folder}/_manifest.json", {**seen.manifest.as_json(), "inputs": inputs}
+    )
     assert (
         "scores and catalog name 'a backbone of chance', 'another'"
         in failed(judged(shop))["containment.head_id"]
@@ -335,7 +334,8 @@ def test_a_head_that_was_altered_and_one_for_another_backbone(shop: Portal) -> N
 def test_an_old_catalog(shop: Portal) -> None:
     seen = shop.store.runs(tables.CATALOG)[-1]
     storage.replace_json(
-        f"{seen.folder}/_manifest.json", {**seen.manifest, "made_at": "2020-01-01T00:00:00+00:00"}
+        f"{seen.folder}/_manifest.json",
+        {**seen.manifest.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
     )
     assert failed(judged(shop)) == {"freshness": "one of 2020-01-01T00:00:00+00:00"}
     assert failed(judged(shop, "publish.audits.max_catalog_age_h=0")) == {}

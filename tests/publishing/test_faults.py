@@ -41,7 +41,7 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_clean_day_is_published_with_all_its_audits(published: Published) -> None:
     assert (published.told["version"], published.told["alarms"]) == (2, [])
-    counts = versions.current(published.shop.store.root).manifest["counts"]
+    counts = versions.current(published.shop.store.root).counts
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
     assert len(judged) == 27
     assert set(judged.values()) == {True}
@@ -84,7 +84,7 @@ def test_a_share_can_be_accepted_for_a_reason_that_is_kept(
     )
     kept = {
         check["rule"]: check["accepted"]
-        for check in versions.current(copy.store.root).manifest["counts"]["audits"]
+        for check in versions.current(copy.store.root).counts["audits"]
     }
     assert {rule: because for rule, because in kept.items() if because} == dict.fromkeys(
         accept, "the store is being moved"

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from toiletspark.publishing import figures
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 
 
@@ -118,7 +119,7 @@ def test_the_figures_of_sound_decisions(spark: SparkSession, tmp_path: Path) -> 
         "r",
         figures.rows_of(found),
         config={},
-        inputs={},
+        inputs=Inputs(),
     )
     again = figures.strata_of(rows.read(kept))
     assert {name: vars(one) | {"histogram": None} for name, one in again.items()} == {

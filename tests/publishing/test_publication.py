@@ -143,7 +143,7 @@ def test_manifests_tell_what_the_version_was_made_from(
         assert manifest["code_version"] == __version__
         assert manifest["config"] == config.recorded()
         assert manifest["inputs"] == {
-            "catalog": scores.manifest["inputs"]["catalog"],
+            "catalog": scores.inputs.catalog,
             "head_id": "H",
             "backbone_id": "B",
             "scores": scores.run_id,
@@ -178,9 +178,10 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
     assert listed(frames.read_run(spark, old)) == {"a": 0.95, "b": 0.6, "c": 0.5}
     assert {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()} == before
     assert len(store.runs(tables.SCORES)) == 1
-    assert [
-        run.manifest["inputs"]["operating_threshold"] for run in store.runs(tables.EXCLUSION_LIST)
-    ] == [0.5, 0.55]
+    assert [run.inputs.operating_threshold for run in store.runs(tables.EXCLUSION_LIST)] == [
+        0.5,
+        0.55,
+    ]
 
 
 def judged_head(store: Store) -> Run:
@@ -222,9 +223,9 @@ def test_another_policy_needs_neither_training_nor_scoring(
         ("cost_ratio", 0.5),
     ):
         told = publish_exclusions.step(Workspace.open(spark, by_policy(config, name, value)))
-        inputs = versions.current(config.output.root).manifest["inputs"]
-        assert inputs["operating_threshold"] == told["operating_threshold"]
-        assert inputs["threshold_reason"] == told["threshold_reason"]
+        inputs = versions.current(config.output.root).inputs
+        assert inputs.operating_threshold == told["operating_threshold"]
+        assert inputs.threshold_reason == told["threshold_reason"]
         assert told["threshold_reason"].endswith(
             "; by 6 held-out images that no chance has drawn, so they stand for themselves, each once"
         )
@@ -378,12 +379,10 @@ def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparis
         "unscored": f"unscored/{run_id}",
         "rows": 1,
     }
-    pointer_of(store).write_text(
-        json.dumps({**told, "files": [file["name"] for file in early.manifest["files"]]})
-    )
+    pointer_of(store).write_text(json.dumps({**told, "files": [file.name for file in early.files]}))
     prepare(store)
     assert publish_exclusions.step(Workspace.open(spark, config))["version"] == 1
-    counts = versions.current(config.output.root).manifest["counts"]
+    counts = versions.current(config.output.root).counts
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
     change = {
         "rate_of_change.size",

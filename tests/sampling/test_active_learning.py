@@ -199,7 +199,7 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     store = catalog_of(config, labels)
     told = suggest_labels.step(Workspace.open(spark, config))
     queue = store.newest(tables.QUEUES)
-    assert queue is not None and queue.manifest["inputs"]["kind"] == "suggest"
+    assert queue is not None and queue.inputs.kind == "suggest"
     rows = frames.read_run(spark, queue).toPandas().sort_values("rank")
     assert told["queue"] == queue.folder
     # not 0 and 1 (labelled by its content), not 2 (looks like 3), not 3, not 4 (broken): 35 are left
@@ -234,7 +234,7 @@ def test_equal_and_similar_pictures_are_asked_about_once(
         37,
     )
     assert len({"i0", "i1"} & set(rows.index)) == len({"i2", "i3"} & set(rows.index)) == 1
-    ((left_out, stands_for),) = queue.manifest["counts"]["stands_for"].items()
+    ((left_out, stands_for),) = queue.counts["stands_for"].items()
     assert {left_out, stands_for} == {"i2", "i3"} and stands_for in rows.index
     weights = 1 / rows["inclusion_probability"]
     assert weights.sum() == pytest.approx(39)

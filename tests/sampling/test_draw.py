@@ -410,10 +410,10 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     )
     run = Store(make_config().output.root).newest(tables.SAMPLE)
     assert run is not None
-    (band,) = run.manifest["inputs"]["bands"]
+    (band,) = run.inputs.bands
     assert band == {"column": "price", "cuts": [200.0]}
-    assert run.manifest["schema_version"] == 2
-    assert run.manifest["counts"]["asked"] == {
+    assert run.manifest.schema_version == 2
+    assert run.counts["asked"] == {
         "H | rent | price below 200": 2,
         "H | rent | price from 200": 3,
         "H | rent | price unknown": 1,
@@ -478,8 +478,8 @@ def test_a_preview_tells_what_the_draw_will_take_and_writes_nothing(
     draw_sample.step(Workspace.open(spark, config))
     run = Store(config.output.root).newest(tables.SAMPLE)
     assert run is not None
-    assert {row["stratum"]: row["n"] for row in shown["strata"]} == run.manifest["counts"]["asked"]
-    assert {row["stratum"]: row["N"] for row in shown["strata"]} == run.manifest["counts"]["units"]
+    assert {row["stratum"]: row["n"] for row in shown["strata"]} == run.counts["asked"]
+    assert {row["stratum"]: row["N"] for row in shown["strata"]} == run.counts["units"]
     (row,) = (row for row in shown["strata"] if row["stratum"] == "Harbour | rent")
     units = {"image": 6, "listing": 2}[unit]
     assert row == {

@@ -142,7 +142,7 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     assert told == {"images": 42, "scored": 40, "head_id": head.head_id, "scores": told["scores"]}
     newest = store.newest(tables.SCORES)
     assert newest is not None
-    assert newest.manifest["inputs"] == {
+    assert newest.inputs.as_json() == {
         "catalog": seen.run_id,
         "head_id": head.head_id,
         "backbone_id": "ours",
@@ -176,10 +176,8 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
     newest = store.newest(tables.SCORES)
     assert newest is not None
     assert newest.folder == told["scores"]
-    assert newest.manifest["inputs"]["head_id"] == chosen.head_id
-    compared = {
-        run.folder: run.manifest["inputs"].get("compared") for run in store.runs(tables.SCORES)
-    }
+    assert newest.inputs.head_id == chosen.head_id
+    compared = {run.folder: run.inputs.compared for run in store.runs(tables.SCORES)}
     assert {folder: compared[folder] for folder in together.values()} == {
         told["scores"]: None,
         **dict.fromkeys(told["more_scores"].values(), True),
@@ -205,7 +203,7 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     monkeypatch.setattr(scoring, "of_head", killed)
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
-    assert store.runs(tables.SCORES)[-1].manifest["inputs"]["head_id"] == other.head_id
+    assert store.runs(tables.SCORES)[-1].inputs.head_id == other.head_id
     assert publication.newest_sources(store).scores.folder == before["scores"]
 
 
@@ -264,9 +262,12 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     whole = pq.read_table(Path(seen.folder) / "part-0.parquet")
     for number in range(3):
         pq.write_table(whole.slice(number * 15, 15), Path(seen.folder) / f"part-{number}.parquet")
-    manifest = seen.manifest
     store.commit(
-        tables.CATALOG, seen.run_id, config={}, inputs=manifest["inputs"], counts=manifest["counts"]
+        tables.CATALOG,
+        seen.run_id,
+        config={},
+        inputs=seen.inputs,
+        counts=seen.counts,
     )
     since = stored(
         store,
@@ -276,7 +277,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
     (Path(since.folder) / "part-0.parquet").unlink()
     assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
-    first = Path(store.root) / "embeddings" / manifest["inputs"]["embeddings"][0]
+    first = Path(store.root) / "embeddings" / (seen.inputs.embeddings or [])[0]
     first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
@@ -311,7 +312,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
         tables.CATALOG,
         twice.run_id,
         config={},
-        inputs=twice.manifest["inputs"],
+        inputs=twice.inputs,
         counts={"sound": 1},
     )
     with pytest.raises(OutputError) as stopped:

@@ -7,7 +7,6 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from toiletspark import __version__
 from toiletspark.errors import OutputError
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import runs, storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import (
     MANIFEST,
     MARKER,
@@ -63,7 +63,7 @@ def committed(store: Store, run_id: str, *rows: int) -> Run:
             f"{store.folder(SAMPLE, run_id)}/part-{number}.parquet", parquet(count)
         )
     return store.commit(
-        SAMPLE, run_id, config={"seed": 1}, inputs={"catalog": "c"}, counts={"strata": 3}
+        SAMPLE, run_id, config={"seed": 1}, inputs=Inputs(catalog="c"), counts={"strata": 3}
     )
 
 
@@ -254,7 +254,7 @@ def test_what_is_only_there_to_be_compared_with_is_not_the_newest(root: str) -> 
     store = Store.open(root)
     first = committed(store, "20260101T000000000000Z-aaaa", 1)
     later = store.commit(
-        SAMPLE, "20260102T000000000000Z-bbbb", config={}, inputs={"compared": True}
+        SAMPLE, "20260102T000000000000Z-bbbb", config={}, inputs=Inputs(compared=True)
     )
     assert store.newest(SAMPLE) == store.require(SAMPLE, doing="publishing", step="sample") == first
     assert store.run(SAMPLE, later.run_id) == store.runs(SAMPLE)[-1] == later
@@ -306,7 +306,7 @@ def test_a_commit_counts_the_rows_of_the_files_and_says_all_that_made_them(root:
 
 
 def test_a_run_without_files_has_no_rows(root: str) -> None:
-    assert Store.open(root).commit(HEADS, new_run_id(), config={}, inputs={}).rows == 0
+    assert Store.open(root).commit(HEADS, new_run_id(), config={}, inputs=Inputs()).rows == 0
 
 
 def test_rows_are_counted_below_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_altered_files_are_described_differently(root: str, change: str) -> None
     store = Store.open(root)
     run = committed(store, new_run_id(), 3, 4)
     file = f"{run.folder}/part-1.parquet"
-    assert described_files(run.folder) == run.manifest["files"]
+    assert described_files(run.folder) == run.files
     if change == "bytes":
         content = bytearray(parquet(4))
         content[20] ^= 1
@@ -331,7 +331,7 @@ def test_altered_files_are_described_differently(root: str, change: str) -> None
             filesystem.mv(path, path.replace("part-1", "part-2"))
         else:
             filesystem.rm(path)
-    assert described_files(run.folder) != run.manifest["files"]
+    assert described_files(run.folder) != run.files
 
 
 # Altered bytes in the middle of a file
@@ -366,7 +366,7 @@ def test_files_that_are_too_large_for_it_are_known_by_their_ends(
 ) -> None:
     monkeypatch.setattr(runs, "_WHOLE_BYTES", 100_000)
     run, file = large(Store.open(str(tmp_path)), EXCLUSION_LIST)
-    assert "sha256" not in run.manifest["files"][0]
+    assert run.files[0].sha256 is None
     assert versions.unchanged(run)
     flip_a_bit_in_the_middle(file)
     assert versions.unchanged(run)
@@ -374,17 +374,17 @@ def test_files_that_are_too_large_for_it_are_known_by_their_ends(
     assert not versions.unchanged(run)
 
 
-def test_manifests_of_before_are_compared_by_what_they_have(tmp_path: Path) -> None:
-    run, file = large(Store.open(str(tmp_path)), EXCLUSION_LIST)
-    early = [
-        {name: value for name, value in one.items() if name != "sha256"}
-        for one in run.manifest["files"]
-    ]
-    before = replace(run, manifest={**run.manifest, "files": early})
-    assert versions.unchanged(before)
-    file.write_bytes(file.read_bytes()[:-1])
-    assert not versions.unchanged(before)
-    assert not versions.unchanged(replace(run, manifest={}))
+@pytest.mark.parametrize(
+    "change", [{"files": "none"}, {"rows": "many"}, {"inputs": {"commit": []}}]
+)
+def test_a_damaged_manifest_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
+    store = Store.open(str(tmp_path))
+    run, _ = large(store, EXCLUSION_LIST)
+    storage.replace_json(f"{run.folder}/_manifest.json", {**run.manifest.as_json(), **change})
+    with pytest.raises(OutputError) as stopped:
+        store.run(EXCLUSION_LIST, run.run_id)
+    assert stopped.value.doing == f"reading {run.folder}/_manifest.json"
+    assert stopped.value.found.startswith(next(iter(change)))
 
 
 # What broken runs leave behind

@@ -17,6 +17,7 @@ from tests.support.object_store import ObjectStore, object_store
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs, storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
@@ -190,7 +191,7 @@ def test_versions_are_published_on_s3_and_none_is_lost_to_lost_answers(
     def publish(number: int) -> str:
         run_id = runs.new_run_id()
         listed = rows.write(
-            store, EXCLUSION_LIST, run_id, [{"image_id": str(number)}], config={}, inputs={}
+            store, EXCLUSION_LIST, run_id, [{"image_id": str(number)}], config={}, inputs=Inputs()
         )
         versions.publish(store, listed)
         return run_id

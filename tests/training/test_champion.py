@@ -22,6 +22,7 @@ from toiletspark.publishing.versions import log as versions
 from toiletspark.sampling.estimates import Bootstrap, Difference
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion, dataset, splits
 from toiletspark.training.heads import train
@@ -160,7 +161,7 @@ def made(root: Path, *, wrong: bool = False, seed: int = 0, backbone_id: str = B
     said = np.where(HELD, labels, 1 - labels) if wrong else labels
     run = gathered(root, to_stored(embeddings), [("toilet", "other")[label] for label in said])
     return Store(str(root)).commit(
-        tables.TRAINING_SET, run.run_id, config={}, inputs={"backbone_id": backbone_id}
+        tables.TRAINING_SET, run.run_id, config={}, inputs=Inputs(backbone_id=backbone_id)
     )
 
 
@@ -220,8 +221,8 @@ def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     assert "Kept, not promoted: scoring goes on with the head before" in capsys.readouterr().err
     kept = Store(str(tmp_path)).newest(tables.HEADS)
     assert kept is not None
-    assert (kept.folder, kept.manifest["inputs"]["promoted"]) == (bad["head"], False)
-    assert kept.manifest["inputs"]["champion"] == json.loads(json.dumps(compared))
+    assert (kept.folder, kept.inputs.promoted) == (bad["head"], False)
+    assert kept.inputs.champion == json.loads(json.dumps(compared))
     assert current(tmp_path) == good["head_id"]
 
     accepted = trained(tmp_path, "train.accept_worse=the old one knows no bathrooms")
@@ -232,7 +233,7 @@ def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     )
     kept = Store(str(tmp_path)).newest(tables.HEADS)
     assert kept is not None
-    assert kept.manifest["inputs"]["accepted_worse"] == "the old one knows no bathrooms"
+    assert kept.inputs.accepted_worse == "the old one knows no bathrooms"
     assert current(tmp_path) == bad["head_id"]
 
 
@@ -446,7 +447,7 @@ def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_pat
         tables.HEADS,
         run_id,
         config={},
-        inputs={"head_id": head.head_id, "backbone_id": BACKBONE_ID},
+        inputs=Inputs(head_id=head.head_id, backbone_id=BACKBONE_ID),
     )
     assert current(tmp_path) == head.head_id  # heads of before count as promoted
     made(tmp_path)
@@ -473,7 +474,7 @@ def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) 
 
 def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) -> None:
     store, run_id = Store.open(str(tmp_path)), new_run_id()
-    store.commit(tables.HEADS, run_id, config={}, inputs={"promoted": False})
+    store.commit(tables.HEADS, run_id, config={}, inputs=Inputs(promoted=False))
     with pytest.raises(HeadError) as caught:
         heads.current(store, "", doing="scoring the catalog")
     assert str(caught.value) == (

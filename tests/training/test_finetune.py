@@ -28,6 +28,7 @@ from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io as small_tables
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import dataset
 from toiletspark.training.finetune_loop import Pictures, Tuned, choose, last_block, tune
@@ -254,7 +255,9 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
         "jpeg": jpeg,
         "embedding": b"of the old one",
     }
-    small_tables.write(store, tables.GOLDEN_IMAGES, source.run_id, [image], config={}, inputs={})
+    small_tables.write(
+        store, tables.GOLDEN_IMAGES, source.run_id, [image], config={}, inputs=Inputs()
+    )
     summary = train(config)
     told = summary["finetuned"]
     assert (told["images"], told["corrupt"], told["best_epoch"], len(told["inner_losses"])) == (
@@ -274,11 +277,7 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     golden.require_embedding(Backbone(spec), golden_image, config.decode, doing="testing")
     folder = Path(told["backbone"]).parent
     assert folder == tmp_path / "backbones" / f"finetuned-{spec.weights_digest[:12]}"
-    assert (
-        spec.backbone_id
-        == heads.load(summary["head"]).backbone_id
-        != source.manifest["inputs"]["backbone_id"]
-    )
+    assert spec.backbone_id == heads.load(summary["head"]).backbone_id != source.inputs.backbone_id
     made = json.loads((folder / "finetuned.json").read_text())
     assert (made["backbone_id"], made["finetune"], made["best_epoch"]) == (
         spec.backbone_id,
@@ -294,13 +293,13 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     assert summary["validation"]["n"] == sides.sum()
 
     rows = pd.read_parquet(newest(config).folder)
-    assert newest(config).manifest["inputs"]["finetuned_from"] == source.run_id
+    assert newest(config).inputs.finetuned_from == source.run_id
     part = {
         "drawn": 120,
         "labelled": 59,
         "share": pytest.approx(0.5 * 59 / 60),
     }  # one less could be had
-    assert newest(config).manifest["counts"]["draws"] == {"D": part}
+    assert newest(config).counts["draws"] == {"D": part}
     assert len(rows) == 59
     first = Backbone(spec).decode([picture("toilet", 0, (64, 64))], config.decode)[0].pixels
     assert first is not None
@@ -345,7 +344,7 @@ def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None
     """Also where somebody changes the split's seed afterwards."""
     config = gathered(tmp_path, 60)
     train(config)
-    store, backbone_id = Store(str(tmp_path)), newest(config).manifest["inputs"]["backbone_id"]
+    store, backbone_id = Store(str(tmp_path)), newest(config).inputs.backbone_id
     listings = [f"L{number // 2}" for number in range(60)]
     known = seen(store, backbone_id, listings)
     assert 0 < known.sum() < 60

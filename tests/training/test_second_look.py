@@ -50,8 +50,8 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
     assert {row["image_id"] for row in found[:15]} == wrong
     assert (told["looked_at"], told["queue"]) == (300, queue.folder)
     assert told["likely_wrong"] == pytest.approx(15, abs=3)
-    assert queue.manifest["counts"] == {"likely_wrong": told["likely_wrong"]}
-    assert queue.manifest["inputs"] == {
+    assert queue.counts == {"likely_wrong": told["likely_wrong"]}
+    assert queue.inputs.as_json() == {
         "kind": "second_look",
         "second_look_set": run.run_id,
         "labels": None,

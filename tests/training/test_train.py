@@ -24,6 +24,7 @@ from toiletspark.model import head as heads
 from toiletspark.model.embedding_codec import from_stored, to_stored
 from toiletspark.publishing.thresholds import settle_for
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.tables.schemas import HEADS, SAMPLE, TRAINING_SET, Table
 from toiletspark.training import dataset
@@ -98,7 +99,7 @@ def gathered(
             f"{store.folder(table, run_id)}/part-{number}.parquet", file.getvalue()
         )
     return store.commit(
-        table, run_id, config={}, inputs={"backbone_id": BACKBONE_ID}, counts=counts
+        table, run_id, config={}, inputs=Inputs(backbone_id=BACKBONE_ID), counts=counts
     )
 
 
@@ -206,7 +207,7 @@ def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
     assert summary["validation"]["figures_of"] == figures_of
     made = store.newest(HEADS)
     assert made is not None
-    assert made.manifest["counts"]["draws"] == part
+    assert made.counts["draws"] == part
     settled = settle_for(store, settings.publish, summary["head_id"], "")
     assert settled.reason == summary["threshold_reason"]
     assert settled.reason.endswith(f"of the sample {sample} (of its 300 images 240 are labelled)")
@@ -266,11 +267,11 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     assert head.facts["settings"] == SETTINGS.model_dump()
     kept = Store(str(tmp_path)).newest(HEADS)
     assert kept is not None
-    assert (kept.folder, kept.manifest["counts"]) == (
+    assert (kept.folder, kept.counts) == (
         summary["head"],
         {**summary["validation"], "draws": {}},
     )
-    assert kept.manifest["inputs"] == {
+    assert kept.inputs.as_json() == {
         "training_set": run.run_id,
         "head_id": head.head_id,
         "backbone_id": BACKBONE_ID,

@@ -25,6 +25,7 @@ from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.golden import GoldenImage
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.tables.workspace import Workspace
 
@@ -182,7 +183,7 @@ class _Commit:
         return frames.read_run(spark, embeddings), frames.read_run(spark, ledger), totals
 
     def _write(self, frame: DataFrame, table: tables.Table) -> Run:
-        inputs = {"backbone_id": self.backbone_id, "run": self.run_id, "commit": self.number}
+        inputs = Inputs(backbone_id=self.backbone_id, run=self.run_id, commit=self.number)
         return frames.write_run(
             frame, self.store, table, new_run_id(), config=self.config.recorded(), inputs=inputs
         )

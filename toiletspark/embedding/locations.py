@@ -29,16 +29,14 @@ def files_in(store: Store, before: Sequence[str] = ()) -> list[str]:
         before: files that have their numbers; they keep them.
     """
     found = (
-        f"{run.run_id}/{file['name']}"
-        for run in store.runs(tables.EMBEDDINGS)
-        for file in run.manifest["files"]
+        f"{run.run_id}/{file.name}" for run in store.runs(tables.EMBEDDINGS) for file in run.files
     )
     return list(dict.fromkeys([*before, *found]))
 
 
 def files_of(catalog: Run) -> list[str]:
     """The files that a catalog's embedding_file counts; of one that an earlier toiletspark made, none."""
-    return list(catalog.manifest["inputs"].get(FILES, ()))
+    return list(catalog.inputs.embeddings or ())
 
 
 def of_contents(

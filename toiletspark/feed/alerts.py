@@ -129,10 +129,10 @@ def defused(cell: str) -> str:
 
 def _first_rows(run: Run, limit: int) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
-    for file in run.manifest["files"]:
+    for file in run.files:
         if len(found) >= limit:
             break
-        filesystem, path = storage.open_filesystem(f"{run.folder}/{file['name']}")
+        filesystem, path = storage.open_filesystem(f"{run.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
             for batch in pq.ParquetFile(opened).iter_batches(columns=list(tables.ALERTS.columns)):
                 found += [

@@ -112,9 +112,7 @@ def preferred(config: Config, scores: Run) -> list[str]:
     wanted = config.feed.prefer_classes or [
         name for name in section.classes if name not in excluded
     ]
-    known = [
-        name.removeprefix("p_") for name in scores.manifest["columns"] if name.startswith("p_")
-    ]
+    known = [name.removeprefix("p_") for name in scores.columns if name.startswith("p_")]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ConfigError(

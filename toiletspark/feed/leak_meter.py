@@ -25,6 +25,7 @@ from toiletspark.publishing.versions.log import Version
 from toiletspark.sampling.estimates import Bootstrap, Share
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 
 KIND = "leaks"
@@ -129,11 +130,16 @@ def seed_of(seed: int, version: Version) -> int:
     return int(hash_fraction(seed, f"leaks:{version.number}:{version.run_id}") * 2**53)
 
 
-def inputs_of(version: Version, decisions: Run) -> dict[str, Any]:
-    """What the manifests of a leak sample tell of its version."""
-    made_with = decisions.manifest["inputs"]
-    facts = {name: made_with.get(name) for name in ("head_id", "operating_threshold", "catalog")}
-    return {"kind": KIND, "version": version.number, "decisions": decisions.run_id, **facts}
+def inputs_of(version: Version, decisions: Run) -> Inputs:
+    """The inputs of a leak sample: its version, and what that was made from."""
+    return Inputs(
+        kind=KIND,
+        version=version.number,
+        decisions=decisions.run_id,
+        head_id=decisions.inputs.head_id,
+        operating_threshold=decisions.inputs.operating_threshold,
+        catalog=decisions.inputs.catalog,
+    )
 
 
 def said_of(drawn: Sequence[Mapping[str, Any]], said: Iterable[Label], conflicts: str) -> list[Any]:
@@ -213,17 +219,17 @@ def meter(run: Run, said: Iterable[Label], section: Labels) -> Meter:
         said: the labels that count.
         section: which classes are to be excluded, and what becomes of conflicts.
     """
-    drawn, inputs = rows.read(run), run.manifest["inputs"]
+    drawn, inputs = rows.read(run), run.inputs
     found = said_of(drawn, said, section.conflicts)
     leaking, lost = estimate(drawn, found, section.exclude_classes)
     is_label = [isinstance(label, str) for label in found]
     asked = [row["rank"] is not None for row in drawn]
     return Meter(
         run_id=run.run_id,
-        version=int(inputs["version"]),
-        drawn_at=run.manifest["made_at"],
-        head_id=str(inputs["head_id"]),
-        operating_threshold=float(inputs["operating_threshold"]),
+        version=inputs.version,
+        drawn_at=run.made_at,
+        head_id=inputs.head_id,
+        operating_threshold=inputs.operating_threshold,
         classes=tuple(section.exclude_classes),
         drawn=len(drawn),
         labelled=sum(is_label),
@@ -246,7 +252,7 @@ def trend(store: Store, section: Labels) -> list[Meter]:
         OutputError: none was drawn yet.
     """
     store.require(tables.LEAKS, doing="reading the leak meter", step="leaks draw")
-    newest = {int(run.manifest["inputs"]["version"]): run for run in store.runs(tables.LEAKS)}
+    newest = {int(run.inputs.version): run for run in store.runs(tables.LEAKS)}
     said = labels.newest(store)
     return [meter(run, said, section) for _, run in sorted(newest.items())]
 

@@ -55,7 +55,7 @@ class Current:
 
     def source(self, table: Table) -> Run | None:
         """The run of `catalog` or `scores` that it was decided on; None where it is gone."""
-        run_id = self.listed.manifest["inputs"].get(table.name)
+        run_id = self.listed.inputs.as_json().get(table.name)
         return Store(self.root).run(table, run_id) if run_id else None
 
 

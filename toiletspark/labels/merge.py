@@ -25,6 +25,7 @@ from typing import Any
 from toiletspark.errors import LabelsError
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 Key = tuple[str, str]
@@ -160,7 +161,7 @@ def keep(
     merged = merge(known, earlier, said, source, labeller or getpass.getuser())
     _require_any(merged, source)
     labels = [merged.labels[key] for key in sorted(merged.labels)]
-    run_id, inputs = new_run_id(), {"source": source, "before": last.run_id if last else None}
+    run_id, inputs = new_run_id(), Inputs(source=source, before=last.run_id if last else None)
     disputed = [
         {"conflict": at, **_row(one)}
         for at, said_of in enumerate(conflicts(labels), 1)

@@ -24,7 +24,7 @@ def newest(store: Store, section: Labels, *, doing: str) -> Run:
     if section.of == "sample":
         return store.require(tables.SAMPLE, doing=doing, step="sample")
     for run in reversed(store.runs(tables.QUEUES)):
-        if run.manifest["inputs"].get("kind") == section.of:
+        if run.inputs.kind == section.of:
             return run
     raise OutputError(
         doing=doing,

@@ -21,6 +21,7 @@ from toiletspark.model import golden as golden_images
 from toiletspark.model.embedding_codec import from_stored
 from toiletspark.model.golden import GoldenImage
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Manifest
 from toiletspark.tables.runs import MANIFEST, Run, Store
 from toiletspark.tables.schemas import HEADS
 
@@ -168,26 +169,24 @@ def current(store: Store, folder: str, *, doing: str) -> Head:
 
 def newest_promoted(store: Store) -> Run | None:
     """The newest head that was promoted, or None; heads of before there was a comparison count as promoted."""
-    found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("promoted", True)]
+    found = [run for run in store.runs(HEADS) if run.inputs.promoted]
     return found[-1] if found else None
 
 
 def run_of(store: Store, head_id: str, folder: str = "") -> Run | None:
     """The run that holds a head: the newest of the store, or else `folder`, where that is its run folder; or None."""
-    found = [run for run in store.runs(HEADS) if run.manifest["inputs"].get("head_id") == head_id]
+    found = [run for run in store.runs(HEADS) if run.inputs.head_id == head_id]
     if found:
         return found[-1]
     manifest = storage.read_json(f"{folder}/{MANIFEST}") if folder else None
     if manifest is None or manifest.get("inputs", {}).get("head_id") != head_id:
         return None
-    return Run(HEADS.name, manifest["run_id"], folder, manifest)
+    return Run(HEADS.name, manifest["run_id"], folder, Manifest.model_validate(manifest))
 
 
 def newest_for(store: Store, backbone_id: str) -> Head | None:
     """The newest head of the store that was fitted on this backbone, or None."""
-    found = [
-        run for run in store.runs(HEADS) if run.manifest["inputs"].get("backbone_id") == backbone_id
-    ]
+    found = [run for run in store.runs(HEADS) if run.inputs.backbone_id == backbone_id]
     return load(found[-1].folder) if found else None
 
 

@@ -93,11 +93,7 @@ def waiting(store: Store) -> list[str]:
     """The plans that could still be approved, newest first, by their ids: made against the version that is live."""
     runs = [run for run in store.runs(EXCLUSION_LIST) if storage.exists(_place(store, run.run_id))]
     shipped, live = {version.run_id for version in versions.log(store)}, _live_run(store)
-    fresh = [
-        run
-        for run in runs
-        if run.run_id not in shipped and run.manifest["inputs"].get("last_run") == live
-    ]
+    fresh = [run for run in runs if run.run_id not in shipped and run.inputs.last_run == live]
     return [run.run_id for run in reversed(fresh)]
 
 
@@ -147,7 +143,7 @@ def _require_unpublished(store: Store, listed: Run) -> Version | None:
 
 
 def _require_same_live(store: Store, listed: Run) -> None:
-    before, live = listed.manifest["inputs"].get("last_run"), _live_run(store)
+    before, live = listed.inputs.last_run, _live_run(store)
     if before != live:
         raise OutputError(
             doing=_doing(listed.run_id),
@@ -159,7 +155,7 @@ def _require_same_live(store: Store, listed: Run) -> None:
 
 def _require_fresh(store: Store, config: Config, listed: Run) -> None:
     """A plan may wait for weeks (publish.keep_unpublished_days); of its audits, time alone makes this one another."""
-    doing, catalog = _doing(listed.run_id), str(listed.manifest["inputs"]["catalog"])
+    doing, catalog = _doing(listed.run_id), str(listed.inputs.catalog)
     seen = store.run(CATALOG, catalog)
     if seen is None:
         raise OutputError(

@@ -29,6 +29,7 @@ from toiletspark.publishing.versions.log import Version
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, described_files
 from toiletspark.tables.workspace import Workspace
 
@@ -54,17 +55,16 @@ class Sources:
     live: Version | None
     last: Run | None
 
-    def inputs(self, settled: Settled) -> dict[str, Any]:
-        """As the manifests of a version tell them, with the threshold that decides."""
-        return {
-            **self.scores.manifest["inputs"],
-            "catalog": self.seen.run_id,
-            "scores": self.scores.run_id,
-            "last_version": self.live.number if self.live else None,
-            "last_run": self.live.run_id if self.live else None,
-            "operating_threshold": settled.operating_threshold,
-            "threshold_reason": settled.reason,
-        }
+    def inputs(self, settled: Settled) -> Inputs:
+        """The inputs of a version, with the threshold that decides."""
+        return self.scores.inputs.updated(
+            catalog=self.seen.run_id,
+            scores=self.scores.run_id,
+            last_version=self.live.number if self.live else None,
+            last_run=self.live.run_id if self.live else None,
+            operating_threshold=settled.operating_threshold,
+            threshold_reason=settled.reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def newest_sources(store: Store) -> Sources:
         OutputError: nothing was scored yet.
     """
     scores = store.require(tables.SCORES, doing="publishing the exclusion list", step="score")
-    seen = store.run(tables.CATALOG, scores.manifest["inputs"]["catalog"])
+    seen = store.run(tables.CATALOG, scores.inputs.catalog)
     live = versions.live(store)
     return Sources(
         scores,
@@ -116,7 +116,7 @@ def make(work: Workspace, found: Sources) -> Made:
     """
     checks = _require_sound(work.store, work.config, found)
     said = overrides.read(work.spark, work.config, datetime.now(UTC))
-    head_id, run_id = found.scores.manifest["inputs"]["head_id"], work.run_id
+    head_id, run_id = found.scores.inputs.head_id, work.run_id
     settled = thresholds.settle_for(
         work.store, work.config.publish, head_id, work.config.score.head
     )
@@ -138,7 +138,7 @@ def make(work: Workspace, found: Sources) -> Made:
     folder = frames.write_files(
         decisions.exclusion_list(written).coalesce(1), work.store, tables.EXCLUSION_LIST, run_id
     )
-    listed_rows = sum(file["rows"] for file in described_files(folder))
+    listed_rows = sum(file.rows for file in described_files(folder))
     checks = [*checks, *audits.of_files(counted, listed_rows, unscored_run.rows)]
 
     checks, told = _audited(work.store, work.config, found, counted, checks)
@@ -178,9 +178,9 @@ def _comparable(spark: SparkSession, found: Sources, settled: Settled) -> DataFr
     """The last decisions, where the same head and threshold made them; else None."""
     if found.last is None:
         return None
-    before = found.last.manifest["inputs"]
-    same_head = before.get("head_id") == found.scores.manifest["inputs"]["head_id"]
-    same = same_head and before.get("operating_threshold") == settled.operating_threshold
+    before = found.last.inputs
+    same_head = before.head_id == found.scores.inputs.head_id
+    same = same_head and before.operating_threshold == settled.operating_threshold
     return frames.read_run(spark, found.last) if same else None
 
 
@@ -190,9 +190,9 @@ def _last_versions(store: Store, found: Sources, history: int) -> Last | None:
         return None
     log = versions.log(store)[-history:]
     counts = [version.counts for version in log or [found.live] if version.counts.get("images")]
-    before = found.last.manifest["inputs"] if found.last else found.live.said
+    head_id = found.last.inputs.head_id if found.last else found.live.said.get("head_id")
     strata = figures.strata_of(rows.read(versions.companion(store, found.live, tables.STRATA)))
-    return Last(counts, strata, before.get("head_id") == found.scores.manifest["inputs"]["head_id"])
+    return Last(counts, strata, head_id == found.scores.inputs.head_id)
 
 
 def _audited(
@@ -250,7 +250,7 @@ def ship_written(
         AuditError: it has not passed its audits; the version that counts stays.
     """
     require_passed(listed)
-    told = listed.manifest["counts"]
+    told = listed.counts
     return versions.publish(
         store,
         listed,
@@ -269,15 +269,14 @@ def needs_approval(store: Store, config: Config, listed: Run) -> bool:
     if not config.publish.require_approval:
         return False
     before = versions.published(store.root)
-    inputs = before.manifest["inputs"] if before else {}
     return before is None or any(
-        inputs.get(name) != listed.manifest["inputs"][name] for name in _DECIDES
+        getattr(before.inputs, name) != getattr(listed.inputs, name) for name in _DECIDES
     )
 
 
 def checks_of(listed: Run) -> list[Check]:
     """The audits of a version, as its manifest tells them."""
-    return [Check(**told) for told in listed.manifest["counts"]["audits"]]
+    return [Check(**told) for told in listed.counts["audits"]]
 
 
 def require_passed(listed: Run) -> None:
@@ -291,8 +290,8 @@ def require_passed(listed: Run) -> None:
 
 def entry_facts(listed: Run) -> dict[str, Any]:
     """What the log tells of a version beside its counts."""
-    inputs = listed.manifest["inputs"]
-    return {name: inputs[name] for name in ("head_id", "operating_threshold", "catalog")}
+    inputs = listed.inputs
+    return {name: getattr(inputs, name) for name in ("head_id", "operating_threshold", "catalog")}
 
 
 def _require_not_overtaken(store: Store, config: Config, listed: Run) -> None:
@@ -300,7 +299,7 @@ def _require_not_overtaken(store: Store, config: Config, listed: Run) -> None:
 
     By numbers, since a rollback may show the very run that was live at the start.
     """
-    live, before = versions.live(store), listed.manifest["inputs"]["last_version"]
+    live, before = versions.live(store), listed.inputs.last_version
     if (
         live is None
         or live.number == before
@@ -319,7 +318,7 @@ def _require_not_overtaken(store: Store, config: Config, listed: Run) -> None:
 
 def _undone(store: Store, config: Config, live: Version, listed: Run) -> str:
     """What the live version is that a list must not follow which was made before it; "" if it may."""
-    ours, catalog = str(listed.manifest["inputs"]["catalog"]), source_audits.catalog_of(store, live)
+    ours, catalog = str(listed.inputs.catalog), source_audits.catalog_of(store, live)
     if "rolled_back_to" in live.said:
         return f"a rollback to version {live.shows}"
     if catalog is not None and ours < catalog:
@@ -337,7 +336,7 @@ def _rules(config: Config, settled: Settled, scores: Run, run_id: str) -> Rules:
         keep_score_days=section.keep_score_days,
         failures=section.failures.model_dump(),
         now=datetime.now(UTC),
-        scored_at=datetime.fromisoformat(scores.manifest["made_at"]),
-        head_id=str(scores.manifest["inputs"]["head_id"]),
+        scored_at=datetime.fromisoformat(scores.made_at),
+        head_id=str(scores.inputs.head_id),
         run_id=run_id,
     )

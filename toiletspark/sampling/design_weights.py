@@ -57,7 +57,7 @@ def drawn(spark: SparkSession, store: Store) -> DataFrame:
         )
         for table in (tables.SAMPLE, tables.QUEUES)
         for run in store.runs(table)
-        if run.manifest["inputs"].get("kind", "suggest") == "suggest"
+        if run.inputs.kind == "suggest"
     ]
     if not runs:
         return frames.no_rows(spark, _COLUMNS)

@@ -107,7 +107,7 @@ class Standing:
 
 def left_out(sample: Run) -> int:
     """How many strata with images a sample was asked for nothing of; what does not tell counts as whole."""
-    counts = sample.manifest["counts"]
+    counts = sample.counts
     units = counts.get("units", {})
     return sum(
         not asked and units.get(name, 1) > 0 for name, asked in counts.get("asked", {}).items()
@@ -153,7 +153,7 @@ def counted(
         made: it; earlier ones did not count, and say nothing.
         left: the draw of each row, where some of its rows are left out from here on.
     """
-    found = dict(made.manifest["counts"].get(DRAWS, {}))
+    found = dict(made.counts.get(DRAWS, {}))
     if left is not None:
         rows = Counter(left)
         for run_id, part in found.items():

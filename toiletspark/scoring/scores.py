@@ -6,18 +6,17 @@ Apart from `scoring`, which workers import: what they load, they load before the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Config
-from toiletspark.embedding import locations as whereabouts
 from toiletspark.embedding.worker_errors import Refusals
 from toiletspark.errors import OutputError
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, described_files, new_run_id
 
 DOING = "scoring the catalog"
@@ -35,11 +34,11 @@ def catalog(store: Store) -> Run:
         OutputError: there is none, or one that does not say where the embeddings of its images lie.
     """
     seen = store.require(tables.CATALOG, doing=DOING, step="embed")
-    if whereabouts.FILES not in seen.manifest["inputs"] or "sound" not in seen.manifest["counts"]:
+    if seen.inputs.embeddings is None or "sound" not in seen.counts:
         raise OutputError(
             doing=DOING,
             expected=f"a catalog that says where the embeddings of its sound images lie ({seen.folder})",
-            found=f"one that an earlier toiletspark made ({seen.manifest['made_at']})",
+            found=f"one that an earlier toiletspark made ({seen.made_at})",
             todo="run `toiletspark embed` again: it makes a new one, and embeds nothing twice",
         )
     return seen
@@ -61,35 +60,34 @@ class Keeper:
     config: Config
     refusals: Refusals
 
-    def keep(self, scored: DataFrame, head: Head, inputs: dict[str, Any]) -> Run:
+    def keep(self, scored: DataFrame, head: Head, *, compared: bool = False) -> Run:
         """Writes the scores of one head.
 
         Args:
             scored: see `scoring.of_head`.
             head: whose scores they are.
-            inputs: more of them, for the manifest.
+            compared: True if the scores are made to be compared with, never to be published.
 
         Raises:
             HeadError: a worker has refused the head.
             OutputError: a sound image has no embedding.
         """
-        run_id, images = new_run_id(), int(self.seen.manifest["counts"]["sound"])
+        run_id, images = new_run_id(), int(self.seen.counts["sound"])
         scored, counted = frames.counting(scored, missing=F.col("exclusion_score").isNull())
         files = described_files(frames.write_files(scored, self.store, table_of(head), run_id))
         self.refusals.require_none()
-        rows, missing = sum(file["rows"] for file in files), counted()["missing"]
+        rows, missing = sum(file.rows for file in files), counted()["missing"]
         if missing or rows != images:
             raise self._not_each(images, rows - missing)
-        made_of = {
-            "catalog": self.seen.run_id,
-            "head_id": head.head_id,
-            "backbone_id": head.backbone_id,
-            **inputs,
-        }
+        inputs = Inputs(
+            catalog=self.seen.run_id, head_id=head.head_id, backbone_id=head.backbone_id
+        )
+        if compared:
+            inputs = inputs.updated(compared=True)
         counts = {"images": self.seen.rows}
         recorded = self.config.recorded()
         return self.store.commit(
-            table_of(head), run_id, config=recorded, inputs=made_of, counts=counts
+            table_of(head), run_id, config=recorded, inputs=inputs, counts=counts
         )
 
     def _not_each(self, images: int, found: int) -> OutputError:

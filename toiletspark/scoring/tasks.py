@@ -47,7 +47,7 @@ def score_images(
     Returns:
         See `scored_files.scored`; one row per sound image.
     """
-    files = [f"{seen.folder}/{file['name']}" for file in seen.manifest["files"]]
+    files = [f"{seen.folder}/{file.name}" for file in seen.files]
     embeddings = [
         f"{store.root}/{tables.EMBEDDINGS.name}/{name}" for name in whereabouts.files_of(seen)
     ]

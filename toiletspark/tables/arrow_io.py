@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import Table
 
@@ -32,7 +33,7 @@ def write(
     rows: Iterable[Mapping[str, Any]],
     *,
     config: dict[str, Any],
-    inputs: dict[str, Any],
+    inputs: Inputs,
     counts: dict[str, Any] | None = None,
 ) -> Run:
     """Writes rows as a run of `table`, one file, and makes it visible; columns that a row lacks are null."""
@@ -56,7 +57,7 @@ def read(run: Run | None) -> list[dict[str, Any]]:
 
     In one thread: a short program that ends while pyarrow 14 is still starting threads is aborted (exit code 134).
     """
-    files = [f"{run.folder}/{file['name']}" for file in run.manifest["files"]] if run else []
+    files = [f"{run.folder}/{file.name}" for file in run.files] if run else []
     tables = (
         pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         for content in storage.read_files(files)

@@ -22,16 +22,17 @@ from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from toiletspark import __version__
 from toiletspark.errors import OutputError
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import FileEntry, Inputs, Manifest
 from toiletspark.tables.schemas import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Table
 
 MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
 WORK = "_work"
-COMPARED = "compared"  # true among a run's inputs: made to be compared with, such as the scores of a further head
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _TAIL_BYTES = 65536
 _WHOLE_BYTES = (
@@ -51,12 +52,37 @@ class Run:
     table: str
     run_id: str
     folder: str
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def rows(self) -> int:
         """Rows in its files."""
-        return int(self.manifest["rows"])
+        return self.manifest.rows
+
+    @property
+    def inputs(self) -> Inputs:
+        """Everything that it was made from."""
+        return self.manifest.inputs
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Further numbers about its rows."""
+        return self.manifest.counts
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """Its Parquet files."""
+        return self.manifest.files
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Names and Spark types of its columns."""
+        return self.manifest.columns
+
+    @property
+    def made_at(self) -> str:
+        """The moment of its commit, ISO 8601, UTC."""
+        return self.manifest.made_at
 
 
 def new_run_id() -> str:
@@ -165,7 +191,7 @@ class Store:
         manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders.values()])
         found = zip(folders.items(), manifests, strict=True)
         return [
-            Run(table.name, run_id, folder, manifest)
+            Run(table.name, run_id, folder, _validated(folder, manifest))
             for (run_id, folder), manifest in found
             if manifest
         ]
@@ -174,13 +200,15 @@ class Store:
         """One complete run, or None."""
         folder = self.folder(table, run_id)
         manifest = storage.read_json(f"{folder}/{MANIFEST}")
-        return Run(table.name, run_id, folder, manifest) if manifest else None
+        if not manifest:
+            return None
+        return Run(table.name, run_id, folder, _validated(folder, manifest))
 
     def newest(self, table: Table) -> Run | None:
         """The newest complete run of `table`, or None; not one that is only there to be compared with."""
         for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
             run = self.run(table, run_id)
-            if run and not run.manifest.get("inputs", {}).get(COMPARED):
+            if run and not run.inputs.compared:
                 return run
         return None
 
@@ -205,7 +233,7 @@ class Store:
         run_id: str,
         *,
         config: dict[str, Any],
-        inputs: dict[str, Any],
+        inputs: Inputs,
         counts: dict[str, Any] | None = None,
     ) -> Run:
         """Makes a written run folder visible by writing its manifest.
@@ -219,22 +247,35 @@ class Store:
         """
         folder = self.folder(table, run_id)
         files = described_files(folder, whole=table.name in _WHOLE)
-        manifest = {
-            "table": table.name,
-            "schema_version": table.schema_version,
-            "columns": table.columns,
-            "key": list(table.key),
-            "run_id": run_id,
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "code_version": __version__,
-            "rows": sum(file["rows"] for file in files),
-            "counts": counts or {},
-            "inputs": inputs,
-            "files": files,
-            "config": config,
-        }
-        storage.replace_json(f"{folder}/{MANIFEST}", manifest)
+        manifest = Manifest(
+            table=table.name,
+            schema_version=table.schema_version,
+            columns=table.columns,
+            key=list(table.key),
+            run_id=run_id,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            code_version=__version__,
+            rows=sum(file.rows for file in files),
+            counts=counts or {},
+            inputs=inputs,
+            files=files,
+            config=config,
+        )
+        storage.replace_json(f"{folder}/{MANIFEST}", manifest.as_json())
         return Run(table.name, run_id, folder, manifest)
+
+
+def _validated(folder: str, manifest: object) -> Manifest:
+    try:
+        return Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OutputError(
+            doing=f"reading {folder}/{MANIFEST}",
+            expected="a manifest as toiletspark writes it",
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            todo="take the file from a backup; runs are never changed in place",
+        ) from None
 
 
 def _foreign(root: str) -> list[str]:
@@ -246,32 +287,28 @@ def _foreign(root: str) -> list[str]:
     ]
 
 
-def described_files(folder: str, *, whole: bool = False) -> list[dict[str, Any]]:
-    """Name, size in bytes, rows and digests of each Parquet file of a folder, by name.
-
-    `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts, statistics,
-    offsets): cheap for any size, and another file has another one. It does not tell of altered bytes before that, which
-    Parquet reads without an error.
+def described_files(folder: str, *, whole: bool = False) -> list[FileEntry]:
+    """The Parquet files of a folder, by name.
 
     Args:
         folder: of a run.
-        whole: whether files of up to 64 MiB are also told by `sha256`, of all their bytes. Cost: they are read, once.
+        whole: True adds `sha256` to files of up to 64 MiB. Cost: they are read, once.
     """
     filesystem, path = storage.open_filesystem(folder)
-    names = [
-        name for name in storage.entries(folder) if name.endswith(".parquet")
-    ]  # a glob would take the folder's
-    return [
-        {"name": name, **_described(filesystem, f"{path}/{name}", whole)} for name in names
-    ]  # name for a pattern
+    names = [name for name in storage.entries(folder) if name.endswith(".parquet")]
+    return [_described(filesystem, path, name, whole) for name in names]
 
 
-def _described(filesystem: fsspec.AbstractFileSystem, path: str, whole: bool) -> dict[str, Any]:
+def _described(
+    filesystem: fsspec.AbstractFileSystem, folder: str, name: str, whole: bool
+) -> FileEntry:
+    path = f"{folder}/{name}"
     size = int(filesystem.size(path))
     with filesystem.open(path, "rb") as opened:
-        all_of_it = opened.read() if whole and size <= _WHOLE_BYTES else None
-        file = opened if all_of_it is None else io.BytesIO(all_of_it)
+        content = opened.read() if whole and size <= _WHOLE_BYTES else None
+        file = opened if content is None else io.BytesIO(content)
         rows = pq.ParquetFile(file).metadata.num_rows
         file.seek(max(0, size - _TAIL_BYTES))
-        told = {"bytes": size, "rows": rows, "tail_sha256": hashlib.sha256(file.read()).hexdigest()}
-    return told if all_of_it is None else {**told, "sha256": hashlib.sha256(all_of_it).hexdigest()}
+        tail = hashlib.sha256(file.read()).hexdigest()
+    sha256 = None if content is None else hashlib.sha256(content).hexdigest()
+    return FileEntry(name=name, bytes=size, rows=rows, tail_sha256=tail, sha256=sha256)

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.tables import storage
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import Table
 
@@ -19,7 +20,7 @@ ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 def read_run(spark: SparkSession, run: Run) -> DataFrame:
     """One complete run, with the schema that its manifest states; an empty one has the schema too."""
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in run.manifest["columns"].items())
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in run.columns.items())
     return spark.read.schema(schema).parquet(storage.spark_path(run.folder))
 
 
@@ -28,10 +29,10 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 
     Cost: the store is asked for each file. `read_run` lists a folder once, and is for runs of many files.
     """
-    files = [storage.spark_path(f"{run.folder}/{file['name']}") for file in run.manifest["files"]]
+    files = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files]
     if not files:
-        return no_rows(spark, run.manifest["columns"])
-    schema = ", ".join(f"`{name}` {kind}" for name, kind in run.manifest["columns"].items())
+        return no_rows(spark, run.columns)
+    schema = ", ".join(f"`{name}` {kind}" for name, kind in run.columns.items())
     return spark.read.schema(schema).parquet(*files)
 
 
@@ -46,11 +47,7 @@ def read_all(
         table: image_ledger or embeddings.
         of_run: only what this run has committed (`inputs.run` of the manifests); None: everything.
     """
-    runs = [
-        run
-        for run in store.runs(table)
-        if of_run is None or run.manifest["inputs"].get("run") == of_run
-    ]
+    runs = [run for run in store.runs(table) if of_run is None or run.inputs.run == of_run]
     folders = [storage.spark_path(run.folder) for run in runs]
     if not folders:
         return no_rows(spark, table.columns)
@@ -132,7 +129,7 @@ def write_run(
     run_id: str,
     *,
     config: dict[str, Any],
-    inputs: dict[str, Any],
+    inputs: Inputs,
     counts: dict[str, Any] | None = None,
 ) -> Run:
     """Writes a frame as a new run of `table` and makes it visible.

@@ -24,6 +24,7 @@ from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
@@ -65,15 +66,18 @@ def keep(work: Workspace, gathered: Run) -> dict[str, int]:
         for image_id, digest, label in drawn
         if digest in jpegs and content_digest(jpegs[digest]) in stored
     ]
-    inputs = {
-        "training_set": gathered.run_id,
-        "backbone_id": spec.backbone_id,
-        "backbone": spec.described,
-    }
+    inputs = Inputs(
+        training_set=gathered.run_id, backbone_id=spec.backbone_id, backbone=spec.described
+    )
     counts = {"left_out": len(drawn) - len(made)}
-    told = {"config": work.config.recorded(), "inputs": inputs, "counts": counts}
     rows.write(
-        work.store, tables.GOLDEN_IMAGES, gathered.run_id, map(dataclasses.asdict, made), **told
+        work.store,
+        tables.GOLDEN_IMAGES,
+        gathered.run_id,
+        map(dataclasses.asdict, made),
+        config=work.config.recorded(),
+        inputs=inputs,
+        counts=counts,
     )
     return {"golden_images": len(made), "golden_left_out": counts["left_out"]}
 
@@ -82,7 +86,7 @@ def _backbone(store: Store, config: Config, gathered: Run) -> BackboneSpec:
     """The backbone of the configuration, with which the training set was embedded."""
     spec, wanted = (
         calibration.current(store, config.backbone),
-        gathered.manifest["inputs"]["backbone_id"],
+        gathered.inputs.backbone_id,
     )
     if spec.backbone_id == wanted:
         return spec

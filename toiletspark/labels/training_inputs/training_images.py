@@ -20,6 +20,7 @@ from toiletspark.images.fetching import Fetcher
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run
 from toiletspark.tables.workspace import Workspace
 
@@ -51,10 +52,7 @@ def gather(work: Workspace) -> dict[str, int]:
         tables.TRAINING_IMAGES,
         work.run_id,
         config=work.config.recorded(),
-        inputs={
-            "training_set": labelled.run_id,
-            "backbone_id": labelled.manifest["inputs"]["backbone_id"],
-        },
+        inputs=Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id),
     )
     _require_some(run, labelled)
     return {"images_gathered": run.rows, "images_without_file": labelled.rows - run.rows}

@@ -15,6 +15,7 @@ from toiletspark.sampling import design_weights
 from toiletspark.sampling import evaluation_sample as draws
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -26,7 +27,7 @@ def gather(work: Workspace, table: tables.Table) -> Summary:
     store, run_id = work.store, work.run_id
     labels = store.require(tables.LABELS, doing=DOING, step="labels import")
     seen = store.require(tables.CATALOG, doing=DOING, step="embed")
-    backbone_id = seen.manifest["inputs"]["backbone_id"]
+    backbone_id = seen.inputs.backbone_id
     settled = settle(frames.read_run(work.spark, labels), frames.read_run(work.spark, seen))
     settled = placed(settled, homes(work.spark, store))
     settled = frames.set_aside(settled, store, run_id, "settled")
@@ -51,7 +52,7 @@ def gather(work: Workspace, table: tables.Table) -> Summary:
         table,
         run_id,
         config=work.config.recorded(),
-        inputs={"labels": labels.run_id, "catalog": seen.run_id, "backbone_id": backbone_id},
+        inputs=Inputs(labels=labels.run_id, catalog=seen.run_id, backbone_id=backbone_id),
         counts={draws.DRAWS: design_weights.told(weighed)},
     )
     without = usable.count() - run.rows

@@ -21,6 +21,7 @@ from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
+from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -57,7 +58,7 @@ def gather(work: Workspace) -> dict[str, int]:
     store = work.store
     labelled = store.require(tables.TRAINING_SET, doing=DOING, step="train")
     spec = calibration.current(store, work.config.backbone)
-    _require_same(spec.backbone_id, labelled.manifest["inputs"]["backbone_id"])
+    _require_same(spec.backbone_id, labelled.inputs.backbone_id)
     missing = _missing(
         work.spark, store, frames.read_run(work.spark, labelled), wanted, spec.backbone_id
     )
@@ -71,7 +72,7 @@ def gather(work: Workspace) -> dict[str, int]:
         tables.TRAINING_VIEWS,
         work.run_id,
         config=work.config.recorded(),
-        inputs={"training_set": labelled.run_id, "backbone_id": spec.backbone_id},
+        inputs=Inputs(training_set=labelled.run_id, backbone_id=spec.backbone_id),
     )
     return {"views_embedded": run.rows}
 

@@ -99,13 +99,13 @@ def catalog_of(store: Store, version: Version) -> str | None:
         found: str | None = version.said["catalog"]
         return found
     listed = store.run(tables.EXCLUSION_LIST, version.run_id)
-    return listed.manifest["inputs"].get("catalog") if listed else None
+    return listed.inputs.catalog if listed else None
 
 
 def _files(source: _Source, scores: Run) -> Check:
     run, rule = source.run, f"files.{source.name}"
-    expected = f"the {len(run.manifest['files'])} files of the manifest of {run.table} {run.run_id}, unchanged"
-    wanted = scores.manifest["inputs"].get("catalog", run.run_id)
+    expected = f"the {len(run.files)} files of the manifest of {run.table} {run.run_id}, unchanged"
+    wanted = scores.inputs.catalog or run.run_id
     if source.table is tables.CATALOG and run.run_id != wanted:
         return Check(
             rule,
@@ -133,7 +133,7 @@ def _lost(store: Store, live: Version | None) -> Check | None:
 
 def _amiss(run: Run) -> str:
     """What is wrong with the files of a run; "" if nothing is."""
-    listed = {file["name"]: file["bytes"] for file in run.manifest["files"]}
+    listed = {file.name: file.bytes for file in run.files}
     there = {name for name in storage.entries(run.folder) if name.endswith(".parquet")}
     if set(listed) - there:
         return f"{shown(sorted(set(listed) - there), 3)}: missing"
@@ -156,9 +156,9 @@ def _schema(source: _Source, more: Mapping[str, str], files: Check) -> Check:
     table, run, rule = source.table, source.run, f"schema.{source.name}"
     wanted = {**table.columns, **more}
     expected = f"the {len(wanted)} columns of {table.name}, version {table.schema_version}, with their types"
-    version, columns = run.manifest.get("schema_version"), run.manifest.get("columns", {})
+    version, columns = run.manifest.schema_version, run.columns
     if version != table.schema_version:
-        todo = f"read it with the toiletspark that wrote it ({run.manifest.get('code_version')}), or {source.todo}"
+        todo = f"read it with the toiletspark that wrote it ({run.manifest.code_version}), or {source.todo}"
         return Check(rule, expected, f"version {version}", False, todo)
     odd = [
         f"{name}: {columns.get(name)}" for name, kind in wanted.items() if columns.get(name) != kind
@@ -167,9 +167,7 @@ def _schema(source: _Source, more: Mapping[str, str], files: Check) -> Check:
         return Check(rule, expected, f"in the manifest {shown(odd, 3)}", False, source.todo)
     if not files.passed:
         return Check(rule, expected, _UNREADABLE, None)
-    for name, schema in zip(
-        [file["name"] for file in run.manifest["files"]], _schemas(run), strict=True
-    ):
+    for name, schema in zip([file.name for file in run.files], _schemas(run), strict=True):
         odd = [
             f"{column}: {_kind(schema, column)}"
             for column, kind in wanted.items()
@@ -187,7 +185,7 @@ def _footers(run: Run) -> list[pq.FileMetaData]:
             return pq.ParquetFile(file).metadata
 
     with ThreadPoolExecutor(8) as threads:
-        return list(threads.map(footer, [file["name"] for file in run.manifest["files"]]))
+        return list(threads.map(footer, [file.name for file in run.files]))
 
 
 def _schemas(run: Run) -> list[pa.Schema]:
@@ -215,7 +213,7 @@ def _kind(schema: pa.Schema, name: str) -> str:
 
 def _size(scores: Run, seen: Run) -> Check:
     """As many scores as sound images; which image lacks one, only the decisions show."""
-    rule, sound = "size.scores", seen.manifest.get("counts", {}).get("sound")
+    rule, sound = "size.scores", seen.counts.get("sound")
     if sound is None:
         return Check(
             rule,
@@ -234,7 +232,7 @@ def _size(scores: Run, seen: Run) -> Check:
 
 def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | None, Check]:
     """The head that the scores name, and whether it is there, the one that score.head names, and fits the catalog."""
-    head_id, folder = scores.manifest["inputs"].get("head_id", ""), config.score.head
+    head_id, folder = scores.inputs.head_id, config.score.head
     rule, expected = (
         "containment.head_id",
         f"the head {head_id} in the store or in score.head, sound",
@@ -244,7 +242,7 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
         "set score.head to the head that scored, or score again",
     )
     if run is None and not folder:
-        there = [one.manifest["inputs"].get("head_id") for one in store.runs(tables.HEADS)]
+        there = [one.inputs.head_id for one in store.runs(tables.HEADS)]
         told = (
             f"heads, but not this one: {shown(there, 3)}"
             if there
@@ -260,7 +258,7 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
         return None, Check(rule, asked, f"those of the head {head_id}", False, _SCORE)
     if head.head_id != head_id:
         return None, Check(rule, expected, f"the head {head.head_id}", False, todo)
-    kinds = {one.manifest["inputs"].get("backbone_id", head.backbone_id) for one in (scores, seen)}
+    kinds = {one.inputs.backbone_id or head.backbone_id for one in (scores, seen)}
     if kinds != {head.backbone_id}:
         told = f"it is for the backbone {head.backbone_id}, and scores and catalog name {shown(sorted(kinds))}"
         return head, Check(
@@ -275,7 +273,7 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
 
 def _with_column(check: Check, scores: Run) -> Check:
     """Whether the rows name the head that the manifest names, too."""
-    head_id, found = scores.manifest["inputs"].get("head_id", ""), _head_ids(scores)
+    head_id, found = scores.inputs.head_id, _head_ids(scores)
     if found <= {head_id}:
         return check
     told = f"rows of {shown(sorted(map(str, found)), 3)}"
@@ -285,7 +283,7 @@ def _with_column(check: Check, scores: Run) -> Check:
 def _head_ids(scores: Run) -> set[str | None]:
     """Every head_id of the rows; from the footers' statistics where they have them."""
     found: set[str | None] = set()
-    for footer, file in zip(_footers(scores), scores.manifest["files"], strict=True):
+    for footer, file in zip(_footers(scores), scores.files, strict=True):
         place = footer.schema.to_arrow_schema().get_field_index("head_id")
         kept = [
             footer.row_group(number).column(place).statistics
@@ -297,7 +295,7 @@ def _head_ids(scores: Run) -> set[str | None]:
         ):
             found.update(one.min for one in kept)
             continue
-        filesystem, path = storage.open_filesystem(f"{scores.folder}/{file['name']}")
+        filesystem, path = storage.open_filesystem(f"{scores.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
             found.update(pq.read_table(opened, columns=["head_id"])["head_id"].unique().to_pylist())
     return found
@@ -346,7 +344,7 @@ def freshness(store: Store, config: Config, seen: Run, live: Version | None) -> 
     rule, most, made = (
         "freshness",
         config.publish.audits.max_catalog_age_h,
-        seen.manifest["made_at"],
+        seen.made_at,
     )
     expected = (
         f"a catalog of the last {most:g} hours (publish.audits.max_catalog_age_h)"

@@ -65,10 +65,10 @@ def _embeddings(store: Store, backbone_id: str) -> Iterator[pa.Table]:
     seen = 0
     for run_id in reversed(storage.entries(f"{store.root}/{tables.EMBEDDINGS.name}")):
         run = store.run(tables.EMBEDDINGS, run_id)
-        for file in run.manifest["files"] if run else []:
+        for file in run.files if run else []:
             rows = (
-                _first_rows(f"{store.folder(tables.EMBEDDINGS, run_id)}/{file['name']}")
-                if file["rows"]
+                _first_rows(f"{store.folder(tables.EMBEDDINGS, run_id)}/{file.name}")
+                if file.rows
                 else None
             )
             if rows is None:
@@ -93,9 +93,9 @@ def _first_rows(location: str) -> pa.Table | None:
 def _scored(scores: Run, embeddings: pa.Table, digests: list[pa.Table]) -> pa.Table:
     """Rows of the scores that are about these contents, at most `MOST`; `digests` keeps what was read."""
     wanted, found, rows = embeddings["content_digest"].combine_chunks(), [], 0
-    for number, file in enumerate(scores.manifest["files"]):
+    for number, file in enumerate(scores.files):
         if number == len(digests):
-            digests.append(_read_scores(f"{scores.folder}/{file['name']}"))
+            digests.append(_read_scores(f"{scores.folder}/{file.name}"))
         ours = digests[number]
         found.append(
             ours.filter(pc.is_in(ours["content_digest"], value_set=wanted)).slice(0, MOST - rows)

@@ -112,7 +112,7 @@ def commit(store: Store, listed: Run, **told: Unpack[Told]) -> Version:
         "layout": LAYOUT,
         "run_id": listed.run_id,
         **{table.name: f"{table.name}/{listed.run_id}" for table in TABLES},
-        "files": [file["name"] for file in listed.manifest["files"]],
+        "files": [file.name for file in listed.files],
         "rows": listed.rows,
         "published_at": now.isoformat(timespec="seconds"),
         "valid_until": (now + timedelta(hours=valid_for_h)).isoformat(timespec="seconds")
@@ -241,8 +241,7 @@ def require_unchanged(run: Run, *, doing: str) -> None:
         OutputError: a file is missing, new, or another one.
     """
     if not unchanged(run):
-        listed = run.manifest.get("files")
-        count = len(listed) if isinstance(listed, list) else 0
+        count = len(run.files)
         raise OutputError(
             doing=doing,
             expected=f"the {count} files of the manifest of {run.run_id}, unchanged",
@@ -253,16 +252,12 @@ def require_unchanged(run: Run, *, doing: str) -> None:
 
 def unchanged(run: Run) -> bool:
     """Whether the files of a run are those of its manifest, by all that it tells of them; early ones tell less."""
-    listed = run.manifest.get("files")
-    digests = [
-        isinstance(file, dict) and "sha256" in file
-        for file in (listed if isinstance(listed, list) else [])
-    ]
+    whole = any(file.sha256 for file in run.files)
     try:
-        found = runs.described_files(run.folder, whole=any(digests))
+        found = runs.described_files(run.folder, whole=whole)
     except (OSError, pa.ArrowInvalid):  # gone while it was read, or no longer Parquet
         return False
-    return bool(found == listed)
+    return found == run.files
 
 
 def _checked(said: dict[str, Any] | None, location: str) -> dict[str, Any] | None:

@@ -177,7 +177,7 @@ def _embeddings(
         frames.read_all(spark, store, tables.EMBEDDINGS),
         seen.select("content_digest").distinct(),
     )
-    ours = every.where(F.col("backbone_id") == run.manifest["inputs"]["backbone_id"])
+    ours = every.where(F.col("backbone_id") == run.inputs.backbone_id)
     kept = ours.join(F.broadcast(digests), on="content_digest", how="left_semi").dropDuplicates(
         ["content_digest"]
     )

@@ -201,23 +201,23 @@ def _live_side(store: Store, live: Version | None) -> Side | None:
 
 
 def _side(name: str, listed: Run) -> Side:
-    inputs, counts = listed.manifest["inputs"], listed.manifest["counts"]
+    inputs, counts = listed.inputs, listed.counts
     return Side(
         name=name,
         run_id=listed.run_id,
-        made_at=listed.manifest["made_at"],
-        head_id=inputs["head_id"],
-        operating_threshold=float(inputs["operating_threshold"]),
-        threshold_reason=inputs.get("threshold_reason", ""),
+        made_at=listed.made_at,
+        head_id=inputs.head_id,
+        operating_threshold=inputs.operating_threshold,
+        threshold_reason=inputs.threshold_reason,
         images=int(counts.get("images", 0)),
         excluded=listed.rows,
     )
 
 
 def _warnings(made: Made) -> list[str]:
-    seen = made.sources.seen.manifest["config"]
+    seen = made.sources.seen.manifest.config
     random = seen.get("backbone", {}).get("weights") == "random"
     return [
-        *made.listed.manifest["counts"].get("alarms", []),
+        *made.listed.counts.get("alarms", []),
         *([RANDOM_BACKBONE] if random else []),
     ]

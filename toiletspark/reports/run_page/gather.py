@@ -75,10 +75,10 @@ def write_page(work: Workspace, seconds: dict[str, float]) -> Path:
 def gather(work: Workspace, seconds: dict[str, float]) -> run_page.RunPage:
     """Everything that the page says; see `write_page`."""
     version = _version(work.store)
-    threshold = float(version.excluded.manifest["inputs"]["operating_threshold"])
+    threshold = float(version.excluded.inputs.operating_threshold)
     scores, made_from = (
         frames.read_run(work.spark, version.scores),
-        version.scores.manifest["inputs"],
+        version.scores.inputs,
     )
     listed = frames.read_run(work.spark, version.excluded).select("image_id", "reason")
     surest = scores.join(listed, on="image_id", how="inner")  # what has no score now is not in it
@@ -101,14 +101,14 @@ def gather(work: Workspace, seconds: dict[str, float]) -> run_page.RunPage:
     return run_page.RunPage(
         title="What leaves the feed",
         run_id=version.excluded.run_id,
-        made_from=[("head", made_from["head_id"]), ("backbone", made_from["backbone_id"])],
-        made_at=version.excluded.manifest["made_at"],
+        made_from=[("head", made_from.head_id), ("backbone", made_from.backbone_id)],
+        made_at=version.excluded.made_at,
         facts=_facts(version, seconds),
         unscored={row["status"]: row["count"] for row in per_status},
         seconds=seconds,
         validation=_validation(work.store, version),
         operating_threshold=threshold,
-        threshold_reason=version.excluded.manifest["inputs"].get("threshold_reason", ""),
+        threshold_reason=version.excluded.inputs.threshold_reason,
         score_histogram=_histogram(scores),
         excluded=[_card(row, pictures) for row in excluded],
         excluded_total=version.excluded.rows,
@@ -122,7 +122,7 @@ def gather(work: Workspace, seconds: dict[str, float]) -> run_page.RunPage:
 
 
 def _parts(store: Store, config: Config, version: Published, decided: list[Row]) -> VersionParts:
-    counts, by_reason = version.excluded.manifest["counts"], Counter[tuple[str, str]]()
+    counts, by_reason = version.excluded.counts, Counter[tuple[str, str]]()
     for row in decided:
         by_reason[str(row["reason"]), str(row["decision"])] += row["count"]
     return VersionParts(
@@ -157,7 +157,7 @@ def warnings_of(version: Published) -> list[str]:
         found.append(
             f"This version is a rollback: it shows what version {said['rolled_back_to']} decided{because}."
         )
-    if version.seen.manifest["config"]["backbone"]["weights"] == "random":
+    if version.seen.manifest.config["backbone"]["weights"] == "random":
         found.append(RANDOM_BACKBONE)
     return found
 
@@ -166,11 +166,11 @@ def _version(store: Store) -> Published:
     excluded = versions.current(
         store.root, allow_stale=True
     )  # people must see one that has expired
-    inputs, live = excluded.manifest["inputs"], versions.live(store)
+    inputs, live = excluded.inputs, versions.live(store)
     unscored = store.run(tables.UNSCORED, excluded.run_id)
     scores, seen = (
-        store.run(tables.SCORES, inputs["scores"]),
-        store.run(tables.CATALOG, inputs["catalog"]),
+        store.run(tables.SCORES, inputs.scores),
+        store.run(tables.CATALOG, inputs.catalog),
     )
     if unscored is None or scores is None or seen is None:
         raise OutputError(
@@ -197,13 +197,11 @@ def _facts(version: Published, seconds: dict[str, float]) -> list[tuple[str, str
 
 def _validation(store: Store, version: Published) -> run_page.Validation | None:
     """The figures that the head was made with, if it is one of this store's; early heads have no intervals."""
-    head_id = version.scores.manifest["inputs"]["head_id"]
-    found = [
-        run for run in store.runs(tables.HEADS) if run.manifest["inputs"]["head_id"] == head_id
-    ]
+    head_id = version.scores.inputs.head_id
+    found = [run for run in store.runs(tables.HEADS) if run.inputs.head_id == head_id]
     if not found:
         return None
-    counts: dict[str, Any] = found[-1].manifest["counts"]
+    counts: dict[str, Any] = found[-1].counts
     known = [name for name in run_page.VALIDATION_MEANINGS if name in counts]
     return run_page.Validation(
         figures={

@@ -81,7 +81,7 @@ def gather(
     covered = [cell for cell in cells if wanted[cell.name]]
     return sample_page.SamplePage(
         run_id=run.run_id,
-        made_at=run.manifest["made_at"],
+        made_at=run.made_at,
         unit=sample.unit,
         how=_how(sample),
         images_per_listing=sample.images_per_listing if sample.unit == "listing" else None,
