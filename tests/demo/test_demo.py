@@ -10,10 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from toiletspark.demo.catalog import LOCATIONS, DemoCatalog, draw_catalog
+from toiletspark.demo.catalog import (
+    IMAGES_PER_LISTING,
+    LOCATIONS,
+    DemoCatalog,
+    Picture,
+    decide,
+    draw_catalog,
+)
 from toiletspark.demo.labelling import label_like_a_person
 from toiletspark.demo.odd_files import BROKEN, HUGE_SIDE_PX, ODD, odd_bytes
-from toiletspark.demo.pictures import IMAGES_PER_LISTING, Picture, decide
 from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.errors import UserError
 

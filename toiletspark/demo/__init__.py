@@ -1,5 +1,5 @@
-"""Draws a small property-portal catalog, pictures included, to try toiletspark without tables of one's own.
+"""A small drawn property-portal catalog, to try toiletspark without tables of one's own.
 
-Start with `catalog.draw_catalog`; `labelling.label_like_a_person` then plays the people who label;
-`rooms.draw_room` draws one picture.
+`catalog.draw_catalog` draws it, `labelling.label_like_a_person` plays the people who label,
+`rooms.draw_room` draws one picture. Imported by jobs and tests alone.
 """

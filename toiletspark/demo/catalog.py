@@ -1,10 +1,13 @@
-"""A small catalog of a portal that does not exist: two Parquet tables, their image files, and the truth.
+"""A small catalog of a portal that does not exist: two Parquet tables, image files, and the truth.
 
-`pictures` decides, `rooms` draws, `odd_files` spoils; this file writes down.
+Everything follows from hash(seed, key), so a listing is the same among 20 and among 20,000. Some
+images are broken, some unusual, and some another listing's, because every portal's are.
 """
 
 import csv
+import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,39 +16,105 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, jpeg_bytes, odd_bytes
-from toiletspark.demo.pictures import (
-    IMAGES_PER_LISTING,
-    MIN_LISTINGS,
-    Picture,
-    decide,
-    listing_id,
-    pick,
-)
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import UserError
 from toiletspark.hashing import content_digest, hash_fraction
 
-SIZES_PX = {"400x300": 0.55, "300x400": 0.2, "426x240": 0.1, "360x360": 0.05, "440x330": 0.1}
-DRAWING_VERSION = 1  # raise it when the same seed would draw another catalog
+DRAWING_VERSION = 2  # raise it when the same seed would draw another catalog
+IMAGES_PER_LISTING = 4
+MIN_LISTINGS = len(BROKEN)  # the first listings hold one kind of broken image each
+ACTIVE_SHARE = 0.7
 
-LOCATIONS = {  # name -> weight
+# Weights. The first image is the one that ads take: agents put a house front there, and now and
+# then a toilet. Over all positions, 11 % of the images are toilets.
+FIRST_ROOMS = {"toilet": 4, "kitchen": 14, "bedroom": 12, "living_room": 28, "exterior": 42}
+OTHER_ROOMS = {"toilet": 13.5, "kitchen": 24, "bedroom": 27, "living_room": 24.5, "exterior": 11}
+FATES = {"broken": 0.01, "copied": 0.016, "linked": 0.014, "odd": 0.02, "plain": 0.94}
+SIZES_PX = {"400x300": 0.55, "300x400": 0.2, "426x240": 0.1, "360x360": 0.05, "440x330": 0.1}
+LOCATIONS = {
     "Harbour Gate": 20, "Lindenhof": 16, "Old Mill": 13, "Northfield": 11, "Kestrel Hill": 9,
     "Saint Odile": 8, "Glassworks": 6, "Tannery Row": 5, "Upper Orchard": 4, "Canal Bend": 3,
     "Fox Meadow": 3, "Lighthouse Point": 2,
 }  # fmt: skip
 LISTING_TYPES = {"rent": 0.6, "sale": 0.3, "commercial": 0.1}
 PRICES = {"rent": (450, 2600), "sale": (120_000, 900_000), "commercial": (800, 9000)}
-ACTIVE_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One row of the images table, decided but not yet drawn.
+
+    Attributes:
+        listing: number of the listing, from 1.
+        position: of the image in its listing, from 1.
+        fate: plain, copied or linked (another listing's image, as a file of its own or as the same
+            file), or a key of BROKEN or ODD.
+    """
+
+    seed: int
+    listing: int
+    position: int
+    fate: str
+
+    @property
+    def image_id(self) -> str:
+        """Listing and position, such as L00001-1."""
+        return f"{_listing_id(self.listing)}-{self.position}"
+
+    @property
+    def file_name(self) -> str:
+        """The file in the images folder that its URL names, even if it is missing."""
+        if self.fate == "linked":
+            return self.origin.file_name
+        if self.fate == "copied":
+            return self.image_id + Path(self.origin.file_name).suffix
+        return self.image_id + (BROKEN | ODD).get(self.fate, ".jpg")
+
+    @property
+    def room(self) -> str:
+        """The room that was drawn; a copy shows its origin's."""
+        rooms = FIRST_ROOMS if self.origin.position == 1 else OTHER_ROOMS
+        return _pick(rooms, self.seed, f"{self.origin.image_id}/room")
+
+    @property
+    def origin(self) -> "Picture":
+        """The image of an earlier listing that a copy repeats; itself for all others."""
+        if self.fate not in ("copied", "linked"):
+            return self
+        earlier = (self.listing - 1) * IMAGES_PER_LISTING
+        for attempt in itertools.count():
+            number = int(earlier * hash_fraction(self.seed, f"{self.image_id}/origin/{attempt}"))
+            listing, position = divmod(number, IMAGES_PER_LISTING)
+            origin = decide(self.seed, listing + 1, position + 1)
+            if origin.fate not in (*BROKEN, "copied", "linked"):
+                return origin
+        raise AssertionError("unreachable: listing 1 has no copies, and at most one broken image")
+
+
+def decide(seed: int, listing: int, position: int) -> Picture:
+    """Decides an image's fate: the first listings have each broken and odd kind, others by lot."""
+    key = f"{_listing_id(listing)}-{position}"
+    broken, odd = list(BROKEN), list(ODD)
+    broken_position = 2 + int(3 * hash_fraction(seed, f"{_listing_id(listing)}/broken"))
+    if listing <= len(broken) and position == broken_position:
+        return Picture(seed, listing, position, broken[listing - 1])
+    if listing <= len(odd) and position == 1:
+        return Picture(seed, listing, position, odd[listing - 1])
+    fate = _pick(FATES, seed, f"{key}/fate") if listing > len(broken) else "plain"
+    if fate in ("broken", "odd"):
+        names = broken if fate == "broken" else odd
+        fate = names[int(len(names) * hash_fraction(seed, f"{key}/kind"))]
+    return Picture(seed, listing, position, fate)
 
 
 @dataclass(frozen=True)
 class DemoCatalog:
-    """Where a drawn catalog lies.
+    """The files of a drawn catalog.
 
     Attributes:
         listings: Parquet, one row per listing_id: location, listing_type, active, price.
-        images: Parquet, one row per image_id: listing_id, position (from 1), image_url (absolute path),
-            image_version.
+        images: Parquet, one row per image_id: listing_id, position (from 1), image_url (absolute
+            path), image_version.
         truth: CSV, one row per readable image_id: room, the one that was drawn.
     """
 
@@ -58,149 +127,133 @@ def draw_catalog(folder: Path, *, listings: int = 400, seed: int = 7) -> DemoCat
     """Draws a catalog into a folder, unless that very catalog lies there already.
 
     Args:
-        folder: where to; new, empty, or the folder of an earlier call with the same arguments. What an
-            interrupted call has left is drawn again.
-        listings: how many listings, at least MIN_LISTINGS; each has IMAGES_PER_LISTING images.
+        folder: new, empty, or the folder of an earlier call with the same arguments. A catalog that
+            an interrupted call has left is drawn again.
+        listings: at least MIN_LISTINGS; each has IMAGES_PER_LISTING images.
         seed: another one is another catalog.
-
-    Returns:
-        The paths of its tables.
 
     Raises:
         UserError: too few listings; or the folder holds something else, which stays untouched.
 
-    Cost: about 10 s for 1,000 images on one core; nothing on the second call.
+    Cost: about 20 s for 1,600 images on one core; nothing on the second call.
     """
     folder = Path(folder).resolve()
     if listings < MIN_LISTINGS:
         raise UserError(
             doing="drawing a demo catalog",
-            expected=f"at least {MIN_LISTINGS} listings: the first ones hold one kind of broken image each",
+            expected=f"at least {MIN_LISTINGS} listings, for one kind of broken image each",
             found=f"{listings} listings",
             todo=f"ask for {MIN_LISTINGS} or more",
         )
-    catalog = DemoCatalog(
-        folder / "listings.parquet", folder / "images.parquet", folder / "truth.csv"
-    )
-    identity = {
-        "seed": seed,
-        "listings": listings,
-        "drawing_version": DRAWING_VERSION,
-        "folder": str(folder),
-    }
-    if _claim(folder, json.dumps(identity)):
+    tables = ("listings.parquet", "images.parquet", "truth.csv")
+    catalog = DemoCatalog(*(folder / name for name in tables))
+    identity = {"seed": seed, "listings": listings, "drawing_version": DRAWING_VERSION}
+    if _is_drawn(folder, json.dumps({**identity, "folder": str(folder)})):
         return catalog
     (folder / "images").mkdir(exist_ok=True)
-    pictures = [
-        decide(seed, listing, position)
-        for listing in range(1, listings + 1)
-        for position in range(1, IMAGES_PER_LISTING + 1)
-    ]
+    numbers = itertools.product(range(1, listings + 1), range(1, IMAGES_PER_LISTING + 1))
+    pictures = [decide(seed, listing, position) for listing, position in numbers]
     for picture in tqdm(pictures, desc="drawing images", unit="image", disable=None):
         _write_file(folder / "images", picture)
     pq.write_table(_listings_table(listings, seed), catalog.listings)
     pq.write_table(_images_table(folder / "images", pictures), catalog.images)
     _write_truth(catalog.truth, pictures)
-    (folder / "_drawing.json").rename(
-        folder / "_drawn.json"
-    )  # last: from here on the catalog exists
+    # Last: from here on the catalog exists.
+    (folder / "_drawing.json").rename(folder / "_drawn.json")
     return catalog
 
 
-def _claim(folder: Path, identity: str) -> bool:
-    """Makes the folder ours.
-
-    Returns:
-        True when the catalog of that identity (JSON: seed, listings, drawing_version, folder) is complete
-        there, False when it is to be drawn.
-    """
+def _is_drawn(folder: Path, identity: str) -> bool:
+    """Returns True if the catalog of that identity (JSON) is complete; else marks the folder."""
     started, drawn = folder / "_drawing.json", folder / "_drawn.json"
-    found = ""
-    for marker in (drawn, started):
-        if marker.is_file():
-            found = marker.read_text()
-            if found == identity:
-                return marker == drawn
-    if not found and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+    markers = [marker for marker in (drawn, started) if marker.is_file()]
+    if markers and markers[0].read_text() == identity:
+        return markers[0] == drawn
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if is_empty or not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)
         started.write_text(identity)
         return False
-    other = (
-        f"a demo catalog of other arguments: {found}"
-        if found
-        else "something that is not a demo catalog"
-    )
+    other = "something that is not a demo catalog"
+    if markers:
+        other = f"a demo catalog of other arguments: {markers[0].read_text()}"
     raise UserError(
         doing=f"drawing a demo catalog into {folder}",
         expected=f"no such folder, an empty one, or the demo catalog {identity}",
         found=other,
-        todo="name another folder, or delete this one yourself if you do not need it, and run this again",
+        todo="name another folder, or delete this one if you do not need it, and run this again",
     )
 
 
 def _write_file(folder: Path, picture: Picture) -> None:
-    """Writes the image's own file, if it has one, into `folder`, where earlier listings' files are."""
-    path = folder / picture.file_name
+    """Writes the image's own file, if it has one, into `folder`, which has all earlier ones."""
     if picture.fate in ("linked", "missing"):
         return
+    path = folder / picture.file_name
     if picture.fate == "copied":
         path.write_bytes((folder / picture.origin.file_name).read_bytes())
         return
     number = int(hash_fraction(picture.seed, f"{picture.image_id}/picture") * 2**53)
-    width, height = map(int, pick(SIZES_PX, picture.seed, f"{picture.image_id}/size").split("x"))
-    image = draw_room(picture.room, number, (width, height))
+    width, height = _pick(SIZES_PX, picture.seed, f"{picture.image_id}/size").split("x")
+    image = draw_room(picture.room, number, (int(width), int(height)))
     if picture.fate in BROKEN:
-        content = broken_bytes(picture.fate, image, number)
+        path.write_bytes(broken_bytes(picture.fate, image, number) or b"")
     elif picture.fate in ODD:
-        content = odd_bytes(picture.fate, image)
+        path.write_bytes(odd_bytes(picture.fate, image))
     else:
-        content = jpeg_bytes(image, quality=75 + number % 18)
-    if content is not None:
-        path.write_bytes(content)
+        path.write_bytes(jpeg_bytes(image, quality=75 + number % 18))
 
 
 def _listings_table(listings: int, seed: int) -> pa.Table:
-    """One row per listing: listing_id, location, listing_type (strings), active (bool), price (int64)."""
     rows = []
-    for listing in range(1, listings + 1):
-        key = listing_id(listing)
-        listing_type = pick(LISTING_TYPES, seed, f"{key}/type")
+    for key in map(_listing_id, range(1, listings + 1)):
+        listing_type = _pick(LISTING_TYPES, seed, f"{key}/type")
         low, high = PRICES[listing_type]
+        price = low + int((high - low) * hash_fraction(seed, f"{key}/price")) // 10 * 10
         rows.append(
             {
                 "listing_id": key,
-                "location": pick(LOCATIONS, seed, f"{key}/location"),
+                "location": _pick(LOCATIONS, seed, f"{key}/location"),
                 "listing_type": listing_type,
                 "active": hash_fraction(seed, f"{key}/active") < ACTIVE_SHARE,
-                "price": low + int((high - low) * hash_fraction(seed, f"{key}/price")) // 10 * 10,
+                "price": price,
             }
         )
     return pa.Table.from_pylist(rows)
 
 
 def _images_table(folder: Path, pictures: list[Picture]) -> pa.Table:
-    """One row per image: position (int64), and image_id, listing_id, image_url, image_version (strings)."""
-    return pa.Table.from_pylist(
-        [
+    rows = []
+    for picture in pictures:
+        version = content_digest(f"{picture.seed}/{picture.image_id}/version".encode())
+        rows.append(
             {
                 "image_id": picture.image_id,
-                "listing_id": listing_id(picture.listing),
+                "listing_id": _listing_id(picture.listing),
                 "position": picture.position,
                 "image_url": str(folder / picture.file_name),
-                "image_version": content_digest(
-                    f"{picture.seed}/{picture.image_id}/version".encode()
-                )[:8],
+                "image_version": version[:8],
             }
-            for picture in pictures
-        ]
-    )
+        )
+    return pa.Table.from_pylist(rows)
 
 
 def _write_truth(path: Path, pictures: list[Picture]) -> None:
-    """Writes image_id and room of every readable image."""
+    readable = [picture for picture in pictures if picture.fate not in BROKEN]
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["image_id", "room"])
-        rows.writerows(
-            [picture.image_id, picture.room] for picture in pictures if picture.fate not in BROKEN
-        )
+        rows.writerows([picture.image_id, picture.room] for picture in readable)
+
+
+def _listing_id(listing: int) -> str:
+    return f"L{listing:05d}"
+
+
+def _pick(weights: Mapping[str, float], seed: int, key: str) -> str:
+    """Picks a name by hash, each with probability weight / sum of weights; their order matters."""
+    point = hash_fraction(seed, key) * sum(weights.values())
+    for name, end in zip(weights, itertools.accumulate(weights.values()), strict=True):
+        if point < end:
+            return name
+    return list(weights)[-1]

@@ -1,4 +1,4 @@
-"""Plays the people who label: they look at each picture and drag its file into the folder of a class."""
+"""Plays the people who label: they look at each picture and move its file into a class folder."""
 
 import csv
 from collections.abc import Mapping
@@ -8,59 +8,47 @@ from toiletspark.errors import UserError
 
 
 def label_like_a_person(export_folder: Path, truth_csv: Path, classes: Mapping[str, str]) -> int:
-    """Moves the files of an export into class folders, as somebody who knows the truth would.
+    """Moves an export's files into class folders, by the truth.
 
     Args:
-        export_folder: holds index.csv with the columns file (a path relative to this folder, such as
-            unlabelled/ab12.jpg) and image_id.
-        truth_csv: columns image_id and room, as `draw_catalog` writes them. Images without a row stay where
-            they are: nobody can tell what they show.
+        export_folder: holds index.csv with the columns file (relative path) and image_id.
+        truth_csv: columns image_id and room. Images without a row stay: nobody can tell their room.
         classes: room -> class folder, such as {"toilet": "toilet", "kitchen": "other"}.
 
     Returns:
-        How many files were moved. Files that lie elsewhere by now, because somebody has labelled them before,
-        are left alone: a second call moves none.
+        The number of files moved. A second call moves none.
 
     Raises:
-        UserError: a room has no class, or a file of that name lies in the class folder already; nothing is
-            moved then.
+        UserError: a room has no class, or a class folder holds a file of that name already; then
+            nothing is moved.
     """
     room_of = {row["image_id"]: row["room"] for row in _rows(truth_csv)}
-    _check_classes(set(room_of.values()), classes)
-    moves = []
-    for row in _rows(export_folder / "index.csv"):
-        start = export_folder / row["file"]
-        if row["image_id"] in room_of and start.is_file():
-            moves.append((start, export_folder / classes[room_of[row["image_id"]]] / start.name))
-    _check_free([goal for start, goal in moves if start != goal])
-    for start, goal in moves:
-        goal.parent.mkdir(exist_ok=True)
-        start.rename(goal)
-    return len(moves)
-
-
-def _check_classes(rooms: set[str], classes: Mapping[str, str]) -> None:
-    unknown = sorted(rooms - set(classes))
-    if unknown:
+    if without_class := sorted(set(room_of.values()) - set(classes)):
         raise UserError(
             doing="labelling the demo's images as a person would",
             expected="a class for every room that was drawn",
-            found=f"no class for {', '.join(unknown)}",
+            found=f"no class for {', '.join(without_class)}",
             todo="add the rooms to `classes`, as in {'kitchen': 'other'}",
         )
-
-
-def _check_free(goals: list[Path]) -> None:
-    taken = [goal for goal in goals if goal.exists()]
-    if taken or len(set(goals)) < len(goals):
+    goal_of: dict[Path, Path] = {}
+    for row in _rows(export_folder / "index.csv"):
+        file = export_folder / row["file"]
+        if row["image_id"] in room_of and file.is_file():
+            goal_of[file] = export_folder / classes[room_of[row["image_id"]]] / file.name
+    moves = {file: goal for file, goal in goal_of.items() if file != goal}
+    taken = [goal for goal in moves.values() if goal.exists()]
+    if taken or len(set(moves.values())) < len(moves):
+        same_name = "two files of the same name for one class folder"
         raise UserError(
             doing="labelling the demo's images as a person would",
             expected="files of different names, so that none replaces another in its class folder",
-            found=f"{taken[0]} is there already"
-            if taken
-            else "two files of the same name for one class folder",
+            found=f"{taken[0]} is there already" if taken else same_name,
             todo="export the sample again into an empty folder",
         )
+    for file, goal in moves.items():
+        goal.parent.mkdir(exist_ok=True)
+        file.rename(goal)
+    return len(moves)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
