@@ -96,10 +96,9 @@ def _draw_pictures(stage: Stage, count: int, x: float, y: float, width: float) -
         stage.box((left, left + width), (y, y + high), (-0.03, 0), frame)
         stage.front((left + 0.03, left + width - 0.03), (y + 0.03, y + high - 0.03), -0.032, WHITE)
         for colour in (stage.pick(FABRICS), stage.pick(LEAVES), stage.pick(FABRICS)):
-            middle_x, middle_y = (left + uniform(0.3, 0.7) * width, y + uniform(0.3, 0.7) * high)
-            stage.polygon(
-                disc(middle_x, middle_y, -0.034, 0.2 * width, uniform(0.1, 0.2) * high), colour
-            )
+            spot_x, spot_y = left + uniform(0.3, 0.7) * width, y + uniform(0.3, 0.7) * high
+            spot = disc(spot_x, spot_y, -0.034, 0.2 * width, uniform(0.1, 0.2) * high)
+            stage.polygon(spot, colour)
 
 
 def _draw_lamp(stage: Stage, x: float, y: float, z: float, size: float, end: float) -> None:
@@ -153,9 +152,8 @@ def _draw_toilet_room(stage: Stage) -> None:
             wide = uniform(0.2, 0.32)
             bowl = ((0.72, 0.75), (0.86, 1))
             stage.front((-wide, wide), (1.15, 1.85), -0.01, stage.pick(SKIES + WALLS[:4]))
-            stage.box(
-                (-wide, wide), (stage.choice((0.3, 0.7)), 0.74), (-0.3, 0), stage.pick(FRONTS)
-            )
+            bottom = stage.choice((0.3, 0.7))
+            stage.box((-wide, wide), (bottom, 0.74), (-0.3, 0), stage.pick(FRONTS))
             stage.sweep([level(0, y, -0.17, wide * w, 0.16 * w, 0.6) for y, w in bowl], WHITE)
             stage.polygon(level(0, 0.861, -0.17, wide * 0.8, 0.12, 0.6), (206, 208, 208))
             _draw_tap(stage, 0, 0.86)
@@ -205,7 +203,7 @@ def _draw_tap(stage: Stage, x: float, y: float) -> None:
 def _draw_kitchen(stage: Stage) -> None:
     """Draws a kitchen: cabinets along the back wall with fridge, hob, oven and sink."""
     uniform = stage.uniform
-    units = stage.rng.randint(4, 6)
+    units = stage.randint(4, 6)
     width, depth = units * UNIT_M + uniform(0.1, 1.2), uniform(2.6, 3.6)
     eye = (uniform(-0.9, 0.7), uniform(1.35, 1.7), depth - uniform(2.5, 3.4))
     stage.look(eye, (uniform(-0.4, 0.3), uniform(0.95, 1.2), depth), uniform(0.65, 0.95))
@@ -237,12 +235,9 @@ def _draw_kitchen(stage: Stage) -> None:
             if stage.chance(0.5):
                 _draw_plant(stage, x, WORKTOP_M, -0.25, 0.35)
             else:
+                foot = level(x, WORKTOP_M, -0.3, uniform(0.07, 0.12))
                 top = level(x, uniform(0.98, 1.12), -0.3, uniform(0.05, 0.13))
-                stage.sweep(
-                    [level(x, WORKTOP_M, -0.3, uniform(0.07, 0.12)), top],
-                    stage.pick(FABRICS),
-                    BLACK,
-                )
+                stage.sweep([foot, top], stage.pick(FABRICS), BLACK)
         fridge = stage.pick((WHITE, STEEL, front, *FABRICS))
         for y in ((0.04, 0.75), (0.76, uniform(1.5, 2.1))):
             _draw_door(stage, 0, y, -0.66, fridge)
@@ -295,7 +290,7 @@ def _draw_bedroom(stage: Stage) -> None:
     else:
         _draw_plant(stage, width / 2 - 0.35, 0, depth - 0.4, uniform(0.8, 1.3))
     with stage.at(*(left if is_sideways else back)):
-        _draw_pictures(stage, stage.rng.randint(0, 2), 0, 1.4, uniform(0.4, 0.6))
+        _draw_pictures(stage, stage.randint(0, 2), 0, 1.4, uniform(0.4, 0.6))
         _draw_bed(stage)
     if stage.chance(0.6):
         _draw_lamp(stage, uniform(-0.3, 0.5), 2, depth - 1.6, uniform(0.12, 0.22), HEIGHT_M)
@@ -343,14 +338,10 @@ def _draw_living_room(stage: Stage) -> None:
     square = stage.choice((0.05, 0.05, 1))
     for part, shade in ((1.3, 0.85), (1.2, 1), (1.05, 0.92), (0.97, 1.04)):
         stage.polygon(level(-0.2, 0.006, depth - 1.5, part, part * 0.65, square), lit(rug, shade))
-    back, left, right = (
-        (-0.2, depth, 0),
-        (-width / 2, depth - 1.9, -90),
-        (width / 2, depth - 1.2, 90),
-    )
-    sofa, television, window = stage.choice(
-        ((back, right, left), (left, back, right), (back, left, back))
-    )
+    back = (-0.2, depth, 0)
+    left, right = (-width / 2, depth - 1.9, -90), (width / 2, depth - 1.2, 90)
+    layouts = ((back, right, left), (left, back, right), (back, left, back))
+    sofa, television, window = stage.choice(layouts)
     with stage.at(*window):
         _draw_window(stage, (-0.7, 0.7), (1.0, uniform(1.9, 2.2)))
     with stage.at(*television):
@@ -379,7 +370,7 @@ def _draw_sofa(stage: Stage) -> None:
         x = (0.64 * seat - inner + 0.01, 0.64 * seat - inner + 0.63)
         stage.box(x, (0.45, 0.83), (-0.42, -0.22), colour)
         stage.box(x, (0.28, 0.46), (-0.92, -0.35), lit(colour, 1.05))
-    for middle in stage.rng.sample((-0.6, 0, 0.6), stage.rng.randint(1, 3)):
+    for middle in stage.rng.sample((-0.6, 0, 0.6), stage.randint(1, 3)):
         _draw_cushion(stage, middle, 0.44, -0.52, 0.2, stage.pick(FABRICS))
     for x in ((-half, -inner), (inner, half)):
         stage.box(x, (0.08, 0.62), (-0.9, 0), colour)
@@ -411,9 +402,8 @@ def _draw_television(stage: Stage) -> None:
     stage.box((-0.01, 0.01), (0.1, 0.5), (-0.401, -0.4), lit(board, 0.65))
     stage.box((-0.2, 0.2), (0.5, 0.62), (-0.25, -0.18), BLACK)
     stage.box((-wide, wide), (0.62, top), (-0.22, -0.17), BLACK)
-    stage.front(
-        (0.03 - wide, wide - 0.03), (0.65, top - 0.03), -0.222, stage.pick((GLASS, SKIES[3]))
-    )
+    screen = stage.pick((GLASS, SKIES[3]))
+    stage.front((0.03 - wide, wide - 0.03), (0.65, top - 0.03), -0.222, screen)
 
 
 def _draw_exterior(stage: Stage) -> None:
@@ -427,28 +417,24 @@ def _draw_exterior(stage: Stage) -> None:
     for row in range(24):
         top = 2 * row if row < 23 else 300
         stage.front((-300, 300), (2 * row - 4, top), 80, mixed(horizon, zenith, row / 23))
-    for _ in range(stage.rng.randint(0, 4)):
+    for _ in range(stage.randint(0, 4)):
         x, y = uniform(-45, 45), uniform(16, 42)
         for _ in range(6):
             puff = disc(x + uniform(-7, 7), y + uniform(-1, 1), 79, uniform(3, 7), uniform(1, 2.4))
             stage.polygon(puff, (250, 250, 250, 100))
     lawn = mixed(stage.pick(LEAVES), (230, 210, 150), uniform(0.2, 0.45))
     stage.box((-300, 300), (0, 0), (-5, 79), lawn)
-    stage.polygon(
-        [(-1.2, 0, 0.2), (1.2, 0, 0.2), (0.6, 0, away), (-0.6, 0, away)], stage.pick(TILES)
-    )
-    for _ in range(stage.rng.randint(2, 5)):
+    path = [(-1.2, 0, 0.2), (1.2, 0, 0.2), (0.6, 0, away), (-0.6, 0, away)]
+    stage.polygon(path, stage.pick(TILES))
+    for _ in range(stage.randint(2, 5)):
         _draw_tree(stage, stage.choice((-1, 1)) * uniform(7, 16), away + uniform(8, 16))
     with stage.at(0, away, uniform(-22, 22)):
         _draw_building(stage, is_block)
-    for _ in range(stage.rng.randint(0, 2)):
+    for _ in range(stage.randint(0, 2)):
         _draw_tree(stage, stage.choice((-1, 1)) * uniform(5.5, 8.5), away - uniform(0, 3))
-    for _ in range(stage.rng.randint(0, 6)):
-        x, size, leaf = (
-            stage.choice((-1, 1)) * uniform(1.6, 7),
-            uniform(0.35, 0.7),
-            stage.pick(LEAVES),
-        )
+    for _ in range(stage.randint(0, 6)):
+        x, size = stage.choice((-1, 1)) * uniform(1.6, 7), uniform(0.35, 0.7)
+        leaf = stage.pick(LEAVES)
         for dx, shade in ((-0.3, 0.8), (0.3, 0.9), (0, 1)):
             stage.polygon(disc(x + dx, size * 0.7, away - 2.4, size, size * 0.8), lit(leaf, shade))
 
@@ -457,12 +443,9 @@ def _draw_building(stage: Stage, is_block: bool) -> None:
     """Draws a building with its front in the plane z = 0; a block has a flat roof and balconies."""
     uniform = stage.uniform
     plaster, accent = stage.pick(PLASTERS), stage.pick(PLASTERS + FABRICS)
-    columns, floors = (
-        (stage.rng.randint(4, 6), stage.rng.randint(3, 5))
-        if is_block
-        else (3, stage.rng.randint(1, 2))
-    )
-    entrance = stage.rng.randrange(columns)
+    columns = stage.randint(4, 6) if is_block else 3
+    floors = stage.randint(3, 5) if is_block else stage.randint(1, 2)
+    entrance = stage.randint(0, columns - 1)
     step, eaves = uniform(2.4, 2.9), 2.9 * floors
     half = columns * step / 2
     wide, end, ridge = half + 0.4, half - stage.choice((-0.4, 1.6)), eaves + uniform(2, 3.2)

@@ -39,7 +39,7 @@ def lit(colour: Colour, brightness: float) -> Colour:
     >>> lit((100, 200, 250), 1.1)
     (110, 220, 255)
     """
-    return tuple(min(255, round(level * brightness)) for level in colour)
+    return tuple(min(255, round(channel * brightness)) for channel in colour)
 
 
 def mixed(first: Colour, second: Colour, weight: float) -> Colour:
@@ -84,6 +84,7 @@ class Stage:
         self.rng = rng
         self.uniform = rng.uniform
         self.choice = rng.choice
+        self.randint = rng.randint
         self._polygons: list[Points] = []  # each (n, RING_POINTS, 3): n polygons, corners repeated
         self._fills: list[tuple[Colour, int, bool]] = []  # colour, corners, shaded; one a polygon
         self._turn = np.eye(3)
