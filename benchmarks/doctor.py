@@ -1,8 +1,8 @@
-"""Eight faults planted in a real standalone cluster, and the cluster without them: `make bench-doctor`.
+"""Eight faults planted in a standalone cluster, and the cluster without them: `make bench-doctor`.
 
-A master and two workers run on this machine. `toiletspark doctor` is started once for each fault and must find it by
-its name; without a fault it must find nothing. The old Pillow is a real one, which pip gets (`--no-old-pillow` leaves
-that fault out where there is no package index).
+A master and two workers run on this machine. `toiletspark doctor` is started once for each fault
+and must find it by its name; without a fault it must find nothing. pip fetches the old Pillow
+(`--no-old-pillow` leaves that fault out where there is no package index).
 """
 
 from __future__ import annotations
@@ -32,19 +32,12 @@ LISTINGS = 30
 
 @dataclass(frozen=True)
 class Fault:
-    """What is planted.
+    """A fault to plant."""
 
-    Attributes:
-        check: the check that must find it.
-        python: the name of the workers' Python; "" = PYSPARK_PYTHON is not set.
-        settings: of Spark.
-        sets: of toiletspark.
-    """
-
-    check: str
-    python: str = "sound"
-    settings: dict[str, str] = field(default_factory=dict)
-    sets: dict[str, str] = field(default_factory=dict)
+    check: str  # the check that must find it
+    python: str = "sound"  # the name of the workers' Python; "" = PYSPARK_PYTHON is not set
+    settings: dict[str, str] = field(default_factory=dict)  # of Spark
+    sets: dict[str, str] = field(default_factory=dict)  # of toiletspark
 
 
 FAULTS = {
@@ -64,15 +57,15 @@ MORE = {"python_not_there": Fault("python", python="nowhere")}
 
 @dataclass(frozen=True)
 class Ward:
-    """The cluster, what it works on, and its Pythons by name."""
+    """The cluster, its catalog, and its Pythons by name."""
 
     folder: Path
     cluster: clusters.Cluster
     drawn: DemoCatalog
     pythons: dict[str, Path]
 
-    def examined(self, fault: Fault, name: str) -> dict[str, Any]:
-        """What `toiletspark doctor --json` tells, with its own exit code under `returned`."""
+    def examine(self, fault: Fault, name: str) -> dict[str, Any]:
+        """Returns the report of `toiletspark doctor --json`, with its exit code as `returned`."""
         settings = {**_application(self.cluster), **fault.settings}
         sets = {
             "spark.master": self.cluster.url,
@@ -114,17 +107,8 @@ def opened(folder: Path, old_pillow: bool) -> Iterator[Ward]:
         "torchless": thin_pythons.made(folder / "torchless", without=("torch", "torchvision"))
     }
     if old_pillow:
-        install = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--target",
-            folder / "old",
-            OLD_PILLOW,
-        ]
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        install += ["--target", str(folder / "old"), OLD_PILLOW]
         subprocess.run(install, check=True)
         others["old_pillow"] = thin_pythons.made(folder / "with_old", instead=folder / "old")
     pythons = {
@@ -139,9 +123,9 @@ def opened(folder: Path, old_pillow: bool) -> Iterator[Ward]:
         yield Ward(folder, cluster, drawn, {**pythons, "nowhere": folder / "nowhere" / "python"})
 
 
-def alarms(told: dict[str, Any]) -> list[str]:
-    """The checks that found something which is not a mere note."""
-    return [finding["check"] for finding in told["findings"] if finding["level"] != "note"]
+def alarms(report: dict[str, Any]) -> list[str]:
+    """The checks with a finding that is not a mere note."""
+    return [finding["check"] for finding in report["findings"] if finding["level"] != "note"]
 
 
 def _application(cluster: clusters.Cluster) -> dict[str, str]:
@@ -151,47 +135,42 @@ def _application(cluster: clusters.Cluster) -> dict[str, str]:
 
 
 def main() -> None:
-    asked = _asked()
+    options = _options()
     started = time.monotonic()
-    faults = {
-        name: fault for name, fault in FAULTS.items() if asked.old_pillow or name != "old_pillow"
-    }
+    names = [name for name in FAULTS if options.old_pillow or name != "old_pillow"]
+    planted = {**{name: FAULTS[name] for name in names}, **MORE}
     with (
         tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder,
-        opened(Path(folder), asked.old_pillow) as ward,
+        opened(Path(folder), options.old_pillow) as ward,
     ):
-        sound = [ward.examined(Fault(""), f"sound-{number}") for number in range(asked.sound_runs)]
-        told = {name: ward.examined(fault, name) for name, fault in {**faults, **MORE}.items()}
-    found = {name: fault.check in alarms(told[name]) for name, fault in {**faults, **MORE}.items()}
-    others = {
-        name: sorted(set(alarms(told[name])) - {{**faults, **MORE}[name].check}) for name in told
+        runs = range(options.sound_runs)
+        sound = [ward.examine(Fault(""), f"sound-{number}") for number in runs]
+        reports = {name: ward.examine(fault, name) for name, fault in planted.items()}
+    found = {name: fault.check in alarms(reports[name]) for name, fault in planted.items()}
+    others = {name: sorted({*alarms(reports[name])} - {planted[name].check}) for name in planted}
+    seconds = sorted(round(report["seconds"], 1) for report in (*sound, *reports.values()))
+    result = {
+        "found": sum(found[name] for name in names),
+        "of": len(names),
+        "false_alarms": sum(len(alarms(report)) for report in sound),
+        "sound_runs": len(sound),
+        "exit_codes": {
+            **{name: report["returned"] for name, report in reports.items()},
+            "sound": sound[0]["returned"],
+        },
+        "more_found": {name: found[name] for name in MORE},
+        "also_reported": {name: checks for name, checks in others.items() if checks},
+        "alarms": [alarms(report) for report in sound],
+        "executors": [len(report["executors"]) for report in sound],
+        "doctor_seconds_most": seconds[-1],
+        "doctor_seconds_median": seconds[len(seconds) // 2],
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": machine(),
     }
-    seconds = [round(one["seconds"], 1) for one in (*sound, *told.values())]
-    print(
-        json.dumps(
-            {
-                "found": sum(found[name] for name in faults),
-                "of": len(faults),
-                "false_alarms": sum(len(alarms(one)) for one in sound),
-                "sound_runs": len(sound),
-                "exit_codes": {
-                    **{name: one["returned"] for name, one in told.items()},
-                    "sound": sound[0]["returned"],
-                },
-                "more_found": {name: found[name] for name in MORE},
-                "also_said": {name: checks for name, checks in others.items() if checks},
-                "alarms": [alarms(one) for one in sound],
-                "executors": [len(one["executors"]) for one in sound],
-                "doctor_seconds_most": max(seconds),
-                "doctor_seconds_median": sorted(seconds)[len(seconds) // 2],
-                "seconds": round(time.monotonic() - started, 1),
-                "machine": machine(),
-            }
-        )
-    )
+    print(json.dumps(result))
 
 
-def _asked() -> argparse.Namespace:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sound-runs", type=int, default=2)
     parser.add_argument("--no-old-pillow", dest="old_pillow", action="store_false")

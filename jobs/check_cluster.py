@@ -29,7 +29,7 @@ from toiletspark.launch.doctor import report as telling
 def step(spark: SparkSession, config: Config) -> Summary:
     """The findings, with a session that runs, as in a notebook."""
     started = time.monotonic()
-    seen = visit.observed(spark, config, "PYSPARK_PYTHON" in os.environ)
+    seen = visit.observe(spark, config, "PYSPARK_PYTHON" in os.environ)
     return telling.summary(seen, checks.examine(seen), [], time.monotonic() - started)
 
 

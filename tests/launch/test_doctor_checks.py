@@ -1,4 +1,4 @@
-"""The doctor's checks, without Spark: each fault is found by its check and no other, and what is sound is sound."""
+"""The doctor's checks, without Spark: each fault is found by its check and no other."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.seen_clusters import GB, place, sound, with_package
-from toiletspark.launch.doctor import report as telling
-from toiletspark.launch.doctor import sizes, submit_line
+from tests.support.seen_clusters import GB, executor, sound, with_package
+from toiletspark.launch import settings
+from toiletspark.launch.doctor import report, resource_checks
 from toiletspark.launch.doctor.checks import CHECKS, examine
 from toiletspark.launch.doctor.findings import Finding, exit_code
-from toiletspark.launch.doctor.observed import Host, Images, Observed, Output, StartedPython
-from toiletspark.launch.doctor.python_checks import release
+from toiletspark.launch.doctor.observed import (
+    FetchedImages,
+    ImageHost,
+    Observed,
+    OutputTrial,
+    StartedPython,
+)
 
 BUSY = {
     "spark.dynamicAllocation.enabled": "true",
@@ -23,32 +28,31 @@ BUSY = {
 GPUS = {"spark.executor.resource.gpu.amount": "1"}
 
 
-def host(**statuses: int) -> Images:
-    """One host that answered so."""
+def host(**statuses: int) -> FetchedImages:
+    """A host with these answers."""
     counts = {
         (status, status if status != "ok" else ""): number for status, number in statuses.items()
     }
-    return Images(
-        True, median_bytes=200_000, hosts=(Host("cdn.example.com", sum(statuses.values()), counts),)
-    )
+    answered = ImageHost("cdn.example.com", sum(statuses.values()), counts)
+    return FetchedImages(median_bytes=200_000, hosts=(answered,))
 
 
 def both(**changes: object) -> Observed:
     """Both executors changed alike."""
-    return sound(executors=(place(**changes), place("executor 1", "b", **changes)))
+    return sound(executors=(executor(**changes), executor("executor 1", "b", **changes)))
 
 
 def nth(number: int, **changes: object) -> Observed:
     """One of the two executors changed."""
-    seen = sound()
-    changed = replace(seen.executors[number], **changes)
+    cluster = sound()
+    changed = replace(cluster.executors[number], **changes)
     return replace(
-        seen,
-        executors=tuple(changed if n == number else one for n, one in enumerate(seen.executors)),
+        cluster,
+        executors=tuple(changed if n == number else one for n, one in enumerate(cluster.executors)),
     )
 
 
-# what is seen, and the check, its level, and words of what it says that must be there
+# the cluster, the check, its level, and words of what it says that must be there
 FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
     "no executor": (
         lambda: sound(
@@ -88,21 +92,23 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
     "one is silent": (lambda: sound(known=3), "tasks", "warning", ["2 of 3"]),
     "toiletspark missing": (
         lambda: sound(
-            executors=(place(), with_package("toiletspark", "", "ModuleNotFoundError: no"))
+            executors=(executor(), with_package("toiletspark", "", "ModuleNotFoundError: no"))
         ),
         *("toiletspark", "error", ["executor 1 on b", "--py-files"]),
     ),
     "torch missing": (
-        lambda: sound(executors=(place(), with_package("torch", "", "ModuleNotFoundError: torch"))),
+        lambda: sound(
+            executors=(executor(), with_package("torch", "", "ModuleNotFoundError: torch"))
+        ),
         *("packages", "error", ["torch is missing", "executor 1 on b", "--archives"]),
     ),
     "torch missing, not needed now": (
-        lambda: sound(executors=(place(), with_package("torch", "", "no")), runtime="openvino"),
+        lambda: sound(executors=(executor(), with_package("torch", "", "no")), runtime="openvino"),
         *("packages", "warning", ["torch is missing", "OpenVINO"]),
     ),
     "torch does not load": (
         lambda: sound(
-            executors=(place(), with_package("torch", "2.12.1", "OSError: libgomp.so.1"))
+            executors=(executor(), with_package("torch", "2.12.1", "OSError: libgomp.so.1"))
         ),
         *("packages", "error", ["torch does not load: OSError: libgomp.so.1"]),
     ),
@@ -111,11 +117,11 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         *("runtime", "error", ["backbone.runtime=torch"]),
     ),
     "old Pillow": (
-        lambda: sound(executors=(place(), with_package("PIL", "12.3.0"))),
+        lambda: sound(executors=(executor(), with_package("PIL", "12.3.0"))),
         *("floors", "error", ["Pillow is 12.3.0", "executor 1 on b", "Pillow>=13.0.0", "CVE"]),
     ),
     "old torch": (
-        lambda: sound(executors=(place(), with_package("torch", "2.9.1+cpu"))),
+        lambda: sound(executors=(executor(), with_package("torch", "2.9.1+cpu"))),
         *("floors", "error", ["torch is 2.9.1+cpu", "torch>=2.10"]),
     ),
     "holed pyarrow": (
@@ -123,7 +129,7 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         *("floors", "error", ["pyarrow is 17.0.0", "driver on d", "15.0 to 23.0.0", "!=17.*"]),
     ),
     "unlike versions": (
-        lambda: sound(executors=(place(), with_package("numpy", "2.0"))),
+        lambda: sound(executors=(executor(), with_package("numpy", "2.0"))),
         *("same_versions", "warning", ["numpy is 2.0, and 1.0 on the driver"]),
     ),
     "clock": (
@@ -168,7 +174,7 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         *("threads", "warning", ["2 cores (spark.task.cpus) and computes with 1"]),
     ),
     "crowded machine": (
-        lambda: sound(executors=(place(cpus=1), place("executor 1", cpus=1))),
+        lambda: sound(executors=(executor(cpus=1), executor("executor 1", cpus=1))),
         *("crowded_machines", "warning", ["4 threads on 1 CPUs"]),
     ),
     "Arrow": (
@@ -228,7 +234,7 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         lambda: sound(settings={"spark.python.worker.reuse": "false"}),
         *("worker_reuse", "warning", ["spark.python.worker.reuse=true"]),
     ),
-    "executors come and go": (
+    "executors take their shuffles with them": (
         lambda: sound(settings=BUSY),
         *("dynamic_allocation", "warning", ["shuffleTracking.enabled=true"]),
     ),
@@ -251,23 +257,23 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         *("gpu_share", "warning", ["10 shares", "spark.task.resource.gpu.amount=0.5"]),
     ),
     "foreign output": (
-        lambda: sound(output=Output(foreign="thesis.doc")),
+        lambda: sound(output=OutputTrial(foreign="thesis.doc")),
         "output",
         "error",
         ["thesis.doc"],
     ),
     "unwritable": (
-        lambda: sound(output=Output(driver_error="Not a dir")),
+        lambda: sound(output=OutputTrial(driver_error="Not a dir")),
         "output",
         "error",
         ["Not a dir", "driver"],
     ),
     "unwritable for executors": (
-        lambda: sound(output=Output(executors_error="denied")),
+        lambda: sound(output=OutputTrial(executors_error="denied")),
         *("output", "error", ["executors cannot write", "denied"]),
     ),
     "unwritable for workers": (
-        lambda: sound(output=Output(workers_error="no credentials")),
+        lambda: sound(output=OutputTrial(workers_error="no credentials")),
         *(
             "output",
             "error",
@@ -275,29 +281,29 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         ),
     ),
     "not shared": (
-        lambda: sound(output=Output(unseen_files=3)),
-        *("output", "error", ["3 files", "not seen by the driver", "hdfs://"]),
+        lambda: sound(output=OutputTrial(unseen_files=3)),
+        *("output", "error", ["3 files", "the driver does not see", "hdfs://"]),
     ),
     "two winners": (
-        lambda: sound(output=Output(winners=(1, 2))),
+        lambda: sound(output=OutputTrial(winners=(1, 2))),
         "pointer",
         "warning",
-        ["of 2 names", "1 were given"],
+        ["of 2 names", "1 were given to more than one"],
     ),
     "no winner": (
-        lambda: sound(output=Output(winners=(1, 0))),
+        lambda: sound(output=OutputTrial(winners=(1, 0))),
         "pointer",
         "error",
         ["given to nobody"],
     ),
     "stale": (
-        lambda: sound(output=Output(winners=(1,), stale_reads=2)),
+        lambda: sound(output=OutputTrial(winners=(1,), stale_reads=2)),
         "pointer",
         "error",
         ["2 reads"],
     ),
     "no table": (
-        lambda: sound(images=Images(error="no such path")),
+        lambda: sound(failures={"images_table": "no such path"}),
         "images_table",
         "error",
         ["no such path"],
@@ -319,24 +325,27 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
 }
 
 
-def told(finding: Finding) -> str:
+def text_of(finding: Finding) -> str:
     return " | ".join((finding.what, finding.where, finding.why, finding.todo))
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found_by_its_check_and_no_other(name: str) -> None:
-    seen, check, level, words = FAULTS[name]
-    found = [finding for finding in examine(seen()) if finding.level != "note"]
-    assert [(finding.check, finding.level) for finding in found] == [(check, level)]
-    (one,) = found
-    assert [word for word in words if word not in told(one)] == []
-    assert all((one.what, one.why, one.todo))
-    assert exit_code(found) == {"error": 2, "warning": 1}[level]
+    cluster, check, level, words = FAULTS[name]
+    findings = [finding for finding in examine(cluster()) if finding.level != "note"]
+    assert [(finding.check, finding.level) for finding in findings] == [(check, level)]
+    (finding,) = findings
+    assert [word for word in words if word not in text_of(finding)] == []
+    assert all((finding.what, finding.why, finding.todo))
+    assert exit_code(findings) == {"error": 2, "warning": 1}[level]
 
 
-def test_every_check_has_a_fault_that_it_finds() -> None:
-    found = {check for seen, *_ in FAULTS.values() for check in CHECKS if list(check(seen()))}
-    assert found == set(CHECKS)
+def test_every_check_and_every_setting_has_a_fault_that_it_finds() -> None:
+    clusters = [cluster() for cluster, *_ in FAULTS.values()]
+    effective = {check for cluster in clusters for check in CHECKS if list(check(cluster))}
+    assert effective == set(CHECKS)
+    faults = " ".join(finding.what for cluster in clusters for finding in examine(cluster))
+    assert [rule.key for rule in settings.RULES if rule.finding and rule.key not in faults] == []
 
 
 SOUND: dict[str, Callable[[], Observed]] = {
@@ -347,21 +356,21 @@ SOUND: dict[str, Callable[[], Observed]] = {
             "spark.executor.memory": "4g",
             "spark.executor.memoryOverhead": "6g",
         },
-        executors=(place(cores=4), place("executor 1", "b", cores=4)),
+        executors=(executor(cores=4), executor("executor 1", "b", cores=4)),
     ),
     "YARN with room": lambda: sound(
         master="yarn", settings={"spark.executor.memoryOverhead": "4g"}
     ),
     "local": lambda: sound(
-        master="local[2,4]", executors=(place("driver", "d"),), python_named=False, known=1
+        master="local[2,4]", executors=(executor("driver", "d"),), python_named=False, known=1
     ),
     "executors on the driver's machine": lambda: sound(
         master="local-cluster[2,1,1024]", python_named=False
     ),
     "two executors on a machine of two CPUs": lambda: sound(
         executors=(
-            place(cores=1, cpus=2, memory_bytes=12 * GB),
-            place("executor 1", cores=1, cpus=2),
+            executor(cores=1, cpus=2, memory_bytes=12 * GB),
+            executor("executor 1", cores=1, cpus=2),
         )
     ),
     "one image of many is gone": lambda: sound(images=host(missing=1, ok=7)),
@@ -373,40 +382,40 @@ SOUND: dict[str, Callable[[], Observed]] = {
     "driver in the cluster": lambda: sound(
         python_named=False, settings={"spark.submit.deployMode": "cluster"}
     ),
-    "no images": lambda: sound({"images.path": ""}, images=Images()),
+    "no images": lambda: sound({"images.path": ""}, images=FetchedImages()),
 }
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_cluster_is_sound(name: str) -> None:
-    found = examine(SOUND[name]())
-    assert [told(finding) for finding in found if finding.level != "note"] == []
-    assert exit_code(found) == 0
+    findings = examine(SOUND[name]())
+    assert [text_of(finding) for finding in findings if finding.level != "note"] == []
+    assert exit_code(findings) == 0
 
 
 def test_findings_stand_in_order_of_harm() -> None:
-    seen = sound(
+    cluster = sound(
         settings={"spark.speculation": "true"},
         python_named=False,
-        output=Output(driver_error="read-only"),
+        output=OutputTrial(driver_error="read-only"),
         executors=(
-            place(),
-            with_package("torch", "", "no", at=place("executor 1", "b", threads=4)),
+            executor(),
+            with_package("torch", "", "no", at=executor("executor 1", "b", threads=4)),
         ),
     )
-    found = [finding.check for finding in examine(seen)]
-    assert found == ["packages", "output", "python_named", "threads", "speculation"]
+    checks = [finding.check for finding in examine(cluster)]
+    assert checks == ["packages", "output", "python_named", "threads", "speculation"]
 
 
 def test_a_python_that_lacks_packages_because_nobody_named_one_is_an_error() -> None:
     bare = with_package("torch", "", "no", at=with_package("numpy", "", "no"))
-    seen = sound(python_named=False, executors=(replace(bare, python="/usr/bin/python3"),))
-    (named,) = [finding for finding in examine(seen) if finding.check == "python_named"]
+    cluster = sound(python_named=False, executors=(replace(bare, python="/usr/bin/python3"),))
+    (named,) = [finding for finding in examine(cluster) if finding.check == "python_named"]
     assert (named.level, "/usr/bin/python3" in named.what) == ("error", True)
 
 
 def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
-    seen = sound(
+    cluster = sound(
         {"embed.images_per_batch": 1000},
         settings={
             "spark.executor.memoryOverhead": "384m",
@@ -414,7 +423,7 @@ def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
             "spark.cores.max": "4",
         },
     )
-    words = submit_line.submit_line(seen, examine(seen), ["my tables.toml"])
+    words = report.submit_line(cluster, examine(cluster), ["my tables.toml"])
     pairs = {word for flag, word in itertools.pairwise(words) if flag in ("--conf", "--set")}
     assert pairs >= {
         "spark.executor.cores=2",
@@ -431,7 +440,7 @@ def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
         for pair in pairs
         if pair.startswith("spark.executor.memoryOverhead=")
     ]
-    text = submit_line.as_text(words)
+    text = report.as_text(words)
     assert text.startswith(
         "spark-submit \\\n    --master spark://m:7077 \\\n    --py-files dist/*.whl \\\n    --conf "
     )
@@ -441,30 +450,30 @@ def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
     )
     # with these settings the doctor is content
     calm = dict(pair.split("=", 1) for pair in pairs if pair.startswith("spark."))
-    assert sizes.parsed(overhead, "m") >= 2 * sizes.WORKER_BYTES["torch"]
-    assert examine(replace(seen, config=sound().config, settings=calm)) == []
+    assert resource_checks.parse_size(overhead, "m") >= 2 * resource_checks.WORKER_BYTES["torch"]
+    assert examine(replace(cluster, config=sound().config, settings=calm)) == []
 
 
 def test_threads_follow_the_cores_of_a_task() -> None:
-    seen = sound(settings={"spark.task.cpus": "2"})
-    words = submit_line.submit_line(replace(seen, executors=(place(threads=2),)), [])
+    cluster = sound(settings={"spark.task.cpus": "2"})
+    words = report.submit_line(replace(cluster, executors=(executor(threads=2),)), [])
     assert "spark.executorEnv.OMP_NUM_THREADS=2" in words
 
 
 def test_the_report_for_people_names_all_parts_once(capsys: pytest.CaptureFixture[str]) -> None:
-    seen = sound(settings={"spark.speculation": "true"})
-    report = telling.summary(seen, examine(seen), ["my.toml"], 12.34)
-    telling.show(report, as_json=False)
+    cluster = sound(settings={"spark.speculation": "true"})
+    summary = report.summary(cluster, examine(cluster), ["my.toml"], 12.34)
+    report.show(summary, as_json=False)
     text = capsys.readouterr().out
     assert "spark://m:7077: 2 of 2 executors answered, 12.3 s" in text
     assert (
         "executor 1 on b: Python 3.11.7, torch 2.12.1, 2 of 8 CPUs, OMP_NUM_THREADS=1, avx2" in text
     )
-    assert "1. WARNING (speculation): spark.speculation is on" in text
+    assert "1. WARNING (speculation): spark.speculation = true" in text
     assert "do: --conf spark.speculation=false" in text
     assert "Sound" not in text
-    assert report["exit_code"] == 1
-    telling.show(telling.summary(sound(), [], [], 1.0), as_json=False)
+    assert summary["exit_code"] == 1
+    report.show(report.summary(sound(), [], [], 1.0), as_json=False)
     assert "Sound: nothing that harms was found." in capsys.readouterr().out
 
 
@@ -478,26 +487,12 @@ def test_what_strangers_wrote_does_no_harm_to_a_terminal(
             *(f"{name}\x1b]0;\x07\x9b2J\u202e" for name in ("what", "where", "why", "todo")),
         )
     ]
-    report = telling.summary(sound(), found, ["my\x1b[2J.toml"], 1.0)
-    telling.show(report, as_json=False)
+    summary = report.summary(sound(), found, ["my\x1b[2J.toml"], 1.0)
+    report.show(summary, as_json=False)
     text = capsys.readouterr().out
     assert all(sign.isprintable() for sign in text.replace("\n", ""))
     for name in ("what", "where", "why", "todo", "my"):
         assert f"{name}\N{REPLACEMENT CHARACTER}" in text
-
-
-@pytest.mark.parametrize(
-    ("version", "numbers"),
-    [
-        ("13.0.0", (13, 0, 0)),
-        ("2.12.1+cu130", (2, 12, 1)),
-        ("2.10", (2, 10, 0)),
-        ("24.0.0rc1", (24, 0, 0)),
-        ("", ()),
-    ],
-)
-def test_versions_are_compared_by_their_numbers(version: str, numbers: tuple[int, ...]) -> None:
-    assert release(version) == (numbers or (0, 0, 0))
 
 
 def test_what_the_conf_itself_says_of_spark_is_sound() -> None:

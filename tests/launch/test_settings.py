@@ -1,4 +1,4 @@
-"""Spark's settings that do harm: refused where rows would be lost, told where time or retries are."""
+"""Harmful Spark settings: refused where rows would be lost, logged where time or retries are."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from tests.conftest import REPOSITORY
 from tests.support.clusters import SPARK_HOME, options
 from toiletspark.config import loading as conf_files
 from toiletspark.errors import UserError
-from toiletspark.launch import settings as spark_settings
+from toiletspark.launch import settings
 
 COMMITTER = "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
-def told(**settings: str) -> list[str]:
-    """The keys that are warned about where a session has conf/base.toml and these; __ stands for a dot."""
+def warned_keys(**changes: str) -> list[str]:
+    """The keys in the warnings for conf/base.toml with these changes; __ stands for a dot."""
     section = conf_files.load([], ["images.path=none"]).spark
     session = {**section.settings, "spark.master": section.master}
-    session |= {key.replace("__", "."): value for key, value in settings.items()}
+    session |= {key.replace("__", "."): value for key, value in changes.items()}
     return [
-        line.partition(" = ")[0]
-        for line in spark_settings.warnings(lambda key: session.get(key, ""))
+        line.partition(" = ")[0] for line in settings.warnings(lambda key: session.get(key, ""))
     ]
 
 
 def test_nothing_is_told_about_our_own_settings_here_and_on_a_cluster() -> None:
-    assert told() == []
+    assert warned_keys() == []
     cluster = conf_files.load(
         [REPOSITORY / "conf" / "cluster.toml"], ["images.path=none"]
     ).spark.settings
-    assert (
-        spark_settings.warnings(lambda key: {**cluster, "spark.master": "yarn"}.get(key, "")) == []
-    )
+    assert settings.warnings(lambda key: {**cluster, "spark.master": "yarn"}.get(key, "")) == []
 
 
 @pytest.mark.parametrize(
@@ -57,43 +54,59 @@ def test_nothing_is_told_about_our_own_settings_here_and_on_a_cluster() -> None:
         ("spark.executorEnv.OMP_NUM_THREADS", "8"),
     ],
 )
-def test_what_costs_time_or_retries_is_told(key: str, value: str) -> None:
-    assert told(**{key: value}) == [key]
+def test_what_costs_time_or_retries_is_warned_of(key: str, value: str) -> None:
+    assert warned_keys(**{key: value}) == [key]
 
 
 @pytest.mark.parametrize("master", ["local[2,4]", "local[*,2]", "yarn", "local-cluster[2,1,1024]"])
 def test_masters_that_try_again_are_not_told(master: str) -> None:
-    assert told(spark__master=master) == []
+    assert warned_keys(spark__master=master) == []
 
 
 def test_tries_are_looked_at_where_spark_does() -> None:
-    assert told(spark__task__maxFailures="1") == []  # a local master has its own number
+    assert warned_keys(spark__task__maxFailures="1") == []  # a local master has its own number
     for master in ("yarn", "local-cluster[2,1,1024]"):
-        assert told(spark__master=master, spark__task__maxFailures="1") == [
+        assert warned_keys(spark__master=master, spark__task__maxFailures="1") == [
             "spark.task.maxFailures"
         ]
 
 
+def test_shuffles_that_leave_with_their_executor_are_warned_of() -> None:
+    dynamic = {"spark__dynamicAllocation__enabled": "true"}
+    untracked = {"spark__dynamicAllocation__shuffleTracking__enabled": "false"}
+    assert warned_keys(**dynamic) == []  # the missing maximum is the doctor's note alone
+    assert warned_keys(**untracked) == []
+    expected = ["spark.dynamicAllocation.shuffleTracking.enabled"]
+    assert warned_keys(**dynamic, **untracked) == expected
+    service = {"spark__shuffle__service__enabled": "true"}
+    assert warned_keys(**dynamic, **untracked, **service) == []
+
+
+def test_each_setting_stands_in_the_table_once() -> None:
+    keys = [rule.key for rule in settings.RULES]
+    assert len(keys) == len({*keys})
+
+
 @pytest.mark.parametrize("master", ["local", "local[2]", "local[*]", "local[*,4]"])
 def test_driver_and_executor_are_one_process_there(master: str) -> None:
-    assert spark_settings.is_local(master)
+    assert settings.is_local(master)
 
 
 @pytest.mark.parametrize(
     "master", ["local-cluster[2,1,1024]", "spark://local:7077", "localhost", "yarn", ""]
 )
 def test_and_nowhere_else(master: str) -> None:
-    assert not spark_settings.is_local(master)
+    assert not settings.is_local(master)
 
 
 @pytest.mark.parametrize("master", ["local[*,4]", "local-cluster[2,1,1024]"])
 def test_all_processes_are_on_this_machine_there(master: str) -> None:
-    assert spark_settings.stays_here(master)
-    assert not spark_settings.stays_here("spark://local:7077")
+    assert settings.is_one_machine(master)
+    assert not settings.is_one_machine("spark://local:7077")
 
 
 def test_as_many_threads_as_reserved_cores_are_fine() -> None:
-    assert told(spark__executorEnv__OMP_NUM_THREADS="4", spark__task__cpus="4") == []
+    assert warned_keys(spark__executorEnv__OMP_NUM_THREADS="4", spark__task__cpus="4") == []
 
 
 @pytest.mark.parametrize(
@@ -101,8 +114,8 @@ def test_as_many_threads_as_reserved_cores_are_fine() -> None:
 )
 def test_a_standalone_master_that_strangers_reach_is_told(host: str, is_open: bool) -> None:
     master = f"spark://{host}:7077"
-    assert told(spark__master=master) == ["spark.authenticate"] * is_open
-    assert told(spark__master=master, spark__authenticate="true") == []
+    assert warned_keys(spark__master=master) == ["spark.authenticate"] * is_open
+    assert warned_keys(spark__master=master, spark__authenticate="true") == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +128,7 @@ def test_a_standalone_master_that_strangers_reach_is_told(host: str, is_open: bo
 )
 def test_what_loses_rows_without_a_word_is_refused(key: str, value: str) -> None:
     with pytest.raises(UserError) as refused:
-        told(**{key: value})
+        warned_keys(**{key: value})
     assert refused.value.expected.startswith(f"{key} = ")
     assert refused.value.found.startswith(f"{key} = {value}: ")
 
@@ -127,17 +140,15 @@ def test_java_has_the_memory_it_was_given_also_where_a_step_begins_beside_it(
     (tmp_path / "job.py").write_text(
         "from toiletspark.config import loading as conf_files\n"
         "from toiletspark.launch import session\n"
-        "said = ['images.path=none', 'spark.master=local[1]', "
+        "sets = ['images.path=none', 'spark.master=local[1]', "
         '\'spark.settings={"spark.driver.memory" = "600m", "spark.ui.enabled" = "false"}\']\n'
         "begun = []\n"
-        "spark = session.start(conf_files.load([], said).spark, beside=lambda: begun.append('begun'))\n"
+        "spark = session.start(conf_files.load([], sets).spark, beside=lambda: begun.append('begun'))\n"
         "java = spark.sparkContext._jvm.java.lang.Runtime.getRuntime()\n"
         "print(*begun, java.maxMemory() // 2**20, spark.sparkContext.master)\n"
     )
-    words, environment = (
-        [sys.executable, tmp_path / "job.py"],
-        {**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    words = [sys.executable, tmp_path / "job.py"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
         words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
@@ -162,9 +173,9 @@ def test_spark_submits_own_words_are_seen(tmp_path: Path) -> None:
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    said = done.stdout + done.stderr
-    assert "started" not in said
-    assert said.count(" = 2: what a task has written shows") == 1
-    assert "ignoreCorruptFiles = true: the rows of a damaged file" in said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert "started" not in output
+    assert output.count(" = 2: a task that dies while it commits leaves partial rows") == 1
+    assert "ignoreCorruptFiles = true: the rows of a damaged file" in output
+    assert "Traceback" not in output
     assert done.returncode == 2

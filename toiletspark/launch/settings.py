@@ -1,7 +1,8 @@
-"""Which of Spark's settings do harm here, whoever has set them: the command line, spark-defaults.conf, a notebook.
+"""Spark settings that do harm here, wherever they were set.
 
-`conf/base.toml` sets what matters, with the reasons. It cannot undo what wins over it, so the session that came of all
-of it is looked at: what would lose rows without a word is refused, and what costs time or retries is told.
+`conf/base.toml` sets what matters, with the reasons, but spark-submit's command line,
+spark-defaults.conf and a notebook's session win over it. So `RULES` is checked against the settings
+of the session: at every start (`warnings`), and by the doctor.
 """
 
 from __future__ import annotations
@@ -9,72 +10,110 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from toiletspark.errors import UserError
 
 Get = Callable[[str], str]
+Level = Literal["error", "warning", "note"]
+
+ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
+DEFAULT_ARROW_ROWS = 10_000  # Spark's default, and base.toml's
+TASK_CPUS = "spark.task.cpus"
+THREADS = "spark.executorEnv.OMP_NUM_THREADS"
+DYNAMIC_ALLOCATION = "spark.dynamicAllocation.enabled"
+MAX_EXECUTORS = "spark.dynamicAllocation.maxExecutors"
+EXCLUDE_ON_FAILURE = "spark.excludeOnFailure.enabled"
+_COMMITTER = "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"
+_SHUFFLE_TRACKING = "spark.dynamicAllocation.shuffleTracking.enabled"
+_UNBOUNDED_ARROW_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One setting, and when it does harm.
+    """A setting, and when it does harm.
 
     Attributes:
         key: of Spark.
-        harms: whether a session does harm by it; asked with the session's settings, "" for what is not set.
-        because: what then happens.
-        better: what to set.
-        refused: rows would be lost or doubled without a word, so there is no session.
+        when: the harmful value in lower case, or a function of the settings.
+        better: the value to set.
+        because: the consequence.
+        level: error: rows would be lost or doubled silently, so no session starts; warning: it
+            costs time or retries; note: only the doctor reports it.
+        finding: the doctor's finding for it; "" if the doctor has none.
     """
 
     key: str
-    harms: Callable[[Get], bool]
-    because: str
+    when: str | Callable[[Get], bool]
     better: str
-    refused: bool = False
+    because: str
+    level: Level = "warning"
+    finding: str = ""
+
+    def is_broken(self, get: Get) -> bool:
+        """Returns True if the settings do harm. `get` returns a setting, "" if it is not set."""
+        if isinstance(self.when, str):
+            return get(self.key).strip().lower() == self.when
+        return self.when(get)
 
 
 def is_local(master: str) -> bool:
-    """Whether driver and executor are one process.
+    """Returns True if driver and executor are one process.
 
-    `local-cluster[...]` is not: its executors are processes of their own, as on a cluster.
+    The executors of `local-cluster[...]` are processes of their own, as on a cluster.
     """
     return re.fullmatch(r"local(\[.*\])?", master) is not None
 
 
-def stays_here(master: str) -> bool:
-    """Whether all processes are on the driver's machine: in local mode, and those of `local-cluster[...]`."""
+def is_one_machine(master: str) -> bool:
+    """Returns True if all executors run on the driver's machine."""
     return is_local(master) or master.startswith("local-cluster[")
 
 
-def _is(key: str, *harmful: str) -> Callable[[Get], bool]:
-    return lambda get: get(key).strip().lower() in harmful
+def arrow_rows(get: Get) -> int:
+    """Returns the rows of an Arrow batch; a million if the setting lifts the limit."""
+    rows = _number(get(ARROW_ROWS), DEFAULT_ARROW_ROWS)
+    return rows if rows > 0 else _UNBOUNDED_ARROW_ROWS
+
+
+def is_on(get: Get, key: str) -> bool:
+    """Returns True if the setting is true."""
+    return get(key).strip().lower() == "true"
 
 
 def _has_no_retries(get: Get) -> bool:
-    """`local` and `local[N]` try a failed task never again, whatever spark.task.maxFailures says."""
-    tries = re.fullmatch(r"local(?:\[[^,\]]*(?:,\s*(\d+))?\])?", get("spark.master"))
-    return bool(tries) and int(tries[1] or 1) < 2  # type: ignore[index]
+    """`local` and `local[N]` never retry a failed task, whatever spark.task.maxFailures says."""
+    attempts = re.fullmatch(r"local(?:\[[^,\]]*(?:,\s*(\d+))?\])?", get("spark.master"))
+    return attempts is not None and int(attempts[1] or 1) < 2
 
 
 def _has_few_retries(get: Get) -> bool:
     return not is_local(get("spark.master")) and _number(get("spark.task.maxFailures"), 4) < 4
 
 
-def _has_endless_batches(get: Get) -> bool:
-    rows = _number(get("spark.sql.execution.arrow.maxRecordsPerBatch"), 10_000)
-    return rows <= 0 or rows > 100_000
+def _has_huge_batches(get: Get) -> bool:
+    return arrow_rows(get) > 10 * DEFAULT_ARROW_ROWS
 
 
 def _has_more_threads_than_cores(get: Get) -> bool:
-    return _number(get("spark.executorEnv.OMP_NUM_THREADS"), 1) > _number(get("spark.task.cpus"), 1)
+    return _number(get(THREADS), 1) > _number(get(TASK_CPUS), 1)
+
+
+def _loses_shuffles(get: Get) -> bool:
+    is_tracked = get(_SHUFFLE_TRACKING).strip().lower() != "false"  # Spark's default is true
+    has_service = is_on(get, "spark.shuffle.service.enabled")
+    return is_on(get, DYNAMIC_ALLOCATION) and not is_tracked and not has_service
+
+
+def _has_no_maximum(get: Get) -> bool:
+    return is_on(get, DYNAMIC_ALLOCATION) and not get(MAX_EXECUTORS)
 
 
 def _is_open_to_all(get: Get) -> bool:
-    """A standalone master that others than this machine may reach."""
+    """A standalone master that other machines may reach."""
     host = re.match(r"spark://\[?([^:\],/]+)", get("spark.master"))
-    is_open = bool(host) and not re.match(r"127\.|localhost$", host[1])  # type: ignore[index]
-    return is_open and get("spark.authenticate").lower() != "true"
+    is_open = host is not None and not re.match(r"127\.|localhost$", host[1])
+    return is_open and not is_on(get, "spark.authenticate")
 
 
 def _number(text: str, default: int) -> int:
@@ -84,59 +123,61 @@ def _number(text: str, default: int) -> int:
         return default
 
 
-_COMMITTER = "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"
+# fmt: off
 RULES = (
-    Rule("spark.sql.files.ignoreCorruptFiles", _is("spark.sql.files.ignoreCorruptFiles", "true"),
-         "the rows of a damaged file of your tables, or of ours, would be lost without a word", "false", refused=True),
-    Rule("spark.sql.files.ignoreMissingFiles", _is("spark.sql.files.ignoreMissingFiles", "true"),
-         "the rows of a file that is gone would be lost without a word", "false", refused=True),
-    Rule(_COMMITTER, _is(_COMMITTER, "2"),
-         "what a task has written shows before its job has ended, so that one which dies while it commits leaves "
-         "rows by halves", "1", refused=True),
-    Rule("spark.sql.sources.partitionOverwriteMode", _is("spark.sql.sources.partitionOverwriteMode", "dynamic"),
-         "jobs that commit at once get into each other's files; nothing here overwrites", "static"),
-    Rule("spark.master", _has_no_retries,
-         "a task that fails once ends the job", "local[N,4], which tries it up to four times"),
-    Rule("spark.task.maxFailures", _has_few_retries,
-         "each lost executor costs one try of every task that it ran", "4"),
-    Rule("spark.excludeOnFailure.enabled", _is("spark.excludeOnFailure.enabled", "true"),
-         "where few executors are left, a task that failed has nowhere to go, and the job ends at its second try",
-         "false"),
-    Rule("spark.speculation", _is("spark.speculation", "true"),
-         "the second copy of a task fetches and embeds once more; the result is the same", "false"),
-    Rule("spark.python.worker.reuse", _is("spark.python.worker.reuse", "false"),
-         "every task loads torch and the backbone anew, which takes longer than its work", "true"),
-    Rule("spark.python.worker.faulthandler.enabled", _is("spark.python.worker.faulthandler.enabled", "false"),
-         "a worker that crashes in native code leaves no stack in its executor's log", "true"),
-    Rule("spark.sql.execution.arrow.maxRecordsPerBatch", _has_endless_batches,
-         "a Python worker is given a whole partition at once, and may have no memory for it", "10000"),
-    Rule("spark.executorEnv.OMP_NUM_THREADS", _has_more_threads_than_cores,
-         "each task computes with more threads than Spark has reserved cores for it, and they wait for each other",
-         "spark.task.cpus, to as many as threads"),
+    Rule("spark.sql.files.ignoreCorruptFiles", "true", "false", level="error",
+         because="the rows of a damaged file, yours or ours, would be lost silently"),
+    Rule("spark.sql.files.ignoreMissingFiles", "true", "false", level="error",
+         because="the rows of a missing file would be lost silently"),
+    Rule(_COMMITTER, "2", "1", level="error",
+         because="a task that dies while it commits leaves partial rows that readers see"),
+    Rule("spark.sql.sources.partitionOverwriteMode", "dynamic", "static",
+         because="concurrent jobs disturb each other's files; nothing here overwrites"),
+    Rule("spark.master", _has_no_retries, "local[N,4], which tries it up to four times",
+         because="a task that fails once ends the job"),
+    Rule("spark.task.maxFailures", _has_few_retries, "4",
+         because="each lost executor costs one attempt of every task that it ran"),
+    Rule(EXCLUDE_ON_FAILURE, "true", "false",
+         because="with few executors a failed task has nowhere to go, which ends the job"),
+    Rule("spark.speculation", "true", "false", finding="speculation",
+         because="a second copy of a slow task fetches and embeds all its images again"),
+    Rule("spark.python.worker.reuse", "false", "true", finding="worker_reuse",
+         because="every task loads the runtime and the backbone again: 3 to 10 s each"),
+    Rule("spark.python.worker.faulthandler.enabled", "false", "true",
+         because="a worker that crashes in native code leaves no stack in its executor's log"),
+    Rule(ARROW_ROWS, _has_huge_batches, str(DEFAULT_ARROW_ROWS),
+         because="a Python worker receives whole partitions, and may not have the memory for one"),
+    Rule(THREADS, _has_more_threads_than_cores, "spark.task.cpus, to as many as threads",
+         because="threads that outnumber a task's reserved cores wait for each other"),
+    Rule(_SHUFFLE_TRACKING, _loses_shuffles, "true", finding="dynamic_allocation",
+         because="an idle executor takes its shuffle files with it, and their tasks run again"),
+    Rule(MAX_EXECUTORS, _has_no_maximum, "N", level="note", finding="dynamic_allocation",
+         because="a job of millions of images asks for the whole cluster"),
     Rule("spark.authenticate", _is_open_to_all,
-         "whoever reaches a standalone master's port can run programs on its workers", "true, with a secret, or keep "
-         "the port from strangers (docs/clusters.md)"),
-)  # fmt: skip
+         "true, with a secret, or keep strangers from the port (docs/clusters.md)",
+         because="anybody who reaches a standalone master's port can run programs on its workers"),
+)
+# fmt: on
 
 
 def warnings(get: Get) -> list[str]:
-    """What a session should be told about its settings, a line each.
-
-    Args:
-        get: gives a setting of the session, "" where it is not set.
+    """Returns a line for each setting that costs time or retries.
 
     Raises:
-        UserError: a setting would lose or double rows without a word; all such are told at once.
+        UserError: settings would lose or double rows silently; it names all of them.
     """
-    broken = [rule for rule in RULES if rule.harms(get)]
-    if refused := [rule for rule in broken if rule.refused]:
+    broken = [rule for rule in RULES if rule.is_broken(get)]
+    refused = [rule for rule in broken if rule.level == "error"]
+    if refused:
         raise UserError(
             doing="starting Spark",
             expected="; ".join(f"{rule.key} = {rule.better}" for rule in refused),
             found="; ".join(f"{rule.key} = {get(rule.key)}: {rule.because}" for rule in refused),
-            todo="leave it out of spark-submit's command line and of spark-defaults.conf; conf/base.toml sets it",
+            todo="leave it out of spark-submit's command line and of spark-defaults.conf; "
+            "conf/base.toml sets it",
         )
     return [
         f"{rule.key} = {get(rule.key) or 'not set'}: {rule.because}; better: {rule.better}"
         for rule in broken
+        if rule.level == "warning"
     ]

@@ -1,7 +1,7 @@
-"""Starts what training/ does as a process of its own: no Spark, no Java, and its memory is its own.
+"""Starts training/ as a process of its own, without Spark and Java, and with memory of its own.
 
-petastorm reads with pyarrow 14, and the newest Spark wants a newer one. Where they cannot live in one environment,
-`train.python` names the Python of another, and files are all that the two exchange.
+petastorm reads with pyarrow 14, and the newest Spark needs a newer one. Where they cannot share an
+environment, `train.python` names the Python of another; both exchange only files.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from toiletspark.errors import ToiletsparkError, UserError
 
 
 class TrainingError(ToiletsparkError):
-    """The trainer ended with an error that it has already told."""
+    """The trainer ended with an error that it has already reported."""
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Trains on the newest training set; returns the trainer's summary. Its progress goes to stderr.
+    """Trains on the newest training set; returns the trainer's summary. Progress goes to stderr.
 
-    The head's page is left to the caller, who has a cluster to fetch its thumbnails.
+    The caller makes the head's page, because it has a cluster that fetches the thumbnails.
 
     Raises:
-        UserError: that Python has not the extra [train], or the trainer refused its input: its own message stands
-            above.
-        TrainingError: it broke.
+        UserError: that Python lacks the extra [train], or the trainer refused its input; the
+            trainer's own message stands above.
+        TrainingError: the trainer failed.
     """
     return _run("toiletspark.training.train", "training the head", config, "--no-page")
 
 
 def second_look(config: Config) -> dict[str, Any]:
-    """Ranks the labels that were gathered last for it by how doubtful they are; starts, tells and fails as `train`."""
+    """Ranks the newest labels by how doubtful they are; raises as `train`."""
     return _run("toiletspark.training.second_look", "looking for doubtful labels", config)
 
 
-def _run(module: str, doing: str, config: Config, *more: str) -> dict[str, Any]:
+def _run(module: str, doing: str, config: Config, *options: str) -> dict[str, Any]:
     python = config.train.python or sys.executable
     with tempfile.TemporaryDirectory(prefix="toiletspark-train-") as folder:
         conf = Path(folder) / "resolved.json"
         conf.write_text(json.dumps(config.resolved()), encoding="utf-8")
-        command = [python, "-m", module, "--conf-file", str(conf), "--json", *more]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own words
+        command = [python, "-m", module, "--conf-file", str(conf), "--json", *options]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
-        kind = UserError if done.returncode == UserError.exit_code else TrainingError
-        raise kind(
+        is_users = done.returncode == UserError.exit_code
+        error_class = UserError if is_users else TrainingError
+        raise error_class(
             doing=f"{doing} (python -m {module})",
             expected="exit code 0",
             found=f"exit code {done.returncode}; its message stands above",

@@ -1,24 +1,24 @@
-"""Asking every executor: rounds of more tasks than there are cores, until all that Spark knows have answered."""
+"""Asks every executor once, by a barrier stage: all its tasks run at the same time."""
 
 from __future__ import annotations
 
-import json
-import secrets
+import functools
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from pyspark import SparkContext, cloudpickle
 
-from toiletspark.launch import settings as spark_settings
+from toiletspark.errors import ToiletsparkError
+from toiletspark.launch import settings
 from toiletspark.launch.doctor import probe
-from toiletspark.launch.doctor.observed import PACKAGES, Package, Place, StartedPython
+from toiletspark.launch.doctor.observed import PACKAGES, Executor, Package, StartedPython
+from toiletspark.launch.doctor.probe import Answer
 
-T = TypeVar("T")
 SETTLED_S, SETTLE_WITHIN_S = 2.0, 20.0
-_TASKS_PER_CORE = 2
-_MOST_ROUNDS = 8
-# In the workers' place: their Python, started by a shell, because Spark tells little of one that does not start
+# Starts the workers' Python by a shell, because Spark reports little of one that does not start.
+# The pause keeps a slot busy until the other tasks have started on theirs.
 _START = """
 printf '%s\\t' "$(uname -n)"
 if command -v "$0" > /dev/null; then
@@ -30,140 +30,123 @@ sleep 0.2
 """
 
 
-def known_executors(context: SparkContext) -> int:
-    """How many executors Spark knows; in local mode the driver is the only one."""
-    count = len(context._jsc.sc().statusTracker().getExecutorInfos())
-    return count if spark_settings.is_local(str(context.master)) else count - 1
+def count_executors(context: SparkContext) -> int:
+    """Returns how many executors Spark knows; in local mode the driver is the only one."""
+    count = len(_infos(context))
+    return count if settings.is_local(str(context.master)) else count - 1
 
 
 def wait_for_executors(context: SparkContext) -> int:
-    """Waits until no more come: a standalone master or YARN starts them one after another. How many there are."""
+    """Waits until no more executors register, one after another; returns their number."""
     started = changed = time.monotonic()
-    known = known_executors(context)
+    known = count_executors(context)
     while time.monotonic() - started < SETTLE_WITHIN_S:
         time.sleep(0.1)
-        now = known_executors(context)
+        now = count_executors(context)
         if now != known:
-            known, changed = now, time.monotonic()
+            known = now
+            changed = time.monotonic()
         if known and time.monotonic() - changed >= SETTLED_S:
             break
     return known
 
 
-def pythons(context: SparkContext) -> tuple[StartedPython, ...]:
-    """What becomes of the workers' Python on each machine that a task came to; started by the JVM, not by Python."""
-    jvm: Any = context._jvm
-    command, numbers = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
-    for word in ("sh", "-c", _START, context.pythonExec):
-        command.add(word)
-    tasks = _tasks(context)
-    for number in range(tasks):
-        numbers.add(str(number))
-    lines = context._jsc.parallelize(numbers, tasks).pipe(command).collect()
-    answers = {tuple(str(line).split("\t", 1)) for line in lines if "\t" in str(line)}
-    return tuple(_started(host, text) for host, text in sorted(answers))
+def start_pythons(context: SparkContext) -> tuple[StartedPython, ...]:
+    """Starts the workers' Python on each machine, from the JVM."""
+    slots = _count_slots(context)
+    rows = [str(slot) for slot in range(slots)]
+    command = ["sh", "-c", _START, context.pythonExec]
+    lines = context._jsc.parallelize(rows, slots).pipe(command).collect()
+    pythons = set()
+    for line in lines:
+        host, tab, text = str(line).partition("\t")
+        is_version = text.replace(".", "").isdigit()
+        if tab and is_version:
+            pythons.add(StartedPython(host, text))
+        elif tab:
+            pythons.add(StartedPython(host, "", text or "it prints nothing"))
+    return tuple(sorted(pythons, key=str))
 
 
-def _started(host: str, text: str) -> StartedPython:
-    is_version = text.replace(".", "").isdigit()
-    return StartedPython(
-        host, text if is_version else "", "" if is_version else text or "it says nothing"
-    )
+def describe_all(context: SparkContext) -> tuple[Executor, ...]:
+    """Describes all executors that answer, each from its own Python worker."""
+    before_s = time.time()
+    answers = ask(context, functools.partial(probe.describe, PACKAGES))
+    after_s = time.time()
+    return tuple(executor_of(answer, before_s, after_s) for answer in answers)
 
 
-def executors(context: SparkContext) -> tuple[Place, ...]:
-    """All executors that answer, each as its own Python worker sees it."""
-    cloudpickle.register_pickle_by_value(probe)  # type: ignore[no-untyped-call] # executors may lack toiletspark, whose absence is to be told
-    try:
-        look, packages = probe.look, PACKAGES
-        return tuple(ask(context, lambda name: [look(name, packages)], place_of))
-    finally:
-        cloudpickle.unregister_pickle_by_value(probe)  # type: ignore[no-untyped-call]
+def ask(context: SparkContext, question: Callable[[], Answer]) -> list[Answer]:
+    """Returns an answer of each executor.
 
-
-def ask(
-    context: SparkContext,
-    question: Callable[[str], Iterable[dict[str, Any] | None]],
-    understood: Callable[[dict[str, Any], float, float], T],
-) -> list[T]:
-    """Asks each executor once.
+    A barrier stage with a task for every slot reaches all executors. Where Spark cannot start one,
+    ordinary tasks answer: several of one executor, of which one answer counts, and perhaps none of
+    an executor that is busy.
 
     Args:
-        context: of the application.
-        question: runs in a task and is given the round's name; None: this executor has answered before.
-        understood: makes something of an answer, and of the driver's clock before and after.
-
-    Returns:
-        One answer of each executor, or of fewer, when after some rounds some have not had a task.
+        question: runs in a Python worker. Only functions of `probe` run without toiletspark there.
     """
-    answers: dict[tuple[str, int], T] = {}
-    for _ in range(_MOST_ROUNDS):
-        name, tasks = secrets.token_hex(4), _tasks(context)
-        before_s = time.time()
-        task = context.parallelize(range(tasks), tasks).mapPartitions(_asking(question, name))
-        told = [json.loads(text) for text in task.collect()]
-        after_s = time.time()
-        for answer in told:
-            answers.setdefault(
-                (answer["host"], answer["jvm_pid"]), understood(answer, before_s, after_s)
-            )
-        if len(answers) >= known_executors(context):
-            break
+    in_barrier = _can_start_all_at_once(context)
+    slots = _count_slots(context)
+    rows: Any = context.parallelize(range(slots), slots)
+    if in_barrier:
+        rows = rows.barrier()
+    cloudpickle.register_pickle_by_value(probe)  # type: ignore[no-untyped-call]
+    try:
+        task = functools.partial(probe.answer, question, in_barrier)
+        answers: dict[object, Answer] = dict(rows.mapPartitions(task).collect())
+    finally:
+        cloudpickle.unregister_pickle_by_value(probe)  # type: ignore[no-untyped-call]
     return list(answers.values())
 
 
-def _asking(
-    question: Callable[[str], Iterable[dict[str, Any] | None]], name: str
-) -> Callable[[Any], Iterator[str]]:
-    def answer(_: Any) -> Iterator[str]:
-        import json
+def _can_start_all_at_once(context: SparkContext) -> bool:
+    """Returns True if a barrier stage would start now.
 
-        return (json.dumps(told) for told in question(name) if told is not None)
+    Spark refuses one under dynamic allocation (SPARK-24942). Without an error it waits until all
+    slots are free: as long as another job lasts, and for ever if an executor is excluded.
+    """
+    values = dict(context.getConf().getAll())
+    for key in (settings.DYNAMIC_ALLOCATION, settings.EXCLUDE_ON_FAILURE):
+        if values.get(key, "").lower() == "true":
+            return False
+    return not any(info.numRunningTasks() for info in _infos(context))
 
-    answer.__module__ = "__main__"  # travels by value
-    return answer
+
+def _infos(context: SparkContext) -> Any:
+    """Spark's list of executors, which always includes the driver."""
+    return context._jsc.sc().statusTracker().getExecutorInfos()
 
 
-def place_of(told: dict[str, Any], before_s: float, after_s: float) -> Place:
-    """A Place of what `probe` tells, and of the driver's clock before and after."""
-    name = told.get("executor_id", "driver")
-    clock_s = told["clock_s"]
-    return Place(
-        name=name if name == "driver" else f"executor {name}",
-        host=told["host"],
-        python=told["python"],
-        python_version=told["python_version"],
-        packages={name: Package(*found) for name, found in told["packages"].items()},
-        cpus=told["cpus"],
-        cpu_flags=frozenset(told["cpu_flags"]),
-        cores=told.get("cores", 0),
-        threads=int(told["threads"]) if told["threads"].isdigit() else None,
-        memory_bytes=told["memory_bytes"],
-        free_bytes=told["free_bytes"],
-        clock_off_s=min(0.0, clock_s - before_s) + max(0.0, clock_s - after_s),
-        gpus=told["gpus"],
-    )
+def _count_slots(context: SparkContext) -> int:
+    """The number of tasks that can run at the same time, as barrier stages count it; at least 1."""
+    spark: Any = context._jsc.sc()
+    profile = spark.resourceProfileManager().defaultResourceProfile()
+    return max(1, int(spark.maxNumConcurrentTasks(profile)))
+
+
+def executor_of(answer: Answer, before_s: float, after_s: float) -> Executor:
+    """Makes an Executor of the probe's answer and the driver's clock before and after it."""
+    fields = dict(answer)
+    clock_s = fields.pop("clock_s")
+    fields["clock_off_s"] = min(0.0, clock_s - before_s) + max(0.0, clock_s - after_s)
+    fields["cpu_flags"] = frozenset(answer["cpu_flags"])
+    fields["packages"] = {name: Package(*result) for name, result in answer["packages"].items()}
+    return Executor(**fields)
 
 
 def first_line(error: Exception) -> str:
-    """What went wrong, in a line: of Java's stack the innermost reason, of a Python worker's its last line."""
+    """The reason of an error in one line: Java's innermost cause, or the last line of Python's."""
+    if isinstance(error, ToiletsparkError):
+        return error.found
     java = getattr(error, "java_exception", None)
     while java is not None and java.getCause() is not None:
         java = java.getCause()
-    text = str(java.getMessage() or java.toString()) if java is not None else str(error)
+    text = str(error) if java is None else str(java.getMessage() or java.toString())
+    frames = ("at ", "File ", "Driver stacktrace", "Traceback", "^")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    inner = [
-        line
-        for line in lines
-        if not line.startswith(("at ", "File ", "Driver stacktrace", "Traceback", "^"))
-    ]
-    python = [
-        line
-        for line in inner
-        if "Error" in line.partition(":")[0] and " " not in line.partition(":")[0]
-    ]
-    return ((python or inner or lines or [type(error).__name__])[-1 if python else 0])[:300]
-
-
-def _tasks(context: SparkContext) -> int:
-    return _TASKS_PER_CORE * max(context.defaultParallelism, known_executors(context), 1)
+    reasons = [line for line in lines if not line.startswith(frames)]
+    python_errors = [line for line in reasons if re.match(r"\S*Error\S*:?", line)]
+    if python_errors:
+        return python_errors[-1][:300]
+    return [*reasons, *lines, type(error).__name__][0][:300]

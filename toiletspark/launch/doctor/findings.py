@@ -1,55 +1,45 @@
-"""A finding: what is wrong, where, why it matters, and the exact setting that mends it."""
+"""A finding: a fault, its location, its harm, and the exact setting that mends it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from toiletspark.launch.doctor.observed import Place
+from toiletspark.launch.settings import Level
 
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")  # the most harmful first
+_ORDER: tuple[Level, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a person can mend.
+    """A fault that a person can mend.
 
-    Attributes:
-        check: the check that found it, a name for programs.
-        level: error: jobs fail, or their result is wrong or lost; warning: they are slow or at risk; note: to know.
-        what: what was seen.
-        where: executors, machines or hosts; "" = the whole application.
-        why: what comes of it.
-        todo: what to do, with the exact setting.
-        settings: settings of Spark's that mend it.
-        sets: keys of toiletspark's configuration that mend it.
+    An error lets jobs fail, or their result be wrong or lost; a warning makes them slow or risky.
     """
 
-    check: str
+    check: str  # a name for programs
     level: Level
-    what: str
-    where: str
-    why: str
-    todo: str
-    settings: Mapping[str, str] = field(default_factory=dict)
-    sets: Mapping[str, str] = field(default_factory=dict)
+    what: str  # the fault
+    where: str  # executors, machines or hosts; "" = the whole application
+    why: str  # its consequence
+    todo: str  # the remedy, with the exact setting
+    settings: Mapping[str, str] = field(default_factory=dict)  # of Spark, that mend it
+    sets: Mapping[str, str] = field(default_factory=dict)  # keys of our configuration that mend it
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0: sound; 1: warnings; 2: errors. Notes do not count."""
+    """Returns 0 if sound, 1 for warnings, 2 for errors. Notes do not count."""
     levels = {finding.level for finding in findings}
     return 2 if "error" in levels else 1 if "warning" in levels else 0
 
 
 def by_harm(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors before warnings before notes; among equals, the order of the checks stays."""
-    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+    """Sorts errors before warnings before notes, and keeps the order of the checks among equals."""
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.level))
 
 
-def places(those: Iterable[Place], most: int = 4) -> str:
-    """Where something was seen, for a message: "executor 0 on a, executor 1 on b and 3 more"."""
-    names = [str(place) for place in those]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def names(items: Iterable[object], most: int = 4) -> str:
+    """Names executors or hosts in a message: "executor 0 on a, executor 1 on b and 3 more"."""
+    texts = [str(item) for item in items]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

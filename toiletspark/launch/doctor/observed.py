@@ -1,4 +1,4 @@
-"""What was seen of a cluster: plain values, so that they can also be written by hand."""
+"""Observations of a cluster: plain values, which tests can also write by hand."""
 
 from __future__ import annotations
 
@@ -6,73 +6,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from toiletspark.config import Config
-from toiletspark.launch import settings as spark_settings
+from toiletspark.launch import settings
 
-# What is looked for: the name to import, and the package's
-PACKAGES: list[tuple[str, str]] = [
-    *(
-        ("toiletspark", "toiletspark"),
-        ("pyspark", "pyspark"),
-        ("numpy", "numpy"),
-        ("pandas", "pandas"),
-    ),
-    *(
-        ("pyarrow", "pyarrow"),
-        ("PIL", "Pillow"),
-        ("torch", "torch"),
-        ("torchvision", "torchvision"),
-    ),
-    *(
-        ("openvino", "openvino"),
-        ("safetensors", "safetensors"),
-        ("fsspec", "fsspec"),
-        ("pydantic", "pydantic"),
-    ),
-    ("tenacity", "tenacity"),
-]
+_NAMES = (
+    *("toiletspark", "pyspark", "numpy", "pandas", "pyarrow", "torch", "torchvision"),
+    *("openvino", "safetensors", "fsspec", "pydantic", "tenacity"),
+)
+PACKAGES = {**{name: name for name in _NAMES}, "PIL": "Pillow"}  # by the name to import
 
 
 @dataclass(frozen=True)
 class Package:
-    """`version` is "" where it is missing; `error` tells why it does not load, "" where it does."""
+    """A package in a Python."""
 
-    version: str
-    error: str = ""
+    version: str  # "" if it is missing
+    error: str = ""  # why it does not load
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where Python works: the driver, or one executor with its Python workers.
+class Executor:
+    """An executor with its Python workers, or the driver."""
 
-    Attributes:
-        name: "driver", "executor 3".
-        host: its machine.
-        python: the path of its interpreter.
-        python_version: as in 3.11.2.
-        packages: by the name to import.
-        cpus: that it may use.
-        cpu_flags: by the kernel's names.
-        cores: that Spark gives this executor.
-        threads: OMP_NUM_THREADS of a Python worker; None: not set.
-        memory_bytes: of its machine or container; 0: not known.
-        free_bytes: of the folders where Spark puts shuffles and what does not fit into memory.
-        clock_off_s: its clock is at least so far from the driver's; 0 where they agree as far as can be seen.
-        gpus: that its machine has.
-    """
-
-    name: str
+    name: str  # "driver", "executor 3"
     host: str
-    python: str
-    python_version: str
-    packages: Mapping[str, Package]
-    cpus: int
-    cpu_flags: frozenset[str]
-    cores: int
-    threads: int | None
-    memory_bytes: int
-    free_bytes: Mapping[str, int]
-    clock_off_s: float = 0.0
-    gpus: int = 0
+    python: str  # the path of its interpreter
+    python_version: str  # as in 3.11.2
+    packages: Mapping[str, Package]  # by the name to import
+    cpus: int  # that it may use
+    cpu_flags: frozenset[str]  # by the kernel's names
+    cores: int  # that Spark assigns to it
+    threads: int | None  # OMP_NUM_THREADS of a Python worker
+    memory_bytes: int  # of its machine or container; 0: not known
+    free_bytes: Mapping[str, int]  # of the folders for shuffles and spilled data
+    clock_off_s: float = 0.0  # the least difference between its clock and the driver's
+    gpus: int = 0  # of its machine
 
     def __str__(self) -> str:
         return f"{self.name} on {self.host}"
@@ -80,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class StartedPython:
-    """What came of starting the workers' Python on a machine, seen without Python: a version, or an error."""
+    """The workers' Python, started on a machine by the JVM: its version, or the error."""
 
     host: str
     version: str
@@ -88,115 +55,79 @@ class StartedPython:
 
 
 @dataclass(frozen=True)
-class Host:
-    """An image host, as seen from all who asked it. `statuses`: how often which status, with its detail."""
+class ImageHost:
+    """The answers of an image host; its name is "" for files of the machines themselves."""
 
     name: str
-    asked: int
-    statuses: Mapping[tuple[str, str], int]
-    failed_at: tuple[str, ...] = ()
+    asked: int  # number of fetches, from all machines
+    statuses: Mapping[tuple[str, str], int]  # number of fetches per status and detail
+    failed_at: tuple[str, ...] = ()  # machines with failed fetches
 
     def count(self, *statuses: str) -> int:
-        """How many of what was asked ended in one of these statuses."""
+        """Returns how many fetches ended in one of these statuses."""
         return sum(number for (status, _), number in self.statuses.items() if status in statuses)
 
 
 @dataclass(frozen=True)
-class Images:
-    """A few images of the catalog.
+class FetchedImages:
+    """A few images of the catalog."""
 
-    Attributes:
-        looked_at: whether there was a table to look at.
-        error: why it could not be read.
-        inline: their bytes stand in the table.
-        median_bytes: of those whose bytes were had; None: of none.
-        hosts: where they come from.
-        from_executors: False where only the driver could ask, because the executors lack toiletspark.
-    """
-
-    looked_at: bool = False
-    error: str = ""
-    inline: bool = False
-    median_bytes: int | None = None
-    hosts: tuple[Host, ...] = ()
-    from_executors: bool = True
+    inline: bool = False  # the table holds the images' bytes
+    median_bytes: int | None = None  # None: there was no image
+    hosts: tuple[ImageHost, ...] = ()
+    from_executors: bool = True  # False: from the driver, because executors lack toiletspark
 
 
-@dataclass(frozen=True)
-class Output:
-    """What the output root does when it is written to.
+@dataclass
+class OutputTrial:
+    """Behaviour of the output root when it is written to."""
 
-    Attributes:
-        foreign: something in it that toiletspark did not make; it was then not touched.
-        driver_error: why the driver cannot write.
-        executors_error: why Spark cannot write.
-        workers_error: why Python on the executors cannot write, where Spark can.
-        unseen_files: files that executors have written and the driver does not see.
-        winners: of each name that several tried to take at once, how many were told that they had it.
-        stale_reads: how often an old content was read after a new one had been put in place.
-        unlisted: how many files were not listed right after they had been written.
-    """
-
-    foreign: str = ""
-    driver_error: str = ""
-    executors_error: str = ""
-    workers_error: str = ""
-    unseen_files: int = 0
-    winners: tuple[int, ...] = ()
-    stale_reads: int = 0
-    unlisted: int = 0
+    foreign: str = ""  # a file that toiletspark did not make; then nothing was tried
+    driver_error: str = ""  # why the driver cannot write
+    executors_error: str = ""  # why Spark cannot write
+    workers_error: str = ""  # why Python on the executors cannot write, although Spark can
+    unseen_files: int = 0  # files of executors that the driver does not see
+    winners: tuple[int, ...] = ()  # for each name that several tried to create: how many succeeded
+    stale_reads: int = 0  # reads that returned replaced content
+    unlisted: int = 0  # files that were not listed directly after writing
 
 
-@dataclass(frozen=True)
+@dataclass
 class Observed:
-    """All that the checks are given.
+    """All that the checks know of a cluster."""
 
-    Attributes:
-        config: the configuration that jobs would have.
-        settings: Spark's, as far as somebody has set them.
-        master: Spark's master URL.
-        python_asked: what executors were told to start.
-        python_named: whether somebody has said so, and it is not just the driver's.
-        driver: where this runs.
-        executors: those that answered.
-        known: how many executors Spark knows.
-        pythons: the workers' Python, started on each machine.
-        runtime: torch or openvino, as `backbone.runtime` comes out on the driver.
-        runtime_error: why it does not.
-        images: a few of the catalog's.
-        output: the output root.
-        failures: what could not be observed, and why: "start", "python", "tasks", "fetch".
-    """
-
-    config: Config
-    settings: Mapping[str, str]
+    config: Config  # of jobs
+    settings: Mapping[str, str]  # of Spark, as far as they are set
     master: str
-    python_asked: str
-    python_named: bool
-    driver: Place
-    executors: tuple[Place, ...] = ()
-    known: int = 0
+    python_asked: str  # the Python that executors start
+    python_named: bool  # somebody named it; otherwise it is the driver's
+    driver: Executor
+    executors: tuple[Executor, ...] = ()  # that answered
+    known: int = 0  # executors that Spark knows
     pythons: tuple[StartedPython, ...] = ()
-    runtime: str = "torch"
-    runtime_error: str = ""
-    images: Images = Images()
-    output: Output = Output()
-    failures: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = "torch"  # as `backbone.runtime` selects on the driver
+    runtime_error: str = ""  # why that fails
+    images: FetchedImages = FetchedImages()
+    output: OutputTrial = field(default_factory=OutputTrial)
+    # why it could not be observed: "start", "python", "tasks", "images_table", "fetch"
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
-    def local(self) -> bool:
-        """Whether driver and executor are one process."""
-        return spark_settings.is_local(self.master)
+    def is_local(self) -> bool:
+        """True if driver and executor are one process."""
+        return settings.is_local(self.master)
 
     @property
-    def contained(self) -> bool:
-        """Whether executors live in containers, which are killed when they take more memory than was asked for."""
+    def is_contained(self) -> bool:
+        """True if executors live in containers, which are killed when they exceed their memory."""
         return self.master.startswith(("yarn", "k8s"))
 
-    def setting(self, name: str, default: str = "") -> str:
-        """A setting of Spark's, or what it is where nobody has set it."""
-        return self.settings.get(name, default)
+    @property
+    def has_toiletspark(self) -> bool:
+        """True if all executors that answered can import toiletspark."""
+        errors = [executor.packages["toiletspark"].error for executor in self.executors]
+        return bool(errors) and not any(errors)
 
-    def is_on(self, name: str, default: bool = False) -> bool:
-        """A setting that is true or false."""
-        return self.setting(name, str(default)).lower() == "true"
+    def setting(self, name: str, default: str = "") -> str:
+        """Returns a setting of Spark, or its default if it is not set."""
+        return self.settings.get(name, default)

@@ -1,4 +1,4 @@
-"""What an executor's Python tells of itself. The standard library alone, because nothing else may be there.
+"""Describes an executor from its own Python, with the standard library alone.
 
 Its functions travel to the executors by value, so that they also run where toiletspark is missing.
 """
@@ -8,166 +8,144 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-MOST_S = 90.0  # torch and torchvision load in 3 s, and in 30 s from a slow disk beside others
-_ATTEMPT_S = 0.2
-
-# Imports each package and prints what came of it. A process of its own: a library that was built for another CPU ends
-# the process that loads it, and torch would stay in the worker's memory. argv: JSON list of [import name, package name]
+Answer = dict[str, Any]
+_IMPORT_TIMEOUT_S = 90.0  # torch and torchvision load in 3 s, from a slow and busy disk in 30 s
+_CPU_FLAGS = {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni"}
+_CPU_FLAGS |= {"amx_tile", "amx_bf16", "amx_int8"}
+# Imports each package and prints the result. A process of its own: a library built for another CPU
+# ends the process that loads it, and torch would stay in the worker's memory.
 _IMPORTS = """
 import importlib, json, os, sys
 from importlib import metadata
-answers = os.dup(1)
+results = os.dup(1)
 os.dup2(2, 1)
-for name, package in json.loads(sys.argv[1]):
+def report(*result):
+    os.write(results, (json.dumps(result) + "\\n").encode())
+for name, package in json.loads(sys.argv[1]).items():
     try:
         version, error = metadata.version(package), ""
     except Exception:
         version, error = "", ""
-    os.write(answers, (json.dumps([name, version, "ended the process that imported it"]) + "\\n").encode())
+    report(name, version, "ended the process that imported it")
     try:
         module = importlib.import_module(name)
         version = str(getattr(module, "__version__", "") or version)
     except BaseException as failure:
         error = (type(failure).__name__ + ": " + str(failure)).splitlines()[0][:200]
-    os.write(answers, (json.dumps([name, version, error]) + "\\n").encode())
+    report(name, version, error)
 """
 
 
-def look(round_name: str, packages: list[tuple[str, str]]) -> dict[str, Any] | None:
-    """What this Python sees; None where another task of this executor has already told it.
+def answer(
+    question: Callable[[], Answer], in_barrier: bool, _: object
+) -> Iterator[tuple[tuple[str, str], Answer]]:
+    """Answers in a task, with the executor's host and name; in a barrier stage once an executor."""
+    if in_barrier:
+        from pyspark import BarrierTaskContext
+
+        task = BarrierTaskContext.get()
+        addresses = [info.address for info in task.getTaskInfos()]  # of the executors, by partition
+        if addresses.index(addresses[task.partitionId()]) < task.partitionId():
+            return
+    yield (host(), _option(_java_command(), "--executor-id")), question()
+
+
+def describe(packages: dict[str, str]) -> Answer:
+    """Describes an executor, or the driver: its Python, its machine, its packages, its clock.
 
     Args:
-        round_name: names one round of asking; in each, an executor answers once.
-        packages: (name to import, name of the package).
+        packages: the name to install, by the name to import.
     """
-    if not claimed(round_name):
-        return None
-    jvm_pid, words = executor_process()
+    command = _java_command()
+    executor_id = _option(command, "--executor-id")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    local_dirs = os.environ.get("SPARK_LOCAL_DIRS") or tempfile.gettempdir()
+    folders = [path for path in local_dirs.split(",") if os.access(path, os.F_OK)]
     return {
-        **itself(packages),
-        "jvm_pid": jvm_pid,
-        "executor_id": option(words, "--executor-id") or "driver",
-        "cores": int(option(words, "--cores") or 0),
-    }
-
-
-def itself(packages: list[tuple[str, str]]) -> dict[str, Any]:
-    """What any Python sees, also the driver's: of its machine, its packages, its clock."""
-    dirs = [path for path in os.environ.get("SPARK_LOCAL_DIRS", "").split(",") if path] or [
-        tempfile.gettempdir()
-    ]
-    return {
+        "name": f"executor {executor_id}" if executor_id else "driver",
         "host": host(),
         "python": sys.executable,
         "python_version": ".".join(map(str, sys.version_info[:3])),
-        "cpus": cpus(),
-        "cpu_flags": cpu_flags(),
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        "memory_bytes": memory_bytes(),
-        "free_bytes": {
-            path: shutil.disk_usage(path).free for path in dirs if os.access(path, os.F_OK)
-        },
+        "cpus": _cpus(),
+        "cpu_flags": sorted(_CPU_FLAGS & set(_value("/proc/cpuinfo", "flags").split())),
+        "cores": int(_option(command, "--cores") or 0),
+        "threads": int(threads) if threads.isdigit() else None,
+        "memory_bytes": _memory_bytes(),
+        "free_bytes": {path: shutil.disk_usage(path).free for path in folders},
         "gpus": sum(path.name[6:].isdigit() for path in pathlib.Path("/dev").glob("nvidia*")),
-        "packages": imported(packages),
+        "packages": import_packages(packages),
         "clock_s": time.time(),
     }
 
 
-def claimed(round_name: str) -> bool:
-    """Whether this task is the first of its executor in this round; if not, it waits a moment, for others' sake."""
-    folder = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or tempfile.gettempdir()
-    jvm_pid, _ = executor_process()
-    try:
-        os.close(
-            os.open(
-                os.path.join(folder, f"toiletspark-{round_name}-{jvm_pid}"), os.O_CREAT | os.O_EXCL
-            )
-        )
-    except FileExistsError:
-        time.sleep(
-            _ATTEMPT_S
-        )  # or this executor would take all tasks before the others have come to any
-        return False
-    return True
-
-
 def host() -> str:
-    """This machine's name for itself."""
+    """This machine's own name."""
     return os.uname().nodename
 
 
-def executor_process() -> tuple[int, list[str]]:
-    """The JVM above this Python: its process id and its command line; (0, []) where /proc does not tell."""
+def _java_command() -> list[str]:
+    """The command line of the JVM above this Python; [] without /proc."""
     pid = os.getppid()
     for _ in range(4):  # the worker, the daemon that forked it, and perhaps a shell in between
         try:
             words = _read(f"/proc/{pid}/cmdline").split("\0")
             if words[0].rpartition("/")[2] == "java":
-                return pid, words
+                return words
             pid = int(_read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             break
-    return 0, []
+    return []
 
 
-def option(words: list[str], name: str) -> str:
-    """What stands behind an option on a command line; "" where it does not."""
+def _option(words: list[str], name: str) -> str:
     return words[words.index(name) + 1] if name in words[:-1] else ""
 
 
-def imported(packages: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Of each package its version, "" where it is missing, and why it does not load, "" where it does."""
-    found: dict[str, list[str]] = {}
-    waiting = list(packages)
-    while waiting:
-        found.update(_imported_at_once(waiting))
-        rest = [(name, package) for name, package in waiting if name not in found]
-        if len(rest) == len(waiting):  # not even the first was told of
-            return {
-                **{name: ["", "Python did not start a process of its own"] for name, _ in rest},
-                **found,
-            }
-        waiting = rest
-    return found
+def import_packages(packages: dict[str, str]) -> dict[str, list[str]]:
+    """Imports packages in other processes; returns [version, error] for each.
+
+    The version is "" if the package is missing, the error is "" if it loads.
+    """
+    results: dict[str, list[str]] = {}
+    while rest := {name: packages[name] for name in packages if name not in results}:
+        error = "Python did not start a process of its own"
+        results.update(_import_in_process(rest) or {name: ["", error] for name in rest})
+    return results
 
 
-def _imported_at_once(packages: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """As `imported`, as far as one process comes."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", _IMPORTS, json.dumps(packages)]
+def _import_in_process(packages: dict[str, str]) -> dict[str, list[str]]:
+    """Imports packages in one process, which the last package of the result may have ended."""
+    path = os.pathsep.join(folder for folder in sys.path if folder)
     try:
-        done = subprocess.run(  # noqa: S603 - this Python, on the text above
-            command,
-            env=environment,
+        text = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", _IMPORTS, json.dumps(packages)],
+            env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=MOST_S,
+            timeout=_IMPORT_TIMEOUT_S,
             check=False,
-        )
-        text = done.stdout
+        ).stdout
     except subprocess.TimeoutExpired as late:
         text = late.stdout or b""
     except OSError:
         text = b""
-    return {
-        name: [version, error]
-        for name, version, error in map(json.loads, text.decode().splitlines())
-    }
+    lines = map(json.loads, text.decode().splitlines())
+    return {name: [version, error] for name, version, error in lines}
 
 
-def cpus() -> int:
-    """CPUs that this process may use: those it is pinned to, and no more than its container's quota."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+def _cpus() -> int:
+    """CPUs that this process may use, by its affinity and by its container's quota."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         quota, _, period = _read("/sys/fs/cgroup/cpu.max").partition(" ")
         return max(1, min(count, round(int(quota) / int(period))))
@@ -175,42 +153,23 @@ def cpus() -> int:
         return count
 
 
-def cpu_flags() -> list[str]:
-    """What the CPU can do that matters to networks, by the kernel's names."""
-    wanted = {
-        "avx2",
-        "avx512f",
-        "avx512_bf16",
-        "avx512_vnni",
-        "avx_vnni",
-        "amx_tile",
-        "amx_bf16",
-        "amx_int8",
-    }
-    return sorted(wanted & set(next(_values("/proc/cpuinfo", "flags"), "").split()))
-
-
-def memory_bytes() -> int:
-    """Memory of the machine, or of the container if that is less; 0 where it is not told."""
-    total = int(next(_values("/proc/meminfo", "MemTotal"), "0 kB").split()[0]) * 1024
+def _memory_bytes() -> int:
+    """Memory of the machine, or of the container if that is less; 0 if it is not known."""
+    total = int(_value("/proc/meminfo", "MemTotal").partition(" ")[0] or 0) * 1024
     try:
         return min(total, int(_read("/sys/fs/cgroup/memory.max")))
     except (OSError, ValueError):
         return total
 
 
-def _values(path: str, key: str) -> Iterator[str]:
-    """The values of lines like "key : value"."""
+def _value(path: str, key: str) -> str:
+    """The value of the first line "key : value" of a file; "" if there is none."""
     try:
-        lines = _read(path).splitlines()
+        line = re.search(rf"^{key}\s*:\s*(.*)$", _read(path), re.MULTILINE)
     except OSError:
-        return
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon and name.strip() == key:
-            yield value.strip()
+        return ""
+    return line[1] if line else ""
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - without pathlib's start
-        return file.read()
+    return pathlib.Path(path).read_text(encoding="utf-8", errors="replace")

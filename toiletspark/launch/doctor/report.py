@@ -1,82 +1,149 @@
-"""Findings for people and for programs."""
+"""Findings for people and for programs, and the spark-submit line that follows from them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from toiletspark.config.command_line import Summary
-from toiletspark.launch.doctor import submit_line
+from toiletspark.launch import settings
+from toiletspark.launch.doctor import resource_checks as resources
 from toiletspark.launch.doctor.findings import Finding, exit_code
-from toiletspark.launch.doctor.observed import Observed, Place
+from toiletspark.launch.doctor.observed import Executor, Observed
+from toiletspark.launch.doctor.python_checks import PYTHON_KEY
 
 _MARKS = {"error": "ERROR", "warning": "WARNING", "note": "note"}
+# Settings that are repeated if somebody has set them, so that the line is complete
+_KEPT = (
+    "spark.cores.max",
+    "spark.executor.instances",
+    "spark.executor.resource.gpu.amount",
+    "spark.executor.resource.gpu.discoveryScript",
+    "spark.task.resource.gpu.amount",
+    "spark.local.dir",
+    settings.DYNAMIC_ALLOCATION,
+    settings.MAX_EXECUTORS,
+)
+_WHEEL = "dist/*.whl"  # the shell expands it
+_ON_NEW_LINES = ("--master", "--deploy-mode", "--py-files", "--conf", "--set")
 
 
-def summary(seen: Observed, findings: list[Finding], conf: list[str], seconds: float) -> Summary:
-    """All that `--json` prints: findings, executors, and the submit line as words."""
+def summary(cluster: Observed, findings: list[Finding], conf: list[str], seconds: float) -> Summary:
+    """Returns the content of `--json`: findings, executors, and the words of the submit line."""
     return {
         "exit_code": exit_code(findings),
         "errors": sum(finding.level == "error" for finding in findings),
         "warnings": sum(finding.level == "warning" for finding in findings),
         "findings": [dataclasses.asdict(finding) for finding in findings],
-        "master": seen.master,
-        "executors_known": seen.known,
-        "executors": [_told(place) for place in seen.executors],
-        "driver": _told(seen.driver),
-        "median_image_bytes": seen.images.median_bytes,
-        "hosts": [host.name for host in seen.images.hosts],
-        "submit": submit_line.submit_line(seen, findings, conf),
+        "master": cluster.master,
+        "executors_known": cluster.known,
+        "executors": [_as_dict(executor) for executor in cluster.executors],
+        "driver": _as_dict(cluster.driver),
+        "median_image_bytes": cluster.images.median_bytes,
+        "hosts": [host.name for host in cluster.images.hosts],
+        "submit": submit_line(cluster, findings, conf),
         "seconds": round(seconds, 1),
     }
 
 
-def show(told: Summary, as_json: bool) -> None:
-    """Prints a report: what was looked at, the findings in order of harm, the submit line; or one JSON object."""
+def show(report: Summary, as_json: bool) -> None:
+    """Prints executors, findings in order of harm and the submit line, or one JSON object."""
     if as_json:
-        print(json.dumps(told, sort_keys=True))
+        print(json.dumps(report, sort_keys=True))
         return
-    print(_looked_at(told))
-    for number, finding in enumerate(told["findings"], 1):
-        print(
-            f"\n{number}. {_MARKS[finding['level']]} ({finding['check']}): {_printable(finding['what'])}"
-        )
-        for name in ("where", "why", "todo"):
-            if finding[name]:
-                print(f"   {'do' if name == 'todo' else name}: {_printable(finding[name])}")
-    if not told["exit_code"]:
-        print("\nSound: nothing that harms was found.")
-    print(f"\nSubmit with:\n\n{submit_line.as_text(map(_printable, told['submit']))}\n")
+    executors = report["executors"]
+    answered = f"{len(executors)} of {report['executors_known']} executors answered"
+    lines = [f"{report['master']}: {answered}, {report['seconds']} s"]
+    lines += [f"  {_executor_line(executor)}" for executor in executors]
+    lines.append(f"{report['errors']} errors, {report['warnings']} warnings")
+    for number, finding in enumerate(report["findings"], 1):
+        mark = _MARKS[finding["level"]]
+        lines += ["", f"{number}. {mark} ({finding['check']}): {finding['what']}"]
+        labels = {"where": "where", "why": "why", "todo": "do"}
+        lines += [f"   {labels[key]}: {finding[key]}" for key in labels if finding[key]]
+    if not report["exit_code"]:
+        lines += ["", "Sound: nothing that harms was found."]
+    print("\n".join(map(_printable, lines)))
+    print(f"\nSubmit with:\n\n{as_text(map(_printable, report['submit']))}\n")
 
 
-def _looked_at(told: Summary) -> str:
-    answered = f"{len(told['executors'])} of {told['executors_known']} executors answered"
-    lines = [f"{told['master']}: {answered}, {told['seconds']} s"]
-    for place in told["executors"]:
-        lines.append(f"  {_in_a_line(place)}")
-    lines.append(f"{told['errors']} errors, {told['warnings']} warnings")
-    return "\n".join(_printable(line) for line in lines)
-
-
-def _in_a_line(place: dict[str, Any]) -> str:
-    flags = ", ".join(flag for flag in place["cpu_flags"] if flag != "avx512f") or "no AVX2"
+def _executor_line(executor: dict[str, Any]) -> str:
+    flags = ", ".join(flag for flag in executor["cpu_flags"] if flag != "avx512f")
     return (
-        f"{place['name']} on {place['host']}: Python {place['python_version']}, "
-        f"torch {place['versions']['torch'] or 'none'}, {place['cores']} of {place['cpus']} CPUs, "
-        f"OMP_NUM_THREADS={place['threads']}, {flags}"
+        f"{executor['name']} on {executor['host']}: Python {executor['python_version']}, "
+        f"torch {executor['versions']['torch'] or 'none'}, "
+        f"{executor['cores']} of {executor['cpus']} CPUs, "
+        f"OMP_NUM_THREADS={executor['threads']}, {flags or 'no AVX2'}"
     )
 
 
-def _told(place: Place) -> dict[str, Any]:
-    known = dataclasses.asdict(place)
-    packages = known.pop("packages")
-    return {
-        **known,
-        "cpu_flags": sorted(place.cpu_flags),
-        "versions": {name: package["version"] for name, package in packages.items()},
-    }
+def _as_dict(executor: Executor) -> dict[str, Any]:
+    fields = dataclasses.asdict(executor)
+    packages = fields.pop("packages")
+    fields["cpu_flags"] = sorted(executor.cpu_flags)
+    fields["versions"] = {name: package["version"] for name, package in packages.items()}
+    return fields
 
 
 def _printable(line: str) -> str:
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
+
+
+def submit_line(cluster: Observed, findings: list[Finding], conf: Iterable[str] = ()) -> list[str]:
+    """Returns the command's words, with cores, memory, overhead and threads that fit each other.
+
+    Args:
+        findings: their settings win over those of the cluster.
+        conf: the configuration files on the command line.
+    """
+    spark, sets = _sizes(cluster), dict[str, str]()
+    for finding in findings:
+        spark |= finding.settings
+        sets |= finding.sets
+    if not cluster.is_local:
+        cpus = spark[settings.TASK_CPUS]
+        at_once = max(1, int(spark["spark.executor.cores"]) // int(cpus))
+        overhead = resources.needed_overhead(cluster, at_once)
+        spark[settings.THREADS] = cpus
+        spark[resources.OVERHEAD_KEY] = resources.format_size(overhead)
+    words = ["spark-submit", "--master", cluster.master]
+    if cluster.setting("spark.submit.deployMode") == "cluster":
+        words += ["--deploy-mode", "cluster"]
+    words += ["--py-files", _WHEEL, *_options("--conf", spark), "jobs/rescore_catalog.py"]
+    for file in conf:
+        words += ["--conf-file", file]
+    return [*words, *_options("--set", sets)]
+
+
+def _sizes(cluster: Observed) -> dict[str, str]:
+    """The sizes that driver or executors have now."""
+    task_cpus = str(resources.task_cpus(cluster))
+    if cluster.is_local:
+        memory = cluster.setting("spark.driver.memory", "1g")
+        return {"spark.driver.memory": memory, settings.TASK_CPUS: task_cpus}
+    has_answers = cluster.executors and cluster.python_named
+    return {
+        PYTHON_KEY: cluster.executors[0].python if has_answers else cluster.python_asked,
+        "spark.executor.cores": str(resources.executor_cores(cluster)),
+        "spark.executor.memory": cluster.setting("spark.executor.memory", "1g"),
+        resources.OVERHEAD_KEY: "",
+        settings.TASK_CPUS: task_cpus,
+        settings.THREADS: task_cpus,
+        **{key: cluster.settings[key] for key in _KEPT if key in cluster.settings},
+    }
+
+
+def _options(option: str, values: dict[str, str]) -> list[str]:
+    return [word for key, value in values.items() for word in (option, f"{key}={value}")]
+
+
+def as_text(words: Iterable[str]) -> str:
+    """Returns the command for a shell, an option a line."""
+    text = ""
+    for word in words:
+        is_first = word in _ON_NEW_LINES or word.startswith("jobs/")
+        text += (" \\\n    " if is_first else " ") + (word if word == _WHEEL else shlex.quote(word))
+    return text.strip()

@@ -1,11 +1,16 @@
-"""A few images of the catalog, fetched from where jobs will fetch them: on the executors, by the same fetcher."""
+"""Tries what jobs will use: fetches a few images on the executors, writes to the output root."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyspark import SparkContext
@@ -15,95 +20,192 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Fetch
 from toiletspark.images.fetching import Fetcher
 from toiletspark.images.fetching.host_limits import host_of
-from toiletspark.launch.doctor import executors as rounds
 from toiletspark.launch.doctor import probe
-from toiletspark.launch.doctor.observed import Host, Images
-from toiletspark.tables import user_tables as catalog
+from toiletspark.launch.doctor.executors import ask, count_executors, first_line
+from toiletspark.launch.doctor.observed import FetchedImages, ImageHost, OutputTrial
+from toiletspark.launch.doctor.probe import Answer
+from toiletspark.tables import storage, user_tables
+from toiletspark.tables.runs import MARKER, WORK, new_run_id
 
-ROWS = 20_000  # the first of the table: a look at all of them would take minutes
-MOST_HOSTS = 20
+ROWS = 20_000  # the first of the table: reading all would take minutes
+MAX_HOSTS = 20
 URLS_PER_HOST = 4
-_TIMEOUT_S = 10.0
+_TIMEOUT_S, _SHARD_TIMEOUT_S = 10.0, 30.0
+_RACERS, _RACES = 8, 6
+_REPLACEMENTS = 5
+_FILES_PER_EXECUTOR = 2
+
+
+# Images
 
 
 @dataclass(frozen=True)
-class Few:
-    """Of the first rows: some URLs of each host, and the bytes of those that are inline."""
+class ChosenImages:
+    """Some URLs of each host, and the sizes of inline images."""
 
     urls: tuple[str, ...] = ()
     inline_sizes: tuple[int, ...] = ()
 
 
-def few(spark: SparkSession, config: Config) -> Few:
-    """Some images of the hosts that have the most, chosen by hash.
+def choose_images(spark: SparkSession, config: Config) -> ChosenImages:
+    """Chooses images of the most frequent hosts of the first rows, by hash.
 
     Raises:
         TableError: there is no such table, or it lacks a column.
     """
-    rows = catalog.read_images(spark, config).limit(ROWS)
-    inline = F.length("content").alias("bytes")
-    found = (
-        rows.select("image_url", inline).orderBy(F.xxhash64("image_id")).limit(ROWS // 4).collect()
-    )
-    sizes = tuple(row["bytes"] for row in found if row["bytes"] is not None)
-    by_host: dict[str, list[str]] = defaultdict(list)
-    for row in found:
+    table = user_tables.read_images(spark, config).limit(ROWS)
+    columns = table.select("image_url", F.length("content").alias("bytes"))
+    rows = columns.orderBy(F.xxhash64("image_id")).limit(ROWS // 4).collect()
+    inline_sizes = tuple(row["bytes"] for row in rows if row["bytes"] is not None)
+    by_host = defaultdict[str, list[str]](list)
+    for row in rows:
         if row["image_url"] and row["bytes"] is None:
             by_host[host_of(row["image_url"])].append(row["image_url"])
-    largest = sorted(by_host.values(), key=len, reverse=True)[:MOST_HOSTS]
-    return Few(tuple(url for urls in largest for url in urls[:URLS_PER_HOST]), sizes)
+    largest = sorted(by_host.values(), key=len, reverse=True)[:MAX_HOSTS]
+    urls = tuple(url for of_host in largest for url in of_host[:URLS_PER_HOST])
+    return ChosenImages(urls, inline_sizes)
 
 
-def looked_at(context: SparkContext, chosen: Few, limits: Fetch, on_executors: bool) -> Images:
-    """Fetches them from each executor, or from the driver where executors lack toiletspark."""
-    urls = list(chosen.urls)
-    quick = limits.model_copy(
-        update={
-            "timeout_s": min(limits.timeout_s, _TIMEOUT_S),
-            "shard_timeout_s": min(limits.shard_timeout_s, 30.0),
-        }
+def try_images(
+    context: SparkContext, chosen: ChosenImages, limits: Fetch, on_executors: bool
+) -> FetchedImages:
+    """Fetches images from each executor, or from the driver if executors lack toiletspark."""
+    timeouts = {
+        "timeout_s": min(limits.timeout_s, _TIMEOUT_S),
+        "shard_timeout_s": min(limits.shard_timeout_s, _SHARD_TIMEOUT_S),
+    }
+    fetch = functools.partial(fetch_all, chosen.urls, limits.model_copy(update=timeouts))
+    answers: list[Answer] = []
+    if chosen.urls:
+        answers = ask(context, fetch) if on_executors else [{**fetch(), "host": "driver"}]
+    fetched_sizes = [size for answer in answers for *_, size in answer["fetched"] if size]
+    sizes = chosen.inline_sizes or fetched_sizes
+    return FetchedImages(
+        inline=bool(chosen.inline_sizes),
+        median_bytes=int(statistics.median(sizes)) if sizes else None,
+        hosts=tuple(_hosts_of(answers)),
+        from_executors=on_executors,
     )
-    answers: list[dict[str, Any]] = []
-    if urls and on_executors:
-        answers = rounds.ask(context, _fetching(urls, quick), lambda told, _before, _after: told)
-    elif urls:
-        answers = [{"host": "driver", "fetched": fetched(urls, quick)}]
-    sizes = [size for answer in answers for *_, size in answer["fetched"] if size]
-    inline = bool(chosen.inline_sizes)
-    sizes = list(chosen.inline_sizes) if inline else sizes
-    median = int(statistics.median(sizes)) if sizes else None
-    return Images(True, "", inline, median, tuple(hosts_of(answers)), on_executors)
 
 
-def hosts_of(answers: Iterable[dict[str, Any]]) -> list[Host]:
-    """The hosts with their statuses over all who asked, by name."""
-    statuses: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
-    failed_at: dict[str, set[str]] = defaultdict(set)
+def fetch_all(urls: tuple[str, ...], limits: Fetch) -> Answer:
+    """Returns host, status, detail and bytes of each URL; no URL, because URLs carry secrets."""
+    results = Fetcher(limits).fetch(list(urls))
+    fetched = [
+        (host_of(url), result.status, result.detail, len(result.content or b""))
+        for url, result in zip(urls, results, strict=True)
+    ]
+    return {"host": probe.host(), "fetched": fetched}
+
+
+def _hosts_of(answers: Iterable[Answer]) -> list[ImageHost]:
+    """The hosts with the statuses of all fetches, by name."""
+    statuses = defaultdict[str, Counter[tuple[str, str]]](Counter)
+    failed_at = defaultdict[str, set[str]](set)
     for answer in answers:
         for host, status, detail, _ in answer["fetched"]:
             statuses[host][status, detail] += 1
             if status != "ok":
                 failed_at[host].add(f"asked from {answer['host']}")
     return [
-        Host(name, count.total(), dict(count), tuple(sorted(failed_at[name])))
-        for name, count in sorted(statuses.items())
+        ImageHost(name, counts.total(), dict(counts), tuple(sorted(failed_at[name])))
+        for name, counts in sorted(statuses.items())
     ]
 
 
-def fetched(urls: list[str], limits: Fetch) -> list[tuple[str, str, str, int]]:
-    """Host, status, detail and bytes of each; no URL comes back, because URLs carry secrets."""
-    outcomes = Fetcher(limits).fetch(urls)
-    return [
-        (host_of(url), one.status, one.detail, len(one.content or b""))
-        for url, one in zip(urls, outcomes, strict=True)
-    ]
+# The output root
 
 
-def _fetching(urls: list[str], limits: Fetch) -> Any:
-    def fetch(name: str) -> list[dict[str, Any] | None]:
-        if not probe.claimed(name):
-            return [None]
-        jvm_pid, _ = probe.executor_process()
-        return [{"host": probe.host(), "jvm_pid": jvm_pid, "fetched": fetched(urls, limits)}]
+def try_output(spark: SparkSession, root: str, on_executors: bool) -> OutputTrial:
+    """Writes below <root>/_work as jobs do, and removes it again, with the root if it made it.
 
-    return fetch
+    Args:
+        on_executors: they have toiletspark and can race for names.
+    """
+    trial = OutputTrial()
+    try:
+        trial.foreign = _foreign(root)
+        if trial.foreign:
+            return trial
+        with _temporary_folder(root) as folder:
+            _try_from_driver(f"{folder}/near", trial)
+            _try_from_spark(spark, f"{folder}/written", trial)
+            if on_executors and not trial.executors_error:
+                _try_from_workers(spark.sparkContext, f"{folder}/far", trial)
+    except Exception as error:  # noqa: BLE001 - each store's client raises its own classes
+        trial.driver_error = first_line(error)
+    return trial
+
+
+def _foreign(root: str) -> str:
+    """The name of a file in the folder that is not toiletspark's; "" if there is none."""
+    if storage.exists(f"{root}/{MARKER}"):
+        return ""
+    return next((name for name in storage.entries(root) if name != WORK), "")
+
+
+@contextlib.contextmanager
+def _temporary_folder(root: str) -> Iterator[str]:
+    """Yields a work folder with the name of a run, which the next job removes if this is killed."""
+    parents: list[Path] = []
+    if storage.is_local(root):
+        work = Path(f"{root}/{WORK}")
+        parents = [path for path in (work, *work.parents) if not path.exists()]
+    folder = f"{root}/{WORK}/{new_run_id()}"
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            storage.remove_folder(folder)
+        for path in parents:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # only if it is empty
+
+
+def _try_from_driver(folder: str, trial: OutputTrial) -> None:
+    for number in range(_REPLACEMENTS):
+        storage.replace_json(f"{folder}/replaced.json", {"number": number})
+        trial.stale_reads += storage.read_json(f"{folder}/replaced.json") != {"number": number}
+    races = [f"race-{number}.json" for number in range(_RACES)]
+    trial.winners = tuple(_race(f"{folder}/{name}") for name in races)
+    trial.unlisted = len({"replaced.json", *races} - set(storage.entries(folder)))
+
+
+def _race(location: str) -> int:
+    """Has several threads create the same file; returns how many succeeded."""
+
+    def create(racer: int) -> bool:
+        return storage.create_json(location, {"racer": racer})
+
+    with ThreadPoolExecutor(_RACERS) as threads:
+        return sum(threads.map(create, range(_RACERS)))
+
+
+def _try_from_spark(spark: SparkSession, folder: str, trial: OutputTrial) -> None:
+    tasks = max(2, count_executors(spark.sparkContext) * _FILES_PER_EXECUTOR)
+    try:
+        spark.range(0, tasks, 1, tasks).write.parquet(storage.spark_path(folder))
+    except Exception as error:  # noqa: BLE001 - of Py4J, Spark and stores
+        trial.executors_error = first_line(error)
+        return
+    files = [name for name in storage.entries(folder) if name.endswith(".parquet")]
+    trial.unseen_files = tasks - len(files)
+
+
+def _try_from_workers(context: SparkContext, folder: str, trial: OutputTrial) -> None:
+    """Has the tasks of one stage create the same files."""
+
+    def race(task: int, _: Any) -> Iterator[int]:
+        racer = {"racer": f"{probe.host()}-{os.getpid()}-{task}"}
+        for number in range(_RACES):
+            if storage.create_json(f"{folder}/{number}.json", racer):
+                yield number
+
+    tasks = max(_RACERS, count_executors(context))
+    rows = context.parallelize(range(tasks), tasks)
+    try:
+        wins = Counter(rows.mapPartitionsWithIndex(race).collect())
+    except Exception as error:  # noqa: BLE001 - of Py4J, Spark and stores
+        trial.workers_error = first_line(error)
+        return
+    trial.winners += tuple(wins[number] for number in range(_RACES))

@@ -1,149 +1,140 @@
-"""What lies outside of the cluster and must be reached by it: the output root, the images table, the image hosts."""
+"""Checks of what the cluster must reach: the output root, the images table, the image hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from toiletspark.launch.doctor.findings import Finding
-from toiletspark.launch.doctor.observed import Host, Observed
+from toiletspark.launch.doctor.findings import Finding, names
+from toiletspark.launch.doctor.observed import ImageHost, Observed
 
 _FAILING_SHARE = 0.2
-_NOT_THE_IMAGE = (
-    "timeout",
-    "denied",
-    "refused",
-)  # these speak of the host or of the way there; others of one image
+_HOST_FAILURES = ("timeout", "denied", "refused")  # of the host or the network, not of one image
 
 
-def output(seen: Observed) -> Iterator[Finding]:
+def output(cluster: Observed) -> Iterator[Finding]:
     """Nothing can be written, or not by executors."""
-    root, told = seen.config.output.root, seen.output
-    if told.foreign:
-        what = f"{root} holds something that toiletspark did not make: {told.foreign}"
+    root, trial = cluster.config.output.root, cluster.output
+    if trial.foreign:
+        what = f"{root} holds something that toiletspark did not make: {trial.foreign}"
+        why = "every job refuses such a folder"
         todo = "--set output.root=... to a folder of its own; nothing was touched"
-        yield Finding("output", "error", what, "driver", "every job refuses such a folder", todo)
-    if told.driver_error:
-        what = f"the driver cannot write to {root}: {told.driver_error}"
-        todo = "set output.root to a place that this user may write to, or mend its permissions or credentials"
-        yield Finding("output", "error", what, "driver", "every job ends before it has begun", todo)
-    if told.executors_error:
-        what = f"the executors cannot write to {root}: {told.executors_error}"
+        yield Finding("output", "error", what, "driver", why, todo)
+    if trial.driver_error:
+        what = f"the driver cannot write to {root}: {trial.driver_error}"
+        why = "every job ends before it has begun"
+        todo = "set output.root to a writable folder, or mend its permissions or credentials"
+        yield Finding("output", "error", what, "driver", why, todo)
+    if trial.executors_error:
+        what = f"the executors cannot write to {root}: {trial.executors_error}"
         why = "a job works for hours and fails when it writes"
-        todo = "let the executors' user write there; for object stores, give Spark its credentials (spark.hadoop.fs...)"
-        yield Finding("output", "error", what, "executors", why, todo)
-    if told.workers_error:
-        what = f"Python on the executors cannot write to {root}, though Spark can: {told.workers_error}"
-        why = "scoring reads the stored embeddings in Python, and ends before it has begun"
-        todo = "give executors the credentials and packages that the driver has: their environment or role, and s3fs"
-        yield Finding("output", "error", what, "executors", why, todo)
-    if told.unseen_files:
-        what = (
-            f"{told.unseen_files} files that executors wrote to {root} are not seen by the driver"
+        todo = (
+            "let the executors' user write there; for object stores, give Spark its credentials "
+            "(spark.hadoop.fs...)"
         )
+        yield Finding("output", "error", what, "executors", why, todo)
+    if trial.workers_error:
+        error = trial.workers_error
+        what = f"Python on the executors cannot write to {root}, though Spark can: {error}"
+        why = "scoring reads the stored embeddings in Python, and ends before it has begun"
+        todo = "give executors the driver's credentials (environment or role) and packages (s3fs)"
+        yield Finding("output", "error", what, "executors", why, todo)
+    if trial.unseen_files:
+        what = f"the driver does not see {trial.unseen_files} files that executors wrote to {root}"
         why = "each machine has a folder of that name of its own, and results are scattered"
-        todo = "--set output.root=... to a place that all machines share: hdfs://, s3://, or a mounted share"
+        todo = "--set output.root=... to what all machines share: hdfs://, s3://, a mounted share"
         yield Finding("output", "error", what, "executors", why, todo)
 
 
-def pointer(seen: Observed) -> Iterator[Finding]:
-    """The store does not keep two publishers apart, or shows what has been replaced."""
-    root, told = seen.config.output.root, seen.output
-    twice = [winners for winners in told.winners if winners > 1]
+def pointer(cluster: Observed) -> Iterator[Finding]:
+    """The store does not separate two publishers, or returns replaced content."""
+    root, trial = cluster.config.output.root, cluster.output
+    tried = f"of {len(trial.winners)} names that several tried to create at once"
+    twice = sum(winners > 1 for winners in trial.winners)
     if twice:
-        what = f"of {len(told.winners)} names that several took at once, {len(twice)} were given to more than one"
+        what = f"{tried}, {twice} were given to more than one"
         why = "two publications at the same time can get one number, and one of them is lost"
-        todo = "never publish from two programs at once; or use a file system with links, or S3 with If-None-Match"
+        todo = (
+            "never publish from two programs at once; or use a file system with links, or S3 "
+            "with If-None-Match"
+        )
         yield Finding("pointer", "warning", what, root, why, todo)
-    if 0 in told.winners:
-        what = f"of {len(told.winners)} names that several took at once, {told.winners.count(0)} were given to nobody"
-        todo = "look whether another program writes there, and whether links may be made (hard links, on a mounted share)"
-        yield Finding("pointer", "error", what, root, "no version can be published", todo)
-    if told.stale_reads or told.unlisted:
-        what = f"after writing, {told.stale_reads} reads gave the old content, {told.unlisted} files were not listed"
-        why = "readers see an old version, and a job overlooks what the one before has written"
-        todo = "switch off what caches in front of the store (s3fs: use_listings_cache, a gateway's cache)"
+    if 0 in trial.winners:
+        what = f"{tried}, {trial.winners.count(0)} were given to nobody"
+        why = "no version can be published"
+        todo = "does another program write there? may hard links be made (on a mounted share)?"
+        yield Finding("pointer", "error", what, root, why, todo)
+    if trial.stale_reads or trial.unlisted:
+        what = (
+            f"after writing, {trial.stale_reads} reads gave the old content, "
+            f"{trial.unlisted} files were not listed"
+        )
+        why = "readers get an old version, and a job overlooks what the previous one wrote"
+        todo = "switch off caches of the store (s3fs: use_listings_cache, a gateway's cache)"
         yield Finding("pointer", "error", what, root, why, todo)
 
 
-def images_table(seen: Observed) -> Iterator[Finding]:
-    """The images table is not there, or not as the configuration says."""
-    if seen.images.error:
-        what = f"the images table cannot be read: {seen.images.error}"
+def images_table(cluster: Observed) -> Iterator[Finding]:
+    """The images table is missing, or differs from the configuration."""
+    path = cluster.config.images.path
+    if reason := cluster.failures.get("images_table"):
+        what = f"the images table cannot be read: {reason}"
         todo = "mend images.path, images.format or images.columns"
-        yield Finding(
-            "images_table",
-            "error",
-            what,
-            seen.config.images.path,
-            "there is nothing to work on",
-            todo,
-        )
-    elif not seen.images.looked_at and not seen.config.images.path:
-        what = "images.path is not set, so neither image hosts nor sizes were looked at"
+        yield Finding("images_table", "error", what, path, "there is nothing to work on", todo)
+    elif not path:
+        what = "images.path is not set, so neither image hosts nor sizes were checked"
+        why = "only a trial shows which hosts cannot be reached"
         todo = "give the configuration of your jobs: --conf mytables.toml"
-        yield Finding(
-            "images_table",
-            "note",
-            what,
-            "",
-            "hosts that cannot be reached are found by trying",
-            todo,
-        )
+        yield Finding("images_table", "note", what, "", why, todo)
 
 
-def hosts(seen: Observed) -> Iterator[Finding]:
-    """An image host cannot be reached, or fails for part of what it is asked."""
-    if reason := seen.failures.get("fetch"):
+def hosts(cluster: Observed) -> Iterator[Finding]:
+    """An image host cannot be reached, or fails for part of the images."""
+    if reason := cluster.failures.get("fetch"):
+        what = f"images could not be fetched on the cluster: {reason}"
         todo = "look at the executors' stderr"
-        yield Finding(
-            "hosts",
-            "error",
-            f"images could not be fetched on the cluster: {reason}",
-            "",
-            "no job would",
-            todo,
-        )
-    for host in seen.images.hosts:
-        yield from _of_host(seen, host)
+        yield Finding("hosts", "error", what, "", "no job would", todo)
+    for host in cluster.images.hosts:
+        where = names(host.failed_at)
+        if not cluster.images.from_executors:
+            where = "asked from the driver alone"
+        yield from _of_host(host, where)
 
 
-def _of_host(seen: Observed, host: Host) -> Iterator[Finding]:
-    failed, missing = host.count(*_NOT_THE_IMAGE), host.count("missing")
-    where = ", ".join(host.failed_at[:4]) + (
-        f" and {len(host.failed_at) - 4} more" if len(host.failed_at) > 4 else ""
-    )
-    if not seen.images.from_executors:
-        where = "asked from the driver alone"
-    shown = ", ".join(
+def _of_host(host: ImageHost, where: str) -> Iterator[Finding]:
+    failed, missing = host.count(*_HOST_FAILURES), host.count("missing")
+    statuses = ", ".join(
         f"{number} x {status} ({detail})"
         for (status, detail), number in host.statuses.items()
         if detail
     )
     name = host.name or "the machines' own file system"
     if failed == host.asked:
-        what = f"{name} cannot be reached: {shown}"
+        what = f"{name} cannot be reached: {statuses}"
         why = "none of its images is scored, and the audit of unscored images stops the publication"
-        yield Finding("hosts", "error", what, where, why, _todo(host))
+        yield Finding("hosts", "error", what, where, why, _remedy(host))
     elif failed / host.asked >= _FAILING_SHARE:
-        what = f"{name} failed in {failed} of {host.asked} fetches: {shown}"
+        what = f"{name} failed in {failed} of {host.asked} fetches: {statuses}"
         why = "so large a part of its images stays unscored, or every run waits for retries"
-        yield Finding("hosts", "warning", what, where, why, _todo(host))
+        yield Finding("hosts", "warning", what, where, why, _remedy(host))
     elif missing == host.asked and missing > 1:
-        what = f"{name} has none of {missing} images that were asked for: {shown}"
+        what = f"{name} has none of {missing} images that were asked for: {statuses}"
         why = "if they are all gone, nothing is scored"
-        todo = "check images.columns.image_url and images.url_prefix; a local path must be there on every machine"
+        todo = (
+            "check images.columns.image_url and images.url_prefix; a local path must exist on "
+            "every machine"
+        )
         yield Finding("hosts", "error", what, where, why, todo)
 
 
-def _todo(host: Host) -> str:
+def _remedy(host: ImageHost) -> str:
     if host.count("denied"):
         return "give credentials: [fetch.storage_options], or the environment of the executors"
     if host.count("refused"):
         return (
-            "if these images are wanted, allow them: fetch.allow (for shards a host or bucket by its name), "
-            "and fetch.allow_private for servers of the house"
+            "if these images are wanted, allow them: fetch.allow (for shards a host or bucket by "
+            "its name), and fetch.allow_private for servers of the house"
         )
     return (
-        "open the way from the executors' network to it (firewall, proxy, DNS); if it is only slow, raise "
-        "fetch.timeout_s and lower fetch.max_per_host"
+        "open the way from the executors' network to it (firewall, proxy, DNS); if it is only "
+        "slow, raise fetch.timeout_s and lower fetch.max_per_host"
     )

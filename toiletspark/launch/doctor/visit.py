@@ -1,182 +1,162 @@
-"""Observes a cluster from the outside in: does Spark start, does Python, which executors, what lies beyond them."""
+"""Observes a cluster from the inside out: Spark, Python, executors, and what they must reach."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from toiletspark.config import Config
-from toiletspark.errors import BackboneError, TableError, UserError
+from toiletspark.errors import BackboneError, UserError
 from toiletspark.launch import session
-from toiletspark.launch.doctor import executors as rounds
-from toiletspark.launch.doctor import output, probe
-from toiletspark.launch.doctor import surroundings as images
-from toiletspark.launch.doctor.observed import PACKAGES, Images, Observed
-from toiletspark.model.runtimes import RuntimeName
+from toiletspark.launch.doctor import executors, probe, surroundings
+from toiletspark.launch.doctor.observed import PACKAGES, Observed
+from toiletspark.launch.doctor.python_checks import minor
 from toiletspark.model.runtimes.choice import chosen
 
 START_WITHIN_S = 90.0
+_LOG = logging.getLogger("toiletspark")
 
 
 def visit(config: Config, python_named: bool) -> Observed:
     """Starts Spark, observes, and stops it.
 
     Args:
-        config: as jobs would have it.
-        python_named: whether somebody has said what Python executors start, before the session says it.
+        python_named: somebody named the executors' Python, before the session names the driver's.
 
     Raises:
-        UserError: there is no Java.
+        UserError: there is no Java, or a setting would lose rows silently.
     """
     try:
-        with _impatient():
+        with _start_limit():
             spark = session.start(config.spark)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 - Py4J's, Spark's, and those of the JVM's start
-        return replace(_unseen(config, python_named), failures={"start": rounds.first_line(error)})
+    except Exception as error:  # noqa: BLE001 - of Py4J, Spark and the JVM's start
+        cluster = _observe_driver(config, python_named)
+        cluster.failures["start"] = executors.first_line(error)
+        return cluster
     try:
-        return observed(spark, config, python_named)
+        return observe(spark, config, python_named)
     finally:
         spark.stop()
 
 
-def observed(spark: SparkSession, config: Config, python_named: bool = True) -> Observed:
-    """What there is to see with a session that runs.
+def observe(spark: SparkSession, config: Config, python_named: bool = True) -> Observed:
+    """Observes a cluster with a session that runs.
 
     Cost: half a minute; each executor loads torch once, in a process of its own.
     """
     context = spark.sparkContext
-    with ThreadPoolExecutor(1) as beside:  # the driver's own packages load meanwhile
-        unseen = beside.submit(_unseen, config, python_named)
-        known = _said("waiting for executors", rounds.wait_for_executors, context)
-    settings = dict(context.getConf().getAll())
-    master, python = str(context.master), str(context.pythonExec)
-    seen = replace(
-        unseen.result(), settings=settings, master=master, python_asked=python, known=known
-    )
-    seen = _with_executors(context, seen)
-    has_us = bool(seen.executors) and not any(
-        place.packages["toiletspark"].error for place in seen.executors
-    )
-    seen = _with_images(spark, seen, has_us)
-    return replace(
-        seen,
-        output=_said("writing to output.root", output.tried, spark, config.output.root, has_us),
-    )
+    with ThreadPoolExecutor(1) as thread:  # the driver's own packages load meanwhile
+        driver = thread.submit(_observe_driver, config, python_named)
+        _LOG.info("waiting for executors ...")
+        executors.wait_for_executors(context)
+    cluster = driver.result()
+    cluster.settings = dict(context.getConf().getAll())
+    cluster.master = str(context.master)
+    cluster.python_asked = str(context.pythonExec)
+    _observe_executors(context, cluster)
+    if config.images.path:
+        _observe_images(spark, cluster)
+    _LOG.info("writing to output.root ...")
+    root, on_executors = config.output.root, cluster.has_toiletspark
+    cluster.output = surroundings.try_output(spark, root, on_executors)
+    return cluster
 
 
-def _unseen(config: Config, python_named: bool) -> Observed:
-    """What there is to see without Spark: the driver."""
-    now = time.time()
-    driver = rounds.place_of(probe.itself(PACKAGES), now, time.time() + probe.MOST_S)
-    python = os.environ.get("PYSPARK_PYTHON", sys.executable)
-    runtime, reason = _runtime(config)
-    told = dict(config.spark.settings)
-    return Observed(
-        config,
-        told,
-        config.spark.master,
-        python,
-        python_named,
-        driver,
-        runtime=runtime,
-        runtime_error=reason,
+def _observe_driver(config: Config, python_named: bool) -> Observed:
+    """Observes the driver, without Spark."""
+    before_s = time.time()
+    description = probe.describe(PACKAGES)
+    cluster = Observed(
+        config=config,
+        settings=config.spark.settings,
+        master=config.spark.master,
+        python_asked=os.environ.get("PYSPARK_PYTHON", sys.executable),
+        python_named=python_named,
+        driver=executors.executor_of(description, before_s, time.time()),
     )
-
-
-def _runtime(config: Config) -> tuple[RuntimeName, str]:
-    """What computes, as it comes out on the driver, and why it does not."""
     try:
-        return chosen(config.backbone.runtime, config.backbone.precision), ""
+        cluster.runtime = chosen(config.backbone.runtime, config.backbone.precision)
     except BackboneError as error:
-        return "openvino", error.found
-    except Exception:  # noqa: BLE001 - whatever a broken torch raises when it is asked for a GPU: `packages` tells it
-        return "torch", ""  # jobs ask it too, so they need a torch that loads
+        cluster.runtime = "openvino"
+        cluster.runtime_error = error.found
+    except Exception:  # noqa: BLE001 - of a broken torch that looks for a GPU
+        cluster.runtime = "torch"  # jobs ask it too, so `packages` reports that it does not load
+    return cluster
 
 
-def _with_executors(context: SparkContext, seen: Observed) -> Observed:
-    """Adds the workers' Pythons, and, where they can run tasks, the executors."""
-    failures: dict[str, str] = {}
-    pythons, executors = seen.pythons, seen.executors
-    try:
-        pythons = _said("starting the workers' Python", rounds.pythons, context)
-    except Exception as error:  # noqa: BLE001 - Py4J's and Java's
-        failures["python"] = rounds.first_line(error)
-    ours = seen.driver.python_version.rpartition(".")[0]
-    if all(one.version.rpartition(".")[0] == ours for one in pythons):
-        try:
-            executors = _said("asking every executor", rounds.executors, context)
-        except Exception as error:  # noqa: BLE001 - Spark's, and whatever broke in an executor: a finding
-            failures["tasks"] = rounds.first_line(error)
-    cores = (
-        context.defaultParallelism if seen.local else int(seen.setting("spark.executor.cores", "1"))
+def _observe_executors(context: SparkContext, cluster: Observed) -> None:
+    """Adds the workers' Pythons, and the executors if these Pythons can run tasks."""
+    with _failing_as("python", "starting the workers' Python", cluster):
+        cluster.pythons = executors.start_pythons(context)
+    expected = minor(cluster.driver.python_version)
+    if all(minor(python.version) == expected for python in cluster.pythons):
+        with _failing_as("tasks", "asking every executor", cluster):
+            cluster.executors = executors.describe_all(context)
+    cores = int(cluster.setting("spark.executor.cores", "1"))
+    if cluster.is_local:
+        cores = context.defaultParallelism
+    cluster.executors = tuple(
+        replace(executor, cores=executor.cores or cores) for executor in cluster.executors
     )
-    executors = tuple(replace(one, cores=one.cores or cores) for one in executors)
-    return replace(
-        seen,
-        pythons=pythons,
-        executors=executors,
-        known=rounds.known_executors(context),
-        failures=failures,
-    )
+    cluster.known = executors.count_executors(context)
 
 
-def _with_images(spark: SparkSession, seen: Observed, has_us: bool) -> Observed:
-    """Adds a few images, if a table of them is configured."""
-    if not seen.config.images.path:
-        return seen
-    try:
-        few = _said("reading the images table", images.few, spark, seen.config)
-    except TableError as error:
-        return replace(seen, images=Images(error=error.found))
-    except Exception as error:  # noqa: BLE001 - Py4J's, and those of the table's store: a finding
-        return replace(seen, images=Images(error=rounds.first_line(error)))
-    context, limits = spark.sparkContext, seen.config.fetch
-    try:
-        looked_at = _said("fetching a few images", images.looked_at, context, few, limits, has_us)
-    except Exception as error:  # noqa: BLE001 - Spark's, and whatever broke in an executor: a finding
-        return replace(seen, failures={**seen.failures, "fetch": rounds.first_line(error)})
-    return replace(seen, images=looked_at)
+def _observe_images(spark: SparkSession, cluster: Observed) -> None:
+    """Adds a few images of the table."""
+    config, few = cluster.config, None
+    with _failing_as("images_table", "reading the images table", cluster):
+        few = surroundings.choose_images(spark, config)
+    if few is None:
+        return
+    with _failing_as("fetch", "fetching a few images", cluster):
+        cluster.images = surroundings.try_images(
+            spark.sparkContext, few, config.fetch, cluster.has_toiletspark
+        )
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    """Ends Spark's first query when no executor has come to work on it, which would otherwise wait for ever."""
+def _failing_as(name: str, doing: str, cluster: Observed) -> Iterator[None]:
+    """Keeps the error of a step, of whatever class, as a failure for the checks."""
+    _LOG.info("%s ...", doing)
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of Py4J, Spark, stores and broken executors
+        cluster.failures[name] = executors.first_line(error)
+
+
+@contextmanager
+def _start_limit() -> Iterator[None]:
+    """Cancels Spark's first query if it gets no executor; it would wait for ever."""
     ended, late = threading.Event(), threading.Event()
 
-    def wait() -> None:
+    def watch() -> None:
         if not ended.wait(START_WITHIN_S):
             late.set()
             while not ended.wait(1.0):
                 if (context := SparkContext._active_spark_context) is not None:
                     context.cancelAllJobs()
 
-    watcher = threading.Thread(target=wait, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     except Exception as error:
         if late.is_set():
-            raise TimeoutError(
-                f"no executor had come to work after {START_WITHIN_S:.0f} s"
-            ) from error
+            message = f"no executor had come to work after {START_WITHIN_S:.0f} s"
+            raise TimeoutError(message) from error
         raise
     finally:
         ended.set()
         watcher.join()
-
-
-def _said(what: str, step: Callable[..., Any], *given: Any) -> Any:
-    print(f"toiletspark: {what} ...", file=sys.stderr, flush=True)
-    return step(*given)
