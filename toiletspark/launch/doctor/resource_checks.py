@@ -15,6 +15,7 @@ from toiletspark.launch.settings import Level
 OVERHEAD_KEY = "spark.executor.memoryOverhead"
 MIB, GIB = 1024**2, 1024**3
 # Peak memory of a Python worker that embeds in fp32, 16 images a batch, 64 MB of files waiting
+# (docs/figures.md, "peak memory of a Python worker while it embeds"; `make bench-photos`)
 WORKER_BYTES = {"torch": 1_150_000_000, "openvino": 450_000_000}
 _USUAL_BATCH, _USUAL_WAITING_BYTES = 16, 64_000_000
 _CHILD_BYTES = 60_000_000  # a decode child with an ordinary photo; most of it is Pillow
