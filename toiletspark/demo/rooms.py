@@ -53,8 +53,9 @@ def _draw_shell(stage: Stage, width: float, depth: float, floors: str, finishes:
         stage.box(wall_x, up, wall_z, colour)
     if stage.choice(floors.split()) == "wood":
         board = stage.pick(WOODS)
-        for left in np.arange(*x, stage.choice((0.12, 0.18, 0.25))):
-            stage.box((left, x[1]), (0, 0), z, lit(board, uniform(0.92, 1.06)))
+        for left in np.arange(*x, stage.choice((0.15, 0.2, 0.25))):
+            corners = [(left, 0, z[0]), (x[1], 0, z[0]), (x[1], 0, z[1]), (left, 0, z[1])]
+            stage.polygon(corners, lit(board, uniform(0.93, 1.07)))
     else:
         step = stage.choice((0.2, 0.3, 0.45, 0.6))
         stage.tiles(x, (0, 0), z, stage.pick(TILES), (step, 1, step))

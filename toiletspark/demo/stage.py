@@ -56,16 +56,14 @@ def ring(centre: Point, first: Point, second: Point, square: float = 1) -> Point
     return outline
 
 
-def level(
-    x: float, y: float, z: float, width: float, depth: float = 0, square: float = 1
-) -> Points:
-    """Returns a level ring with the half axes `width` and `depth` (0: a circle)."""
-    return ring((x, y, z), (width, 0, 0), (0, 0, depth or width), square)
+def level(x: float, y: float, z: float, wide: float, deep: float = 0, square: float = 1) -> Points:
+    """Returns a level ring with the half axes `wide` and `deep` (0: a circle)."""
+    return ring((x, y, z), (wide, 0, 0), (0, 0, deep or wide), square)
 
 
-def disc(x: float, y: float, z: float, width: float, height: float = 0) -> Points:
-    """Returns an upright ring that looks at the viewer, with the half axes `width` and `height`."""
-    return ring((x, y, z), (width, 0, 0), (0, height or width, 0))
+def disc(x: float, y: float, z: float, wide: float, high: float = 0) -> Points:
+    """Returns an upright ring that looks at the viewer, with the half axes `wide` and `high`."""
+    return ring((x, y, z), (wide, 0, 0), (0, high or wide, 0))
 
 
 @functools.cache
@@ -178,11 +176,10 @@ class Stage:
         light *= rng.uniform(0.92, 1.18)
         normal = np.random.default_rng(rng.getrandbits(32)).standard_normal
         noise = normal(light.shape, dtype=np.float32) * rng.uniform(0.5, 4)
+        casts = (rng.gauss(1, 0.03), 1, rng.gauss(1, 0.035))
         bands = []
         # Band by band: numpy is far slower over arrays whose last axis has three elements.
-        for band, cast in zip(
-            image.split(), (rng.gauss(1, 0.03), 1, rng.gauss(1, 0.035)), strict=True
-        ):
+        for band, cast in zip(image.split(), casts, strict=True):
             levels = np.asarray(band) * (light * cast) + noise
             bands.append(Image.fromarray(levels.clip(0, 255).astype(np.uint8)))
         return Image.merge("RGB", bands)
@@ -197,36 +194,38 @@ class Stage:
         """Draws all polygons, but shaded ones only if the eye sees their front."""
         width, height = size_px[0] * SUPERSAMPLING, size_px[1] * SUPERSAMPLING
         canvas = Image.new("RGB", (width, height))
-        ink, glaze = ImageDraw.Draw(canvas), ImageDraw.Draw(canvas, "RGBA")  # glaze blends, slowly
+        ink = ImageDraw.Draw(canvas)
+        glaze = ImageDraw.Draw(canvas, "RGBA")  # blends; ten times slower than ink
         focal = self._zoom * math.sqrt(width * height)
         middle = np.array((width / 2, height / 2))
         world = np.concatenate(self._polygons) - self._eye
         corners = world[:, :: RING_POINTS // 4]
         normals = _cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
-        faces_eye = (world[:, 0] * normals).sum(axis=1) < 0
         slopes = normals @ _LIGHT / (np.linalg.norm(normals, axis=1) + 1e-12)
-        shades = (0.7 + 0.42 * np.maximum(0, slopes)).tolist()
-        seen = world @ self._axes
-        is_near = seen[..., 2].min(axis=1) < NEAR_M
-        spots = middle + seen[..., :2] * (focal / np.maximum(seen[..., 2:], NEAR_M))
-        for k, (colour, count, is_shaded) in enumerate(self._fills):
-            if is_shaded and not faces_eye[k]:
-                continue
+        is_shaded = np.array([shaded for _, _, shaded in self._fills])
+        is_visible = ~is_shaded | ((world[:, 0] * normals).sum(axis=1) < 0)
+        shades = np.where(is_shaded, 0.7 + 0.42 * np.maximum(0, slopes), 1)
+        fills = np.array([colour[:3] for colour, _, _ in self._fills]) * shades[:, None]
+        fills = fills.round().clip(0, 255).astype(int).tolist()
+        camera = world @ self._axes
+        is_near = camera[..., 2].min(axis=1) < NEAR_M
+        spots = middle + camera[..., :2] * (focal / np.maximum(camera[..., 2:], NEAR_M))
+        for k in np.flatnonzero(is_visible).tolist():
+            colour, count, _ = self._fills[k]
             outline = spots[k, :: RING_POINTS // count]
             if is_near[k]:
-                kept = _cut_near(seen[k, :: RING_POINTS // count])
+                kept = _cut_near(camera[k, :: RING_POINTS // count])
                 outline = middle + kept[:, :2] * (focal / kept[:, 2:])
             if len(outline) > 1:
                 pen = glaze if len(colour) == 4 else ink
-                fill = lit(colour, shades[k]) if is_shaded else colour
-                pen.polygon(outline.ravel().tolist(), fill=fill)
+                pen.polygon(outline.ravel().tolist(), fill=(*fills[k], *colour[3:]))
         return canvas
 
 
 def _cut_near(corners: Points) -> Points:
     """Cuts a polygon in camera coordinates at the near plane (Sutherland and Hodgman, 1974)."""
     kept = []
-    for before, here in zip(np.roll(corners, 1, axis=0), corners, strict=True):
+    for before, here in zip((corners[-1], *corners[:-1]), corners, strict=True):
         if (before[2] < NEAR_M) != (here[2] < NEAR_M):
             kept.append(before + (here - before) * (NEAR_M - before[2]) / (here[2] - before[2]))
         if here[2] >= NEAR_M:
