@@ -46,7 +46,7 @@ def _draw_shell(stage: Stage, width: float, depth: float, floors: str, finishes:
     """Draws the empty room, x = 0 in its middle and the back wall at z = `depth`."""
     uniform = stage.uniform
     colour = stage.pick(WALLS)
-    x, up, z = (-width / 2, width / 2), (0, HEIGHT_M), (-3, depth)
+    x, up, z = (-width / 2, width / 2), (0, HEIGHT_M), (-1.2, depth)  # from behind every camera
     walls: list[tuple[Range, Range]] = [((x[0], x[0]), z), ((x[1], x[1]), z), (x, (depth, depth))]
     stage.box(x, (HEIGHT_M, HEIGHT_M), z, lit(WHITE, uniform(1.28, 1.48)))
     for wall_x, wall_z in walls:
