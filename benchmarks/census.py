@@ -24,9 +24,8 @@ import pyarrow.parquet as pq
 from benchmarks import odd_kinds
 from benchmarks.measure import ROOT, command, lost_tasks, machine
 from benchmarks.odd_kinds import BAD, ODD, POISONS
-from toiletspark.config import loading as conf_files
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.config import loading
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Preprocessing
 
 GOOD, OF_EACH_BAD, OF_EACH_ODD = 300, 20, 10
@@ -117,17 +116,17 @@ def _run(folder: Path, expected: dict[str, str]) -> tuple[dict[str, str], dict[s
 
 def _poisons_alone() -> dict[str, float]:
     """Seconds that each costs beyond its own deadline, and the largest; and those of a sound picture for comparison."""
-    limits = conf_files.load().decode.model_copy(update={"timeout_s": TIMEOUT_S})
+    limits = loading.load().decode.model_copy(update={"timeout_s": TIMEOUT_S})
     sound = _jpeg(1)
-    decoding.decode([sound], limits, TO_224)
+    sandbox.decode([sound], limits, TO_224)
     took: dict[str, list[float]] = {}
     for kind, (status, count) in POISONS.items():
         for number in range(count):
             started = time.monotonic()
-            (bad,) = decoding.decode([odd_kinds.poison(kind, number)], limits, TO_224)
+            (bad,) = sandbox.decode([odd_kinds.poison(kind, number)], limits, TO_224)
             took.setdefault(status, []).append(time.monotonic() - started)
             assert bad.status == status, (kind, bad)
-            assert decoding.decode([sound], limits, TO_224)[0].status == "ok"
+            assert sandbox.decode([sound], limits, TO_224)[0].status == "ok"
     return {
         "crash_s": round(statistics.median(took["crashed"]), 4),
         "crash_s_max": round(max(took["crashed"]), 4),
@@ -138,11 +137,11 @@ def _poisons_alone() -> dict[str, float]:
 
 def _turned_equal() -> bool:
     """Whether pictures that EXIF turns give the pixels of their turned selves."""
-    limits = conf_files.load().decode
+    limits = loading.load().decode
     for number in range(OF_EACH_ODD):
         content = ODD["turned by exif"](number)
-        upright = odd_kinds.encoded(images.open_upright(content, limits), "PNG")
-        one, other = decoding.decode([content, upright], limits, TO_224)
+        upright = odd_kinds.encoded(decoding.open_upright(content, limits), "PNG")
+        one, other = sandbox.decode([content, upright], limits, TO_224)
         if one.pixels is None or not np.array_equal(one.pixels, other.pixels):
             return False
     return True

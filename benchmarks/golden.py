@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.images.decoding import Pixels, decode, preprocess, thumbnail
 from toiletspark.model import quantisation, weights
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.golden import side_px
-from toiletspark.model.runtimes import conversion as convert
-from toiletspark.model.runtimes import torch_runtime
+from toiletspark.model.runtimes import conversion, torch_runtime
+from toiletspark.model.spec import BackboneSpec
 
 PHOTOS, CALIBRATION = 48, 100
 KERNELS = (
@@ -46,11 +45,9 @@ Rows = NDArray[np.float32]
 
 
 def main() -> None:
-    config = conf_files.load(
-        [ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"]
-    )
+    config = loading.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
     jpegs, spec = _jpegs(config), weights.load_spec(config.backbone)
-    fp32 = convert.prepared(spec)
+    fp32 = conversion.compiled(spec)
     by_torch = replace(spec, runtime="torch")
     pixels = _pixels(jpegs, spec, config)
     wanted, whole = _embedded(fp32, pixels), _pixels(jpegs, spec, config, jpeg_scaling=False)

@@ -30,12 +30,10 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.measure import SHARED, machine
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.demo.rooms import draw_room
-from toiletspark.embedding import pipeline as attempts
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.embedding import pipeline
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Pixels
 from toiletspark.images.fetching import Fetcher
 from toiletspark.model.backbone import Backbone
@@ -60,7 +58,7 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
     with tempfile.TemporaryDirectory(prefix="toiletspark-gpu-") as folder:
         paths = _paths(Path(folder))
         contents = [path.read_bytes() for path in paths]
-        decoded = images.decode(
+        decoded = decoding.decode(
             contents, _config().decode, load_spec(_config().backbone).preprocessing
         )
         pixels = np.stack([one.pixels for one in decoded if one.pixels is not None])
@@ -81,9 +79,7 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
 def _config(**backbone: object) -> Config:
     real = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
     sets = {"weights": real if real.exists() else "random", "runtime": "torch", **backbone}
-    return conf_files.load(
-        [], [*(f"backbone.{key}={value}" for key, value in sets.items()), _near()]
-    )
+    return loading.load([], [*(f"backbone.{key}={value}" for key, value in sets.items()), _near()])
 
 
 def _near() -> str:
@@ -139,7 +135,7 @@ def _decoding(contents: list[bytes], place: torch.device, rounds: int) -> dict[s
         )
 
     return {
-        "pillow": _rate(lambda: len(decoding.decode(contents, limits, pre)), rounds),
+        "pillow": _rate(lambda: len(sandbox.decode(contents, limits, pre)), rounds),
         **{f"nvjpeg {size}": _rate(ours(size), rounds) for size in BATCHES},
         "nvjpeg alone": _rate(alone, rounds),
         "headers alone": _rate(
@@ -214,7 +210,7 @@ def _agreement(contents: list[bytes], pixels: Pixels) -> dict[str, float]:
     unscaled = load_spec(_config(jpeg_scaling=False).backbone).preprocessing
     by_pillow = [
         one.pixels
-        for one in images.decode(contents, _config().decode, unscaled)
+        for one in decoding.decode(contents, _config().decode, unscaled)
         if one.pixels is not None
     ]
     return {
@@ -252,7 +248,7 @@ def _prepare(barrier: Barrier) -> None:
 def _task(decoder: str, paths: list[Path]) -> float:
     """One task's images/s over its own copies of the photos, once it is warm and all others are."""
     config = _config(precision="bf16", jpeg_decoder=decoder, jpeg_scaling=decoder == "pillow")
-    work = attempts.Work(
+    work = pipeline.Work(
         Backbone(load_spec(config.backbone)),
         Fetcher(config.fetch),
         config.decode,
@@ -267,7 +263,7 @@ def _task(decoder: str, paths: list[Path]) -> float:
             copy.write_bytes(
                 paths[number % len(paths)].read_bytes() + b"\0" * (1 + number // len(paths))
             )
-        sources = [attempts.Source(((copy.name, "1", 0),), str(copy)) for copy in copies]
+        sources = [pipeline.Source(((copy.name, "1", 0),), str(copy)) for copy in copies]
         _embedded(sources[:256], work)
         _barrier.wait()
         started = time.perf_counter()
@@ -278,9 +274,9 @@ def _task(decoder: str, paths: list[Path]) -> float:
     return done / took
 
 
-def _embedded(sources: list[attempts.Source], work: attempts.Work) -> int:
+def _embedded(sources: list[pipeline.Source], work: pipeline.Work) -> int:
     return sum(
-        one.embedding is not None for batch in attempts.attempt_all(sources, work) for one in batch
+        one.embedding is not None for batch in pipeline.attempt_all(sources, work) for one in batch
     )
 
 

@@ -101,7 +101,7 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
     chosen = Head(
         ("toilet", "other"), ("toilet",), spec.backbone_id, weight, np.zeros(2, np.float32)
     )
-    found = _attempted(shown, config, Backbone(convert.prepared(spec)))
+    found = _attempted(shown, config, Backbone(convert.compiled(spec)))
     has_one = found["embedding"].notna()
     vectors = embedding_codec.from_stored(
         b"".join(found.loc[has_one, "embedding"]), int(has_one.sum())

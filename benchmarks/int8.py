@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, SHARED, machine
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.embedding import int8 as calibration
 from toiletspark.hashing import content_digest, hash_fraction
 from toiletspark.images.decoding import Pixels
 from toiletspark.images.decoding import decode as decode_images
 from toiletspark.model import quantisation, weights
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import from_stored, to_stored
 from toiletspark.model.head import Head
-from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.runtimes import conversion
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.progress import Progress
 from toiletspark.training.evaluation.evaluate import naive
 from toiletspark.training.fit import fit, steps
@@ -39,9 +39,7 @@ Rows = list[dict[str, str]]
 
 
 def main() -> None:
-    config = conf_files.load(
-        [ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"]
-    )
+    config = loading.load([ROOT / "tests" / "conf" / "photos.toml"], ["backbone.runtime=openvino"])
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     contents = [(SHARED / "photos" / row["file"]).read_bytes() for row in rows]
@@ -55,7 +53,7 @@ def main() -> None:
     )
     told = {
         name: _judged(_embedded(one, images), one.backbone_id, rows, config)
-        for name, one in (("fp32", convert.prepared(spec)), ("int8", int8))
+        for name, one in (("fp32", conversion.compiled(spec)), ("int8", int8))
     }
     lost = {
         kind: round(100 * (told["fp32"][kind] - told["int8"][kind]), 2) for kind in told["fp32"]

@@ -16,12 +16,11 @@ import numpy as np
 
 from benchmarks import odd_kinds
 from benchmarks.measure import SHARED, machine
-from toiletspark.config import loading as conf_files
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.config import loading
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Decoded, Preprocessing
 from toiletspark.model.backbone import Backbone
-from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.runtimes import conversion
 from toiletspark.model.weights import load_spec
 
 PHOTOS, BATCH = 500, 16
@@ -31,20 +30,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    config = conf_files.load([], ["backbone.weights=random"])
+    config = loading.load([], ["backbone.weights=random"])
     files, limits, pre = (
         _files(),
         config.decode,
         Preprocessing(256, 224, config.backbone.jpeg_scaling),
     )
-    backbone = Backbone(convert.prepared(load_spec(config.backbone)))
+    backbone = Backbone(conversion.compiled(load_spec(config.backbone)))
     ways: dict[str, Callable[..., list[Decoded]]] = {
-        "here": images.decode,
-        "child": decoding.decode,
+        "here": decoding.decode,
+        "child": sandbox.decode,
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     pixels: dict[str, list[Decoded]] = {}
-    decoding.decode(files[:8], limits, pre)
+    sandbox.decode(files[:8], limits, pre)
     for _ in range(rounds):
         for name, decode in ways.items():
             started = time.perf_counter()

@@ -69,7 +69,7 @@ def main() -> None:
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     contents = [(SHARED / "photos" / row["file"]).read_bytes() for row in rows]
-    backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
+    backbone = Backbone(convert.compiled(weights.load_spec(config.backbone)), 2)
     photos = _embedded(backbone, contents, config)
     copies = {
         name: _cosines(backbone, contents, photos, make, config) for name, make in COPIES.items()

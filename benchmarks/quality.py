@@ -74,7 +74,7 @@ def main() -> None:
 def judged(*conf: Path) -> dict[str, Any]:
     """All figures, each {value, low, high}, of one way to embed."""
     config = conf_files.load(conf, ["backbone.runtime=openvino"])
-    backbone = Backbone(convert.prepared(weights.load_spec(config.backbone)), 2)
+    backbone = Backbone(convert.compiled(weights.load_spec(config.backbone)), 2)
     photos, rooms = _photos(backbone, config), _rooms(backbone, config)
     ways = [_folded(photos, config, SEED + way) for way in range(WAYS)]
     scores, right = ways[0]

@@ -20,8 +20,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.measure import machine
-from toiletspark.config import Fetch
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Fetch, loading
 from toiletspark.images.fetching import Fetched, Fetcher
 
 PUBLIC = "127.0.0.2"
@@ -142,7 +141,7 @@ class World:
             ),
             *("fetch.first_wait_s=0.01", f"fetch.max_image_bytes={MAX_BYTES}"),
         ]
-        return conf_files.load([], sets).fetch
+        return loading.load([], sets).fetch
 
     def hostile(self) -> dict[str, str]:
         """What to call them -> URLs that must all be refused."""

@@ -24,7 +24,7 @@ from toiletspark.model import head as heads
 from toiletspark.model import weights
 from toiletspark.model.embedding_codec import from_stored
 from toiletspark.model.head import Head
-from toiletspark.model.runtimes import IMAGENET_MEAN, IMAGENET_STD
+from toiletspark.model.spec import IMAGENET_MEAN, IMAGENET_STD
 from toiletspark.model.thresholds import excluded
 from toiletspark.tables.runs import Store
 from toiletspark.tables.schemas import EMBEDDINGS

@@ -37,7 +37,7 @@ def stored_views(
     """The views of this backbone that `train.views` asks for, by content digest; see `dataset.read_views`."""
     runs = store.runs(tables.TRAINING_VIEWS) if asked else []
     ours = [run for run in runs if run.inputs.backbone_id == backbone_id]
-    return read_views(ours, views.names(asked))
+    return read_views(ours, views.view_names(asked))
 
 
 def with_views(

@@ -25,9 +25,10 @@ from toiletspark.config import Config
 from toiletspark.errors import BackboneError, LabelsError
 from toiletspark.images.decoding import Pixels
 from toiletspark.model import golden
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.model.runtimes import torch_runtime
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.model.weights import digest_of, load_spec
 from toiletspark.progress import Progress
 from toiletspark.sampling import evaluation_sample as draws
@@ -183,7 +184,10 @@ def _tuned(
     progress = Progress(
         "fine-tuning", settings.epochs * int(steps.sum()), "images", config.progress.line_every_s
     )
-    network, place = torch_runtime.network(spec.architecture, spec.weights), torch_runtime.place()
+    network, place = (
+        torch_runtime.network(spec.architecture, spec.weights),
+        torch_runtime.default_device(),
+    )
     whole = config.train.finetune == "all"
     tuned = tune(network, start, pictures, whole, settings, seed, place, progress, book.loss)
     progress.close()
@@ -265,7 +269,9 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     if made is None or not made.rows:
         return
     images, backbone = rows.read(made), Backbone(spec, torch.get_num_threads())
-    decoded = backbone.decode([image["jpeg"] for image in images], golden.limits(config.decode))
+    decoded = backbone.decode(
+        [image["jpeg"] for image in images], golden.decode_limits(config.decode)
+    )
     sound = [
         (image, one.pixels)
         for image, one in zip(images, decoded, strict=True)

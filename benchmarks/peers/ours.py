@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from benchmarks.measure import ROOT
 from benchmarks.peers import pictures, processes, racehead
 from benchmarks.peers.figures import THRESHOLD
-from toiletspark.config import Backbone
+from toiletspark.config import BackboneSettings
 
 TIMEOUT_S = 7200.0
 PREPARING_IMAGES = (
@@ -56,13 +56,15 @@ class Prepared:
 def fp32_runtime() -> str:
     """The runtime that our fp32 run uses, named as in the limit."""
     return (
-        "openvino_fp32" if "runtime" in Backbone.model_fields and find_spec("openvino") else "torch"
+        "openvino_fp32"
+        if "runtime" in BackboneSettings.model_fields and find_spec("openvino")
+        else "torch"
     )
 
 
 def int8_is_there() -> bool:
     """Whether this toiletspark, with what is installed beside it, can quantise."""
-    return "precision" in Backbone.model_fields and find_spec("openvino") is not None
+    return "precision" in BackboneSettings.model_fields and find_spec("openvino") is not None
 
 
 def sets_of(precision: str) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ def sets_of(precision: str) -> tuple[str, ...]:
         return ("backbone.precision=int8", "backbone.runtime=openvino")
     return (
         (f"backbone.runtime={fp32_runtime().partition('_')[0]}",)
-        if "runtime" in Backbone.model_fields
+        if "runtime" in BackboneSettings.model_fields
         else ()
     )
 

@@ -19,7 +19,8 @@ from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox as decoding
 from toiletspark.images.decoding import decode
 from toiletspark.images.fetching import Fetcher
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.model.weights import load_spec
 
 CONFIG = literal_config()

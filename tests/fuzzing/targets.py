@@ -20,19 +20,18 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.fuzzing import bundled, pictures, written
-from toiletspark.config import Config, Decode
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, Decode, loading
 from toiletspark.errors import ToiletsparkError
-from toiletspark.images import decoding as images
+from toiletspark.images import decoding
 from toiletspark.images.decoding import Preprocessing
-from toiletspark.images.sandbox import protocol as messages
+from toiletspark.images.sandbox import protocol
 from toiletspark.labels import class_folders, label_files
 from toiletspark.labels.merge import Said, merge
 from toiletspark.model.head import load
 from toiletspark.publishing import override_rules
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.statuses import STATUSES
-from toiletspark.tables import arrow_io as rows
+from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Store
 
 CLASSES = ["toilet", "other"]
@@ -82,13 +81,13 @@ def write(files: Files, folder: Path) -> None:
 
 def decode_limits(max_pixels: int = 50_000_000) -> Decode:
     """conf/base.toml's, with all the formats that a conf may add."""
-    limits = conf_files.load().decode
+    limits = loading.load().decode
     return limits.model_copy(update={"formats": list(pictures.FORMATS), "max_pixels": max_pixels})
 
 
 def _decode(folder: Path) -> None:
     content, limits = (folder / "picture").read_bytes(), _LIMITS
-    (outcome,) = images.decode([content], limits, INPUT)
+    (outcome,) = decoding.decode([content], limits, INPUT)
     assert outcome.status in STATUSES, outcome.status
     assert outcome.detail.isprintable(), outcome.detail
     assert len(outcome.detail) <= 100, outcome.detail
@@ -105,15 +104,15 @@ def _decode(folder: Path) -> None:
         (INPUT.crop_px, INPUT.crop_px, 3),
         np.uint8,
     )
-    seen = images.measure(content, _LIMITS)
+    seen = decoding.measure(content, _LIMITS)
     assert (seen.width, seen.height) == (outcome.width, outcome.height)
 
 
 def _thumbnail(folder: Path) -> None:
-    small = images.thumbnail((folder / "picture").read_bytes(), _LIMITS, _THUMBNAIL_PX)
+    small = decoding.thumbnail((folder / "picture").read_bytes(), _LIMITS, _THUMBNAIL_PX)
     if small is None:
         return
-    again = images.open_checked(
+    again = decoding.open_checked(
         small, _LIMITS.model_copy(update={"min_side_px": 1, "formats": ["JPEG"]})
     )
     assert max(again.size) <= _THUMBNAIL_PX, again.size
@@ -125,10 +124,10 @@ def _answer(folder: Path) -> None:
     said = (folder / "answer").read_bytes()
     for task in _TASKS:
         ours, theirs = socket.socketpair()
-        with ours, theirs, contextlib.suppress(messages.NoAnswerError):
+        with ours, theirs, contextlib.suppress(protocol.ProtocolError):
             theirs.sendall(said)
             theirs.shutdown(socket.SHUT_WR)
-            outcome, picture = messages.read_answer(ours, task)
+            outcome, picture = protocol.read_response(ours, task)
             assert outcome.status in STATUSES, outcome.status
             assert outcome.detail.isprintable(), outcome.detail
             assert (
@@ -185,9 +184,9 @@ def _overrides(folder: Path) -> None:
 def _conf(folder: Path) -> None:
     sets = (folder / "sets").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     suffix = ".json" if (folder / "conf.json").exists() else ".toml"
-    found = conf_files.load([folder / f"conf{suffix}"], [text for text in sets if text])
+    found = loading.load([folder / f"conf{suffix}"], [text for text in sets if text])
     assert isinstance(found, Config)
-    assert conf_files.Config.model_validate(found.resolved()) == found or _has_nan(found.resolved())
+    assert loading.Config.model_validate(found.resolved()) == found or _has_nan(found.resolved())
     json.dumps(found.recorded())
 
 
@@ -200,20 +199,20 @@ def _has_nan(value: Any) -> bool:
 def _versions(folder: Path) -> None:
     store = Store(str(folder))
     for read in (
-        lambda: versions.current(str(folder)),
-        lambda: rows.read(versions.current(str(folder), allow_stale=True)),
-        lambda: versions.live(store),
-        lambda: versions.published(str(folder)),
-        lambda: [(one.run_id, one.counts, one.shows) for one in versions.log(store)],
+        lambda: log.current(str(folder)),
+        lambda: arrow_io.read(log.current(str(folder), allow_stale=True)),
+        lambda: log.live(store),
+        lambda: log.published(str(folder)),
+        lambda: [(one.run_id, one.counts, one.shows) for one in log.log(store)],
     ):
         run(Target(st.just({}), lambda _, read=read: read()), folder)
 
 
 _LIMITS = decode_limits()
 _TASKS = (
-    messages.Input(_LIMITS, INPUT),
-    messages.Thumbnail(_LIMITS, _THUMBNAIL_PX, 80),
-    messages.Measure(_LIMITS),
+    protocol.Input(_LIMITS, INPUT),
+    protocol.Thumbnail(_LIMITS, _THUMBNAIL_PX, 80),
+    protocol.Measure(_LIMITS),
 )
 _PICTURE = pictures.files().map(lambda content: {"picture": content})
 TARGETS = {

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
 from toiletspark import statuses
-from toiletspark.config import loading as conf_files
+from toiletspark.config import loading
 from toiletspark.images.decoding import Decoded
-from toiletspark.images.sandbox import protocol as messages
-from toiletspark.publishing.versions import log as log_of_versions
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
+from toiletspark.images.sandbox import protocol
+from toiletspark.publishing.versions import log
+from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 
@@ -197,7 +196,7 @@ def confs(draw: Draw) -> Files:
     if kind == "json":
         return {**files, "conf.json": draw(altered.json_bytes(_resolved()))}
     if kind == "bytes":
-        return {**files, "conf.toml": draw(altered.data([conf_files.base_text().encode()]))}
+        return {**files, "conf.toml": draw(altered.data([loading.base_text().encode()]))}
     lines = draw(st.lists(_assignment(), max_size=4))
     return {**files, "conf.toml": "\n".join(lines).encode("utf-8", "surrogatepass")}
 
@@ -205,7 +204,7 @@ def confs(draw: Draw) -> Files:
 @cache
 def _keys() -> list[str]:
     return [
-        *conf_files.known_keys(),
+        *loading.known_keys(),
         *('fetch.storage_options."s3".key', "sample.strata.other", "a b", "", "x.y", "="),
     ]
 
@@ -218,7 +217,7 @@ def _assignment(draw: Draw) -> str:
 
 @cache
 def _resolved() -> dict[str, Any]:
-    return conf_files.load().resolved()
+    return loading.load().resolved()
 
 
 def overrides() -> st.SearchStrategy[Files]:
@@ -251,10 +250,10 @@ def _published() -> Files:
         store = Store.open(folder)
         for run_id in ("20260101T000000000000Z-aaaa", "20260102T000000000000Z-bbbb"):
             told = {"image_id": "a", "listing_id": "l", "run_id": run_id}
-            listed = rows.write(
-                store, tables.EXCLUSION_LIST, run_id, [told], config={}, inputs=Inputs()
+            listed = arrow_io.write(
+                store, schemas.EXCLUSION_LIST, run_id, [told], config={}, inputs=Inputs()
             )
-            log_of_versions.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
+            log.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
         found = (
             path
             for path in Path(folder).rglob("*")
@@ -308,6 +307,6 @@ def _answered(outcome: Decoded, size: int) -> bytes:
     """As the child writes it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        messages.write_answer(theirs, outcome, b"x" * size)
+        protocol.write_response(theirs, outcome, b"x" * size)
         theirs.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: ours.recv(65536), b""))

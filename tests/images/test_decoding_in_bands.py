@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toiletspark.images import decoding as images
+from toiletspark.images import decoding
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "I;16", "I"])
@@ -28,4 +28,4 @@ def test_tall_pictures_become_rgb_as_they_would_in_one_piece(mode: str) -> None:
     else:
         expected = Image.new("RGBA", image.size, (255, 255, 255, 255))
         expected.alpha_composite(image.convert("RGBA"))
-    assert np.array_equal(np.asarray(images._rgb(image)), np.asarray(expected.convert("RGB")))
+    assert np.array_equal(np.asarray(decoding._rgb(image)), np.asarray(expected.convert("RGB")))

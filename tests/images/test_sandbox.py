@@ -18,13 +18,11 @@ import pytest
 from tests.conftest import encoded, picture
 from tests.support import poison
 from tests.support.shared_folder import shared
-from toiletspark.config import Decode
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Decode, loading
 from toiletspark.errors import UserError
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Decoded, Preprocessing
-from toiletspark.images.sandbox import client as isolated
+from toiletspark.images.sandbox import client
 
 TO_32 = Preprocessing(40, 32)
 SOUND = picture("toilet", 3, (80, 60))
@@ -32,7 +30,7 @@ SOUND = picture("toilet", 3, (80, 60))
 
 @pytest.fixture
 def limits() -> Decode:
-    return conf_files.load().decode.model_copy(update={"timeout_s": 0.4})
+    return loading.load().decode.model_copy(update={"timeout_s": 0.4})
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +38,9 @@ def poisonous(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Children that know tests/support/poison.py; none of them is left."""
     monkeypatch.setenv("TOILETSPARK_DECODE_HOOK", poison.__file__)
     yield
-    for one in isolated._decoders.values():
+    for one in client._decoders.values():
         one._nursery.close()
-    isolated._decoders.clear()
+    client._decoders.clear()
 
 
 def poisoned(kind: str, before: bytes = SOUND) -> bytes:
@@ -50,7 +48,7 @@ def poisoned(kind: str, before: bytes = SOUND) -> bytes:
 
 
 def one(content: bytes, limits: Decode) -> Decoded:
-    (outcome,) = decoding.decode([content], limits, TO_32)
+    (outcome,) = sandbox.decode([content], limits, TO_32)
     return outcome
 
 
@@ -69,28 +67,28 @@ def same(outcomes: list[Decoded], others: list[Decoded]) -> bool:
 def test_what_a_child_decodes_is_what_would_be_decoded_here(limits: Decode) -> None:
     contents = [picture("kitchen", seed, (70 + seed, 64)) for seed in range(5)]
     contents += [
-        encoded(images.open_upright(SOUND, limits), kind) for kind in ("PNG", "WEBP", "GIF")
+        encoded(decoding.open_upright(SOUND, limits), kind) for kind in ("PNG", "WEBP", "GIF")
     ]
     contents += [b"", b"no image", SOUND[:-200], SOUND[:20], picture(size_px=(8, 8))]
-    here = images.decode(contents, limits, TO_32)
-    assert same(decoding.decode(contents, limits, TO_32), here)
+    here = decoding.decode(contents, limits, TO_32)
+    assert same(sandbox.decode(contents, limits, TO_32), here)
     assert [outcome.status for outcome in here][5:] == [
         "ok", "ok", "not_an_image", "not_an_image", "not_an_image", "truncated", "not_an_image", "too_small",
     ]  # fmt: skip
     larger = Preprocessing(50, 48)
-    assert same(decoding.decode(contents, limits, larger), images.decode(contents, limits, larger))
+    assert same(sandbox.decode(contents, limits, larger), decoding.decode(contents, limits, larger))
 
 
 def test_a_child_measures_as_it_would_be_done_here(limits: Decode) -> None:
     """A PNG's pixels are decoded for it, since what turns it may stand behind them: no worker does that by itself."""
     contents = [
         SOUND,
-        encoded(images.open_upright(SOUND, limits), "PNG"),
+        encoded(decoding.open_upright(SOUND, limits), "PNG"),
         b"no image",
         picture(size_px=(8, 8)),
     ]
-    assert [decoding.measure(content, limits) for content in contents] == [
-        images.measure(content, limits) for content in contents
+    assert [sandbox.measure(content, limits) for content in contents] == [
+        decoding.measure(content, limits) for content in contents
     ]
 
 
@@ -99,7 +97,7 @@ def test_broken_and_odd_files_are_decoded_as_they_would_be_here(limits: Decode) 
         path.read_bytes() for path in sorted(shared("badimages").iterdir()) if path.is_file()
     ]
     patient = limits.model_copy(update={"timeout_s": 30.0})
-    assert same(decoding.decode(contents, patient, TO_32), images.decode(contents, patient, TO_32))
+    assert same(sandbox.decode(contents, patient, TO_32), decoding.decode(contents, patient, TO_32))
 
 
 @pytest.mark.parametrize(
@@ -117,9 +115,9 @@ def test_broken_and_odd_files_are_decoded_as_they_would_be_here(limits: Decode) 
 def test_a_poisonous_file_costs_itself_alone(
     kind: str, status: str, detail: str, limits: Decode
 ) -> None:
-    before, bad, after = decoding.decode([SOUND, poisoned(kind), SOUND], limits, TO_32)
+    before, bad, after = sandbox.decode([SOUND, poisoned(kind), SOUND], limits, TO_32)
     assert (bad.status, bad.detail, bad.pixels) == (status, detail, None)
-    assert same([before, after], images.decode([SOUND, SOUND], limits, TO_32))
+    assert same([before, after], decoding.decode([SOUND, SOUND], limits, TO_32))
 
 
 def test_a_file_that_crashed_an_old_child_is_tried_once_more_in_a_fresh_one(
@@ -162,15 +160,15 @@ def test_threads_take_turns_and_each_gets_its_own_answer(limits: Decode) -> None
     contents = [picture("kitchen", seed, (70, 64)) for seed in range(12)]
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda content: one(content, limits), contents))
-    assert same(answers, images.decode(contents, limits, TO_32))
+    assert same(answers, decoding.decode(contents, limits, TO_32))
 
 
 def test_where_the_nursery_was_killed_there_is_another(limits: Decode) -> None:
     assert one(SOUND, limits).status == "ok"
-    (decoder,) = isolated._decoders.values()
+    (decoder,) = client._decoders.values()
     decoder._nursery._process.kill()
     decoder._nursery._process.wait()
-    assert [outcome.status for outcome in decoding.decode([SOUND, SOUND], limits, TO_32)] == [
+    assert [outcome.status for outcome in sandbox.decode([SOUND, SOUND], limits, TO_32)] == [
         "ok",
         "ok",
     ]
@@ -192,16 +190,16 @@ def test_a_forked_process_has_children_of_its_own(limits: Decode) -> None:
 
 
 def test_thumbnails_are_made_there_too(limits: Decode) -> None:
-    assert decoding.thumbnail(SOUND, limits, 30) == images.thumbnail(SOUND, limits, 30)
-    assert decoding.thumbnail(SOUND[:100], limits, 30) is None
+    assert sandbox.thumbnail(SOUND, limits, 30) == decoding.thumbnail(SOUND, limits, 30)
+    assert sandbox.thumbnail(SOUND[:100], limits, 30) is None
 
 
 def test_without_isolation_files_are_decoded_here(limits: Decode) -> None:
     plain = limits.model_copy(update={"isolated": False})
-    decoding.require_children(plain)
-    assert same(decoding.decode([SOUND], plain, TO_32), images.decode([SOUND], limits, TO_32))
-    assert decoding.thumbnail(SOUND, plain, 30) == images.thumbnail(SOUND, limits, 30)
-    assert isolated._decoders == {}
+    sandbox.require_children(plain)
+    assert same(sandbox.decode([SOUND], plain, TO_32), decoding.decode([SOUND], limits, TO_32))
+    assert sandbox.thumbnail(SOUND, plain, 30) == decoding.thumbnail(SOUND, limits, 30)
+    assert client._decoders == {}
 
 
 def test_where_no_child_can_be_started_that_is_told(
@@ -209,7 +207,7 @@ def test_where_no_child_can_be_started_that_is_told(
 ) -> None:
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(UserError, match="starting the process that decodes images") as error:
-        decoding.require_children(limits)
+        sandbox.require_children(limits)
     assert "decode.isolated=false" in error.value.todo
 
 
@@ -271,8 +269,8 @@ def test_an_answer_that_cannot_be_one_is_not_believed(said: bytes, limits: Decod
     with ours, theirs:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(isolated.NoAnswerError, match="no answer to what was asked"):
-            isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))
+        with pytest.raises(client.NoAnswerError, match="no answer to what was asked"):
+            client.messages.read_answer(ours, client.Input(limits, TO_32))
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
@@ -281,5 +279,5 @@ def test_an_answer_that_breaks_off_is_none(said: bytes, limits: Decode) -> None:
     with ours, theirs:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(isolated.NoAnswerError, match=r"^$"):
-            isolated.messages.read_answer(ours, isolated.Input(limits, TO_32))
+        with pytest.raises(client.NoAnswerError, match=r"^$"):
+            client.messages.read_answer(ours, client.Input(limits, TO_32))

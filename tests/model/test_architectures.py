@@ -14,8 +14,8 @@ from tests.support.backbones import saved, section, spec
 from toiletspark.errors import BackboneError
 from toiletspark.model import weights
 from toiletspark.model.backbone import Backbone
-from toiletspark.model.runtimes.conversion import prepared
-from toiletspark.model.runtimes.torch_runtime import final_layer, normalised, whole
+from toiletspark.model.runtimes.conversion import compiled
+from toiletspark.model.runtimes.torch_runtime import final_layer, full_network, normalised
 from toiletspark.model.weights import load_spec
 
 # the smallest of each family
@@ -63,7 +63,7 @@ def test_no_family_is_left_out() -> None:
 def test_without_its_final_layer_a_network_gives_flat_embeddings(name: str) -> None:
     """On torch's meta device, which computes shapes alone; RegNet cannot be built there, only moved there."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
-        network = whole(name)
+        network = full_network(name)
     final = final_layer(network)
     layer = network.get_submodule(final)
     network.set_submodule(final, torch.nn.Identity())
@@ -137,7 +137,7 @@ def test_openvino_and_torch_agree_on_another_network(tmp_path: Path) -> None:
     load_spec.cache_clear()
     file = saved(published("mobilenet_v3_small").state_dict(), tmp_path / "whole.pth")
     one = spec(file, architecture="mobilenet_v3_small", **SIZES)
-    other = prepared(replace(one, runtime="openvino"))
+    other = compiled(replace(one, runtime="openvino"))
     pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     found, wanted = Backbone(other).embed(pixels), Backbone(one).embed(pixels)
     assert found.shape == (4, 1024)

@@ -12,10 +12,10 @@ from toiletspark.config.loading import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import ConfigError
 from toiletspark.images.decoding import Preprocessing, preprocess
-from toiletspark.model import augmentation as views
+from toiletspark.model import augmentation
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import to_stored
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.training import dataset
 from toiletspark.training.augment import stored_views, with_views
@@ -39,7 +39,9 @@ def test_views_are_those_of_the_pictures_own_pixels(backbone: Backbone) -> None:
     """By hand: mirrored pixels, and squares of the picture when resized to 1.25 times as much."""
     room = draw_room("kitchen", 3, (90, 70))
     files = [encoded(room, "PNG"), b"no image", picture("toilet", 1)]
-    found = views.embedded(files, views.names(["flip", "crops"]), backbone, LIMITS)
+    found = augmentation.embed_views(
+        files, augmentation.view_names(["flip", "crops"]), backbone, LIMITS
+    )
     assert [len(one) for one in found] == [6, 0, 6]
     flipped = preprocess(room, Preprocessing(40, 32))[:, ::-1]
     large = preprocess(room, Preprocessing(50, 40))
@@ -59,10 +61,10 @@ def test_views_are_those_of_the_pictures_own_pixels(backbone: Backbone) -> None:
 
 
 def test_only_what_is_asked_for_is_embedded(backbone: Backbone) -> None:
-    assert [set(one) for one in views.embedded([picture()], ["flip"], backbone, LIMITS)] == [
-        {"flip"}
-    ]
-    assert views.embedded([b"no image"], ["flip"], backbone, LIMITS) == [{}]
+    assert [
+        set(one) for one in augmentation.embed_views([picture()], ["flip"], backbone, LIMITS)
+    ] == [{"flip"}]
+    assert augmentation.embed_views([b"no image"], ["flip"], backbone, LIMITS) == [{}]
 
 
 # The fit
@@ -100,11 +102,11 @@ def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
         for number, vector in enumerate(to_stored(np.roll(embeddings, 1, axis=0)))
     ]
     rows[0]["embedding"] = np.full(512, np.inf, "<f2").tobytes()
-    stored(Store.open(str(root)), tables.TRAINING_VIEWS, rows, inputs={"backbone_id": BACKBONE_ID})
+    stored(Store.open(str(root)), schemas.TRAINING_VIEWS, rows, inputs={"backbone_id": BACKBONE_ID})
     others = [{**row, "backbone_id": "resnet18-other", "view": "flip"} for row in rows]
     stored(
         Store.open(str(root)),
-        tables.TRAINING_VIEWS,
+        schemas.TRAINING_VIEWS,
         others,
         inputs={"backbone_id": "resnet18-other"},
     )

@@ -12,10 +12,10 @@ from tests.support.backbones import STANDARD, State, photos, real_weights, saved
 from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import Pixels, preprocess
-from toiletspark.model.backbone import Backbone, BackboneSpec, threads_of_task
+from toiletspark.model.backbone import Backbone, threads_of_task
 from toiletspark.model.embedding_codec import from_stored, to_stored
-from toiletspark.model.runtimes import RuntimeName
-from toiletspark.model.runtimes.conversion import prepared
+from toiletspark.model.runtimes.conversion import compiled
+from toiletspark.model.spec import BackboneSpec, RuntimeName
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def torch_spec(state: State, tmp_path_factory: pytest.TempPathFactory) -> Backbo
 
 @pytest.fixture(scope="module")
 def specs(torch_spec: BackboneSpec) -> dict[RuntimeName, BackboneSpec]:
-    return {"torch": torch_spec, "openvino": prepared(replace(torch_spec, runtime="openvino"))}
+    return {"torch": torch_spec, "openvino": compiled(replace(torch_spec, runtime="openvino"))}
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
@@ -193,7 +193,7 @@ def test_a_task_uses_the_threads_that_spark_gives_it(
 @pytest.fixture(scope="module")
 def real() -> dict[RuntimeName, Backbone]:
     there = spec(real_weights())
-    both = {"torch": there, "openvino": prepared(replace(there, runtime="openvino"))}
+    both = {"torch": there, "openvino": compiled(replace(there, runtime="openvino"))}
     return {name: Backbone(one, threads=2) for name, one in both.items()}
 
 

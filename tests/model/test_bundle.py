@@ -18,9 +18,10 @@ from tests.support import bundles
 from tests.support.bundles import CLASSES, SPEC, TAMPERINGS, golden_head, marker, with_its_own_id
 from toiletspark.errors import BackboneError, HeadError
 from toiletspark.model import bundle, golden
-from toiletspark.model.backbone import Backbone, unlike
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head, load
+from toiletspark.model.spec import mismatch
 from toiletspark.model.weights import load_spec
 from toiletspark.tables import storage
 
@@ -239,8 +240,8 @@ def test_classes_that_do_not_go_together_are_told(folder: str, changes: dict[str
 def test_a_description_is_that_of_its_name(precision: Any) -> None:
     spec = replace(SPEC, precision=precision, program=b"<net/>" if precision == "int8" else b"")
     told = json.loads(json.dumps(spec.described))
-    assert unlike(told, spec.backbone_id) is None
-    assert unlike({**told, "weights_digest": "cd" * 32}, spec.backbone_id) == (
+    assert mismatch(told, spec.backbone_id) is None
+    assert mismatch({**told, "weights_digest": "cd" * 32}, spec.backbone_id) == (
         f"a description of the backbone {spec.backbone_id}",
         f"one of {spec.backbone_id.replace('abababababab', 'cdcdcdcdcdcd')}",
     )
@@ -256,7 +257,7 @@ def test_a_preprocessing_that_this_code_does_not_do_is_told(
 ) -> None:
     told = SPEC.described
     told["preprocessing"] |= change
-    difference = unlike(told, SPEC.backbone_id)
+    difference = mismatch(told, SPEC.backbone_id)
     assert difference is not None
     assert difference[1] == found
 
@@ -264,7 +265,7 @@ def test_a_preprocessing_that_this_code_does_not_do_is_told(
 def test_another_size_is_another_name() -> None:
     told = SPEC.described
     told["preprocessing"] |= {"resize_px": 232}
-    difference = unlike(told, SPEC.backbone_id)
+    difference = mismatch(told, SPEC.backbone_id)
     assert difference is not None
     assert difference[1].startswith("one of resnet18-abababababab-r232c224-")
 
@@ -277,15 +278,15 @@ def test_golden_images_are_drawn_in_turn_by_hash_and_one_of_each_content() -> No
         (f"i{number:03}", f"d{number % 90}", "toilet" if number % 90 < 5 else "other")
         for number in range(180)
     ]
-    found = golden.drawn(labelled, 32, seed=7)
-    assert found == golden.drawn(labelled[::-1], 32, seed=7) != golden.drawn(labelled, 32, seed=8)
+    found = golden.choose(labelled, 32, seed=7)
+    assert found == golden.choose(labelled[::-1], 32, seed=7) != golden.choose(labelled, 32, seed=8)
     assert [label for *_, label in found[:10]].count(
         "toilet"
     ) == 5  # all that there are, then the rest
     assert len({digest for _, digest, _ in found}) == 32
     assert max(image_id for image_id, *_ in found) < "i090"
-    assert golden.drawn(labelled, 12, seed=7) == found[:12]
-    assert golden.drawn([], 32, seed=7) == []
+    assert golden.choose(labelled, 12, seed=7) == found[:12]
+    assert golden.choose([], 32, seed=7) == []
 
 
 def test_distances_are_shares_of_the_length_of_what_was_kept() -> None:

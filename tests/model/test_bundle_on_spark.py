@@ -20,7 +20,7 @@ from toiletspark.model import bundle, weights
 from toiletspark.model import head as heads
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -46,14 +46,14 @@ def sound(config: Config, head: Head) -> Head:
 def made(config: Config) -> list[str]:
     """The tables of the output root that have a run."""
     store = Store.open(config.output.root)
-    return [table.name for table in tables.RUN_TABLES if store.runs(table)]
+    return [table.name for table in schemas.RUN_TABLES if store.runs(table)]
 
 
 def embedded(config: Config, head: Head) -> None:
     """A catalog of one image, as `embed` leaves it."""
     store = Store.open(config.output.root)
     row = {"content_digest": "d", "backbone_id": head.backbone_id, "embedding": vector(1)}
-    stored(store, tables.EMBEDDINGS, [row])
+    stored(store, schemas.EMBEDDINGS, [row])
     image = {"image_id": "a", "listing_id": "L", "status": "ok", "content_digest": "d"}
     stored_catalog(store, [image], head.backbone_id)
 

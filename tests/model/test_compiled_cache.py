@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests.support.backbones import saved, section, state_of
-from toiletspark.config import Backbone as Section
+from toiletspark.config import BackboneSettings as Section
 from toiletspark.errors import BackboneError
-from toiletspark.model import compiled_cache as prepared
-from toiletspark.model import weights
-from toiletspark.model.backbone import Backbone, BackboneSpec
-from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model import compiled_cache, weights
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.runtimes import conversion
+from toiletspark.model.spec import BackboneSpec
 
 SMALL = {"runtime": "openvino", "resize_px": 40, "crop_px": 32}
 WITHOUT_TORCH = """
@@ -61,15 +61,15 @@ except BackboneError as error:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
     """As another process would begin."""
-    prepared.found_or_made.cache_clear()
-    prepared._begun.clear()
+    compiled_cache.load_or_compile.cache_clear()
+    compiled_cache._begun.clear()
     yield
-    prepared.found_or_made.cache_clear()
+    compiled_cache.load_or_compile.cache_clear()
 
 
 def again(root: Path, of: Section) -> BackboneSpec:
-    prepared.found_or_made.cache_clear()
-    return prepared.backbone(str(root), of)
+    compiled_cache.load_or_compile.cache_clear()
+    return compiled_cache.backbone(str(root), of)
 
 
 def files(root: Path) -> dict[str, Path]:
@@ -95,7 +95,7 @@ def test_what_is_kept_embeds_as_what_is_made(tmp_path: Path, made: list[Section]
     of = section(saved(state_of(), tmp_path / "state.pth"), **SMALL)
     first, second = again(tmp_path, of), again(tmp_path, of)
     assert made == [of]
-    assert first == second == convert.prepared(weights.load_spec(of))
+    assert first == second == conversion.compiled(weights.load_spec(of))
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     assert np.array_equal(Backbone(first).embed(pixels), Backbone(second).embed(pixels))
 
@@ -104,22 +104,22 @@ def test_what_was_begun_in_a_thread_is_waited_for(
     tmp_path: Path, made: list[Section], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of, threads = section(**SMALL), []
-    convert_one = convert.prepared
+    convert_one = conversion.compiled
     monkeypatch.setattr(
-        convert,
+        conversion,
         "prepared",
         lambda spec: (threads.append(threading.current_thread()), convert_one(spec))[1],
     )
-    prepared.begin(str(tmp_path), of)
-    assert prepared.backbone(str(tmp_path), of) == prepared.backbone(str(tmp_path), of)
+    compiled_cache.start_loading(str(tmp_path), of)
+    assert compiled_cache.backbone(str(tmp_path), of) == compiled_cache.backbone(str(tmp_path), of)
     assert (made, [thread is threading.main_thread() for thread in threads]) == ([of], [False])
 
 
 def test_what_was_begun_for_another_store_is_not_taken(tmp_path: Path, made: list[Section]) -> None:
     of = section(**SMALL)
-    prepared.begin(str(tmp_path / "a"), of)
-    prepared.backbone(str(tmp_path / "b"), of)
-    assert prepared.backbone(str(tmp_path / "a"), of)
+    compiled_cache.start_loading(str(tmp_path / "a"), of)
+    compiled_cache.backbone(str(tmp_path / "b"), of)
+    assert compiled_cache.backbone(str(tmp_path / "a"), of)
     assert [set(files(tmp_path / name)) != set() for name in "ab"] == [True, True]
 
 
@@ -127,16 +127,16 @@ def test_what_went_wrong_in_the_thread_is_told_to_whoever_asks_and_tried_again(
     tmp_path: Path,
 ) -> None:
     of = section(tmp_path / "state.pth", **SMALL)
-    prepared.begin(str(tmp_path), of)
+    compiled_cache.start_loading(str(tmp_path), of)
     with pytest.raises(BackboneError, match=r"state\.pth"):
-        prepared.backbone(str(tmp_path), of)
+        compiled_cache.backbone(str(tmp_path), of)
     saved(state_of(), tmp_path / "state.pth")
-    assert prepared.backbone(str(tmp_path), of).program
+    assert compiled_cache.backbone(str(tmp_path), of).program
 
 
 def test_a_driver_that_finds_it_loads_no_torch(tmp_path: Path) -> None:
     of = section(saved(state_of(), tmp_path / "state.pth"), **{**SMALL, "runtime": "auto"})
-    spec = prepared.backbone(str(tmp_path), of)
+    spec = compiled_cache.backbone(str(tmp_path), of)
     words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path), json.dumps(of.model_dump())]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     loaded = [] if not weights.torch.cuda.is_available() else ["torch", "torchvision"]
@@ -227,13 +227,13 @@ def test_weights_replaced_while_they_are_made_ready_are_not_kept_as_the_old_ones
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = saved(state_of(seed=3), tmp_path / "state.pth")
-    of, old, make = section(file, **SMALL), file.read_bytes(), convert.prepared
+    of, old, make = section(file, **SMALL), file.read_bytes(), conversion.compiled
 
     def replaced(spec: BackboneSpec) -> BackboneSpec:
         saved(state_of(seed=4), file)
         return make(spec)
 
-    monkeypatch.setattr(convert, "prepared", replaced)
+    monkeypatch.setattr(conversion, "compiled", replaced)
     first = again(tmp_path, of)
     assert files(tmp_path) == {}
     monkeypatch.undo()

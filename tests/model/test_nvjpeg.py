@@ -17,8 +17,7 @@ from tests.support.shared_folder import shared
 from toiletspark.config.loading import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import BackboneError, ConfigError
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Decoded, Preprocessing
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.runtimes import nvjpeg, torch_runtime
@@ -64,10 +63,10 @@ def test_plain_files_look_as_pillow_sees_them(
     size: tuple[int, int], place: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        decoding, "decode", None
+        sandbox, "decode", None
     )  # or Pillow would stand in where nvJPEG does not work
     (found,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, place)
-    (wanted,) = images.decode([jpeg(*size)], LIMITS, PREPROCESSING)
+    (wanted,) = decoding.decode([jpeg(*size)], LIMITS, PREPROCESSING)
     assert found.pixels is not None and wanted.pixels is not None
     assert (found.status, found.width, found.height) == ("ok", *size)
     assert found.pixels.shape == (224, 224, 3) and found.pixels.dtype == np.uint8
@@ -91,7 +90,7 @@ def test_what_is_not_plain_is_pillows(name: str) -> None:
 
 
 def same(found: list[Decoded], content: bytes) -> bool:
-    (wanted,) = images.decode([content], LIMITS, PREPROCESSING)
+    (wanted,) = decoding.decode([content], LIMITS, PREPROCESSING)
     (one,) = found
     facts = [(it.status, it.detail, it.width, it.height) for it in (one, wanted)]
     return facts[0] == facts[1] and np.array_equal(one.pixels, wanted.pixels)  # type: ignore[arg-type]
@@ -134,9 +133,9 @@ def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(
         return real(given, *others)
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", refusing)
-    by_pillow = decoding.decode
+    by_pillow = sandbox.decode
     monkeypatch.setattr(
-        decoding,
+        sandbox,
         "decode",
         lambda *given: (pillows.append(files.index(given[0][0])), by_pillow(*given))[1],
     )
@@ -170,7 +169,7 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", decoded)
     monkeypatch.setattr(nvjpeg, "preprocess", resized)
-    monkeypatch.setattr(decoding, "decode", None)
+    monkeypatch.setattr(sandbox, "decode", None)
     found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
     assert held == [3, 1, 1, 1]
     for one, other in zip(found, wanted, strict=True):
@@ -198,7 +197,7 @@ def test_a_worker_whose_decoder_does_not_work_says_so(
         (working or Backbone(spec)).decode([jpeg()], LIMITS)
     assert str(stopped.value) == (
         "while decoding a JPEG file that is known to be sound, as backbone.jpeg_decoder = nvjpeg asks for\n"
-        f"  expected: a torchvision that can, on {torch_runtime.place('')}\n"
+        f"  expected: a torchvision that can, on {torch_runtime.default_device('')}\n"
         "  found:    decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
         "  do:       mend the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
         "their own"
@@ -249,7 +248,7 @@ def test_real_photos_have_nearly_the_same_embeddings() -> None:
         backbone.embed(np.stack([one.pixels for one in outcomes if one.pixels is not None]))
         for outcomes in (
             backbone.decode(files, LIMITS),
-            images.decode(files, LIMITS, spec.preprocessing),
+            decoding.decode(files, LIMITS, spec.preprocessing),
         )
     )
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)

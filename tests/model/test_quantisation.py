@@ -11,10 +11,11 @@ from toiletspark.config import Int8
 from toiletspark.demo.rooms import ROOMS, draw_room
 from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import Pixels, Preprocessing, preprocess
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.model.quantisation import centred_cosines, compare, quantise, require_equivalent
-from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.runtimes import conversion
+from toiletspark.model.spec import BackboneSpec
 
 SMALL = {"resize_px": 72, "crop_px": 64}
 LIMITS = section(precision="fp32").int8
@@ -49,7 +50,7 @@ def made() -> Made:
     """fp32 and int8 with their programs, and the facts."""
     torch_spec = spec(**SMALL)
     int8, facts = quantise(torch_spec, drawn(0, 24), drawn(100, 12), LIMITS, None, 0.5)
-    return convert.prepared(replace(torch_spec, runtime="openvino")), int8, facts
+    return conversion.compiled(replace(torch_spec, runtime="openvino")), int8, facts
 
 
 def test_int8_is_near_fp32_by_its_own_measure(made: Made) -> None:

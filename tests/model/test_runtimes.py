@@ -15,11 +15,10 @@ from tests.support.backbones import section, spec
 from toiletspark.config import Precision, Runtime
 from toiletspark.errors import BackboneError, ConfigError
 from toiletspark.images.decoding import Pixels
-from toiletspark.model import runtimes
-from toiletspark.model.backbone import Backbone, BackboneSpec
-from toiletspark.model.runtimes import choice as choose
-from toiletspark.model.runtimes import openvino_runtime, torch_runtime
-from toiletspark.model.runtimes.conversion import prepared
+from toiletspark.model.backbone import Backbone
+from toiletspark.model.runtimes import choice, openvino_runtime, torch_runtime
+from toiletspark.model.runtimes.conversion import compiled
+from toiletspark.model.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 from toiletspark.model.weights import load_spec
 
 SMALL = {"resize_px": 40, "crop_px": 32}
@@ -32,7 +31,7 @@ def small() -> BackboneSpec:
 
 @pytest.fixture(scope="module")
 def program(small: BackboneSpec) -> BackboneSpec:
-    return prepared(replace(small, runtime="openvino"))
+    return compiled(replace(small, runtime="openvino"))
 
 
 def noise(count: int) -> Pixels:
@@ -70,10 +69,10 @@ def test_a_runtime_is_chosen(
     expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choose, "find_spec", lambda name: find_spec("json") if installed else None)
+    monkeypatch.setattr(choice, "find_spec", lambda name: find_spec("json") if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(choose, "_OF_GPUS", ("/dev/null",))
-    assert choose.chosen(runtime, precision) == expected
+    monkeypatch.setattr(choice, "_OF_GPUS", ("/dev/null",))
+    assert choice.choose_runtime(runtime, precision) == expected
 
 
 def test_torch_is_not_asked_for_a_gpu_where_linux_knows_of_none(
@@ -81,14 +80,14 @@ def test_torch_is_not_asked_for_a_gpu_where_linux_knows_of_none(
 ) -> None:
     """It takes seconds to load."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
-    monkeypatch.setattr(choose, "_OF_GPUS", ("/dev/there-is-none",))
-    assert choose.chosen("auto", "fp32") == "openvino"
+    monkeypatch.setattr(choice, "_OF_GPUS", ("/dev/there-is-none",))
+    assert choice.choose_runtime("auto", "fp32") == "openvino"
 
 
 def test_what_is_not_installed_is_told_before_weights_are_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(choose, "find_spec", lambda name: None)
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
     load_spec.cache_clear()
     with pytest.raises(BackboneError) as caught:
         load_spec(section("http://127.0.0.1:1/none-00000000.pth", runtime="openvino"))
@@ -129,13 +128,13 @@ def test_a_program_replaces_torchs_weights(small: BackboneSpec, program: Backbon
 def test_torch_and_what_is_prepared_are_left_as_they_are(
     small: BackboneSpec, program: BackboneSpec
 ) -> None:
-    assert prepared(small) is small
-    assert prepared(program) is program
+    assert compiled(small) is small
+    assert compiled(program) is program
 
 
 def test_int8_is_not_prepared_without_its_program(small: BackboneSpec) -> None:
     with pytest.raises(BackboneError, match="it calibrates"):
-        prepared(replace(small, runtime="openvino", precision="int8"))
+        compiled(replace(small, runtime="openvino", precision="int8"))
 
 
 def test_openvino_is_told_to_compute_in_the_ids_precision_on_the_tasks_cores() -> None:
@@ -240,6 +239,6 @@ def test_the_mean_is_that_of_torchvisions_weights() -> None:
 
     preset = ResNet18_Weights.IMAGENET1K_V1.transforms()
     assert (tuple(preset.mean), tuple(preset.std)) == (
-        runtimes.IMAGENET_MEAN,
-        runtimes.IMAGENET_STD,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
     )

@@ -8,10 +8,10 @@ import torch
 import torchvision
 
 from tests.support.shared_folder import shared
-from toiletspark.config import Backbone as Section
+from toiletspark.config import BackboneSettings as Section
 from toiletspark.config.loading import load
 from toiletspark.images.decoding import Pixels, Preprocessing, decode
-from toiletspark.model.backbone import BackboneSpec
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.model.weights import load_spec
 
 State = dict[str, torch.Tensor]

@@ -13,9 +13,9 @@ import safetensors.numpy
 from tests.conftest import picture, vector
 from toiletspark.images.decoding import Preprocessing
 from toiletspark.model import bundle
-from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import storage
 
 SPEC = BackboneSpec("resnet18", Preprocessing(256, 224, jpeg_scaling=True), b"", "ab" * 32)

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from toiletspark.config import Decode
-from toiletspark.images import decoding as images
+from toiletspark.images import decoding
 from toiletspark.images.decoding import Decoded, Preprocessing
-from toiletspark.images.sandbox import protocol as messages
+from toiletspark.images.sandbox import protocol
 
 MARK = b"poison:"
 PICTURE = b":before:"  # what follows is an image file, for poisons that let it be decoded
@@ -64,7 +64,7 @@ def write(told: bytes) -> None:
 
 def lie(_: bytes) -> None:
     """A child that was taken over says what it likes."""
-    messages._ANSWER = type(
+    protocol._ANSWER = type(
         "Liar", (), {"pack": staticmethod(lambda *said: struct.pack("!BHIII", 0, 0, 9, 9, 1 << 31))}
     )
 
@@ -95,7 +95,7 @@ KINDS = {
         tell,
     )
 }
-_decode = images.decode
+_decode = decoding.decode
 
 
 def decode(
@@ -114,9 +114,9 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
     try:
         outcome = KINDS[kind](told)
     except MemoryError as error:
-        return [Decoded(*images._status_of(error, content))]
+        return [Decoded(*decoding._status_of(error, content))]
     return [outcome] if isinstance(outcome, Decoded) else _decode([picture], limits, preprocessing)
 
 
 if __name__ == "<run_path>":
-    images.decode = decode
+    decoding.decode = decode

@@ -14,7 +14,7 @@ from tests.conftest import listings_frame
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.errors import TableError
-from toiletspark.images.fetching.allow_rules import Places
+from toiletspark.images.fetching.allow_rules import AllowRules
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.ip_addresses import Networks
 from toiletspark.tables import schemas as tables
@@ -175,7 +175,7 @@ def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     }
     assert len({found["i1"], found["i2"], found["i101"]}) == 2
     with pytest.raises(FetchError, match="scheme"):
-        Places(config.fetch.allow, Networks([])).judge(found["i1"])
+        AllowRules(config.fetch.allow, Networks([])).judge(found["i1"])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ several of them say.
 """
 
 from toiletspark.config.images import (
-    Backbone,
+    BackboneSettings,
     Decode,
     Embed,
     Fetch,
@@ -24,7 +24,7 @@ from toiletspark.config.user_tables import Feed, Images, Listings, Overrides, Ta
 
 __all__ = [
     "Audits",
-    "Backbone",
+    "BackboneSettings",
     "Config",
     "Decode",
     "Embed",

@@ -93,7 +93,7 @@ class Int8(Section):
     seed: int
 
 
-class Backbone(Section):
+class BackboneSettings(Section):
     architecture: str = Field(
         min_length=1
     )  # its name is checked where torch is, see `weights.load_spec`
@@ -107,13 +107,13 @@ class Backbone(Section):
     int8: Int8
 
     @model_validator(mode="after")
-    def _precision_fits(self) -> Backbone:
+    def _precision_fits(self) -> BackboneSettings:
         if self.runtime == "torch" and self.precision == "int8":
             raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
         return self
 
     @model_validator(mode="after")
-    def _decoder_fits(self) -> Backbone:
+    def _decoder_fits(self) -> BackboneSettings:
         if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
             raise ValueError(
                 "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow"
@@ -127,7 +127,7 @@ class Backbone(Section):
         return self
 
     @model_validator(mode="after")
-    def _crop_fits(self) -> Backbone:
+    def _crop_fits(self) -> BackboneSettings:
         if self.crop_px > self.resize_px:
             raise ValueError(
                 f"crop_px ({self.crop_px}) must not exceed resize_px ({self.resize_px})"

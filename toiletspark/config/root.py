@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import Field, model_validator
 
 from toiletspark.config import allowed_places as allowed
-from toiletspark.config.images import Backbone, Decode, Embed, Fetch
+from toiletspark.config.images import BackboneSettings, Decode, Embed, Fetch
 from toiletspark.config.labelling import (
     Labels,
     LabelStudio,
@@ -56,7 +56,7 @@ class Config(Section):
     label_studio: LabelStudio
     fetch: Fetch
     decode: Decode
-    backbone: Backbone
+    backbone: BackboneSettings
     embed: Embed
     train: Train
     finetune: Finetune

@@ -21,8 +21,8 @@ from toiletspark.embedding.plan import Plan
 from toiletspark.embedding.tasks import Given, attempt_images
 from toiletspark.embedding.worker_errors import Refusals
 from toiletspark.errors import OutputError
-from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.golden import GoldenImage
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.manifest import Inputs

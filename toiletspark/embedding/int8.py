@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
-from toiletspark.config import Backbone, Config, Decode, Fetch, Int8
+from toiletspark.config import BackboneSettings, Config, Decode, Fetch, Int8
 from toiletspark.embedding.worker_errors import Refusals
 from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest, hash_fraction
@@ -29,8 +29,8 @@ from toiletspark.images.fetching import Fetcher
 from toiletspark.model import compiled_cache as prepared
 from toiletspark.model import head as heads
 from toiletspark.model import quantisation
-from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.head import Head
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
 
@@ -44,10 +44,10 @@ def begin(config: Config) -> None:
     Raises:
         OutputError: the output folder is not ours; nothing is kept there then.
     """
-    prepared.begin(Store.open(config.output.root).root, config.backbone)
+    prepared.start_loading(Store.open(config.output.root).root, config.backbone)
 
 
-def current(store: Store, section: Backbone) -> BackboneSpec:
+def current(store: Store, section: BackboneSettings) -> BackboneSpec:
     """The backbone of the configuration, ready for its runtime; in int8 only if an earlier run has made its program.
 
     Raises:

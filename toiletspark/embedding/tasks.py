@@ -26,8 +26,9 @@ from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox as decoding
 from toiletspark.images.fetching import Fetcher
 from toiletspark.model import golden
-from toiletspark.model.backbone import Backbone, BackboneSpec, threads_of_task
+from toiletspark.model.backbone import Backbone, threads_of_task
 from toiletspark.model.golden import GoldenImage
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import schemas as tables
 
 # What one attempt at an image gives: the ledger's columns, the embedding of a content seen first, and whether it was

@@ -175,13 +175,13 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     Returns:
         uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop give.
     """
-    (width, height), (left, top) = placed(*image.size, preprocessing)
+    (width, height), (left, top) = crop_geometry(*image.size, preprocessing)
     crop, across, down = preprocessing.crop_px, image.width / width, image.height / height
     square = (left * across, top * down, (left + crop) * across, (top + crop) * down)
     return np.asarray(image.resize((crop, crop), Image.Resampling.BILINEAR, square), dtype=np.uint8)
 
 
-def placed(
+def crop_geometry(
     width: int, height: int, preprocessing: Preprocessing
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Width and height once resized, and the corner (left, top) of the centre square in them; px.

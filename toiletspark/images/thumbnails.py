@@ -9,13 +9,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
-from toiletspark import package_floors as floors
+from toiletspark import package_floors
 from toiletspark.config import Config, Decode, Fetch
 from toiletspark.hashing import content_digest
 from toiletspark.images.fetching import Fetcher
 from toiletspark.images.sandbox import thumbnail
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import user_tables as catalog
+from toiletspark.tables import spark_io, user_tables
 
 _PAGE_PX = 224
 
@@ -35,13 +34,13 @@ def of_few(
     """
     if not wanted:
         return {}
-    ids = frames.of_rows(
+    ids = spark_io.of_rows(
         spark, [(image_id,) for image_id in sorted(wanted)], {"image_id": "string"}
     )
-    images = catalog.read_catalog(spark, config).join(
+    images = user_tables.read_catalog(spark, config).join(
         F.broadcast(ids), on="image_id", how="left_semi"
     )
-    with frames.arrow_batches(spark, config.embed.images_per_batch):
+    with spark_io.arrow_batches(spark, config.embed.images_per_batch):
         laid_out = images.repartition(spark.sparkContext.defaultParallelism)
         rows = thumbnails(laid_out, config.fetch, config.decode, _PAGE_PX).collect()
     sound = [row for row in rows if row["jpeg"] is not None]
@@ -71,7 +70,7 @@ def thumbnails(
 
     @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]
     def reduce(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
-        floors.require(doing="checking the packages of a worker, before its first picture")
+        package_floors.require(doing="checking the packages of a worker, before its first picture")
         fetcher = Fetcher(fetch)
         for urls, contents in batches:
             fetched = fetcher.fetch_all(urls.tolist(), contents.tolist())

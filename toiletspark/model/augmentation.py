@@ -19,7 +19,7 @@ ENLARGED = 1.25  # of pictures that crops are cut from; the five then overlap by
 CROPS = ("crop_top_left", "crop_top_right", "crop_bottom_left", "crop_bottom_right", "crop_centre")
 
 
-def names(asked: Sequence[View]) -> list[str]:
+def view_names(asked: Sequence[View]) -> list[str]:
     """The views behind the words of `train.views`.
 
     >>> names(["flip"])
@@ -30,7 +30,7 @@ def names(asked: Sequence[View]) -> list[str]:
     return [*(["flip"] if "flip" in asked else []), *(CROPS if "crops" in asked else [])]
 
 
-def embedded(
+def embed_views(
     contents: Iterable[bytes], wanted: Sequence[str], backbone: Backbone, limits: Decode
 ) -> list[dict[str, NDArray[np.float32]]]:
     """Embeds views of image files.

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from toiletspark.errors import HeadError, OutputError, shown
 from toiletspark.hashing import content_digest
-from toiletspark.model import backbone
 from toiletspark.model.golden import GoldenImage
+from toiletspark.model.spec import mismatch
 from toiletspark.tables import storage
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _wrong(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     if widths:
         return f"golden embeddings of {weight.shape[1]} numbers", f"{widths.pop()}"
     described = fields["facts"].get("backbone")
-    return backbone.unlike(described, fields["backbone_id"]) if described is not None else None
+    return mismatch(described, fields["backbone_id"]) if described is not None else None
 
 
 def _plain(values: NDArray[Any]) -> bool:

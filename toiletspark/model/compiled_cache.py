@@ -20,30 +20,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from toiletspark.config import Backbone as BackboneSection
+from toiletspark.config import BackboneSettings
 from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest, settings_digest
-from toiletspark.model.backbone import BackboneSpec, preprocessing
-from toiletspark.model.runtimes import choice as choose
-from toiletspark.model.runtimes import conversion as convert
+from toiletspark.model.runtimes import choice, conversion
+from toiletspark.model.spec import BackboneSpec, preprocessing
 from toiletspark.tables import storage
 
 _PACKAGES = ("openvino", "torch", "torchvision")
-_MAKERS = ("weights.py", "runtimes/convert.py", "runtimes/torch_runtime.py")
+_MAKERS = ("model/weights.py", "model/runtimes/conversion.py", "model/runtimes/torch_runtime.py")
 _NAMED = ("imagenet", "random")
 
 _making = threading.Lock()  # torch cannot trace two networks at once
-_begun: dict[tuple[str, BackboneSection], Future[BackboneSpec]] = {}
+_begun: dict[tuple[str, BackboneSettings], Future[BackboneSpec]] = {}
 
 
-def begin(root: str, section: BackboneSection) -> None:
+def start_loading(root: str, section: BackboneSettings) -> None:
     """Begins in a thread what `backbone` will be asked for, which then waits for it and tells what it raised."""
     thread = ThreadPoolExecutor(1, "backbone")
-    _begun[root, section] = thread.submit(found_or_made, root, section)
+    _begun[root, section] = thread.submit(load_or_compile, root, section)
     thread.shutdown(wait=False)
 
 
-def backbone(root: str, section: BackboneSection) -> BackboneSpec:
+def backbone(root: str, section: BackboneSettings) -> BackboneSpec:
     """The backbone of a configuration, as its runtime needs it; in int8 still without its program.
 
     Args:
@@ -56,13 +55,13 @@ def backbone(root: str, section: BackboneSection) -> BackboneSpec:
     Cost: where it is kept, to read 45 MB and their digest; else torch, and for torch always torch. Once a process.
     """
     begun = _begun.pop((root, section), None)
-    return begun.result() if begun else found_or_made(root, section)
+    return begun.result() if begun else load_or_compile(root, section)
 
 
 @functools.lru_cache(maxsize=1)
-def found_or_made(root: str, section: BackboneSection) -> BackboneSpec:
+def load_or_compile(root: str, section: BackboneSettings) -> BackboneSpec:
     """As `backbone`, in this thread."""
-    if choose.chosen(section.runtime, section.precision) == "torch":
+    if choice.choose_runtime(section.runtime, section.precision) == "torch":
         return _made(section)
     key = _key(section)
     spec = _kept(root, key, section) if key else None
@@ -73,7 +72,7 @@ def found_or_made(root: str, section: BackboneSection) -> BackboneSpec:
     return spec
 
 
-def _made(section: BackboneSection) -> BackboneSpec:
+def _made(section: BackboneSettings) -> BackboneSpec:
     try:
         from toiletspark.model import weights  # loads torch
     except ModuleNotFoundError as error:
@@ -87,10 +86,10 @@ def _made(section: BackboneSection) -> BackboneSpec:
     with _making:
         weights.load_spec.cache_clear()  # a process that goes on for days may have read other weights in the same file
         spec = weights.load_spec(section)
-        return spec if spec.precision == "int8" else convert.prepared(spec)
+        return spec if spec.precision == "int8" else conversion.compiled(spec)
 
 
-def _key(section: BackboneSection) -> str | None:
+def _key(section: BackboneSettings) -> str | None:
     """None where something is missing, which whoever makes it knows how to tell."""
     told: dict[str, Any] = section.model_dump(exclude={"int8"})
     try:
@@ -109,7 +108,7 @@ def _key(section: BackboneSection) -> str | None:
     return settings_digest(told)
 
 
-def _kept(root: str, key: str, section: BackboneSection) -> BackboneSpec | None:
+def _kept(root: str, key: str, section: BackboneSettings) -> BackboneSpec | None:
     try:
         told = storage.read_json(_place(root, f"{key}.json")) or {}
         described = {name: told[name] for name in ("key", "weights_digest", "weights", "program")}

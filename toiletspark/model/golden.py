@@ -16,13 +16,14 @@ import numpy as np
 from toiletspark.config import Decode
 from toiletspark.errors import BackboneError
 from toiletspark.hashing import hash_fraction
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import to_stored
+from toiletspark.model.spec import BackboneSpec
 
 # |found - kept| / |kept| of one image's embeddings. Between what the same backbone has given on other runtimes and
 # kernels (0.00007, 0.018, 0.010) and the nearest of what is another one: fp32 run in bf16 0.0056, int8 run in fp32
 # 0.043, JPEG scaling off 0.080, resized to 257 px 0.083. `python -m benchmarks.golden`, benchmarks/LOG.md
-MOST_DISTANCE = {"fp32": 0.003, "bf16": 0.04, "int8": 0.03}
+MAX_DISTANCE = {"fp32": 0.003, "bf16": 0.04, "int8": 0.03}
 # nvJPEG stands in for libjpeg on GPUs, and workers without one go on with libjpeg: pixels that are one apart gave 0.030
 # (median). Not measured on a GPU
 _MOST_WITH_NVJPEG = 0.06
@@ -55,7 +56,7 @@ def side_px(resize_px: int) -> int:
     return 3 * resize_px
 
 
-def drawn(
+def choose(
     labelled: Iterable[tuple[str, str, str]], count: int, seed: int
 ) -> list[tuple[str, str, str]]:
     """Whose pictures become golden: class by class in turn, in each by hash of the content.
@@ -86,15 +87,15 @@ def probe(images: Iterable[GoldenImage]) -> GoldenImage | None:
     return max(images, key=lambda image: len(image.jpeg), default=None)
 
 
-def limits(decode: Decode) -> Decode:
+def decode_limits(decode: Decode) -> Decode:
     """What is decoded when golden images are: JPEGs of any size, whatever the catalog's own images may be."""
     return decode.model_copy(update={"formats": ["JPEG"], "min_side_px": 1})
 
 
-def most_distance(spec: BackboneSpec) -> float:
+def max_distance(spec: BackboneSpec) -> float:
     """How far a worker's embedding of a golden image may lie from the kept one, see `distance`."""
     nvjpeg = spec.preprocessing.jpeg_decoder == "nvjpeg"
-    return max(MOST_DISTANCE[spec.precision], _MOST_WITH_NVJPEG if nvjpeg else 0.0)
+    return max(MAX_DISTANCE[spec.precision], _MOST_WITH_NVJPEG if nvjpeg else 0.0)
 
 
 def distance(found: bytes, kept: bytes) -> float:
@@ -122,7 +123,10 @@ def require_embedding(
 
     Cost: one decode and one forward pass; 18 ms on a core for ResNet18 in OpenVINO.
     """
-    most, outcome = most_distance(backbone.spec), backbone.decode([image.jpeg], limits(decode))[0]
+    most, outcome = (
+        max_distance(backbone.spec),
+        backbone.decode([image.jpeg], decode_limits(decode))[0],
+    )
     if outcome.pixels is None:
         found = f"no picture in it: {outcome.status} {outcome.detail}".rstrip()
     else:

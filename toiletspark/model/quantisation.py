@@ -19,10 +19,10 @@ from toiletspark.config import Int8
 from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import Pixels
 from toiletspark.model import thresholds
-from toiletspark.model.backbone import Backbone, BackboneSpec
+from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
-from toiletspark.model.runtimes import conversion as convert
-from toiletspark.model.runtimes import openvino_runtime
+from toiletspark.model.runtimes import conversion, openvino_runtime
+from toiletspark.model.spec import BackboneSpec
 
 if TYPE_CHECKING:
     import openvino
@@ -56,9 +56,9 @@ def quantise(
 
     Cost: about 0.1 s a calibration image and core, and ten seconds.
     """
-    model = convert.converted(spec)
-    fp32 = convert.with_program(replace(spec, precision="fp32"), model)
-    int8 = convert.with_program(spec, _quantised(model, calibration), precision="int8")
+    model = conversion.convert(spec)
+    fp32 = conversion.with_program(replace(spec, precision="fp32"), model)
+    int8 = conversion.with_program(spec, _quantised(model, calibration), precision="int8")
     facts = compare(fp32, int8, held_out, head, operating_threshold)
     require_equivalent(int8, facts, limits)
     versions = {name: version(name) for name in ("openvino", "nncf")}

@@ -20,11 +20,11 @@ import safetensors.torch
 import torch
 import torchvision
 
-from toiletspark.config import Backbone as BackboneSection
+from toiletspark.config import BackboneSettings
 from toiletspark.errors import BackboneError, nearest
-from toiletspark.model.backbone import BackboneSpec, preprocessing
-from toiletspark.model.runtimes import choice as choose
-from toiletspark.model.runtimes.torch_runtime import final_layer, whole
+from toiletspark.model.runtimes import choice
+from toiletspark.model.runtimes.torch_runtime import final_layer, full_network
+from toiletspark.model.spec import BackboneSpec, preprocessing
 from toiletspark.tables import storage
 
 RANDOM_SEED = 0
@@ -43,7 +43,7 @@ State = Mapping[str, torch.Tensor]
 
 
 @functools.lru_cache(maxsize=1)
-def load_spec(section: BackboneSection) -> BackboneSpec:
+def load_spec(section: BackboneSettings) -> BackboneSpec:
     """Finds the weights and names them.
 
     Args:
@@ -59,7 +59,7 @@ def load_spec(section: BackboneSection) -> BackboneSpec:
     Raises:
         BackboneError: the weights cannot be had, do not fit the architecture, or the runtime is not installed.
     """
-    runtime = choose.chosen(
+    runtime = choice.choose_runtime(
         section.runtime, section.precision
     )  # before anything is downloaded in vain
     architecture, weights = section.architecture, section.weights
@@ -114,7 +114,7 @@ def _drawn(architecture: str, crop_px: int) -> tuple[State, str]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        built = whole(architecture)
+        built = full_network(architecture)
     final = final_layer(built)
     built.set_submodule(final, torch.nn.Identity())
     state = built.state_dict()

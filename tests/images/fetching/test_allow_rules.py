@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from toiletspark.config import Fetch
-from toiletspark.config import allowed_places as allowed
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Fetch, allowed_places, loading
 from toiletspark.errors import ConfigError
-from toiletspark.images.fetching.allow_rules import Places
+from toiletspark.images.fetching.allow_rules import AllowRules
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.ip_addresses import Networks
 
@@ -19,12 +17,12 @@ PUBLIC = Networks([])
 
 
 def loaded(*sets: str) -> Fetch:
-    return conf_files.load([], sets).fetch
+    return loading.load([], sets).fetch
 
 
 def judged(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool = False) -> str:
     """ "ok", or what became of the URL."""
-    places = Places(allow, networks, of_shards=of_shards)
+    places = AllowRules(allow, networks, of_shards=of_shards)
     try:
         place = places.judge(url)
         if place.scheme in ("http", "https"):
@@ -65,7 +63,7 @@ def judged(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool =
 )
 def test_what_a_line_may_be(line: str) -> None:
     assert loaded(f'fetch.allow=["{line}"]').allow == [line]
-    assert allowed.parse(line).path.endswith("/")
+    assert allowed_places.parse(line).path.endswith("/")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def test_a_folder_is_made_absolute_where_the_command_runs(
 )
 def test_the_folder_of_the_prefix_is_allowed(prefix: str, folder: str | None) -> None:
     base = loaded().allow
-    config = conf_files.load([], [f"images.url_prefix={prefix}"])
+    config = loading.load([], [f"images.url_prefix={prefix}"])
     assert config.fetch.allow == base + ([folder] if folder else [])
     assert type(config).model_validate(config.resolved()).fetch == config.fetch  # once is enough
 
@@ -141,7 +139,7 @@ def test_networks_are_networks() -> None:
 def test_what_is_secret_does_not_go_to_any_host(told: str) -> None:
     secret = f'fetch.storage_options.http.{told}="s3cr3t"'
     with pytest.raises(ConfigError, match="name the hosts") as error:
-        conf_files.load([], [secret.replace("s3cr3t", "${TS_SECRET:-s3cr3t-token}")])
+        loading.load([], [secret.replace("s3cr3t", "${TS_SECRET:-s3cr3t-token}")])
     assert "s3cr3t-token" not in str(error.value).replace("${TS_SECRET:-s3cr3t-token}", "")
     loaded(secret, 'fetch.allow=["https://img.example.com/", "s3://*"]')
     loaded('fetch.storage_options.http.headers.User-Agent="toiletspark"')

@@ -22,8 +22,7 @@ from tests.support.object_store import ObjectStore, object_store
 from toiletspark.config import Config
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -100,7 +99,7 @@ def test_images_come_from_everywhere(
     summary = embed_images.step(Workspace.open(spark, config))
 
     kept = Store(config.output.root)
-    ledger = frames.read_all(spark, kept, tables.IMAGE_LEDGER).toPandas().set_index("image_id")
+    ledger = spark_io.read_all(spark, kept, schemas.IMAGE_LEDGER).toPandas().set_index("image_id")
     assert dict(ledger["status"]) == {
         **dict.fromkeys(urls, "ok"),
         "no object": "missing",
@@ -108,7 +107,7 @@ def test_images_come_from_everywhere(
         "no member": "missing",
     }
     assert set(ledger.loc[list(urls), "content_digest"]) == {content_digest(content)}
-    embeddings = frames.read_all(spark, kept, tables.EMBEDDINGS).toPandas()
+    embeddings = spark_io.read_all(spark, kept, schemas.EMBEDDINGS).toPandas()
     assert list(embeddings["content_digest"]) == [content_digest(content)]
     assert summary["attempted"] == len(rows)
     manifests = "".join(path.read_text() for path in (tmp_path / "output").rglob("_manifest.json"))

@@ -12,9 +12,8 @@ import pytest
 
 from benchmarks.urls import PUBLIC, World, fetch_one, world
 from tests.support.quiet_server import QuietHandler
-from toiletspark.images.fetching import Fetched, Fetcher
-from toiletspark.images.fetching import http_session as web
-from toiletspark.images.fetching.allow_rules import Places
+from toiletspark.images.fetching import Fetched, Fetcher, http_session
+from toiletspark.images.fetching.allow_rules import AllowRules
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.ip_addresses import Networks
 
@@ -79,8 +78,8 @@ def test_what_is_too_large_is_told_by_size_whatever_it_says(made: World, kind: s
 def test_sockets_judge_for_themselves(made: World) -> None:
     """Addresses in URLs pass by aiohttp's resolver; here the judge of URLs lets them pass, too."""
     everything = Networks(["0.0.0.0/0"])
-    places = Places(["http://*"], everything)
-    filesystem = web.filesystem(made.limits, places, Networks([]))
+    places = AllowRules(["http://*"], everything)
+    filesystem = http_session.filesystem(made.limits, places, Networks([]))
 
     async def asked() -> Any:
         session = await filesystem.set_session()

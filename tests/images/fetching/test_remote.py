@@ -17,7 +17,7 @@ from tests.support.quiet_server import QuietHandler
 from tests.support.shard_files import CONTENTS, MAKERS, QUICK, SECRET, fetcher, one, tar_of
 from toiletspark.images.fetching import Fetched, tar_shard
 from toiletspark.images.fetching.failures import FetchError
-from toiletspark.images.fetching.ranges import read_range
+from toiletspark.images.fetching.reading import read_range
 from toiletspark.images.fetching.stores import Stores
 
 

@@ -19,7 +19,7 @@ from tests.support.quiet_server import QuietHandler
 from toiletspark.config import Fetch
 from toiletspark.images.fetching import Fetched, Fetcher
 from toiletspark.images.fetching.failures import FetchError, failure_of
-from toiletspark.images.fetching.host_limits import Lanes, host_of
+from toiletspark.images.fetching.host_limits import HostLimits, host_of
 
 BASE = literal_config().fetch
 QUICK = BASE.model_copy(update={"first_wait_s": 0.001, "max_wait_s": 0.002, "retries": 3})
@@ -255,7 +255,7 @@ def test_retry_after_may_be_a_date() -> None:
 
 
 def test_a_host_has_no_more_than_its_places() -> None:
-    lanes: Lanes[int] = Lanes(threads=8, max_per_host=3)
+    lanes: HostLimits[int] = HostLimits(threads=8, max_per_host=3)
     running: Counter[str] = Counter()
     most: Counter[str] = Counter()
     lock = threading.Lock()
@@ -281,13 +281,13 @@ def test_a_host_has_no_more_than_its_places() -> None:
 
 def test_this_machine_has_all_threads() -> None:
     together = threading.Barrier(4, timeout=10)
-    lanes: Lanes[int] = Lanes(threads=4, max_per_host=1)
+    lanes: HostLimits[int] = HostLimits(threads=4, max_per_host=1)
     started = [lanes.start("", together.wait) for _ in range(4)]
     assert sorted(one.result() for one in started) == [0, 1, 2, 3]
 
 
 def test_what_fails_in_a_lane_is_told_and_frees_its_place() -> None:
-    lanes: Lanes[float] = Lanes(threads=2, max_per_host=1)
+    lanes: HostLimits[float] = HostLimits(threads=2, max_per_host=1)
     broken = lanes.start("a", lambda: 1 / 0)
     sound = lanes.start("a", lambda: 1.0)
     assert sound.result(10) == 1.0

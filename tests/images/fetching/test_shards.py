@@ -18,8 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.support.object_store import ObjectStore, object_store
 from tests.support.shard_files import CONTENTS, MAKERS, SECRET, fetcher, one, parquet_of, tar_of
-from toiletspark.config import Fetch, ShardColumns
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Fetch, ShardColumns, loading
 from toiletspark.images.fetching import Fetched, shard_of, shards
 
 
@@ -372,7 +371,7 @@ def test_a_parquet_shard_whose_pages_are_broken_is_damaged(tmp_path: Path) -> No
 
 
 def test_what_stores_are_told_stands_in_no_manifest() -> None:
-    config = conf_files.load(
+    config = loading.load(
         [],
         [
             'fetch.allow=["https://img.example.com/"]',

@@ -35,14 +35,14 @@ _AZURE = re.compile(
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where an image may be read: `location` is a path with all links followed if `scheme` is "", else a URL."""
 
     scheme: str
     location: str
 
 
-class Places:
+class AllowRules:
     """What the configuration allows.
 
     Args:
@@ -60,7 +60,7 @@ class Places:
         self._folders = [os.path.realpath(line.path) for line in lines if not line.scheme]
         self._lines = [line for line in lines if line.scheme]
 
-    def judge(self, location: str) -> Place:
+    def judge(self, location: str) -> Location:
         """The place that a path or a URL names, if images may come from there; members of shards are not for here.
 
         Raises:
@@ -82,7 +82,7 @@ class Places:
         if "\\" in rest:
             raise _refused("url")
         if known in WEB:
-            return Place(
+            return Location(
                 known, f"{scheme}:{rest}"
             )  # the rest is judged by `of_web`, on the URL that is asked for
         return self._object(known, rest, f"{scheme}:{rest}")
@@ -127,7 +127,7 @@ class Places:
             raise _refused("address")
         return address.compressed
 
-    def _object(self, scheme: str, rest: str, location: str) -> Place:
+    def _object(self, scheme: str, rest: str, location: str) -> Location:
         """An object of a store; its key is compared as it is, and must not climb."""
         if (
             not rest.startswith("//") or "::" in rest
@@ -144,7 +144,7 @@ class Places:
         if any(part in (".", "..") for part in key.split("/")):
             raise _refused("path")
         self._require_path(f"/{key}", lines)
-        return Place(scheme, location)
+        return Location(scheme, location)
 
     def _require_path(self, path: str, lines: list[Allowed]) -> None:
         """One of the lines that allow the host has a folder above the path, and is enough for a shard if it is one."""
@@ -154,7 +154,7 @@ class Places:
         if self._of_shards and all(line.host == "*" for line in allowing):
             raise _refused("shard")
 
-    def _local(self, path: str) -> Place:
+    def _local(self, path: str) -> Location:
         """A file below an allowed folder, wherever links and `..` lead."""
         if not self._folders:
             raise _refused("path")
@@ -164,7 +164,7 @@ class Places:
             raise FetchError("missing", "not a URL that can be opened here") from None
         if not any(real.startswith(folder.rstrip("/") + "/") for folder in self._folders):
             raise _refused("path")
-        return Place("", real)
+        return Location("", real)
 
 
 def _real(path: str) -> str:

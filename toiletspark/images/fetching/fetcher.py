@@ -12,7 +12,7 @@ import tenacity
 
 from toiletspark.config import Fetch
 from toiletspark.images.fetching.failures import FetchError, failure_of
-from toiletspark.images.fetching.host_limits import Lanes, host_of
+from toiletspark.images.fetching.host_limits import HostLimits, host_of
 from toiletspark.images.fetching.shards import shard_of
 from toiletspark.images.fetching.stores import Stores
 
@@ -51,7 +51,7 @@ class Fetcher:
         ):  # new, or forked: threads and connections stay behind in the parent
             self._process = os.getpid()
             self._stores = Stores(self.limits)
-            self._lanes: Lanes[Fetched] = Lanes(
+            self._lanes: HostLimits[Fetched] = HostLimits(
                 self.limits.threads_per_task, self.limits.max_per_host
             )
         return self._lanes.start(host_of(url or ""), lambda: self._fetch_one(url))

@@ -16,7 +16,7 @@ _HOST = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[\w.-]{1,253})(?P<port>:[0-9]{1,5}
 T = TypeVar("T")
 
 
-class Lanes(Generic[T]):
+class HostLimits(Generic[T]):
     """A thread pool in which each host has at most `max_per_host` threads at once; "" is no host and has all."""
 
     def __init__(self, threads: int, max_per_host: int) -> None:

@@ -22,10 +22,10 @@ from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
 
 from toiletspark.config import Fetch
-from toiletspark.images.fetching.allow_rules import Places
+from toiletspark.images.fetching.allow_rules import AllowRules
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.ip_addresses import Networks
-from toiletspark.images.fetching.ranges import DEADLINE
+from toiletspark.images.fetching.reading import DEADLINE
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PARTIAL, _ERRORS = 206, 400
@@ -44,7 +44,7 @@ _NEVER_ROUND_S = (
 _RESOLVING_THREADS = 32  # a name server that does not answer holds one for half a minute
 
 
-def filesystem(limits: Fetch, places: Places, networks: Networks) -> HTTPFileSystem:
+def filesystem(limits: Fetch, places: AllowRules, networks: Networks) -> HTTPFileSystem:
     """fsspec's file system of http over a session that obeys the rules; the session is opened with its first use."""
     told = {**limits.storage_options.get("http", {}), **limits.storage_options.get("https", {})}
 
@@ -68,7 +68,7 @@ class Session:
     """
 
     def __init__(
-        self, limits: Fetch, places: Places, networks: Networks, told: dict[str, Any]
+        self, limits: Fetch, places: AllowRules, networks: Networks, told: dict[str, Any]
     ) -> None:
         self._limits, self._places = limits, places
         self._told: dict[str, Any] = {

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from toiletspark.config import Fetch
 from toiletspark.images.fetching.failures import FetchError
-from toiletspark.images.fetching.reading import Kept
+from toiletspark.images.fetching.reading import Cache
 
-RowGroups = Kept[tuple["RowShard", int], pa.ChunkedArray]
+RowGroups = Cache[tuple["ParquetShard", int], pa.ChunkedArray]
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 _CONTENTS_AT_ONCE, _KEYS_AT_ONCE = (
     16,
@@ -23,7 +23,7 @@ _CONTENTS_AT_ONCE, _KEYS_AT_ONCE = (
 )  # rows at most, for they are decoded before they are counted
 
 
-class RowShard:
+class ParquetShard:
     """Where each key of a Parquet file is.
 
     Args:

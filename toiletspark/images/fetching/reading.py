@@ -7,13 +7,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from contextvars import ContextVar
+from typing import Generic, TypeVar, cast
+
+import fsspec
+import fsspec.asyn
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class Cache(Generic[K, V]):
     """The `size` things that were used last; each is made once, whoever asks for it meanwhile waits.
 
     What is pushed out is not closed: a thread may still read from it, and closes it by letting go.
@@ -56,3 +60,30 @@ class Kept(Generic[K, V]):
         """The next one who asks gets a new one."""
         with self._lock:
             self._things.pop(key, None)
+
+
+DEADLINE: ContextVar[float] = ContextVar(
+    "deadline"
+)  # of what the thread reads now; fsspec carries it into its own
+OpenFilesystem = Callable[[str], tuple[fsspec.AbstractFileSystem, str]]
+
+
+def read_range(
+    filesystem: fsspec.AbstractFileSystem, path: str, start: int, stop: int, deadline: float
+) -> bytes:
+    """Bytes `start` to `stop` (exclusive) of a file, fewer where it ends before; one request.
+
+    Args:
+        filesystem: where.
+        path: there.
+        start: 0 or more.
+        stop: more than `start`.
+        deadline: on `time.monotonic`'s clock; held where the file system is an asynchronous one, as S3's is.
+    """
+    if not filesystem.async_impl:
+        return cast(bytes, filesystem.cat_file(path, start=start, end=stop))
+    left_s = max(deadline - time.monotonic(), 0.001)
+    read = filesystem._cat_file
+    return cast(
+        bytes, fsspec.asyn.sync(filesystem.loop, read, path, start=start, end=stop, timeout=left_s)
+    )

@@ -13,9 +13,8 @@ from typing import Protocol
 
 from toiletspark.config import Fetch
 from toiletspark.images.fetching.failures import FetchError, failure_of
-from toiletspark.images.fetching.parquet_shard import RowGroups, RowShard
-from toiletspark.images.fetching.ranges import OpenFilesystem
-from toiletspark.images.fetching.reading import Kept
+from toiletspark.images.fetching.parquet_shard import ParquetShard, RowGroups
+from toiletspark.images.fetching.reading import Cache, OpenFilesystem
 from toiletspark.images.fetching.tar_shard import TarShard
 
 _KINDS = ("tar", "parquet")
@@ -67,8 +66,8 @@ class Shards:
     def __init__(self, limits: Fetch, open_filesystem: OpenFilesystem) -> None:
         self._limits = limits
         self._open_filesystem = open_filesystem
-        self._open: Kept[tuple[str, str], Shard] = Kept(limits.open_shards)
-        self._row_groups: RowGroups = Kept(limits.open_row_groups)
+        self._open: Cache[tuple[str, str], Shard] = Cache(limits.open_shards)
+        self._row_groups: RowGroups = Cache(limits.open_row_groups)
 
     def read(self, url: str, deadline: float) -> bytes:
         """A member's bytes.
@@ -100,7 +99,7 @@ class Shards:
     def _opened(self, kind: str, location: str, deadline: float) -> Shard:
         kinds: dict[str, Callable[[], Shard]] = {
             "tar": lambda: TarShard(*self._open_filesystem(location), self._limits, deadline),
-            "parquet": lambda: RowShard(
+            "parquet": lambda: ParquetShard(
                 *self._open_filesystem(location), self._limits, self._row_groups
             ),
         }

@@ -14,10 +14,10 @@ import fsspec.asyn
 
 from toiletspark.config import Fetch
 from toiletspark.config.allowed_places import WEB
-from toiletspark.images.fetching.allow_rules import Place, Places
+from toiletspark.images.fetching.allow_rules import AllowRules, Location
 from toiletspark.images.fetching.failures import FetchError, failure_of
 from toiletspark.images.fetching.ip_addresses import Networks
-from toiletspark.images.fetching.ranges import DEADLINE, read_range
+from toiletspark.images.fetching.reading import DEADLINE, read_range
 from toiletspark.images.fetching.shards import Shards, shard_of
 from toiletspark.tables import storage
 
@@ -32,11 +32,11 @@ class Stores:
         self._limits = limits
         self._options = {**limits.storage_options, "s3": _s3_options(limits)}
         self._networks = Networks(limits.allow_private)
-        self._places = Places(limits.allow, self._networks)
-        self._places_of_shards = Places(limits.allow, self._networks, of_shards=True)
+        self._places = AllowRules(limits.allow, self._networks)
+        self._places_of_shards = AllowRules(limits.allow, self._networks, of_shards=True)
         self._shards = Shards(limits, self._open_shard)
         self._opening = threading.Lock()
-        self._web_filesystems: dict[Places, Any] = {}
+        self._web_filesystems: dict[AllowRules, Any] = {}
 
     def read(self, url: str, deadline: float) -> bytes:
         """An image's bytes.
@@ -75,21 +75,23 @@ class Stores:
             return self._web(self._places_of_shards), place.location
         return self._open_store(place)
 
-    def _open_store(self, place: Place) -> tuple[fsspec.AbstractFileSystem, str]:
+    def _open_store(self, place: Location) -> tuple[fsspec.AbstractFileSystem, str]:
         filesystem, path = storage.open_filesystem(place.location, self._options)
         if hasattr(filesystem, "retries"):
             filesystem.retries = 1  # s3fs and gcsfs would also try again, each try of ours anew
         return filesystem, path
 
-    def _web(self, places: Places) -> Any:
+    def _web(self, places: AllowRules) -> Any:
         """Sessions of their own for images and for shards, since redirects are judged as what is asked for."""
         with self._opening:
             if places not in self._web_filesystems:
                 from toiletspark.images.fetching import (
-                    http_session as web,
-                )  # aiohttp only where images come by http
+                    http_session,  # aiohttp only where images come by http
+                )
 
-                self._web_filesystems[places] = web.filesystem(self._limits, places, self._networks)
+                self._web_filesystems[places] = http_session.filesystem(
+                    self._limits, places, self._networks
+                )
             return self._web_filesystems[places]
 
     def _read_local(self, path: str, deadline: float) -> bytes:

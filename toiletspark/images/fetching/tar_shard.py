@@ -11,7 +11,7 @@ import fsspec
 
 from toiletspark.config import Fetch
 from toiletspark.images.fetching.failures import FetchError
-from toiletspark.images.fetching.ranges import read_range
+from toiletspark.images.fetching.reading import read_range
 
 _COMPRESSED = (
     b"\x1f\x8b",

@@ -9,16 +9,16 @@ import signal
 import socket
 from functools import lru_cache
 
-from toiletspark.images import decoding as images
+from toiletspark.images import decoding
 from toiletspark.images.decoding import Decoded
-from toiletspark.images.sandbox import protocol as messages
+from toiletspark.images.sandbox import protocol
 from toiletspark.images.sandbox.protocol import Input, Measure, Task
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _OPEN_FILES = 64
 _STANDARD_ERROR = 2
 
-_task_of = lru_cache(maxsize=8)(messages.task_of)
+_task_of = lru_cache(maxsize=8)(protocol.parse_task)
 
 
 def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, parent: int) -> None:
@@ -31,20 +31,20 @@ def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, pa
         parent: the process that forked this one; with it, this one ends.
     """
     _confine(max_memory_bytes, parent)
-    while request := messages.read_request(connection):
+    while request := protocol.read_request(connection):
         signal.setitimer(signal.ITIMER_REAL, timeout_s)  # kills, also inside a C call: see _confine
         outcome, picture = _answer(_task_of(request[0]), request[1])
         signal.setitimer(signal.ITIMER_REAL, 0)
-        messages.write_answer(connection, outcome, picture)
+        protocol.write_response(connection, outcome, picture)
 
 
 def _answer(task: Task, content: bytes) -> tuple[Decoded, bytes]:
     if isinstance(task, Input):
-        (decoded,) = images.decode([content], task.limits, task.preprocessing)
+        (decoded,) = decoding.decode([content], task.limits, task.preprocessing)
         return decoded, b"" if decoded.pixels is None else decoded.pixels.tobytes()
     if isinstance(task, Measure):
-        return images.measure(content, task.limits), b""
-    small = images.thumbnail(content, task.limits, task.max_side_px, task.quality)
+        return decoding.measure(content, task.limits), b""
+    small = decoding.thumbnail(content, task.limits, task.max_side_px, task.quality)
     return Decoded("ok" if small else "decode_failed"), small or b""
 
 

@@ -23,11 +23,10 @@ import numpy as np
 
 from toiletspark.config import Decode
 from toiletspark.errors import UserError
-from toiletspark.images import decoding as images
+from toiletspark.images import decoding
 from toiletspark.images.decoding import Decoded, Preprocessing
-from toiletspark.images.sandbox import fork_server as nursery
-from toiletspark.images.sandbox import protocol as messages
-from toiletspark.images.sandbox.protocol import Input, Measure, NoAnswerError, Task, Thumbnail
+from toiletspark.images.sandbox import fork_server, protocol
+from toiletspark.images.sandbox.protocol import Input, Measure, ProtocolError, Task, Thumbnail
 
 _START_S = 60.0  # for a nursery to load; a third of a second on a quiet machine
 _GRACE_S = 0.1  # after the child's own alarm
@@ -35,7 +34,7 @@ _RUN = "import json, sys; sys.path[:], *told = json.loads(sys.argv[1]); "
 _RUN += "from toiletspark.images.sandbox import fork_server; fork_server.main(*told)"
 
 _decoders: dict[
-    tuple[float, ...], _Isolated
+    tuple[float, ...], _Sandbox
 ] = {}  # by process, because what was forked has no child of its own
 _lock = threading.Lock()
 
@@ -49,7 +48,7 @@ def decode(
         UserError: no child can be started here.
     """
     if not limits.isolated:
-        return images.decode(contents, limits, preprocessing)
+        return decoding.decode(contents, limits, preprocessing)
     isolated, task, side = (
         _of_this_process(limits),
         Input(limits, preprocessing),
@@ -66,7 +65,7 @@ def decode(
 def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
     """As `images.thumbnail`, in a child process if `limits.isolated`."""
     if not limits.isolated:
-        return images.thumbnail(content, limits, max_side_px, quality)
+        return decoding.thumbnail(content, limits, max_side_px, quality)
     _, jpeg = _of_this_process(limits).ask(Thumbnail(limits, max_side_px, quality), content)
     return bytes(jpeg) or None
 
@@ -74,7 +73,7 @@ def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 8
 def measure(content: bytes, limits: Decode) -> Decoded:
     """As `images.measure`, in a child process if `limits.isolated`."""
     if not limits.isolated:
-        return images.measure(content, limits)
+        return decoding.measure(content, limits)
     return _of_this_process(limits).ask(Measure(limits), content)[0]
 
 
@@ -94,21 +93,21 @@ def require_children(limits: Decode) -> None:
         _of_this_process(limits).require()
 
 
-def _of_this_process(limits: Decode) -> _Isolated:
+def _of_this_process(limits: Decode) -> _Sandbox:
     key = (os.getpid(), limits.timeout_s, limits.max_memory_bytes, limits.images_per_child)
     with _lock:
         if key not in _decoders:
-            _decoders[key] = _Isolated(limits)
+            _decoders[key] = _Sandbox(limits)
         return _decoders[key]
 
 
-class _Isolated:
+class _Sandbox:
     """A nursery and its one child, asked by one thread at a time."""
 
     def __init__(self, limits: Decode) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._nursery = _Nursery(limits)
+        self._nursery = _ForkServer(limits)
         self._child: socket.socket | None = None
         self._asked = 0
 
@@ -134,14 +133,14 @@ class _Isolated:
 
         try:
             wait()
-            messages.write_request(child, task.told(), content)
-            outcome, picture = messages.read_answer(child, task, wait)
+            protocol.write_request(child, task.told(), content)
+            outcome, picture = protocol.read_response(child, task, wait)
         except TimeoutError:
             self._bury()
             return self._timeout(), bytearray()
-        except (OSError, NoAnswerError) as error:
+        except (OSError, ProtocolError) as error:
             went = self._bury()
-            told = str(error) if isinstance(error, NoAnswerError) else ""
+            told = str(error) if isinstance(error, ProtocolError) else ""
             return self._timeout() if went == "SIGALRM" else Decoded(
                 "crashed", told or went
             ), bytearray()
@@ -162,10 +161,10 @@ class _Isolated:
 
     def _begun(self) -> socket.socket:
         """A fresh child; where the nursery has died itself, also a fresh nursery."""
-        with contextlib.suppress(OSError, NoAnswerError):
+        with contextlib.suppress(OSError, ProtocolError):
             return self._nursery.begin()
         self._nursery.close()
-        self._nursery = _Nursery(self._limits)
+        self._nursery = _ForkServer(self._limits)
         return self._nursery.begin()
 
     def _bury(self) -> str:
@@ -175,12 +174,12 @@ class _Isolated:
         self._child = None
         try:
             number = self._nursery.end()
-        except (OSError, NoAnswerError):
+        except (OSError, ProtocolError):
             return "nursery lost"
         return signal.Signals(number).name if number else "broke off"
 
 
-class _Nursery:
+class _ForkServer:
     """The process behind `nursery.main`, started with nothing of this one's environment but what it needs."""
 
     def __init__(self, limits: Decode) -> None:
@@ -209,8 +208,8 @@ class _Nursery:
         if self._loaded:
             return
         try:
-            self._hear(nursery.READY)
-        except (OSError, NoAnswerError) as error:
+            self._hear(fork_server.READY)
+        except (OSError, ProtocolError) as error:
             self.close()
             raise UserError(
                 doing="starting the process that decodes images",
@@ -223,16 +222,16 @@ class _Nursery:
     def begin(self) -> socket.socket:
         """A connection to a fresh child."""
         self.require()
-        self._control.sendall(nursery.BEGIN)
+        self._control.sendall(fork_server.FORK)
         said, handles, *_ = socket.recv_fds(self._control, 1, 1)
-        if said != nursery.READY or not handles:
-            raise NoAnswerError
+        if said != fork_server.READY or not handles:
+            raise ProtocolError
         return socket.socket(fileno=handles[0])
 
     def end(self) -> int:
         """Ends the child; the number of the signal by which it went, or 0."""
-        self._control.sendall(nursery.END)
-        self._hear(nursery.WENT)
+        self._control.sendall(fork_server.KILL)
+        self._hear(fork_server.ENDED)
         return self._control.recv(1)[0]
 
     def close(self) -> None:
@@ -243,12 +242,12 @@ class _Nursery:
 
     def _hear(self, word: bytes) -> None:
         if self._control.recv(1) != word:
-            raise NoAnswerError
+            raise ProtocolError
 
 
 def _environment() -> dict[str, str]:
     """No credentials; one thread, because a process with several cannot be forked safely."""
-    kept = ("PATH", "LD_LIBRARY_PATH", nursery.HOOK)
+    kept = ("PATH", "LD_LIBRARY_PATH", fork_server.HOOK)
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
         **{"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},

@@ -18,8 +18,8 @@ from PIL import Image
 
 from toiletspark.images.sandbox import child
 
-BEGIN, END = b"b", b"e"  # what it is asked, in turns: there is one child at a time
-READY, WENT = b"r", b"w"
+FORK, KILL = b"b", b"e"  # what it is asked, in turns: there is one child at a time
+READY, ENDED = b"r", b"w"
 HOOK = "TOILETSPARK_DECODE_HOOK"  # tests name a file here, which makes some files poisonous
 
 
@@ -40,10 +40,10 @@ def main(handle: int, timeout_s: float, max_memory_bytes: int) -> None:
     control.sendall(READY)
     process = 0
     while wish := control.recv(1):
-        if wish == BEGIN:
+        if wish == FORK:
             process = _begin(control, timeout_s, max_memory_bytes)
         else:
-            control.sendall(WENT + bytes([_end(process) if process else 0]))
+            control.sendall(ENDED + bytes([_end(process) if process else 0]))
             process = 0
 
 

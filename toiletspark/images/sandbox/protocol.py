@@ -24,7 +24,7 @@ _MAX_DETAIL_BYTES = 200
 _MAX_SIDE_PX = 2**31 - 1  # what the ledger holds; one more would end the task
 
 
-class NoAnswerError(Exception):
+class ProtocolError(Exception):
     """What came is no answer to the question; "" where nothing more came."""
 
 
@@ -82,7 +82,7 @@ class Measure:
 Task = Input | Thumbnail | Measure
 
 
-def task_of(told: bytes) -> Task:
+def parse_task(told: bytes) -> Task:
     """What `Task.told` says."""
     said = json.loads(told)
     limits = Decode(**said["limits"])
@@ -106,7 +106,7 @@ def read_request(connection: socket.socket) -> tuple[bytes, bytes] | None:
     return bytes(_whole(connection, task_size)), bytes(_whole(connection, size))
 
 
-def write_answer(connection: socket.socket, outcome: Decoded, picture: bytes) -> None:
+def write_response(connection: socket.socket, outcome: Decoded, picture: bytes) -> None:
     """Answers; `picture` is b"" where there is none."""
     detail = outcome.detail.encode("utf-8", "replace")[:_MAX_DETAIL_BYTES]
     size = (max(0, min(side, _MAX_SIDE_PX)) for side in (outcome.width, outcome.height))
@@ -115,7 +115,7 @@ def write_answer(connection: socket.socket, outcome: Decoded, picture: bytes) ->
     connection.sendall(picture)
 
 
-def read_answer(
+def read_response(
     connection: socket.socket, task: Task, wait: Callable[[], None] = lambda: None
 ) -> tuple[Decoded, bytearray]:
     """An answer, and the picture's bytes: empty unless the status is ok.
@@ -136,7 +136,7 @@ def read_answer(
         and max(width, height) <= _MAX_SIDE_PX
     )
     if not sound or not (task.takes(size) if STATUSES[status] == "ok" else size == 0):
-        raise NoAnswerError("no answer to what was asked")
+        raise ProtocolError("no answer to what was asked")
     detail = bytes(_whole(connection, detail_size, wait)).decode("utf-8", "replace")
     printable = "".join(one if one.isprintable() else "?" for one in detail)
     return Decoded(STATUSES[status], printable, width, height), _whole(connection, size, wait)
@@ -151,6 +151,6 @@ def _whole(
     while done < size:
         wait()
         if not (came := connection.recv_into(view[done:])):
-            raise NoAnswerError
+            raise ProtocolError
         done += came
     return content

@@ -18,8 +18,8 @@ from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
 from toiletspark.model import golden
-from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.golden import GoldenImage
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
@@ -54,7 +54,7 @@ def keep(work: Workspace, gathered: Run) -> dict[str, int]:
     labelled = [
         tuple(row) for row in frames.read_run(work.spark, gathered).select(*names).collect()
     ]
-    drawn = golden.drawn(labelled, work.config.train.golden_images, work.config.train.seed)
+    drawn = golden.choose(labelled, work.config.train.golden_images, work.config.train.seed)
     jpegs = _jpegs(work.spark, work.config, drawn) if drawn else {}
     stored = (
         _embedded(work.spark, work.config, spec, list(jpegs.values()), f"{gathered.run_id}-golden")
@@ -131,7 +131,7 @@ def _embedded(
         context.broadcast(spec),
         (context.broadcast(Known.of([], [])),),
         config.fetch,
-        golden.limits(config.decode),
+        golden.decode_limits(config.decode),
         config.embed,
         name,
         Refusals(context),

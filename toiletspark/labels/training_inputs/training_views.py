@@ -17,8 +17,8 @@ from toiletspark.embedding import tasks as embedding
 from toiletspark.errors import BackboneError
 from toiletspark.labels.training_inputs import training_images
 from toiletspark.model import augmentation as views
-from toiletspark.model.backbone import BackboneSpec
 from toiletspark.model.embedding_codec import to_stored
+from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.manifest import Inputs
@@ -52,7 +52,7 @@ def gather(work: Workspace) -> dict[str, int]:
 
     Cost: a forward pass a view; nothing for contents that have theirs.
     """
-    wanted = views.names(work.config.train.views)
+    wanted = views.view_names(work.config.train.views)
     if not wanted:
         return {}
     store = work.store
@@ -97,7 +97,7 @@ def _embedded(rows: DataFrame, given: Given) -> DataFrame:
         floors.require(doing="checking the packages of a worker, before its first view")
         backbone = embedding.built(given.spec.value)
         for some in training_images.contents(batches, given.fetch):
-            of_files = views.embedded(
+            of_files = views.embed_views(
                 [row["content"] for row in some], given.views, backbone, given.limits
             )
             found = [

@@ -21,7 +21,7 @@ from toiletspark.launch import session
 from toiletspark.launch.doctor import executors, probe, surroundings
 from toiletspark.launch.doctor.observed import PACKAGES, Observed
 from toiletspark.launch.doctor.python_checks import minor
-from toiletspark.model.runtimes.choice import chosen
+from toiletspark.model.runtimes.choice import choose_runtime
 
 START_WITHIN_S = 90.0
 _LOG = logging.getLogger("toiletspark")
@@ -87,7 +87,7 @@ def _observe_driver(config: Config, python_named: bool) -> Observed:
         driver=executors.executor_of(description, before_s, time.time()),
     )
     try:
-        cluster.runtime = chosen(config.backbone.runtime, config.backbone.precision)
+        cluster.runtime = choose_runtime(config.backbone.runtime, config.backbone.precision)
     except BackboneError as error:
         cluster.runtime = "openvino"
         cluster.runtime_error = error.found

@@ -7,16 +7,10 @@ for it; a worker imports only the runtime that it starts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.images.decoding import Pixels
 
-RuntimeName = Literal["torch", "openvino"]
 Forward = Callable[[Pixels], NDArray[np.float32]]
-
-# of ImageNet's pictures, per channel, with pixels in [0, 1]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)

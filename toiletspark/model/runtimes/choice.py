@@ -8,12 +8,12 @@ from importlib.util import find_spec
 
 from toiletspark.config import Precision, Runtime
 from toiletspark.errors import BackboneError
-from toiletspark.model.runtimes import RuntimeName
+from toiletspark.model.spec import RuntimeName
 
 _OF_GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, the same below Windows, AMD's
 
 
-def chosen(runtime: Runtime, precision: Precision) -> RuntimeName:
+def choose_runtime(runtime: Runtime, precision: Precision) -> RuntimeName:
     """Resolves `auto` on the driver: a GPU that torch sees -> torch; OpenVINO if installed; else torch.
 
     Args:

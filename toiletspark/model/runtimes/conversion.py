@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toiletspark.model.backbone import BackboneSpec
-from toiletspark.model.runtimes import IMAGENET_MEAN, IMAGENET_STD, openvino_runtime
+from toiletspark.model.runtimes import openvino_runtime
+from toiletspark.model.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec
 
 if TYPE_CHECKING:
     import openvino
 
 
 @functools.lru_cache(maxsize=1)
-def prepared(spec: BackboneSpec) -> BackboneSpec:
+def compiled(spec: BackboneSpec) -> BackboneSpec:
     """The spec as workers need it: with a program, and its constants in the place of torch's weights.
 
     Args:
@@ -31,10 +31,10 @@ def prepared(spec: BackboneSpec) -> BackboneSpec:
         return spec
     if spec.precision == "int8":
         raise spec.not_quantised()
-    return with_program(spec, converted(spec))
+    return with_program(spec, convert(spec))
 
 
-def converted(spec: BackboneSpec) -> openvino.Model:
+def convert(spec: BackboneSpec) -> openvino.Model:
     """The network as OpenVINO's model: uint8 (n, crop_px, crop_px, 3) in, normalisation inside, float32 out."""
     openvino = openvino_runtime.imported()
     import torch

@@ -17,8 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from toiletspark.config import Decode
 from toiletspark.errors import BackboneError
-from toiletspark.images import decoding as images
-from toiletspark.images import sandbox as decoding
+from toiletspark.images import decoding, sandbox
 from toiletspark.images.decoding import Decoded, Pixels, Preprocessing
 
 _END_OF_IMAGE = b"\xff\xd9"
@@ -78,7 +77,7 @@ def decode(
     return [
         Decoded("ok", "", *sizes[place], found[place])
         if place in found
-        else decoding.decode([content], limits, preprocessing)[0]
+        else sandbox.decode([content], limits, preprocessing)[0]
         for place, content in enumerate(files)
     ]
 
@@ -86,7 +85,7 @@ def decode(
 def plain_size(content: bytes, limits: Decode) -> tuple[int, int] | None:
     """Width and height of a whole, upright, grey or YCbCr JPEG file; None for any other."""
     try:
-        image = images.open_checked(content, limits)
+        image = decoding.open_checked(content, limits)
         if image.format != "JPEG":  # to ask a PNG for its orientation is to decode it
             return None
         upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
@@ -156,7 +155,7 @@ def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixe
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """As `images.preprocess`, on uint8 tensors (3, height, width); a pixel differs from Pillow's by its rounding."""
     left, top, right, bottom = _without_far_ends(picture.shape[2], picture.shape[1])
-    (width, height), (x, y) = images.placed(right - left, bottom - top, preprocessing)
+    (width, height), (x, y) = decoding.crop_geometry(right - left, bottom - top, preprocessing)
     kept = picture[:, top:bottom, left:right]
     resized: torch.Tensor = functional.resize(
         kept, [height, width], torchvision.transforms.InterpolationMode.BILINEAR, antialias=True

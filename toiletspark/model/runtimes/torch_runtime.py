@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Precision
 from toiletspark.images.decoding import Pixels
-from toiletspark.model.runtimes import IMAGENET_MEAN, IMAGENET_STD, Forward
+from toiletspark.model.runtimes import Forward
+from toiletspark.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
 # Both were trained on pixels in [-1, 1] and turn ours into those; their auxiliary classifiers only serve training.
 _GOOGLES: dict[str, Any] = {"aux_logits": False, "transform_input": True, "init_weights": False}
@@ -21,7 +22,7 @@ _BUILT_WITH = {"googlenet": _GOOGLES, "inception_v3": _GOOGLES}
 
 
 def start(
-    architecture: str, weights: bytes, precision: Precision, threads: int, place: torch.device
+    architecture: str, weights: bytes, precision: Precision, threads: int, device: torch.device
 ) -> Forward:
     """The network, built and ready.
 
@@ -30,32 +31,35 @@ def start(
         weights: safetensors bytes of the state dict without the final layer.
         precision: fp32, or bf16 by autocast.
         threads: on the CPU.
-        place: where it computes.
+        device: where it computes.
     """
     torch.set_num_threads(threads)
     # a GPU would otherwise shorten float32 to 10 bits in convolutions, and embeddings to another backbone's
     torch.backends.cudnn.allow_tf32 = False
-    placed = network(architecture, weights).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    placed = network(architecture, weights).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = precision == "bf16"
 
     def forward(pixels: Pixels) -> NDArray[np.float32]:
-        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
-            return placed(normalised(pixels, place)).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        ):
+            return placed(normalised(pixels, device)).to("cpu", torch.float32).numpy()  # type: ignore[no-any-return]
 
     return lambda pixels: sized_to_memory(forward, pixels)
 
 
-def normalised(pixels: Pixels, place: torch.device) -> torch.Tensor:
+def normalised(pixels: Pixels, device: torch.device) -> torch.Tensor:
     """What the network takes, float32 (n, 3, crop_px, crop_px), where it computes."""
     mean, std = (
-        torch.tensor(values, device=place).view(1, 3, 1, 1)
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
         for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
-    batch = torch.from_numpy(pixels).to(place).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
+    batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
     return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def place(device: str = "") -> torch.device:
+def default_device(device: str = "") -> torch.device:
     """Where to compute: torch's name of a device; "" = the first GPU, else the CPU."""
     return torch.device(device or ("cuda" if sees_a_gpu() else "cpu"))
 
@@ -73,12 +77,12 @@ def network(architecture: str, weights: bytes) -> torch.nn.Module:
 def without_final_layer(architecture: str) -> torch.nn.Module:
     """torchvision's network as it is drawn, its final layer the identity: it then gives (n, width)."""
     with torch.random.fork_rng(devices=[]):  # its weights are drawn, from nobody else's numbers
-        built = whole(architecture)
+        built = full_network(architecture)
     built.set_submodule(final_layer(built), torch.nn.Identity())
     return built
 
 
-def whole(architecture: str) -> torch.nn.Module:
+def full_network(architecture: str) -> torch.nn.Module:
     """torchvision's network with its final layer, drawn from torch's global numbers."""
     built: torch.nn.Module = torchvision.models.get_model(
         architecture, weights=None, **_BUILT_WITH.get(architecture, {})
