@@ -269,8 +269,8 @@ def test_an_answer_that_cannot_be_one_is_not_believed(said: bytes, limits: Decod
     with ours, theirs:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(client.NoAnswerError, match="no answer to what was asked"):
-            client.messages.read_answer(ours, client.Input(limits, TO_32))
+        with pytest.raises(client.ProtocolError, match="no answer to what was asked"):
+            client.protocol.read_response(ours, client.Input(limits, TO_32))
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
@@ -279,5 +279,5 @@ def test_an_answer_that_breaks_off_is_none(said: bytes, limits: Decode) -> None:
     with ours, theirs:
         theirs.sendall(said)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(client.NoAnswerError, match=r"^$"):
-            client.messages.read_answer(ours, client.Input(limits, TO_32))
+        with pytest.raises(client.ProtocolError, match=r"^$"):
+            client.protocol.read_response(ours, client.Input(limits, TO_32))

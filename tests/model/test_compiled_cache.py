@@ -24,10 +24,10 @@ WITHOUT_TORCH = """
 import json, sys
 from pathlib import Path
 from toiletspark.embedding import int8 as calibration
-from toiletspark.config import Backbone
+from toiletspark.config import BackboneSettings
 from toiletspark.tables.runs import Store
 
-section = Backbone(**json.loads(sys.argv[2]))
+section = BackboneSettings(**json.loads(sys.argv[2]))
 spec = calibration.current(Store(sys.argv[1]), section)
 print(json.dumps([spec.weights_digest, spec.program_digest, sorted({"torch", "torchvision"} & set(sys.modules))]))
 """
@@ -47,12 +47,12 @@ def version(name, known=importlib.metadata.version):
 
 sys.meta_path.insert(0, NoTorch())
 importlib.metadata.version = version
-from toiletspark.model import compiled_cache as prepared
-from toiletspark.config import Backbone
+from toiletspark.model import compiled_cache
+from toiletspark.config import BackboneSettings
 from toiletspark.errors import BackboneError
 
 try:
-    prepared.backbone(sys.argv[1], Backbone(**json.loads(sys.argv[2])))
+    compiled_cache.backbone(sys.argv[1], BackboneSettings(**json.loads(sys.argv[2])))
 except BackboneError as error:
     print(error)
 """
@@ -107,7 +107,7 @@ def test_what_was_begun_in_a_thread_is_waited_for(
     convert_one = conversion.compiled
     monkeypatch.setattr(
         conversion,
-        "prepared",
+        "compiled",
         lambda spec: (threads.append(threading.current_thread()), convert_one(spec))[1],
     )
     compiled_cache.start_loading(str(tmp_path), of)
