@@ -91,22 +91,10 @@ def _has_few_retries(get: Get) -> bool:
     return not is_local(get("spark.master")) and _number(get("spark.task.maxFailures"), 4) < 4
 
 
-def _has_huge_batches(get: Get) -> bool:
-    return arrow_rows(get) > 10 * DEFAULT_ARROW_ROWS
-
-
-def _has_more_threads_than_cores(get: Get) -> bool:
-    return _number(get(THREADS), 1) > _number(get(TASK_CPUS), 1)
-
-
 def _loses_shuffles(get: Get) -> bool:
     is_tracked = get(_SHUFFLE_TRACKING).strip().lower() != "false"  # Spark's default is true
     has_service = is_on(get, "spark.shuffle.service.enabled")
     return is_on(get, DYNAMIC_ALLOCATION) and not is_tracked and not has_service
-
-
-def _has_no_maximum(get: Get) -> bool:
-    return is_on(get, DYNAMIC_ALLOCATION) and not get(MAX_EXECUTORS)
 
 
 def _is_open_to_all(get: Get) -> bool:
@@ -145,13 +133,15 @@ RULES = (
          because="every task loads the runtime and the backbone again: 3 to 10 s each"),
     Rule("spark.python.worker.faulthandler.enabled", "false", "true",
          because="a worker that crashes in native code leaves no stack in its executor's log"),
-    Rule(ARROW_ROWS, _has_huge_batches, str(DEFAULT_ARROW_ROWS),
+    Rule(ARROW_ROWS, lambda get: arrow_rows(get) > 100_000, str(DEFAULT_ARROW_ROWS),
          because="a Python worker receives whole partitions, and may not have the memory for one"),
-    Rule(THREADS, _has_more_threads_than_cores, "spark.task.cpus, to as many as threads",
+    Rule(THREADS, lambda get: _number(get(THREADS), 1) > _number(get(TASK_CPUS), 1),
+         "spark.task.cpus, to as many as threads",
          because="threads that outnumber a task's reserved cores wait for each other"),
     Rule(_SHUFFLE_TRACKING, _loses_shuffles, "true", finding="dynamic_allocation",
          because="an idle executor takes its shuffle files with it, and their tasks run again"),
-    Rule(MAX_EXECUTORS, _has_no_maximum, "N", level="note", finding="dynamic_allocation",
+    Rule(MAX_EXECUTORS, lambda get: is_on(get, DYNAMIC_ALLOCATION) and not get(MAX_EXECUTORS),
+         "N", level="note", finding="dynamic_allocation",
          because="a job of millions of images asks for the whole cluster"),
     Rule("spark.authenticate", _is_open_to_all,
          "true, with a secret, or keep strangers from the port (docs/clusters.md)",

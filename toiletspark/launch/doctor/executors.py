@@ -143,10 +143,6 @@ def first_line(error: Exception) -> str:
     while java is not None and java.getCause() is not None:
         java = java.getCause()
     text = str(error) if java is None else str(java.getMessage() or java.toString())
-    frames = ("at ", "File ", "Driver stacktrace", "Traceback", "^")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reasons = [line for line in lines if not line.startswith(frames)]
-    python_errors = [line for line in reasons if re.match(r"\S*Error\S*:?", line)]
-    if python_errors:
-        return python_errors[-1][:300]
-    return [*reasons, *lines, type(error).__name__][0][:300]
+    python_errors = [line for line in lines if re.match(r"[\w.]*Error\b", line)]
+    return [*python_errors[-1:], *lines, type(error).__name__][0][:300]

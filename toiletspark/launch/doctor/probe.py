@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Answer = dict[str, Any]
+KeyedAnswer = tuple[tuple[str, str], Answer]
 _IMPORT_TIMEOUT_S = 90.0  # torch and torchvision load in 3 s, from a slow and busy disk in 30 s
 _CPU_FLAGS = {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni"}
 _CPU_FLAGS |= {"amx_tile", "amx_bf16", "amx_int8"}
@@ -45,10 +46,8 @@ for name, package in json.loads(sys.argv[1]).items():
 """
 
 
-def answer(
-    question: Callable[[], Answer], in_barrier: bool, _: object
-) -> Iterator[tuple[tuple[str, str], Answer]]:
-    """Answers in a task, with the executor's host and name; in a barrier stage once an executor."""
+def answer(question: Callable[[], Answer], in_barrier: bool, _: object) -> Iterator[KeyedAnswer]:
+    """Answers in a task, with the executor's host and id; in a barrier stage once an executor."""
     if in_barrier:
         from pyspark import BarrierTaskContext
 

@@ -25,12 +25,9 @@ def start(cluster: Observed) -> Iterator[Finding]:
         cores = cluster.setting("spark.executor.cores", "all")
         memory = cluster.setting("spark.executor.memory", "1g")
         what = f"Spark did not run a task: {reason}"
-        why = "no job would run either"
-        todo = (
-            "look at the master's page: is there a worker with as many free cores and as much "
-            f"memory as spark.executor.cores={cores} and spark.executor.memory={memory} ask for?"
-        )
-        yield Finding("start", "error", what, cluster.master, why, todo)
+        asked = f"spark.executor.cores={cores} and spark.executor.memory={memory}"
+        todo = f"look at the master's page: has a worker as much free as {asked} ask for?"
+        yield Finding("start", "error", what, cluster.master, "no job would run either", todo)
 
 
 def python(cluster: Observed) -> Iterator[Finding]:
@@ -49,11 +46,7 @@ def python(cluster: Observed) -> Iterator[Finding]:
         faults[f"could not be tried: {reason}", "nothing runs"] = set()
     unnamed = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
     unnamed = "" if cluster.python_named else unnamed
-    todo = (
-        "name a Python with all packages that has the same path on every machine: "
-        f"--conf {PYTHON_KEY}=PATH (or export PYSPARK_PYTHON=PATH), or ship one with --archives "
-        "(make dist)"
-    )
+    todo = f"name one that every machine has: --conf {PYTHON_KEY}=PATH, or ship it with --archives"
     for (fault, why), hosts in faults.items():
         what = f"the workers' Python {cluster.python_asked} {fault}{unnamed}"
         yield Finding("python", "error", what, ", ".join(sorted(hosts)), why, todo)
@@ -74,25 +67,19 @@ def tasks(cluster: Observed) -> Iterator[Finding]:
 
 def python_named(cluster: Observed) -> Iterator[Finding]:
     """Nobody named the Python that executors start."""
+    executors, ours = cluster.executors, cluster.driver.python
     in_cluster = cluster.setting("spark.submit.deployMode") == "cluster"
     has_drivers_path = settings.is_one_machine(cluster.master)
-    if cluster.python_named or in_cluster or has_drivers_path or not cluster.executors:
+    if cluster.python_named or in_cluster or has_drivers_path or not executors:
         return  # without executors `start` and `python` report more
-    pythons = ", ".join(sorted({executor.python for executor in cluster.executors}))
-    versions = [
-        executor.packages[name].version
-        for executor in cluster.executors
-        for name in ("numpy", "torch")
-    ]
-    what = (
-        f"PYSPARK_PYTHON is not set; the executors started {pythons}, "
-        f"the driver is {cluster.driver.python}"
-    )
+    theirs = ", ".join(sorted({executor.python for executor in executors}))
+    versions = [one.packages[name].version for one in executors for name in ("numpy", "torch")]
+    what = f"PYSPARK_PYTHON is not set; the executors started {theirs}, the driver is {ours}"
     why = "a machine without that path has no Python, or the system's, which lacks the packages"
     todo = f"name it: --conf {PYTHON_KEY}=PATH, or export PYSPARK_PYTHON=PATH"
     level: Level = "warning" if all(versions) else "error"
     mends = {PYTHON_KEY: cluster.python_asked}
-    yield Finding("python_named", level, what, names(cluster.executors), why, todo, mends)
+    yield Finding("python_named", level, what, names(executors), why, todo, mends)
 
 
 def python_said_in_vain(cluster: Observed) -> Iterator[Finding]:
@@ -100,10 +87,7 @@ def python_said_in_vain(cluster: Observed) -> Iterator[Finding]:
     named = cluster.setting(PYTHON_KEY)
     if named and named != cluster.python_asked:
         what = f"{PYTHON_KEY} is {named}, and the executors start {cluster.python_asked}"
-        why = (
-            "only spark-submit reads that setting; PYSPARK_PYTHON wins over it, and "
-            "[spark.settings] come too late"
-        )
+        why = "only spark-submit reads it; PYSPARK_PYTHON wins, and [spark.settings] come too late"
         todo = f"export PYSPARK_PYTHON={named}, or tell spark-submit: --conf {PYTHON_KEY}={named}"
         where = names(cluster.executors)
         yield Finding("python_said_in_vain", "warning", what, where, why, todo)
@@ -120,10 +104,8 @@ def packages(cluster: Observed) -> Iterator[Finding]:
             if package.error:
                 fault = f"does not load: {package.error}" if package.version else "is missing"
                 faults[name, fault].append(executor)
-    todo = (
-        f"install it in the Python that executors start ({cluster.python_asked}), ship an "
-        f"environment with --archives (make dist), or name another Python: --conf {PYTHON_KEY}=PATH"
-    )
+    python = f"install it in {cluster.python_asked}, or name another: --conf {PYTHON_KEY}=PATH"
+    todo = f"{python}, or ship an environment with --archives (make dist)"
     for (name, fault), executors in faults.items():
         is_unused = cluster.runtime == "openvino" and name in _TORCH
         why = "tasks that come to that executor fail, and after four attempts so does the job"
@@ -182,10 +164,7 @@ def runtime(cluster: Observed) -> Iterator[Finding]:
         key = f"backbone.runtime={cluster.config.backbone.runtime}"
         what = f"{key} needs the package openvino; found: {cluster.runtime_error}"
         why = "embedding ends before it has begun"
-        todo = (
-            "pip install 'toiletspark[openvino]' on the driver and every executor, or "
-            "--set backbone.runtime=torch"
-        )
+        todo = "pip install 'toiletspark[openvino]' everywhere, or --set backbone.runtime=torch"
         yield Finding("runtime", "error", what, "driver", why, todo)
 
 

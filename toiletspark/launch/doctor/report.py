@@ -15,17 +15,10 @@ from toiletspark.launch.doctor.findings import Finding, exit_code
 from toiletspark.launch.doctor.observed import Executor, Observed
 from toiletspark.launch.doctor.python_checks import PYTHON_KEY
 
-_MARKS = {"error": "ERROR", "warning": "WARNING", "note": "note"}
-# Settings that are repeated if somebody has set them, so that the line is complete
+# Settings that begin so are repeated, so that the line is complete
 _KEPT = (
-    "spark.cores.max",
-    "spark.executor.instances",
-    "spark.executor.resource.gpu.amount",
-    "spark.executor.resource.gpu.discoveryScript",
-    "spark.task.resource.gpu.amount",
-    "spark.local.dir",
-    settings.DYNAMIC_ALLOCATION,
-    settings.MAX_EXECUTORS,
+    *("spark.cores.max", "spark.executor.instances", "spark.local.dir"),
+    *("spark.executor.resource.", "spark.task.resource.", "spark.dynamicAllocation."),
 )
 _WHEEL = "dist/*.whl"  # the shell expands it
 _ON_NEW_LINES = ("--master", "--deploy-mode", "--py-files", "--conf", "--set")
@@ -60,10 +53,11 @@ def show(report: Summary, as_json: bool) -> None:
     lines += [f"  {_executor_line(executor)}" for executor in executors]
     lines.append(f"{report['errors']} errors, {report['warnings']} warnings")
     for number, finding in enumerate(report["findings"], 1):
-        mark = _MARKS[finding["level"]]
+        mark = finding["level"] if finding["level"] == "note" else finding["level"].upper()
         lines += ["", f"{number}. {mark} ({finding['check']}): {finding['what']}"]
-        labels = {"where": "where", "why": "why", "todo": "do"}
-        lines += [f"   {labels[key]}: {finding[key]}" for key in labels if finding[key]]
+        for key, label in (("where", "where"), ("why", "why"), ("todo", "do")):
+            if finding[key]:
+                lines.append(f"   {label}: {finding[key]}")
     if not report["exit_code"]:
         lines += ["", "Sound: nothing that harms was found."]
     print("\n".join(map(_printable, lines)))
@@ -132,7 +126,7 @@ def _sizes(cluster: Observed) -> dict[str, str]:
         resources.OVERHEAD_KEY: "",
         settings.TASK_CPUS: task_cpus,
         settings.THREADS: task_cpus,
-        **{key: cluster.settings[key] for key in _KEPT if key in cluster.settings},
+        **{key: value for key, value in cluster.settings.items() if key.startswith(_KEPT)},
     }
 
 

@@ -39,12 +39,9 @@ def threads(cluster: Observed) -> Iterator[Finding]:
     too_many = [one for one in cluster.executors if _busy_threads(cluster, one) > one.cores]
     too_few = [one for one in cluster.executors if cpus > (one.threads or 1)]
     if too_many:
-        first = too_many[0]
-        busy, cores = _busy_threads(cluster, first), first.cores
-        what = (
-            f"{slots(cluster, first)} tasks at once with OMP_NUM_THREADS={first.threads} make "
-            f"{busy} threads on {cores} cores (spark.task.cpus={cpus})"
-        )
+        first, at_once = too_many[0], slots(cluster, too_many[0])
+        busy = f"{_busy_threads(cluster, first)} threads on {first.cores} cores"
+        what = f"{at_once} tasks at once with OMP_NUM_THREADS={first.threads} make {busy}"
         why = "threads that outnumber cores wait for each other; a forward pass takes much longer"
         todo = f"--conf {settings.THREADS}={cpus}, as many as spark.task.cpus"
         mends = {settings.THREADS: str(cpus)}
@@ -67,16 +64,14 @@ def crowded_machines(cluster: Observed) -> Iterator[Finding]:
         cpus = executors[0].cpus
         is_known = any(_busy_threads(cluster, one) > one.cores for one in executors)  # by `threads`
         if busy > _CROWDED * cpus and not is_known:
+            fit = max(1, cpus // len(executors))
             what = f"{len(executors)} executors with {busy} threads on {cpus} CPUs"
-            crowded.append((busy / cpus, host, what, max(1, cpus // len(executors)), cpus))
+            todo = f"--cores {cpus} for the standalone worker, or --conf spark.executor.cores={fit}"
+            crowded.append((busy / cpus, host, what, todo))
     if crowded:
-        _, _, what, fit, cpus = max(crowded)
-        where = names(sorted(host for _, host, *_ in crowded))
+        _, _, what, todo = max(crowded)
+        where = names(sorted(host for _, host, _, _ in crowded))
         why = "tasks take turns, and each takes memory meanwhile"
-        todo = (
-            f"give the standalone worker no more cores than the machine has: --cores {cpus}, "
-            f"or --conf spark.executor.cores={fit}"
-        )
         yield Finding("crowded_machines", "warning", what, where, why, todo)
 
 
@@ -101,10 +96,7 @@ def gpu_share(cluster: Observed) -> Iterator[Finding]:
         share = cluster.setting(share_key)
         what = f"{share_key}={share} allows {by_gpu} tasks, cores would do for {by_cpu}"
         why = "cores that could fetch and decode stand idle"
-        todo = (
-            f"--conf {settings.TASK_CPUS}={cpus} (a task fetches and decodes with all of them), "
-            "or a smaller share of a GPU"
-        )
+        todo = f"--conf {settings.TASK_CPUS}={cpus} (a task uses all), or a smaller share of a GPU"
         mends = {settings.TASK_CPUS: cpus}
         yield Finding("gpu_share", "warning", what, "", why, todo, mends)
     elif by_gpu > by_cpu:
@@ -144,16 +136,13 @@ def _huge_batch(name: str, rows: int, median: int, size: int, level: Level) -> F
     key, value = name, str(_power_of_two(64 * MIB // median))
     if "/" in name:
         key, value = "embed.bytes_per_batch", "64000000"
-    what = (
-        f"{name} = {rows:,} rows of {median / 1000:,.0f} kB, the median image, are a batch of "
-        f"{size / 1e6:,.0f} MB"
-    )
+    image = f"{median / 1000:,.0f} kB, the median image"
+    what = f"{name} = {rows:,} rows of {image}, are a batch of {size / 1e6:,.0f} MB"
     why = "the JVM and Python hold a batch each; executors are killed, and Arrow ends at 2 GB"
-    mends = {key: value}
     if name == settings.ARROW_ROWS:
         todo = f"--conf {key}={value}"
-        return Finding("arrow_batches", level, what, "", why, todo, settings=mends)
-    return Finding("arrow_batches", level, what, "", why, f"--set {key}={value}", sets=mends)
+        return Finding("arrow_batches", level, what, "", why, todo, settings={key: value})
+    return Finding("arrow_batches", level, what, "", why, f"--set {key}={value}", sets={key: value})
 
 
 def memory_overhead(cluster: Observed) -> Iterator[Finding]:
@@ -173,10 +162,7 @@ def memory_overhead(cluster: Observed) -> Iterator[Finding]:
         f"({cluster.runtime}), and once {image_gb:.1f} GB for the largest image "
         "(decode.max_memory_bytes)"
     )
-    why = (
-        "YARN and Kubernetes kill an executor that takes more than it asked for; under a "
-        "standalone master the machine runs out of memory"
-    )
+    why = "YARN and Kubernetes kill such an executor; elsewhere the machine runs out of memory"
     size = format_size(need)
     todo = f"--conf {OVERHEAD_KEY}={size}, or fewer cores an executor"
     level: Level = "error" if cluster.is_contained else "warning"
@@ -193,11 +179,8 @@ def machine_memory(cluster: Observed) -> Iterator[Finding]:
         has = executors[0].memory_bytes
         need = sum(_heap_bytes(cluster) + _python_bytes(cluster, one) for one in executors)
         if has and need > has:
-            what = (
-                f"{len(executors)} executors take {need / 1e9:.1f} GB with their Python workers, "
-                f"of {has / 1e9:.1f} GB"
-            )
-            short.append((need / has, host, what))
+            gigabytes = f"{need / 1e9:.1f} GB with their Python workers, of {has / 1e9:.1f} GB"
+            short.append((need / has, host, f"{len(executors)} executors take {gigabytes}"))
     if short:
         times, _, what = max(short)
         where = names(sorted(host for _, host, _ in short))

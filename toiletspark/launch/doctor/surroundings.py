@@ -7,7 +7,7 @@ import functools
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,47 +70,38 @@ def try_images(
     context: SparkContext, chosen: ChosenImages, limits: Fetch, on_executors: bool
 ) -> FetchedImages:
     """Fetches images from each executor, or from the driver if executors lack toiletspark."""
-    timeouts = {
-        "timeout_s": min(limits.timeout_s, _TIMEOUT_S),
-        "shard_timeout_s": min(limits.shard_timeout_s, _SHARD_TIMEOUT_S),
-    }
+    timeout_s = min(limits.timeout_s, _TIMEOUT_S)
+    shard_timeout_s = min(limits.shard_timeout_s, _SHARD_TIMEOUT_S)
+    timeouts = {"timeout_s": timeout_s, "shard_timeout_s": shard_timeout_s}
     fetch = functools.partial(fetch_all, chosen.urls, limits.model_copy(update=timeouts))
     answers: list[Answer] = []
     if chosen.urls:
         answers = ask(context, fetch) if on_executors else [{**fetch(), "host": "driver"}]
-    fetched_sizes = [size for answer in answers for *_, size in answer["fetched"] if size]
-    sizes = chosen.inline_sizes or fetched_sizes
-    return FetchedImages(
-        inline=bool(chosen.inline_sizes),
-        median_bytes=int(statistics.median(sizes)) if sizes else None,
-        hosts=tuple(_hosts_of(answers)),
-        from_executors=on_executors,
-    )
+    sizes = list(chosen.inline_sizes)
+    statuses = defaultdict[str, Counter[tuple[str, str]]](Counter)
+    failed_at = defaultdict[str, set[str]](set)
+    for answer in answers:
+        for host, status, detail, size in answer["fetched"]:
+            statuses[host][status, detail] += 1
+            if status != "ok":
+                failed_at[host].add(f"asked from {answer['host']}")
+            if size and not chosen.inline_sizes:
+                sizes.append(size)
+    hosts = [
+        ImageHost(name, counts.total(), dict(counts), tuple(sorted(failed_at[name])))
+        for name, counts in sorted(statuses.items())
+    ]
+    median = int(statistics.median(sizes)) if sizes else None
+    return FetchedImages(bool(chosen.inline_sizes), median, tuple(hosts), on_executors)
 
 
 def fetch_all(urls: tuple[str, ...], limits: Fetch) -> Answer:
     """Returns host, status, detail and bytes of each URL; no URL, because URLs carry secrets."""
-    results = Fetcher(limits).fetch(list(urls))
-    fetched = [
-        (host_of(url), result.status, result.detail, len(result.content or b""))
-        for url, result in zip(urls, results, strict=True)
-    ]
+    fetched = []
+    for url, result in zip(urls, Fetcher(limits).fetch(list(urls)), strict=True):
+        size = len(result.content or b"")
+        fetched.append((host_of(url), result.status, result.detail, size))
     return {"host": probe.host(), "fetched": fetched}
-
-
-def _hosts_of(answers: Iterable[Answer]) -> list[ImageHost]:
-    """The hosts with the statuses of all fetches, by name."""
-    statuses = defaultdict[str, Counter[tuple[str, str]]](Counter)
-    failed_at = defaultdict[str, set[str]](set)
-    for answer in answers:
-        for host, status, detail, _ in answer["fetched"]:
-            statuses[host][status, detail] += 1
-            if status != "ok":
-                failed_at[host].add(f"asked from {answer['host']}")
-    return [
-        ImageHost(name, counts.total(), dict(counts), tuple(sorted(failed_at[name])))
-        for name, counts in sorted(statuses.items())
-    ]
 
 
 # The output root

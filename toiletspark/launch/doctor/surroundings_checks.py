@@ -27,10 +27,7 @@ def output(cluster: Observed) -> Iterator[Finding]:
     if trial.executors_error:
         what = f"the executors cannot write to {root}: {trial.executors_error}"
         why = "a job works for hours and fails when it writes"
-        todo = (
-            "let the executors' user write there; for object stores, give Spark its credentials "
-            "(spark.hadoop.fs...)"
-        )
+        todo = "let the executors' user write there; give Spark the store's spark.hadoop.fs... keys"
         yield Finding("output", "error", what, "executors", why, todo)
     if trial.workers_error:
         error = trial.workers_error
@@ -53,10 +50,7 @@ def pointer(cluster: Observed) -> Iterator[Finding]:
     if twice:
         what = f"{tried}, {twice} were given to more than one"
         why = "two publications at the same time can get one number, and one of them is lost"
-        todo = (
-            "never publish from two programs at once; or use a file system with links, or S3 "
-            "with If-None-Match"
-        )
+        todo = "publish from one program at a time, or use hard links or S3 with If-None-Match"
         yield Finding("pointer", "warning", what, root, why, todo)
     if 0 in trial.winners:
         what = f"{tried}, {trial.winners.count(0)} were given to nobody"
@@ -64,10 +58,8 @@ def pointer(cluster: Observed) -> Iterator[Finding]:
         todo = "does another program write there? may hard links be made (on a mounted share)?"
         yield Finding("pointer", "error", what, root, why, todo)
     if trial.stale_reads or trial.unlisted:
-        what = (
-            f"after writing, {trial.stale_reads} reads gave the old content, "
-            f"{trial.unlisted} files were not listed"
-        )
+        stale, unlisted = trial.stale_reads, trial.unlisted
+        what = f"{stale} reads gave the old content, {unlisted} new files were not listed"
         why = "readers get an old version, and a job overlooks what the previous one wrote"
         todo = "switch off caches of the store (s3fs: use_listings_cache, a gateway's cache)"
         yield Finding("pointer", "error", what, root, why, todo)
@@ -102,11 +94,8 @@ def hosts(cluster: Observed) -> Iterator[Finding]:
 
 def _of_host(host: ImageHost, where: str) -> Iterator[Finding]:
     failed, missing = host.count(*_HOST_FAILURES), host.count("missing")
-    statuses = ", ".join(
-        f"{number} x {status} ({detail})"
-        for (status, detail), number in host.statuses.items()
-        if detail
-    )
+    details = [(*key, number) for key, number in host.statuses.items()]
+    statuses = ", ".join(f"{n} x {status} ({detail})" for status, detail, n in details if detail)
     name = host.name or "the machines' own file system"
     if failed == host.asked:
         what = f"{name} cannot be reached: {statuses}"
@@ -119,10 +108,7 @@ def _of_host(host: ImageHost, where: str) -> Iterator[Finding]:
     elif missing == host.asked and missing > 1:
         what = f"{name} has none of {missing} images that were asked for: {statuses}"
         why = "if they are all gone, nothing is scored"
-        todo = (
-            "check images.columns.image_url and images.url_prefix; a local path must exist on "
-            "every machine"
-        )
+        todo = "check images.columns.image_url and images.url_prefix; every machine needs the path"
         yield Finding("hosts", "error", what, where, why, todo)
 
 
@@ -130,11 +116,6 @@ def _remedy(host: ImageHost) -> str:
     if host.count("denied"):
         return "give credentials: [fetch.storage_options], or the environment of the executors"
     if host.count("refused"):
-        return (
-            "if these images are wanted, allow them: fetch.allow (for shards a host or bucket by "
-            "its name), and fetch.allow_private for servers of the house"
-        )
-    return (
-        "open the way from the executors' network to it (firewall, proxy, DNS); if it is only "
-        "slow, raise fetch.timeout_s and lower fetch.max_per_host"
-    )
+        return "if they are wanted: fetch.allow, and fetch.allow_private for servers of the house"
+    slow = "if it is only slow, raise fetch.timeout_s and lower fetch.max_per_host"
+    return f"open the way from the executors to it (firewall, proxy, DNS); {slow}"

@@ -115,15 +115,14 @@ def _observe_executors(context: SparkContext, cluster: Observed) -> None:
 
 def _observe_images(spark: SparkSession, cluster: Observed) -> None:
     """Adds a few images of the table."""
-    config, few = cluster.config, None
+    few = None
     with _failing_as("images_table", "reading the images table", cluster):
-        few = surroundings.choose_images(spark, config)
-    if few is None:
-        return
-    with _failing_as("fetch", "fetching a few images", cluster):
-        cluster.images = surroundings.try_images(
-            spark.sparkContext, few, config.fetch, cluster.has_toiletspark
-        )
+        few = surroundings.choose_images(spark, cluster.config)
+    if few is not None:
+        with _failing_as("fetch", "fetching a few images", cluster):
+            context, limits = spark.sparkContext, cluster.config.fetch
+            on_executors = cluster.has_toiletspark
+            cluster.images = surroundings.try_images(context, few, limits, on_executors)
 
 
 @contextmanager
@@ -139,24 +138,23 @@ def _failing_as(name: str, doing: str, cluster: Observed) -> Iterator[None]:
 @contextmanager
 def _start_limit() -> Iterator[None]:
     """Cancels Spark's first query if it gets no executor; it would wait for ever."""
-    ended, late = threading.Event(), threading.Event()
+    ended = threading.Event()
 
-    def watch() -> None:
-        if not ended.wait(START_WITHIN_S):
-            late.set()
-            while not ended.wait(1.0):
-                if (context := SparkContext._active_spark_context) is not None:
-                    context.cancelAllJobs()
+    def cancel() -> None:
+        while not ended.wait(1.0):
+            if (context := SparkContext._active_spark_context) is not None:
+                context.cancelAllJobs()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    deadline = time.monotonic() + START_WITHIN_S
+    timer = threading.Timer(START_WITHIN_S, cancel)
+    timer.start()
     try:
         yield
     except Exception as error:
-        if late.is_set():
-            message = f"no executor had come to work after {START_WITHIN_S:.0f} s"
-            raise TimeoutError(message) from error
-        raise
+        if time.monotonic() < deadline:
+            raise
+        message = f"no executor had come to work after {START_WITHIN_S:.0f} s"
+        raise TimeoutError(message) from error
     finally:
         ended.set()
-        watcher.join()
+        timer.cancel()
