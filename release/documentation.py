@@ -25,19 +25,22 @@ _CONFIGURATION = """\
 
 Made from [conf/base.toml](../conf/base.toml) by `make docs`. Change it there.
 
-Your own file holds only what differs: `toiletspark run --conf mytables.toml --set sample.size=20000`. Later files win over
-earlier ones, and `--set` wins over files. `""` means "not set". `${NAME}` and `${NAME:-default}` are taken from the
-environment. Relative paths start at the folder in which the command runs. `toiletspark keys` prints conf/base.toml.
+Your own file holds only what differs:
+`toiletspark run --conf mytables.toml --set sample.size=20000`. Later files win over earlier ones,
+and `--set` wins over files. `""` means "not set". `${NAME}` and `${NAME:-default}` are taken from
+the environment. Relative paths start at the folder in which the command runs. `toiletspark keys`
+prints conf/base.toml.
 """
 
 _TABLES = """\
 # Tables
 
-Made from [toiletspark/tables/schemas.py](../toiletspark/tables/schemas.py) by `make docs`. Change it there.
+Made from [toiletspark/tables/schemas.py](../toiletspark/tables/schemas.py) by `make docs`. Change it
+there.
 
 Each table lies in a folder of its name below `output.root`, with one folder for each run:
-`<root>/<table>/<run_id>/*.parquet`. A run is complete once its `_manifest.json` exists. The manifest records schema version,
-rows, files, configuration and inputs. Types are Spark's.
+`<root>/<table>/<run_id>/*.parquet`. A run is complete once its `_manifest.json` exists. The
+manifest records schema version, rows, files, configuration and inputs. Types are Spark's.
 """
 
 
@@ -62,7 +65,7 @@ class Section:
 
 
 def read_sections(text: str) -> list[Section]:
-    """Reads sections and keys with their comments: the lines above say the effect, the one behind it the unit."""
+    """Reads sections and keys: the comment above a key is its effect, the one behind it its unit."""
     values = tomllib.loads(text)
     sections: list[Section] = []
     group, comments = "", []

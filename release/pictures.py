@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/: runs the demo and photographs its run page in headless Chromium (`make pictures`)."""
+"""Makes the pictures of docs/ (`make pictures`): photographs the demo's run page in Chromium."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _KEEP_SECTIONS = """wanted => [...document.querySelectorAll('section')].filter(s
 
 
 def main() -> None:
-    """Writes docs/pictures/run-page.png; ends with a message if it is too large or there is no browser."""
+    """Writes docs/pictures/run-page.png.
+
+    Ends with a message if it is too large, or if there is no browser.
+    """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.exit(

@@ -1,4 +1,4 @@
-"""README.md, ARCHITECTURE.md and docs/: short enough, made from the code, and they name only what exists."""
+"""README.md, ARCHITECTURE.md and docs/: short, up to date, and they name only what exists."""
 
 from __future__ import annotations
 

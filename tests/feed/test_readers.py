@@ -65,7 +65,7 @@ def ids(heading: str, store: Store) -> list[str]:
 JOINS = {
     "pandas": "The feed is then",
     "DuckDB": "The feed is then",
-    WITH_SPARK: "From there on in SQL:",
+    WITH_SPARK: "In SQL:",
 }
 IDS = {
     "text": pd.Series(["1", "2", "12345678", "x", None], dtype="object"),
