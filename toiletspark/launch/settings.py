@@ -33,22 +33,16 @@ _UNBOUNDED_ARROW_ROWS = 1_000_000
 class Rule:
     """A setting, and when it does harm.
 
-    Attributes:
-        key: of Spark.
-        when: the harmful value in lower case, or a function of the settings.
-        better: the value to set.
-        because: the consequence.
-        level: error: rows would be lost or doubled silently, so no session starts; warning: it
-            costs time or retries; note: only the doctor reports it.
-        finding: the doctor's finding for it; "" if the doctor has none.
+    At the level error, rows would be lost or doubled silently, so no session starts; a warning
+    costs time or retries; a note is reported by the doctor alone.
     """
 
-    key: str
-    when: str | Callable[[Get], bool]
-    better: str
-    because: str
+    key: str  # of Spark
+    when: str | Callable[[Get], bool]  # the harmful value in lower case, or a function of all
+    better: str  # the value to set
+    because: str  # the consequence
     level: Level = "warning"
-    finding: str = ""
+    finding: str = ""  # the doctor's finding for it; "" if the doctor has none
 
     def is_broken(self, get: Get) -> bool:
         """Returns True if the settings do harm. `get` returns a setting, "" if it is not set."""

@@ -46,7 +46,8 @@ def python(cluster: Observed) -> Iterator[Finding]:
         faults[f"could not be tried: {reason}", "nothing runs"] = set()
     unnamed = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
     unnamed = "" if cluster.python_named else unnamed
-    todo = f"name one that every machine has: --conf {PYTHON_KEY}=PATH, or ship it with --archives"
+    ship = "or ship an environment with --archives (make dist)"
+    todo = f"name a Python that every machine has: --conf {PYTHON_KEY}=PATH, {ship}"
     for (fault, why), hosts in faults.items():
         what = f"the workers' Python {cluster.python_asked} {fault}{unnamed}"
         yield Finding("python", "error", what, ", ".join(sorted(hosts)), why, todo)
@@ -73,12 +74,14 @@ def python_named(cluster: Observed) -> Iterator[Finding]:
     if cluster.python_named or in_cluster or has_drivers_path or not executors:
         return  # without executors `start` and `python` report more
     theirs = ", ".join(sorted({executor.python for executor in executors}))
-    versions = [one.packages[name].version for one in executors for name in ("numpy", "torch")]
     what = f"PYSPARK_PYTHON is not set; the executors started {theirs}, the driver is {ours}"
     why = "a machine without that path has no Python, or the system's, which lacks the packages"
     todo = f"name it: --conf {PYTHON_KEY}=PATH, or export PYSPARK_PYTHON=PATH"
-    level: Level = "warning" if all(versions) else "error"
     mends = {PYTHON_KEY: cluster.python_asked}
+    level: Level = "warning"
+    for executor in executors:
+        if not (executor.packages["numpy"].version and executor.packages["torch"].version):
+            level = "error"
     yield Finding("python_named", level, what, names(executors), why, todo, mends)
 
 
@@ -104,8 +107,8 @@ def packages(cluster: Observed) -> Iterator[Finding]:
             if package.error:
                 fault = f"does not load: {package.error}" if package.version else "is missing"
                 faults[name, fault].append(executor)
-    python = f"install it in {cluster.python_asked}, or name another: --conf {PYTHON_KEY}=PATH"
-    todo = f"{python}, or ship an environment with --archives (make dist)"
+    install = f"install it in {cluster.python_asked}, or name another: --conf {PYTHON_KEY}=PATH"
+    todo = f"{install}, or ship an environment with --archives (make dist)"
     for (name, fault), executors in faults.items():
         is_unused = cluster.runtime == "openvino" and name in _TORCH
         why = "tasks that come to that executor fail, and after four attempts so does the job"
@@ -118,7 +121,7 @@ def packages(cluster: Observed) -> Iterator[Finding]:
 
 def ours(cluster: Observed) -> Iterator[Finding]:
     """toiletspark itself is missing on an executor."""
-    lacking = [one for one in cluster.executors if one.packages["toiletspark"].error]
+    lacking = [executor for executor in cluster.executors if executor.packages["toiletspark"].error]
     if lacking:
         what = f"toiletspark does not load: {lacking[0].packages['toiletspark'].error}"
         why = "executors run its code; every embedding task fails there"

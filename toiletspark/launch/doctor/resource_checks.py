@@ -36,8 +36,8 @@ _CROWDED = 2.0  # CPUs are usually two hyperthreads of a core; more tasks only t
 def threads(cluster: Observed) -> Iterator[Finding]:
     """A task computes with more threads than it has cores, or with fewer."""
     cpus = task_cpus(cluster)
-    too_many = [one for one in cluster.executors if _busy_threads(cluster, one) > one.cores]
-    too_few = [one for one in cluster.executors if cpus > (one.threads or 1)]
+    too_many = [executor for executor in cluster.executors if _is_overloaded(cluster, executor)]
+    too_few = [executor for executor in cluster.executors if cpus > (executor.threads or 1)]
     if too_many:
         first, at_once = too_many[0], slots(cluster, too_many[0])
         busy = f"{_busy_threads(cluster, first)} threads on {first.cores} cores"
@@ -60,9 +60,9 @@ def crowded_machines(cluster: Observed) -> Iterator[Finding]:
     """The executors of a machine have more cores than it has."""
     crowded = []
     for host, executors in _by_host(cluster).items():
-        busy = sum(_busy_threads(cluster, one) for one in executors)
+        busy = sum(_busy_threads(cluster, executor) for executor in executors)
         cpus = executors[0].cpus
-        is_known = any(_busy_threads(cluster, one) > one.cores for one in executors)  # by `threads`
+        is_known = any(_is_overloaded(cluster, executor) for executor in executors)  # by `threads`
         if busy > _CROWDED * cpus and not is_known:
             fit = max(1, cpus // len(executors))
             what = f"{len(executors)} executors with {busy} threads on {cpus} CPUs"
@@ -80,7 +80,7 @@ def gpu_share(cluster: Observed) -> Iterator[Finding]:
     share_key = "spark.task.resource.gpu.amount"
     by_gpu = gpu_slots(cluster)
     if by_gpu is None:
-        with_gpu = [one for one in cluster.executors if one.gpus]
+        with_gpu = [executor for executor in cluster.executors if executor.gpus]
         if with_gpu and cluster.runtime == "torch":
             what = f"{with_gpu[0].gpus} GPUs that no setting names"
             why = "Spark assigns none, so all tasks of a machine share its first GPU"
@@ -150,7 +150,7 @@ def memory_overhead(cluster: Observed) -> Iterator[Finding]:
     keys = {OVERHEAD_KEY, "spark.executor.memoryOverheadFactor"}
     is_limited = cluster.is_contained or keys & {*cluster.settings}  # standalone limits nothing
     has = _overhead_bytes(cluster)
-    needy = [one for one in cluster.executors if _python_bytes(cluster, one) > has]
+    needy = [executor for executor in cluster.executors if _python_bytes(cluster, executor) > has]
     if cluster.is_local or not is_limited or not needy:
         return
     largest = max(needy, key=lambda executor: slots(cluster, executor))
@@ -177,7 +177,8 @@ def machine_memory(cluster: Observed) -> Iterator[Finding]:
     short = []
     for host, executors in _by_host(cluster).items():
         has = executors[0].memory_bytes
-        need = sum(_heap_bytes(cluster) + _python_bytes(cluster, one) for one in executors)
+        need = len(executors) * _heap_bytes(cluster)
+        need += sum(_python_bytes(cluster, executor) for executor in executors)
         if has and need > has:
             gigabytes = f"{need / 1e9:.1f} GB with their Python workers, of {has / 1e9:.1f} GB"
             short.append((need / has, host, f"{len(executors)} executors take {gigabytes}"))
@@ -228,8 +229,8 @@ def disks(cluster: Observed) -> Iterator[Finding]:
 
 def clocks(cluster: Observed) -> Iterator[Finding]:
     """A machine's clock differs from the driver's."""
-    off = [one for one in cluster.executors if abs(one.clock_off_s) >= _CLOCK_WARNING_S]
-    off.sort(key=lambda executor: -abs(executor.clock_off_s))
+    largest_first = sorted(cluster.executors, key=lambda executor: -abs(executor.clock_off_s))
+    off = [executor for executor in largest_first if abs(executor.clock_off_s) >= _CLOCK_WARNING_S]
     if off:
         off_s = off[0].clock_off_s
         level: Level = "error" if abs(off_s) >= _CLOCK_ERROR_S else "warning"
@@ -243,14 +244,16 @@ def clocks(cluster: Observed) -> Iterator[Finding]:
 def cpu_features(cluster: Observed) -> Iterator[Finding]:
     """The CPU lacks what the precision asks for."""
     bf16 = {"avx512_bf16", "amx_bf16"}
-    no_bf16 = [one for one in cluster.executors if not one.cpu_flags & bf16 and not one.gpus]
+    cpu_only = [executor for executor in cluster.executors if not executor.gpus]
+    no_bf16 = [executor for executor in cpu_only if not executor.cpu_flags & bf16]
     if cluster.config.backbone.precision == "bf16" and no_bf16:
         what = "the CPU has neither AVX512_BF16 nor AMX"
         why = "bf16 is then slower than fp32"
         todo = 'backbone.precision = "fp32", or machines with AVX512_BF16 or AMX'
         yield Finding("cpu", "warning", what, names(no_bf16), why, todo)
-    no_avx2 = [one for one in cluster.executors if one.cpu_flags and "avx2" not in one.cpu_flags]
-    if no_avx2 and any("avx2" in one.cpu_flags for one in cluster.executors):
+    known = [executor for executor in cluster.executors if executor.cpu_flags]
+    no_avx2 = [executor for executor in known if "avx2" not in executor.cpu_flags]
+    if 0 < len(no_avx2) < len(known):
         what = "the CPU has no AVX2"
         why = "the forward pass takes several times as long, and commits wait for the slowest task"
         yield Finding("cpu", "warning", what, names(no_avx2), why, "leave that machine out")
@@ -343,6 +346,10 @@ def _overhead_bytes(cluster: Observed) -> int:
 
 def _busy_threads(cluster: Observed, executor: Executor) -> int:
     return slots(cluster, executor) * (executor.threads or 1)
+
+
+def _is_overloaded(cluster: Observed, executor: Executor) -> bool:
+    return _busy_threads(cluster, executor) > executor.cores
 
 
 def _by_host(cluster: Observed) -> dict[str, list[Executor]]:
