@@ -35,8 +35,8 @@ prints conf/base.toml.
 _TABLES = """\
 # Tables
 
-Made from [toiletspark/tables/schemas.py](../toiletspark/tables/schemas.py) by `make docs`. Change it
-there.
+Made from [toiletspark/tables/schemas.py](../toiletspark/tables/schemas.py) by `make docs`.
+Change it there.
 
 Each table lies in a folder of its name below `output.root`, with one folder for each run:
 `<root>/<table>/<run_id>/*.parquet`. A run is complete once its `_manifest.json` exists. The
@@ -65,10 +65,11 @@ class Section:
 
 
 def read_sections(text: str) -> list[Section]:
-    """Reads sections and keys: the comment above a key is its effect, the one behind it its unit."""
+    """Reads sections and keys: the comment above a key is its effect, the one behind its unit."""
     values = tomllib.loads(text)
     sections: list[Section] = []
-    group, comments = "", []
+    group = ""
+    comments: list[str] = []
     for line in text.splitlines():
         if heading := _HEADING.fullmatch(line):
             group = heading[1]
