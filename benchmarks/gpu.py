@@ -1,7 +1,7 @@
 """What one GPU gives: decoding and forward pass apart, together, and the limits of the chip: `make bench-gpu`.
 
 No Spark. Photos of the shared folder, with its weights; without them, drawn rooms and weights by chance. Together means
-what a task does with local files, `attempts.attempt_all`: fetched, told apart, decoded, embedded; several tasks share
+what a task does with local files, `pipeline.attempt_all`: fetched, told apart, decoded, embedded; several tasks share
 the GPU. Medians of the rounds, images/s. Ends in one JSON line.
 """
 
@@ -248,7 +248,7 @@ def _prepare(barrier: Barrier) -> None:
 def _task(decoder: str, paths: list[Path]) -> float:
     """One task's images/s over its own copies of the photos, once it is warm and all others are."""
     config = _config(precision="bf16", jpeg_decoder=decoder, jpeg_scaling=decoder == "pillow")
-    work = pipeline.Work(
+    work = pipeline.Pipeline(
         Backbone(load_spec(config.backbone)),
         Fetcher(config.fetch),
         config.decode,
@@ -274,7 +274,7 @@ def _task(decoder: str, paths: list[Path]) -> float:
     return done / took
 
 
-def _embedded(sources: list[pipeline.Source], work: pipeline.Work) -> int:
+def _embedded(sources: list[pipeline.Source], work: pipeline.Pipeline) -> int:
     return sum(
         one.embedding is not None for batch in pipeline.attempt_all(sources, work) for one in batch
     )

@@ -18,7 +18,7 @@ from tests.conftest import picture
 from tests.support import poison
 from toiletspark import statuses
 from toiletspark.config import Config
-from toiletspark.embedding.pipeline import Source, Work, attempt_all
+from toiletspark.embedding.pipeline import Pipeline, Source, attempt_all
 from toiletspark.images.fetching import Fetcher
 from toiletspark.images.sandbox import fork_server as nursery
 from toiletspark.model import embedding_codec, weights
@@ -124,7 +124,9 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
 
 
 def _attempted(shown: dict[str, bytes | None], config: Config, backbone: Backbone) -> pd.DataFrame:
-    work = Work(backbone, Fetcher(config.fetch), config.decode, 16, config.embed.bytes_per_batch)
+    work = Pipeline(
+        backbone, Fetcher(config.fetch), config.decode, 16, config.embed.bytes_per_batch
+    )
     there = [
         Source(((image, "", 0),), None, content, len(content))
         for image, content in shown.items()

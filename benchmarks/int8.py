@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import ROOT, SHARED, machine
 from toiletspark.config import Config, loading
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8 as int8_backbones
 from toiletspark.hashing import content_digest, hash_fraction
 from toiletspark.images.decoding import Pixels
 from toiletspark.images.decoding import decode as decode_images
@@ -72,7 +72,7 @@ def _drawn(
         range(len(rows)), key=lambda place: hash_fraction(limits.seed, rows[place]["photo_id"])
     )
     chosen = order[: limits.calibration_images]
-    return calibration.split(
+    return int8_backbones.split(
         {content_digest(contents[place]): images[place] for place in chosen}, limits
     )
 

@@ -23,27 +23,29 @@ def step(work: Workspace) -> Summary:
     spark, store, config = work.spark, work.store, work.config
     store.clear_unfinished(config.output.unfinished_after_h)
     images = _images(work)
-    spec = int8.settled(store, config, images)
+    spec = int8.load_or_calibrate(store, config, images)
     probe = head.probe(store, config.score.head, spec.backbone_id)
 
-    files = locations.files_in(store)
-    embedded = locations.of_contents(spark, store, files, spec.backbone_id)
+    files = locations.embedding_files(store)
+    embedded = locations.locate(spark, store, files, spec.backbone_id)
     attempts = spark_io.read_all(spark, store, IMAGE_LEDGER)
-    state = ledger.of_images(images, attempts, embedded)
-    state = state.withColumn("waits", ledger.wanted(config.embed))
+    state = ledger.join_attempts(images, attempts, embedded)
+    state = state.withColumn("waits", ledger.needs_attempt(config.embed))
     state, waiting = spark_io.counting(state, waiting=F.col("waits"))
     state = spark_io.set_aside(state, store, work.run_id, "looked_at")
     user_tables.check_images(state, config)
 
     totals, count = commits.Totals(), waiting()["waiting"]
     if count:
-        planned = plan.plan(work, state.where("waits"), images, count)
+        planned = plan.make_plan(work, state.where("waits"), images, count)
         totals = commits.embed_plan(work, planned, spec, probe)
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
-        files = locations.files_in(store, files)
-        embedded = locations.of_contents(spark, store, files, spec.backbone_id, among=attempts)
-        state = ledger.brought_up(state, attempts, embedded)
-    state, sound = spark_io.counting(locations.together(state), sound=F.col("status") == "ok")
+        files = locations.embedding_files(store, files)
+        embedded = locations.locate(spark, store, files, spec.backbone_id, among=attempts)
+        state = ledger.update_catalog(state, attempts, embedded)
+    state, sound = spark_io.counting(
+        locations.partition_by_file(state), sound=F.col("status") == "ok"
+    )
     spark_io.write_files(state, store, CATALOG, work.run_id)
     inputs = Inputs(
         images=config.images.path,
@@ -84,7 +86,7 @@ def _images(work: Workspace) -> DataFrame:
     return images.join(contents, on="image_id", how="left")
 
 
-JOB = Job("embed_images", step, __doc__, prepare=int8.begin)
+JOB = Job("embed_images", step, __doc__, prepare=int8.start_loading)
 
 if __name__ == "__main__":
     JOB.submit()

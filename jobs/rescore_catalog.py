@@ -22,7 +22,7 @@ _DOING = "rescoring the catalog"
 def prepare(config: Config) -> None:
     """Reports a missing or damaged head before Spark starts, and begins to load the backbone."""
     head.current(Store.open(config.output.root), config.score.head, doing=_DOING)
-    int8.begin(config)
+    int8.start_loading(config)
 
 
 def step(work: Workspace) -> Summary:
@@ -35,7 +35,7 @@ def step(work: Workspace) -> Summary:
 def require_fitting_head(work: Workspace) -> Summary:
     """Stops if the head was fitted on another backbone than the configuration's."""
     chosen = head.current(work.store, work.config.score.head, doing=_DOING)
-    backbone_id = int8.current(work.store, work.config.backbone).backbone_id
+    backbone_id = int8.load(work.store, work.config.backbone).backbone_id
     head.require_backbone(chosen, backbone_id, doing=_DOING)
     return {}
 

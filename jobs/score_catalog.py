@@ -10,37 +10,39 @@ from __future__ import annotations
 
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.launch.job import Job
 from toiletspark.model import head as heads
 from toiletspark.scoring import scores, tasks
 from toiletspark.tables import spark_io
+from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.workspace import Workspace
 
 
 def step(work: Workspace) -> Summary:
     """Makes one run of scores per head; those of score.more_heads are never published."""
     spark, store, config = work.spark, work.store, work.config
-    catalog = scores.catalog(store)
+    catalog = store.require(CATALOG, doing=scores.DOING, step="embed")
     chosen = [heads.load(folder) for folder in config.score.more_heads]
     chosen.append(heads.current(store, config.score.head, doing=scores.DOING))
     for head in chosen:
         backbone_id = catalog.inputs.backbone_id
         heads.require_backbone(head, backbone_id, doing=scores.DOING)
 
-    refusals = Refusals(spark.sparkContext)
+    errors = WorkerErrors(spark.sparkContext)
     broadcast = spark.sparkContext.broadcast(chosen)
-    batch = config.score.rows_per_batch
-    scored = tasks.score_images(spark, store, catalog, broadcast, refusals, batch)
+    scored = tasks.score_images(work, catalog, broadcast, errors)
     every_s = config.progress.line_every_s
     with progress.watch(spark, "scoring", catalog.rows, line_every_s=every_s):
         if len(chosen) > 1:
             scored = spark_io.set_aside(scored, store, work.run_id, "scored")
-        keeper = scores.Keeper(catalog, store, config, refusals)
+        writer = scores.ScoreWriter(work, catalog, errors)
         runs = []
         for number, head in enumerate(chosen):
             compared = number < len(chosen) - 1
-            runs.append(keeper.keep(tasks.of_head(scored, number, head), head, compared=compared))
+            runs.append(
+                writer.write(tasks.select_head(scored, number, head), head, compared=compared)
+            )
     store.clear(work.run_id)
     *others, published = runs
     summary: Summary = {

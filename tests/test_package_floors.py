@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY
 from tests.jobs.test_cli import told_mistake
 from toiletspark import package_floors as floors
 from toiletspark.config.command_line import reported_errors
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.errors import UserError
 from toiletspark.images import thumbnails
 from toiletspark.images.decoding import Preprocessing
@@ -230,7 +230,7 @@ def test_nor_does_it_decode_what_int8_is_calibrated_on(
     config = make_config()
     images = catalog.read_catalog(spark, config)
     with pytest.raises(UserError, match=r"Pillow 12\.1\.1 in "):
-        calibration.pixels(images, config.fetch, config.decode, Preprocessing(40, 32))
+        int8.decode_images(images, config.fetch, config.decode, Preprocessing(40, 32))
 
 
 def test_nor_does_it_make_pictures_for_people(

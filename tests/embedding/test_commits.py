@@ -32,8 +32,7 @@ from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.embedding import commits
-from toiletspark.embedding import locations as whereabouts
-from toiletspark.embedding.tasks import Given
+from toiletspark.embedding.tasks import TaskInputs
 from toiletspark.errors import OutputError
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas as tables
@@ -103,7 +102,7 @@ def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str
     seen = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
     kept = read_table(spark, config, tables.EMBEDDINGS)
     assert not kept.duplicated(["content_digest", "backbone_id"]).any()
-    files = [f"{config.output.root}/embeddings/{name}" for name in whereabouts.files_of(newest)]
+    files = [f"{config.output.root}/embeddings/{name}" for name in newest.inputs.embeddings or []]
     there = [pd.read_parquet(name)["content_digest"] for name in files]
     places = seen.loc[seen["status"] == "ok", ["embedding_file", "embedding_row"]].astype(int)
     found = [there[place.embedding_file][place.embedding_row] for place in places.itertuples()]
@@ -174,12 +173,12 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
 
 
 def attempts_that(
-    monkeypatch: pytest.MonkeyPatch, change: Callable[[int, DataFrame, Given], DataFrame]
-) -> list[Given]:
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[int, DataFrame, TaskInputs], DataFrame]
+) -> list[TaskInputs]:
     """Changes what the workers bring: called with the number of the call, the attempts, and what was given."""
-    calls: list[Given] = []
+    calls: list[TaskInputs] = []
 
-    def attempt(plan: DataFrame, partitions: int, given: Given) -> DataFrame:
+    def attempt(plan: DataFrame, partitions: int, given: TaskInputs) -> DataFrame:
         calls.append(given)
         return change(len(calls), attempt_images(plan, partitions, given), given)
 
@@ -201,7 +200,7 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
         head_of_chance(config, undisturbed["backbone_id"]),
     )
 
-    def break_down(number: int, attempts: DataFrame, given: Given) -> DataFrame:
+    def break_down(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         if number == 3:
             raise RuntimeError("power cut")
         return attempts
@@ -256,7 +255,7 @@ def test_after_a_broken_run_the_last_whole_catalog_is_scored(
     pd.concat([images, more.head(5)]).to_parquet(tmp_path / "images.parquet")
     config = catalog.config(tmp_path / "output", images__path=tmp_path / "images.parquet")
 
-    def break_down(number: int, attempts: DataFrame, given: Given) -> DataFrame:
+    def break_down(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         raise RuntimeError("power cut")
 
     attempts_that(monkeypatch, break_down)
@@ -330,7 +329,7 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
         "i15",
     ]  # i15 shows what nobody else shows; i05 and i06 stand for two images each
 
-    def lose(number: int, attempts: DataFrame, given: Given) -> DataFrame:
+    def lose(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         return without_outcome(attempts, lost) if given.claims.endswith("-0") else attempts
 
     calls = attempts_that(monkeypatch, lose)
@@ -357,9 +356,8 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
     assert str(stopped.value) == (
         "while embedding\n"
         "  expected: an attempt at each of 40 images\n"
-        "  found:    38 after 3 rounds, in each of which tasks were lost\n"
-        "  do:       look at the executors' logs for what ends them, then run this again; "
-        "it goes on with what is missing"
+        "  found:    38 after 3 rounds, each of which lost tasks\n"
+        "  do:       see in the executors' logs why they end, then run this again; it continues with what is missing"
     )
     assert len(calls) == 3
     assert (

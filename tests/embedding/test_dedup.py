@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toiletspark.embedding.dedup import PART_DIGITS, Claims, Known
+from toiletspark.embedding.dedup import PART_DIGITS, Claims, KnownContents
 from toiletspark.hashing import content_digest
 
 DIGESTS = [content_digest(str(number).encode()) for number in range(20_000)]
 
 
-def known(*digests: str) -> Known:
+def known(*digests: str) -> KnownContents:
     parts = [(digest[:PART_DIGITS], digest[PART_DIGITS : 2 * PART_DIGITS]) for digest in digests]
-    return Known.of([int(high, 16) for high, _ in parts], [int(low, 16) for _, low in parts])
+    return KnownContents.from_parts(
+        [int(high, 16) for high, _ in parts], [int(low, 16) for _, low in parts]
+    )
 
 
-# Known
+# KnownContents
 
 
 def test_known_contents_are_those_of_a_set() -> None:
@@ -54,13 +56,9 @@ def test_what_is_no_digest_is_not_known(nothing: object) -> None:
 
 
 def test_nothing_is_known_at_first_and_more_can_be_added() -> None:
-    nothing = Known.of([], [])
+    nothing = KnownContents.from_parts([], [])
     assert DIGESTS[0] not in nothing
-    more = (
-        nothing.with_more(known(DIGESTS[5], DIGESTS[0]))
-        .with_more(known(DIGESTS[3]))
-        .with_more(nothing)
-    )
+    more = nothing.union(known(DIGESTS[5], DIGESTS[0])).union(known(DIGESTS[3])).union(nothing)
     assert [digest in more for digest in DIGESTS[:6]] == [True, False, False, True, False, True]
     assert DIGESTS[0] not in nothing
 

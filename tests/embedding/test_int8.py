@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import picture
 from toiletspark.config import Config
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import decode
 from toiletspark.model.weights import load_spec
@@ -46,7 +46,7 @@ def test_images_are_drawn_by_hash_whatever_the_layout(
 ) -> None:
     images = table(spark, pictures)
     drawn = [
-        {row.image_id for row in calibration.draw(layout, 10, seed).collect()}
+        {row.image_id for row in int8.choose_images(layout, 10, seed).collect()}
         for layout, seed in (
             (images.repartition(3), 1),
             (images.coalesce(1).orderBy("image_url"), 1),
@@ -66,7 +66,7 @@ def test_pixels_are_those_of_the_one_preprocessing_and_bad_images_are_left_out(
     path.write_bytes(pictures[0] or b"")
     contents = [None, pictures[0], b"no image", None, pictures[1]]
     images = table(spark, contents, [str(path), None, None, str(tmp_path / "none.jpg"), None])
-    found = calibration.pixels(images, config.fetch, config.decode, sizes)
+    found = int8.decode_images(images, config.fetch, config.decode, sizes)
     wanted = [one.pixels for one in decode([c for c in pictures[:2] if c], config.decode, sizes)]
     assert len(found) == 2  # equal contents once
     assert list(found) == sorted(found)
@@ -80,18 +80,18 @@ def test_the_halves_follow_from_content_and_share_nothing(make_config: MakeConfi
     images = {
         f"digest {number}": np.full((2, 2, 3), number, dtype=np.uint8) for number in range(200)
     }
-    used, held = calibration.split(images, section)
+    used, held = int8.split(images, section)
     assert len(used) + len(held) == 200
     assert abs(len(held) / 200 - section.held_out_share) < 0.1
     assert not {row.tobytes() for row in used} & {row.tobytes() for row in held}
-    again = calibration.split({key: images[key] for key in list(images)[:150]}, section)[1]
+    again = int8.split({key: images[key] for key in list(images)[:150]}, section)[1]
     assert {row.tobytes() for row in again} <= {row.tobytes() for row in held}
 
 
 def test_too_few_sound_images_are_told(make_config: MakeConfig) -> None:
     images = {str(number): np.zeros((2, 2, 3), dtype=np.uint8) for number in range(3)}
     with pytest.raises(BackboneError, match="at least 2 to calibrate on and 2 others to compare"):
-        calibration.split(images, make_config().backbone.int8)
+        int8.split(images, make_config().backbone.int8)
 
 
 def test_a_program_is_made_once_and_found_again_without_images(
@@ -101,10 +101,10 @@ def test_a_program_is_made_once_and_found_again_without_images(
         INT8, images=pd.DataFrame({"image_id": ["a"], "listing_id": ["L1"], "image_url": ["a.jpg"]})
     )
     store, spec = Store.open(config.output.root), load_spec(config.backbone)
-    assert calibration.known(store, spec) is None
-    made = calibration.calibrate(store, config, table(spark, pictures), spec)
-    assert calibration.known(store, spec) == made
-    assert calibration.known(store, replace(spec, precision="fp32", runtime="torch")) == made
+    assert int8.read_program(store, spec) is None
+    made = int8.calibrate(store, config, table(spark, pictures), spec)
+    assert int8.read_program(store, spec) == made
+    assert int8.read_program(store, replace(spec, precision="fp32", runtime="torch")) == made
 
     folder = Path(store.root) / "backbones" / spec.fp32_id / f"int8-{made.program_digest[:12]}"
     assert {path.name for path in folder.iterdir()} == {
@@ -116,8 +116,8 @@ def test_a_program_is_made_once_and_found_again_without_images(
     facts = described.read_text()
     assert made.backbone_id in facts
     described.unlink()
-    assert calibration.known(store, spec) is None  # without its last file it does not exist
+    assert int8.read_program(store, spec) is None  # without its last file it does not exist
     described.write_text(facts)
     (folder / "program.bin").write_bytes(made.weights[:-1] + b"\x01")
     with pytest.raises(BackboneError, match="reading the int8 program"):
-        calibration.known(store, spec)
+        int8.read_program(store, spec)

@@ -11,8 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import stored, vector
 from toiletspark import statuses
-from toiletspark.embedding import commits, ledger
-from toiletspark.embedding import locations as whereabouts
+from toiletspark.embedding import commits, ledger, locations
 from toiletspark.embedding.tasks import ATTEMPTS
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
@@ -76,10 +75,10 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
         [ours, {**ours, "content_digest": "lost", "backbone_id": "another"}],
     )
     stored(store, tables.EMBEDDINGS, [ours])  # a second time, as after a run that broke
-    return ledger.of_images(
+    return ledger.join_attempts(
         frames.read_run(spark, seen).select(*tables.IMAGES.columns),
         frames.read_all(spark, store, tables.IMAGE_LEDGER),
-        whereabouts.of_contents(spark, store, whereabouts.files_in(store), "ours"),
+        locations.locate(spark, store, locations.embedding_files(store), "ours"),
     ).cache()
 
 
@@ -114,9 +113,9 @@ def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> N
 def test_what_is_tried_again(
     known: DataFrame, retry: Any, refetch_before: datetime | None, again: set[str]
 ) -> None:
-    assert ids(known.where(ledger.waits(retry, refetch_before))) == again
+    assert ids(known.where(ledger.is_due(retry, refetch_before))) == again
     assert (
-        ids(known.where(~ledger.waits(retry, refetch_before)))
+        ids(known.where(~ledger.is_due(retry, refetch_before)))
         == (TRIED | WITHOUT_EMBEDDING) - again
     )
 
@@ -125,7 +124,7 @@ def test_what_is_tried_again(
 def test_only_failures_are_tried_where_that_is_asked_for(
     known: DataFrame, retry: Any, again: set[str]
 ) -> None:
-    assert ids(known.where(ledger.failed(retry))) == again
+    assert ids(known.where(ledger.has_failed(retry))) == again
 
 
 def ids(images: DataFrame) -> set[str]:
@@ -164,9 +163,9 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
     attempts = frames.read_run(spark, stored(store, tables.IMAGE_LEDGER, tried))
     new = {"content_digest": "digest-3", **place(9)}
     embedded = frames.of_rows(
-        spark, [tuple(new[name] for name in whereabouts.COLUMNS)], whereabouts.COLUMNS
+        spark, [tuple(new[name] for name in locations.COLUMNS)], locations.COLUMNS
     )
-    now = ledger.brought_up(images, attempts, embedded).collect()
+    now = ledger.update_catalog(images, attempts, embedded).collect()
     assert sorted(
         (row["image_id"], row["listing_id"], row["status"], row["detail"]) for row in now
     ) == [
@@ -174,7 +173,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
         ("new", "L3", "ok", ""),
         ("same", "L1", "ok", None),
     ]
-    contents = {row["image_id"]: tuple(row[name] for name in whereabouts.COLUMNS) for row in now}
+    contents = {row["image_id"]: tuple(row[name] for name in locations.COLUMNS) for row in now}
     none = (None, None, None)  # no trace of what was there before
     assert contents == {"same": ("digest-1", 7, 70), "gone": none, "new": ("digest-3", 9, 90)}
 
@@ -208,7 +207,7 @@ def test_a_row_without_a_status_takes_that_of_its_content(spark: SparkSession) -
     made = spark.createDataFrame(
         [tuple(row.get(name) for name in ATTEMPTS.columns) for row in rows], ATTEMPTS.schema
     )
-    found = commits.resolved(made).collect()
+    found = commits.resolve_claims(made).collect()
     assert sorted(
         (row["image_id"], row["status"], row["detail"], row["width"]) for row in found
     ) == sorted(

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import stored, vector
-from toiletspark.embedding import locations as whereabouts
+from toiletspark.embedding import locations
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.manifest import Inputs
@@ -49,7 +49,7 @@ def files(store: Store) -> list[str]:
         f"{run_id}/part-1.parquet",
         *(f"{run.run_id}/part-0.parquet" for run in later),
     ]
-    assert whereabouts.files_in(store) == names
+    assert locations.embedding_files(store) == names
     return names
 
 
@@ -63,7 +63,7 @@ def places(frame: object) -> dict[str, tuple[int, int]]:
 def test_each_content_of_the_backbone_has_one_place(
     spark: SparkSession, store: Store, files: list[str]
 ) -> None:
-    found = places(whereabouts.of_contents(spark, store, files, "ours"))
+    found = places(locations.locate(spark, store, files, "ours"))
     assert found.pop("b") in [(0, 25), (3, 1)]
     once = {f"a{number}": (0, number) for number in range(25)}
     assert found == {**once, "c": (1, 1), "d": (1, 3), "e": (3, 0)}
@@ -75,25 +75,23 @@ def test_only_some_contents_are_looked_for_and_only_in_the_files_that_are_named(
     wanted = frames.of_rows(
         spark, [("a3",), ("e",), ("a3",), ("none",), ("x",), (None,)], {"content_digest": "string"}
     )
-    assert places(whereabouts.of_contents(spark, store, files, "ours", among=wanted)) == {
+    assert places(locations.locate(spark, store, files, "ours", among=wanted)) == {
         "a3": (0, 3),
         "e": (3, 0),
     }
-    assert places(whereabouts.of_contents(spark, store, files[:2], "ours", among=wanted)) == {
-        "a3": (0, 3)
-    }
+    assert places(locations.locate(spark, store, files[:2], "ours", among=wanted)) == {"a3": (0, 3)}
 
 
 def test_files_keep_their_numbers_and_new_ones_follow(store: Store, files: list[str]) -> None:
     turned = files[::-1][:2]
     run = stored(store, tables.EMBEDDINGS, rows_of("f"))
-    now = whereabouts.files_in(store, turned)
+    now = locations.embedding_files(store, turned)
     assert now == [*turned, files[0], files[1], f"{run.run_id}/part-0.parquet"]
 
 
 def test_a_store_without_embeddings_has_no_places(spark: SparkSession, store: Store) -> None:
-    assert whereabouts.files_in(store) == []
-    assert places(whereabouts.of_contents(spark, store, [], "ours")) == {}
+    assert locations.embedding_files(store) == []
+    assert places(locations.locate(spark, store, [], "ours")) == {}
 
 
 def test_images_whose_embeddings_share_a_file_stand_together(
@@ -106,7 +104,7 @@ def test_images_whose_embeddings_share_a_file_stand_together(
         "spark.sql.adaptive.coalescePartitions.enabled", "false"
     )  # it would merge what is so small
     try:
-        parts = whereabouts.together(seen).rdd.glom().collect()
+        parts = locations.partition_by_file(seen).rdd.glom().collect()
     finally:
         spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
     of_file: dict[int, set[int]] = {}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import literal_config, picture
 from tests.support.picture_server import PictureServer, served
-from toiletspark.embedding.pipeline import Attempt, Source, Work, attempt_all
+from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all
 from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox as decoding
 from toiletspark.images.decoding import decode
@@ -58,13 +58,13 @@ def site() -> Iterator[PictureServer]:
 
 def work(
     backbone: Backbone, *, threads: int = 8, max_image_bytes: int = 10**6, **settings: Any
-) -> Work:
+) -> Pipeline:
     """What a task works with; what a test does not say is 4 images a batch and plenty of bytes."""
     fetch = CONFIG.fetch.model_copy(
         update={"threads_per_task": threads, "max_image_bytes": max_image_bytes}
     )
     sizes = {"images_per_batch": 4, "bytes_per_batch": 10**6}
-    return Work(backbone, Fetcher(fetch), CONFIG.decode, **{**sizes, **settings})
+    return Pipeline(backbone, Fetcher(fetch), CONFIG.decode, **{**sizes, **settings})
 
 
 def inline(image_id: str, content: bytes) -> Source:
@@ -279,7 +279,9 @@ def test_a_known_content_is_measured_and_nothing_else(
     known, new = picture("kitchen", 1, (72, 40)), picture("kitchen", 2)
     claimed: list[str] = []
     given = work(
-        backbone, known={content_digest(known)}, claim=lambda digest: not claimed.append(digest)
+        backbone,
+        is_known={content_digest(known)}.__contains__,
+        claim=lambda digest: not claimed.append(digest),
     )
     found = outcomes(
         attempt_all([inline("known", known), inline("again", known), inline("new", new)], given)

@@ -33,10 +33,10 @@ def planned(
         spark.createDataFrame(waiting, WAITING),
         spark.createDataFrame(contents, CONTENTS),
     )
-    made = plans.plan(Workspace(spark, store, config, run_id), frame, images, len(waiting))
+    made = plans.make_plan(Workspace(spark, store, config, run_id), frame, images, len(waiting))
     assert set(made.rows.columns) == set(plans.PLAN.columns)
     rows = made.rows.toPandas().set_index("image_id", verify_integrity=True)
-    assert made.rows_of == rows["commit"].value_counts().to_dict()
+    assert made.rows_by_commit == rows["commit"].value_counts().to_dict()
     return rows, Path(store.work_folder(run_id)) / "plan"
 
 

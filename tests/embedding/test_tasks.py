@@ -23,9 +23,9 @@ from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
 from toiletspark.demo.rooms import draw_room
 from toiletspark.embedding import plan as plans
 from toiletspark.embedding import tasks as embedding
-from toiletspark.embedding.dedup import Known
+from toiletspark.embedding.dedup import KnownContents
 from toiletspark.embedding.pipeline import Source
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.hashing import content_digest
 from toiletspark.images.decoding import decode
 from toiletspark.jobs import embed_images
@@ -282,7 +282,7 @@ def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own(
         planned(("g", "u2", b"xyz", 3), ("h", "u2", b"xyz", 3), ("i", "u3", None, 99)),
         planned(("j", "u4", b"", 0), ("k", "u4", b"", 0), ("l", "u4", None, 0)),
     ]
-    assert list(embedding.sources(batches)) == [
+    assert list(embedding.group_sources(batches)) == [
         Source((("a", "v", 2), ("b", "v", 2), ("c", "v", 2)), "u1"),  # also where two batches meet
         Source((("d", "v", 2),), "u2"),
         Source((("e", "v", 2),), None),
@@ -308,14 +308,14 @@ def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(
         for number in range(0, 100, 5):
             site.serve(f"{number}.jpg", picture("kitchen", number, (32, 32)))
         rows = [(str(number), "v", 0, url, None, 0, url, 0) for number, url in enumerate(urls)]
-        given = embedding.Given(
+        given = embedding.TaskInputs(
             spark.sparkContext.broadcast(load_spec(config.backbone)),
-            (spark.sparkContext.broadcast(Known.of([], [])),),
+            (spark.sparkContext.broadcast(KnownContents.from_parts([], [])),),
             config.fetch,
             config.decode,
             config.embed,
             "the-trap",
-            Refusals(spark.sparkContext),
+            WorkerErrors(spark.sparkContext),
         )
         outcomes = embedding.attempt_images(
             spark.createDataFrame(rows, plans.PLAN.schema), 4, given

@@ -23,12 +23,12 @@ SMALL = {"runtime": "openvino", "resize_px": 40, "crop_px": 32}
 WITHOUT_TORCH = """
 import json, sys
 from pathlib import Path
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.config import BackboneSettings
 from toiletspark.tables.runs import Store
 
 section = BackboneSettings(**json.loads(sys.argv[2]))
-spec = calibration.current(Store(sys.argv[1]), section)
+spec = int8.load(Store(sys.argv[1]), section)
 print(json.dumps([spec.weights_digest, spec.program_digest, sorted({"torch", "torchvision"} & set(sys.modules))]))
 """
 

@@ -101,7 +101,9 @@ def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
         ("c", "3", "h", 0.1, 0.2, 0.7),
     ]
     columns = "image_id string, content_digest string, head_id string, p_toilet float, p_other float, `p_attic` float"
-    found = scoring.suggested(spark.createDataFrame(rows, columns), ["toilet", "other"]).collect()
+    found = scoring.suggest_classes(
+        spark.createDataFrame(rows, columns), ["toilet", "other"]
+    ).collect()
     assert [(row["image_id"], row["suggested"], row["head_id"]) for row in found] == [
         ("a", "toilet", "h"),
         ("b", "toilet", "h"),

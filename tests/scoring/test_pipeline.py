@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import vector
 from toiletspark.model.head import Head
-from toiletspark.scoring import pipeline as scored_files
+from toiletspark.scoring import pipeline
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
 
@@ -73,7 +73,7 @@ def catalog(folder: Path, images: list[dict[str, Any]]) -> str:
 
 
 def scored(file: str, embeddings: list[str], rows_per_batch: int = 16) -> pd.DataFrame:
-    batches = list(scored_files.scored(file, embeddings, HEADS, rows_per_batch))
+    batches = list(pipeline.score_file(file, embeddings, HEADS, rows_per_batch))
     return pa.Table.from_batches(batches).to_pandas().set_index("image_id")
 
 
@@ -105,7 +105,7 @@ def test_each_image_has_the_scores_of_its_content(
     rows_per_batch: int,
     images_at_once: int,
 ) -> None:
-    monkeypatch.setattr(scored_files, "_IMAGES_AT_ONCE", images_at_once)
+    monkeypatch.setattr(pipeline, "_IMAGES_AT_ONCE", images_at_once)
     contents = np.random.default_rng(5).integers(0, CONTENTS, 150).tolist()
     failed = [image(1000 + number, number, status="missing") for number in range(5)]
     rows = [*(image(number, content) for number, content in enumerate(contents)), *failed]
@@ -115,7 +115,7 @@ def test_each_image_has_the_scores_of_its_content(
     ]  # in order, each once, the failed ones left out
     assert list(found["listing_id"]) == [f"L{number // 3}" for number in range(150)]
     assert list(found["content_digest"]) == [f"d{content}" for content in contents]
-    names = [scored_files.columns_of(number, head) for number, head in enumerate(HEADS)]
+    names = [pipeline.score_columns(number, head) for number, head in enumerate(HEADS)]
     assert names[1] == ["h1_exclusion_score", "h1_p_toilet", "h1_p_other"]
     for head, columns in zip(HEADS, names, strict=True):
         right = [slowly(head, content) for content in contents]
@@ -166,7 +166,7 @@ def test_a_file_of_embeddings_is_read_once_and_only_if_it_is_named(
         return open_filesystem(location)
 
     monkeypatch.setattr(storage, "open_filesystem", counted)
-    monkeypatch.setattr(scored_files, "_IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(pipeline, "_IMAGES_AT_ONCE", 4)
     rows = [
         image(number, content)
         for number, content in enumerate(itertools.chain.from_iterable([(0, 1)] * 10))

@@ -28,7 +28,7 @@ from tests.conftest import (
 )
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.jobs import rescore_catalog, score_catalog
 from toiletspark.model.head import Head
@@ -193,14 +193,14 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     prepare(store)
     chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
     before = score_catalog.step(Workspace.open(spark, with_heads(config, "head")))
-    of_head = scoring.of_head
+    select_head = scoring.select_head
 
     def killed(scored: Any, number: int, head: Head) -> Any:
         if head.head_id == chosen.head_id:
             raise OSError("killed")
-        return of_head(scored, number, head)
+        return select_head(scored, number, head)
 
-    monkeypatch.setattr(scoring, "of_head", killed)
+    monkeypatch.setattr(scoring, "select_head", killed)
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
     assert store.runs(tables.SCORES)[-1].inputs.head_id == other.head_id
@@ -321,31 +321,6 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     assert store.runs(tables.SCORES) == []
 
 
-@pytest.mark.parametrize(
-    "told", [{"counts": {"sound": 1}}, {"counts": {}}, {"inputs": {"embeddings": []}}]
-)
-def test_a_catalog_of_an_earlier_version_is_told(
-    spark: SparkSession, config: Config, store: Store, told: dict[str, Any]
-) -> None:
-    prepare(store)
-    made_head(store, *TWO)
-    stored(
-        store,
-        tables.CATALOG,
-        [found("i00", "ok", "digest-0")],
-        **{"inputs": {"backbone_id": "ours"}, **told},
-    )
-    with pytest.raises(OutputError) as stopped:
-        score_catalog.step(Workspace.open(spark, config))
-    assert stopped.value.expected.startswith(
-        "a catalog that says where the embeddings of its sound images lie ("
-    )
-    assert (
-        stopped.value.todo
-        == "run `toiletspark embed` again: it makes a new one, and embeds nothing twice"
-    )
-
-
 def test_scoring_before_embedding_names_the_step(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
@@ -357,22 +332,15 @@ def test_scoring_before_embedding_names_the_step(
 
 
 def test_a_worker_that_does_not_see_the_store_scores_nothing(
-    spark: SparkSession, store: Store
+    spark: SparkSession, config: Config, store: Store
 ) -> None:
     """Python's memory is such a store: each process has its own."""
-    seen = prepare(store)
-    heads, refusals = (
-        spark.sparkContext.broadcast([made_head(store, *TWO)]),
-        Refusals(spark.sparkContext),
-    )
-    assert (
-        scoring.score_images(
-            spark, Store("memory://elsewhere"), seen, heads, refusals, 100
-        ).collect()
-        == []
-    )
+    catalog, errors = prepare(store), WorkerErrors(spark.sparkContext)
+    heads = spark.sparkContext.broadcast([made_head(store, *TWO)])
+    elsewhere = Workspace(spark, Store("memory://elsewhere"), config)
+    assert scoring.score_images(elsewhere, catalog, heads, errors).collect() == []
     with pytest.raises(OutputError) as stopped:
-        refusals.require_none()
+        errors.raise_first()
     assert str(stopped.value) == (
         "while scoring on a worker, before its first batch\n"
         "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the driver does\n"
@@ -384,17 +352,18 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
 
 
 def test_workers_read_a_store_on_s3_with_what_their_environment_says(
-    spark: SparkSession, store: Store
+    spark: SparkSession, config: Config, store: Store
 ) -> None:
-    """Scores are those of the same store on disk. Without credentials a worker says so; it is not tried again."""
+    """Scores are those of the same store on disk. A worker without credentials reports so once."""
     from tests.support.object_store import object_store
 
-    seen, head = prepare(store), made_head(store, *THREE)
-    heads, there = spark.sparkContext.broadcast([head]), Store("s3a://photos/output")
-    moved = replace(seen, folder=there.folder(tables.CATALOG, seen.run_id))
-    here = scoring.score_images(
-        spark, store, seen, heads, Refusals(spark.sparkContext), 100
-    ).toPandas()
+    catalog, head = prepare(store), made_head(store, *THREE)
+    heads = spark.sparkContext.broadcast([head])
+    remote = Store("s3a://photos/output")
+    moved = replace(catalog, folder=remote.folder(tables.CATALOG, catalog.run_id))
+    here, there = Workspace(spark, store, config), Workspace(spark, remote, config)
+    expected = scoring.score_images(here, catalog, heads, WorkerErrors(spark.sparkContext))
+    expected_rows = expected.toPandas()
     with object_store() as s3:
         for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
             s3.put(f"output/{path.relative_to(store.root)}", path.read_bytes())
@@ -402,17 +371,16 @@ def test_workers_read_a_store_on_s3_with_what_their_environment_says(
             "AWS_ACCESS_KEY_ID": s3.options["key"],
             "AWS_SECRET_ACCESS_KEY": s3.options["secret"],
         }
-        place = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
-        with worker_environment(spark, {**place, **keys}):
-            refusals = Refusals(spark.sparkContext)
-            pd.testing.assert_frame_equal(
-                scoring.score_images(spark, there, moved, heads, refusals, 100).toPandas(), here
-            )
-            refusals.require_none()
-        with worker_environment(spark, {**place, "AWS_EC2_METADATA_DISABLED": "true"}):
-            assert scoring.score_images(spark, there, moved, heads, refusals, 100).collect() == []
+        server = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
+        with worker_environment(spark, {**server, **keys}):
+            errors = WorkerErrors(spark.sparkContext)
+            scored = scoring.score_images(there, moved, heads, errors)
+            pd.testing.assert_frame_equal(scored.toPandas(), expected_rows)
+            errors.raise_first()
+        with worker_environment(spark, {**server, "AWS_EC2_METADATA_DISABLED": "true"}):
+            assert scoring.score_images(there, moved, heads, errors).collect() == []
             with pytest.raises(OutputError, match="Unable to locate credentials"):
-                refusals.require_none()
+                errors.raise_first()
 
 
 @contextmanager

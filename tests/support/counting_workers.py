@@ -38,8 +38,8 @@ def watched_sources(batches):
             yield batch
     return sources(watched())
 
-decode, sources = decoding.decode, embedding.sources
-embedding.Backbone, decoding.decode, embedding.sources = Backbone, watched_decode, watched_sources
+decode, sources = decoding.decode, embedding.group_sources
+embedding.Backbone, decoding.decode, embedding.group_sources = Backbone, watched_decode, watched_sources
 """
 
 

@@ -1,32 +1,32 @@
-"""Embed once: the waiting images are worked on commit by commit.
+"""Embeds the planned images commit by commit.
 
-A commit is visible at once or not at all: its attempts are first set aside where no reader looks, so that an image is
-worked on once; then its embeddings are committed, then the ledger that says that they are there. A run that was
-killed has lost less than one commit's work, and the next one goes on with what still waits.
+A commit becomes visible as a whole or not at all. Its attempts are first set aside, so that each image is
+worked on once; then its embeddings are committed, then the ledger rows that refer to them. A killed run
+loses less than one commit's work, and the next run continues with what is missing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import progress
-from toiletspark.config import Config
-from toiletspark.embedding.dedup import PART_DIGITS, Known
+from toiletspark.embedding.dedup import PART_DIGITS, KnownContents
 from toiletspark.embedding.plan import Plan
-from toiletspark.embedding.tasks import Given, attempt_images
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.tasks import TaskInputs, attempt_images
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import OutputError
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.spec import BackboneSpec
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import spark_io
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, new_run_id
+from toiletspark.tables.schemas import EMBEDDINGS, IMAGE_LEDGER, Table
 from toiletspark.tables.workspace import Workspace
 
 _MOST_ROUNDS = 3
@@ -34,12 +34,12 @@ _MOST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Totals:
-    """What a run, or one of its commits, has come to.
+    """Counts of a run, or of one of its commits.
 
     Attributes:
         attempted: images that were tried.
         fetched: sources that were read for them.
-        sound: of those, the ones whose content is a sound image.
+        sound: sources whose content is a sound image.
         embedded: contents whose embedding is new.
     """
 
@@ -49,155 +49,151 @@ class Totals:
     embedded: int = 0
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(
-            *(
-                a + b
-                for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-            )
-        )
+        return Totals(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
 
 
 def embed_plan(
-    work: Workspace,
-    plan: Plan,
-    spec: BackboneSpec,
-    probe: GoldenImage | None = None,
+    work: Workspace, plan: Plan, spec: BackboneSpec, probe: GoldenImage | None = None
 ) -> Totals:
-    """Attempts the planned images and keeps what came of it, as runs of `image_ledger` and `embeddings`.
+    """Attempts the planned images and stores the results as runs of `image_ledger` and `embeddings`.
 
     Args:
-        plan: see `plans.plan`.
-        spec: the backbone, from `convert.prepared`.
-        probe: what every worker must embed as it was before, see `golden.probe`.
+        plan: see `plan.make_plan`.
+        spec: the backbone, see `int8.load`.
+        probe: a golden image whose embedding every worker must reproduce, see `head.probe`.
 
     Raises:
-        BackboneError: a worker does not, or cannot start the backbone; the commit that it worked on is not kept.
+        BackboneError: a worker does not, or cannot start the backbone; its commit is not kept.
     """
     context = work.spark.sparkContext
-    given = Given(
-        context.broadcast(spec),
-        (context.broadcast(_stored_contents(work.spark, work.store, spec)),),
-        work.config.fetch,
-        work.config.decode,
-        work.config.embed,
-        "",
-        Refusals(context),
-        context.broadcast(probe) if probe else None,
+    stored = context.broadcast(_stored_contents(work, spec.backbone_id))
+    inputs = TaskInputs(
+        spec=context.broadcast(spec),
+        known=(),
+        fetch=work.config.fetch,
+        limits=work.config.decode,
+        embed=work.config.embed,
+        claims="",
+        errors=WorkerErrors(context),
+        golden=context.broadcast(probe) if probe else None,
     )
-    recent = Known.of([], [])  # the contents of this run's own commits
-    totals, count = Totals(), len(plan.rows_of)
-    for number, rows in sorted(plan.rows_of.items()):
-        shown = f"embedding, commit {number + 1} of {count}" if count > 1 else "embedding"
-        known = (*given.known, context.broadcast(recent))
-        commit = _Commit(work.store, work.config, spec.backbone_id, work.run_id, number, shown)
-        done, embeddings = commit.make(plan.rows, rows, dataclasses.replace(given, known=known))
-        known[-1].destroy()
+    recent = KnownContents.from_parts([], [])  # the contents of this run's own commits
+    totals, count = Totals(), len(plan.rows_by_commit)
+    for number, rows in sorted(plan.rows_by_commit.items()):
+        doing = f"embedding, commit {number + 1} of {count}" if count > 1 else "embedding"
+        commit = _Commit(work, spec.backbone_id, number, doing)
+        shared = context.broadcast(recent)
+        inputs = dataclasses.replace(inputs, known=(stored, shared))
+        done, embeddings = commit.run(plan.rows, rows, inputs)
+        shared.destroy()
         totals += done
         if number + 1 < count:
-            recent = recent.with_more(contents_of(embeddings))
+            recent = recent.union(read_contents(embeddings))
     return totals
 
 
-def _stored_contents(spark: SparkSession, store: Store, spec: BackboneSpec) -> Known:
-    """What earlier runs have embedded."""
-    if store.newest(tables.EMBEDDINGS) is None:
-        return Known.of([], [])
-    stored = frames.read_all(spark, store, tables.EMBEDDINGS)
-    return contents_of(stored.where(F.col("backbone_id") == spec.backbone_id))
+def _stored_contents(work: Workspace, backbone_id: str) -> KnownContents:
+    """The contents that earlier runs have embedded."""
+    if work.store.newest(EMBEDDINGS) is None:
+        return KnownContents.from_parts([], [])
+    stored = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
+    return read_contents(stored.where(F.col("backbone_id") == backbone_id))
 
 
-def contents_of(embeddings: DataFrame) -> Known:
-    """The contents that have an embedding, for the workers to know them: 16 bytes each on the driver."""
-    parts = [
-        F.conv(F.substring("content_digest", start, PART_DIGITS), 16, 10).cast("bigint").alias(name)
-        for name, start in [("high", 1), ("low", 1 + PART_DIGITS)]
-    ]
-    found = embeddings.select(*parts).toPandas()
-    return Known.of(found["high"], found["low"])
+def read_contents(embeddings: DataFrame) -> KnownContents:
+    """Collects the digests of embedded contents to the driver: 16 bytes each."""
+
+    def part(start: int) -> Column:
+        digits = F.substring("content_digest", start, PART_DIGITS)
+        return F.conv(digits, 16, 10).cast("bigint")
+
+    parts = embeddings.select(part(1).alias("high"), part(1 + PART_DIGITS).alias("low")).toPandas()
+    return KnownContents.from_parts(parts["high"], parts["low"])
 
 
 @dataclass(frozen=True)
 class _Commit:
-    """One commit in the making."""
+    """One commit of a run."""
 
-    store: Store
-    config: Config
+    work: Workspace
     backbone_id: str
-    run_id: str
     number: int
     doing: str
 
-    def make(self, plan: DataFrame, rows: int, given: Given) -> tuple[Totals, DataFrame]:
-        """Works on its share of the plan until every row of it has an attempt; returns its new embeddings too.
+    def run(self, plan: DataFrame, rows: int, inputs: TaskInputs) -> tuple[Totals, DataFrame]:
+        """Works on its part of the plan until every row has an attempt; returns its new embeddings too.
 
-        One round does it, unless Spark lost a task on whose claims others had relied.
+        One round is enough unless Spark lost a task whose claims others had relied on.
         """
-        todo, totals, found = plan.where(F.col("commit") == self.number), Totals(), None
+        todo, totals = plan.where(F.col("commit") == self.number), Totals()
+        embeddings: DataFrame | None = None
         for round_number in range(_MOST_ROUNDS):
-            name = f"{self.run_id}-{self.number}-{round_number}"
-            done = self._attempt(
-                todo, rows - totals.attempted, dataclasses.replace(given, claims=name)
-            )
-            embeddings, ledger, totals_of_round = self._keep(done)
-            totals += totals_of_round
-            found = embeddings if found is None else found.unionByName(embeddings)
+            claims = f"{self.work.run_id}-{self.number}-{round_number}"
+            inputs = dataclasses.replace(inputs, claims=claims)
+            attempts = self._attempt(todo, rows - totals.attempted, inputs)
+            embedded, ledger, counts = self._store(attempts)
+            totals += counts
+            embeddings = embedded if embeddings is None else embeddings.unionByName(embedded)
             if totals.attempted == rows:
-                return totals, found
-            todo = todo.join(ledger.select("image_id"), on="image_id", how="left_anti")
+                return totals, embeddings
+            todo = todo.join(ledger.select("image_id"), "image_id", "left_anti")
         raise OutputError(
             doing=self.doing,
             expected=f"an attempt at each of {rows} images",
-            found=f"{totals.attempted} after {_MOST_ROUNDS} rounds, in each of which tasks were lost",
-            todo="look at the executors' logs for what ends them, then run this again; it goes on with what is missing",
+            found=f"{totals.attempted} after {_MOST_ROUNDS} rounds, each of which lost tasks",
+            todo="see in the executors' logs why they end, then run this again; it continues with "
+            "what is missing",
         )
 
-    def _attempt(self, todo: DataFrame, rows: int, given: Given) -> DataFrame:
+    def _attempt(self, todo: DataFrame, rows: int, inputs: TaskInputs) -> DataFrame:
         """The attempts at `rows` images, set aside."""
-        spark, config = todo.sparkSession, self.config
+        spark, config = self.work.spark, self.work.config
         cores = spark.sparkContext.defaultParallelism
         partitions = cores * math.ceil(rows / config.embed.images_per_task / cores)
-        inline = max(1, config.embed.bytes_per_batch // config.fetch.max_image_bytes)
+        arrow_rows = config.embed.images_per_task
+        if config.images.columns.content:
+            arrow_rows = max(1, config.embed.bytes_per_batch // config.fetch.max_image_bytes)
+        every_s = config.progress.line_every_s
         with (
-            frames.arrow_batches(
-                spark, inline if config.images.columns.content else config.embed.images_per_task
-            ),
-            progress.watch(spark, self.doing, rows, line_every_s=config.progress.line_every_s),
+            spark_io.arrow_batches(spark, arrow_rows),
+            progress.watch(spark, self.doing, rows, line_every_s=every_s),
         ):
-            made = frames.set_aside(
-                attempt_images(todo, partitions, given), self.store, self.run_id, given.claims
+            attempts = attempt_images(todo, partitions, inputs)
+            attempts = spark_io.set_aside(
+                attempts, self.work.store, self.work.run_id, inputs.claims
             )
-        given.refusals.require_none()
-        return made
+        inputs.errors.raise_first()
+        return attempts
 
-    def _keep(self, done: DataFrame) -> tuple[DataFrame, DataFrame, Totals]:
+    def _store(self, attempts: DataFrame) -> tuple[DataFrame, DataFrame, Totals]:
         """Splits attempts into embeddings and ledger rows, and makes both visible."""
-        new = done.where(F.col("embedding").isNotNull()).dropDuplicates(["content_digest"])
-        embeddings = self._write(
-            new.withColumn("backbone_id", F.lit(self.backbone_id)), tables.EMBEDDINGS
-        )
+        spark = self.work.spark
+        new = attempts.where(F.col("embedding").isNotNull()).dropDuplicates(["content_digest"])
+        new = new.withColumn("backbone_id", F.lit(self.backbone_id))
+        embeddings = self._write(new, EMBEDDINGS)
         sound = F.col("fetched") & (F.col("status") == "ok")
-        told, counted = frames.counting(resolved(done), fetched=F.col("fetched"), sound=sound)
-        ledger = self._write(told, tables.IMAGE_LEDGER)
-        spark = done.sparkSession
-        totals = Totals(ledger.rows, counted()["fetched"], counted()["sound"], embeddings.rows)
-        return frames.read_run(spark, embeddings), frames.read_run(spark, ledger), totals
-
-    def _write(self, frame: DataFrame, table: tables.Table) -> Run:
-        inputs = Inputs(backbone_id=self.backbone_id, run=self.run_id, commit=self.number)
-        return frames.write_run(
-            frame, self.store, table, new_run_id(), config=self.config.recorded(), inputs=inputs
+        ledger_rows, counted = spark_io.counting(
+            resolve_claims(attempts), fetched=F.col("fetched"), sound=sound
         )
+        ledger = self._write(ledger_rows, IMAGE_LEDGER)
+        totals = Totals(ledger.rows, counted()["fetched"], counted()["sound"], embeddings.rows)
+        return spark_io.read_run(spark, embeddings), spark_io.read_run(spark, ledger), totals
+
+    def _write(self, frame: DataFrame, table: Table) -> Run:
+        store, config = self.work.store, self.work.config.recorded()
+        run = self.work.run_id
+        inputs = Inputs(backbone_id=self.backbone_id, run=run, commit=self.number)
+        return spark_io.write_run(frame, store, table, new_run_id(), config=config, inputs=inputs)
 
 
-def resolved(attempts: DataFrame) -> DataFrame:
-    """The attempts whose outcome is known: a row without a status takes that of the task that had its content.
+def resolve_claims(attempts: DataFrame) -> DataFrame:
+    """Fills rows without a status from the row of the task that had claimed the content.
 
-    Rows whose content no row tells of are left out; the task that had claimed it was lost.
+    Rows whose content has no other row are left out: the task that had claimed it was lost.
     """
     outcome = ["status", "detail", "width", "height"]
-    told = attempts.where(F.col("status") != "")
-    of_content = told.where(F.col("content_digest").isNotNull()).dropDuplicates(["content_digest"])
-    elsewhere = attempts.where(F.col("status") == "").drop(*outcome)
-    return told.unionByName(
-        elsewhere.join(of_content.select("content_digest", *outcome), on="content_digest")
-    )
+    known = attempts.where(F.col("status") != "")
+    by_content = known.where(F.col("content_digest").isNotNull())
+    by_content = by_content.dropDuplicates(["content_digest"]).select("content_digest", *outcome)
+    claimed = attempts.where(F.col("status") == "").drop(*outcome)
+    return known.unionByName(claimed.join(by_content, "content_digest"))

@@ -1,123 +1,109 @@
-"""The catalog's own images for int8: drawn by hash, decoded on the cluster, and the program kept for later runs.
+"""Int8 backbones: calibrated on images of the catalog, once, and kept for later runs.
 
     <root>/backbones/<fp32 backbone_id>/int8-<program digest>/program.xml, program.bin
-    <root>/backbones/<fp32 backbone_id>/int8-<program digest>/quantisation.json    written last: facts and digest
+    <root>/backbones/<fp32 backbone_id>/int8-<program digest>/quantisation.json   written last
 
-The calibration decides int8 embeddings, so a program is made once and then used for ever; another one would be another
-backbone.
+The calibration decides int8 embeddings, so a program is made once: another one would be another backbone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql.pandas.functions import pandas_udf
 
 from toiletspark.config import BackboneSettings, Config, Decode, Fetch, Int8
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest, hash_fraction
-from toiletspark.images.decoding import Pixels, Preprocessing, decode
+from toiletspark.images import sandbox
+from toiletspark.images.decoding import Pixels, Preprocessing
 from toiletspark.images.fetching import Fetcher
-from toiletspark.model import compiled_cache as prepared
-from toiletspark.model import head as heads
-from toiletspark.model import quantisation
-from toiletspark.model.head import Head
+from toiletspark.model import compiled_cache, head, quantisation
 from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
 
 _PROGRAM, _CONSTANTS, _JSON = "program.xml", "program.bin", "quantisation.json"
-_LEAST_IMAGES = 2  # with one, nothing is left once the mean is taken off
+_LEAST_IMAGES = 2  # the mean is subtracted: of a single image nothing would be left
 
 
-def begin(config: Config) -> None:
-    """Begins, beside whatever comes next, to make ready what `current` and `settled` will be asked for.
+def start_loading(config: Config) -> None:
+    """Starts loading the backbone in a thread; `load` and `load_or_calibrate` wait for it.
 
     Raises:
         OutputError: the output folder is not ours; nothing is kept there then.
     """
-    prepared.start_loading(Store.open(config.output.root).root, config.backbone)
+    compiled_cache.start_loading(Store.open(config.output.root).root, config.backbone)
 
 
-def current(store: Store, section: BackboneSettings) -> BackboneSpec:
-    """The backbone of the configuration, ready for its runtime; in int8 only if an earlier run has made its program.
+def load(store: Store, section: BackboneSettings) -> BackboneSpec:
+    """The configured backbone; with int8, only if an earlier run has made the program.
 
     Raises:
-        BackboneError: see `prepared.backbone` and `known`.
+        BackboneError: see `compiled_cache.backbone` and `read_program`.
     """
-    spec = prepared.backbone(store.root, section)
-    return (known(store, spec) or spec) if spec.precision == "int8" else spec
+    spec = compiled_cache.backbone(store.root, section)
+    return (read_program(store, spec) or spec) if spec.precision == "int8" else spec
 
 
-def settled(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
-    """As `current`, but int8 without a program is calibrated on the catalog's own images, once for all runs.
+def load_or_calibrate(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
+    """Like `load`, but calibrates int8 on the catalog's images if there is no program yet.
 
     Args:
-        store: where the program is, or will be.
-        config: see `calibrate`.
-        images: see `calibrate`; not looked at where there is nothing to calibrate.
+        images: see `calibrate`; not read unless int8 has to be calibrated.
 
     Raises:
-        BackboneError: see `current` and `calibrate`.
+        BackboneError: see `load` and `calibrate`.
     """
-    spec = current(store, config.backbone)
+    spec = load(store, config.backbone)
     if spec.precision == "int8" and not spec.program:
-        return calibrate(store, config, images, spec, heads.newest_for(store, spec.fp32_id))
+        return calibrate(store, config, images, spec)
     return spec
 
 
-def known(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
-    """The int8 backbone that an earlier run made, found without one image; None if there is none.
-
-    Args:
-        store: where.
-        spec: the backbone, in any precision.
+def read_program(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
+    """The int8 backbone that an earlier run made of `spec`, of any precision; None if there is none.
 
     Raises:
         BackboneError: its files are not those that were written.
     """
     folder = f"{store.root}/backbones/{spec.fp32_id}"
-    described = {
-        name: facts
-        for name in storage.entries(folder)
-        if name.startswith("int8-") and (facts := storage.read_json(f"{folder}/{name}/{_JSON}"))
-    }
-    if not described:
+    made: dict[str, dict[str, Any]] = {}
+    for name in storage.entries(folder):
+        if name.startswith("int8-") and (facts := storage.read_json(f"{folder}/{name}/{_JSON}")):
+            made[name] = facts
+    if not made:
         return None
-    first = min(
-        described, key=lambda name: (described[name]["made_at"], name)
-    )  # of runs that met by accident
-    program, constants = (_read(f"{folder}/{first}/{file}") for file in (_PROGRAM, _CONSTANTS))
-    found = replace(spec, runtime="openvino", precision="int8", program=program, weights=constants)
-    if found.program_digest != described[first]["program_digest"]:
+    first = min(made, key=lambda name: (made[name]["made_at"], name))  # two runs may each make one
+    program, constants = storage.read_files(
+        [f"{folder}/{first}/{_PROGRAM}", f"{folder}/{first}/{_CONSTANTS}"]
+    )
+    int8 = replace(spec, runtime="openvino", precision="int8", program=program, weights=constants)
+    expected = made[first]["program_digest"]
+    if int8.program_digest != expected:
         raise BackboneError(
             doing=f"reading the int8 program {folder}/{first}",
-            expected=f"files with the digest {described[first]['program_digest'][:12]}",
-            found=found.program_digest[:12],
-            todo="take the folder from its backup, or remove it: the catalog is then calibrated and embedded anew",
+            expected=f"files with the digest {expected[:12]}",
+            found=int8.program_digest[:12],
+            todo="restore the folder from its backup, or remove it: the catalog is then calibrated "
+            "and embedded anew",
         )
-    return found
+    return int8
 
 
-def calibrate(
-    store: Store, config: Config, images: DataFrame, spec: BackboneSpec, head: Head | None = None
-) -> BackboneSpec:
+def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpec) -> BackboneSpec:
     """Quantises the backbone on images of the catalog and keeps the program.
 
     Args:
-        store: where it is kept.
-        config: limits of fetching, decoding and of the gate.
-        images: image_id, image_url, content (binary, wins over the URL if not null).
+        images: image_id, image_url, content (binary, used instead of the URL if not null).
         spec: from `weights.load_spec`.
-        head: of the fp32 backbone, if there is one.
 
     Returns:
         The spec in int8, ready for workers.
@@ -128,124 +114,98 @@ def calibrate(
     Cost: two passes over the ids; 0.15 MB of the driver's memory an image; see `quantisation.quantise`.
     """
     section = config.backbone.int8
-    drawn = draw(images, section.calibration_images, section.seed)
-    calibration, held_out = split(
-        pixels(drawn, config.fetch, config.decode, spec.preprocessing), section
-    )
+    chosen = choose_images(images, section.calibration_images, section.seed)
+    pixels = decode_images(chosen, config.fetch, config.decode, spec.preprocessing)
+    calibration, held_out = split(pixels, section)
+    fp32_head = head.newest_for(store, spec.fp32_id)
     int8, facts = quantisation.quantise(
-        spec, calibration, held_out, section, head, config.publish.operating_threshold
+        spec, calibration, held_out, section, fp32_head, config.publish.operating_threshold
     )
     _keep(store, int8, facts)
     return int8
 
 
-def draw(images: DataFrame, count: int, seed: int) -> DataFrame:
-    """The first `count` images by hash(seed, image_id), the same whatever the partitioning; all columns stay."""
-    first = (
-        images.select("image_id")
-        .orderBy(F.xxhash64(F.lit(seed), "image_id"), "image_id")
-        .limit(count)
-    )
-    return images.join(F.broadcast(first), on="image_id", how="left_semi")
+def choose_images(images: DataFrame, count: int, seed: int) -> DataFrame:
+    """The first `count` images by hash(seed, image_id), the same with any partitioning; all columns stay."""
+    order = F.xxhash64(F.lit(seed), "image_id")
+    first = images.select("image_id").orderBy(order, "image_id").limit(count)
+    return images.join(F.broadcast(first), "image_id", "left_semi")
 
 
-def pixels(
+def decode_images(
     images: DataFrame, fetch: Fetch, limits: Decode, preprocessing: Preprocessing
 ) -> dict[str, Pixels]:
-    """Fetches and decodes images on the cluster and brings their pixels to the driver.
+    """Fetches and decodes images on the cluster and collects their pixels to the driver.
 
     Args:
-        images: image_id, image_url, content; a few hundred, since this once pixels travel through the JVM.
-        fetch: what one fetch may cost.
-        limits: what is decoded.
-        preprocessing: resize and crop.
+        images: image_id, image_url, content; a few hundred, since their pixels travel through the JVM.
 
     Returns:
-        uint8, (crop_px, crop_px, 3), by content digest, in its order; unsound images are left out.
+        uint8, (crop_px, crop_px, 3), by content digest, in its order; bad images are left out.
 
     Raises:
         UserError: a worker's packages must not be used.
     """
-    refusals = Refusals(images.sparkSession.sparkContext)
+    context = images.sparkSession.sparkContext
+    errors = WorkerErrors(context)
+    schema = pa.schema([("content_digest", pa.string()), ("pixels", pa.binary())])
 
-    @pandas_udf("content_digest string, pixels binary")  # type: ignore[call-overload, untyped-decorator]
-    def decoded(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+    def decode(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        if not errors.run_check(lambda: sandbox.require_children(limits)):
+            return
         fetcher = Fetcher(fetch)
-        accepted = refusals.accepts()
-        for urls, contents in batches:
-            fetched = (
-                [one.content for one in fetcher.fetch_all(urls.tolist(), contents.tolist())]
-                if accepted
-                else []
-            )
-            fetched += [None] * (
-                len(urls) - len(fetched)
-            )  # of a worker that refuses: a UDF must answer all rows
-            sound = [content for content in fetched if content is not None]
-            outcomes = iter(decode(sound, limits, preprocessing))
+        for batch in batches:
+            urls, contents = (column.to_pylist() for column in batch.columns)
+            fetched = [image.content for image in fetcher.fetch_all(urls, contents)]
+            readable = [content for content in fetched if content is not None]
+            decoded = sandbox.decode(readable, limits, preprocessing)
             rows = [
-                _row(content, next(outcomes).pixels) if content is not None else (None, None)
-                for content in fetched
+                {"content_digest": content_digest(content), "pixels": image.pixels.tobytes()}
+                for content, image in zip(readable, decoded, strict=True)
+                if image.pixels is not None
             ]
-            yield pd.DataFrame(rows, columns=["content_digest", "pixels"])
+            yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
-    once = decoded.asNondeterministic()  # see embedding.attempt_images
-    tasks = max(images.sparkSession.sparkContext.defaultParallelism, 1)
-    rows = (
-        images.repartition(tasks)
-        .select(once("image_url", "content").alias("seen"))
-        .select("seen.*")
-        .collect()
-    )
+    chosen = images.repartition(max(context.defaultParallelism, 1)).select("image_url", "content")
+    rows = chosen.mapInArrow(decode, "content_digest string, pixels binary").collect()
+    errors.raise_first()
     shape = (preprocessing.crop_px, preprocessing.crop_px, 3)
-    refusals.require_none()
-    found = {
-        row[0]: np.frombuffer(row[1], dtype=np.uint8).reshape(shape)
-        for row in rows
-        if row[1] is not None
+    return {
+        row["content_digest"]: np.frombuffer(row["pixels"], dtype=np.uint8).reshape(shape)
+        for row in sorted(rows, key=lambda row: row["content_digest"])
     }
-    return dict(sorted(found.items()))
 
 
-def split(found: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
+def split(images: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
     """Calibration and held-out images, each uint8 (n, crop_px, crop_px, 3); by hash of the content.
 
     Raises:
         BackboneError: too few of either.
     """
-    held = {
-        digest: hash_fraction(section.seed, digest) < section.held_out_share for digest in found
-    }
-    parts = [
-        [image for digest, image in found.items() if held[digest] == side] for side in (False, True)
-    ]
-    if min(len(part) for part in parts) < _LEAST_IMAGES:
+    parts: tuple[list[Pixels], list[Pixels]] = ([], [])
+    for digest, pixels in images.items():
+        is_held_out = hash_fraction(section.seed, digest) < section.held_out_share
+        parts[is_held_out].append(pixels)
+    calibration, held_out = parts
+    if min(len(calibration), len(held_out)) < _LEAST_IMAGES:
         raise BackboneError(
             doing="drawing images for the calibration of int8",
             expected=f"at least {_LEAST_IMAGES} to calibrate on and {_LEAST_IMAGES} others to compare",
-            found=f"{len(parts[0])} and {len(parts[1])}, of those that could be fetched and decoded",
+            found=f"{len(calibration)} and {len(held_out)} that could be fetched and decoded",
             todo="set backbone.precision=fp32, or see why images fail with `toiletspark embed`",
         )
-    return np.stack(parts[0]), np.stack(parts[1])
-
-
-def _row(content: bytes, found: Pixels | None) -> tuple[str, bytes | None]:
-    return content_digest(content), found.tobytes() if found is not None else None
+    return np.stack(calibration), np.stack(held_out)
 
 
 def _keep(store: Store, int8: BackboneSpec, facts: dict[str, Any]) -> None:
-    """Writes the files; quantisation.json last, so that its existence means that the program is whole."""
+    """Writes the files; quantisation.json last, so that it exists only if the program is complete."""
     folder = f"{store.root}/backbones/{int8.fp32_id}/int8-{int8.program_digest[:12]}"
     storage.replace_bytes(f"{folder}/{_PROGRAM}", int8.program)
     storage.replace_bytes(f"{folder}/{_CONSTANTS}", int8.weights)
-    made = {
+    described = {
+        "backbone_id": int8.backbone_id,
         "program_digest": int8.program_digest,
         "made_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        **facts,
     }
-    storage.replace_json(f"{folder}/{_JSON}", {"backbone_id": int8.backbone_id, **made, **facts})
-
-
-def _read(location: str) -> bytes:
-    filesystem, path = storage.open_filesystem(location)
-    content: bytes = filesystem.cat_file(path)
-    return content
+    storage.replace_json(f"{folder}/{_JSON}", described)

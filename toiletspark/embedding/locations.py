@@ -1,6 +1,6 @@
-"""Where embeddings lie: in which file, and in which row of it. Who knows that of an image can score it without a join.
+"""Where embeddings lie: the file and the row of each, so that images can be scored without a join.
 
-The files have numbers, which are their places in a list that stands in the manifest of a catalog.
+Files are numbered by their position in a list that the manifest of a catalog keeps.
 """
 
 from __future__ import annotations
@@ -10,76 +10,62 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Run, Store
+from toiletspark.tables import spark_io
+from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import CATALOG, EMBEDDINGS
 
-FILES = "embeddings"  # the list, among a catalog's inputs
 COLUMNS = {
-    name: tables.CATALOG.columns[name]
-    for name in ("content_digest", "embedding_file", "embedding_row")
+    name: CATALOG.columns[name] for name in ("content_digest", "embedding_file", "embedding_row")
 }
 
 
-def files_in(store: Store, before: Sequence[str] = ()) -> list[str]:
-    """The files of all complete runs of embeddings, as in "<run_id>/<name>".
+def embedding_files(store: Store, numbered: Sequence[str] = ()) -> list[str]:
+    """Lists the files of all complete runs of embeddings, as in "<run_id>/<name>".
 
     Args:
-        store: where.
-        before: files that have their numbers; they keep them.
+        store: the output root.
+        numbered: files that have a number already; they keep it.
     """
-    found = (
-        f"{run.run_id}/{file.name}" for run in store.runs(tables.EMBEDDINGS) for file in run.files
-    )
-    return list(dict.fromkeys([*before, *found]))
+    files = list(numbered)
+    for run in store.runs(EMBEDDINGS):
+        files += [f"{run.run_id}/{file.name}" for file in run.files]
+    return list(dict.fromkeys(files))
 
 
-def files_of(catalog: Run) -> list[str]:
-    """The files that a catalog's embedding_file counts; of one that an earlier toiletspark made, none."""
-    return list(catalog.inputs.embeddings or ())
-
-
-def of_contents(
+def locate(
     spark: SparkSession,
     store: Store,
     files: Sequence[str],
     backbone_id: str,
     among: DataFrame | None = None,
 ) -> DataFrame:
-    """Where the contents lie that have an embedding.
+    """Returns the location of each content's embedding.
 
     Args:
-        spark: the session.
-        store: where.
-        files: see `files_in`; what they hold is looked at, and nothing else.
+        files: see `embedding_files`; embeddings in other files are ignored.
         backbone_id: whose embeddings.
         among: has a column content_digest: only these contents; None: all.
 
     Returns:
-        The columns of `COLUMNS`, none null. Grain: content_digest; of a content that two runs have embedded, one place.
-        Cost: reads the digests, and shuffles those of `among`.
+        The columns of `COLUMNS`, none null. Grain: content_digest; if several runs have embedded a
+        content, one location. Cost: reads the digests, and shuffles those of `among`.
     """
     if not files:
-        return frames.no_rows(spark, COLUMNS)
-    numbers = frames.of_rows(
-        spark, [(name, at) for at, name in enumerate(files)], {"name": "string", "at": "int"}
-    )
-    stored = frames.read_all(spark, store, tables.EMBEDDINGS).where(
-        F.col("backbone_id") == backbone_id
-    )
-    places = stored.select(
+        return spark_io.no_rows(spark, COLUMNS)
+    stored = spark_io.read_all(spark, store, EMBEDDINGS)
+    located = stored.where(F.col("backbone_id") == backbone_id).select(
         "content_digest",
         F.substring_index("_metadata.file_path", "/", -2).alias("name"),
         F.col("_metadata.row_index").cast("int").alias("embedding_row"),
     )
     if among is not None:
-        places = places.join(among.select("content_digest"), on="content_digest", how="left_semi")
-    numbered = places.join(F.broadcast(numbers), on="name", how="inner").withColumnRenamed(
-        "at", "embedding_file"
-    )
-    return numbered.select(*COLUMNS).dropDuplicates(["content_digest"])
+        located = located.join(among.select("content_digest"), "content_digest", "left_semi")
+    rows = [(name, number) for number, name in enumerate(files)]
+    numbers = spark_io.of_rows(spark, rows, {"name": "string", "embedding_file": "int"})
+    located = located.join(F.broadcast(numbers), "name")
+    return located.select(*COLUMNS).dropDuplicates(["content_digest"])
 
 
-def together(catalog: DataFrame) -> DataFrame:
-    """Lays a catalog out so that images whose embeddings share a file share a partition, and so a file. One shuffle."""
+def partition_by_file(catalog: DataFrame) -> DataFrame:
+    """Puts images whose embeddings share a file into one partition, and so into one file. One shuffle."""
     return catalog.repartition(F.coalesce("embedding_file", F.hash("image_id")))

@@ -1,9 +1,8 @@
-"""How a worker stops a run: it refuses to work, and the driver tells why.
+"""Lets a worker stop a run with one message.
 
-An exception would be tried again by Spark, four times a task and perhaps on a machine where all is well, and would end
-in a stack trace. A task that refuses yields nothing instead, and what it has to say comes back with it, in an
-accumulator. Tasks that yield nothing are done at once, so a machine that refuses empties the queue, and the run is over
-when the others have ended the task that they are at. Nobody keeps what such a run has made.
+A task that raised would be tried again by Spark, perhaps on a sound machine, and end in a stack trace. A
+refusing worker returns no rows instead and reports its error through an accumulator. The driver checks
+the accumulator before it commits anything.
 """
 
 from __future__ import annotations
@@ -13,51 +12,51 @@ from collections.abc import Callable
 from pyspark import SparkContext
 from pyspark.accumulators import AccumulatorParam
 
-from toiletspark import errors
-from toiletspark import package_floors as floors
+from toiletspark import errors, package_floors
 from toiletspark.errors import UserError
 
-_Said = tuple[str, ...]  # an error's class and its four parts; () for none
+_Report = tuple[str, ...]  # an error's class and its four parts; () for no error
 
 
-class _First(AccumulatorParam[_Said]):
-    """Of what several tasks say, the first is enough."""
+class _FirstReport(AccumulatorParam[_Report]):
+    """Keeps the report of one task and drops the others."""
 
-    def zero(self, value: _Said) -> _Said:
+    def zero(self, value: _Report) -> _Report:
         return ()
 
-    def addInPlace(self, value1: _Said, value2: _Said) -> _Said:  # noqa: N802 - pyspark's name
+    def addInPlace(self, value1: _Report, value2: _Report) -> _Report:  # noqa: N802 - pyspark's name
         return value1 or value2
 
 
-class Refusals:
-    """What workers refused in one run, or in one part of it; made on the driver, sent to the tasks."""
+class WorkerErrors:
+    """The errors that workers report in one run; made on the driver, sent to the tasks."""
 
     def __init__(self, context: SparkContext) -> None:
-        self._said = context.accumulator((), _First())
+        self._report = context.accumulator((), _FirstReport())
 
-    def accepts(self, check: Callable[[], None] | None = None) -> bool:
-        """On a worker: whether a check raises nothing that a person can act on; the task must not work if it does.
+    def run_check(self, check: Callable[[], None] | None = None) -> bool:
+        """Returns False, and reports the error, if `check` raises a UserError; the task must not work then.
 
-        Before it, the worker's packages are checked: they need not be the driver's.
+        Runs on a worker. Its packages are checked first: they need not be those of the driver.
         """
         try:
-            floors.require(doing="checking the packages of a worker, before its first batch")
+            package_floors.require(
+                doing="checking the packages of a worker, before its first batch"
+            )
             if check:
                 check()
         except UserError as error:
-            self._said.add(
-                (type(error).__name__, error.doing, error.expected, error.found, error.todo)
-            )
+            parts = (error.doing, error.expected, error.found, error.todo)
+            self._report.add((type(error).__name__, *parts))
             return False
         return True
 
-    def require_none(self) -> None:
-        """On the driver, once tasks have run, and before anything of theirs is kept.
+    def raise_first(self) -> None:
+        """Raises a reported error, if there is one. Runs on the driver before results are committed.
 
         Raises:
-            UserError: what the first worker said that refused.
+            UserError: as a worker raised it.
         """
-        if self._said.value:
-            name, doing, expected, found, todo = self._said.value
+        if self._report.value:
+            name, doing, expected, found, todo = self._report.value
             raise getattr(errors, name)(doing=doing, expected=expected, found=found, todo=todo)

@@ -42,9 +42,9 @@ def images(spark: SparkSession, run: Run) -> DataFrame:
 
 
 def suggestions(spark: SparkSession, scores: Run | None, section: Labels) -> DataFrame:
-    """`scoring.suggested` of a run of scores; no rows where there is none."""
+    """`scoring.suggest_classes` of a run of scores; no rows where there is none."""
     if scores is not None:
-        return scoring.suggested(frames.read_run(spark, scores), section.classes)
+        return scoring.suggest_classes(frames.read_run(spark, scores), section.classes)
     columns = {
         "image_id": "string",
         "suggested": "string",

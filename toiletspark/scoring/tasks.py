@@ -1,7 +1,7 @@
-"""Decide for ever: heads over stored embeddings give every image of the catalog its scores.
+"""Carries scoring to the cluster: heads applied to stored embeddings give every image its scores.
 
-No image is read here, and torch is not imported. Embeddings pass from Parquet to numpy where they lie, and no row of
-anything is shuffled.
+Reads no image and does not import torch. Embeddings pass from Parquet to numpy without a copy, and nothing
+is shuffled.
 """
 
 from __future__ import annotations
@@ -10,104 +10,89 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.embedding import locations as whereabouts
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.model.head import Head
-from toiletspark.scoring import pipeline as scored_files
-from toiletspark.tables import schemas as tables
+from toiletspark.scoring.pipeline import IMAGE_COLUMNS, score_columns, score_file
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import EMBEDDINGS
+from toiletspark.tables.workspace import Workspace
 
-_proved: set[str] = (
-    set()
-)  # the heads that give their golden scores in this worker, and the stores that it reads
+_checked: set[str] = set()  # stores and heads that this worker can use
 
 
 def score_images(
-    spark: SparkSession,
-    store: Store,
-    seen: Run,
-    heads: Broadcast[list[Head]],
-    refusals: Refusals,
-    rows_per_batch: int,
+    work: Workspace, catalog: Run, heads: Broadcast[list[Head]], errors: WorkerErrors
 ) -> DataFrame:
-    """Scores every sound image of a catalog with every head, in one pass; a task has one file of the catalog.
+    """Scores every sound image of a catalog with every head in one pass, a task per file of the catalog.
 
     Args:
-        spark: the session.
-        store: where the embeddings are; workers read them, and the catalog, by fsspec.
-        seen: a run of `tables.CATALOG`.
-        heads: all for its backbone; broadcast once.
-        refusals: where a worker says that it cannot read the store, or that a head does not give its golden scores
-            there; its tasks then yield nothing.
-        rows_per_batch: embeddings that a task holds at once.
+        work: workers read its store by fsspec.
+        catalog: a run of `schemas.CATALOG`.
+        heads: all for its backbone.
+        errors: workers report here that they cannot read the store, or that a head does not compute its
+            golden scores there; their tasks then yield nothing.
 
     Returns:
-        See `scored_files.scored`; one row per sound image.
+        See `pipeline.score_file`; one row per sound image.
     """
-    files = [f"{seen.folder}/{file.name}" for file in seen.files]
+    spark, store, rows_per_batch = work.spark, work.store, work.config.score.rows_per_batch
+    files = [f"{catalog.folder}/{file.name}" for file in catalog.files]
     embeddings = [
-        f"{store.root}/{tables.EMBEDDINGS.name}/{name}" for name in whereabouts.files_of(seen)
+        f"{store.root}/{EMBEDDINGS.name}/{name}" for name in catalog.inputs.embeddings or []
     ]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        if refusals.accepts(lambda: _prove(store, heads.value)):
-            for number in (number for batch in batches for number in batch.column(0).to_pylist()):
-                yield from scored_files.scored(
-                    files[number], embeddings, heads.value, rows_per_batch
-                )
+        if errors.run_check(lambda: _check_worker(store, heads.value)):
+            for batch in batches:
+                for number in batch.column(0).to_pylist():
+                    yield from score_file(files[number], embeddings, heads.value, rows_per_batch)
 
-    names = [
-        name
-        for number, head in enumerate(heads.value)
-        for name in scored_files.columns_of(number, head)
+    columns = [f"{name} string" for name in IMAGE_COLUMNS]
+    for number, head in enumerate(heads.value):
+        columns += [f"`{name}` float" for name in score_columns(number, head)]
+    tasks = spark.range(0, len(files), 1, max(1, len(files)))
+    return tasks.mapInArrow(score, ", ".join(columns))
+
+
+def select_head(scored: DataFrame, number: int, head: Head) -> DataFrame:
+    """Selects the columns of `scores.table_of(head)` from the result of `score_images`."""
+    names = score_columns(number, head)
+    columns = [
+        F.col(f"`{name}`").alias(name.partition("_")[2]) for name in catalog.inputs.embeddings or []
     ]
-    kinds = [
-        *(f"{name} string" for name in scored_files.IMAGE),
-        *(f"`{name}` float" for name in names),
-    ]
-    return spark.range(0, len(files), 1, max(1, len(files))).mapInArrow(score, ", ".join(kinds))
+    return scored.select(*IMAGE_COLUMNS, F.lit(head.head_id).alias("head_id"), *columns)
 
 
-def of_head(scored: DataFrame, number: int, head: Head) -> DataFrame:
-    """The columns of `scores.table_of(head)`, out of `score_images`."""
-    plain = [
-        F.col(f"`{name}`").alias(name.partition("_")[2])
-        for name in scored_files.columns_of(number, head)
-    ]
-    return scored.select(*scored_files.IMAGE, F.lit(head.head_id).alias("head_id"), *plain)
-
-
-def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
-    """What a head would say of each image, for people to confirm or to correct.
+def suggest_classes(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
+    """The most probable class of each image, for people to confirm or to correct.
 
     Args:
-        scores: a run of `tables.SCORES`, whatever its classes.
+        scores: a run of `schemas.SCORES`, whatever its classes.
         classes: labels.classes; another class is not suggested.
 
     Returns:
-        image_id, suggested (the most probable class, of equal ones the first; null if it is not among `classes`),
-        certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the lead of the most probable class over
-        the second, so 1 where a head cannot tell two classes apart), head_id and scored_digest (content_digest of
-        what was scored). One row per scored image.
+        image_id, suggested (the most probable class, the first of equal ones; null if it is not among
+        `classes`), certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the lead of the
+        most probable class over the second, so 1 if a head cannot distinguish two classes), head_id and
+        scored_digest (content_digest when it was scored). One row per scored image.
         Source: Scheffer, Decomain and Wrobel, Active Hidden Markov Models (2001): sampling by margin.
     """
     names = [name for name in scores.columns if name.startswith("p_")]
     values = {name: F.col(f"`{name}`").cast("double") for name in names}
-    first, second = (F.sort_array(F.array(*values.values()), asc=False)[place] for place in (0, 1))
-    known = set(classes)
-    words = {
-        name: F.lit(name.removeprefix("p_") if name.removeprefix("p_") in known else None)
-        for name in names
-    }
-    most_probable = F.coalesce(
-        *(F.when(values[name] == first, F.struct(words[name].cast("string"))) for name in names)
-    )
+    ordered = F.sort_array(F.array(*values.values()), asc=False)
+    first, second = ordered[0], ordered[1]
+    allowed = set(classes)
+    candidates = []
+    for name in names:
+        label = name.removeprefix("p_")
+        suggestion = F.lit(label if label in allowed else None).cast("string")
+        candidates.append(F.when(values[name] == first, F.struct(suggestion.alias("label"))))
     return scores.select(
         "image_id",
-        most_probable["col1"].alias("suggested"),
+        F.coalesce(*candidates)["label"].alias("suggested"),
         first.alias("certainty"),
         (1 - (first - second)).alias("uncertainty"),
         "head_id",
@@ -115,14 +100,13 @@ def suggested(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
     )
 
 
-def _prove(store: Store, heads: Iterable[Head]) -> None:
-    """Before the first batch: this worker reads the store, and heads compute what they did where they were made."""
-    if store.root not in _proved:
+def _check_worker(store: Store, heads: Iterable[Head]) -> None:
+    """Checks once that this worker reads the store, and that the heads compute their golden scores."""
+    if store.root not in _checked:
         store.require_here(doing="scoring on a worker, before its first batch")
-        _proved.add(store.root)
+        _checked.add(store.root)
     for head in heads:
-        if head.head_id not in _proved:
-            head.require_golden_scores(
-                doing=f"checking the head {head.head_id} on a worker, before its first batch"
-            )
-            _proved.add(head.head_id)
+        if head.head_id not in _checked:
+            doing = f"checking the head {head.head_id} on a worker, before its first batch"
+            head.require_golden_scores(doing=doing)
+            _checked.add(head.head_id)

@@ -9,11 +9,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Config
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.embedding import plan as plans
 from toiletspark.embedding import tasks as embedding
-from toiletspark.embedding.dedup import Known
-from toiletspark.embedding.worker_errors import Refusals
+from toiletspark.embedding.dedup import KnownContents
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
@@ -85,7 +85,7 @@ def keep(work: Workspace, gathered: Run) -> dict[str, int]:
 def _backbone(store: Store, config: Config, gathered: Run) -> BackboneSpec:
     """The backbone of the configuration, with which the training set was embedded."""
     spec, wanted = (
-        calibration.current(store, config.backbone),
+        int8.load(store, config.backbone),
         gathered.inputs.backbone_id,
     )
     if spec.backbone_id == wanted:
@@ -127,28 +127,33 @@ def _embedded(
 ) -> dict[str, bytes]:
     """Stored embeddings of JPEGs by their digest, made as those of the catalog are."""
     context, tasks = spark.sparkContext, min(spark.sparkContext.defaultParallelism, _MOST_TASKS)
-    given = embedding.Given(
+    given = embedding.TaskInputs(
         context.broadcast(spec),
-        (context.broadcast(Known.of([], [])),),
+        (context.broadcast(KnownContents.from_parts([], [])),),
         config.fetch,
         golden.decode_limits(config.decode),
         config.embed,
         name,
-        Refusals(context),
+        WorkerErrors(context),
     )
     with frames.arrow_batches(spark, config.embed.images_per_batch):
         done = embedding.attempt_images(_plan(spark, jpegs), tasks, given).select(
             "content_digest", "embedding"
         )
         found = done.where(F.col("embedding").isNotNull()).collect()
-    given.refusals.require_none()
+    given.errors.raise_first()
     return {row["content_digest"]: bytes(row["embedding"]) for row in found}
 
 
 def _plan(spark: SparkSession, jpegs: list[bytes]) -> DataFrame:
     """The columns of `plans.PLAN`, with the bytes inline."""
     planned: list[dict[str, Any]] = [
-        {"image_id": str(number), "content": jpeg, "inline_bytes": len(jpeg), "place": str(number)}
+        {
+            "image_id": str(number),
+            "content": jpeg,
+            "inline_bytes": len(jpeg),
+            "location": str(number),
+        }
         for number, jpeg in enumerate(jpegs)
     ]
     same = {"image_version": "", "attempts": 0, "image_url": None, "commit": 0}

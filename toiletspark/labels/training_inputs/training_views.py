@@ -12,7 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import package_floors as floors
 from toiletspark.config import Decode, Fetch
-from toiletspark.embedding import int8 as calibration
+from toiletspark.embedding import int8
 from toiletspark.embedding import tasks as embedding
 from toiletspark.errors import BackboneError
 from toiletspark.labels.training_inputs import training_images
@@ -57,7 +57,7 @@ def gather(work: Workspace) -> dict[str, int]:
         return {}
     store = work.store
     labelled = store.require(tables.TRAINING_SET, doing=DOING, step="train")
-    spec = calibration.current(store, work.config.backbone)
+    spec = int8.load(store, work.config.backbone)
     _require_same(spec.backbone_id, labelled.inputs.backbone_id)
     missing = _missing(
         work.spark, store, frames.read_run(work.spark, labelled), wanted, spec.backbone_id
@@ -95,7 +95,7 @@ def _embedded(rows: DataFrame, given: Given) -> DataFrame:
 
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         floors.require(doing="checking the packages of a worker, before its first view")
-        backbone = embedding.built(given.spec.value)
+        backbone = embedding.worker_backbone(given.spec.value)
         for some in training_images.contents(batches, given.fetch):
             of_files = views.embed_views(
                 [row["content"] for row in some], given.views, backbone, given.limits
