@@ -63,7 +63,7 @@ def test_every_image_is_in_one_commit_and_equal_places_in_the_same(
     assert (rows.loc["i0", "attempts"], rows.loc["i1", "attempts"]) == (0, 1)
     assert rows["content"].isna().all()
     assert set(rows["inline_bytes"]) == {0}
-    places = rows["place"]
+    places = rows["location"]
     assert (places["i3"], places["i43"]) == ("https://host/3.jpg",) * 2
     assert (places["in a tar"], places["in the same"], places["in another"]) == (
         *("/photos/x.tar", "/photos/x.tar"),
@@ -71,7 +71,7 @@ def test_every_image_is_in_one_commit_and_equal_places_in_the_same(
     )
     assert (places["no url"], places["no url either"]) == ("no url", "no url either")
     assert set(rows["commit"]) == set(range(math.ceil(65 / 20)))
-    assert rows.groupby("place")["commit"].nunique().max() == 1
+    assert rows.groupby("location")["commit"].nunique().max() == 1
     assert rows["commit"].value_counts().max() < 2 * 20  # by hash: about as many in each
     assert {path.name for path in folder.glob("commit=*")} == {
         f"commit={number}" for number in range(4)
@@ -104,7 +104,7 @@ def test_inline_bytes_are_in_the_plan_unless_they_are_too_many(
         "unknown": 0,
     }
     # whether there are inline bytes is not known before they are read; a common place does them no harm
-    assert set(rows["place"]) == {"https://host/a.jpg"}
+    assert set(rows["location"]) == {"https://host/a.jpg"}
     assert set(rows["commit"]) == {0}
 
 
