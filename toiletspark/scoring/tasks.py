@@ -60,9 +60,7 @@ def score_images(
 def select_head(scored: DataFrame, number: int, head: Head) -> DataFrame:
     """Selects the columns of `scores.table_of(head)` from the result of `score_images`."""
     names = score_columns(number, head)
-    columns = [
-        F.col(f"`{name}`").alias(name.partition("_")[2]) for name in catalog.inputs.embeddings or []
-    ]
+    columns = [F.col(f"`{name}`").alias(name.partition("_")[2]) for name in names]
     return scored.select(*IMAGE_COLUMNS, F.lit(head.head_id).alias("head_id"), *columns)
 
 
