@@ -131,6 +131,17 @@ def test_a_package_that_ends_the_process_is_told_and_the_next_is_looked_at(
     }
 
 
+def test_a_package_that_loads_for_too_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quick.py").write_text("__version__ = '1.2'\n")
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(probe, "_IMPORT_TIMEOUT_S", 5.0)
+    packages = probe.import_packages({"quick": "quick", "endless": "endless"})
+    assert packages == {"quick": ["1.2", ""], "endless": ["", "did not load within 5 s"]}
+
+
 def test_clocks_are_judged_by_the_drivers_before_and_after() -> None:
     answer = probe.describe({})
     for clock_s, off_s in ((100.0, 0), (60.0, -30), (115.0, 5)):

@@ -19,6 +19,7 @@ from typing import Any
 
 Answer = dict[str, Any]
 KeyedAnswer = tuple[tuple[str, str], Answer]
+_ENDED = "ended the process that imported it"
 _IMPORT_TIMEOUT_S = 90.0  # torch and torchvision load in 3 s, from a slow and busy disk in 30 s
 _CPU_FLAGS = {"avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni"}
 _CPU_FLAGS |= {"amx_tile", "amx_bf16", "amx_int8"}
@@ -36,7 +37,7 @@ for name, package in json.loads(sys.argv[1]).items():
         version, error = metadata.version(package), ""
     except Exception:
         version, error = "", ""
-    report(name, version, "ended the process that imported it")
+    report(name, version, sys.argv[2])
     try:
         module = importlib.import_module(name)
         version = str(getattr(module, "__version__", "") or version)
@@ -126,18 +127,19 @@ def _import_in_process(packages: dict[str, str]) -> dict[str, list[str]]:
     path = os.pathsep.join(folder for folder in sys.path if folder)
     try:
         text = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", _IMPORTS, json.dumps(packages)],
+            [sys.executable, "-c", _IMPORTS, json.dumps(packages), _ENDED],
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_IMPORT_TIMEOUT_S,
             check=False,
-        ).stdout
+        ).stdout.decode()
     except subprocess.TimeoutExpired as late:
-        text = late.stdout or b""
+        partial = (late.stdout or b"").decode()
+        text = partial.replace(_ENDED, f"did not load within {_IMPORT_TIMEOUT_S:.0f} s")
     except OSError:
-        text = b""
-    lines = map(json.loads, text.decode().splitlines())
+        text = ""
+    lines = map(json.loads, text.splitlines())
     return {name: [version, error] for name, version, error in lines}
 
 
