@@ -24,7 +24,7 @@ from toiletspark.model import weights
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import from_stored, to_stored
 from toiletspark.model.runtimes import conversion as convert
-from toiletspark.sampling import near_duplicates as lookalikes
+from toiletspark.sampling import near_duplicates
 
 ROWS = 50_000
 SAME = 0.99
@@ -114,13 +114,15 @@ def _cosines(
     """The cosine of every photo and its copy."""
     made = [copied(content, make) for content in contents]
     return np.einsum(
-        "nd,nd->n", lookalikes._unit(photos), lookalikes._unit(_embedded(backbone, made, config))
+        "nd,nd->n",
+        near_duplicates._unit(photos),
+        near_duplicates._unit(_embedded(backbone, made, config)),
     )
 
 
 def _different(photos: Floats, rows: list[dict[str, str]]) -> dict[str, Floats]:
     """Cosines of pairs of different photos."""
-    unit = lookalikes._unit(photos)
+    unit = near_duplicates._unit(photos)
     cosines, (left, right) = unit @ unit.T, np.triu_indices(len(rows), 1)
     house, room = (np.array([row[name] for row in rows]) for name in ("listing_id", "room"))
     one_house, one_room = house[left] == house[right], room[left] == room[right]
@@ -154,7 +156,7 @@ def _at(
 ) -> dict[str, object]:
     """What a threshold finds, and what it takes for one photo that is not."""
     wrong = {name: int((found >= least).sum()) for name, found in _different(photos, rows).items()}
-    group = lookalikes.groups(photos, least)
+    group = near_duplicates.groups(photos, least)
     return {
         "copies_found": {
             name: round(float((found >= least).mean()), 4) for name, found in copies.items()
@@ -170,7 +172,7 @@ def _groups_s(photos: Floats, min_cosine: float) -> float:
     many = np.tile(photos, (-(-ROWS // len(photos)), 1))[:ROWS]
     many += rng.normal(scale=0.3, size=many.shape).astype(np.float32)
     started = time.monotonic()
-    lookalikes.groups(many, min_cosine)
+    near_duplicates.groups(many, min_cosine)
     return round(time.monotonic() - started, 1)
 
 

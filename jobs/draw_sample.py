@@ -32,8 +32,8 @@ def step(work: Workspace) -> Summary:
         return spark_io.set_aside(part, store, run_id, name)
 
     frame = set_aside(strata.read_frame(work.spark, config, bands), "frame")
-    cells = strata.measured(work, frame)
-    wanted = allocation.plan(cells, config.sample)
+    cells = strata.measure_strata(work, frame)
+    wanted = allocation.allocate_sample(cells, config.sample)
     images = user_tables.read_images(work.spark, config)
     drawn = draw.draw(images, frame, cells, wanted, config.sample, set_aside)
 

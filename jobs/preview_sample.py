@@ -17,9 +17,9 @@ def step(work: Workspace) -> Summary:
     """Counts units, allocated images, sampling fraction and design weight per stratum."""
     counted = user_tables.check(work.spark, work.config)
     bands = strata.cut_bands(work.spark, work.config, counted["listings"])
-    cells = strata.measured(work, strata.read_frame(work.spark, work.config, bands))
+    cells = strata.measure_strata(work, strata.read_frame(work.spark, work.config, bands))
     section = work.config.sample
-    return preview.preview(cells, allocation.plan(cells, section), section)
+    return preview.preview(cells, allocation.allocate_sample(cells, section), section)
 
 
 JOB = Job("preview_sample", step, __doc__, show=preview.show, read_only=True)

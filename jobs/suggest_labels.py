@@ -38,10 +38,10 @@ def step(work: Workspace) -> Summary:
     counts = _counts(free, population)
     drawn = active_learning.draw(population, section.size, section.random_share, section.seed)
     drawn = spark_io.set_aside(drawn, store, work.run_id, "drawn")
-    vectors = active_learning.vectors(embeddings, drawn)
+    vectors = active_learning.read_vectors(embeddings, drawn)
     rows = [row.asDict() for row in drawn.collect()]
     min_cosine = work.config.lookalikes.min_cosine
-    queue, stands_for = active_learning.queue(rows, vectors, min_cosine, section.seed)
+    queue, stands_for = active_learning.make_queue(rows, vectors, min_cosine, section.seed)
     store.clear(work.run_id)
     if not queue:
         raise LabelsError(
@@ -93,15 +93,15 @@ def _population(
     suggested = queues.suggestions(spark, scores, config.labels)
     free = active_learning.candidates(catalog, suggested, settled, config.suggest.sharpness)
     free = set_aside(free, "free")
-    vectors = active_learning.vectors(embeddings, settled).values()
-    labelled = spark.sparkContext.broadcast(active_learning.stacked(vectors))
+    vectors = active_learning.read_vectors(embeddings, settled).values()
+    labelled = spark.sparkContext.broadcast(active_learning.stack(vectors))
     count, every_s = free.count(), config.progress.line_every_s
     with (
         spark_io.arrow_batches(spark, config.score.rows_per_batch),
         progress.watch(spark, "comparing", count, unit="contents", line_every_s=every_s),
     ):
         min_cosine = config.lookalikes.min_cosine
-        alike = active_learning.looking_like(embeddings, labelled, min_cosine).distinct()
+        alike = active_learning.near_labelled(embeddings, labelled, min_cosine).distinct()
         unlike = free.join(alike, on="content_digest", how="left_anti")
         return free, set_aside(unlike, "population")
 

@@ -19,7 +19,7 @@ from toiletspark.model.thresholds import excluded
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log as versions
 from toiletspark.sampling.estimates import Bootstrap, Difference
-from toiletspark.sampling.evaluation_sample import Draw, standing
+from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
@@ -63,7 +63,7 @@ def compare(
         operating_threshold: at which it decides.
         unseen: what was held out when it was trained, in whole groups.
         groups: of each of these images, see `splits.groups`.
-        kinds: what their draws were, see `draws.kinds`.
+        kinds: what their draws were, see `evaluation_sample.describe_draws`.
         store: knows what is published, and with which images its head was made.
         publish: its policy says what a mistake costs.
 
@@ -81,7 +81,7 @@ def compare(
             live.head_id,
             "the live head has seen all that was held out, or does not tell what it has seen",
         )
-    stand = standing(unseen.draw, kinds)
+    stand = choose_evaluation_sample(unseen.draw, kinds)
     weight = stand.weights(unseen.weight)
     seen_by_neither = unseen.where(stand.rows)
     new = excluded(
@@ -96,7 +96,7 @@ def compare(
         "verdict": verdict(found["cost"]),
         "n": len(new),
         "differences": {name: dataclasses.asdict(one) for name, one in found.items()},
-        "sentence": _sentence(live.head_id, found["cost"], stand.told),
+        "sentence": _sentence(live.head_id, found["cost"], stand.description),
     }
 
 

@@ -31,7 +31,7 @@ from toiletspark.model.runtimes import torch_runtime
 from toiletspark.model.spec import BackboneSpec
 from toiletspark.model.weights import digest_of, load_spec
 from toiletspark.progress import Progress
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
@@ -251,7 +251,7 @@ def _embed(config: Config, store: Store, source: Run, given: _Decoded, spec: Bac
         for values, vector in zip(columns, vectors, strict=True)
     ]
     inputs = source.inputs.updated(backbone_id=spec.backbone_id, finetuned_from=source.run_id)
-    counts = draws.counted(source, [row["draw"] for row in embedded])
+    counts = evaluation_sample.labelled_counts(source, [row["draw"] for row in embedded])
     return rows.write(
         store,
         tables.TRAINING_SET,

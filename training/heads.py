@@ -15,7 +15,7 @@ from toiletspark.errors import ConfigError, LabelsError, nearest
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.publishing.thresholds import Settled, settle
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
@@ -64,7 +64,7 @@ def train(config: Config) -> dict[str, Any]:
         _check_split(labels, held, config)
         head, layer = _fitted(config, store, gathered, examples, labels, groups, held, book)
         made_with = list(_images(head, examples, held))
-        kinds = draws.kinds(store, examples.draw, gathered)
+        kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", short(evaluation))
         book.figures("fit", evaluation["fit"])

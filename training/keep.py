@@ -14,7 +14,7 @@ from toiletspark.config import Config
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.reports.head_page import page as head_page
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import storage
@@ -84,7 +84,7 @@ def keep(
         backbone_id=head.backbone_id,
         **promotion,
     )
-    counts = {**figures, **draws.counted(gathered)}
+    counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
     store.commit(tables.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     print(f"toiletspark: {champion.told(promotion)}", file=sys.stderr)
     named = {

@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from toiletspark.hashing import hash_fraction
-from toiletspark.sampling import near_duplicates as lookalikes
+from toiletspark.sampling import near_duplicates
 from toiletspark.training.dataset import TrainingSet
 
 _SWALLOWED = 0.5  # of all images in one group
@@ -38,10 +38,10 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
         examples: the labelled images.
         min_cosine: (0, 1]; two embeddings from here on are one photo. See [lookalikes] in conf/base.toml.
 
-    Cost: see `lookalikes.groups`; 40,000 rows take about 2 s on two cores.
+    Cost: see `near_duplicates.groups`; 40,000 rows take about 2 s on two cores.
     """
     names, listing = np.unique(np.array(examples.listing_id, dtype=np.str_), return_inverse=True)
-    alike = lookalikes.groups(examples.embeddings, min_cosine)
+    alike = near_duplicates.groups(examples.embeddings, min_cosine)
     found = _joined(names, listing, alike, np.ones(len(listing), dtype=bool))
     size = _swallowed(examples.listing_id, found)
     if not size:

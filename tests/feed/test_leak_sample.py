@@ -218,7 +218,7 @@ def test_a_leak_sample_leaves_the_weights_of_training_alone(
         [{"image_id": f"i{at}", "inclusion_probability": 0.5} for at in range(200)],
     )
     draw_leaks.step(Workspace.open(spark, config))
-    of = design_weights.drawn(spark, store).toPandas()
+    of = design_weights.read_draws(spark, store).toPandas()
     assert (set(of["draw"]), set(of["weight"]), len(of)) == ({first.run_id}, {2.0}, 200)
 
 

@@ -79,7 +79,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     settled = training_set.settle(read["labels"], read["catalog"])
     settled = training_set.placed(settled, training_set.homes(spark, store))
     found = training_set.with_embeddings(settled, read["embeddings"], "ours")
-    weighed = design_weights.weigh(found, design_weights.drawn(spark, store), read["catalog"])
+    weighed = design_weights.weigh(found, design_weights.read_draws(spark, store), read["catalog"])
     rows = training_set.weighted(found, weighed).toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 

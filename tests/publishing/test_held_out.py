@@ -15,13 +15,13 @@ from toiletspark.model.embedding_codec import to_stored
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.thresholds import Judged
 from toiletspark.sampling.estimates import Bootstrap
-from toiletspark.sampling.evaluation_sample import Draw, kinds, standing
+from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample, describe_draws
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training.heads import train
 
-UNDRAWN = "held-out images that no chance has drawn, so they stand for themselves, each once"
+UNDRAWN = "held-out images that were not drawn at random and represent only themselves"
 
 
 KINDS = {"sample": Draw("sample"), "queue": Draw("queue")}
@@ -79,9 +79,9 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
 def test_the_rows_of_one_draw_stand(
     draws: list[str | None], samples: set[str], rows_of: list[int], told: str
 ) -> None:
-    found = standing(draws, kinds_of(draws, samples))
+    found = choose_evaluation_sample(draws, kinds_of(draws, samples))
     assert np.flatnonzero(found.rows).tolist() == rows_of
-    assert found.told == told
+    assert found.description == told
     weight = np.arange(1.0, len(draws) + 1)
     drawn = any(draws)
     assert found.weights(weight).tolist() == (
@@ -92,16 +92,20 @@ def test_the_rows_of_one_draw_stand(
 def test_which_draw_stands_does_not_hang_on_the_order_of_the_rows() -> None:
     draws: list[str | None] = ["a", "b", "b", "a", None, "c"]
     known = kinds_of(draws, {"a", "b"})
-    assert standing(draws, known).run_id == standing(draws[::-1], known).run_id == "b"
+    assert (
+        choose_evaluation_sample(draws, known).run_id
+        == choose_evaluation_sample(draws[::-1], known).run_id
+        == "b"
+    )
 
 
 def test_a_sample_of_some_strata_never_stands_for_the_catalog() -> None:
-    known = {"few": Draw("sample", left_out=3), "all": Draw("sample"), "queue": Draw("queue")}
-    found = standing(["few", "few", "all", "queue", "queue", "queue"], known)
-    assert (found.run_id, found.figures_of) == ("all", "catalog")
-    alone = standing(["few", "few", "queue"], known)
-    assert (alone.run_id, alone.figures_of) == ("few", "part of the catalog")
-    assert alone.told == "2 held-out images of the sample few (which leaves 3 strata out)"
+    known = {"few": Draw("sample", omitted=3), "all": Draw("sample"), "queue": Draw("queue")}
+    found = choose_evaluation_sample(["few", "few", "all", "queue", "queue", "queue"], known)
+    assert (found.run_id, found.population) == ("all", "catalog")
+    alone = choose_evaluation_sample(["few", "few", "queue"], known)
+    assert (alone.run_id, alone.population) == ("few", "part of the catalog")
+    assert alone.description == "2 held-out images of the sample few (which leaves 3 strata out)"
 
 
 def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
@@ -119,9 +123,9 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
         "queue": {"drawn": 9, "labelled": 1, "share": 0.25},
     }
     made = stored(store, tables.TRAINING_SET, [], counts={"draws": part})
-    known = kinds(store, [*ids, "queue", None], made)
+    known = describe_draws(store, [*ids, "queue", None], made)
     assert [known[run_id] for run_id in (few.run_id, whole.run_id, empty.run_id)] == [
-        Draw("sample", left_out=2),  # nobody has counted
+        Draw("sample", omitted=2),  # nobody has counted
         Draw("sample"),
         Draw("sample"),
     ]
@@ -129,7 +133,7 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
         Draw("sample", 0, 40, 36, 0.95),
         Draw("queue", 0, 9, 1, 0.25),
     )
-    assert kinds(store, ["queue"], stored(store, tables.TRAINING_SET, [])) == {
+    assert describe_draws(store, ["queue"], stored(store, tables.TRAINING_SET, [])) == {
         "queue": Draw("queue")
     }
 
@@ -139,21 +143,24 @@ def test_a_sample_that_is_labelled_in_part_stands_for_the_catalog_from_nine_tent
         "most": Draw("sample", 0, 40, 20, share=0.9),
         "some": Draw("sample", 0, 400, 380, share=0.899),
     }
-    found = standing(["some", "some", "most"], known)
-    assert (found.run_id, found.figures_of) == ("most", "catalog")
-    assert found.told == "1 held-out images of the sample most (of its 40 images 20 are labelled)"
-    alone = standing(["some"], known)
-    assert alone.figures_of == "part of the catalog"
-    both = Draw("sample", left_out=1, drawn=1_400, labelled=3)
-    assert both.said == " (which leaves 1 stratum out; of its 1,400 images 3 are labelled)"
-    assert Draw("sample", drawn=7, labelled=7).said == ""
+    found = choose_evaluation_sample(["some", "some", "most"], known)
+    assert (found.run_id, found.population) == ("most", "catalog")
+    assert (
+        found.description
+        == "1 held-out images of the sample most (of its 40 images 20 are labelled)"
+    )
+    alone = choose_evaluation_sample(["some"], known)
+    assert alone.population == "part of the catalog"
+    both = Draw("sample", omitted=1, drawn=1_400, labelled=3)
+    assert both.note == " (which leaves 1 stratum out; of its 1,400 images 3 are labelled)"
+    assert Draw("sample", drawn=7, labelled=7).note == ""
 
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:
     told = made_with()
     judged, stand = thresholds.judged(told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
-    assert stand.told == f"{len(wanted)} held-out images of the sample sample"
+    assert stand.description == f"{len(wanted)} held-out images of the sample sample"
     assert judged.scores.tolist() == [row["exclusion_score"] for row in wanted]
     assert judged.to_exclude.tolist() == [row["label"] == "toilet" for row in wanted]
     assert judged.bootstrap.total(np.ones(len(wanted), dtype=bool)) == sum(

@@ -227,7 +227,7 @@ def test_another_policy_needs_neither_training_nor_scoring(
         assert inputs.operating_threshold == told["operating_threshold"]
         assert inputs.threshold_reason == told["threshold_reason"]
         assert told["threshold_reason"].endswith(
-            "; by 6 held-out images that no chance has drawn, so they stand for themselves, each once"
+            "; by 6 held-out images that were not drawn at random and represent only themselves"
         )
         excluded = sorted(listed(exclusions.read_current(spark, config.output.root)))
         found[name] = (round(told["operating_threshold"], 2), "".join(excluded))

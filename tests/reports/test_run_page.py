@@ -17,7 +17,7 @@ from toiletspark import statuses
 from toiletspark.reports.run_page import histogram
 from toiletspark.reports.run_page import page as run_page
 from toiletspark.reports.run_page.page import Card, RunPage, Validation, render, write
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -332,7 +332,13 @@ def test_validation_and_times_are_said_as_people_say_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "figures_of", [draws.CATALOG, draws.PART, draws.UNLABELLED, draws.LABELLED]
+    "figures_of",
+    [
+        evaluation_sample.CATALOG,
+        evaluation_sample.PART,
+        evaluation_sample.UNLABELLED,
+        evaluation_sample.LABELLED,
+    ],
 )
 def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
     parsed = Parsed(render(page(validation=Validation({"recall": 0.95}, {}, figures_of))))

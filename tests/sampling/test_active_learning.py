@@ -16,7 +16,7 @@ from toiletspark.config import Config
 from toiletspark.errors import LabelsError, OutputError
 from toiletspark.hashing import hash_fraction
 from toiletspark.jobs import suggest_labels
-from toiletspark.sampling import active_learning as suggestion
+from toiletspark.sampling import active_learning
 from toiletspark.sampling.inclusion_probabilities import CERTAIN
 from toiletspark.scoring import tasks as scoring
 from toiletspark.tables import schemas as tables
@@ -46,7 +46,7 @@ def population(spark: SparkSession) -> DataFrame:
 
 def drawn(population: DataFrame, wanted: int, seed: int, share: float = 0.3) -> pd.DataFrame:
     return (
-        suggestion.draw(population, wanted, share, seed)
+        active_learning.draw(population, wanted, share, seed)
         .toPandas()
         .sort_values("content_digest")
         .reset_index(drop=True)
@@ -123,12 +123,12 @@ def test_contents_that_look_like_a_labelled_one_are_found(spark: SparkSession) -
         rows, "content_digest string, backbone_id string, embedding binary"
     ).repartition(3)
     labelled = spark.sparkContext.broadcast(plain[3:4].astype(np.float32))
-    assert {row[0] for row in suggestion.looking_like(frame, labelled, 0.97).collect()} == {
+    assert {row[0] for row in active_learning.near_labelled(frame, labelled, 0.97).collect()} == {
         "d3",
         "d40",
     }
     none = spark.sparkContext.broadcast(np.zeros((0, 1), np.float32))
-    assert suggestion.looking_like(frame, none, 0.97).count() == 0
+    assert active_learning.near_labelled(frame, none, 0.97).count() == 0
 
 
 # The step

@@ -60,7 +60,7 @@ def weighed(
     ]
     rows = [{"image_id": name, "status": one} for name, one in [*status, ("taken down", "missing")]]
     catalog = frames.read_run(spark, stored(store, tables.CATALOG, rows))
-    found = design_weights.weigh(labels, design_weights.drawn(spark, store), catalog).collect()
+    found = design_weights.weigh(labels, design_weights.read_draws(spark, store), catalog).collect()
     assert len({row["image_id"] for row in found}) == len(found)
     return {row["image_id"]: Weighed(*(row[name] for name in Weighed._fields)) for row in found}
 

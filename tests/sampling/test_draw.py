@@ -64,8 +64,8 @@ class Population:
         return self._kept[-1]
 
     def draw(self, sample: Sample, wanted: dict[str, int] | None = None) -> pd.DataFrame:
-        cells = strata.count(self.frame, sample)
-        wanted = allocation.plan(cells, sample) if wanted is None else wanted
+        cells = strata.count_strata(self.frame, sample)
+        wanted = allocation.allocate_sample(cells, sample) if wanted is None else wanted
         return sampling.draw(self.images, self.frame, cells, wanted, sample, self.keep).toPandas()
 
     def forget(self) -> None:
@@ -126,7 +126,7 @@ def test_exact_meets_the_allocation_and_a_larger_draw_holds_the_smaller(
     before: set[str] = set()
     for size in (12, 20, 50):
         sample = sample_of(unit, method="exact", size=size)
-        wanted = allocation.plan(strata.count(population.frame, sample), sample)
+        wanted = allocation.allocate_sample(strata.count_strata(population.frame, sample), sample)
         rows = population.draw(sample)
         units = rows.drop_duplicates("image_id" if unit == "image" else "listing_id")
         assert Counter(units["stratum"]) == Counter(wanted)
@@ -187,8 +187,8 @@ def test_a_drawn_row_carries_the_probabilities_of_both_stages(
     population: Population, unit: str, method: str
 ) -> None:
     sample = sample_of(unit, method=method, size=40)
-    cells = {cell.name: cell for cell in strata.count(population.frame, sample)}
-    wanted = allocation.plan(list(cells.values()), sample)
+    cells = {cell.name: cell for cell in strata.count_strata(population.frame, sample)}
+    wanted = allocation.allocate_sample(list(cells.values()), sample)
     truth = population.images.toPandas().set_index("image_id")
     of_listing = truth["listing_id"].value_counts()
     rows = population.draw(sample)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toiletspark.sampling import active_learning as suggestion
+from toiletspark.sampling import active_learning
 from toiletspark.sampling.inclusion_probabilities import CERTAIN, SIZE_ONE, Chances, chances
 
 Ints = NDArray[np.int64]
@@ -127,7 +127,7 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
             for at in order[rows].tolist()
         ]
         vectors = {f"d{at}": directions[at] for at in range(units)}
-        queue, stands_for = suggestion.queue(drawn, vectors, 0.97, seed)
+        queue, stands_for = active_learning.make_queue(drawn, vectors, 0.97, seed)
         assert len(queue) + len(stands_for) == wanted
         lengths.append(len(queue))
         found.append(
@@ -149,8 +149,8 @@ def test_the_queue_is_in_the_order_of_a_hash_and_names_who_stands_for_whom() -> 
         f"d{at}": np.array([1.0, at // 2], np.float32) for at in range(4)
     }  # 0 and 1 look alike, and 2 and 3
     drawn = [dict(zip(names, row, strict=True)) for row in rows]
-    queue, stands_for = suggestion.queue(drawn, vectors, 0.97, seed=1)
-    again, _ = suggestion.queue(drawn[::-1], vectors, 0.97, seed=1)
+    queue, stands_for = active_learning.make_queue(drawn, vectors, 0.97, seed=1)
+    again, _ = active_learning.make_queue(drawn[::-1], vectors, 0.97, seed=1)
     assert queue == again
     assert [row["rank"] for row in queue] == [1, 2]
     assert queue[0]["score"] > queue[1]["score"]
@@ -161,5 +161,5 @@ def test_the_queue_is_in_the_order_of_a_hash_and_names_who_stands_for_whom() -> 
     assert {row["image_id"] for row in queue} == set(stands_for.values())
     weights = {row["image_id"]: 1 / row["inclusion_probability"] for row in queue}
     assert sorted(weights.values()) == pytest.approx([2 * (1 + 2), 2 * (3 + 4)])
-    assert suggestion.queue(drawn, vectors, 0.97, seed=2)[0] != queue
-    assert suggestion.queue([], {}, 0.97, seed=1) == ([], {})
+    assert active_learning.make_queue(drawn, vectors, 0.97, seed=2)[0] != queue
+    assert active_learning.make_queue([], {}, 0.97, seed=1) == ([], {})

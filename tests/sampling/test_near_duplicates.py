@@ -9,7 +9,7 @@ from tests.support.shared_folder import shared
 from toiletspark.config import loading as conf_files
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.weights import load_spec
-from toiletspark.sampling import near_duplicates as lookalikes
+from toiletspark.sampling import near_duplicates
 
 
 def slow_groups(embeddings: np.ndarray, min_cosine: float) -> list[set[int]]:
@@ -45,10 +45,10 @@ def test_groups_are_those_of_the_slow_way(
     monkeypatch: pytest.MonkeyPatch, seed: int, block: int
 ) -> None:
     monkeypatch.setattr(
-        lookalikes, "_BLOCK", block
+        near_duplicates, "_BLOCK", block
     )  # small ones, so that groups reach over several
     embeddings = clustered(80, seed)
-    found = lookalikes.groups(embeddings, 0.97)
+    found = near_duplicates.groups(embeddings, 0.97)
     wanted = slow_groups(embeddings, 0.97)
     assert sorted(map(sorted, as_sets(found))) == sorted(map(sorted, wanted))
     assert 10 < len(wanted) < 70
@@ -59,8 +59,8 @@ def test_another_order_of_the_rows_gives_the_same_groups() -> None:
     embeddings = clustered(1200, 5)
     order = np.random.default_rng(6).permutation(1200)
     plain, shuffled = (
-        lookalikes.groups(embeddings, 0.97),
-        lookalikes.groups(embeddings[order], 0.97),
+        near_duplicates.groups(embeddings, 0.97),
+        near_duplicates.groups(embeddings[order], 0.97),
     )
     assert {frozenset(order[list(rows)]) for rows in as_sets(shuffled)} == set(
         map(frozenset, as_sets(plain))
@@ -73,28 +73,40 @@ def test_a_chain_of_likes_is_one_group_and_nothing_is_like_nothing() -> None:
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     embeddings[5] = 0
     embeddings[6] = np.nan
-    assert lookalikes.groups(embeddings, np.cos(np.radians(11))).tolist() == [0, 0, 0, 0, 1, 2, 3]
-    assert lookalikes.groups(np.zeros((0, 4), np.float32), 0.9).tolist() == []
-    assert lookalikes.groups(np.ones((5000, 2), np.float32), 0.9).max() == 0
+    assert near_duplicates.groups(embeddings, np.cos(np.radians(11))).tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert near_duplicates.groups(np.zeros((0, 4), np.float32), 0.9).tolist() == []
+    assert near_duplicates.groups(np.ones((5000, 2), np.float32), 0.9).max() == 0
 
 
 def test_the_chain_goes_to_the_nearest_that_is_left_and_keeps_groups_together() -> None:
     angles = np.radians([40, 0, 41, 90, 10, 39])
     embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     group = np.array([7, 1, 2, 3, 4, 7])
-    assert lookalikes.chain(embeddings, group).tolist() == [0, 5, 2, 4, 1, 3]
-    assert lookalikes.chain(np.zeros((4, 3), np.float32), np.array([9, 3, 9, 2])).tolist() == [
+    assert near_duplicates.similarity_order(embeddings, group).tolist() == [0, 5, 2, 4, 1, 3]
+    assert near_duplicates.similarity_order(
+        np.zeros((4, 3), np.float32), np.array([9, 3, 9, 2])
+    ).tolist() == [
         0,
         2,
         1,
         3,
     ]
-    assert lookalikes.chain(np.zeros((0, 3), np.float32), np.arange(0)).tolist() == []
+    assert (
+        near_duplicates.similarity_order(np.zeros((0, 3), np.float32), np.arange(0)).tolist() == []
+    )
 
 
 def test_the_chain_has_every_row_once_and_neighbours_are_more_alike_than_before() -> None:
     embeddings = clustered(600, 9)
-    order = lookalikes.chain(embeddings, lookalikes.groups(embeddings, 0.97))
+    order = near_duplicates.similarity_order(embeddings, near_duplicates.groups(embeddings, 0.97))
     assert sorted(order) == list(range(600))
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     chained, before = unit[order], unit
@@ -113,7 +125,7 @@ def test_near_is_what_the_cosines_say(others: int) -> None:
     ours = np.abs(random.normal(size=(30, 16))).astype(np.float32)
     of = np.abs(random.normal(size=(others, 16))).astype(np.float32)
     of[-1] = ours[7] * 3.5  # the last of the last batch
-    found = lookalikes.near(ours, of, 0.9)
+    found = near_duplicates.near(ours, of, 0.9)
     assert found.tolist() == [any(cosine(one, other) >= 0.9 for other in of) for one in ours]
     assert found[7]
     assert not found.all() or others == 5000
@@ -121,21 +133,23 @@ def test_near_is_what_the_cosines_say(others: int) -> None:
 
 def test_nothing_is_near_nothing() -> None:
     assert (
-        lookalikes.near(np.ones((3, 4), np.float32), np.zeros((0, 4), np.float32), 0.5).tolist()
+        near_duplicates.near(
+            np.ones((3, 4), np.float32), np.zeros((0, 4), np.float32), 0.5
+        ).tolist()
         == [False] * 3
     )
-    assert lookalikes.near(
+    assert near_duplicates.near(
         np.zeros((0, 4), np.float32), np.ones((3, 4), np.float32), 0.5
     ).shape == (0,)
     black = np.zeros((2, 4), np.float32)
-    assert lookalikes.near(black, black, 0.5).tolist() == [False, False]
+    assert near_duplicates.near(black, black, 0.5).tolist() == [False, False]
 
 
 def test_the_first_stands_for_those_that_look_like_it() -> None:
     rows = np.array([[1, 0], [0, 1], [1, 0.01], [0, 2], [1, 1]], np.float32)
-    assert lookalikes.first_alike(rows, 0.97).tolist() == [0, 1, 0, 1, 4]
-    assert lookalikes.first_alike(np.zeros((2, 3), np.float32), 0.97).tolist() == [0, 1]
-    assert lookalikes.first_alike(np.zeros((0, 3), np.float32), 0.97).tolist() == []
+    assert near_duplicates.representatives(rows, 0.97).tolist() == [0, 1, 0, 1, 4]
+    assert near_duplicates.representatives(np.zeros((2, 3), np.float32), 0.97).tolist() == [0, 1]
+    assert near_duplicates.representatives(np.zeros((0, 3), np.float32), 0.97).tolist() == []
 
 
 @pytest.mark.slow
@@ -153,5 +167,5 @@ def test_copies_of_real_photos_are_found_and_other_photos_of_the_house_are_not()
     backbone = Backbone(load_spec(config.backbone), 2)
     decoded = backbone.decode([*contents, *copies], config.decode)
     embeddings = backbone.embed(np.stack([one.pixels for one in decoded]))
-    found = lookalikes.groups(embeddings, config.lookalikes.min_cosine)
+    found = near_duplicates.groups(embeddings, config.lookalikes.min_cosine)
     assert found.tolist() == [*range(40), *range(40)]

@@ -41,7 +41,7 @@ def tables_of(prices: list[Any] = PRICES) -> dict[str, pd.DataFrame]:
 
 def counted(spark: SparkSession, config: Config) -> dict[str, tuple[int, int, float]]:
     bands = strata.cut_bands(spark, config, 8)
-    cells = strata.count(strata.read_frame(spark, config, bands), config.sample)
+    cells = strata.count_strata(strata.read_frame(spark, config, bands), config.sample)
     assert [cell.name for cell in cells] == sorted(cell.name for cell in cells)
     return {cell.name: (cell.units, cell.images, cell.weight) for cell in cells}
 
@@ -190,7 +190,7 @@ def made(make_config: MakeConfig) -> tuple[MakeConfig, list[dict[str, Any]]]:
 
 def deviations(spark: SparkSession, config: Config) -> dict[str, float]:
     frame: DataFrame = strata.read_frame(spark, config, [])
-    cells = strata.measured(Workspace(spark, Store(config.output.root), config), frame)
+    cells = strata.measure_strata(Workspace(spark, Store(config.output.root), config), frame)
     return {cell.name: cell.deviation for cell in cells}
 
 
@@ -248,7 +248,7 @@ def test_neyman_without_scores_is_told(
 ) -> None:
     config = make_config({"sample.allocation": "neyman"}, **tables_of())
     with pytest.raises(OutputError) as caught:
-        strata.measured(
+        strata.measure_strata(
             Workspace(spark, Store(config.output.root), config),
             strata.read_frame(spark, config, []),
         )

@@ -12,7 +12,7 @@ from sklearn import metrics
 from tests.conftest import literal_config
 from toiletspark.config.loading import load
 from toiletspark.model.head import Head
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import reliability
@@ -25,7 +25,7 @@ CLASSES = ("a", "b", "c")
 HEAD = Head(
     CLASSES, ("a",), BACKBONE_ID, np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32)
 )
-SAMPLE = {"s": draws.Draw("sample")}
+SAMPLE = {"s": evaluation_sample.Draw("sample")}
 CONFIG = literal_config()
 
 
@@ -53,7 +53,7 @@ def examples(
 
 
 def evaluated(
-    *arguments: Any, kinds: dict[str, draws.Draw] = SAMPLE, **keywords: Any
+    *arguments: Any, kinds: dict[str, evaluation_sample.Draw] = SAMPLE, **keywords: Any
 ) -> dict[str, Any]:
     found, labels = examples(*arguments, **keywords)
     return evaluate(HEAD, found, labels, kinds, 0.5, CONFIG)
@@ -123,19 +123,23 @@ def test_what_cannot_be_divided_is_none() -> None:
 
 
 def test_a_sample_goes_before_a_queue_and_the_larger_draw_before_the_smaller() -> None:
-    kinds = {"q": draws.Draw("queue"), "s1": draws.Draw("sample"), "s2": draws.Draw("sample")}
+    kinds = {
+        "q": evaluation_sample.Draw("queue"),
+        "s1": evaluation_sample.Draw("sample"),
+        "s2": evaluation_sample.Draw("sample"),
+    }
     named = ["q"] * 5 + ["s1"] * 2 + ["s2"] * 3 + [None] * 9
-    found = draws.standing(named, kinds)
-    assert (found.run_id, found.kind, found.figures_of) == ("s2", "sample", "catalog")
+    found = evaluation_sample.choose_evaluation_sample(named, kinds)
+    assert (found.run_id, found.kind, found.population) == ("s2", "sample", "catalog")
     assert found.rows.tolist() == [draw == "s2" for draw in named]
-    queue = draws.standing(["q", None], kinds)
-    assert (queue.run_id, queue.figures_of, queue.rows.tolist()) == (
+    queue = evaluation_sample.choose_evaluation_sample(["q", None], kinds)
+    assert (queue.run_id, queue.population, queue.rows.tolist()) == (
         "q",
         "unlabelled images",
         [True, False],
     )
-    nobody = draws.standing([None, None], {})
-    assert (nobody.run_id, nobody.figures_of, nobody.rows.tolist()) == (
+    nobody = evaluation_sample.choose_evaluation_sample([None, None], {})
+    assert (nobody.run_id, nobody.population, nobody.rows.tolist()) == (
         None,
         "labelled images",
         [True, True],

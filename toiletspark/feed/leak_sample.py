@@ -1,6 +1,6 @@
 """What a leak sample is drawn from: the sound contents of a version, each with how much its label may tell.
 
-The draw itself is `suggestion.draw`: part of it even over all contents, so that what the head is sure of, and wrong
+The draw itself is `active_learning.draw`: part of it even over all contents, so that what the head is sure of, and wrong
 about, has its chance; the rest in proportion to size. A content that n images show, of exclusion score p, has the size
 n x sqrt(p (1 - p)): the deviation of n coins that fall together, so that the draw is Neyman's allocation if scores are
 probabilities. Near the threshold size is largest; in the kept tail it falls like sqrt(p), in the excluded one like
@@ -18,8 +18,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.sampling import active_learning as suggestion
-from toiletspark.sampling import inclusion_probabilities as inclusion
+from toiletspark.sampling import active_learning, inclusion_probabilities
 from toiletspark.sampling.inclusion_probabilities import CERTAIN
 
 
@@ -67,7 +66,7 @@ def population(decisions: DataFrame) -> DataFrame:
             "excluded",
         ),
         "exclusion_score",
-        F.round(F.col("images") * F.col("deviation") * inclusion.SIZE_ONE)
+        F.round(F.col("images") * F.col("deviation") * inclusion_probabilities.SIZE_ONE)
         .cast("bigint")
         .alias("size"),
     )
@@ -79,12 +78,12 @@ def ranked(
     """The rows of `tables.LEAKS`: those to ask about first, by rank, in the order of a hash.
 
     Args:
-        drawn: rows of `suggestion.draw`.
+        drawn: rows of `active_learning.draw`.
         known: the content_digests that nobody needs to be asked about.
         seed: shuffles.
     """
     known, rows = set(known), []
-    for _, row in suggestion.shuffled(drawn, seed):
+    for _, row in active_learning.shuffle(drawn, seed):
         chance = row["chance"] / CERTAIN
         rows.append(
             {**row, "inclusion_probability": chance, "known": row["content_digest"] in known}

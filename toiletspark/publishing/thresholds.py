@@ -17,9 +17,9 @@ from toiletspark.config import PolicyName, Publish
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import head as heads
 from toiletspark.model.thresholds import excluded
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.estimates import Bootstrap, Share
-from toiletspark.sampling.evaluation_sample import Draw, Standing, standing
+from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables.runs import Store
 
@@ -70,16 +70,16 @@ def judged(
     made_with: Sequence[Mapping[str, Any]],
     exclude_classes: Collection[str],
     kinds: Mapping[str, Draw],
-) -> tuple[Judged, Standing]:
+) -> tuple[Judged, EvaluationSample]:
     """The images on which a head can be judged for the catalog.
 
     Args:
         made_with: rows of `tables.HEADS`, with which one head was made.
         exclude_classes: the head's.
-        kinds: what the draws were, see `draws.kinds`.
+        kinds: what the draws were, see `evaluation_sample.describe_draws`.
     """
     held = [row for row in made_with if row["held_out"]]
-    stand = standing([row["draw"] for row in held], kinds)
+    stand = choose_evaluation_sample([row["draw"] for row in held], kinds)
     kept = [row for row, stands in zip(held, stand.rows.tolist(), strict=True) if stands]
     weight = stand.weights(np.array([row["weight"] for row in held], dtype=np.float64))
     bootstrap = Bootstrap(
@@ -103,7 +103,7 @@ def settle(
         publish: its policy, and the threshold that is fixed.
         made_with: see `judged`; not looked at where the threshold is fixed.
         exclude_classes: see `judged`.
-        kinds: what the draws were, see `draws.kinds`.
+        kinds: what the draws were, see `evaluation_sample.describe_draws`.
 
     Raises:
         ConfigError: no threshold keeps the policy's promise, or the images cannot tell.
@@ -118,12 +118,12 @@ def settle(
         settled = by_policy(policy.name, policy.value, images, safe=policy.safe)
     except ValueError as error:
         raise ConfigError(
-            doing=f"settling the operating threshold by {policy.name} {policy.value:g} on {stand.told}",
+            doing=f"settling the operating threshold by {policy.name} {policy.value:g} on {stand.description}",
             expected="a promise that some threshold keeps, and images of both kinds to tell",
             found=str(error),
             todo="promise less, set publish.policy.safe=false, or label more images",
         ) from None
-    return Settled(settled.operating_threshold, f"{settled.reason}; by {stand.told}")
+    return Settled(settled.operating_threshold, f"{settled.reason}; by {stand.description}")
 
 
 def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Settled:
@@ -146,7 +146,7 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
             todo="set score.head to its folder, train again, or set publish.policy.name=fixed",
         )
     made_with, head = rows.read(run), heads.load(run.folder)
-    known = draws.kinds(store, (row["draw"] for row in made_with), run)
+    known = evaluation_sample.describe_draws(store, (row["draw"] for row in made_with), run)
     return settle(publish, made_with, head.exclude_classes, known)
 
 

@@ -1,12 +1,13 @@
-"""What to label next: a queue that teaches the head most, and still stands for what it was drawn from.
+"""Active learning: draws a queue of images whose labels improve the head most, by known probabilities.
 
-The population are the contents of sound images that nobody has labelled and that do not look like a labelled one.
-Each has a known chance of being drawn, part of it even and part growing with the head's uncertainty (`inclusion`), and
-the draw is systematic: contents in the order of stratum and hash, one point in each stretch of probability 1. So every
-stratum gets its share to within one, the number is fixed, and 1 / inclusion_probability is an unbiased weight.
+The population are the contents of sound images that nobody has labelled and that are no near-duplicate of a
+labelled one. The inclusion probability of each has an even part and a part that grows with the head's uncertainty
+(`inclusion_probabilities`). The draw is systematic: contents in the order of stratum and hash, one point in each
+stretch of probability 1. So every stratum gets its share to within one, the number is fixed, and
+1 / inclusion_probability is an unbiased weight.
 
-Source: Madow, On the Theory of Systematic Sampling II (1949); in random order Hartley and Rao, Sampling with Unequal
-Probabilities and without Replacement (1962); the estimate is Horvitz and Thompson's (1952).
+Source: Madow, On the Theory of Systematic Sampling II (1949); in random order Hartley and Rao, Sampling with
+Unequal Probabilities and without Replacement (1962); the estimate is Horvitz and Thompson's (1952).
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.hashing import hash_fraction
 from toiletspark.model.embedding_codec import from_stored, packed
-from toiletspark.sampling import inclusion_probabilities as inclusion
-from toiletspark.sampling import near_duplicates as lookalikes
-from toiletspark.sampling.inclusion_probabilities import CERTAIN, CERTAIN_BITS, Chances
-from toiletspark.tables import spark_io as frames
+from toiletspark.sampling import near_duplicates
+from toiletspark.sampling.inclusion_probabilities import (
+    CERTAIN,
+    CERTAIN_BITS,
+    SIZE_ONE,
+    Chances,
+    chances,
+)
+from toiletspark.tables import spark_io
 
 
 def candidates(
@@ -35,194 +41,171 @@ def candidates(
     """The contents that nobody has labelled.
 
     Args:
-        catalog: `tables.CATALOG`, the run that was scored.
-        suggested: `scoring.suggested` of its scores.
-        settled: `training_set.settle`; images with a labelled content are left out. One whose content was replaced
-            since it was labelled is not.
+        catalog: `schemas.CATALOG`, the run that was scored.
+        suggested: `scoring.tasks.suggest_classes` of its scores.
+        settled: `training_set.settle`; images with a labelled content are left out, but not those whose content
+            was replaced since it was labelled.
         sharpness: size = uncertainty to this power.
 
     Returns:
-        content_digest, image_id, listing_id, stratum, suggested, of one image of the content chosen by hash; images
-        (int, how many show it), size (bigint, in units of 2^-30). One row per content, no nulls but in suggested. One
-        shuffle by image_id and one by content.
+        content_digest, image_id, listing_id, stratum, suggested, of one image of the content chosen by hash;
+        images (int, how many show it), size (bigint, in units of 2^-30). One row per content, no nulls but in
+        suggested. One shuffle by image_id and one by content.
     """
-    size = F.pow(F.greatest(F.lit(0.0), "uncertainty"), F.lit(sharpness)) * inclusion.SIZE_ONE
-    one = F.struct(
-        F.xxhash64("image_id").alias("at"), "image_id", "listing_id", "stratum", "suggested"
-    )
-    sound = catalog.where(F.col("status") == "ok").join(suggested, on="image_id", how="inner")
-    free = sound.join(
-        F.broadcast(settled.select("content_digest")), on="content_digest", how="left_anti"
-    )
-    per_content = free.groupBy("content_digest").agg(
-        F.min(one).alias("one"),
-        F.count("*").cast("int").alias("images"),
-        F.max(F.round(size)).alias("size"),
-    )
+    sound = catalog.where(F.col("status") == "ok").join(suggested, "image_id")
+    labelled = F.broadcast(settled.select("content_digest"))
+    unlabelled = sound.join(labelled, "content_digest", "left_anti")
+    size = F.pow(F.greatest(F.lit(0.0), "uncertainty"), F.lit(sharpness)) * SIZE_ONE
     names = ("image_id", "listing_id", "stratum", "suggested")
-    return per_content.select(
-        "content_digest",
-        *(F.col(f"one.{name}") for name in names),
-        "images",
-        F.col("size").cast("bigint"),
+    by_hash = F.struct(F.xxhash64("image_id").alias("hash"), *names)
+    by_content = unlabelled.groupBy("content_digest").agg(
+        F.min(by_hash).alias("first"),
+        F.count("*").cast("int").alias("images"),
+        F.max(F.round(size)).cast("bigint").alias("size"),
     )
+    columns = [F.col(f"first.{name}") for name in names]
+    return by_content.select("content_digest", *columns, "images", "size")
 
 
-def looking_like(
+def near_labelled(
     embeddings: DataFrame, labelled: Broadcast[NDArray[np.float32]], min_cosine: float
 ) -> DataFrame:
-    """The contents whose embedding is near a labelled one.
+    """The contents whose embedding is a near-duplicate of a labelled one.
 
     Args:
-        embeddings: content_digest, embedding; one backbone's.
-        labelled: float32, (m, 512), on all workers.
-        min_cosine: see `lookalikes.near`.
+        embeddings: content_digest, embedding; of one backbone.
+        labelled: float32, (m, 512).
+        min_cosine: see `near_duplicates.near`.
 
     Returns:
-        content_digest, several times where it was embedded several times. One pass, no shuffle.
+        content_digest, several times if it was embedded several times. One pass, no shuffle.
     """
 
-    def near(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+    def compare(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             vectors = from_stored(packed(batch.column(1)), batch.num_rows)
-            found = pa.array(lookalikes.near(vectors, labelled.value, min_cosine))
-            yield pa.RecordBatch.from_arrays(
-                [batch.column(0).filter(found)], names=["content_digest"]
-            )
+            is_near = pa.array(near_duplicates.near(vectors, labelled.value, min_cosine))
+            digests = batch.column(0).filter(is_near)
+            yield pa.RecordBatch.from_arrays([digests], names=["content_digest"])
 
-    return embeddings.select("content_digest", "embedding").mapInArrow(
-        near, "content_digest string"
-    )
+    stored = embeddings.select("content_digest", "embedding")
+    return stored.mapInArrow(compare, "content_digest string")
 
 
-def vectors(embeddings: DataFrame, of: DataFrame) -> dict[str, NDArray[np.float32]]:
-    """The embeddings (float32, (512,)) of the contents of a short frame by content_digest, on the driver."""
-    wanted = F.broadcast(of.select("content_digest").distinct())
-    found = embeddings.join(wanted, on="content_digest", how="left_semi").select(
-        "content_digest", "embedding"
-    )
-    return {
-        row["content_digest"]: from_stored(row["embedding"], 1)[0]
-        for row in found.toLocalIterator()
-    }
+def read_vectors(embeddings: DataFrame, contents: DataFrame) -> dict[str, NDArray[np.float32]]:
+    """Collects the embeddings (float32, (512,)) of a short list of contents to the driver, by content_digest."""
+    wanted = F.broadcast(contents.select("content_digest").distinct())
+    stored = embeddings.select("content_digest", "embedding")
+    rows = stored.join(wanted, "content_digest", "left_semi").toLocalIterator()
+    return {row["content_digest"]: from_stored(row["embedding"], 1)[0] for row in rows}
 
 
-def stacked(embeddings: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """float32, (n, 512); (0, 1) where there is none."""
-    rows = list(embeddings)
+def stack(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """float32, (n, 512); (0, 1) if there is none."""
+    rows = list(vectors)
     return np.stack(rows) if rows else np.zeros((0, 1), np.float32)
 
 
 def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> DataFrame:
-    """Draws contents; the same ones whatever the partitioning.
+    """Draws contents; the same ones with any partitioning.
 
     Args:
-        population: as `candidates` returns it; read twice and once more, so better set aside.
+        population: see `candidates`; read three times, so better set aside.
         wanted: contents.
-        random_share: of them evenly, see `inclusion.chances`.
-        seed: chooses the draw: where the points lie and how each stratum is shuffled.
+        random_share: the part of them drawn evenly, see `inclusion_probabilities.chances`.
+        seed: chooses the points and the order of each stratum.
 
     Returns:
-        The columns of `population`, with chance (bigint, inclusion probability of the content in units of 2^-40) and
-        reason (random where its point lies in the even part of its chance, else uncertain). `wanted` rows, or one
-        more or less where rounding wills it; all where there are no more. One shuffle by stratum.
+        The columns of `population`, with chance (bigint, inclusion probability of the content in units of 2^-40)
+        and reason (random if its point lies in the even part of its chance, else uncertain). `wanted` rows, or
+        one more or less by rounding; all if there are no more. One shuffle by stratum.
     """
-    largest = population.select("size").orderBy(F.desc("size")).limit(wanted)
-    sizes = np.array([row["size"] for row in largest.collect()], dtype=np.int64)
-    summed = population.agg(F.count("*"), F.coalesce(F.sum("size"), F.lit(0))).collect()[0]
-    how = inclusion.chances(sizes, int(summed[1]), int(summed[0]), wanted, random_share)
+    largest = population.select("size").orderBy(F.desc("size")).limit(wanted).collect()
+    sizes = np.array([row["size"] for row in largest], dtype=np.int64)
+    total = F.coalesce(F.sum("size"), F.lit(0)).alias("total")
+    sums = population.agg(F.count("*").alias("units"), total).collect()[0]
+    chance_of_size = chances(sizes, int(sums["total"]), int(sums["units"]), wanted, random_share)
 
-    chanced = population.withColumn("chance", _chance(how))
+    with_chance = population.withColumn("chance", _chance(chance_of_size))
     start = int(hash_fraction(seed, "suggest:start") * CERTAIN)
-    shuffled = Window.partitionBy("stratum").orderBy(
-        F.xxhash64(F.lit(seed), "content_digest"), "content_digest"
-    )
-    ends = F.col("stretch") + F.sum("chance").over(
-        shuffled.rowsBetween(Window.unboundedPreceding, 0)
-    )
-    placed = chanced.join(F.broadcast(_stretches(chanced)), on="stratum", how="inner").withColumn(
-        "ends", ends
-    )
-    passed = placed.withColumn("begins", F.col("ends") - F.col("chance"))
-    passed = passed.withColumn("points", _points(F.col("begins"), start))
-    hit = passed.where(_points(F.col("ends"), start) > F.col("points"))
-    into = F.lit(start) + F.col("points") * CERTAIN - F.col("begins")
-    reason = F.when(into < how.base, "random").otherwise("uncertain")
-    return hit.withColumn("reason", reason).drop("stretch", "ends", "begins", "points")
+    order = F.xxhash64(F.lit(seed), "content_digest")
+    shuffled = Window.partitionBy("stratum").orderBy(order, "content_digest")
+    up_to_here = shuffled.rowsBetween(Window.unboundedPreceding, 0)
+    stretches = F.broadcast(_stretches(with_chance))
+    end = F.col("stretch") + F.sum("chance").over(up_to_here)
+    placed = with_chance.join(stretches, "stratum").withColumn("end", end)
+    begin = F.col("end") - F.col("chance")
+    placed = placed.withColumn("points", _points_below(begin, start))
+    drawn = placed.where(_points_below(F.col("end"), start) > F.col("points"))
+    offset = F.lit(start) + F.col("points") * CERTAIN - begin
+    reason = F.when(offset < chance_of_size.base, "random").otherwise("uncertain")
+    return drawn.withColumn("reason", reason).drop("stretch", "end", "points")
 
 
-def shuffled(
-    drawn: Iterable[Mapping[str, Any]], seed: int
-) -> list[tuple[float, Mapping[str, Any]]]:
-    """What was drawn in the order of a hash of image_id, each with that hash, [0, 1), the highest first."""
-    placed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
-    return sorted(placed, key=lambda one: (-one[0], one[1]["image_id"]))
+def shuffle(drawn: Iterable[Mapping[str, Any]], seed: int) -> list[tuple[float, Mapping[str, Any]]]:
+    """Orders drawn rows by a hash of image_id; each comes with its hash, [0, 1), the highest first."""
+    hashed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
+    return sorted(hashed, key=lambda pair: (-pair[0], pair[1]["image_id"]))
 
 
-def queue(
+def make_queue(
     drawn: Iterable[Mapping[str, Any]],
     vectors: Mapping[str, NDArray[np.float32]],
     min_cosine: float,
     seed: int,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Puts what was drawn in order, and lets one picture stand for those that look like it.
+    """Orders drawn images, and lets one represent its near-duplicates.
 
-    The order is by hash: whoever stops early has labelled a part that still stands for the whole. A row's weight,
-    1 / inclusion_probability, is the sum over the drawn images that it stands for, itself included.
+    The order is by hash, so whoever stops early has labelled a random part of the queue. A row's weight,
+    1 / inclusion_probability, is the sum over the drawn images that it represents, itself included.
 
     Args:
         drawn: rows of `draw`.
         vectors: float32, (512,), by content_digest.
-        min_cosine: see `lookalikes.first_alike`.
-        seed: shuffles.
+        min_cosine: see `near_duplicates.representatives`.
 
     Returns:
-        Rows of `tables.QUEUES` by rank, and who stands for whom: image_id left out -> image_id in the queue.
+        Rows of `schemas.QUEUES` by rank, and the image_id in the queue that represents each image_id left out.
     """
-    placed = shuffled(drawn, seed)
-    ranked = [row for _, row in placed]
-    first = lookalikes.first_alike(
-        stacked(vectors[row["content_digest"]] for row in ranked), min_cosine
-    )
-    weights = np.zeros(len(ranked))
-    np.add.at(weights, first, [row["images"] * CERTAIN / row["chance"] for row in ranked])
-    kept = [place for place in range(len(ranked)) if first[place] == place]
-    named = ("image_id", "listing_id", "content_digest", "reason", "suggested")
-    rows = [
-        {
-            **{name: ranked[place][name] for name in named},
-            "rank": rank,
-            "score": placed[place][0],
-            "inclusion_probability": 1 / weights[place],
-        }
-        for rank, place in enumerate(kept, 1)
-    ]
-    twins = {
-        ranked[place]["image_id"]: ranked[one]["image_id"]
-        for place, one in enumerate(first.tolist())
-        if one != place
-    }
-    return rows, twins
+    shuffled = shuffle(drawn, seed)
+    rows = [row for _, row in shuffled]
+    embeddings = stack(vectors[row["content_digest"]] for row in rows)
+    representative = near_duplicates.representatives(embeddings, min_cosine)
+    weights = np.zeros(len(rows))
+    np.add.at(weights, representative, [row["images"] * CERTAIN / row["chance"] for row in rows])
+    names = ("image_id", "listing_id", "content_digest", "reason", "suggested")
+    queue: list[dict[str, Any]] = []
+    represented_by: dict[str, str] = {}
+    for number, (score, row) in enumerate(shuffled):
+        first = int(representative[number])
+        if first != number:
+            represented_by[row["image_id"]] = rows[first]["image_id"]
+            continue
+        queued = {name: row[name] for name in names}
+        probability = 1 / weights[number]
+        queued |= {"rank": len(queue) + 1, "score": score, "inclusion_probability": probability}
+        queue.append(queued)
+    return queue, represented_by
 
 
-def _chance(how: Chances) -> Column:
+def _chance(of_size: Chances) -> Column:
     """`Chances.of` on the cluster."""
-    grown = F.floor(
-        F.least(F.lit(how.factor) * F.col("size").cast("double"), F.lit(float(CERTAIN)))
-    )
-    return F.least(F.lit(how.base) + grown, F.lit(CERTAIN)).cast("bigint")
+    by_size = F.lit(of_size.factor) * F.col("size").cast("double")
+    by_size = F.floor(F.least(by_size, F.lit(float(CERTAIN))))
+    return F.least(F.lit(of_size.base) + by_size, F.lit(CERTAIN)).cast("bigint")
 
 
-def _stretches(chanced: DataFrame) -> DataFrame:
-    """Where each stratum's stretch begins: the chances of all strata before it, by name."""
-    sums = chanced.groupBy("stratum").agg(F.sum("chance").alias("chance")).collect()
-    begins, found = 0, []
+def _stretches(with_chance: DataFrame) -> DataFrame:
+    """The start of each stratum's stretch: the sum of the chances of all strata before it, by name."""
+    sums = with_chance.groupBy("stratum").agg(F.sum("chance").alias("chance")).collect()
+    start, rows = 0, []
     for row in sorted(sums, key=lambda row: str(row["stratum"])):
-        found.append((row["stratum"], begins))
-        begins += int(row["chance"])
-    return frames.of_rows(chanced.sparkSession, found, {"stratum": "string", "stretch": "bigint"})
+        rows.append((row["stratum"], start))
+        start += int(row["chance"])
+    columns = {"stratum": "string", "stretch": "bigint"}
+    return spark_io.of_rows(with_chance.sparkSession, rows, columns)
 
 
-def _points(place: Column, start: int) -> Column:
-    """How many of the points start, start + 1, start + 2, ... (in units of CERTAIN) lie below a place."""
-    return F.shiftright(place + (CERTAIN - 1 - start), CERTAIN_BITS)
+def _points_below(position: Column, start: int) -> Column:
+    """How many of the points start, start + 1, ... (in units of CERTAIN) lie below a position."""
+    return F.shiftright(position + (CERTAIN - 1 - start), CERTAIN_BITS)

@@ -1,7 +1,7 @@
-"""The draw: which units of each stratum, which images of a drawn listing, and with what probability.
+"""The draw: units of each stratum, images of a drawn listing, and their inclusion probabilities.
 
-Chance follows from hash(seed, id), so that the same units are drawn on any cluster and layout. Every drawn row carries
-the probabilities of both stages, so that figures found on the sample can be carried over to the catalog.
+Randomness follows from hash(seed, id), so the same units are drawn on any cluster and partitioning. Every drawn
+row carries the probabilities of both stages, so that figures of the sample can be estimated for the catalog.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from toiletspark.config import Sample
 from toiletspark.errors import TableError, shown
 from toiletspark.sampling import strata
 from toiletspark.sampling.allocation import Stratum
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import spark_io
+from toiletspark.tables.schemas import SAMPLE
 
-Keep = Callable[
-    [DataFrame, str], DataFrame
-]  # sets a frame aside under a name, see `frames.set_aside`
+SetAside = Callable[[DataFrame, str], DataFrame]  # under a name, see `spark_io.set_aside`
 
-# Part of what "the same draw" means for sampleby: units are first laid out in this many partitions by hash of
-# their id and sorted there, since Spark's random numbers follow partition and position.
+# Part of the definition of a sampleby draw: units are first put into this many partitions by hash of their id and
+# sorted there, since Spark's random numbers follow partition and position.
 _LAYOUT_PARTITIONS = 32
 _LEAST, _MOST = -(2**63), 2**63 - 1  # of xxhash64
-# How far from its expected place a stratum's cut is looked for: in standard deviations, and in units beyond. Short of
-# it once in some 10^8 strata; then the search goes on in a wider zone.
+# The cut of a stratum is searched this far from its expected position: in standard deviations, and in units in
+# addition. It lies outside once in some 10^8 strata; the search then goes on in a wider zone.
 _ZONE_DEVIATIONS, _ZONE_UNITS = 6.0, 10.0
 _WIDER = 4.0
 
 
 @dataclass(frozen=True)
 class Zone:
-    """Where the cut of a stratum lies: below `low` every unit is drawn, from `high` on none. Both as xxhash64."""
+    """The search zone for the cut of a stratum, in xxhash64: units below `low` are drawn, from `high` on none."""
 
     stratum: str
     wanted: int
@@ -50,108 +48,109 @@ def draw(
     cells: Sequence[Stratum],
     wanted: Mapping[str, int],
     sample: Sample,
-    keep: Keep,
+    set_aside: SetAside,
 ) -> DataFrame:
-    """Draws images; the same ones whatever the partitioning or the order of the rows.
+    """Draws images; the same ones with any partitioning and order of the rows.
 
-    With `exact`, the units of a stratum with the smallest hash(seed, id) are drawn, as many as wanted: permanent random
-    numbers, so that a larger draw contains the smaller. With `sampleby` each unit is drawn by itself with the stratum's
-    probability, and counts vary. With listings as units, images_per_listing of each drawn one are taken, those with
-    the smallest hash of their own.
+    With `exact`, the wanted number of units of a stratum with the smallest hash(seed, id) are drawn (permanent
+    random numbers), so a larger draw contains the smaller. With `sampleby` each unit is drawn by itself with the
+    stratum's probability, and counts vary. With listings as units, images_per_listing of each drawn one are
+    taken, those with the smallest hash of their own.
 
     Args:
         images: image_id (unique), listing_id (null: a listing of its own).
-        frame: of `strata.read_frame`, and steady: it is read twice.
+        frame: of `strata.read_frame`, set aside: it is read twice.
         cells: the strata of this frame.
-        wanted: units per stratum name; what goes beyond the stratum counts as all of it.
+        wanted: units per stratum name; a number beyond the stratum means all of it.
         sample: unit, images_per_listing, method, seed.
-        keep: sets aside what is read more than once.
 
     Returns:
-        The columns of `tables.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame twice and shuffles
-        only what is near a cut (some 10 units a stratum and 12 times the root of what it gives); `sampleby` shuffles
-        and sorts the ids of all units. Listings as units: one more pass over the images; images as units: one
-        shuffle of them by listing.
+        The columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame twice and shuffles
+        only rows near a cut (some 10 units a stratum and 12 times the root of the units drawn); `sampleby`
+        shuffles and sorts the ids of all units. Listings as units: one more pass over the images; images as
+        units: one shuffle of them by listing.
 
     Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages: Cochran, Sampling
     Techniques (1977), ch. 11.
     """
-    keyed = strata.of_listings(images)
+    keyed, key = strata.with_listing_key(images), strata.LISTING
     if sample.unit == "image":
-        units = keep(
-            keyed.join(
-                frame.select(*strata.LISTING, "stratum").hint("shuffle_hash"),
-                on=strata.LISTING,
-                how="inner",
-            ),
-            "images",
-        )
-        drawn = _with_fractions(_units(units, ["image_id"], cells, wanted, sample), cells, wanted)
-        return _finished(drawn, listing=F.lit(1.0), image=F.col("fraction"))
-    drawn = keep(
-        _with_fractions(_units(frame, strata.LISTING, cells, wanted, sample), cells, wanted),
-        "listings",
-    )
-    inside = _inside(keyed.join(drawn, on=strata.LISTING, how="inner"), sample)
+        stratum_of_listing = frame.select(*key, "stratum").hint("shuffle_hash")
+        units = set_aside(keyed.join(stratum_of_listing, key), "images")
+        drawn = _draw_units(units, ["image_id"], cells, wanted, sample)
+        return _sample_rows(drawn, listing=F.lit(1.0), image=F.col("fraction"))
+    drawn = set_aside(_draw_units(frame, key, cells, wanted, sample), "listings")
+    images_drawn = keyed.join(drawn, key)
+    if not sample.images_per_listing:
+        return _sample_rows(images_drawn, listing=F.col("fraction"), image=F.lit(1.0))
     share = F.least(F.lit(1.0), F.lit(sample.images_per_listing) / F.col("images"))
-    return _finished(
-        inside, listing=F.col("fraction"), image=share if sample.images_per_listing else F.lit(1.0)
-    )
+    images_drawn = _draw_inside(images_drawn, sample)
+    return _sample_rows(images_drawn, listing=F.col("fraction"), image=share)
 
 
-def _units(
+def _draw_units(
     units: DataFrame,
     ids: list[str],
     cells: Sequence[Stratum],
     wanted: Mapping[str, int],
     sample: Sample,
 ) -> DataFrame:
-    """The drawn rows of `units`, whose key is `ids`."""
+    """The drawn rows of `units`, whose key is `ids`, with `fraction`, the share of the stratum that is drawn."""
+    fractions = {cell.name: min(1.0, wanted[cell.name] / cell.units) for cell in cells}
     if sample.method == "sampleby":
-        fractions = {cell.name: _fraction(cell, wanted) for cell in cells}
         laid_out = units.repartition(_LAYOUT_PARTITIONS, ids[0]).sortWithinPartitions(*ids)
-        return laid_out.sampleBy("stratum", fractions, sample.seed)
-    chance = F.struct(F.xxhash64(F.lit(sample.seed), ids[0]).alias("hash"), *ids)
-    placed = units.withColumn("chance", chance)
-    some = {cell.name: cell.units for cell in cells if 0 < wanted[cell.name] < cell.units}
-    cuts = _cuts(placed, {name: wanted[name] for name in some}, some)
-    whole = [(cell.name, None) for cell in cells if wanted[cell.name] >= cell.units]
-    kind = placed.schema["chance"].dataType.simpleString()
-    taken = frames.of_rows(
-        units.sparkSession, [*cuts.items(), *whole], {"stratum": "string", "cut": kind}
-    )
-    below = F.col("cut").isNull() | (F.col("chance") <= F.col("cut"))
-    return (
-        placed.join(F.broadcast(taken), on="stratum", how="inner")
-        .where(below)
-        .drop("chance", "cut")
-    )
+        drawn = laid_out.sampleBy("stratum", fractions, sample.seed)
+    else:
+        drawn = _draw_exactly(units, ids, cells, wanted, sample.seed)
+    columns = {"stratum": "string", "fraction": "double"}
+    rows = spark_io.of_rows(drawn.sparkSession, list(fractions.items()), columns)
+    return drawn.join(F.broadcast(rows), "stratum")
 
 
-def _cuts(placed: DataFrame, wanted: Mapping[str, int], units: Mapping[str, int]) -> dict[str, Row]:
-    """The chance of the last unit that is drawn, per stratum.
+def _draw_exactly(
+    units: DataFrame,
+    ids: list[str],
+    cells: Sequence[Stratum],
+    wanted: Mapping[str, int],
+    seed: int,
+) -> DataFrame:
+    """The wanted units of each stratum with the smallest hash; ties go by id."""
+    chance = F.struct(F.xxhash64(F.lit(seed), ids[0]).alias("hash"), *ids)
+    with_chance = units.withColumn("chance", chance)
+    partly_drawn = [cell for cell in cells if 0 < wanted[cell.name] < cell.units]
+    cuts: dict[str, Row | None] = {
+        cell.name: None for cell in cells if wanted[cell.name] >= cell.units
+    }
+    cuts |= _find_cuts(with_chance, wanted, partly_drawn)
+    columns = {"stratum": "string", "cut": with_chance.schema["chance"].dataType.simpleString()}
+    rows = spark_io.of_rows(units.sparkSession, list(cuts.items()), columns)
+    is_drawn = F.col("cut").isNull() | (F.col("chance") <= F.col("cut"))
+    drawn = with_chance.join(F.broadcast(rows), "stratum").where(is_drawn)
+    return drawn.drop("chance", "cut")
 
-    Only rows whose hash is near the expected cut are sorted, so that no task ever holds a stratum; what is surely
-    below it is counted. A stratum whose cut is not where it was looked for is looked for again in a wider zone, at
-    last in all of it: exact whatever the ids are.
+
+def _find_cuts(
+    units: DataFrame, wanted: Mapping[str, int], cells: Sequence[Stratum]
+) -> dict[str, Row]:
+    """The chance of the last drawn unit, per stratum.
+
+    Only rows whose hash is near the expected cut are sorted, so that no task ever holds a stratum; rows surely
+    below it are counted. A cut outside its zone is searched again in a wider one, at last in the whole stratum:
+    exact whatever the ids are.
     """
     cuts: dict[str, Row] = {}
     width = 1.0
-    while len(cuts) < len(wanted):
-        zones = [
-            _zone(name, wanted[name], units[name], width) for name in wanted if name not in cuts
-        ]
-        cuts |= {
-            row["stratum"]: row["cut"]
-            for row in _looked_for(placed, zones)
-            if row["cut"] is not None
-        }
-        _require_found([zone for zone in zones if zone.stratum not in cuts])
+    while left := [cell for cell in cells if cell.name not in cuts]:
+        zones = [_zone(cell, wanted[cell.name], width) for cell in left]
+        for row in _search(units, zones):
+            if row["cut"] is not None:
+                cuts[row["stratum"]] = row["cut"]
+        _require_complete([zone for zone in zones if zone.stratum not in cuts])
         width *= _WIDER
     return cuts
 
 
-def _require_found(missed: Sequence[Zone]) -> None:
+def _require_complete(missed: Sequence[Zone]) -> None:
     gone = [zone.stratum for zone in missed if (zone.low, zone.high) == (_LEAST, _MOST)]
     if gone:
         raise TableError(
@@ -162,68 +161,48 @@ def _require_found(missed: Sequence[Zone]) -> None:
         )
 
 
-def _zone(name: str, wanted: int, units: int, width: float) -> Zone:
-    spread = width * (_ZONE_DEVIATIONS * math.sqrt(wanted * (1 - wanted / units)) + _ZONE_UNITS)
-    low, high = (wanted - spread) / units, (wanted + spread) / units
-    return Zone(
-        name,
-        wanted,
-        _LEAST if low <= 0 else _LEAST + int(low * 2**64),
-        _MOST if high >= 1 else min(_MOST, _LEAST + int(high * 2**64)),
-    )
+def _zone(cell: Stratum, wanted: int, width: float) -> Zone:
+    deviation = math.sqrt(wanted * (1 - wanted / cell.units))
+    spread = width * (_ZONE_DEVIATIONS * deviation + _ZONE_UNITS)
+    low, high = (wanted - spread) / cell.units, (wanted + spread) / cell.units
+    low_hash = _LEAST if low <= 0 else _LEAST + int(low * 2**64)
+    high_hash = _MOST if high >= 1 else min(_MOST, _LEAST + int(high * 2**64))
+    return Zone(cell.name, wanted, low_hash, high_hash)
 
 
-def _looked_for(placed: DataFrame, zones: Sequence[Zone]) -> list[Row]:
-    """stratum and cut, null where it is not in the zone. One pass; shuffles the rows in the zones."""
-    where = frames.of_rows(
-        placed.sparkSession,
-        [(zone.stratum, zone.wanted, zone.low, zone.high) for zone in zones],
-        {"stratum": "string", "wanted": "bigint", "low": "bigint", "high": "bigint"},
-    )
-    near = placed.select("stratum", "chance").join(F.broadcast(where), on="stratum", how="inner")
+def _search(units: DataFrame, zones: Sequence[Zone]) -> list[Row]:
+    """stratum and cut, null if it is not in the zone. One pass; shuffles the rows in the zones."""
+    rows = [(zone.stratum, zone.wanted, zone.low, zone.high) for zone in zones]
+    columns = {"stratum": "string", "wanted": "bigint", "low": "bigint", "high": "bigint"}
+    bounds = F.broadcast(spark_io.of_rows(units.sparkSession, rows, columns))
+    near = units.select("stratum", "chance").join(bounds, "stratum")
     near = near.where(F.col("chance.hash") <= F.col("high"))
-    surely = F.col("chance.hash") < F.col("low")
-    found = near.groupBy("stratum", "wanted").agg(
-        F.count_if(surely).alias("below"),
-        F.sort_array(F.collect_list(F.when(~surely, F.col("chance")))).alias("zone"),
+    is_below = F.col("chance.hash") < F.col("low")
+    counted = near.groupBy("stratum", "wanted").agg(
+        F.count_if(is_below).alias("below"),
+        F.sort_array(F.collect_list(F.when(~is_below, F.col("chance")))).alias("zone"),
     )
-    place = (F.col("wanted") - F.col("below") - 1).cast("int")
-    return found.select("stratum", F.get("zone", place).alias("cut")).collect()
+    last = (F.col("wanted") - F.col("below") - 1).cast("int")
+    return counted.select("stratum", F.get("zone", last).alias("cut")).collect()
 
 
-def _inside(images: DataFrame, sample: Sample) -> DataFrame:
-    """images_per_listing of each listing, by a hash that has nothing to do with the listing's own."""
-    if not sample.images_per_listing:
-        return images
+def _draw_inside(images: DataFrame, sample: Sample) -> DataFrame:
+    """images_per_listing of each listing, by a hash that is independent of the listing's own."""
     chance = F.xxhash64(F.lit(sample.seed), F.lit("image"), "image_id")
     order = Window.partitionBy(*strata.LISTING).orderBy(chance, "image_id")
-    return images.withColumn("place", F.row_number().over(order)).where(
-        F.col("place") <= sample.images_per_listing
+    ranked = images.withColumn("rank", F.row_number().over(order))
+    return ranked.where(F.col("rank") <= sample.images_per_listing)
+
+
+def _sample_rows(drawn: DataFrame, listing: Column, image: Column) -> DataFrame:
+    """The columns of `schemas.SAMPLE`, from the probabilities of both stages."""
+    rows = drawn.withColumns(
+        {
+            "listing_id": F.when(~F.col("lone"), F.col("listing_id")),
+            "listing_probability": listing,
+            "image_probability": image,
+            "inclusion_probability": listing * image,
+            "weight": 1 / (listing * image),
+        }
     )
-
-
-def _fraction(cell: Stratum, wanted: Mapping[str, int]) -> float:
-    return min(1.0, wanted[cell.name] / cell.units)
-
-
-def _with_fractions(
-    drawn: DataFrame, cells: Sequence[Stratum], wanted: Mapping[str, int]
-) -> DataFrame:
-    rows = [(cell.name, _fraction(cell, wanted)) for cell in cells]
-    fractions = frames.of_rows(
-        drawn.sparkSession, rows, {"stratum": "string", "fraction": "double"}
-    )
-    return drawn.join(F.broadcast(fractions), on="stratum", how="inner")
-
-
-def _finished(drawn: DataFrame, listing: Column, image: Column) -> DataFrame:
-    return (
-        drawn.withColumn("listing_id", F.when(~F.col("lone"), F.col("listing_id")))
-        .withColumn("listing_probability", listing)
-        .withColumn("image_probability", image)
-        .withColumn(
-            "inclusion_probability", F.col("listing_probability") * F.col("image_probability")
-        )
-        .withColumn("weight", 1 / F.col("inclusion_probability"))
-        .select(*tables.SAMPLE.columns)
-    )
+    return rows.select(*SAMPLE.columns)

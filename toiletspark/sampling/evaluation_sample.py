@@ -1,6 +1,7 @@
-"""Which of the labelled images stand for the catalog, and in what way: those that one draw has chosen by chance.
+"""The evaluation sample: the labelled images of one draw, and the population that it represents.
 
-Weights of two draws do not add up to anything: each draw's stand for what it was drawn from. Without Spark.
+Weights of different draws do not add up: each draw represents the population that it was drawn from. Does not
+use Spark.
 """
 
 from __future__ import annotations
@@ -19,56 +20,56 @@ from toiletspark.tables.schemas import SAMPLE
 Kind = Literal["sample", "queue"]
 CATALOG, UNLABELLED, LABELLED = "catalog", "unlabelled images", "labelled images"
 PART = "part of the catalog"
-DRAWS = "draws"  # in the counts of a training set's manifest and of a head's: how much of each draw is labelled
-# Of a sample, by weight. Below, figures are not called the catalog's: people begin with what a head is sure of, and a
-# recall of 0.90 is 0.81 where a tenth of all toilets lies in what nobody looked at, and the head finds none of them.
+DRAWS = "draws"  # key in the counts of training sets and heads: how much of each draw is labelled
+# Share of a sample, by weight. Below it, figures do not count as the catalog's: people begin with images that a
+# head is sure of, and a recall of 0.90 is 0.81 if a tenth of all toilets lies in images that nobody looked at and
+# the head finds none of them.
 LABELLED_ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What a run was that drew images by chance.
+    """A run that drew images at random.
 
     Attributes:
         kind: a sample of the catalog, or a suggested queue.
-        left_out: strata with images of which a sample was asked for nothing.
-        drawn: images that it drew and that could be labelled; 0 where an earlier toiletspark did not count.
+        omitted: strata with images from which the configuration asked for no unit.
+        drawn: its images that could be labelled.
         labelled: those of them that are.
-        share: which share that is, by weight, [0, 1].
+        share: their share of `drawn`, by weight, [0, 1].
     """
 
     kind: Kind
-    left_out: int = 0
+    omitted: int = 0
     drawn: int = 0
     labelled: int = 0
     share: float = 1.0
 
     @property
-    def of_catalog(self) -> bool:
-        """Whether it stands for the whole catalog."""
-        return self.kind == "sample" and not self.left_out and self.share >= LABELLED_ENOUGH
+    def covers_catalog(self) -> bool:
+        """True if it represents the whole catalog."""
+        return self.kind == "sample" and not self.omitted and self.share >= LABELLED_ENOUGH
 
     @property
-    def said(self) -> str:
-        """What a reader of its figures must know of it, to follow its name; "" where there is nothing."""
-        strata = "stratum" if self.left_out == 1 else "strata"
-        out = [f"which leaves {self.left_out:,} {strata} out"] if self.left_out else []
-        part = (
-            [f"of its {self.drawn:,} images {self.labelled:,} are labelled"]
-            if self.labelled < self.drawn
-            else []
-        )
-        return f" ({'; '.join(out + part)})" if out or part else ""
+    def note(self) -> str:
+        """Limits of its figures, in parentheses to follow its name; "" if there are none."""
+        limits = []
+        if self.omitted:
+            strata = "stratum" if self.omitted == 1 else "strata"
+            limits.append(f"which leaves {self.omitted:,} {strata} out")
+        if self.labelled < self.drawn:
+            limits.append(f"of its {self.drawn:,} images {self.labelled:,} are labelled")
+        return f" ({'; '.join(limits)})" if limits else ""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The labelled images on which figures rest.
+class EvaluationSample:
+    """The labelled images that figures are computed on.
 
     Attributes:
         rows: bool, (n,).
-        run_id: of their draw; None where chance has drawn none of the images.
-        draw: what the draw was; None where there is none.
+        run_id: of their draw; None if none of the images was drawn at random.
+        draw: None if there is none.
     """
 
     rows: NDArray[np.bool_]
@@ -77,103 +78,100 @@ class Standing:
 
     @property
     def kind(self) -> Kind | None:
-        """Of the draw."""
+        """The kind of the draw."""
         return self.draw.kind if self.draw else None
 
     @property
-    def figures_of(self) -> str:
-        """What weighted figures of the rows are figures of.
+    def population(self) -> str:
+        """The population of weighted figures.
 
-        `catalog`: of a sample; `part of the catalog`: of one that leaves strata out or is labelled in part;
-        `unlabelled images`: of a suggested queue, which is drawn from what nobody had labelled then; `labelled images`:
-        chance had no part in it, so figures are of these images alone, each counted once.
+        `catalog` for a sample; `part of the catalog` if it leaves strata out or is partly labelled; `unlabelled
+        images` for a suggested queue, which is drawn from images without a label; `labelled images` if nothing
+        was drawn at random: figures then describe these images alone, each counted once.
         """
-        if self.draw and self.draw.of_catalog:
+        if self.draw is None:
+            return LABELLED
+        if self.draw.covers_catalog:
             return CATALOG
-        return {"sample": PART, "queue": UNLABELLED, None: LABELLED}[self.kind]
+        return PART if self.draw.kind == "sample" else UNLABELLED
 
     @property
-    def told(self) -> str:
-        """Which held-out images these are, in words."""
+    def description(self) -> str:
+        """The held-out images in words."""
         count = int(self.rows.sum())
         if self.draw is None:
-            return f"{count} held-out images that no chance has drawn, so they stand for themselves, each once"
-        return f"{count} held-out images of the {self.kind} {self.run_id}{self.draw.said}"
+            return f"{count} held-out images that were not drawn at random and represent only themselves"
+        return f"{count} held-out images of the {self.kind} {self.run_id}{self.draw.note}"
 
     def weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The weights of the standing rows, out of those of all (n,): ones where chance drew none."""
+        """Selects the weights of its rows from those of all images, (n,); ones if there is no draw."""
         return weight[self.rows] if self.run_id else np.ones(int(self.rows.sum()))
 
 
-def left_out(sample: Run) -> int:
-    """How many strata with images a sample was asked for nothing of; what does not tell counts as whole."""
-    counts = sample.counts
-    units = counts.get("units", {})
-    return sum(
-        not asked and units.get(name, 1) > 0 for name, asked in counts.get("asked", {}).items()
-    )
+def omitted_strata(sample: Run) -> int:
+    """Counts the strata with images from which the configuration asked for no unit."""
+    asked, units = sample.counts.get("asked", {}), sample.counts.get("units", {})
+    return sum(not wanted and units[name] > 0 for name, wanted in asked.items())
 
 
 def precedence(run: Run) -> int:
-    """Which of its draws an image belongs to: one with the highest number; of several see `design_weights.weigh`.
+    """The precedence among the draws of an image: the highest wins; for ties see `design_weights.weigh`.
 
-    What is drawn later is drawn for a reason: a queue takes what the head doubts first, a sample of single strata all
-    that it finds there. What it took from a sample of the whole catalog, that sample would lack, and stand askew.
+    An image drawn several times belongs to the catalog-wide sample. Queues and single-stratum samples select on
+    purpose; giving them the image would bias the catalog-wide sample.
     """
     if run.table != SAMPLE.name:
         return 0
-    return 1 if left_out(run) else 2
+    return 1 if omitted_strata(run) else 2
 
 
-def kinds(store: Store, draws: Iterable[str | None], made: Run) -> dict[str, Draw]:
-    """What the draws of labelled images were; by run id.
+def describe_draws(store: Store, run_ids: Iterable[str | None], made: Run) -> dict[str, Draw]:
+    """Describes the draws of labelled images, by run id.
 
     Args:
-        store: knows the samples.
-        draws: of each image.
-        made: the training set or the head that the images are of, which knows how much of each draw was labelled then.
+        run_ids: the draw of each image.
+        made: the training set or the head of these images; it counts how much of each draw was labelled.
     """
-    found, how_much = {}, counted(made)[DRAWS]
-    for run_id in sorted({draw for draw in draws if draw is not None}):
-        sample, part = store.run(SAMPLE, run_id), how_much.get(run_id, {})
+    draws, labelled = {}, labelled_counts(made)[DRAWS]
+    for run_id in sorted({run_id for run_id in run_ids if run_id is not None}):
+        sample, counts = store.run(SAMPLE, run_id), labelled.get(run_id, {})
         kind: Kind = "sample" if sample else "queue"
-        out = left_out(sample) if sample else 0
-        found[run_id] = Draw(
-            kind, out, part.get("drawn", 0), part.get("labelled", 0), part.get("share", 1.0)
-        )
-    return found
+        draws[run_id] = Draw(kind, omitted_strata(sample) if sample else 0, **counts)
+    return draws
 
 
-def counted(
-    made: Run, left: Sequence[str | None] | None = None
+def labelled_counts(
+    made: Run, kept: Sequence[str | None] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """How much of each draw was labelled when a training set or a head was made, for a manifest that goes on from it.
+    """How much of each draw was labelled when a training set or a head was made, for a later manifest.
 
     Args:
-        made: it; earlier ones did not count, and say nothing.
-        left: the draw of each row, where some of its rows are left out from here on.
+        kept: the draw of each row that is still used, if some rows were left out since.
     """
-    found = dict(made.counts.get(DRAWS, {}))
-    if left is not None:
-        rows = Counter(left)
-        for run_id, part in found.items():
-            kept = min(1.0, rows[run_id] / part["labelled"])
-            found[run_id] = {**part, "labelled": rows[run_id], "share": part["share"] * kept}
-    return {DRAWS: found}
+    draws = dict(made.counts.get(DRAWS, {}))
+    if kept is not None:
+        rows = Counter(kept)
+        for run_id, counts in draws.items():
+            share = counts["share"] * min(1.0, rows[run_id] / counts["labelled"])
+            draws[run_id] = {**counts, "labelled": rows[run_id], "share": share}
+    return {DRAWS: draws}
 
 
-def standing(draws: Sequence[str | None], kinds: Mapping[str, Draw]) -> Standing:
-    """The rows of the draw that says most: one of the whole catalog, else the most rows, then the newest.
+def choose_evaluation_sample(
+    run_ids: Sequence[str | None], draws: Mapping[str, Draw]
+) -> EvaluationSample:
+    """Chooses the rows of one draw: one that covers the catalog, else that of most rows, then the newest.
 
     Args:
-        draws: (n,), the run that drew each image; None where no chance drew it.
-        kinds: see `kinds`.
+        run_ids: (n,), the draw of each image; None if it was not drawn at random.
+        draws: see `describe_draws`.
 
     Returns:
-        Its rows; all rows where there is no draw.
+        The rows of that draw; all rows if there is none.
     """
-    counts = Counter(draw for draw in draws if draw is not None)
+    counts = Counter(run_id for run_id in run_ids if run_id is not None)
     if not counts:
-        return Standing(np.ones(len(draws), dtype=bool), None, None)
-    best = max(counts, key=lambda run_id: (kinds[run_id].of_catalog, counts[run_id], run_id))
-    return Standing(np.array([draw == best for draw in draws], dtype=bool), best, kinds[best])
+        return EvaluationSample(np.ones(len(run_ids), dtype=bool), None, None)
+    best = max(counts, key=lambda run_id: (draws[run_id].covers_catalog, counts[run_id], run_id))
+    rows = np.array([run_id == best for run_id in run_ids], dtype=bool)
+    return EvaluationSample(rows, best, draws[best])

@@ -17,7 +17,7 @@ from toiletspark.config import Config
 from toiletspark.model.head import Head
 from toiletspark.model.thresholds import excluded, validate
 from toiletspark.sampling.estimates import Bootstrap, half_width
-from toiletspark.sampling.evaluation_sample import Draw, Standing, standing
+from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import calibration
 from toiletspark.training.evaluation.curves import curves
@@ -42,7 +42,7 @@ def evaluate(
         head: what is judged.
         examples: held out from its training, n of them.
         labels: int64, (n,), index of the class.
-        kinds: what the draws were, see `draws.kinds`.
+        kinds: what the draws were, see `evaluation_sample.describe_draws`.
         operating_threshold: [0, 1]; excluded when exclusion_score >= it.
         config: sample.max_half_width, report.max_mistakes, train.seed.
         temperature: by which the head's logits were divided when it was made; None if by nothing.
@@ -50,7 +50,7 @@ def evaluate(
     Returns:
         figures_of: catalog, part of the catalog (of a sample that does not stand for all of it), unlabelled images (of
         a queue), or labelled images (no chance: unweighted).
-        draw: run_id, kind, rows (that the figures rest on), outside (further held-out rows), said (`Draw.said`). n,
+        draw: run_id, kind, rows (that the figures rest on), outside (further held-out rows), said (`Draw.note`). n,
         positives, listings.
         shares: accuracy, precision, recall, good_images_lost, class_accuracy (the most probable class is the label).
         naive: the same without weights, of all held-out rows, plain numbers; n, positives.
@@ -60,7 +60,7 @@ def evaluate(
     Cost: 8,000 images of as many listings: 1.5 s, 150 MB.
     """
     everything = ask(head, examples, labels, operating_threshold)
-    on = standing(examples.draw, kinds)
+    on = choose_evaluation_sample(examples.draw, kinds)
     answers = everything.where(on.rows)
     bootstrap = answers.bootstrap(on, config.train.seed)
     return {
@@ -124,14 +124,14 @@ def naive(
     }
 
 
-def _standing(on: Standing, answers: Answers, head: Head) -> dict[str, Any]:
-    n, said = len(answers.labels), on.draw.said if on.draw else ""
+def _standing(on: EvaluationSample, answers: Answers, head: Head) -> dict[str, Any]:
+    n, said = len(answers.labels), on.draw.note if on.draw else ""
     return {
         "head_id": head.head_id,
         "backbone_id": head.backbone_id,
         "classes": list(head.classes),
         "exclude_classes": list(head.exclude_classes),
-        "figures_of": on.figures_of,
+        "figures_of": on.population,
         "draw": {
             "run_id": on.run_id,
             "kind": on.kind,

@@ -14,7 +14,7 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.sampling.estimates import Bootstrap, Difference
-from toiletspark.sampling.evaluation_sample import Draw, standing
+from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.fit import FinalLayer, plain_fit
 
@@ -40,7 +40,7 @@ def learning_curve(
         labels: int64, (n,), index of the class.
         held: bool, (n,), held out.
         config: train.learning_curve, and how to fit.
-        kinds: what the draws were, see `draws.kinds`.
+        kinds: what the draws were, see `evaluation_sample.describe_draws`.
         layer: the head's, whose L2 and temperature serve all shares, so that each is one plain fit.
 
     Returns:
@@ -50,7 +50,7 @@ def learning_curve(
     Cost: a fit a share; a quarter, a half and three quarters together one and a half times the fit to all.
     """
     shares = config.train.learning_curve
-    stand = standing(
+    stand = choose_evaluation_sample(
         [draw for draw, out in zip(examples.draw, held.tolist(), strict=True) if out], kinds
     )
     unseen = examples.where(held).where(stand.rows)

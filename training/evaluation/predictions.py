@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toiletspark.model.head import Head
 from toiletspark.model.thresholds import excluded
 from toiletspark.sampling.estimates import Bootstrap
-from toiletspark.sampling.evaluation_sample import Standing
+from toiletspark.sampling.evaluation_sample import EvaluationSample
 from toiletspark.training.dataset import TrainingSet
 
 
@@ -58,7 +58,7 @@ class Answers:
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
         return Answers(self.head, self.examples.where(rows), *kept, self.operating_threshold)
 
-    def bootstrap(self, standing: Standing, seed: int) -> Bootstrap:
+    def bootstrap(self, standing: EvaluationSample, seed: int) -> Bootstrap:
         """The sample that they are, and what it might have been; without a draw every image counts once."""
         weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
         return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)

@@ -11,8 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, shown
-from toiletspark.sampling import design_weights
-from toiletspark.sampling import evaluation_sample as draws
+from toiletspark.sampling import design_weights, evaluation_sample
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.manifest import Inputs
@@ -43,7 +42,7 @@ def gather(work: Workspace, table: tables.Table) -> Summary:
     )
     found = frames.set_aside(found, store, run_id, "found")
     weighed = design_weights.weigh(
-        found, design_weights.drawn(work.spark, store), frames.read_run(work.spark, seen)
+        found, design_weights.read_draws(work.spark, store), frames.read_run(work.spark, seen)
     )
     weighed = frames.set_aside(weighed, store, run_id, "weighed")
     run = frames.write_run(
@@ -53,7 +52,7 @@ def gather(work: Workspace, table: tables.Table) -> Summary:
         run_id,
         config=work.config.recorded(),
         inputs=Inputs(labels=labels.run_id, catalog=seen.run_id, backbone_id=backbone_id),
-        counts={draws.DRAWS: design_weights.told(weighed)},
+        counts={evaluation_sample.DRAWS: design_weights.count_draws(weighed)},
     )
     without = usable.count() - run.rows
     store.clear(run_id)

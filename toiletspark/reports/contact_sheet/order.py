@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.reports.contact_sheet.page import Tile
-from toiletspark.sampling import near_duplicates as lookalikes
+from toiletspark.sampling import near_duplicates
 
 # Bands of scores, surest first. Only where a head is nearly sure can people accept a whole band at a glance.
 _BANDS = (0.95, 0.8, 0.5, 0.0)
@@ -49,7 +49,7 @@ def arranged(
     for _, members in itertools.groupby(order, section):
         for piece in _pieces(list(members)):
             chained = piece[
-                lookalikes.chain(
+                near_duplicates.similarity_order(
                     embeddings[piece], np.array([grouped[place].group for place in piece])
                 )
             ]
@@ -66,7 +66,7 @@ def ranked(tiles: list[Tile], embeddings: NDArray[np.float32], min_cosine: float
 
 
 def _grouped(tiles: list[Tile], embeddings: NDArray[np.float32], min_cosine: float) -> list[Tile]:
-    groups = lookalikes.groups(embeddings, min_cosine).tolist()
+    groups = near_duplicates.groups(embeddings, min_cosine).tolist()
     return [replace(tile, group=group) for tile, group in zip(tiles, groups, strict=True)]
 
 

@@ -28,7 +28,7 @@ VALIDATION_MEANINGS = {
     "accuracy": "of the images are put on the right side",
     "n": "labelled images, held out from training",
 }
-FIGURES_OF = {  # see `draws.Standing`
+FIGURES_OF = {  # see `evaluation_sample.EvaluationSample`
     "catalog": "Estimates for the whole catalog, each with its 95 % interval.",
     "part of the catalog": "Estimates for images like those that were drawn and labelled, not for the whole catalog.",
     "unlabelled images": "Estimates for what nobody had labelled before, each with its 95 % interval.",
@@ -44,7 +44,7 @@ class Validation:
         figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined, and n, the number of
             held-out images that they rest on; in the order to show.
         intervals: low and high of those that have a 95 % interval.
-        figures_of: what they are figures of, see `draws.Standing`.
+        figures_of: what they are figures of, see `evaluation_sample.EvaluationSample`.
     """
 
     figures: dict[str, float]
