@@ -175,7 +175,7 @@ def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     }
     assert len({found["i1"], found["i2"], found["i101"]}) == 2
     with pytest.raises(FetchError, match="scheme"):
-        AllowRules(config.fetch.allow, Networks([])).judge(found["i1"])
+        AllowRules(config.fetch.allow, Networks([])).check(found["i1"])
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ def loaded(*sets: str) -> Fetch:
 
 def judged(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool = False) -> str:
     """ "ok", or what became of the URL."""
-    places = AllowRules(allow, networks, of_shards=of_shards)
+    rules = AllowRules(allow, networks, for_shards=of_shards)
     try:
-        place = places.judge(url)
-        if place.scheme in ("http", "https"):
-            places.of_web(URL(place.location))
+        location = rules.check(url)
+        if location.scheme in ("http", "https"):
+            rules.check_url(URL(location.path))
     except FetchError as failure:
-        assert not failure.again
+        assert not failure.retryable
         return f"{failure.status} {failure.detail}"
     return "ok"
 

@@ -78,8 +78,8 @@ def test_what_is_too_large_is_told_by_size_whatever_it_says(made: World, kind: s
 def test_sockets_judge_for_themselves(made: World) -> None:
     """Addresses in URLs pass by aiohttp's resolver; here the judge of URLs lets them pass, too."""
     everything = Networks(["0.0.0.0/0"])
-    places = AllowRules(["http://*"], everything)
-    filesystem = http_session.filesystem(made.limits, places, Networks([]))
+    rules = AllowRules(["http://*"], everything)
+    filesystem = http_session.filesystem(made.limits, rules, Networks([]))
 
     async def asked() -> Any:
         session = await filesystem.set_session()

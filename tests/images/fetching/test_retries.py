@@ -164,7 +164,7 @@ def waits(retries: int, **limits: float) -> list[float]:
 
 
 def _always_busy() -> None:
-    raise FetchError("timeout", "http 503", again=True)
+    raise FetchError("timeout", "http 503", retryable=True)
 
 
 def test_waits_are_drawn_below_a_bound_that_doubles() -> None:
@@ -224,7 +224,7 @@ class AnswerError(Exception):
     ],
 )
 def test_retry_after_is_seconds_or_nothing(retry_after: str, low: float, high: float) -> None:
-    assert low <= failure_of(AnswerError(retry_after)).after_s <= high
+    assert low <= failure_of(AnswerError(retry_after)).retry_after_s <= high
 
 
 @pytest.mark.parametrize("retry_after", ["inf", "nan", ABSURD[0]])
@@ -247,8 +247,8 @@ def test_what_nobody_thought_of_is_a_status(monkeypatch: pytest.MonkeyPatch, sit
 
 def test_retry_after_may_be_a_date() -> None:
     failure = failure_of(AnswerError(formatdate(time.time() + 100, usegmt=True)))
-    assert 90 < failure.after_s <= 100
-    assert failure.again
+    assert 90 < failure.retry_after_s <= 100
+    assert failure.retryable
 
 
 # Hosts

@@ -210,7 +210,7 @@ def test_the_size_in_a_tar_is_judged_before_reading(counted: Callable[[str, byte
 def test_a_compressed_tar_is_refused(mode: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(CONTENTS, mode))
     found = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar")
-    assert found == Fetched("missing", "compressed tar: its members have no place of their own")
+    assert found == Fetched("missing", "compressed tar: its members have no positions")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""Where images come from: an image's URL in, its bytes or a status out. Knows nothing of decoding, Spark or tables.
+"""Fetches images: a URL in, bytes or a status out. Knows nothing of decoding, Spark or tables.
 
-`Fetcher` is what others use. `lanes` shares its threads out among hosts; `places` judges where an image may come from,
-`addresses` what may be dialled; `stores` reads one image once, by `web` over http, with `shards` (`tar_shard`,
-`row_shard`) for packed ones; `failures` tells what it means when that did not work. `ranges` and `kept` serve them:
-parts of files, and things that are dear to open.
+`fetcher` fetches many at once, within `host_limits`; `stores` reads each image once, over http by
+`http_session`, from packed files by `shards`. `allow_rules` checks URLs, `ip_addresses` what may be
+dialled, `failures` gives each error a status.
 """
 
 from toiletspark.images.fetching.fetcher import Fetched, Fetcher

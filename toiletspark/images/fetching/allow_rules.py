@@ -1,7 +1,7 @@
-"""Whether an image may come from where its URL says: judged by the text alone, before anything is opened.
+"""The rules of `fetch.allow`: they check an image's URL by its text, before anything is opened.
 
-Hosts are judged here by their names, and by the addresses that they are when they look like one; what a name
-resolves to is judged where it is dialled, in `web`.
+Hosts are checked here by name, and by address if the name is one. The addresses that a name resolves
+to are checked when they are dialled, in `http_session`.
 """
 
 from __future__ import annotations
@@ -17,88 +17,88 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from toiletspark.config.allowed_places import ALIASES, WEB, Allowed, parse
-from toiletspark.images.fetching.failures import FetchError
+from toiletspark.images.fetching.failures import FetchError, no_url
 from toiletspark.images.fetching.ip_addresses import Networks
 
 if TYPE_CHECKING:
     from yarl import URL
 
-_NEVER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?")
-_DECODED_TIMES = 3
-_A_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_MOST_DECODINGS = 3
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _AZURE = re.compile(
     r"@[a-z0-9]+\.(dfs|blob)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)"
 )
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where an image may be read: `location` is a path with all links followed if `scheme` is "", else a URL."""
+    """An allowed location: without a scheme, `path` is local with all links followed, else a URL."""
 
     scheme: str
-    location: str
+    path: str
 
 
 class AllowRules:
-    """What the configuration allows.
+    """The parsed lines of `fetch.allow`.
 
     Args:
-        allow: `fetch.allow`.
+        allow: the lines.
         networks: which addresses may be dialled.
-        of_shards: whether a line with `*` for any host or bucket is not enough: strangers may bring an image, which
-            is decoded in a child process, but nothing that Arrow or tarfile reads in the worker itself.
+        for_shards: a line with `*` for any host or bucket is then not enough. Strangers may bring an
+            image, which is decoded in a sandbox, but nothing that Arrow or tarfile reads in the worker.
     """
 
     def __init__(
-        self, allow: Iterable[str], networks: Networks, *, of_shards: bool = False
+        self, allow: Iterable[str], networks: Networks, *, for_shards: bool = False
     ) -> None:
-        self._networks, self._of_shards = networks, of_shards
+        self._networks, self._for_shards = networks, for_shards
         lines = [parse(line) for line in allow]
         self._folders = [os.path.realpath(line.path) for line in lines if not line.scheme]
         self._lines = [line for line in lines if line.scheme]
+        self._schemes = {line.scheme for line in self._lines}
 
-    def judge(self, location: str) -> Location:
-        """The place that a path or a URL names, if images may come from there; members of shards are not for here.
+    def check(self, location: str) -> Location:
+        """Checks a path or a URL; for a shard's member, the shard's URL.
 
         Raises:
-            FetchError: refused, with scheme, host, address, path, shard or url as its detail; missing: it is neither.
+            FetchError: refused, with scheme, host, address, path, shard or url as its detail;
+                missing, if it is neither a path nor a URL.
         """
-        if _NEVER.search(location):
+        if _CONTROL.search(location):
             raise _refused("url")
         if location.startswith("/"):
-            return self._local(location)
-        found = _SCHEME.match(location)
-        if not found:
-            raise FetchError("missing", "not a URL that can be opened here")
-        scheme, rest = found[1].lower(), location[found.end() :]
+            return self._check_local(location)
+        match = _SCHEME.match(location)
+        if not match:
+            raise no_url()
+        scheme, rest = match[1].lower(), location[match.end() :]
         if scheme == "file" and rest.startswith("///"):
-            return self._local(rest[2:])
+            return self._check_local(rest[2:])
         known = ALIASES.get(scheme, scheme)
-        if not any(line.scheme == known for line in self._lines):
+        if known not in self._schemes:
             raise _refused("scheme")
         if "\\" in rest:
             raise _refused("url")
-        if known in WEB:
-            return Location(
-                known, f"{scheme}:{rest}"
-            )  # the rest is judged by `of_web`, on the URL that is asked for
-        return self._object(known, rest, f"{scheme}:{rest}")
+        if known not in WEB:
+            self._check_object(known, rest)
+        return Location(known, f"{scheme}:{rest}")  # `check_url` checks the rest of http(s) URLs
 
-    def of_web(self, url: URL) -> None:
-        """Judges an http(s) URL as it is going to be asked for, the first one or one that a server redirects to.
+    def check_url(self, url: URL) -> None:
+        """Checks an http(s) URL just before its request; also each redirect.
 
         Raises:
-            FetchError: as `judge`.
+            FetchError: see `check`.
         """
         if url.user is not None or url.password is not None or not url.raw_host:
             raise _refused("url")
-        if url.scheme not in WEB or not any(line.scheme == url.scheme for line in self._lines):
+        if url.scheme not in WEB or url.scheme not in self._schemes:
             raise _refused("scheme")
-        host = self._host(url.raw_host.lower())
-        lines = [line for line in self._lines if line.scheme == url.scheme and line.has_host(host)]
+        lines = self._lines_for(url.scheme, self._host(url.raw_host.lower()))
         lines = [line for line in lines if _has_port(line, url)]
         if not lines:
             raise _refused("host")
@@ -106,71 +106,69 @@ class AllowRules:
             raise _refused("path")
         self._require_path(url.raw_path, lines)
 
+    def _lines_for(self, scheme: str, host: str) -> list[Allowed]:
+        return [line for line in self._lines if line.scheme == scheme and line.has_host(host)]
+
     def _host(self, host: str) -> str:
-        """The host for comparing; a number must be an address as everybody reads it, and one that may be dialled."""
+        """Normalises a host. A number must be an address in the usual notation that may be dialled."""
         if ":" in host:
             return self._address(host)
         if not _HOST.fullmatch(host) or ".." in host:
             raise _refused("host")
-        if _A_NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
             return self._address(host)
         return host.rstrip(".")
 
     def _address(self, host: str) -> str:
         try:
             address = ipaddress.ip_address(host)
-        except (
-            ValueError
-        ):  # 0x7f.1, 2130706433, 127.0.0.1. and others that a resolver may take for one
+        except ValueError:  # 0x7f.1, 2130706433, 127.0.0.1. and others that a resolver may accept
             raise _refused("host") from None
         if not self._networks.may_dial(host):
             raise _refused("address")
         return address.compressed
 
-    def _object(self, scheme: str, rest: str, location: str) -> Location:
-        """An object of a store; its key is compared as it is, and must not climb."""
-        if (
-            not rest.startswith("//") or "::" in rest
-        ):  # fsspec would take what follows for another file system
+    def _check_object(self, scheme: str, rest: str) -> None:
+        """Checks an object of a store; its key is compared as it is, and must not climb."""
+        if not rest.startswith("//") or "::" in rest:  # fsspec would chain another file system
             raise _refused("url")
         authority, _, key = rest[2:].partition("/")
         if authority and not _AUTHORITY.fullmatch(authority):
             raise _refused("host")
         if "@" in authority and not (scheme == "abfss" and _AZURE.search(authority)):
             raise _refused("host")
-        lines = [line for line in self._lines if line.scheme == scheme and line.has_host(authority)]
+        lines = self._lines_for(scheme, authority)
         if not lines:
             raise _refused("host")
-        if any(part in (".", "..") for part in key.split("/")):
+        if _has_dots(key):
             raise _refused("path")
         self._require_path(f"/{key}", lines)
-        return Location(scheme, location)
 
     def _require_path(self, path: str, lines: list[Allowed]) -> None:
-        """One of the lines that allow the host has a folder above the path, and is enough for a shard if it is one."""
+        """Requires one of the lines to name a folder above the path and, for shards, a host."""
         allowing = [line for line in lines if path.startswith(line.path)]
         if not allowing:
             raise _refused("path")
-        if self._of_shards and all(line.host == "*" for line in allowing):
+        if self._for_shards and all(line.host == "*" for line in allowing):
             raise _refused("shard")
 
-    def _local(self, path: str) -> Location:
-        """A file below an allowed folder, wherever links and `..` lead."""
+    def _check_local(self, path: str) -> Location:
+        """Requires a file below an allowed folder, wherever links and `..` lead."""
         if not self._folders:
             raise _refused("path")
         try:
             real = _real(path)
         except ValueError:  # of names that cannot be encoded
-            raise FetchError("missing", "not a URL that can be opened here") from None
+            raise no_url() from None
         if not any(real.startswith(folder.rstrip("/") + "/") for folder in self._folders):
             raise _refused("path")
         return Location("", real)
 
 
 def _real(path: str) -> str:
-    """The path with all links followed. Images of one folder come in rows, so it is asked about once a second."""
+    """Follows all links. Images of one folder are adjacent, so the folder is resolved once a second."""
     folder, name = os.path.split(path)
-    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - no Path for each of a billion files
+    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - Path is slow a billion times
         return os.path.realpath(path)
     return f"{_real_folder(folder, int(time.monotonic())).rstrip('/')}/{name}"
 
@@ -181,18 +179,25 @@ def _real_folder(folder: str, second: int) -> str:
 
 
 def _climbs(path: str) -> bool:
-    """Whether a server may read a part as `.` or `..`: some decode twice and more, some leave out what follows `;`."""
-    for _ in range(_DECODED_TIMES):
+    """Returns True if a server may read a part as `.` or `..`.
+
+    Some servers decode twice and more, some leave out what follows `;`.
+    """
+    for _ in range(_MOST_DECODINGS):
         path = unquote(path)
-        if any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", path)):
+        if _has_dots(re.sub(r";[^/\\]*", "", path).replace("\\", "/")):
             return True
     return False
+
+
+def _has_dots(path: str) -> bool:
+    return any(part in (".", "..") for part in path.split("/"))
 
 
 def _has_port(line: Allowed, url: URL) -> bool:
     if line.port is None and line.host == "*":
         return True
-    return url.port == (line.port or {"http": 80, "https": 443}[url.scheme])
+    return url.port == (line.port or _PORTS[url.scheme])
 
 
 def _refused(detail: str) -> FetchError:

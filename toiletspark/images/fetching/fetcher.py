@@ -1,4 +1,4 @@
-"""Fetching many images at once: each within a deadline, some of them again, and none as an exception."""
+"""Fetches many images at once: each within a deadline, with retries, and never an exception."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toiletspark.images.fetching.stores import Stores
 
 @dataclass(frozen=True)
 class Fetched:
-    """`content` if status is ok, else None. detail is a short code and never holds a URL: URLs carry secrets."""
+    """`content` if status is ok, else None. detail never holds a URL, because URLs carry secrets."""
 
     status: str
     detail: str = ""
@@ -27,48 +27,39 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches with a few threads; made once per Python worker, because stores keep connections and shards."""
+    """Fetches in threads. Make one per Python worker, because it keeps connections and shards."""
 
     def __init__(self, limits: Fetch) -> None:
         self.limits = limits
-        self._image, self._member = (
-            self._tries(limits.timeout_s),
-            self._tries(limits.shard_timeout_s),
-        )
+        self._image = self._retrying(limits.timeout_s)
+        self._member = self._retrying(limits.shard_timeout_s)
         self._process = 0
 
     def start(self, url: str | None) -> Future[Fetched]:
-        """Begins to fetch one image, or has it wait for a thread, and returns at once.
+        """Queues one image, and returns at once.
 
         Args:
             url: a path, a URL that fsspec opens, or a shard's member; None and "" are missing.
 
         Returns:
-            The outcome to come. A URL that cannot be had is a status, never an exception.
+            The outcome to come. A failure is a status, never an exception.
         """
-        if (
-            self._process != os.getpid()
-        ):  # new, or forked: threads and connections stay behind in the parent
+        if self._process != os.getpid():  # threads and connections do not survive a fork
             self._process = os.getpid()
             self._stores = Stores(self.limits)
-            self._lanes: HostLimits[Fetched] = HostLimits(
-                self.limits.threads_per_task, self.limits.max_per_host
-            )
-        return self._lanes.start(host_of(url or ""), lambda: self._fetch_one(url))
+            self._threads: HostLimits[Fetched]
+            self._threads = HostLimits(self.limits.threads_per_task, self.limits.max_per_host)
+        return self._threads.start(host_of(url or ""), lambda: self._fetch_one(url))
 
     def fetch(self, urls: Iterable[str | None]) -> list[Fetched]:
-        """Fetches each URL, as `start` does.
-
-        Returns:
-            One outcome per URL, in order.
-        """
-        started = [self.start(url) for url in urls]
-        return [one.result() for one in started]
+        """Fetches each URL, see `start`; one outcome per URL, in order."""
+        futures = [self.start(url) for url in urls]
+        return [future.result() for future in futures]
 
     def fetch_all(
         self, urls: Iterable[str | None], contents: Iterable[bytes | None]
     ) -> list[Fetched]:
-        """Takes inline bytes as they are, under the same cap, and fetches where there are none.
+        """Takes inline bytes as they are, under the same cap, and fetches the others.
 
         Args:
             urls: one per image.
@@ -82,56 +73,58 @@ class Fetcher:
         return [next(fetched) if content is None else self.inline(content) for _, content in pairs]
 
     def inline(self, content: bytes) -> Fetched:
-        """The outcome for bytes that stood in the table."""
+        """Returns the outcome for bytes that the images table holds itself."""
         limit = self.limits.max_image_bytes
-        return (
-            Fetched("ok", "", content)
-            if len(content) <= limit
-            else Fetched("too_large", f"over {limit} bytes")
-        )
+        if len(content) > limit:
+            return Fetched("too_large", f"over {limit} bytes")
+        return Fetched("ok", "", content)
 
     def _fetch_one(self, url: str | None) -> Fetched:
+        if not url:
+            return Fetched("missing", "no image_url")
         try:
-            return self._outcome(url) if url else Fetched("missing", "no image_url")
+            return self._outcome(url)
         except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
             return Fetched("timeout", type(error).__name__)
 
     def _outcome(self, url: str) -> Fetched:
-        in_shard = bool(shard_of(url))
-        within_s = self.limits.shard_timeout_s if in_shard else self.limits.timeout_s
-        tries = self._member if in_shard else self._image
+        if shard_of(url):
+            retrying, within_s = self._member, self.limits.shard_timeout_s
+        else:
+            retrying, within_s = self._image, self.limits.timeout_s
         try:
-            return Fetched("ok", "", tries(self._try, url, time.monotonic() + within_s, within_s))
+            content = retrying(self._read, url, time.monotonic() + within_s, within_s)
+            return Fetched("ok", "", content)
         except FetchError as failure:
-            number = tries.statistics["attempt_number"]  # of this thread's last call
-            return Fetched(
-                failure.status, failure.detail + (f", {number} tries" if number > 1 else "")
-            )
+            tries = retrying.statistics["attempt_number"]  # of this thread's last call
+            suffix = f", {tries} tries" if tries > 1 else ""
+            return Fetched(failure.status, failure.detail + suffix)
 
-    def _try(self, url: str, deadline: float, within_s: float) -> bytes:
+    def _read(self, url: str, deadline: float, within_s: float) -> bytes:
         try:
             return self._stores.read(url, deadline)
-        except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds; each is a row
+        except Exception as error:  # noqa: BLE001 - every store's client has its own errors
             failure = failure_of(error)
             if failure.status == "timeout" and time.monotonic() > deadline:
                 failure = FetchError("timeout", f"over {within_s:g} s")
             raise failure from None
 
-    def _tries(self, within_s: float) -> tenacity.Retrying:
+    def _retrying(self, within_s: float) -> tenacity.Retrying:
+        attempts = tenacity.stop_after_attempt(self.limits.retries + 1)
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, FetchError) and error.again
-            ),
+            retry=tenacity.retry_if_exception(_is_retryable),
             wait=self._wait_s,
-            stop=tenacity.stop_after_attempt(self.limits.retries + 1)
-            | tenacity.stop_before_delay(within_s),
+            stop=attempts | tenacity.stop_before_delay(within_s),
             reraise=True,
         )
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """Between nothing and a bound that doubles, at random; but never shorter than the server asked for."""
-        drawn = tenacity.wait_random_exponential(self.limits.first_wait_s, self.limits.max_wait_s)(
-            state
-        )
+        """Random exponential backoff, but never shorter than the server's Retry-After."""
+        backoff = tenacity.wait_random_exponential(self.limits.first_wait_s, self.limits.max_wait_s)
         failure = state.outcome.exception() if state.outcome else None
-        return max(drawn, failure.after_s) if isinstance(failure, FetchError) else drawn
+        pause_s = failure.retry_after_s if isinstance(failure, FetchError) else 0.0
+        return max(backoff(state), pause_s)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    return isinstance(error, FetchError) and error.retryable

@@ -1,8 +1,8 @@
-"""http(s): URLs are judged before they are asked for, addresses before they are dialled, redirects as URLs are.
+"""An aiohttp session that checks each URL, each redirect and each address that it dials.
 
-A name is resolved once for a connection; what is dialled are the addresses that were judged. fsspec's file system of
-http keeps the session and reads shards through it, so that images and shards obey the same rules. It reads a range as
-far as a server sends, so that the session sees to it that nobody sends more than was asked for.
+A name is resolved once per connection, and only the checked addresses are dialled. fsspec's file system
+of http reads images and shards through this session, so that both obey the same rules. It would read a
+range as far as a server sends; the session refuses more than was asked for.
 """
 
 from __future__ import annotations
@@ -29,183 +29,170 @@ from toiletspark.images.fetching.reading import DEADLINE
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PARTIAL, _ERRORS = 206, 400
-_RANGE = re.compile(
-    r"bytes=(?P<first>[0-9]+)-(?P<last>[0-9]+)"
-)  # all that `read_range` and fsspec's files ask for
-_FOR_ALL_HOSTS = {
-    "accept",
-    "accept-encoding",
-    "range",
-    "user-agent",
-}  # what goes along when another host is asked
-_NEVER_ROUND_S = (
-    1e9  # aiohttp would round deadlines of more than five seconds up to the next second
-)
+_RANGE = re.compile(r"bytes=(?P<first>[0-9]+)-(?P<last>[0-9]+)")  # the only form that we send
+_CREDENTIALS = ("headers", "auth", "cookies")
+_PUBLIC_HEADERS = {"accept", "accept-encoding", "range", "user-agent"}  # sent to any other host
+_NEVER_ROUND_S = 1e9  # aiohttp would round deadlines of more than five seconds up to a second
 _RESOLVING_THREADS = 32  # a name server that does not answer holds one for half a minute
 
 
-def filesystem(limits: Fetch, places: AllowRules, networks: Networks) -> HTTPFileSystem:
-    """fsspec's file system of http over a session that obeys the rules; the session is opened with its first use."""
-    told = {**limits.storage_options.get("http", {}), **limits.storage_options.get("https", {})}
+def filesystem(limits: Fetch, rules: AllowRules, networks: Networks) -> HTTPFileSystem:
+    """Returns fsspec's file system of http over a `Session`, which opens with its first use."""
+    options = {**limits.storage_options.get("http", {}), **limits.storage_options.get("https", {})}
 
-    async def client(loop: asyncio.AbstractEventLoop, **told_client: Any) -> Session:
-        return Session(limits, places, networks, told_client)
+    async def client(loop: asyncio.AbstractEventLoop, **arguments: Any) -> Session:
+        return Session(limits, rules, networks, arguments)
 
-    return HTTPFileSystem(
-        **{**told, "get_client": client, "skip_instance_cache": True, "use_listings_cache": False}
-    )
+    options |= {"get_client": client, "skip_instance_cache": True, "use_listings_cache": False}
+    return HTTPFileSystem(**options)
 
 
 class Session:
-    """As much of `aiohttp.ClientSession` as fsspec and `stores` use.
+    """The part of `aiohttp.ClientSession` that fsspec and `stores` use.
 
     Args:
         limits: timeouts and the number of redirects.
-        places: judges URLs.
-        networks: judges addresses.
-        told: the user's arguments for `ClientSession`; its connector, cookie jar and proxies are not the environment's
-            or theirs to choose.
+        rules: check URLs.
+        networks: check addresses.
+        arguments: the user's arguments for `ClientSession`. Connector, cookie jar and proxies are ours,
+            and not taken from them or from the environment.
     """
 
     def __init__(
-        self, limits: Fetch, places: AllowRules, networks: Networks, told: dict[str, Any]
+        self, limits: Fetch, rules: AllowRules, networks: Networks, arguments: dict[str, Any]
     ) -> None:
-        self._limits, self._places = limits, places
-        self._told: dict[str, Any] = {
-            name: told[name] for name in ("headers", "auth", "cookies") if name in told
-        }
-        rest = {name: value for name, value in told.items() if name not in self._told}
-        ours: dict[str, Any] = {
-            "connector": _connector(networks),
+        self._limits, self._rules = limits, rules
+        self._credentials = {key: arguments[key] for key in _CREDENTIALS if key in arguments}
+        others = {key: value for key, value in arguments.items() if key not in _CREDENTIALS}
+        self._connector = _connector(networks)  # fsspec closes it if the loop has ended
+        others |= {
+            "connector": self._connector,
             "cookie_jar": aiohttp.DummyCookieJar(),
             "trust_env": False,
+            "auto_decompress": False,
+            "response_class": _Response,
         }
-        rest |= {**ours, "auto_decompress": False, "response_class": _Answer}
-        self._session = aiohttp.ClientSession(**rest)
-        self._connector = ours[
-            "connector"
-        ]  # what fsspec closes where the loop is past closing sessions
+        self._session = aiohttp.ClientSession(**others)
 
-    def get(self, url: str | URL, **options: Any) -> _Asked:
-        """What GET brings, after redirects."""
-        return _Asked(self._ask("GET", URL(url), options))
+    def get(self, url: str | URL, **options: Any) -> _PendingResponse:
+        """Sends GET, and follows redirects."""
+        return _PendingResponse(self._request("GET", URL(url), options))
 
-    def head(self, url: str | URL, **options: Any) -> _Asked:
-        """What HEAD brings, after redirects."""
-        return _Asked(self._ask("HEAD", URL(url), options))
+    def head(self, url: str | URL, **options: Any) -> _PendingResponse:
+        """Sends HEAD, and follows redirects."""
+        return _PendingResponse(self._request("HEAD", URL(url), options))
 
     async def close(self) -> None:
-        """Hangs up."""
+        """Closes all connections."""
         await self._session.close()
 
-    async def _ask(self, method: str, url: URL, options: dict[str, Any]) -> aiohttp.ClientResponse:
-        headers = {
-            **self._told.get("headers", {}),
-            **options.get("headers", {}),
-            "Accept-Encoding": "identity",
-        }
-        options = {**self._told, **options, "headers": headers, "allow_redirects": False}
+    async def _request(
+        self, method: str, url: URL, options: dict[str, Any]
+    ) -> aiohttp.ClientResponse:
+        headers = {**self._credentials.get("headers", {}), **options.get("headers", {})}
+        headers["Accept-Encoding"] = "identity"
+        options = {**self._credentials, **options, "headers": headers, "allow_redirects": False}
+        send = self._session.request
         for hop in range(self._limits.max_redirects + 1):
             try:
-                self._places.of_web(url)
-                answer = await self._session.request(
-                    method, url, timeout=self._timeout(), **options
-                )
+                self._rules.check_url(url)
+                response = await send(method, url, timeout=self._timeout(), **options)
             except FetchError as failure:
                 raise FetchError("refused", "redirect" if hop else failure.detail) from None
-            location = answer.headers.get("Location")
-            if answer.status not in _REDIRECTS or location is None:
-                return _of_range(answer, headers.get("Range"))
-            answer.release()
-            following = self._following(url, location)
+            target = response.headers.get("Location")
+            if response.status not in _REDIRECTS or target is None:
+                return _with_range(response, headers.get("Range"))
+            response.release()
+            following = self._redirected(url, target)
             if following.origin() != url.origin():
-                options = _for_another_host(options)
+                options = _without_credentials(options)
             url = following
         raise FetchError("refused", "redirect")
 
-    def _following(self, url: URL, location: str) -> URL:
+    def _redirected(self, url: URL, target: str) -> URL:
         try:
-            following = url.join(URL(location))
-            self._places.judge(str(following) if "\\" not in location else location)
-            following.origin()  # which a file has not, though one may be named, nor a URL without a host
+            following = url.join(URL(target))
+            self._rules.check(str(following) if "\\" not in target else target)
+            following.origin()  # raises for a file, which may be allowed, and without a host
             return following.with_fragment(None)
         except (ValueError, FetchError):
             raise FetchError("refused", "redirect") from None
 
     def _timeout(self) -> aiohttp.ClientTimeout:
-        silence_s = self._limits.silence_timeout_s
-        left_s = DEADLINE.get(time.monotonic() + self._limits.shard_timeout_s) - time.monotonic()
+        now = time.monotonic()
+        left_s = DEADLINE.get(now + self._limits.shard_timeout_s) - now
         return aiohttp.ClientTimeout(
             total=max(left_s, 0.001),
-            sock_connect=silence_s,
-            sock_read=silence_s,
+            sock_connect=self._limits.silence_timeout_s,
+            sock_read=self._limits.silence_timeout_s,
             ceil_threshold=_NEVER_ROUND_S,
         )
 
 
-class _Answer(aiohttp.ClientResponse):
-    """An answer that is read no further than it was asked for.
+class _Response(aiohttp.ClientResponse):
+    """A response that is read no further than the range that was asked for.
 
     Attributes:
-        most_bytes: of a range; None: all there is.
+        max_bytes: of the range; None without one.
     """
 
-    most_bytes: int | None = None
+    max_bytes: int | None = None
 
     async def read(self) -> bytes:
-        """The body, but for that of an error, which nobody looks at.
+        """Reads the body; b"" for errors, whose body nobody needs.
 
         Raises:
             FetchError: it is longer than the range that was asked for.
         """
         if self.status >= _ERRORS:
             return b""
-        if self.most_bytes is None:
+        if self.max_bytes is None:
             return await super().read()
-        pieces = []
-        async for piece in self.content.iter_any():
-            pieces.append(piece)
-            self.most_bytes -= len(piece)
-            if self.most_bytes < 0:
+        content = bytearray()
+        async for chunk in self.content.iter_any():
+            content += chunk
+            if len(content) > self.max_bytes:
                 raise _no_ranges(self)
-        return b"".join(pieces)
+        return bytes(content)
 
 
-def _of_range(answer: aiohttp.ClientResponse, asked: str | None) -> aiohttp.ClientResponse:
-    """The answer, which says that it is the range that was asked for, or says what is wrong."""
-    found = _RANGE.fullmatch(asked or "")
-    if not found or answer.status >= _ERRORS or not isinstance(answer, _Answer):
-        return answer
-    answer.most_bytes = int(found["last"]) - int(found["first"]) + 1
-    if answer.status != _PARTIAL or (answer.content_length or 0) > answer.most_bytes:
-        raise _no_ranges(answer)
-    return answer
+def _with_range(
+    response: aiohttp.ClientResponse, range_header: str | None
+) -> aiohttp.ClientResponse:
+    """Requires the response to be the range that was asked for, if one was."""
+    match = _RANGE.fullmatch(range_header or "")
+    if not match or response.status >= _ERRORS or not isinstance(response, _Response):
+        return response
+    response.max_bytes = int(match["last"]) - int(match["first"]) + 1
+    if response.status != _PARTIAL or (response.content_length or 0) > response.max_bytes:
+        raise _no_ranges(response)
+    return response
 
 
-def _no_ranges(answer: aiohttp.ClientResponse) -> FetchError:
-    answer.close()  # what comes may have no end
+def _no_ranges(response: aiohttp.ClientResponse) -> FetchError:
+    response.close()  # its body may have no end
     return FetchError("missing", "no ranges")
 
 
-class _Asked:
-    """An answer to come; as aiohttp's, it can be awaited or entered."""
+class _PendingResponse:
+    """A response to come; like aiohttp's, it can be awaited or entered."""
 
-    def __init__(self, asked: Coroutine[Any, Any, aiohttp.ClientResponse]) -> None:
-        self._asked = asked
+    def __init__(self, response: Coroutine[Any, Any, aiohttp.ClientResponse]) -> None:
+        self._pending = response
 
     def __await__(self) -> Generator[Any, Any, aiohttp.ClientResponse]:
-        return self._asked.__await__()
+        return self._pending.__await__()
 
     async def __aenter__(self) -> aiohttp.ClientResponse:
-        self._answer = await self._asked
-        return self._answer
+        self._response = await self._pending
+        return self._response
 
     async def __aexit__(self, *_: object) -> None:
-        self._answer.release()
+        self._response.release()
 
 
 class Resolver(AbstractResolver):
-    """The addresses behind a name, without those that may not be dialled; in threads of its own."""
+    """Resolves names to the addresses that may be dialled, in threads of its own."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
@@ -214,61 +201,52 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """As `aiohttp.abc.AbstractResolver` has it.
+        """Resolves a name, see `aiohttp.abc.AbstractResolver`.
 
         Raises:
             FetchError: none of the addresses may be dialled.
             OSError: the name is not known.
         """
-        asked = partial(
-            socket.getaddrinfo,
-            host,
-            port,
-            family,
-            socket.SOCK_STREAM,
-            flags=getattr(socket, "AI_ADDRCONFIG", 0),
-        )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        permitted = [
-            ResolveResult(
-                hostname=host,
-                host=str(to[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=numeric,
-            )
-            for kind, _, protocol, _, to in found
-            if self._networks.may_dial(str(to[0]))
-        ]
-        if not permitted:
+        flags = getattr(socket, "AI_ADDRCONFIG", 0)
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=flags)
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        results = []
+        for address_family, _, protocol, _, address in addresses:
+            numeric = str(address[0])
+            if self._networks.may_dial(numeric):
+                result = ResolveResult(
+                    hostname=host,
+                    host=numeric,
+                    port=port,
+                    family=address_family,
+                    proto=protocol,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+                results.append(result)
+        if not results:
             raise FetchError("refused", "address")
-        return permitted
+        return results
 
     async def close(self) -> None:
-        """Lets its threads go."""
+        """Ends its threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _connector(networks: Networks) -> aiohttp.TCPConnector:
-    """Dials what the resolver has judged; and judges once more where sockets are made, which sees all there is."""
+    """Dials the resolver's addresses, and checks once more where sockets are made."""
 
-    def judged(to: Any) -> socket.socket:
-        family, kind, protocol, _, address = to
+    def checked(info: Any) -> socket.socket:
+        family, socket_type, protocol, _, address = info
         if not networks.may_dial(str(address[0])):
             raise FetchError("refused", "address")
-        return socket.socket(family, kind, protocol)
+        return socket.socket(family, socket_type, protocol)
 
-    return aiohttp.TCPConnector(resolver=Resolver(networks), socket_factory=judged)
+    return aiohttp.TCPConnector(resolver=Resolver(networks), socket_factory=checked)
 
 
-def _for_another_host(options: dict[str, Any]) -> dict[str, Any]:
-    """What one host was told is not for the next one."""
-    kept = {
-        name: value for name, value in options["headers"].items() if name.lower() in _FOR_ALL_HOSTS
-    }
-    return {
-        **{name: value for name, value in options.items() if name not in ("auth", "cookies")},
-        "headers": kept,
-    }
+def _without_credentials(options: dict[str, Any]) -> dict[str, Any]:
+    """Drops headers, logins and cookies that were meant for the host that redirects."""
+    headers = options["headers"]
+    public = {name: value for name, value in headers.items() if name.lower() in _PUBLIC_HEADERS}
+    others = {name: value for name, value in options.items() if name not in _CREDENTIALS}
+    return {**others, "headers": public}

@@ -1,4 +1,4 @@
-"""A few things that are dear to make and are used by many threads."""
+"""Reading parts of files within a deadline, and a cache for what is expensive to open."""
 
 from __future__ import annotations
 
@@ -15,75 +15,72 @@ import fsspec.asyn
 
 K = TypeVar("K")
 V = TypeVar("V")
+OpenFilesystem = Callable[[str], tuple[fsspec.AbstractFileSystem, str]]
+# of the thread's current read, on time.monotonic's clock; fsspec carries it into its own thread
+DEADLINE: ContextVar[float] = ContextVar("deadline")
 
 
 class Cache(Generic[K, V]):
-    """The `size` things that were used last; each is made once, whoever asks for it meanwhile waits.
+    """A thread-safe cache of the `size` values used last. Each value is made once; others wait.
 
-    What is pushed out is not closed: a thread may still read from it, and closes it by letting go.
+    Evicted values are not closed, because another thread may still be reading; they close when
+    garbage-collected.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._things: OrderedDict[K, Future[V]] = OrderedDict()
+        self._values: OrderedDict[K, Future[V]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], V], deadline: float) -> V:
-        """The thing under `key`, made now if it is not there.
+        """Returns the value under `key`, and makes it first if there is none.
 
         Args:
-            key: its name.
-            make: makes it. If that fails, everybody who waits fails likewise, and the next one tries again.
+            key: of the value.
+            make: its error is raised to all that wait, and the next call tries again.
             deadline: on `time.monotonic`'s clock.
 
         Raises:
             TimeoutError: another thread was making it until the deadline.
         """
         with self._lock:
-            found = self._things.get(key)
-            mine = found is None
-            thing: Future[V] = Future() if found is None else found
-            self._things[key] = thing
-            self._things.move_to_end(key)
-            while len(self._things) > self._size:
-                self._things.popitem(last=False)
-        if mine:
+            value = self._values.get(key)
+            is_new = value is None
+            if value is None:
+                value = self._values[key] = Future()
+            self._values.move_to_end(key)
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        if is_new:
             try:
-                thing.set_result(make())
+                value.set_result(make())
             except BaseException as error:
                 self.forget(key)
-                thing.set_exception(error)
+                value.set_exception(error)
                 raise
-        return thing.result(max(0.0, deadline - time.monotonic()))
+        return value.result(max(0.0, deadline - time.monotonic()))
 
     def forget(self, key: K) -> None:
-        """The next one who asks gets a new one."""
+        """Drops a value, so that the next call makes a new one."""
         with self._lock:
-            self._things.pop(key, None)
-
-
-DEADLINE: ContextVar[float] = ContextVar(
-    "deadline"
-)  # of what the thread reads now; fsspec carries it into its own
-OpenFilesystem = Callable[[str], tuple[fsspec.AbstractFileSystem, str]]
+            self._values.pop(key, None)
 
 
 def read_range(
     filesystem: fsspec.AbstractFileSystem, path: str, start: int, stop: int, deadline: float
 ) -> bytes:
-    """Bytes `start` to `stop` (exclusive) of a file, fewer where it ends before; one request.
+    """Reads bytes `start` to `stop` (exclusive) of a file, fewer at its end, with one request.
 
     Args:
         filesystem: where.
         path: there.
         start: 0 or more.
         stop: more than `start`.
-        deadline: on `time.monotonic`'s clock; held where the file system is an asynchronous one, as S3's is.
+        deadline: on `time.monotonic`'s clock; held by asynchronous file systems, such as S3's.
     """
     if not filesystem.async_impl:
         return cast(bytes, filesystem.cat_file(path, start=start, end=stop))
     left_s = max(deadline - time.monotonic(), 0.001)
-    read = filesystem._cat_file
-    return cast(
-        bytes, fsspec.asyn.sync(filesystem.loop, read, path, start=start, end=stop, timeout=left_s)
-    )
+    read, loop = filesystem._cat_file, filesystem.loop
+    content = fsspec.asyn.sync(loop, read, path, start=start, end=stop, timeout=left_s)
+    return cast(bytes, content)

@@ -1,14 +1,13 @@
-"""Packed shards: images that lie in a tar or a Parquet file, because billions of small files are no good on any store.
+"""Images packed in tar or Parquet files, called shards, because stores are slow with billions of files.
 
 A member is named as fsspec chains names: `tar://path/in/it.jpg::s3://bucket/0001.tar`, and
-`parquet://KEY::/photos/0001.parquet` for the row with that key. What a shard holds is read once per worker and
-kept for the few shards used last; members are then read by their place.
+`parquet://KEY::/photos/0001.parquet` for the row with that key. The positions of a shard's members are
+read once per worker, and kept for the few shards used last.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from toiletspark.config import Fetch
@@ -17,46 +16,41 @@ from toiletspark.images.fetching.parquet_shard import ParquetShard, RowGroups
 from toiletspark.images.fetching.reading import Cache, OpenFilesystem
 from toiletspark.images.fetching.tar_shard import TarShard
 
-_KINDS = ("tar", "parquet")
-_REFUSED_FOR_S = 60.0  # then a shard that could not be read is looked at again
+_FORMATS = ("tar", "parquet")
+_RETRY_FAILED_S = 60.0  # until a shard that could not be read is opened again
 
 
 def shard_of(url: str) -> str:
-    """Where the shard lies that has this member; "" if the URL is no member of a shard.
+    """Location of the shard that holds a member; "" if the URL is not a shard's member.
 
     >>> shard_of("tar://kitchen/1.jpg::s3://bucket/0001.tar")
     's3://bucket/0001.tar'
     >>> shard_of("s3://bucket/kitchen/1.jpg")
     ''
     """
-    return _parts(url)[2]
+    return _parse(url)[2]
 
 
 class Shard(Protocol):
     """An open shard."""
 
     def read(self, member: str, deadline: float) -> bytes:
-        """One member's bytes.
+        """Reads one member's bytes.
 
         Raises:
             FetchError: there is no such member, or it is over the byte cap.
         """
 
 
-class Refused:
-    """A shard that cannot be read: all its members fail as it did, and it is not opened for each of them."""
+class FailedShard:
+    """A shard that cannot be read: all its members fail alike, and it is not opened for each."""
 
     def __init__(self, failure: FetchError) -> None:
         self._status, self._detail = failure.status, failure.detail
-        self._until = time.monotonic() + _REFUSED_FOR_S
-
-    @property
-    def over(self) -> bool:
-        """Whether it is time to look again."""
-        return time.monotonic() > self._until
+        self.expires_at = time.monotonic() + _RETRY_FAILED_S
 
     def read(self, member: str, deadline: float) -> bytes:
-        """Fails as the shard did."""
+        """Raises the shard's failure."""
         raise FetchError(self._status, self._detail)
 
 
@@ -66,58 +60,50 @@ class Shards:
     def __init__(self, limits: Fetch, open_filesystem: OpenFilesystem) -> None:
         self._limits = limits
         self._open_filesystem = open_filesystem
-        self._open: Cache[tuple[str, str], Shard] = Cache(limits.open_shards)
+        self._shards: Cache[tuple[str, str], Shard] = Cache(limits.open_shards)
         self._row_groups: RowGroups = Cache(limits.open_row_groups)
 
     def read(self, url: str, deadline: float) -> bytes:
-        """A member's bytes.
+        """Reads a member's bytes.
 
         Args:
             url: see the module's text.
-            deadline: on `time.monotonic`'s clock. Opening is part of the work of whoever comes first.
+            deadline: on `time.monotonic`'s clock; whoever comes first also opens the shard by then.
 
         Raises:
-            FetchError: as `Shard.read`, or the shard is damaged.
-            Exception: whatever the store's client raises.
+            FetchError: see `Shard.read`; or the shard is damaged.
+            Exception: any error of the store's client.
         """
-        kind, member, location = _parts(url)
-        place = (kind, location)
-        shard = self._open.get(place, lambda: self._opened(kind, location, deadline), deadline)
-        if isinstance(shard, Refused) and shard.over:
-            self._open.forget(place)
-            shard = self._open.get(place, lambda: self._opened(kind, location, deadline), deadline)
+        file_format, member, location = _parse(url)
+        key = (file_format, location)
+        shard = self._shards.get(key, lambda: self._open(*key, deadline), deadline)
+        if isinstance(shard, FailedShard) and time.monotonic() > shard.expires_at:
+            self._shards.forget(key)
+            shard = self._shards.get(key, lambda: self._open(*key, deadline), deadline)
         try:
             return shard.read(member, deadline)
-        except FetchError as failure:
-            if failure.again:
-                self._open.forget(place)
-            raise
-        except Exception:
-            self._open.forget(place)  # whatever it was, what is known of the shard may be stale
+        except Exception as error:
+            if not isinstance(error, FetchError) or error.retryable:
+                self._shards.forget(key)  # what is known of the shard may be stale
             raise
 
-    def _opened(self, kind: str, location: str, deadline: float) -> Shard:
-        kinds: dict[str, Callable[[], Shard]] = {
-            "tar": lambda: TarShard(*self._open_filesystem(location), self._limits, deadline),
-            "parquet": lambda: ParquetShard(
-                *self._open_filesystem(location), self._limits, self._row_groups
-            ),
-        }
+    def _open(self, file_format: str, location: str, deadline: float) -> Shard:
         try:
-            return kinds[kind]()
-        except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds
+            filesystem, path = self._open_filesystem(location)
+            if file_format == "tar":
+                return TarShard(filesystem, path, self._limits, deadline)
+            return ParquetShard(filesystem, path, self._limits, self._row_groups)
+        except Exception as error:  # noqa: BLE001 - every store's client has its own errors
             failure = failure_of(error)
-            if failure.again:
+            if failure.retryable:
                 raise failure from None
-            return Refused(failure)
+            return FailedShard(failure)
 
 
-def _parts(url: str) -> tuple[str, str, str]:
-    """Kind, member and location of a shard's member; three times "" for another URL."""
-    name, separator, location = url.partition("::")
-    kind, mark, member = name.partition("://")
-    return (
-        (kind, member, location)
-        if separator and mark and kind in _KINDS and location
-        else ("", "", "")
-    )
+def _parse(url: str) -> tuple[str, str, str]:
+    """Format, member and location of a shard's member; three times "" for another URL."""
+    name, _, location = url.partition("::")
+    file_format, mark, member = name.partition("://")
+    if mark and file_format in _FORMATS and location:
+        return file_format, member, location
+    return "", "", ""

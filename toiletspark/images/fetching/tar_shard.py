@@ -1,4 +1,4 @@
-"""A tar as a shard: its headers are read once, a member is one ranged read."""
+"""A tar as a shard: its headers are read once, then each member with one ranged read."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ from toiletspark.config import Fetch
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.reading import read_range
 
-_COMPRESSED = (
-    b"\x1f\x8b",
-    b"BZh",
-    b"\xfd7zXZ\x00",
-    b"\x28\xb5\x2f\xfd",
-)  # gzip, bzip2, xz, zstandard
-_READ_AHEAD_BYTES = (
-    4 << 20
-)  # photos are smaller, so headers are found in few large reads instead of many small ones
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
+_READ_AHEAD_BYTES = 4 << 20  # more than most photos, so that few reads bring many headers
+_BLOCK = tarfile.BLOCKSIZE
 
 
 class TarShard:
-    """Where each member of a tar lies. Holds no file open.
+    """The positions of a tar's members. Holds no file open.
 
     Args:
         filesystem: where the tar lies.
@@ -34,7 +28,7 @@ class TarShard:
         deadline: for reading the headers, on `time.monotonic`'s clock.
 
     Raises:
-        FetchError: it is compressed (then nothing has a place), is no tar, or the deadline has passed.
+        FetchError: it is compressed (then members have no positions), no tar, or takes too long.
 
     Cost: reads through the whole tar once if its members are small, else only the headers.
     """
@@ -45,65 +39,54 @@ class TarShard:
         self._filesystem, self._path, self._limits = filesystem, path, limits
         with filesystem.open(path, "rb", block_size=_READ_AHEAD_BYTES) as file:
             if file.read(6).startswith(_COMPRESSED):
-                raise FetchError(
-                    "missing", "compressed tar: its members have no place of their own"
-                )
+                raise FetchError("missing", "compressed tar: its members have no positions")
             file.seek(0)
-            self._places, self._whole = _read_headers(file, deadline)
+            self._positions, self._is_complete = _read_headers(file, deadline)
 
     def read(self, member: str, deadline: float) -> bytes:
-        """One member's bytes; its header is read with it and shows whether the tar was replaced meanwhile."""
-        place = self._places.get(_plain(member))
-        if place is None:
-            raise FetchError("missing", "no such member" if self._whole else "damaged shard")
-        start, size = place
+        """Reads a member together with its header, which shows if the tar was replaced meanwhile."""
+        position = self._positions.get(_plain(member))
+        if position is None:
+            detail = "no such member" if self._is_complete else "damaged shard"
+            raise FetchError("missing", detail)
+        start, size = position
         if size > self._limits.max_image_bytes:
             raise FetchError("too_large", f"over {self._limits.max_image_bytes} bytes")
-        block = read_range(
-            self._filesystem, self._path, start - tarfile.BLOCKSIZE, start + size, deadline
-        )
-        if (
-            not _is_header(block[: tarfile.BLOCKSIZE], size)
-            or len(block) < tarfile.BLOCKSIZE + size
-        ):
-            raise FetchError("missing", "shard changed while it was read", again=True)
-        return block[
-            tarfile.BLOCKSIZE : tarfile.BLOCKSIZE + size
-        ]  # a store may send more than it was asked for
+        end = start + size
+        content = read_range(self._filesystem, self._path, start - _BLOCK, end, deadline)
+        if not _is_header(content[:_BLOCK], size) or len(content) < _BLOCK + size:
+            raise FetchError("missing", "shard changed while it was read", retryable=True)
+        return content[_BLOCK : _BLOCK + size]  # a store may send more than was requested
 
 
 def _read_headers(file: Any, deadline: float) -> tuple[dict[str, tuple[int, int]], bool]:
-    """Offset and size in bytes of each regular member, and whether the tar is sound to its end."""
-    places: dict[str, tuple[int, int]] = {}
+    """Offset and size in bytes of each regular member, and True if the tar is sound to its end."""
+    positions: dict[str, tuple[int, int]] = {}
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while member := tar.next():
                 if member.isreg() and not member.issparse():
-                    places[_plain(member.name)] = (member.offset_data, member.size)
-                elif member.islnk() and _plain(member.linkname) in places:
-                    places[_plain(member.name)] = places[_plain(member.linkname)]
+                    positions[_plain(member.name)] = (member.offset_data, member.size)
+                elif member.islnk() and _plain(member.linkname) in positions:
+                    positions[_plain(member.name)] = positions[_plain(member.linkname)]
                 tar.members.clear()  # type: ignore[attr-defined]  # a tar may have millions
                 if time.monotonic() > deadline:
                     raise FetchError("timeout", "reading the tar's headers took too long")
-            file.seek(
-                tar.offset
-            )  # tarfile takes a broken header for the end, which really is a block of zeros
-            return places, file.read(tarfile.BLOCKSIZE) == tarfile.NUL * tarfile.BLOCKSIZE
-    except (
-        tarfile.TarError,
-        ValueError,
-        OverflowError,
-    ):  # all three from what a hostile header may say
-        return places, False
+            # tarfile takes a broken header for the end, which really is a block of zeros
+            file.seek(tar.offset)
+            return positions, file.read(_BLOCK) == tarfile.NUL * _BLOCK
+    except (tarfile.TarError, ValueError, OverflowError):  # a hostile header raises any of them
+        return positions, False
 
 
 def _plain(name: str) -> str:
-    """Names as `tar cf x.tar .` and `tar cf x.tar *` write them are the same."""
+    """Normalises names: `tar cf x.tar .` and `tar cf x.tar *` write them differently."""
     return posixpath.normpath(name).lstrip("/")
 
 
 def _is_header(block: bytes, size: int) -> bool:
     try:
-        return tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape").size == size
+        header = tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:
         return False
+    return header.size == size
