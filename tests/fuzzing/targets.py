@@ -136,7 +136,7 @@ def _answer(folder: Path) -> None:
                 <= max(outcome.width, outcome.height)
                 < _MOST_SIDE_PX
             )
-            assert task.takes(len(picture)) if outcome.status == "ok" else not picture
+            assert task.accepts(len(picture)) if outcome.status == "ok" else not picture
 
 
 def _bundle(folder: Path) -> None:

@@ -38,9 +38,9 @@ def poisonous(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Children that know tests/support/poison.py; none of them is left."""
     monkeypatch.setenv("TOILETSPARK_DECODE_HOOK", poison.__file__)
     yield
-    for one in client._decoders.values():
-        one._nursery.close()
-    client._decoders.clear()
+    for one in client._sandboxes.values():
+        one._server.close()
+    client._sandboxes.clear()
 
 
 def poisoned(kind: str, before: bytes = SOUND) -> bytes:
@@ -109,7 +109,7 @@ def test_broken_and_odd_files_are_decoded_as_they_would_be_here(limits: Decode) 
         ("loop", "decode_timeout", "over 0.4 s"),
         ("loop_in_c", "decode_timeout", "over 0.4 s"),
         ("loop_unheard", "decode_timeout", "over 0.4 s"),
-        ("lie", "crashed", "no answer to what was asked"),
+        ("lie", "crashed", "no response to the request"),
     ],
 )
 def test_a_poisonous_file_costs_itself_alone(
@@ -163,11 +163,11 @@ def test_threads_take_turns_and_each_gets_its_own_answer(limits: Decode) -> None
     assert same(answers, decoding.decode(contents, limits, TO_32))
 
 
-def test_where_the_nursery_was_killed_there_is_another(limits: Decode) -> None:
+def test_a_killed_fork_server_is_replaced(limits: Decode) -> None:
     assert one(SOUND, limits).status == "ok"
-    (decoder,) = client._decoders.values()
-    decoder._nursery._process.kill()
-    decoder._nursery._process.wait()
+    (box,) = client._sandboxes.values()
+    box._server._process.kill()
+    box._server._process.wait()
     assert [outcome.status for outcome in sandbox.decode([SOUND, SOUND], limits, TO_32)] == [
         "ok",
         "ok",
@@ -182,8 +182,8 @@ def test_a_forked_process_has_children_of_its_own(limits: Decode) -> None:
         os.write(writing, tells("process", limits).encode())
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as said:
-        theirs = said.read()
+    with os.fdopen(reading) as pipe:
+        theirs = pipe.read()
     os.waitpid(process, 0)
     assert theirs.isdigit()
     assert theirs != ours == tells("process", limits)
@@ -199,7 +199,7 @@ def test_without_isolation_files_are_decoded_here(limits: Decode) -> None:
     sandbox.require_children(plain)
     assert same(sandbox.decode([SOUND], plain, TO_32), decoding.decode([SOUND], limits, TO_32))
     assert sandbox.thumbnail(SOUND, plain, 30) == decoding.thumbnail(SOUND, limits, 30)
-    assert client._decoders == {}
+    assert client._sandboxes == {}
 
 
 def test_where_no_child_can_be_started_that_is_told(
@@ -215,14 +215,14 @@ HANGS = """
 import sys
 from tests.support import poison
 from toiletspark.config.loading import load
-from toiletspark.images import sandbox as decoding
+from toiletspark.images import sandbox
 from toiletspark.images.decoding import Preprocessing
-from toiletspark.images.sandbox import client as isolated
+from toiletspark.images.sandbox import client
 limits = load().decode.model_copy(update={"timeout_s": 60.0})
-decoding.require_children(limits)
-(decoder,) = isolated._decoders.values()
-print(decoder._nursery._process.pid, flush=True)
-decoding.decode([poison.MARK + sys.argv[1].encode()], limits, Preprocessing(40, 32))
+sandbox.require_children(limits)
+(box,) = client._sandboxes.values()
+print(box._server._process.pid, flush=True)
+sandbox.decode([poison.MARK + sys.argv[1].encode()], limits, Preprocessing(40, 32))
 """
 
 
@@ -232,14 +232,14 @@ def test_when_the_worker_is_killed_nothing_of_it_lives_on(kind: str) -> None:
         [sys.executable, "-c", HANGS, kind], stdout=subprocess.PIPE, text=True
     ) as worker:
         assert worker.stdout is not None
-        nursery = int(worker.stdout.readline())
-        children = f"/proc/{nursery}/task/{nursery}/children"
+        server = int(worker.stdout.readline())
+        children = f"/proc/{server}/task/{server}/children"
         until = time.monotonic() + 20
         while not (child := Path(children).read_text().split()) and time.monotonic() < until:
             time.sleep(0.01)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    processes = [nursery, *map(int, child)]
+    processes = [server, *map(int, child)]
     while any(map(runs, processes)) and time.monotonic() < until:
         time.sleep(0.01)
     assert len(processes) == 2
@@ -254,7 +254,7 @@ def runs(process: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "response",
     [
         bytes([200]) + b"\x00" * 14,  # no such status
         b"\x00" + b"\x00" * 14,  # ok, and no picture
@@ -264,20 +264,20 @@ def runs(process: int) -> bool:
         b"\x01\x00\x00" + b"\xff" * 8 + b"\x00" * 4,  # sides that no table holds
     ],
 )
-def test_an_answer_that_cannot_be_one_is_not_believed(said: bytes, limits: Decode) -> None:
+def test_an_answer_that_cannot_be_one_is_not_believed(response: bytes, limits: Decode) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(said)
+        theirs.sendall(response)
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(client.ProtocolError, match="no answer to what was asked"):
+        with pytest.raises(client.ProtocolError, match="no response to the request"):
             client.protocol.read_response(ours, client.Input(limits, TO_32))
 
 
-@pytest.mark.parametrize("said", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
-def test_an_answer_that_breaks_off_is_none(said: bytes, limits: Decode) -> None:
+@pytest.mark.parametrize("response", [b"", b"\x00" * 5, b"\x01\x00\x09" + b"\x00" * 12 + b"brea"])
+def test_an_answer_that_breaks_off_is_none(response: bytes, limits: Decode) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        theirs.sendall(said)
+        theirs.sendall(response)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(client.ProtocolError, match=r"^$"):
             client.protocol.read_response(ours, client.Input(limits, TO_32))

@@ -1,6 +1,6 @@
-"""Poisonous files: what stands after `MARK` happens to the process that decodes it, and all others are decoded as ever.
+"""Poisonous files: the word after `MARK` happens to the process that decodes it. Others are decoded as ever.
 
-The environment variable TOILETSPARK_DECODE_HOOK names this file; the process that forks decode children then runs it.
+The environment variable TOILETSPARK_DECODE_HOOK names this file; the fork server then runs it.
 """
 
 from __future__ import annotations
@@ -50,34 +50,36 @@ def loop_unheard(_: bytes) -> None:
     loop(_)
 
 
-def crash_once(told: bytes) -> None:
-    """`told` is a file; a child may not write, but it may remove."""
-    first = Path(os.fsdecode(told))
+def crash_once(argument: bytes) -> None:
+    """The argument is a file; a child may not write, but it may remove."""
+    first = Path(os.fsdecode(argument))
     if first.exists():
         first.unlink()
-        segfault(told)
+        segfault(argument)
 
 
-def write(told: bytes) -> None:
-    Path(os.fsdecode(told)).write_bytes(b"from a child")
+def write(argument: bytes) -> None:
+    Path(os.fsdecode(argument)).write_bytes(b"from a child")
 
 
 def lie(_: bytes) -> None:
-    """A child that was taken over says what it likes."""
-    protocol._ANSWER = type(
-        "Liar", (), {"pack": staticmethod(lambda *said: struct.pack("!BHIII", 0, 0, 9, 9, 1 << 31))}
+    """A child that was taken over sends what it likes."""
+    protocol._RESPONSE = type(
+        "Liar",
+        (),
+        {"pack": staticmethod(lambda *values: struct.pack("!BHIII", 0, 0, 9, 9, 1 << 31))},
     )
 
 
-def tell(told: bytes) -> Decoded:
-    """What a child sees of the world, as the detail of its answer."""
-    said = {
+def tell(argument: bytes) -> Decoded:
+    """Puts what a child can see into the detail of its response."""
+    views = {
         b"environment": lambda: " ".join(sorted(os.environ)),
         b"process": lambda: str(os.getpid()),
         b"files": lambda: " ".join(path.name for path in Path("/proc/self/fd").iterdir()),
         b"strange": lambda: "a\nb\x1b[31m" + "c" * 300,
     }
-    return Decoded("decode_failed", str(said[told]()))
+    return Decoded("decode_failed", str(views[argument]()))
 
 
 KINDS = {
@@ -110,9 +112,9 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
     if not content.startswith(MARK):
         return _decode([content], limits, preprocessing)
     named, _, picture = content.removeprefix(MARK).partition(PICTURE)
-    kind, _, told = named.partition(b"=")
+    kind, _, argument = named.partition(b"=")
     try:
-        outcome = KINDS[kind](told)
+        outcome = KINDS[kind](argument)
     except MemoryError as error:
         return [Decoded(*decoding._status_of(error, content))]
     return [outcome] if isinstance(outcome, Decoded) else _decode([picture], limits, preprocessing)

@@ -1,7 +1,7 @@
-"""Decoding: an image file's bytes in, upright RGB pixels or a status out.
+"""Decodes an image file's bytes into upright RGB pixels, or a status.
 
-Knows nothing of Spark, URLs or tables. `preprocess` is the one function that turns a picture into what the
-backbone sees, for training and scoring alike; its settings are part of the backbone's identity.
+Knows nothing of Spark, URLs or tables. `preprocess` makes the backbone's input, for training and scoring
+alike; its settings are part of the backbone's identity.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ from toiletspark.config import Decode, JpegDecoder
 from toiletspark.hashing import settings_digest
 
 Pixels = NDArray[np.uint8]
-DRAFT_FACTOR = (
-    1.0  # a JPEG decoded at reduced scale has at least this many pixels for each one that is kept
-)
+DRAFT_FACTOR = 1.0  # least side of a JPEG decoded at reduced scale, as a multiple of resize_px
 _BAND_ROWS = 256
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _TRUNCATED = ("truncated", "the file ends before the picture does")
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the backbone's input: the short side to `resize_px`, then the centre `crop_px` square.
+    """The way to the backbone's input: short side to `resize_px`, then the centre `crop_px` square.
 
     Bilinear with antialiasing, then torchvision's ImageNet mean and deviation, as in torchvision's
     `ImageClassification` preset for ResNet (resize_size=256, crop_size=224).
@@ -40,9 +38,10 @@ class Preprocessing:
     Attributes:
         resize_px: of the short side.
         crop_px: of the square.
-        jpeg_scaling: whether JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that is still at least
-            `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; another identity all the same.
-        jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`; another identity.
+        jpeg_scaling: JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if that is still at least
+            `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; but another identity.
+        jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`;
+            another identity.
     """
 
     resize_px: int
@@ -54,16 +53,18 @@ class Preprocessing:
     def name(self) -> str:
         """A short name that differs whenever the pixels would."""
         settings: list[object] = [self.resize_px, self.crop_px, "bilinear", 2]
-        settings += [f"draft {DRAFT_FACTOR}"] if self.jpeg_scaling else []
-        settings += [self.jpeg_decoder] if self.jpeg_decoder != "pillow" else []
+        if self.jpeg_scaling:
+            settings.append(f"draft {DRAFT_FACTOR}")
+        if self.jpeg_decoder != "pillow":
+            settings.append(self.jpeg_decoder)
         return f"r{self.resize_px}c{self.crop_px}-{settings_digest(settings)[:6]}"
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of one image: `pixels` (crop_px, crop_px, 3) uint8 if status is ok, else None.
+    """The outcome for one image: `pixels` (crop_px, crop_px, 3) uint8 if status is ok, else None.
 
-    width and height are those of the upright picture, in pixels; 0 where the header could not be read.
+    width and height are those of the upright picture, in pixels; 0 if the header could not be read.
     """
 
     status: str
@@ -73,12 +74,12 @@ class Decoded:
     pixels: Pixels | None = None
 
     def without_pixels(self) -> Decoded:
-        """The same, 150 kB smaller."""
+        """Returns a copy that is 150 kB smaller."""
         return dataclasses.replace(self, pixels=None)
 
 
 class _RefusedError(Exception):
-    """Carries a status out of the checks below."""
+    """Carries an outcome out of the checks below."""
 
     def __init__(self, status: str, detail: str, size: tuple[int, int] = (0, 0)) -> None:
         self.outcome = Decoded(status, detail, *size)
@@ -88,12 +89,7 @@ class _RefusedError(Exception):
 def decode(
     contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
 ) -> list[Decoded]:
-    """Decodes a batch of image files.
-
-    Args:
-        contents: whole files.
-        limits: which formats and sizes are decoded at all.
-        preprocessing: resize and crop.
+    """Decodes a batch of whole image files, within limits for formats and sizes.
 
     Returns:
         One outcome per file, in order. A bad file is never an exception.
@@ -102,27 +98,28 @@ def decode(
 
 
 def measure(content: bytes, limits: Decode) -> Decoded:
-    """Width and height of a file that was decoded before: by its header; a PNG is turned by its last bytes."""
+    """Width and height by the header, of a file that was decoded before.
+
+    Cost: reads a PNG to its end, where its orientation may be.
+    """
     try:
         image = open_checked(content, limits)
         return Decoded("ok", "", *_upright_size(image.size, image))
-    except _RefusedError as refused:
-        return refused.outcome
     except Exception as error:  # noqa: BLE001 - see _decode_one
-        return Decoded(*_status_of(error, content))
+        return _failed(error, content)
 
 
 def open_upright(content: bytes, limits: Decode) -> Image.Image:
-    """The picture as a person would see it: first frame, EXIF orientation applied, RGB, transparency on white.
+    """Decodes for people: first frame, EXIF orientation applied, RGB, transparency on white.
 
     Raises:
-        Exception: whatever Pillow raises on a bad file; `decode` and `thumbnail` turn it into a status.
+        Exception: any that Pillow raises on a bad file; `decode` and `thumbnail` make a status of it.
     """
     return _upright(_open_whole(content, limits))
 
 
 def open_checked(content: bytes, limits: Decode) -> Image.Image:
-    """The picture by its header, none of its pixels decoded yet."""
+    """Opens a file and checks its size by the header; no pixels are decoded yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(io.BytesIO(content), formats=tuple(limits.formats))
@@ -131,7 +128,7 @@ def open_checked(content: bytes, limits: Decode) -> Image.Image:
 
 
 def _open_whole(content: bytes, limits: Decode) -> Image.Image:
-    """As `open_checked`, but a JPEG file must have its end; what others lack, their decoders tell."""
+    """Like `open_checked`, but rejects truncated JPEG files. Other decoders detect truncation."""
     image = open_checked(content, limits)
     if image.format in ("JPEG", "MPO") and not _has_end(content):
         raise _RefusedError(*_TRUNCATED)
@@ -139,24 +136,24 @@ def _open_whole(content: bytes, limits: Decode) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Decodes an opened picture and turns it."""
+    """Decodes an opened picture and applies its orientation."""
     image.load()
-    with _damaged_exif_ignored():  # Pillow turns the pixels first, and then writes the block anew
+    with _ignoring_damaged_exif():  # Pillow turns the pixels first, and then rewrites the block
         ImageOps.exif_transpose(image, in_place=True)
     return _rgb(image)
 
 
 def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
-    """Width and height as a person would see them, of a picture that is not turned yet and may be scaled already."""
-    with _damaged_exif_ignored():
-        if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+    """Width and height of the upright picture; `image` is not turned yet, and may be scaled."""
+    with _ignoring_damaged_exif():
+        if image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED:
             return size[1], size[0]
     return size
 
 
 @contextmanager
-def _damaged_exif_ignored() -> Iterator[None]:
-    """A damaged EXIF block, as phones and editors leave them, says nothing of the pixels; Pillow raises all kinds."""
+def _ignoring_damaged_exif() -> Iterator[None]:
+    """Ignores Pillow's many errors for EXIF blocks that phones and editors damaged; pixels are fine."""
     try:
         yield
     except MemoryError:
@@ -166,11 +163,7 @@ def _damaged_exif_ignored() -> Iterator[None]:
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
-    """Resizes the short side and cuts the centre square; of the resized picture, only that square is computed.
-
-    Args:
-        image: RGB, any size.
-        preprocessing: the sizes, px.
+    """Resizes the short side of an RGB picture and cuts the centre square, and computes only that.
 
     Returns:
         uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop give.
@@ -186,29 +179,28 @@ def crop_geometry(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Width and height once resized, and the corner (left, top) of the centre square in them; px.
 
-    The long side is truncated and the corner rounded as torchvision does it; a pixel's shift moves embeddings.
+    Truncates the long side and rounds the corner as torchvision does: a pixel's shift moves embeddings.
     """
     short, crop = preprocessing.resize_px, preprocessing.crop_px
-    size = (
-        (short, int(short * height / width))
-        if width <= height
-        else (int(short * width / height), short)
-    )
-    return size, (round((size[0] - crop) / 2), round((size[1] - crop) / 2))
+    if width <= height:
+        resized = (short, int(short * height / width))
+    else:
+        resized = (int(short * width / height), short)
+    return resized, (round((resized[0] - crop) / 2), round((resized[1] - crop) / 2))
 
 
 def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
-    """A small JPEG for people, made anew from the pixels so that nothing of the stranger's file travels on.
+    """Makes a small JPEG for people from the pixels alone, so that nothing else of the file is passed on.
 
     Returns:
-        JPEG bytes of at most max_side_px on either side, or None where the file is no sound image.
+        JPEG bytes of at most max_side_px on either side, or None if the file is no sound image.
     """
     try:
         image = open_upright(content, limits)
-    except Exception:  # noqa: BLE001 - see _decode_one: here the outcome is told by the image's ledger row
+    except Exception:  # noqa: BLE001 - see _decode_one; the image's ledger row has the reason
         return None
     image.thumbnail((max_side_px, max_side_px))
-    image.info.clear()  # Pillow would write the file's JPEG comment into the new one
+    image.info.clear()  # Pillow would copy the file's JPEG comment
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return file.getvalue()
@@ -221,37 +213,40 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
         if preprocessing.jpeg_scaling:
             least_px = round(DRAFT_FACTOR * preprocessing.resize_px)
             image.draft(None, (least_px, least_px))
-        image.load()  # before a PNG's EXIF block is asked for, which may stand behind its pixels
-        return Decoded(
-            "ok", "", *_upright_size(size, image), preprocess(_upright(image), preprocessing)
-        )
-    except _RefusedError as refused:
-        return refused.outcome
-    except Exception as error:  # noqa: BLE001 - decoders raise every kind of error on hostile bytes; each is a row
-        return Decoded(*_status_of(error, content))
+        image.load()  # before a PNG's EXIF block is read, which may stand behind its pixels
+        width, height = _upright_size(size, image)
+        return Decoded("ok", "", width, height, preprocess(_upright(image), preprocessing))
+    except Exception as error:  # noqa: BLE001 - decoders raise any error on hostile bytes
+        return _failed(error, content)
+
+
+def _failed(error: Exception, content: bytes) -> Decoded:
+    return (
+        error.outcome if isinstance(error, _RefusedError) else Decoded(*_status_of(error, content))
+    )
 
 
 def _has_end(content: bytes) -> bool:
-    """Whether a JPEG file has an end marker behind the start of its pixels.
+    """Returns True if a JPEG file has an end marker behind the start of its pixels.
 
-    libjpeg takes what stands in place of the rest, as the zeros of an interrupted download, for a grey part of the
-    picture. Segments before the pixels are stepped over: a thumbnail in them has an end marker of its own.
+    libjpeg decodes the zeros of an interrupted download as a grey part of the picture. Segments before
+    the pixels are skipped, because a thumbnail in them has an end marker of its own.
     """
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):
-        filling = content[at + 1] == 0xFF
-        at += 1 if filling else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        is_fill = content[at + 1] == 0xFF
+        at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     return content.find(_END_OF_IMAGE, at) >= 0
 
 
 def _is_cut_webp(content: bytes) -> bool:
-    """Whether a WebP file is shorter than it says; its decoder does not tell why it fails."""
+    """Returns True if a WebP file is shorter than its header says; its decoder gives no reason."""
     is_webp = content[:4] == b"RIFF" and content[8:12] == b"WEBP"
     return is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content)
 
 
 def _status_of(error: Exception, content: bytes) -> tuple[str, str]:
-    """The status for what Pillow raised, and a short reason without anything from the file."""
+    """The status for an error of Pillow, and a short reason without anything from the file."""
     if isinstance(error, UnidentifiedImageError):
         return "not_an_image", "not one of decode.formats"
     # neither is an OSError
@@ -266,39 +261,34 @@ def _status_of(error: Exception, content: bytes) -> tuple[str, str]:
 
 def _check_size(size: tuple[int, int], limits: Decode) -> None:
     """Refuses by the header, before a pixel is decoded: a small file may claim gigabytes."""
-    width, height = size
-    if width * height > limits.max_pixels:
-        raise _RefusedError(
-            "too_many_pixels", f"{width} x {height}, limit {limits.max_pixels}", size
-        )
-    if min(width, height) < limits.min_side_px:
-        raise _RefusedError(
-            "too_small", f"{width} x {height}, least side {limits.min_side_px}", size
-        )
+    shape = f"{size[0]} x {size[1]}"
+    if size[0] * size[1] > limits.max_pixels:
+        raise _RefusedError("too_many_pixels", f"{shape}, limit {limits.max_pixels}", size)
+    if min(size) < limits.min_side_px:
+        raise _RefusedError("too_small", f"{shape}, least side {limits.min_side_px}", size)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """RGB from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
+    """Converts from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
-        clear = image.info.get("transparency")  # a PNG's one transparent grey, if it has one
-        image = _by_bands(image, "L", lambda band: _upper_bits(band, deep, clear))
-    clear = image.info.get("transparency")
-    if (
-        isinstance(clear, tuple) and max(clear) > 255
-    ):  # of 16 bits, whose upper 8 are what Pillow keeps of pixels alone
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
+        is_deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
+        grey = image.info.get("transparency")  # a PNG's one transparent grey, if it has one
+        image = _by_bands(image, "L", lambda band: _upper_bits(band, is_deep, grey))
+    colour = image.info.get("transparency")
+    if isinstance(colour, tuple) and max(colour) > 255:  # Pillow cuts 16 bits in pixels only
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
     if image.has_transparency_data:
         return _by_bands(image, "RGB", _on_white)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _upper_bits(band: Image.Image, deep: bool, clear: int | None) -> Image.Image:
+def _upper_bits(band: Image.Image, is_deep: bool, transparent: int | None) -> Image.Image:
     values = np.asarray(band)
-    levels = np.clip(values.astype(np.float64) / (257.0 if deep else 1.0), 0, 255).astype(np.uint8)
-    return Image.fromarray(
-        levels if clear is None else np.where(values == clear, np.uint8(255), levels)
-    )
+    scaled = values.astype(np.float64) / (257.0 if is_deep else 1.0)
+    levels = np.clip(scaled, 0, 255).astype(np.uint8)
+    if transparent is not None:
+        levels = np.where(values == transparent, np.uint8(255), levels)
+    return Image.fromarray(levels)
 
 
 def _on_white(band: Image.Image) -> Image.Image:
@@ -310,7 +300,7 @@ def _on_white(band: Image.Image) -> Image.Image:
 def _by_bands(
     image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]
 ) -> Image.Image:
-    """What `change` makes of a picture, row by row; all at once would hold it four times over."""
+    """Applies `change` to bands of a picture; as a whole it would be in memory four times."""
     changed = Image.new(mode, image.size)
     for top, band in _bands(image):
         changed.paste(change(band), (0, top))

@@ -1,4 +1,4 @@
-"""Small pictures for people, made on the cluster from the user's images: for labelling and for the run page."""
+"""Small pictures for people, made on the cluster from the user's images: for labelling and for pages."""
 
 from __future__ import annotations
 
@@ -22,33 +22,30 @@ _PAGE_PX = 224
 def of_few(
     spark: SparkSession, config: Config, wanted: Mapping[str, str | None]
 ) -> dict[str, bytes]:
-    """Thumbnails of the few images that a page shows.
+    """Makes thumbnails of the few images that a page shows.
 
     Args:
         spark: the session.
         config: the images table, what a fetch may cost and what is decoded.
-        wanted: image_id -> digest of the content that the page speaks of; None: whatever the image is now.
+        wanted: image_id -> digest of the content that the page shows; None: the image's present one.
 
     Returns:
-        JPEGs of at most 224 px by image_id, without what could not be had or has changed since.
+        JPEGs of at most 224 px by image_id, without images that are missing or have changed since.
     """
     if not wanted:
         return {}
-    ids = spark_io.of_rows(
-        spark, [(image_id,) for image_id in sorted(wanted)], {"image_id": "string"}
-    )
-    images = user_tables.read_catalog(spark, config).join(
-        F.broadcast(ids), on="image_id", how="left_semi"
-    )
+    rows = [(image_id,) for image_id in sorted(wanted)]
+    ids = F.broadcast(spark_io.of_rows(spark, rows, {"image_id": "string"}))
+    images = user_tables.read_catalog(spark, config).join(ids, on="image_id", how="left_semi")
     with spark_io.arrow_batches(spark, config.embed.images_per_batch):
-        laid_out = images.repartition(spark.sparkContext.defaultParallelism)
-        rows = thumbnails(laid_out, config.fetch, config.decode, _PAGE_PX).collect()
-    sound = [row for row in rows if row["jpeg"] is not None]
-    return {
-        row["image_id"]: bytes(row["jpeg"])
-        for row in sound
-        if wanted[row["image_id"]] in (None, row["content_digest"])
-    }
+        images = images.repartition(spark.sparkContext.defaultParallelism)
+        made = thumbnails(images, config.fetch, config.decode, _PAGE_PX).collect()
+    jpegs = {}
+    for row in made:
+        is_wanted = wanted[row["image_id"]] in (None, row["content_digest"])
+        if row["jpeg"] is not None and is_wanted:
+            jpegs[row["image_id"]] = bytes(row["jpeg"])
+    return jpegs
 
 
 def thumbnails(
@@ -64,8 +61,8 @@ def thumbnails(
         quality: of its JPEG, 1 to 95.
 
     Returns:
-        image_id, content_digest (of the original, null if it could not be had), jpeg (null if it is no sound
-        image); one row per image.
+        image_id, content_digest (of the original, null if it could not be fetched), jpeg (null if it is
+        no sound image); one row per image.
     """
 
     @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]
@@ -73,16 +70,15 @@ def thumbnails(
         package_floors.require(doing="checking the packages of a worker, before its first picture")
         fetcher = Fetcher(fetch)
         for urls, contents in batches:
-            fetched = fetcher.fetch_all(urls.tolist(), contents.tolist())
-            rows = [
-                (content_digest(one.content), thumbnail(one.content, limits, max_side_px, quality))
-                if one.content is not None
-                else (None, None)
-                for one in fetched
-            ]
+            rows: list[tuple[str | None, bytes | None]] = []
+            for image in fetcher.fetch_all(urls.tolist(), contents.tolist()):
+                if image.content is None:
+                    rows.append((None, None))
+                else:
+                    jpeg = thumbnail(image.content, limits, max_side_px, quality)
+                    rows.append((content_digest(image.content), jpeg))
             yield pd.DataFrame(rows, columns=["content_digest", "jpeg"])
 
-    once = reduce.asNondeterministic()  # see embedding.attempt_images
-    return images.select("image_id", once("image_url", "content").alias("small")).select(
-        "image_id", "small.*"
-    )
+    once = reduce.asNondeterministic()  # see embedding.tasks: else Spark may run it twice
+    small = images.select("image_id", once("image_url", "content").alias("small"))
+    return small.select("image_id", "small.*")

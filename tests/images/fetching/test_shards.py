@@ -135,7 +135,7 @@ def test_a_damaged_shard_is_not_opened_for_each_member(
         }
     assert Counted.asked["open", "/shards/a.parquet"] == 1
     monkeypatch.setattr(
-        shards, "_REFUSED_FOR_S", -1.0
+        shards, "_RETRY_FAILED_S", -1.0
     )  # once it may have been mended, it is looked at again
     by = fetcher()
     assert one(f"parquet://a::{shard}", by).status == "missing"

@@ -1,9 +1,8 @@
-"""Decoding strangers' files: what `images` does to them, done in a child process: a file costs one row at most.
+"""Decodes strangers' files in a child process, so that a bad file costs one row at most.
 
-`decode`, `measure` and `thumbnail` are what others use. `isolated` is the worker's side: it asks, waits no longer than
-allowed, and buries what died. `nursery` is the process that the worker starts; it has all loaded, never sees a
-stranger's byte, and forks a child when asked, in a few milliseconds. `child` gives up what decoding does not need, and
-decodes. `messages` is what they say to each other: lengths and raw bytes, nothing that is executed.
+`client` sends requests with a timeout and replaces a child that died. `fork_server` has imported
+everything, never reads image data, and forks children on demand, in milliseconds. `child` drops what
+decoding does not need, and decodes. `protocol` is lengths and raw bytes; nothing is unpickled.
 """
 
 from toiletspark.images.sandbox.client import (

@@ -1,4 +1,4 @@
-"""The process that decodes: it can neither write files nor take more memory or time than it was given."""
+"""The decode child: drops privileges, limits its own time and memory, and decodes."""
 
 from __future__ import annotations
 
@@ -18,54 +18,52 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _OPEN_FILES = 64
 _STANDARD_ERROR = 2
 
-_task_of = lru_cache(maxsize=8)(protocol.parse_task)
+_parse_task = lru_cache(maxsize=8)(protocol.parse_task)
 
 
 def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, parent: int) -> None:
-    """Answers requests until nobody asks any more; never returns to what was running before the fork.
+    """Serves requests until the connection is closed.
 
     Args:
         connection: to the worker.
         timeout_s: for one request.
         max_memory_bytes: of this process's address space.
-        parent: the process that forked this one; with it, this one ends.
+        parent: the process that forked this child, which ends with it.
     """
     _confine(max_memory_bytes, parent)
     while request := protocol.read_request(connection):
+        task, content = request
         signal.setitimer(signal.ITIMER_REAL, timeout_s)  # kills, also inside a C call: see _confine
-        outcome, picture = _answer(_task_of(request[0]), request[1])
+        outcome, picture = _run(_parse_task(task), content)
         signal.setitimer(signal.ITIMER_REAL, 0)
         protocol.write_response(connection, outcome, picture)
 
 
-def _answer(task: Task, content: bytes) -> tuple[Decoded, bytes]:
+def _run(task: Task, content: bytes) -> tuple[Decoded, bytes]:
     if isinstance(task, Input):
         (decoded,) = decoding.decode([content], task.limits, task.preprocessing)
         return decoded, b"" if decoded.pixels is None else decoded.pixels.tobytes()
     if isinstance(task, Measure):
         return decoding.measure(content, task.limits), b""
-    small = decoding.thumbnail(content, task.limits, task.max_side_px, task.quality)
-    return Decoded("ok" if small else "decode_failed"), small or b""
+    jpeg = decoding.thumbnail(content, task.limits, task.max_side_px, task.quality)
+    return Decoded("ok" if jpeg else "decode_failed"), jpeg or b""
 
 
 def _confine(max_memory_bytes: int, parent: int) -> None:
-    """Gives up what decoding does not need. RLIMIT_CPU is none of it: it adds up over a child's whole life."""
+    """Drops what decoding does not need. No RLIMIT_CPU: it adds up over a child's whole life."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before it could be followed
+    if os.getppid() != parent:  # it ended before the call above
         os._exit(1)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler would wait for the C call to return
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # it is the worker's to end this, not the keyboard's
-    for kind, most in (
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker ends this process, not the keyboard
+    for limit, most in (
         (resource.RLIMIT_AS, max_memory_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
-        resource.setrlimit(kind, (most, most))
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), _STANDARD_ERROR
-    )  # what C libraries print is made of strangers' bytes
+        resource.setrlimit(limit, (most, most))
+    # C libraries print strangers' bytes
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_ERROR)

@@ -1,8 +1,8 @@
-"""The process that a worker starts once: it has Pillow loaded, forks a decode child when asked, and buries it.
+"""The fork server: a process that has Pillow loaded, and forks and ends decode children on demand.
 
-Forking takes milliseconds where starting Python takes a third of a second, so that every suspicious file can have a
-fresh child. Nothing here reads a stranger's byte, and there is one thread, without which forking would not be safe. It
-ends with the worker, whose end of the connection then closes, and its children end with it.
+A fork takes milliseconds, while starting Python takes a third of a second; so every suspicious file can
+have a fresh child. This process never reads image data. It has a single thread, without which forking
+would not be safe. It ends when the worker ends and closes the connection, and its children end with it.
 """
 
 from __future__ import annotations
@@ -18,57 +18,58 @@ from PIL import Image
 
 from toiletspark.images.sandbox import child
 
-FORK, KILL = b"b", b"e"  # what it is asked, in turns: there is one child at a time
-READY, ENDED = b"r", b"w"
+FORK, KILL = b"f", b"k"  # requests, alternately: there is one child at a time
+READY, ENDED = b"r", b"e"  # responses
 HOOK = "TOILETSPARK_DECODE_HOOK"  # tests name a file here, which makes some files poisonous
 
 
 def main(handle: int, timeout_s: float, max_memory_bytes: int) -> None:
-    """Waits for wishes until the worker is gone.
+    """Serves requests until the worker has ended.
 
     Args:
         handle: of the connection to the worker.
-        timeout_s: see `child.serve`, as what follows.
+        timeout_s: of a child's request.
         max_memory_bytes: of a child.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Image.init()  # all of Pillow's plugins, because a child may open only few files
+    Image.init()  # loads all of Pillow's plugins, because a child may open only few files
     if hook := os.environ.get(HOOK):
         runpy.run_path(hook)
-    gc.freeze()  # else collecting garbage in a child would copy all that it shares
+    gc.freeze()  # else garbage collection in a child would copy all shared memory
     control = socket.socket(fileno=handle)
     control.sendall(READY)
     process = 0
-    while wish := control.recv(1):
-        if wish == FORK:
-            process = _begin(control, timeout_s, max_memory_bytes)
+    while request := control.recv(1):
+        if request == FORK:
+            process = _fork(control, timeout_s, max_memory_bytes)
         else:
-            control.sendall(ENDED + bytes([_end(process) if process else 0]))
+            number = _kill(process) if process else 0
+            control.sendall(ENDED + bytes([number]))
             process = 0
 
 
-def _begin(control: socket.socket, timeout_s: float, max_memory_bytes: int) -> int:
+def _fork(control: socket.socket, timeout_s: float, max_memory_bytes: int) -> int:
     """Forks a child, and sends the worker its end of the child's connection."""
-    ours, childs = socket.socketpair()
+    workers_end, childs_end = socket.socketpair()
     parent = os.getpid()
     process = os.fork()
     if not process:
         status = 1
         try:
             control.close()
-            ours.close()
-            child.serve(childs, timeout_s, max_memory_bytes, parent)
+            workers_end.close()
+            child.serve(childs_end, timeout_s, max_memory_bytes, parent)
             status = 0
         finally:
             os._exit(status)
-    childs.close()
-    socket.send_fds(control, [READY], [ours.fileno()])
-    ours.close()
+    childs_end.close()
+    socket.send_fds(control, [READY], [workers_end.fileno()])
+    workers_end.close()
     return process
 
 
-def _end(process: int) -> int:
-    """Kills a child, unless it is dead already, and tells by which signal it went; 0 if by none."""
+def _kill(process: int) -> int:
+    """Kills a child unless it is dead already; returns the signal that ended it, or 0."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)

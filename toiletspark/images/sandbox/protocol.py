@@ -1,7 +1,7 @@
-"""What the worker and its decode child say to each other, as raw bytes with their lengths before them.
+"""The messages between worker and decode child: raw bytes with their lengths before them.
 
-A request is a task and an image file; an answer is a `Decoded`, or a thumbnail. The child may have been taken over by
-what it decodes, so nothing it says is believed before it was measured: see `read_answer`.
+A request is a task and an image file; a response is a `Decoded` and a picture. A file may have taken
+the child over, so every length and value of a response is checked: see `read_response`.
 """
 
 from __future__ import annotations
@@ -17,100 +17,90 @@ from toiletspark.images.decoding import Decoded, Preprocessing
 from toiletspark.statuses import STATUSES
 
 _REQUEST = struct.Struct("!II")  # bytes of the task and of the file
-_ANSWER = struct.Struct(
-    "!BHIII"
-)  # status, bytes of the detail, width, height, bytes of the picture
+_RESPONSE = struct.Struct("!BHIII")  # status, bytes of detail, width, height, bytes of picture
 _MAX_DETAIL_BYTES = 200
-_MAX_SIDE_PX = 2**31 - 1  # what the ledger holds; one more would end the task
+_MAX_SIDE_PX = 2**31 - 1  # the ledger's limit; one more would end the task
 
 
 class ProtocolError(Exception):
-    """What came is no answer to the question; "" where nothing more came."""
+    """Not a response to the request; "" if the connection was closed."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """Asks for what the backbone sees, see `images.decode`."""
+    """Asks for the backbone's input, see `decoding.decode`."""
 
     limits: Decode
     preprocessing: Preprocessing
 
-    def takes(self, size: int) -> bool:
-        """Whether a picture of so many bytes says "ok" to it: exactly the square's."""
+    def accepts(self, size: int) -> bool:
+        """Returns True for the square's bytes exactly."""
         return size == 3 * self.preprocessing.crop_px**2
-
-    def told(self) -> bytes:
-        """As the child reads it."""
-        return json.dumps(
-            {"limits": self.limits.model_dump(), "input": asdict(self.preprocessing)}
-        ).encode()
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """Asks for a small JPEG, see `images.thumbnail`."""
+    """Asks for a small JPEG, see `decoding.thumbnail`."""
 
     limits: Decode
     max_side_px: int
     quality: int
 
-    def takes(self, size: int) -> bool:
-        """Whether a JPEG of so many bytes answers it: hardly more than its pixels take."""
+    def accepts(self, size: int) -> bool:
+        """Returns True for a JPEG hardly larger than its pixels."""
         return 0 < size <= 3 * self.max_side_px**2 + 65_536
-
-    def told(self) -> bytes:
-        """As the child reads it."""
-        small = {"max_side_px": self.max_side_px, "quality": self.quality}
-        return json.dumps({"limits": self.limits.model_dump(), "thumbnail": small}).encode()
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Asks for width and height, see `images.measure`."""
+    """Asks for width and height, see `decoding.measure`."""
 
     limits: Decode
 
-    def takes(self, size: int) -> bool:
-        """Nothing is brought but the sizes."""
+    def accepts(self, size: int) -> bool:
+        """Returns True for no picture at all."""
         return size == 0
-
-    def told(self) -> bytes:
-        """As the child reads it."""
-        return json.dumps({"limits": self.limits.model_dump()}).encode()
 
 
 Task = Input | Thumbnail | Measure
 
 
-def parse_task(told: bytes) -> Task:
-    """What `Task.told` says."""
-    said = json.loads(told)
-    limits = Decode(**said["limits"])
-    if "input" in said:
-        return Input(limits, Preprocessing(**said["input"]))
-    return Thumbnail(limits, **said["thumbnail"]) if "thumbnail" in said else Measure(limits)
+def format_task(task: Task) -> bytes:
+    """Returns a task as JSON."""
+    fields = {**asdict(task), "limits": task.limits.model_dump()}
+    return json.dumps([type(task).__name__, fields]).encode()
+
+
+def parse_task(content: bytes) -> Task:
+    """Parses the JSON of `format_task`."""
+    name, fields = json.loads(content)
+    limits = Decode(**fields.pop("limits"))
+    if name == "Input":
+        return Input(limits, Preprocessing(**fields["preprocessing"]))
+    return Thumbnail(limits, **fields) if name == "Thumbnail" else Measure(limits)
 
 
 def write_request(connection: socket.socket, task: bytes, content: bytes) -> None:
-    """Asks. Task and file go as they are, without a copy of the file."""
+    """Sends a task and a file, without a copy of the file."""
     connection.sendall(_REQUEST.pack(len(task), len(content)) + task)
     connection.sendall(content)
 
 
 def read_request(connection: socket.socket) -> tuple[bytes, bytes] | None:
-    """The task and the whole file, or None where nobody asks any more."""
+    """Reads the task and the whole file; None once the worker has closed the connection."""
     opening = connection.recv(_REQUEST.size, socket.MSG_WAITALL)
     if len(opening) < _REQUEST.size:
         return None
     task_size, size = _REQUEST.unpack(opening)
-    return bytes(_whole(connection, task_size)), bytes(_whole(connection, size))
+    return bytes(_read(connection, task_size)), bytes(_read(connection, size))
 
 
 def write_response(connection: socket.socket, outcome: Decoded, picture: bytes) -> None:
-    """Answers; `picture` is b"" where there is none."""
+    """Sends an outcome and a picture, which is b"" if there is none."""
     detail = outcome.detail.encode("utf-8", "replace")[:_MAX_DETAIL_BYTES]
-    size = (max(0, min(side, _MAX_SIDE_PX)) for side in (outcome.width, outcome.height))
-    opening = _ANSWER.pack(STATUSES.index(outcome.status), len(detail), *size, len(picture))
+    sides = (max(0, min(side, _MAX_SIDE_PX)) for side in (outcome.width, outcome.height))
+    status = STATUSES.index(outcome.status)
+    opening = _RESPONSE.pack(status, len(detail), *sides, len(picture))
     connection.sendall(opening + detail)
     connection.sendall(picture)
 
@@ -118,39 +108,40 @@ def write_response(connection: socket.socket, outcome: Decoded, picture: bytes) 
 def read_response(
     connection: socket.socket, task: Task, wait: Callable[[], None] = lambda: None
 ) -> tuple[Decoded, bytearray]:
-    """An answer, and the picture's bytes: empty unless the status is ok.
+    """Reads an outcome and the picture's bytes, which are empty unless the status is ok.
 
     Args:
         connection: to the child.
-        task: what was asked.
-        wait: called before each read; raises where there has been enough of it.
+        task: of the request.
+        wait: called before each read; raises once the time is over.
 
     Raises:
-        NoAnswerError: it breaks off, or cannot be an answer to the task.
+        ProtocolError: the connection breaks off, or the response does not fit the task.
     """
-    opening = _whole(connection, _ANSWER.size, wait)
-    status, detail_size, width, height, size = _ANSWER.unpack(opening)
-    sound = (
-        status < len(STATUSES)
-        and detail_size <= _MAX_DETAIL_BYTES
-        and max(width, height) <= _MAX_SIDE_PX
-    )
-    if not sound or not (task.takes(size) if STATUSES[status] == "ok" else size == 0):
-        raise ProtocolError("no answer to what was asked")
-    detail = bytes(_whole(connection, detail_size, wait)).decode("utf-8", "replace")
-    printable = "".join(one if one.isprintable() else "?" for one in detail)
-    return Decoded(STATUSES[status], printable, width, height), _whole(connection, size, wait)
+    opening = _read(connection, _RESPONSE.size, wait)
+    status, detail_size, width, height, size = _RESPONSE.unpack(opening)
+    if (
+        status >= len(STATUSES)
+        or detail_size > _MAX_DETAIL_BYTES
+        or max(width, height) > _MAX_SIDE_PX
+        or not (task.accepts(size) if STATUSES[status] == "ok" else size == 0)
+    ):
+        raise ProtocolError("no response to the request")
+    detail = bytes(_read(connection, detail_size, wait)).decode("utf-8", "replace")
+    printable = "".join(char if char.isprintable() else "?" for char in detail)
+    return Decoded(STATUSES[status], printable, width, height), _read(connection, size, wait)
 
 
-def _whole(
+def _read(
     connection: socket.socket, size: int, wait: Callable[[], None] = lambda: None
 ) -> bytearray:
-    """So many bytes, as one piece that may be written to."""
+    """Reads `size` bytes, as one writable piece."""
     content, done = bytearray(size), 0
     view = memoryview(content)
     while done < size:
         wait()
-        if not (came := connection.recv_into(view[done:])):
+        received = connection.recv_into(view[done:])
+        if not received:
             raise ProtocolError
-        done += came
+        done += received
     return content
