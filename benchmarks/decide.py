@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from benchmarks import synthetic
 from benchmarks.measure import command, machine
 from benchmarks.synthetic import _constant, _digests, _embeddings, _names, _write
+from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
@@ -126,7 +127,7 @@ def _head(store: Store, seed: int) -> Head:
     head = Head(CLASSES, CLASSES[:1], BACKBONE, weight, np.array([-4, 4], np.float32))
     run_id = new_run_id()
     rows.write_file(store, tables.HEADS, run_id, [])
-    head.save(store.folder(tables.HEADS, run_id))
+    bundle.write(store.folder(tables.HEADS, run_id), head)
     store.commit(
         tables.HEADS, run_id, config={}, inputs=Inputs(head_id=head.head_id, backbone_id=BACKBONE)
     )

@@ -21,7 +21,7 @@ from toiletspark.config import Config
 from toiletspark.embedding.pipeline import Pipeline, Source, attempt_all
 from toiletspark.images.fetching import Fetcher
 from toiletspark.images.sandbox import fork_server as nursery
-from toiletspark.model import embedding_codec, weights
+from toiletspark.model import bundle, embedding_codec, weights
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.model.runtimes import conversion as convert
@@ -115,7 +115,7 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
         weight,
         np.array([-middle, 0], np.float32),
     )
-    chosen.save(str(folder))
+    bundle.write(str(folder), chosen)
     found.loc[has_one, "score"] = chosen.exclusion_scores(chosen.probabilities(vectors))
     found.attrs["threshold"] = _far_from_all(found["score"].dropna())
     failed = found["status"].map(statuses.FAILURE_CLASSES).isin(["content", "policy"])

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from toiletspark.model import bundle
 from toiletspark.model.embedding_codec import from_stored
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
@@ -94,7 +95,7 @@ class Portal:
         self.head, run_id = head.with_golden(self._golden()), runs.new_run_id()
         inputs = {"head_id": self.head.head_id, "backbone_id": BACKBONE, "promoted": True}
         _write(self.store, tables.HEADS, run_id, pd.DataFrame(columns=["image_id"]), inputs, {})
-        self.head.save(self.store.folder(tables.HEADS, run_id))  # seals what lies there
+        bundle.write(self.store.folder(tables.HEADS, run_id), self.head)  # seals what lies there
 
     def catalog(self) -> pd.DataFrame:
         """The images with what has become of them today; one in a hundred cannot be read."""

@@ -24,7 +24,7 @@ from benchmarks.measure import ROOT
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import ROOMS, draw_room
-from toiletspark.model import weights
+from toiletspark.model import bundle, weights
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.manifest import Inputs
@@ -155,7 +155,7 @@ def new_head(
     ).astype(np.float32)
     backbone_id = weights.load_spec(made.config.backbone).backbone_id
     head = Head(classes, classes[:1], backbone_id, weight, bias)  # the bias centres the scores
-    head.save(str(made.folder / "head"))
+    bundle.write(str(made.folder / "head"), head)
     return head
 
 

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 from toiletspark.config import Config
 from toiletspark.hashing import content_digest
 from toiletspark.images.decoding import decode
-from toiletspark.model import head as heads
-from toiletspark.model import weights
+from toiletspark.model import registry, weights
 from toiletspark.model.embedding_codec import from_stored
-from toiletspark.model.head import Head
+from toiletspark.model.head import Head, excluded
 from toiletspark.model.spec import IMAGENET_MEAN, IMAGENET_STD
-from toiletspark.model.thresholds import excluded
 from toiletspark.tables.runs import Store
 from toiletspark.tables.schemas import EMBEDDINGS
 
@@ -45,7 +43,7 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
         images that the network would exclude and the scores do not, or the other way round, at the configuration's
         operating threshold.
     """
-    head = heads.load(told["head"])
+    head = registry.load(told["head"])
     stored = _stored(config, head)
     scores = pq.read_table(
         told["scores"], columns=["content_digest", "exclusion_score"]

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding import commits, int8, ledger, locations, plan
 from toiletspark.launch.job import Job
-from toiletspark.model import head
+from toiletspark.model import registry
 from toiletspark.tables import spark_io, user_tables
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER, IMAGES
@@ -24,7 +24,7 @@ def step(work: Workspace) -> Summary:
     store.clear_unfinished(config.output.unfinished_after_h)
     images = _images(work)
     spec = int8.load_or_calibrate(store, config, images)
-    probe = head.probe(store, config.score.head, spec.backbone_id)
+    probe = registry.probe(store, config.score.head, spec.backbone_id)
 
     files = locations.embedding_files(store)
     embedded = locations.locate(spark, store, files, spec.backbone_id)

@@ -12,7 +12,7 @@ from toiletspark.config.command_line import Summary
 from toiletspark.embedding import int8
 from toiletspark.jobs import embed_images, publish_exclusions, score_catalog
 from toiletspark.launch.job import Job, run_in_turn
-from toiletspark.model import head
+from toiletspark.model import registry
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -21,7 +21,7 @@ _DOING = "rescoring the catalog"
 
 def prepare(config: Config) -> None:
     """Reports a missing or damaged head before Spark starts, and begins to load the backbone."""
-    head.current(Store.open(config.output.root), config.score.head, doing=_DOING)
+    registry.current(Store.open(config.output.root), config.score.head, doing=_DOING)
     int8.start_loading(config)
 
 
@@ -34,9 +34,9 @@ def step(work: Workspace) -> Summary:
 
 def require_fitting_head(work: Workspace) -> Summary:
     """Stops if the head was fitted on another backbone than the configuration's."""
-    chosen = head.current(work.store, work.config.score.head, doing=_DOING)
+    chosen = registry.current(work.store, work.config.score.head, doing=_DOING)
     backbone_id = int8.load(work.store, work.config.backbone).backbone_id
-    head.require_backbone(chosen, backbone_id, doing=_DOING)
+    registry.require_backbone(chosen, backbone_id, doing=_DOING)
     return {}
 
 

@@ -12,7 +12,7 @@ from toiletspark import progress
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.launch.job import Job
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.scoring import scores, tasks
 from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import CATALOG
@@ -23,11 +23,11 @@ def step(work: Workspace) -> Summary:
     """Makes one run of scores per head; those of score.more_heads are never published."""
     spark, store, config = work.spark, work.store, work.config
     catalog = store.require(CATALOG, doing=scores.DOING, step="embed")
-    chosen = [heads.load(folder) for folder in config.score.more_heads]
-    chosen.append(heads.current(store, config.score.head, doing=scores.DOING))
+    chosen = [registry.load(folder) for folder in config.score.more_heads]
+    chosen.append(registry.current(store, config.score.head, doing=scores.DOING))
     for head in chosen:
         backbone_id = catalog.inputs.backbone_id
-        heads.require_backbone(head, backbone_id, doing=scores.DOING)
+        registry.require_backbone(head, backbone_id, doing=scores.DOING)
 
     errors = WorkerErrors(spark.sparkContext)
     broadcast = spark.sparkContext.broadcast(chosen)

@@ -27,6 +27,7 @@ from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.demo.rooms import draw_room
 from toiletspark.launch import session
+from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import spark_io as frames
@@ -276,8 +277,8 @@ def head_of_chance(config: Config, backbone_id: str) -> Config:
     """The configuration with a head that nobody trained."""
     folder = f"{config.output.root}/head of chance"
     weight = np.random.default_rng(1).normal(size=(2, 512)).astype(np.float32)
-    Head(("toilet", "other"), ("toilet",), backbone_id, weight, np.zeros(2, np.float32)).save(
-        folder
+    bundle.write(
+        folder, Head(("toilet", "other"), ("toilet",), backbone_id, weight, np.zeros(2, np.float32))
     )
     return config.model_copy(update={"score": config.score.model_copy(update={"head": folder})})
 

@@ -32,7 +32,7 @@ def test_a_worker_loads_the_runtime_that_it_starts_and_no_other() -> None:
         "import sys, toiletspark.model.backbone, toiletspark.images.decoding;"
         "import toiletspark.model.runtimes.openvino_runtime as runtime;"
         "print(sorted({'torch', 'openvino'} & set(sys.modules)));"
-        "runtime.imported(); print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+        "runtime.import_openvino(); print(sorted({'torch', 'openvino'} & set(sys.modules)))"
     )
     assert printed_by(code) == "[]\n['openvino']\n"
 

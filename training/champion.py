@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Policy, Publish
 from toiletspark.errors import ConfigError, HeadError
-from toiletspark.model import head as heads
-from toiletspark.model.head import Head
-from toiletspark.model.thresholds import excluded
+from toiletspark.model import registry
+from toiletspark.model.head import Head, excluded
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log as versions
 from toiletspark.sampling.estimates import Bootstrap, Difference
@@ -105,9 +104,9 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     published = versions.published(store.root)
     if published is not None:
         inputs = published.inputs
-        run = heads.run_of(store, inputs.head_id)
+        run = registry.run_of(store, inputs.head_id)
         return Live(run, inputs.operating_threshold) if run else None
-    run = heads.newest_promoted(store)
+    run = registry.newest_promoted(store)
     if run is None:
         return None
     try:
@@ -149,7 +148,7 @@ def live_scores(
     )
     missing = new_to_it & np.isnan(scores)
     if made_with and missing.any():
-        head = heads.load(live.run.folder)
+        head = registry.load(live.run.folder)
         if head.backbone_id == backbone_id:
             scores[missing] = head.exclusion_scores(head.probabilities(unseen.embeddings[missing]))
     return new_to_it & ~np.isnan(scores), np.nan_to_num(scores)

@@ -281,7 +281,9 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     anew = [
         {**image, "embedding": vector} for (image, _), vector in zip(sound, vectors, strict=True)
     ]
-    inputs = Inputs(training_set=run.run_id, backbone_id=spec.backbone_id, backbone=spec.described)
+    inputs = Inputs(
+        training_set=run.run_id, backbone_id=spec.backbone_id, backbone=spec.description
+    )
     rows.write(
         store, tables.GOLDEN_IMAGES, run.run_id, anew, config=config.recorded(), inputs=inputs
     )

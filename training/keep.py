@@ -11,6 +11,7 @@ from typing import Any
 
 from toiletspark import __version__
 from toiletspark.config import Config
+from toiletspark.model import bundle
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.reports.head_page import page as head_page
@@ -77,7 +78,7 @@ def keep(
         "champion": promotion["champion"],
     }
     storage.replace_json(f"{folder}/{head_page.EVALUATION}", told)
-    digest = dataclasses.replace(head, facts=facts).with_golden(golden).save(folder)
+    digest = bundle.write(folder, dataclasses.replace(head, facts=facts).with_golden(golden))
     inputs = Inputs(
         training_set=gathered.run_id,
         head_id=head.head_id,

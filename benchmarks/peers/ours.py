@@ -15,6 +15,7 @@ from benchmarks.measure import ROOT
 from benchmarks.peers import pictures, processes, racehead
 from benchmarks.peers.figures import THRESHOLD
 from toiletspark.config import BackboneSettings
+from toiletspark.model import bundle
 
 TIMEOUT_S = 7200.0
 PREPARING_IMAGES = (
@@ -86,7 +87,7 @@ def prepare(work: Path, precision: str, files: list[Path], state: Path, workers:
     )
     conf = _write_conf(folder / "conf.toml", table, workers)
     summary, _ = _toiletspark("embed", conf, folder / "store", sets)
-    racehead.head(state, summary["backbone_id"]).save(str(folder / "head"))
+    bundle.write(str(folder / "head"), racehead.head(state, summary["backbone_id"]))
     return Prepared(folder / "head", folder / "store", sets, _seconds(summary))
 
 

@@ -10,8 +10,7 @@ from pyspark.sql import SparkSession
 from benchmarks import decide, synthetic
 from tests.conftest import literal_config
 from toiletspark.jobs import publish_exclusions
-from toiletspark.model import embedding_codec
-from toiletspark.model import head as heads
+from toiletspark.model import embedding_codec, registry
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
@@ -50,7 +49,7 @@ def test_a_second_publication_of_a_synthetic_store(
     assert (scores["content_digest"] == catalog["content_digest"].reindex(scores.index)).all()
     assert catalog["content_digest"].dropna().is_unique
     assert catalog["content_digest"].isna().equals(catalog["status"] != "ok")
-    head = heads.load(newest(store, tables.HEADS).folder)
+    head = registry.load(newest(store, tables.HEADS).folder)
     assert scored.inputs.head_id == head.head_id
     stored = pd.read_parquet(newest(store, tables.EMBEDDINGS).folder).set_index("content_digest")[
         "embedding"

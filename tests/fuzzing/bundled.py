@@ -17,6 +17,7 @@ from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
 from tests.support.bundles import SPEC
 from toiletspark.hashing import content_digest
+from toiletspark.model import bundle
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 
@@ -33,12 +34,12 @@ def sound() -> dict[str, bytes]:
         GoldenImage(f"g{number}", f"d{number}", "other", b"no picture", np.ones(4, "<f2").tobytes())
         for number in range(2)
     ]
-    facts = {"backbone": SPEC.described, "operating_threshold": 0.5}
+    facts = {"backbone": SPEC.description, "operating_threshold": 0.5}
     head = Head(
         ("toilet", "other"), ("toilet",), SPEC.backbone_id, weight, bias, facts
     ).with_golden(golden)
     with tempfile.TemporaryDirectory() as folder:
-        head.save(folder)
+        bundle.write(folder, head)
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
@@ -56,7 +57,7 @@ def files(draw: Draw) -> dict[str, bytes]:
             for name, content in sorted(made.items())
             if name != "bundle.json"
         }
-        made["bundle.json"] = json.dumps({"format": 2, "files": listed}).encode()
+        made["bundle.json"] = json.dumps({"format": 1, "files": listed}).encode()
     if not draw(st.integers(0, 3)):
         made["bundle.json"] = draw(altered.json_bytes(json.loads(sound()["bundle.json"])))
     if not draw(st.integers(0, 7)):

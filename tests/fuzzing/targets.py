@@ -27,7 +27,7 @@ from toiletspark.images.decoding import Preprocessing
 from toiletspark.images.sandbox import protocol
 from toiletspark.labels import class_folders, label_files
 from toiletspark.labels.merge import Said, merge
-from toiletspark.model.head import load
+from toiletspark.model.registry import load
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.versions import log
 from toiletspark.statuses import STATUSES

@@ -25,7 +25,7 @@ from toiletspark.labels import label_table
 from toiletspark.labels import merge as labels
 from toiletspark.labels.merge import Label, Said
 from toiletspark.labels.training_inputs import golden_images as golden_set
-from toiletspark.model import golden, head, weights
+from toiletspark.model import golden, registry, weights
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.tables import arrow_io as rows
@@ -228,7 +228,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
         0,
     )
     assert told["trained_on"] + told["validation"]["n"] == 16
-    made = head.load(told["head"])
+    made = registry.load(told["head"])
     assert made.classes == ("toilet", "other")
     assert made.backbone_id == Store(config.output.root).newest(tables.CATALOG).inputs.backbone_id
     assert made.head_id == told["head_id"]
@@ -241,7 +241,7 @@ def assert_golden(made: Head, urls: pd.Series, config: Config, told: dict[str, A
     in_turn = [image.label for image in made.golden]
     assert all(set(in_turn[place : place + 2]) == {"toilet", "other"} for place in range(0, 12, 2))
     spec = weights.load_spec(config.backbone)
-    assert made.facts["backbone"] == spec.described
+    assert made.facts["backbone"] == spec.description
     for image in made.golden:
         labelled = Path(urls[image.image_id]).read_bytes()
         assert image.content_digest == content_digest(labelled) != content_digest(image.jpeg)

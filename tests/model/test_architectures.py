@@ -163,7 +163,7 @@ def test_files_older_than_todays_names_fit(name: str, then: str, now: Any) -> No
     old = {re.sub(then, now, key): tensor for key, tensor in state.items()}
     final = "classifier" if name == "densenet121" else "heads.head"
     assert len(set(old) - set(state)) > 20
-    assert set(weights._needed(old, final)) == {key for key in state if not key.startswith(final)}
+    assert set(weights._renamed(old, final)) == {key for key in state if not key.startswith(final)}
 
 
 # What cannot be

@@ -145,10 +145,10 @@ def test_int8_has_no_id_before_its_calibration(torch_spec: BackboneSpec) -> None
 
 
 @pytest.mark.parametrize("changes", [{"runtime": "openvino"}, {"program": b"<net/>"}])
-def test_a_spec_that_was_not_prepared_is_not_started(
+def test_a_spec_that_was_not_compiled_is_not_started(
     torch_spec: BackboneSpec, changes: dict[str, str]
 ) -> None:
-    with pytest.raises(ValueError, match=r"convert\.prepared"):
+    with pytest.raises(ValueError, match=r"compiled\(spec\)"):
         Backbone(replace(torch_spec, **changes))
 
 

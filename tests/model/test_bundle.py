@@ -20,7 +20,8 @@ from toiletspark.errors import BackboneError, HeadError
 from toiletspark.model import bundle, golden
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.golden import GoldenImage
-from toiletspark.model.head import Head, load
+from toiletspark.model.head import Head
+from toiletspark.model.registry import load
 from toiletspark.model.spec import mismatch
 from toiletspark.model.weights import load_spec
 from toiletspark.tables import storage
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> str:
     """A sealed bundle with a file that others have put there before."""
     location = str(tmp_path / "head")
     storage.replace_json(f"{location}/evaluation.json", {"accuracy": 1.0})
-    golden_head().save(location)
+    bundle.write(location, golden_head())
     return location
 
 
@@ -76,7 +77,7 @@ def test_the_manifest_names_every_file_and_the_same_head_gives_the_same_bytes(
     assert (Path(folder) / "golden-02.jpg").read_bytes() == golden_head().golden[2].jpeg
     again = str(tmp_path / "again")
     storage.replace_json(f"{again}/evaluation.json", {"accuracy": 1.0})
-    assert golden_head().save(again) == bundle.digest(folder)
+    assert bundle.write(again, golden_head()) == bundle.digest(folder)
     for path in Path(folder).iterdir():
         assert path.read_bytes() == (Path(again) / path.name).read_bytes()
 
@@ -90,7 +91,7 @@ def test_a_committed_run_and_a_carried_copy_are_read_alike(folder: str, tmp_path
 
 
 def test_a_head_without_golden_images_is_a_bundle_too(tmp_path: Path) -> None:
-    golden_head(images=0).save(str(tmp_path))
+    bundle.write(str(tmp_path), golden_head(images=0))
     assert load(str(tmp_path)).golden == ()
     assert golden.probe(()) is None
 
@@ -113,7 +114,7 @@ def test_tampering_is_told_by_the_digests(folder: str, kind: str) -> None:
     )
     assert str(refused(folder)) == (
         f"while reading the head {folder}\n"
-        "  expected: files with the SHA-256 that bundle.json lists\n"
+        "  expected: files with the SHA-256 in bundle.json\n"
         f"  found:    another one of '{file}'\n"
         f"  do:       {ALTERED}"
     )
@@ -158,7 +159,7 @@ def test_golden_scores_tell_what_has_its_own_id_and_its_own_digests(folder: str,
     TAMPERINGS[kind](folder)
     with_its_own_id(folder)
     error = refused(folder)
-    assert error.expected == "golden scores within 0.0001 of those that the bundle keeps"
+    assert error.expected == "golden scores within 0.0001 of those in the bundle"
     assert error.found.startswith("a difference of ")
     assert error.found.endswith("4 of 4 differ")
 
@@ -169,40 +170,39 @@ def test_whoever_makes_everything_anew_has_another_head_and_only_the_digest_tell
     """Nothing is signed. What is left to tell it: a digest, or a head id, that was kept elsewhere."""
     other = golden_head(seed=2)
     storage.replace_json(f"{tmp_path}/forged/evaluation.json", {"accuracy": 1.0})
-    digest = other.save(str(tmp_path / "forged"))
+    digest = bundle.write(str(tmp_path / "forged"), other)
     assert load(str(tmp_path / "forged")).head_id != load(folder).head_id
     assert digest != bundle.digest(folder)
 
 
 def test_a_file_that_nobody_listed_and_one_that_is_gone_are_told(folder: str) -> None:
     (Path(folder) / "head.pt").write_bytes(pickle.dumps(bundles.Payload(marker(folder))))
-    assert refused(folder).found == "'head.pt': not listed"
+    assert refused(folder).found == "'head.pt': unknown"
     (Path(folder) / "head.pt").unlink()
     (Path(folder) / "golden-01.jpg").unlink()
     assert refused(folder).found == "'golden-01.jpg': missing"
     assert not marker(folder).exists()
 
 
-def test_an_earlier_head_or_a_stripped_one_is_refused(folder: str) -> None:
+def test_a_head_whose_digests_were_removed_is_refused(folder: str) -> None:
     (Path(folder) / "bundle.json").unlink()
     assert str(refused(folder)) == (
         f"while reading the head {folder}\n"
-        "  expected: head.json, head.safetensors and bundle.json\n"
+        "  expected: a folder with head.json, head.safetensors and bundle.json\n"
         "  found:    no bundle.json\n"
-        "  do:       an earlier toiletspark wrote it, or somebody took bundle.json away: train again, which takes "
-        "seconds"
+        "  do:       run `toiletspark train` first, or set score.head to a head's folder"
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": 3, "format": 2}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": 3, "format": 1}', b"\xff"])
 def test_a_broken_list_of_digests_is_told(folder: str, content: bytes) -> None:
     storage.replace_bytes(f"{folder}/bundle.json", content)
     assert refused(folder).expected == "bundle.json with the digests of all files"
 
 
 def test_another_format_is_told(folder: str) -> None:
-    storage.replace_json(f"{folder}/bundle.json", {"format": 3, "files": {}})
-    assert (refused(folder).expected, refused(folder).found) == ("a bundle of format 2", "format 3")
+    storage.replace_json(f"{folder}/bundle.json", {"format": 2, "files": {}})
+    assert (refused(folder).expected, refused(folder).found) == ("a bundle of format 1", "format 2")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_classes_that_do_not_go_together_are_told(folder: str, changes: dict[str
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_description_is_that_of_its_name(precision: Any) -> None:
     spec = replace(SPEC, precision=precision, program=b"<net/>" if precision == "int8" else b"")
-    told = json.loads(json.dumps(spec.described))
+    told = json.loads(json.dumps(spec.description))
     assert mismatch(told, spec.backbone_id) is None
     assert mismatch({**told, "weights_digest": "cd" * 32}, spec.backbone_id) == (
         f"a description of the backbone {spec.backbone_id}",
@@ -255,7 +255,7 @@ def test_a_description_is_that_of_its_name(precision: Any) -> None:
 def test_a_preprocessing_that_this_code_does_not_do_is_told(
     change: dict[str, Any], found: str
 ) -> None:
-    told = SPEC.described
+    told = SPEC.description
     told["preprocessing"] |= change
     difference = mismatch(told, SPEC.backbone_id)
     assert difference is not None
@@ -263,7 +263,7 @@ def test_a_preprocessing_that_this_code_does_not_do_is_told(
 
 
 def test_another_size_is_another_name() -> None:
-    told = SPEC.described
+    told = SPEC.description
     told["preprocessing"] |= {"resize_px": 232}
     difference = mismatch(told, SPEC.backbone_id)
     assert difference is not None

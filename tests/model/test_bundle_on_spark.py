@@ -16,7 +16,7 @@ from toiletspark.config import Config
 from toiletspark.config.command_line import reported_errors
 from toiletspark.errors import HeadError
 from toiletspark.jobs import embed_images, rescore_catalog, score_catalog
-from toiletspark.model import bundle, weights
+from toiletspark.model import bundle, registry, weights
 from toiletspark.model import head as heads
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
@@ -30,7 +30,7 @@ def with_head(make_config: Any, tmp_path: Path) -> tuple[Config, Head, str]:
     folder = str(tmp_path / "carried" / "head")
     config = make_config({"score.head": folder})
     head = golden_head(weights.load_spec(config.backbone))
-    head.save(folder)
+    bundle.write(folder, head)
     return config, head, folder
 
 
@@ -98,7 +98,7 @@ def test_a_worker_that_embeds_otherwise_stops_the_run_and_one_that_does_not_goes
     )
     assert "Traceback" not in told
     assert made(config) == []
-    sound(config, head).save(folder)  # and the same workers
+    bundle.write(folder, sound(config, head))  # and the same workers
     assert embed_images.step(Workspace.open(spark, config))["embedded"] == 18
 
 
@@ -110,32 +110,32 @@ def test_a_head_that_a_worker_does_not_reckon_as_before_stops_the_scoring(
     before = made(config)
     wrong = [replace(image, scores={"toilet": 0.25, "other": 0.75}) for image in head.golden]
     altered = replace(head, golden=tuple(wrong))  # behind the driver's own check
-    monkeypatch.setattr(heads, "current", lambda *_, **__: altered)
+    monkeypatch.setattr(registry, "current", lambda *_, **__: altered)
     with pytest.raises(HeadError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert (
         stopped.value.doing
         == f"checking the head {altered.head_id} on a worker, before its first batch"
     )
-    assert stopped.value.expected == "golden scores within 0.0001 of those that the bundle keeps"
+    assert stopped.value.expected == "golden scores within 0.0001 of those in the bundle"
     assert made(config) == before == ["catalog", "embeddings"]
 
 
 def test_before_the_first_head_and_for_another_backbones_head_nobody_is_checked(
-    make_config: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make_config: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = make_config()
     backbone_id = weights.load_spec(config.backbone).backbone_id
-    assert heads.probe(Store.open(config.output.root), "", backbone_id) is None
+    assert registry.probe(Store.open(config.output.root), "", backbone_id) is None
     config, head, folder = with_head(make_config, tmp_path)
     store = Store.open(config.output.root)
-    assert heads.probe(store, folder, backbone_id) == max(
+    assert registry.probe(store, folder, backbone_id) == max(
         head.golden, key=lambda image: len(image.jpeg)
     )
-    replace(head, golden=()).save(folder)
-    assert heads.probe(store, folder, backbone_id) is None
-    assert capfd.readouterr().err == (
-        f"toiletspark: the head {head.head_id} has no golden images, so no worker is checked\n"
-    )
-    golden_head().save(folder)
-    assert heads.probe(store, folder, backbone_id) is None
+    bundle.write(folder, replace(head, golden=()))
+    assert registry.probe(store, folder, backbone_id) is None
+    assert caplog.messages == [
+        f"the head {head.head_id} has no golden images, so no worker is checked"
+    ]
+    bundle.write(folder, golden_head())
+    assert registry.probe(store, folder, backbone_id) is None

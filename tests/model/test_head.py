@@ -14,10 +14,10 @@ import pytest
 import safetensors.numpy
 
 from toiletspark.errors import HeadError, OutputError
-from toiletspark.model import bundle
-from toiletspark.model import head as heads
+from toiletspark.model import bundle, registry
 from toiletspark.model.embedding_codec import from_stored
-from toiletspark.model.head import Head, load, require_backbone
+from toiletspark.model.head import Head
+from toiletspark.model.registry import load, require_backbone
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
@@ -80,7 +80,7 @@ def replace_file(folder: str, name: str, content: bytes) -> None:
 
 def test_a_head_comes_back_as_it_was_saved(folder: str) -> None:
     saved = some_head()
-    saved.save(folder)
+    bundle.write(folder, saved)
     found = load(folder)
     assert found.head_id == saved.head_id
     assert (found.classes, found.exclude_classes, found.backbone_id) == (
@@ -138,25 +138,25 @@ def test_the_id_does_not_change_with_facts_or_memory_layout() -> None:
 def test_a_folder_without_a_head_is_told(folder: str) -> None:
     assert str(refused(folder)) == (
         f"while reading the head {folder}\n"
-        "  expected: a folder with head.json and head.safetensors\n"
-        "  found:    no head.json\n"
+        "  expected: a folder with head.json, head.safetensors and bundle.json\n"
+        "  found:    no bundle.json\n"
         "  do:       run `toiletspark train` first, or set score.head to a head's folder"
     )
 
 
 def test_a_head_without_weights_is_told(folder: str) -> None:
-    some_head().save(folder)
+    bundle.write(folder, some_head())
     filesystem, path = storage.open_filesystem(f"{folder}/head.safetensors")
     filesystem.rm(path)
     error = refused(folder)
-    assert error.expected == "the 2 files that bundle.json lists"
+    assert error.expected == "the 2 files in bundle.json"
     assert error.found == "'head.safetensors': missing"
     assert error.todo == "take the head from its backup, or train again"
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])
 def test_truncated_weights_are_told(folder: str, kept: int) -> None:
-    some_head().save(folder)
+    bundle.write(folder, some_head())
     filesystem, path = storage.open_filesystem(f"{folder}/head.safetensors")
     replace_file(folder, "head.safetensors", filesystem.cat_file(path)[:kept])
     error = refused(folder)
@@ -168,14 +168,14 @@ def test_truncated_weights_are_told(folder: str, kept: int) -> None:
     "content", [b"", b"{", b"[]", b"7", b'"a"', b"\xff\xfe", b"{}", b'{"classes": 3}']
 )
 def test_a_broken_description_is_told(folder: str, content: bytes) -> None:
-    some_head().save(folder)
+    bundle.write(folder, some_head())
     replace_file(folder, "head.json", content)
     assert refused(folder).todo == "take the head from its backup, or train again"
 
 
 def test_altered_weights_are_told(folder: str) -> None:
     head = some_head()
-    head.save(folder)
+    bundle.write(folder, head)
     other = replace(head, weight=changed(head.weight))
     tensors = {"weight": other.weight, "bias": other.bias}
     replace_file(folder, "head.safetensors", safetensors.numpy.save(tensors))
@@ -200,7 +200,7 @@ def test_altered_weights_are_told(folder: str) -> None:
     ids=str,
 )
 def test_an_altered_description_is_told(folder: str, changes: dict[str, Any]) -> None:
-    some_head().save(folder)
+    bundle.write(folder, some_head())
     rewrite(folder, **changes)
     assert (
         refused(folder).todo
@@ -209,7 +209,7 @@ def test_an_altered_description_is_told(folder: str, changes: dict[str, Any]) ->
 
 
 def test_altered_facts_do_no_harm(folder: str) -> None:
-    some_head().save(folder)
+    bundle.write(folder, some_head())
     rewrite(folder, facts={})
     assert load(folder).head_id == some_head().head_id
 
@@ -228,7 +228,7 @@ def test_weights_of_another_shape_are_told_even_under_their_own_id(
     folder: str, tensors: dict[str, np.ndarray]
 ) -> None:
     head = some_head()
-    head.save(folder)
+    bundle.write(folder, head)
     replace_file(folder, "head.safetensors", safetensors.numpy.save(tensors))
     rewrite(folder, head_id=replace(head, **tensors).head_id)
     shapes = f"{tensors['weight'].shape} and {tensors['bias'].shape}"
@@ -258,16 +258,16 @@ def test_the_current_head_is_the_named_one_or_the_newest(tmp_path: Path) -> None
     with pytest.raises(
         OutputError, match=r"run `toiletspark train` with the same configuration first"
     ):
-        heads.current(store, "", doing="scoring")
+        registry.current(store, "", doing="scoring")
     for seed in (1, 2):
         run_id = new_run_id()
-        some_head(seed=seed).save(store.folder(HEADS, run_id))
+        bundle.write(store.folder(HEADS, run_id), some_head(seed=seed))
         store.commit(HEADS, run_id, config={}, inputs=Inputs())
-    some_head(seed=3).save(store.folder(HEADS, new_run_id()))  # never committed
-    assert heads.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
-    some_head(seed=4).save(str(tmp_path / "mine"))
+    bundle.write(store.folder(HEADS, new_run_id()), some_head(seed=3))  # never committed
+    assert registry.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
+    bundle.write(str(tmp_path / "mine"), some_head(seed=4))
     assert (
-        heads.current(store, str(tmp_path / "mine"), doing="scoring").head_id
+        registry.current(store, str(tmp_path / "mine"), doing="scoring").head_id
         == some_head(seed=4).head_id
     )
 
@@ -276,13 +276,15 @@ def test_a_head_that_was_not_promoted_scores_nothing(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     for seed, promoted in ((1, True), (2, True), (3, False)):
         run_id = new_run_id()
-        some_head(seed=seed).save(store.folder(HEADS, run_id))
+        bundle.write(store.folder(HEADS, run_id), some_head(seed=seed))
         inputs = {"promoted": promoted, "head_id": some_head(seed=seed).head_id}
         store.commit(HEADS, run_id, config={}, inputs=Inputs(**inputs))
-    assert heads.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
-    left = heads.run_of(store, some_head(seed=3).head_id)
+    assert registry.current(store, "", doing="scoring").head_id == some_head(seed=2).head_id
+    left = registry.run_of(store, some_head(seed=3).head_id)
     assert left is not None
-    assert heads.current(store, left.folder, doing="scoring").head_id == some_head(seed=3).head_id
+    assert (
+        registry.current(store, left.folder, doing="scoring").head_id == some_head(seed=3).head_id
+    )
 
 
 def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -291,11 +293,11 @@ def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: P
     _, newer, outside = (
         one.commit(HEADS, new_run_id(), config={}, inputs=Inputs(head_id="h")) for one in places
     )
-    assert heads.run_of(store, "h") == newer
-    assert heads.run_of(store, "other") is None
-    assert heads.run_of(Store.open(str(tmp_path / "c")), "h", outside.folder) == outside
-    assert heads.run_of(Store.open(str(tmp_path / "c")), "other", outside.folder) is None
-    assert heads.run_of(Store.open(str(tmp_path / "c")), "h", str(tmp_path)) is None
+    assert registry.run_of(store, "h") == newer
+    assert registry.run_of(store, "other") is None
+    assert registry.run_of(Store.open(str(tmp_path / "c")), "h", outside.folder) == outside
+    assert registry.run_of(Store.open(str(tmp_path / "c")), "other", outside.folder) is None
+    assert registry.run_of(Store.open(str(tmp_path / "c")), "h", str(tmp_path)) is None
 
 
 # Numbers
@@ -389,7 +391,7 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     "modules",
     [
-        ["model.head", "model.thresholds", "tables.runs", "tables.schemas", "config"],
+        ["model.registry", "tables.runs", "tables.schemas", "config"],
         ["images.decoding", "images.fetching", "labels.merge", "launch.trainer"],
         [
             "scoring.tasks",
@@ -407,9 +409,9 @@ def test_scoring_needs_no_torch(modules: list[str]) -> None:
 
 
 def test_a_head_scores_without_torch_and_without_spark(tmp_path: Path) -> None:
-    some_head().save(str(tmp_path))
+    bundle.write(str(tmp_path), some_head())
     code = (
-        "import numpy; from toiletspark.model.head import load; "
+        "import numpy; from toiletspark.model.registry import load; "
         f"load({str(tmp_path)!r}).probabilities(numpy.ones((1, 512), numpy.float32))"
     )
     assert not loaded_by(code) & {"torch", "torchvision", "pyspark", "py4j"}

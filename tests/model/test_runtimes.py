@@ -71,7 +71,7 @@ def test_a_runtime_is_chosen(
 ) -> None:
     monkeypatch.setattr(choice, "find_spec", lambda name: find_spec("json") if installed else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(choice, "_OF_GPUS", ("/dev/null",))
+    monkeypatch.setattr(choice, "_GPU_DEVICES", ("/dev/null",))
     assert choice.choose_runtime(runtime, precision) == expected
 
 
@@ -80,7 +80,7 @@ def test_torch_is_not_asked_for_a_gpu_where_linux_knows_of_none(
 ) -> None:
     """It takes seconds to load."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
-    monkeypatch.setattr(choice, "_OF_GPUS", ("/dev/there-is-none",))
+    monkeypatch.setattr(choice, "_GPU_DEVICES", ("/dev/there-is-none",))
     assert choice.choose_runtime("auto", "fp32") == "openvino"
 
 
@@ -190,7 +190,7 @@ def test_a_worker_embeds_with_openvino_and_without_torch(
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
     """Left alone it leaves an id of its user in the home folder, and posts every import and conversion."""
     code = (
-        "import sys; from toiletspark.model.runtimes import openvino_runtime as runtime; runtime.imported();"
+        "import sys; from toiletspark.model.runtimes import openvino_runtime as runtime; runtime.import_openvino();"
         "import openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
     )
     run = [sys.executable, "-c", code]

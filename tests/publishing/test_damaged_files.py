@@ -16,7 +16,7 @@ from toiletspark.config import loading as conf_files
 from toiletspark.errors import ConfigError, HeadError, LabelsError, OutputError
 from toiletspark.labels import class_folders, label_files
 from toiletspark.model import bundle
-from toiletspark.model.head import load
+from toiletspark.model.registry import load
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
@@ -105,7 +105,7 @@ def test_a_manifest_without_files_is_no_sound_version(
 @pytest.fixture
 def head(tmp_path: Path) -> str:
     folder = str(tmp_path / "head")
-    bundles.golden_head().save(folder)
+    bundle.write(folder, bundles.golden_head())
     return folder
 
 

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from toiletspark import statuses
-from toiletspark.model.thresholds import excluded
+from toiletspark.model.head import excluded
 from toiletspark.publishing import decisions, figures, overrides
 from toiletspark.publishing.decisions import Rules
 from toiletspark.tables import schemas as tables

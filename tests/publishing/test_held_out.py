@@ -10,7 +10,7 @@ from tests.conftest import literal_config, stored
 from tests.training.test_train import clusters, config, gathered
 from toiletspark.config import Publish
 from toiletspark.errors import ConfigError, HeadError
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.thresholds import Judged
@@ -245,9 +245,9 @@ def test_training_and_publishing_come_to_the_same_threshold(
         told["operating_threshold"],
         told["threshold_reason"],
     )
-    assert heads.load(told["head"]).facts["operating_threshold"] == found.operating_threshold
+    assert registry.load(told["head"]).facts["operating_threshold"] == found.operating_threshold
     assert (found.operating_threshold == 0.5) == (name == "fixed")
-    run = heads.run_of(store, told["head_id"])
+    run = registry.run_of(store, told["head_id"])
     toilets = [
         row["exclusion_score"]
         for row in rows.read(run)

@@ -19,6 +19,7 @@ from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
 from toiletspark.feed import readers as exclusions
 from toiletspark.jobs import publish_exclusions
+from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.publishing import decisions, publication
 from toiletspark.publishing.versions import log as versions
@@ -201,7 +202,7 @@ def judged_head(store: Store) -> Run:
         for place, (score, label) in enumerate(held)
     ]  # fmt: skip
     stored(store, tables.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
-    HEAD.save(store.folder(tables.HEADS, run_id))
+    bundle.write(store.folder(tables.HEADS, run_id), HEAD)
     return store.require(tables.HEADS, doing="testing", step="train")
 
 

@@ -31,6 +31,7 @@ from toiletspark.config import loading as conf_files
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.jobs import rescore_catalog, score_catalog
+from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.publishing import publication
 from toiletspark.scoring import tasks as scoring
@@ -56,7 +57,7 @@ def made_head(
     head = Head(
         classes, exclude, backbone_id, weight, rng.normal(size=len(classes)).astype(np.float32)
     )
-    head.save(f"{store.root}/{name}")
+    bundle.write(f"{store.root}/{name}", head)
     return head
 
 

@@ -36,7 +36,7 @@ def golden_head(spec: BackboneSpec = SPEC, images: int = 4, seed: int = 1) -> He
         )
         for number in range(images)
     ]
-    facts = {"backbone": spec.described, "operating_threshold": 0.5}
+    facts = {"backbone": spec.description, "operating_threshold": 0.5}
     bias = np.array([0.5, -0.5], np.float32)
     return Head(CLASSES, ("toilet",), spec.backbone_id, weight, bias, facts).with_golden(made)
 

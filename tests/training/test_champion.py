@@ -15,7 +15,7 @@ from toiletspark.config import loading as conf_files
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.jobs import cli
 from toiletspark.launch.job import Job
-from toiletspark.model import head as heads
+from toiletspark.model import bundle, registry
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.model.head import Head
 from toiletspark.publishing.versions import log as versions
@@ -178,7 +178,7 @@ def publish(root: Path, head_id: str, operating_threshold: float = 0.5) -> None:
 
 
 def current(root: Path) -> str:
-    return heads.current(Store(str(root)), "", doing="scoring").head_id
+    return registry.current(Store(str(root)), "", doing="scoring").head_id
 
 
 @pytest.mark.petastorm
@@ -286,7 +286,7 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
     live = Store(str(tmp_path)).run(tables.HEADS, Path(trained(tmp_path)["head"]).name)
     assert live is not None
     unseen = champion_set(tmp_path)
-    head = heads.load(live.folder)
+    head = registry.load(live.folder)
     expected = head.exclusion_scores(head.probabilities(unseen.embeddings))
     before = {row["content_digest"] for row in rows.read(live) if row["held_out"]}
     new = np.array([digest not in before for digest in unseen.content_digest])
@@ -442,7 +442,7 @@ def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_pat
         np.zeros((2, 512), np.float32),
         np.zeros(2, np.float32),
     )
-    head.save(store.folder(tables.HEADS, run_id))
+    bundle.write(store.folder(tables.HEADS, run_id), head)
     store.commit(
         tables.HEADS,
         run_id,
@@ -476,7 +476,7 @@ def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) ->
     store, run_id = Store.open(str(tmp_path)), new_run_id()
     store.commit(tables.HEADS, run_id, config={}, inputs=Inputs(promoted=False))
     with pytest.raises(HeadError) as caught:
-        heads.current(store, "", doing="scoring the catalog")
+        registry.current(store, "", doing="scoring the catalog")
     assert str(caught.value) == (
         "while scoring the catalog\n"
         "  expected: a head that was promoted\n"

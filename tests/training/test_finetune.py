@@ -18,8 +18,7 @@ from toiletspark.config.loading import load
 from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import BackboneError, LabelsError, OutputError
 from toiletspark.hashing import content_digest
-from toiletspark.model import golden
-from toiletspark.model import head as heads
+from toiletspark.model import golden, registry
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.model.runtimes.torch_runtime import without_final_layer
@@ -273,11 +272,13 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     )
 
     spec = load_spec(config.backbone.model_copy(update={"weights": told["backbone"]}))
-    (golden_image,) = heads.load(summary["head"]).golden
+    (golden_image,) = registry.load(summary["head"]).golden
     golden.require_embedding(Backbone(spec), golden_image, config.decode, doing="testing")
     folder = Path(told["backbone"]).parent
     assert folder == tmp_path / "backbones" / f"finetuned-{spec.weights_digest[:12]}"
-    assert spec.backbone_id == heads.load(summary["head"]).backbone_id != source.inputs.backbone_id
+    assert (
+        spec.backbone_id == registry.load(summary["head"]).backbone_id != source.inputs.backbone_id
+    )
     made = json.loads((folder / "finetuned.json").read_text())
     assert (made["backbone_id"], made["finetune"], made["best_epoch"]) == (
         spec.backbone_id,
@@ -363,7 +364,7 @@ def test_where_nothing_is_gained_the_backbone_stays(tmp_path: Path) -> None:
     assert summary["finetuned"]["backbone"] is None
     assert summary["finetuned"]["todo"] == "no epoch was better: the backbone stays"
     assert not (tmp_path / "backbones").exists()
-    assert heads.load(summary["head"]).backbone_id == load_spec(config.backbone).backbone_id
+    assert registry.load(summary["head"]).backbone_id == load_spec(config.backbone).backbone_id
 
 
 def stopped(error: type[Exception], config: Config, **changes: Any) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from toiletspark.model.thresholds import Validation, excluded, validate
+from toiletspark.model.head import excluded
+from toiletspark.model.thresholds import Validation, validate
 
 
 def booleans(text: str) -> np.ndarray:

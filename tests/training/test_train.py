@@ -20,7 +20,7 @@ from toiletspark.config import Config
 from toiletspark.config.loading import load
 from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.launch import trainer
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.model.embedding_codec import from_stored, to_stored
 from toiletspark.publishing.thresholds import settle_for
 from toiletspark.tables import storage
@@ -217,7 +217,7 @@ def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
 def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
     summary = train(config(tmp_path))
-    head = heads.load(summary["head"])
+    head = registry.load(summary["head"])
     assert set(summary) == {
         *(
             "head",
@@ -302,7 +302,7 @@ def test_three_classes_are_trained(tmp_path: Path) -> None:
     classes = ("toilet", "bathroom", "other")
     some_training_set(tmp_path, classes, 360)
     summary = train(config(tmp_path, classes, 'labels.exclude_classes=["toilet", "bathroom"]'))
-    head = heads.load(summary["head"])
+    head = registry.load(summary["head"])
     assert (head.classes, head.weight.shape) == (classes, (3, 512))
     assert summary["validation"]["class_accuracy"] == 1.0
     assert summary["validation"]["positives"] > summary["validation"]["n"] / 2
@@ -372,7 +372,7 @@ def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> 
     names = [("toilet", "other")[label] for label in np.repeat(rng.integers(0, 2, 80), 4)]
     gathered(tmp_path, to_stored(embeddings), names)
     summary = train(config(tmp_path))
-    naive = heads.load(summary["head"]).facts["naive_split"]
+    naive = registry.load(summary["head"]).facts["naive_split"]
     assert set(naive) == {
         "accuracy",
         "precision",

@@ -25,7 +25,7 @@ from toiletspark.hashing import content_digest, hash_fraction
 from toiletspark.images import sandbox
 from toiletspark.images.decoding import Pixels, Preprocessing
 from toiletspark.images.fetching import Fetcher
-from toiletspark.model import compiled_cache, head, quantisation
+from toiletspark.model import compiled_cache, quantisation, registry
 from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
@@ -117,7 +117,7 @@ def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpe
     chosen = choose_images(images, section.calibration_images, section.seed)
     pixels = decode_images(chosen, config.fetch, config.decode, spec.preprocessing)
     calibration, held_out = split(pixels, section)
-    fp32_head = head.newest_for(store, spec.fp32_id)
+    fp32_head = registry.newest_for(store, spec.fp32_id)
     int8, facts = quantisation.quantise(
         spec, calibration, held_out, section, fp32_head, config.publish.operating_threshold
     )

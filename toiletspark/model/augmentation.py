@@ -1,4 +1,4 @@
-"""Views: what else one labelled image could have looked like, for the fit alone. Pixels in, pixels out.
+"""Augmentation: flips and crops of labelled images, called views, for the fit alone.
 
 The catalog is never scored by views, and no figure is taken from them.
 """
@@ -15,61 +15,63 @@ from toiletspark.config import Decode, View
 from toiletspark.images.decoding import Pixels, Preprocessing
 from toiletspark.model.backbone import Backbone
 
-ENLARGED = 1.25  # of pictures that crops are cut from; the five then overlap by a half, and none sees what the whole does not
+ENLARGEMENT = (
+    1.25  # of pictures that crops are cut from: neighbouring crops overlap by half or more
+)
 CROPS = ("crop_top_left", "crop_top_right", "crop_bottom_left", "crop_bottom_right", "crop_centre")
 
 
-def view_names(asked: Sequence[View]) -> list[str]:
+def view_names(settings: Sequence[View]) -> list[str]:
     """The views behind the words of `train.views`.
 
-    >>> names(["flip"])
+    >>> view_names(["flip"])
     ['flip']
-    >>> len(names(["flip", "crops"]))
+    >>> len(view_names(["flip", "crops"]))
     6
     """
-    return [*(["flip"] if "flip" in asked else []), *(CROPS if "crops" in asked else [])]
+    flips = ["flip"] if "flip" in settings else []
+    return [*flips, *CROPS] if "crops" in settings else flips
 
 
 def embed_views(
-    contents: Iterable[bytes], wanted: Sequence[str], backbone: Backbone, limits: Decode
+    contents: Iterable[bytes], names: Sequence[str], backbone: Backbone, limits: Decode
 ) -> list[dict[str, NDArray[np.float32]]]:
     """Embeds views of image files.
 
     Args:
         contents: whole files.
-        wanted: which views, see `names`.
+        names: which views, see `view_names`.
         backbone: decodes and embeds as it does the catalog.
         limits: which formats and sizes are decoded at all.
 
     Returns:
-        Per file its embeddings by view, float32, (width,); {} where it is no sound image.
+        Per file its embeddings by view, float32, (width,); {} if it is no sound image.
 
-    Cost: a forward pass a view, and a second decoding where crops are wanted.
+    Cost: a forward pass per view, and a second decoding for crops.
     """
     files = list(contents)
-    found: list[dict[str, Pixels]] = [{} for _ in files]
-    if "flip" in wanted:
-        for place, plain in enumerate(backbone.decode(files, limits)):
-            found[place] |= {} if plain.pixels is None else {"flip": plain.pixels[:, ::-1]}
-    if set(wanted) & set(CROPS):
-        for place, large in enumerate(
-            backbone.decode(files, limits, enlarged(backbone.spec.preprocessing))
-        ):
-            crops = (
-                {}
-                if large.pixels is None
-                else cut(large.pixels, backbone.spec.preprocessing.crop_px)
-            )
-            found[place] |= {name: crop for name, crop in crops.items() if name in wanted}
-    pictures = [pixels for of_file in found for pixels in of_file.values()]
-    vectors = iter(backbone.embed(np.stack(pictures)) if pictures else ())
-    return [{name: next(vectors) for name in of_file} for of_file in found]
+    views: list[dict[str, Pixels]] = [{} for _ in files]
+    if "flip" in view_names:
+        for of_file, image in zip(views, backbone.decode(files, limits), strict=True):
+            if image.pixels is not None:
+                of_file["flip"] = image.pixels[:, ::-1]
+    if set(view_names) & set(CROPS):
+        sizes = backbone.spec.preprocessing
+        large = backbone.decode(files, limits, enlarged(sizes))
+        for of_file, image in zip(views, large, strict=True):
+            if image.pixels is not None:
+                crops = cut(image.pixels, sizes.crop_px)
+                of_file |= {name: crops[name] for name in CROPS if name in view_names}
+    pictures = [pixels for of_file in views for pixels in of_file.values()]
+    embeddings = iter(backbone.embed(np.stack(pictures)) if pictures else ())
+    return [{name: next(embeddings) for name in of_file} for of_file in views]
 
 
 def enlarged(preprocessing: Preprocessing) -> Preprocessing:
-    """How the larger picture is made: it shows what the backbone sees of an image, with more pixels."""
-    sizes = [round(ENLARGED * size) for size in (preprocessing.resize_px, preprocessing.crop_px)]
-    return replace(preprocessing, resize_px=sizes[0], crop_px=sizes[1])
+    """The sizes of the larger picture: the same part of the image, with more pixels."""
+    resize_px = round(ENLARGEMENT * preprocessing.resize_px)
+    crop_px = round(ENLARGEMENT * preprocessing.crop_px)
+    return replace(preprocessing, resize_px=resize_px, crop_px=crop_px)
 
 
 def cut(large: Pixels, crop_px: int) -> dict[str, Pixels]:

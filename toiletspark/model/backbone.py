@@ -1,7 +1,6 @@
-"""The frozen backbone: preprocessed pixels in, embeddings out, by whichever runtime its spec names.
+"""The frozen backbone: preprocessed pixels in, embeddings out, by the runtime that its spec names.
 
-`backbone_id` names architecture, weights, preprocessing and precision, and stands beside every embedding and in every
-head. Nothing here imports torch or OpenVINO; a worker loads only the one that it runs.
+Nothing here imports torch or OpenVINO; a worker loads only the runtime that it starts.
 """
 
 from __future__ import annotations
@@ -20,72 +19,72 @@ from toiletspark.model.spec import BackboneSpec
 
 
 class Backbone:
-    """A network without its final layer, in evaluation mode: batch norm would otherwise move with its neighbours."""
+    """A network without its final layer, in evaluation mode, so that batches do not influence it."""
 
     def __init__(self, spec: BackboneSpec, threads: int = 1, device: str = "") -> None:
         """Starts the runtime.
 
         Args:
-            spec: what to run, from `runtimes.convert.prepared`.
+            spec: from `runtimes.conversion.compiled`.
             threads: that the runtime may use on the CPU.
-            device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first that torch sees,
+            device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first GPU,
                 else the CPU. OpenVINO runs on the CPU.
 
         Raises:
             BackboneError: the runtime is not installed here, or its JPEG decoder does not work.
-            ValueError: the spec was not prepared.
+            ValueError: the spec was not compiled.
         """
         self.spec = spec
         self._decode: Callable[..., list[Decoded]] | None = None
         if (spec.runtime == "openvino") != bool(spec.program):
             raise ValueError(
-                "OpenVINO, and it alone, needs a program: convert.prepared(spec) comes before the broadcast"
+                "OpenVINO, and it alone, needs a program: compiled(spec) comes before the broadcast"
             )
         if spec.runtime == "openvino":
             from toiletspark.model.runtimes import openvino_runtime
 
-            self._forward = openvino_runtime.start(
-                spec.program, spec.weights, spec.precision, threads
-            )
-        else:
-            from toiletspark.model.runtimes import torch_runtime
+            start = openvino_runtime.start
+            self._forward = start(spec.program, spec.weights, spec.precision, threads)
+            return
+        from toiletspark.model.runtimes import torch_runtime
 
-            place = torch_runtime.default_device(device)
-            self._forward = torch_runtime.start(
-                spec.architecture, spec.weights, spec.precision, threads, place
-            )
-            if spec.preprocessing.jpeg_decoder == "nvjpeg":
-                from toiletspark.model.runtimes import nvjpeg
+        torch_device = torch_runtime.default_device(device)
+        self._forward = torch_runtime.start(
+            spec.architecture, spec.weights, spec.precision, threads, torch_device
+        )
+        if spec.preprocessing.jpeg_decoder == "nvjpeg":
+            from toiletspark.model.runtimes import nvjpeg
 
-                nvjpeg.require_working(place)
-                self._decode = partial(nvjpeg.decode, device=place)
+            nvjpeg.require_working(torch_device)
+            self._decode = partial(nvjpeg.decode, device=torch_device)
 
     def decode(
         self, contents: Iterable[bytes], limits: Decode, sizes: Preprocessing | None = None
     ) -> list[Decoded]:
-        """Decodes image files into its input, see `decoding.decode`; on its GPU if its preprocessing says so.
+        """Decodes image files into its input, see `decoding.decode`; with nvJPEG on its GPU.
 
         Args:
             contents: whole files.
             limits: which formats and sizes are decoded at all.
             sizes: others than its own, for views that are cut from a larger picture.
         """
-        return (self._decode or sandbox.decode)(contents, limits, sizes or self.spec.preprocessing)
+        decode = self._decode or sandbox.decode
+        return decode(contents, limits, sizes or self.spec.preprocessing)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds preprocessed images.
 
         Args:
-            pixels: uint8, (n, crop_px, crop_px, 3), as `images.preprocess` makes them.
+            pixels: uint8, (n, crop_px, crop_px, 3), as `decoding.preprocess` makes them.
 
         Returns:
-            float32, (n, width): what the final layer would be given. 512 for ResNet18, average-pooled features >= 0.
+            float32, (n, width): the final layer's input. 512 for ResNet18, average-pooled features >= 0.
 
-        Cost: about 3.6 GFLOP an image at 224 px; docs/figures.md has images/s a runtime.
+        Cost: about 3.6 GFLOP an image at 224 px; docs/costs.md has images/s by runtime and core.
         """
         return self._forward(pixels)
 
 
 def threads_of_task() -> int:
-    """Threads that this process may use: what Spark gives a task (OMP_NUM_THREADS), else one."""
+    """Threads that this process may use: Spark's number for a task (OMP_NUM_THREADS), else one."""
     return max(1, int(os.environ.get("OMP_NUM_THREADS") or 1))

@@ -1,21 +1,21 @@
-"""The bundle: a head's folder as something that can be carried elsewhere, and refused where it is not what it says.
+"""A head's folder, sealed by digests, so that it can be copied elsewhere and is refused if it was altered.
 
-    head.json            format, classes in order, excluded classes, backbone, threshold, figures, golden scores ...
+    head.json            format, classes in order, excluded classes, backbone, facts, golden scores ...
     head.safetensors     weight (classes, 512) and bias (classes,), float32
     golden-00.jpg ...    golden images, see `golden.py`
     golden.safetensors   their embeddings, (n, 512) float16
     bundle.json          SHA-256 of every file beside it; written last
 
-Nothing in it is code, and nothing is unpickled. Digests tell what was damaged or changed by whoever did not know of
-them; head id and golden scores what was changed and sealed anew. Nothing here is signed: whoever changes all of it
-together has made another head, and only `digest`, kept elsewhere, tells that.
+Nothing in it is code, and nothing is unpickled. Digests detect damage and careless changes; head id and
+golden scores detect changes that were sealed again. Nothing is signed: somebody who changes all of it
+together has made another head, which only `digest`, kept elsewhere, detects.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -24,161 +24,129 @@ from numpy.typing import NDArray
 from toiletspark.errors import HeadError, OutputError, shown
 from toiletspark.hashing import content_digest
 from toiletspark.model.golden import GoldenImage
+from toiletspark.model.head import ALTERED, Head
 from toiletspark.model.spec import mismatch
 from toiletspark.tables import storage
 
-if TYPE_CHECKING:
-    from toiletspark.model.head import Head
-
-FORMAT = 2  # format 1 had no bundle.json
-DESCRIPTION, WEIGHTS, GOLDEN, MANIFEST = (
-    "head.json",
-    "head.safetensors",
-    "golden.safetensors",
-    "bundle.json",
-)
-_RUN_MANIFEST = (
-    "_manifest.json"  # of the table of heads; written after the bundle, and no part of it
-)
-ALTERED = "the head was altered or damaged: take it from its backup, or train again"
+FORMAT = 1
+DESCRIPTION, MANIFEST = "head.json", "bundle.json"
+WEIGHTS, GOLDEN = "head.safetensors", "golden.safetensors"
+_RUN_MANIFEST = "_manifest.json"  # of the heads table; written after the bundle, and not part of it
 _TRAIN_AGAIN = "take the head from its backup, or train again"
-_SPOILT = (
+_DAMAGE = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
     *(safetensors.SafetensorError, OutputError),
 )
-_TENSORS = ("weight", "bias")
 
 
 def write(folder: str, head: Head) -> str:
-    """Writes a head and seals the folder, with whatever other files lie there; the last step before a commit.
+    """Writes a head and seals the folder, with any other files in it; the last step before a commit.
 
     Returns:
         The bundle's digest.
     """
     tensors = {"weight": head.weight, "bias": head.bias}
     storage.replace_bytes(f"{folder}/{WEIGHTS}", safetensors.numpy.save(tensors))
-    named = {f"golden-{place:02}.jpg": image for place, image in enumerate(head.golden)}
-    for name, image in named.items():
+    golden = []
+    for number, image in enumerate(head.golden):
+        name = f"golden-{number:02}.jpg"
         storage.replace_bytes(f"{folder}/{name}", image.jpeg)
-    if named:
+        entry = {"file": name, "image_id": image.image_id, "content_digest": image.content_digest}
+        golden.append({**entry, "label": image.label, "scores": image.scores})
+    if golden:
         embeddings = np.stack([np.frombuffer(image.embedding, "<f2") for image in head.golden])
-        storage.replace_bytes(
-            f"{folder}/{GOLDEN}", safetensors.numpy.save({"embeddings": embeddings})
-        )
-    described = {
+        content = safetensors.numpy.save({"embeddings": embeddings})
+        storage.replace_bytes(f"{folder}/{GOLDEN}", content)
+    description = {
         "format": FORMAT,
         "head_id": head.head_id,
         "classes": head.classes,
         "exclude_classes": head.exclude_classes,
         "backbone_id": head.backbone_id,
         "facts": head.facts,
-        "golden": [_described(name, image) for name, image in named.items()],
+        "golden": golden,
     }
-    storage.replace_json(f"{folder}/{DESCRIPTION}", described)
+    storage.replace_json(f"{folder}/{DESCRIPTION}", description)
     return seal(folder)
 
 
 def seal(folder: str) -> str:
-    """Writes the digests of all files of a folder; returns the digest of that list, which names the bundle."""
-    names = _names(folder)
-    contents = storage.read_files([f"{folder}/{name}" for name in names])
-    files = {name: content_digest(content) for name, content in zip(names, contents, strict=True)}
+    """Writes the digests of all files of a folder; returns the bundle's digest."""
+    files = {name: content_digest(content) for name, content in _read_all(folder).items()}
     storage.replace_json(f"{folder}/{MANIFEST}", {"format": FORMAT, "files": files})
     return digest(folder)
 
 
 def digest(folder: str) -> str:
-    """SHA-256 of bundle.json, 64 hexadecimal digits: kept elsewhere, it tells any change at all."""
+    """SHA-256 of bundle.json, 64 hexadecimal digits: kept elsewhere, it detects any change at all."""
     return content_digest(storage.read_files([f"{folder}/{MANIFEST}"])[0])
 
 
-def read(folder: str, *, doing: str) -> tuple[dict[str, Any], str]:
-    """Reads a bundle and checks all that can be checked without its head.
-
-    Returns:
-        The fields of `head.Head`, and the id that they must give.
+def read(folder: str, *, doing: str) -> Head:
+    """Reads a bundle and checks it, except for the golden scores.
 
     Raises:
-        HeadError: there is none, it is of another format, or something in it is not as it must be.
+        HeadError: there is none, it has another format, or it was damaged or altered.
 
-    Cost: reads the folder whole, 5 MB with 32 golden images.
+    Cost: reads the whole folder, 5 MB with 32 golden images.
     """
-    files = _sealed(folder, doing)
+    files = _read_sealed(folder, doing)
     try:
-        described = json.loads(files[DESCRIPTION])
-        fields = {**_fields(described), **_tensors(files[WEIGHTS])}
-        fields["golden"] = _golden(described["golden"], files, fields["classes"])
-        wrong, head_id = _wrong(fields), described["head_id"]
-    except _SPOILT as error:
+        description = json.loads(files[DESCRIPTION])
+        head = _head(description, files)
+        head_id = description["head_id"]
+        wrong = _inconsistency(head)
+    except _DAMAGE as error:
+        found = f"{type(error).__name__}: {error}"
         raise _refused(
-            doing,
-            "the files that `toiletspark train` wrote",
-            f"{type(error).__name__}: {error}",
-            _TRAIN_AGAIN,
+            doing, "the files that `toiletspark train` wrote", found, _TRAIN_AGAIN
         ) from None
     if wrong:
         raise _refused(doing, *wrong, ALTERED)
-    return fields, head_id
+    if head.head_id != head_id:
+        expected = f"weights and classes that give the id {head_id}"
+        found = f"the id {head.head_id}, classes {list(head.classes)}, weight {head.weight.shape}"
+        raise _refused(doing, expected, found, ALTERED)
+    return head
 
 
-def _sealed(folder: str, doing: str) -> dict[str, bytes]:
-    """The files by name, which are those that bundle.json lists, and as it lists them."""
+def _read_sealed(folder: str, doing: str) -> dict[str, bytes]:
+    """Reads the files by name, and requires those in bundle.json, with their digests."""
     try:
         sealed = storage.read_json(f"{folder}/{MANIFEST}")
         if sealed is None:
-            raise _unsealed(folder, doing)
-        listed, version = dict(sealed["files"]), sealed["format"]
-    except _SPOILT as error:
-        raise _refused(
-            doing, f"{MANIFEST} with the digests of all files", str(error), _TRAIN_AGAIN
-        ) from None
+            raise _refused(
+                doing,
+                f"a folder with {DESCRIPTION}, {WEIGHTS} and {MANIFEST}",
+                f"no {MANIFEST}",
+                "run `toiletspark train` first, or set score.head to a head's folder",
+            )
+        digests, version = dict(sealed["files"]), sealed["format"]
+    except _DAMAGE as error:
+        expected = f"{MANIFEST} with the digests of all files"
+        raise _refused(doing, expected, str(error), _TRAIN_AGAIN) from None
     if version != FORMAT:
-        raise _refused(
-            doing,
-            f"a bundle of format {FORMAT}",
-            f"format {version}",
-            "read it with the toiletspark that wrote it",
-        )
+        todo = "read it with the toiletspark that wrote it"
+        raise _refused(doing, f"a bundle of format {FORMAT}", f"format {version}", todo)
     names = _names(folder)
-    odd = sorted(set(names) ^ set(listed))
+    odd = sorted(set(names) ^ set(digests))
     if odd:
-        kind = "not listed" if odd[0] in names else "missing"
-        raise _refused(
-            doing,
-            f"the {len(listed)} files that {MANIFEST} lists",
-            f"{shown(odd)}: {kind}",
-            _TRAIN_AGAIN,
-        )
+        expected = f"the {len(digests)} files in {MANIFEST}"
+        found = f"{shown(odd)}: {'unknown' if odd[0] in names else 'missing'}"
+        raise _refused(doing, expected, found, _TRAIN_AGAIN)
     try:
-        files = dict(
-            zip(names, storage.read_files([f"{folder}/{name}" for name in names]), strict=True)
-        )
+        files = _read_all(folder)
     except OSError as error:
-        raise _refused(
-            doing, f"files that can be read, as {MANIFEST} lists them", str(error), _TRAIN_AGAIN
-        ) from None
-    altered = [name for name, content in files.items() if content_digest(content) != listed[name]]
+        raise _refused(doing, "files that can be read", str(error), _TRAIN_AGAIN) from None
+    altered = [name for name, content in files.items() if content_digest(content) != digests[name]]
     if altered:
-        raise _refused(
-            doing,
-            f"files with the SHA-256 that {MANIFEST} lists",
-            f"another one of {shown(altered)}",
-            ALTERED,
-        )
+        expected = f"files with the SHA-256 in {MANIFEST}"
+        raise _refused(doing, expected, f"another one of {shown(altered)}", ALTERED)
     return files
 
 
-def _unsealed(folder: str, doing: str) -> HeadError:
-    """There is no bundle.json: no head at all, or one of an earlier version, which could as well be a stripped one."""
-    if storage.exists(f"{folder}/{DESCRIPTION}"):
-        todo = f"an earlier toiletspark wrote it, or somebody took {MANIFEST} away: train again, which takes seconds"
-        return _refused(doing, f"{DESCRIPTION}, {WEIGHTS} and {MANIFEST}", f"no {MANIFEST}", todo)
-    todo = "run `toiletspark train` first, or set score.head to a head's folder"
-    return _refused(doing, f"a folder with {DESCRIPTION} and {WEIGHTS}", f"no {DESCRIPTION}", todo)
-
-
 def _names(folder: str) -> list[str]:
-    """The files that a bundle answers for; names with a dot before them are those of file systems."""
+    """The names of the bundle's files; names that begin with a dot belong to file systems."""
     return [
         name
         for name in storage.entries(folder)
@@ -186,87 +154,75 @@ def _names(folder: str) -> list[str]:
     ]
 
 
-def _described(name: str, image: GoldenImage) -> dict[str, Any]:
-    """What head.json says of a golden image."""
-    told = ("image_id", "content_digest", "label", "scores")
-    return {"file": name, **{key: getattr(image, key) for key in told}}
+def _read_all(folder: str) -> dict[str, bytes]:
+    names = _names(folder)
+    contents = storage.read_files([f"{folder}/{name}" for name in names])
+    return dict(zip(names, contents, strict=True))
 
 
-def _fields(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What head.json says of the head itself."""
-    names = {name: tuple(map(_text, described[name])) for name in ("classes", "exclude_classes")}
-    return {
-        **names,
-        "backbone_id": _text(described["backbone_id"]),
-        "facts": dict(described["facts"]),
-    }
-
-
-def _tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    """Weight and bias, and nothing else: another tensor could take the place of a field."""
-    tensors = safetensors.numpy.load(content)
-    if sorted(tensors) != sorted(_TENSORS):
+def _head(description: Mapping[str, Any], files: Mapping[str, bytes]) -> Head:
+    """Builds the head; raises one of _DAMAGE if anything is missing or has another type."""
+    classes = tuple(map(_text, description["classes"]))
+    tensors = safetensors.numpy.load(files[WEIGHTS])
+    if sorted(tensors) != ["bias", "weight"]:
         raise ValueError(f"the tensors {shown(sorted(tensors))} in {WEIGHTS}")
-    return tensors
+    return Head(
+        classes=classes,
+        exclude_classes=tuple(map(_text, description["exclude_classes"])),
+        backbone_id=_text(description["backbone_id"]),
+        facts=dict(description["facts"]),
+        golden=_golden(description["golden"], files, classes),
+        **tensors,
+    )
 
 
 def _golden(
-    described: list[dict[str, Any]], files: Mapping[str, bytes], classes: tuple[str, ...]
+    entries: list[dict[str, Any]], files: Mapping[str, bytes], classes: tuple[str, ...]
 ) -> tuple[GoldenImage, ...]:
-    if not described:
+    if not entries:
         return ()
     embeddings = safetensors.numpy.load(files[GOLDEN])["embeddings"].astype("<f2")
-    pairs = zip(described, embeddings, strict=True)
-    return tuple(
-        _golden_image(one, files, embedding.tobytes(), classes) for one, embedding in pairs
-    )
-
-
-def _golden_image(
-    described: dict[str, Any],
-    files: Mapping[str, bytes],
-    embedding: bytes,
-    classes: tuple[str, ...],
-) -> GoldenImage:
-    image_id, content_digest, label = (
-        _text(described[key]) for key in ("image_id", "content_digest", "label")
-    )
-    scores = {name: float(described["scores"][name]) for name in classes}
-    return GoldenImage(image_id, content_digest, label, files[described["file"]], embedding, scores)
-
-
-def _wrong(fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What was expected and what was found instead, where numbers and names do not go together."""
-    classes, weight, bias = fields["classes"], fields["weight"], fields["bias"]
-    rows = len(classes)
-    if (
-        len(set(classes)) != rows
-        or not set(fields["exclude_classes"]) <= set(classes)
-        or not fields["exclude_classes"]
-    ):
-        told = f"classes {list(classes)}, excluded {list(fields['exclude_classes'])}"
-        return "classes that differ, and some of them excluded", told
-    if weight.ndim != 2 or not weight.size or (weight.shape[0], bias.shape) != (rows, (rows,)):
-        return (
-            f"weight ({rows}, ...) and bias ({rows},), for {rows} classes",
-            f"{weight.shape} and {bias.shape}",
+    images = []
+    for entry, embedding in zip(entries, embeddings, strict=True):
+        image = GoldenImage(
+            image_id=_text(entry["image_id"]),
+            content_digest=_text(entry["content_digest"]),
+            label=_text(entry["label"]),
+            jpeg=files[entry["file"]],
+            embedding=embedding.tobytes(),
+            scores={name: float(entry["scores"][name]) for name in classes},
         )
-    if not _plain(weight) or not _plain(bias):
+        images.append(image)
+    return tuple(images)
+
+
+def _inconsistency(head: Head) -> tuple[str, str] | None:
+    """What was expected and what was found instead, if numbers and names do not fit together."""
+    classes, weight, bias = head.classes, head.weight, head.bias
+    rows, excluded = len(classes), head.exclude_classes
+    if len(set(classes)) != rows or not excluded or not set(excluded) <= set(classes):
+        found = f"classes {list(classes)}, excluded {list(excluded)}"
+        return "classes that differ, and some of them excluded", found
+    if weight.ndim != 2 or not weight.size or (weight.shape[0], bias.shape) != (rows, (rows,)):
+        expected = f"weight ({rows}, ...) and bias ({rows},), for {rows} classes"
+        return expected, f"{weight.shape} and {bias.shape}"
+    if not _is_finite(weight) or not _is_finite(bias):
         return "weight and bias of float32, all of them numbers", f"{weight.dtype} and {bias.dtype}"
-    widths = {len(image.embedding) // 2 for image in fields["golden"]} - {weight.shape[1]}
-    if widths:
-        return f"golden embeddings of {weight.shape[1]} numbers", f"{widths.pop()}"
-    described = fields["facts"].get("backbone")
-    return mismatch(described, fields["backbone_id"]) if described is not None else None
+    width = weight.shape[1]
+    for image in head.golden:
+        if len(image.embedding) != 2 * width:
+            return f"golden embeddings of {width} numbers", f"{len(image.embedding) // 2}"
+    description = head.facts.get("backbone")
+    return None if description is None else mismatch(description, head.backbone_id)
 
 
-def _plain(values: NDArray[Any]) -> bool:
+def _is_finite(values: NDArray[Any]) -> bool:
     return bool(values.dtype == np.float32 and np.isfinite(values).all())
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} where a name should be")
+        raise TypeError(f"{value!r} instead of a name")
     return value
 
 

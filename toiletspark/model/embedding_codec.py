@@ -10,31 +10,30 @@ _FLOAT16_BITS = np.int32(-0x70002000)  # 0x8FFFE000: sign, then 15 bits after a 
 
 
 def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
-    """Embeddings as they are stored: one bytes object of little-endian float16 per row.
+    """Returns one bytes object of little-endian float16 per row.
 
     Raises:
         ValueError: a value is not finite in float16; such a backbone cannot be stored.
     """
     stored = embeddings.astype("<f2")
     if not np.isfinite(stored).all():
-        raise ValueError(
-            f"an embedding exceeds float16 (largest value {np.abs(embeddings).max():g})"
-        )
+        largest = np.abs(embeddings).max()
+        raise ValueError(f"an embedding exceeds float16 (largest value {largest:g})")
     return [row.tobytes() for row in stored]
 
 
 def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
-    """Stored embeddings as float32.
+    """Returns stored embeddings as float32, exactly the same numbers.
 
-    The bits of a float16 stand, 13 places to the left, where a float32 has its own, but for the exponent's bias;
-    that is a factor of 2^112. Integers and one product are six times faster than numpy's conversion.
+    Shifted by 13 bits, a float16 is a float32 with another bias of the exponent, which is a factor of
+    2^112. Integers and one product are six times faster than numpy's conversion.
 
     Args:
-        packed: little-endian float16, one row after the other; finite, as `to_stored` makes them.
+        packed: little-endian float16, row after row; finite, as `to_stored` makes them.
         rows: number of embeddings.
 
     Returns:
-        float32, (rows, 512) for ResNet18; exactly the same numbers.
+        float32, (rows, width); width is 512 for ResNet18.
     """
     bits = np.frombuffer(packed, dtype="<i2").astype(np.int32)
     bits <<= 13
@@ -47,7 +46,8 @@ def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
 def packed(embeddings: pa.BinaryArray) -> memoryview:
     """The bytes of all rows, one after the other as Arrow holds them, without a copy."""
     _, offsets, data = embeddings.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int32)[
-        [embeddings.offset, embeddings.offset + len(embeddings)]
-    ]
-    return memoryview(data)[ends[0] : ends[1]] if data else memoryview(b"")
+    if not data:
+        return memoryview(b"")
+    bounds = np.frombuffer(offsets, dtype=np.int32)
+    first, last = embeddings.offset, embeddings.offset + len(embeddings)
+    return memoryview(data)[bounds[first] : bounds[last]]

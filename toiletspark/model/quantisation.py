@@ -1,4 +1,4 @@
-"""int8: quantised after training on the catalog's own images, and refused where it no longer says the same.
+"""int8: post-training quantisation on the catalog's own images, refused if results differ too much.
 
 Runs on the driver, with OpenVINO and NNCF (the extra [openvino]).
 """
@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from toiletspark.config import Int8
 from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import Pixels
-from toiletspark.model import thresholds
 from toiletspark.model.backbone import Backbone
-from toiletspark.model.head import Head
+from toiletspark.model.head import Head, excluded
 from toiletspark.model.runtimes import conversion, openvino_runtime
 from toiletspark.model.spec import BackboneSpec
 
@@ -38,18 +37,18 @@ def quantise(
     head: Head | None,
     operating_threshold: float,
 ) -> tuple[BackboneSpec, dict[str, Any]]:
-    """Makes the int8 program of a backbone, and compares it with fp32 before anyone may use it.
+    """Makes the int8 program of a backbone, and requires it to agree with fp32.
 
     Args:
         spec: from `weights.load_spec`, with torch's weights.
         calibration: uint8, (n, crop_px, crop_px, 3); they decide the ranges of the activations.
         held_out: other images, of the same shape.
-        limits: what is accepted.
-        head: of the fp32 backbone, if there is one; its decisions are compared too.
+        limits: the differences that are accepted.
+        head: of the fp32 backbone, or None; its decisions are compared too.
         operating_threshold: at which it decides.
 
     Returns:
-        The spec in int8, and the facts of `compare` and of its making.
+        The spec in int8, and the facts of `compare` with images and versions.
 
     Raises:
         BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not installed.
@@ -58,7 +57,7 @@ def quantise(
     """
     model = conversion.convert(spec)
     fp32 = conversion.with_program(replace(spec, precision="fp32"), model)
-    int8 = conversion.with_program(spec, _quantised(model, calibration), precision="int8")
+    int8 = conversion.with_program(spec, _quantise_model(model, calibration), precision="int8")
     facts = compare(fp32, int8, held_out, head, operating_threshold)
     require_equivalent(int8, facts, limits)
     versions = {name: version(name) for name in ("openvino", "nncf")}
@@ -72,21 +71,21 @@ def compare(
     head: Head | None,
     operating_threshold: float,
 ) -> dict[str, Any]:
-    """How far two precisions of a backbone agree.
+    """Compares two precisions of a backbone.
 
     Args:
         fp32: the reference, with its program.
-        int8: what is judged, with its program.
+        int8: with its program.
         held_out: uint8, (n, crop_px, crop_px, 3).
         head: of the fp32 backbone, or None.
         operating_threshold: at which it decides.
 
     Returns:
         `held_out_images`; `mean_cosine` and `min_cosine` between an image's two embeddings, see `centred_cosines`;
-        `decisions_changed`, [0, 1], the share that the head decides otherwise, None without a head.
+        `decisions_changed`, [0, 1], the share that the head decides differently, None without a head.
     """
-    wanted, found = _embedded(fp32, held_out), _embedded(int8, held_out)
-    cosines = centred_cosines(found, wanted)
+    reference, embeddings = _embed(fp32, held_out), _embed(int8, held_out)
+    cosines = centred_cosines(embeddings, reference)
     facts: dict[str, Any] = {
         "fp32_id": fp32.backbone_id,
         "held_out_images": len(held_out),
@@ -96,104 +95,99 @@ def compare(
         "decisions_changed": None,
     }
     if head:
-        decided = [
-            thresholds.excluded(
-                head.exclusion_scores(head.probabilities(embeddings)), operating_threshold
-            )
-            for embeddings in (wanted, found)
-        ]
-        facts["decisions_changed"] = float((decided[0] != decided[1]).mean())
+        decisions = []
+        for rows in (reference, embeddings):
+            scores = head.exclusion_scores(head.probabilities(rows))
+            decisions.append(excluded(scores, operating_threshold))
+        facts["decisions_changed"] = float((decisions[0] != decisions[1]).mean())
     return facts
 
 
-def centred_cosines(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How alike two sets of embeddings of the same images are in what tells the images apart.
+def centred_cosines(
+    embeddings: NDArray[np.float32], reference: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Cosine similarity of two sets of embeddings of the same images, less the mean of `reference`.
 
-    The mean of `wanted` is taken off both. Pooled features are all >= 0, so that even the embeddings of different
-    photos have a cosine of 0.7, and a bad conversion would hide behind what all images share.
+    Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a bad
+    conversion would hide behind what all images share.
 
     Args:
-        found: float32, (n, 512).
-        wanted: the reference, of the same shape.
+        embeddings: float32, (n, 512).
+        reference: of the same shape.
 
     Returns:
-        float32, (n,), [-1, 1]; 0 where nothing is left of one of the two.
+        float32, (n,), [-1, 1]; 0 where one of the two is the mean.
     """
-    mean = wanted.mean(axis=0)
-    found, wanted = found - mean, wanted - mean
-    lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
-    cosines: NDArray[np.float32] = (wanted * found).sum(axis=1) / np.maximum(
-        lengths, np.finfo(np.float32).tiny
-    )
+    mean = reference.mean(axis=0)
+    rows, others = embeddings - mean, reference - mean
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(others, axis=1)
+    tiny = np.finfo(np.float32).tiny
+    cosines: NDArray[np.float32] = (rows * others).sum(axis=1) / np.maximum(lengths, tiny)
     return cosines
 
 
 def require_equivalent(int8: BackboneSpec, facts: dict[str, Any], limits: Int8) -> None:
-    """The gate.
+    """Requires the facts of `compare` to be within the limits.
 
     Raises:
         BackboneError: a limit of [backbone.int8] is not met.
     """
-    changed = facts["decisions_changed"]
-    close = (
-        facts["mean_cosine"] >= limits.min_mean_cosine and facts["min_cosine"] >= limits.min_cosine
+    mean, least, changed = (
+        facts[key] for key in ("mean_cosine", "min_cosine", "decisions_changed")
     )
-    if close and (changed is None or changed <= limits.max_decisions_changed):
+    is_close = mean >= limits.min_mean_cosine and least >= limits.min_cosine
+    if is_close and (changed is None or changed <= limits.max_decisions_changed):
         return
-    told = "" if changed is None else f", {changed:.2%} of the decisions changed"
+    decisions = "" if changed is None else f", {changed:.2%} of the decisions changed"
     raise BackboneError(
         doing=f"quantising the backbone {facts['fp32_id']} to int8",
-        expected=f"a centred cosine to fp32 of at least {limits.min_mean_cosine} on average and {limits.min_cosine} "
-        f"for every image, and at most {limits.max_decisions_changed:.2%} of the decisions changed",
-        found=f"{facts['mean_cosine']:.4f} on average, {facts['min_cosine']:.4f} at least, on "
-        f"{facts['held_out_images']} images{told}",
+        expected=f"a centred cosine to fp32 of at least {limits.min_mean_cosine} on average and "
+        f"{limits.min_cosine} for every image, and at most {limits.max_decisions_changed:.2%} of the "
+        "decisions changed",
+        found=f"{mean:.4f} on average, {least:.4f} at least, on "
+        f"{facts['held_out_images']} images{decisions}",
         todo="set backbone.precision to fp32 or bf16, or calibrate on more of the catalog "
         "(backbone.int8.calibration_images)",
     )
 
 
-def _embedded(spec: BackboneSpec, pixels: Pixels) -> NDArray[np.float32]:
+def _embed(spec: BackboneSpec, pixels: Pixels) -> NDArray[np.float32]:
     backbone = Backbone(spec)
-    return np.concatenate(
-        [backbone.embed(pixels[at : at + _BATCH]) for at in range(0, len(pixels), _BATCH)]
-    )
+    batches = range(0, len(pixels), _BATCH)
+    return np.concatenate([backbone.embed(pixels[at : at + _BATCH]) for at in batches])
 
 
-def _quantised(model: openvino.Model, calibration: Pixels) -> openvino.Model:
-    """Post-training quantisation by NNCF; what it prints is no part of our summaries."""
-    openvino_runtime.imported()
+def _quantise_model(model: openvino.Model, calibration: Pixels) -> openvino.Model:
+    """Post-training quantisation by NNCF, whose prints would disturb our summaries."""
+    openvino_runtime.import_openvino()
     with redirect_stdout(io.StringIO()):
-        nncf = _nncf()
+        nncf = _import_nncf()
         images = nncf.Dataset([image[None] for image in calibration])
-        return nncf.quantize(
-            model,
-            images,
-            subset_size=len(calibration),
-            advanced_parameters=_settings(nncf.quantization),
-        )
+        settings = _settings(nncf.quantization)
+        size = len(calibration)
+        return nncf.quantize(model, images, subset_size=size, advanced_parameters=settings)
 
 
 def _settings(quantization: Any) -> Any:
-    """What came nearest to fp32 on real photos, see benchmarks/LOG.md.
+    """The settings that came nearest to fp32 on real photos, see benchmarks/LOG.md.
 
-    No bias correction: the fast one made embeddings 8 % longer. Ranges from the least to the largest value seen: the
-    default's means of extremes cut off what single images need.
+    No bias correction: the fast one made embeddings 8 % longer. Ranges from the least to the largest
+    value: the default's means of extremes cut off values that single images need.
     """
     ranges, advanced = quantization.range_estimator, quantization.advanced_parameters
-    extremes = {
-        side: ranges.StatisticsCollectorParameters(
+    extremes = {}
+    for side in ("min", "max"):
+        extremes[side] = ranges.StatisticsCollectorParameters(
             statistics_type=ranges.StatisticsType[side.upper()],
             aggregator_type=ranges.AggregatorType[side.upper()],
         )
-        for side in ("min", "max")
-    }
     return advanced.AdvancedQuantizationParameters(
         disable_bias_correction=True,
         activations_range_estimator_params=ranges.RangeEstimatorParameters(**extremes),
     )
 
 
-def _nncf() -> Any:
+def _import_nncf() -> Any:
     try:
         import nncf
     except ImportError as error:

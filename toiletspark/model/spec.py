@@ -1,4 +1,8 @@
-"""The backbone's identity: what makes two backbones the same."""
+"""The backbone's identity: what makes two backbones the same.
+
+`backbone_id` names architecture, weights, preprocessing and precision. It is stored with every embedding
+and every head.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """All that a worker needs to build the backbone; small, but for `weights`.
+    """All that a worker needs to build the backbone; small, except for `weights`.
 
     Attributes:
         architecture: torchvision's name.
-        preprocessing: what turns a picture into its input.
-        weights: without a program, safetensors bytes of the state dict without the final layer, float32; with one,
-            the program's constants.
-        weights_digest: SHA-256 over names, shapes and values of the state dict, whatever file they came from.
-        runtime: what runs it. Part of the identity in no precision: runtimes of equal precision agree.
+        preprocessing: turns a picture into its input.
+        weights: safetensors bytes of the state dict without the final layer, float32; with a program, the
+            program's constants.
+        weights_digest: SHA-256 over names, shapes and values of the state dict, independent of its file.
+        runtime: not part of the identity, because runtimes of equal precision agree.
         precision: of weights and arithmetic.
-        program: OpenVINO's intermediate representation (XML); b"" until converted, and for torch.
+        program: OpenVINO's intermediate representation (XML); b"" before conversion, and for torch.
     """
 
     architecture: str
@@ -45,7 +49,7 @@ class BackboneSpec:
         """The identity that is stored with every embedding and head: equal ids mean equal embeddings.
 
         Raises:
-            BackboneError: in int8 the calibration decides the embeddings, and there was none yet.
+            BackboneError: int8 before its calibration, which decides the embeddings.
         """
         if self.precision != "int8":
             return self._name
@@ -64,7 +68,7 @@ class BackboneSpec:
         return replace(self, precision="fp32", program=b"").backbone_id
 
     def not_quantised(self) -> BackboneError:
-        """What to tell where int8 is wanted before it was calibrated."""
+        """Returns the error for int8 before its calibration."""
         return BackboneError(
             doing=f"preparing the backbone {self._name}",
             expected="a program that was quantised on the catalog's own images",
@@ -73,8 +77,8 @@ class BackboneSpec:
         )
 
     @property
-    def described(self) -> dict[str, Any]:
-        """What its identity stands for, in full, as a head's bundle tells it: JSON."""
+    def description(self) -> dict[str, Any]:
+        """The identity in full, for a head's bundle: JSON."""
         return {
             "backbone_id": self.backbone_id,
             "architecture": self.architecture,
@@ -82,64 +86,54 @@ class BackboneSpec:
             "program_digest": self.program_digest if self.precision == "int8" else "",
             "precision": self.precision,
             "runtime": self.runtime,
-            "preprocessing": _done_to_pictures(self.preprocessing),
+            "preprocessing": _full_preprocessing(self.preprocessing),
         }
 
     @property
     def _name(self) -> str:
-        return f"{self.architecture}-{self.weights_digest[:12]}-{self.preprocessing.name}-{self.precision}"
+        digest = self.weights_digest[:12]
+        return f"{self.architecture}-{digest}-{self.preprocessing.name}-{self.precision}"
 
 
 def preprocessing(section: BackboneSettings) -> Preprocessing:
-    """What [backbone] says of pictures."""
+    """The preprocessing in [backbone]."""
     return Preprocessing(
         section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder
     )
 
 
-def mismatch(described: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
-    """Where a backbone that was described elsewhere is not the one of that name, or not one that this code can be.
+def mismatch(description: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
+    """Compares a description with a backbone's name, and with what this code can do.
 
     Args:
-        described: see `BackboneSpec.described`.
-        backbone_id: what its embeddings are called.
+        description: see `BackboneSpec.description`, read from a file.
+        backbone_id: of the embeddings.
 
     Returns:
-        What was expected and what was found instead; None where all agrees.
+        What was expected and what was found instead; None if all agrees.
 
     Raises:
         KeyError, TypeError: it is no description.
     """
-    said = dict(described["preprocessing"])
-    own = Preprocessing(**{one.name: said[one.name] for one in fields(Preprocessing)})
-    done = _done_to_pictures(own)
-    differing = [name for name in sorted({*said, *done}) if said.get(name) != done.get(name)]
-    if differing:
-        of = {name: (done.get(name), said.get(name)) for name in differing}
-        expected, found = (
-            ", ".join(f"{name} {pair[side]}" for name, pair in of.items()) for side in (0, 1)
-        )
+    theirs = dict(description["preprocessing"])
+    settings = Preprocessing(**{field.name: theirs[field.name] for field in fields(Preprocessing)})
+    ours = _full_preprocessing(settings)
+    names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+    if names:
+        expected = ", ".join(f"{name} {ours.get(name)}" for name in names)
+        found = ", ".join(f"{name} {theirs.get(name)}" for name in names)
         return f"preprocessing as this toiletspark does it: {expected}", found
-    spec = BackboneSpec(
-        described["architecture"],
-        own,
-        b"",
-        described["weights_digest"],
-        precision=described["precision"],
-    )
-    name = (
-        f"{spec._name}-{described['program_digest'][:12]}"
-        if spec.precision == "int8"
-        else spec._name
-    )
-    return (
-        None
-        if name == backbone_id
-        else (f"a description of the backbone {backbone_id}", f"one of {name}")
-    )
+    digest, precision = description["weights_digest"], description["precision"]
+    spec = BackboneSpec(description["architecture"], settings, b"", digest, precision=precision)
+    name = spec._name
+    if precision == "int8":
+        name += f"-{description['program_digest'][:12]}"
+    if name == backbone_id:
+        return None
+    return f"a description of the backbone {backbone_id}", f"one of {name}"
 
 
-def _done_to_pictures(preprocessing: Preprocessing) -> dict[str, Any]:
-    """All that happens to a picture before the network sees it: JSON."""
-    normalised = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
-    return {**asdict(preprocessing), "interpolation": "bilinear", **normalised}
+def _full_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
+    """All that happens to a picture before the network: JSON."""
+    normalisation = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+    return {**asdict(preprocessing), "interpolation": "bilinear", **normalisation}

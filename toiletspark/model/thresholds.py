@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from toiletspark.model.head import excluded as excluded
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -25,13 +27,6 @@ class Validation:
     recall: float | None
     n: int
     positives: int
-
-
-def excluded(
-    exclusion_scores: NDArray[np.float32], operating_threshold: float
-) -> NDArray[np.bool_]:
-    """Which images leave the feed: bool, (n,); excluded when exclusion_score >= operating threshold."""
-    return exclusion_scores >= np.float32(operating_threshold)
 
 
 def validate(decided: NDArray[np.bool_], labelled: NDArray[np.bool_]) -> Validation:

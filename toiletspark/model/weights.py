@@ -1,6 +1,6 @@
-"""The backbone's weights: found, downloaded, checked and named. Runs on the driver; workers get the outcome.
+"""The backbone's weights: found or downloaded, checked and named. Runs on the driver.
 
-What never changes is worth an identity: `weights_digest` names the values, whatever file they came from.
+`weights_digest` names the values, whatever file they came from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DOWNLOAD_TIMEOUT_S = 30.0
 _LEAST_HASH_DIGITS = 8
 _IMAGENET = "IMAGENET1K_V1"
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # of GoogLeNet and Inception
-# torchvision's own files of DenseNet and ViT are older than these names
+# torchvision's own files of DenseNet and ViT are older than its present names
 _RENAMED = (
     (r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2"),
     (r"\.mlp\.linear_1\.", ".mlp.0."),
@@ -44,42 +44,41 @@ State = Mapping[str, torch.Tensor]
 
 @functools.lru_cache(maxsize=1)
 def load_spec(section: BackboneSettings) -> BackboneSpec:
-    """Finds the weights and names them.
+    """Loads the weights and names them.
 
     Args:
-        section: architecture, preprocessing and `weights`: "imagenet" (torchvision's file, downloaded once, hash
-            checked), "random" (fixed seed), the path of a state dict (.pth, read with weights_only=True, or
-            .safetensors; on any store), or a web address whose file name ends in -<first digits of its SHA-256>;
-            runtime and precision, see `runtimes.choose`.
+        section: architecture, preprocessing, runtime, precision, and `weights`: "imagenet" (torchvision's
+            file, downloaded once, hash checked), "random" (fixed seed), the path of a state dict (.pth,
+            read with weights_only=True, or .safetensors; on any store), or a web address whose file name
+            ends in -<first digits of its SHA-256>.
 
     Returns:
-        The backbone as torch would run it; `runtimes.convert.prepared` makes it ready for its runtime. In int8 it
-        has no identity before `calibration` gives it its program.
+        The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8 it has
+        no identity before `quantisation` gives it its program.
 
     Raises:
-        BackboneError: the weights cannot be had, do not fit the architecture, or the runtime is not installed.
+        BackboneError: the weights cannot be loaded, do not fit the architecture, or the runtime is not
+            installed.
     """
-    runtime = choice.choose_runtime(
-        section.runtime, section.precision
-    )  # before anything is downloaded in vain
+    # before anything is downloaded in vain
+    runtime = choice.choose_runtime(section.runtime, section.precision)
     architecture, weights = section.architecture, section.weights
-    _check_known(architecture)
+    _require_known(architecture)
     url = _imagenet_url(architecture) if weights == "imagenet" else weights
-    drawn, unused = _drawn(architecture, section.crop_px)
+    expected, final = _random_state(architecture, section.crop_px)
     if weights == "random":
-        state = drawn
+        state = expected
     elif urlsplit(url).scheme in ("http", "https"):
-        state = _downloaded(url)
+        state = _download(url)
     else:
         state = _read(url)
-    state = _fitted(architecture, _needed(state, unused), drawn, weights)
-    content = safetensors.torch.save(dict(state))
-    return BackboneSpec(
-        architecture, preprocessing(section), content, digest_of(state), runtime, section.precision
-    )
+    state = _fitted(architecture, _renamed(state, final), expected, weights)
+    content, digest = safetensors.torch.save(dict(state)), digest_of(state)
+    settings = preprocessing(section)
+    return BackboneSpec(architecture, settings, content, digest, runtime, section.precision)
 
 
-def _check_known(architecture: str) -> None:
+def _require_known(architecture: str) -> None:
     known = torchvision.models.list_models(module=torchvision.models)
     if architecture not in known:
         raise BackboneError(
@@ -91,83 +90,81 @@ def _check_known(architecture: str) -> None:
 
 
 def _imagenet_url(architecture: str) -> str:
-    """V1, not DEFAULT: newer torchvision releases move DEFAULT, and with it every embedding."""
-    there = {
-        member.name: str(member.url)
-        for member in torchvision.models.get_model_weights(architecture)
-    }
-    if _IMAGENET not in there:
+    """V1, not DEFAULT: torchvision releases move DEFAULT, and every embedding would change."""
+    members = torchvision.models.get_model_weights(architecture)
+    urls = {member.name: str(member.url) for member in members}
+    if _IMAGENET not in urls:
         raise BackboneError(
             doing=f"finding the backbone's weights for {architecture}",
             expected=f"torchvision's {_IMAGENET}, which backbone.weights=imagenet stands for",
-            found=", ".join(there) or "none at all",
-            todo="set backbone.weights to one of " + ", ".join(there.values()),
+            found=", ".join(urls) or "none at all",
+            todo="set backbone.weights to one of " + ", ".join(urls.values()),
         )
-    return there[_IMAGENET]
+    return urls[_IMAGENET]
 
 
-def _drawn(architecture: str, crop_px: int) -> tuple[State, str]:
-    """The random state without the final layer, and that one's name.
+def _random_state(architecture: str, crop_px: int) -> tuple[State, str]:
+    """The random state without the final layer, and that layer's name.
 
     Raises:
-        BackboneError: the network does not take squares of crop_px; tried on torch's meta device, without one number.
+        BackboneError: the network does not take squares of crop_px; tried without memory or arithmetic,
+            on torch's meta device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        built = full_network(architecture)
-    final = final_layer(built)
-    built.set_submodule(final, torch.nn.Identity())
-    state = built.state_dict()
+        network = full_network(architecture)
+    final = final_layer(network)
+    network.set_submodule(final, torch.nn.Identity())
+    state = network.state_dict()
     try:
-        built.eval().to("meta")(torch.zeros(1, 3, crop_px, crop_px, device="meta"))
+        network.eval().to("meta")(torch.zeros(1, 3, crop_px, crop_px, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise BackboneError(
             doing=f"building the backbone {architecture}",
             expected="a square that it takes in backbone.crop_px",
-            found=f"{crop_px} px: {_shortly(error)}",
+            found=f"{crop_px} px: {_first_sentence(error)}",
             todo="set backbone.crop_px to the size that the weights were trained with, 224 px for most, "
             "and backbone.resize_px to at least that",
         ) from None
     return state, final
 
 
-def _fitted(architecture: str, state: State, wanted: State, weights: str) -> State:
+def _fitted(architecture: str, state: State, expected: State, weights: str) -> State:
     """The state dict in the network's own types, checked against the architecture."""
-    # batch norm's counters decide nothing in eval mode, so they are no part of the identity; torchvision's own files
-    # are older than they are
-    counters = {
-        name: tensor for name, tensor in wanted.items() if name.endswith(".num_batches_tracked")
-    }
-    kept = {**state, **counters}
-    wrong = sorted(set(wanted) ^ set(kept)) or [
-        name for name in wanted if tuple(wanted[name].shape) != tuple(kept[name].shape)
-    ]
+    # batch norm's counters decide nothing in evaluation mode, so they are no part of the identity;
+    # torchvision's own files are older than they are
+    tensors = dict(state)
+    for name, tensor in expected.items():
+        if name.endswith(".num_batches_tracked"):
+            tensors[name] = tensor
+    wrong = sorted(set(expected) ^ set(tensors))
+    if not wrong:
+        wrong = [name for name in expected if expected[name].shape != tensors[name].shape]
     if wrong:
         raise BackboneError(
             doing=f"fitting the weights {weights} to {architecture}",
-            expected=f"the {len(wanted)} tensors of torchvision's {architecture} (the final layer is not needed)",
+            expected=f"the {len(expected)} tensors of torchvision's {architecture} "
+            "(the final layer is not needed)",
             found=f"{len(wrong)} tensors missing, unknown or of another shape, among them {wrong[0]}",
             todo="set backbone.architecture to the one that the weights were trained with",
         )
-    return {name: kept[name].to(wanted[name].dtype).contiguous() for name in sorted(wanted)}
+    return {name: tensors[name].to(expected[name].dtype).contiguous() for name in sorted(expected)}
 
 
-def _needed(state: State, final: str) -> State:
-    """The tensors under the names that torchvision gives them now, without those that only served to classify."""
-    named = {}
+def _renamed(state: State, final: str) -> State:
+    """The tensors under torchvision's present names, without final layer and auxiliary classifiers."""
+    unused = (f"{final}.", *_AUXILIARY)
+    tensors = {}
     for name, tensor in state.items():
-        for then, now in _RENAMED:
-            name = re.sub(then, now, name)
-        named[name] = tensor
-    return {
-        name: tensor
-        for name, tensor in named.items()
-        if not name.startswith((f"{final}.", *_AUXILIARY))
-    }
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        if not name.startswith(unused):
+            tensors[name] = tensor
+    return tensors
 
 
 def digest_of(state: State) -> str:
-    """SHA-256 over names, shapes and values, whatever file they came from."""
+    """SHA-256 over names, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name}:{tuple(state[name].shape)}".encode())
@@ -190,24 +187,25 @@ def _read(location: str) -> State:
             found=error.strerror or str(error),
             todo="set backbone.weights to imagenet, to a file, or by name to random",
         ) from None
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, it is not the weights
+    except Exception as error:  # noqa: BLE001 - torch raises any error on damaged files
         raise BackboneError(
             doing=doing,
             expected="a state dict saved with torch.save or safetensors",
-            found=_shortly(error),
+            found=_first_sentence(error),
             todo="save the network's state_dict(), not the module itself",
         ) from None
 
 
-def _downloaded(url: str) -> State:
-    """The state dict behind a URL, from torch.hub's cache if it was fetched before; its hash is in its name."""
+def _download(url: str) -> State:
+    """The state dict behind a URL, or from torch.hub's cache; its hash is in its name."""
     name = Path(urlsplit(url).path).name
     doing = f"downloading the backbone's weights {name}"
-    hashed = torch.hub.HASH_REGEX.search(name)  # where torch finds none, it checks none
-    if hashed is None or len(hashed.group(1)) < _LEAST_HASH_DIGITS:
+    match = torch.hub.HASH_REGEX.search(name)  # torch checks the hash only if this matches
+    if match is None or len(match.group(1)) < _LEAST_HASH_DIGITS:
         raise BackboneError(
             doing=doing,
-            expected=f"a file name that ends in -<first {_LEAST_HASH_DIGITS} or more digits of its SHA-256>.pth",
+            expected=f"a file name that ends in -<first {_LEAST_HASH_DIGITS} or more digits of its "
+            "SHA-256>.pth",
             found=name,
             todo="name the file so, or fetch it yourself and set backbone.weights to its path",
         )
@@ -222,17 +220,17 @@ def _downloaded(url: str) -> State:
             doing=doing,
             expected=f"an answer from {urlsplit(url).hostname}",
             found=str(getattr(error, "reason", error)),
-            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out only, "
-            "set backbone.weights=random",
+            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out "
+            "only, set backbone.weights=random",
         ) from None
-    except Exception as error:  # noqa: BLE001 - as in _read
-        altered = "invalid hash" in str(error)  # torch's word for it
+    except Exception as error:  # noqa: BLE001 - see _read
+        expected = "a state dict saved with torch.save"
+        if "invalid hash" in str(error):  # torch's words
+            expected = "a file whose SHA-256 begins as its name says"
         raise BackboneError(
             doing=doing,
-            expected="a file whose SHA-256 begins as its name says"
-            if altered
-            else "a state dict saved with torch.save",
-            found=_shortly(error),
+            expected=expected,
+            found=_first_sentence(error),
             todo="do not use that file; try again, or fetch it from a source that you trust",
         ) from None
 
@@ -246,14 +244,15 @@ def _state_dict(loaded: object) -> State:
     raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
 
 
-def _shortly(error: Exception) -> str:
-    """The error's first sentence; torch's further ones advise to load the file without care."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0].split('. ')[0][:200]}"
+def _first_sentence(error: Exception) -> str:
+    """The error's first sentence; torch's later ones suggest unsafe ways to load the file."""
+    line = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {line.split('. ')[0][:200]}"
 
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torch.hub sets no timeout of its own, and a silent firewall would hold a run for minutes."""
+    """Sets the timeout that torch.hub lacks; a silent firewall would hold a run for minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toiletspark.model import registry
 from toiletspark.config import PolicyName, Publish
 from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import head as heads
-from toiletspark.model.thresholds import excluded
+from toiletspark.model.head import excluded
 from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.estimates import Bootstrap, Share
 from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
@@ -135,7 +136,7 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
     """
     if publish.policy.name == "fixed":
         return settle(publish, [], (), {})
-    run = heads.run_of(store, head_id, folder)
+    run = registry.run_of(store, head_id, folder)
     if run is None or not run.rows:
         raise HeadError(
             doing=f"settling the operating threshold by {publish.policy.name}",
@@ -145,7 +146,7 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
             else "no such head in the store",
             todo="set score.head to its folder, train again, or set publish.policy.name=fixed",
         )
-    made_with, head = rows.read(run), heads.load(run.folder)
+    made_with, head = rows.read(run), registry.load(run.folder)
     known = evaluation_sample.describe_draws(store, (row["draw"] for row in made_with), run)
     return settle(publish, made_with, head.exclude_classes, known)
 

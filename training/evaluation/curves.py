@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.model.thresholds import excluded
+from toiletspark.model.head import excluded
 from toiletspark.sampling.estimates import Bootstrap, Share
 
 _POINTS = 200  # of a curve: half of them evenly by rank among what is to be excluded, half among what is not

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.config import Config
-from toiletspark.model.head import Head
-from toiletspark.model.thresholds import excluded, validate
+from toiletspark.model.head import Head, excluded
+from toiletspark.model.thresholds import validate
 from toiletspark.sampling.estimates import Bootstrap, half_width
 from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet

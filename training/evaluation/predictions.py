@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.model.head import Head
-from toiletspark.model.thresholds import excluded
+from toiletspark.model.head import Head, excluded
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.sampling.evaluation_sample import EvaluationSample
 from toiletspark.training.dataset import TrainingSet

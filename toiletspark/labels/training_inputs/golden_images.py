@@ -67,7 +67,7 @@ def keep(work: Workspace, gathered: Run) -> dict[str, int]:
         if digest in jpegs and content_digest(jpegs[digest]) in stored
     ]
     inputs = Inputs(
-        training_set=gathered.run_id, backbone_id=spec.backbone_id, backbone=spec.described
+        training_set=gathered.run_id, backbone_id=spec.backbone_id, backbone=spec.description
     )
     counts = {"left_out": len(drawn) - len(made)}
     rows.write(

@@ -1,10 +1,8 @@
-"""What runs the backbone: uint8 pixels (n, crop_px, crop_px, 3) in, float32 embeddings (n, 512) out.
+"""Runtimes of the backbone: uint8 pixels (n, crop_px, crop_px, 3) in, float32 (n, 512) out.
 
-A runtime knows of no file, URL, table or Spark. On the driver, `choose` picks one and `convert` prepares the backbone
-for it; a worker imports only the runtime that it starts.
+A runtime knows no file, URL, table or Spark. On the driver, `choice` picks one and `conversion` compiles
+the backbone for it; a worker imports only the runtime that it starts.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""From torch's network to a program for OpenVINO: once, on the driver, so that no worker loads torch for it."""
+"""Converts torch's network to a program for OpenVINO, once on the driver, so workers need no torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @functools.lru_cache(maxsize=1)
 def compiled(spec: BackboneSpec) -> BackboneSpec:
-    """The spec as workers need it: with a program, and its constants in the place of torch's weights.
+    """The spec for workers: with a program, and its constants in place of torch's weights.
 
     Args:
-        spec: from `weights.load_spec`, or one that has its program already and is given back as it is.
+        spec: from `weights.load_spec`; returned unchanged for torch, and if it has its program already.
 
     Raises:
-        BackboneError: OpenVINO is not installed, or an int8 program was not made yet, which `quantisation` does.
+        BackboneError: OpenVINO is not installed, or `quantisation` has not made the int8 program yet.
 
     Cost: a few seconds for OpenVINO, nothing for torch.
     """
@@ -35,8 +35,8 @@ def compiled(spec: BackboneSpec) -> BackboneSpec:
 
 
 def convert(spec: BackboneSpec) -> openvino.Model:
-    """The network as OpenVINO's model: uint8 (n, crop_px, crop_px, 3) in, normalisation inside, float32 out."""
-    openvino = openvino_runtime.imported()
+    """OpenVINO's model: uint8 (n, crop_px, crop_px, 3) in, normalisation inside, float32 out."""
+    openvino = openvino_runtime.import_openvino()
     import torch
     from openvino import preprocess
 
@@ -45,24 +45,21 @@ def convert(spec: BackboneSpec) -> openvino.Model:
     side = spec.preprocessing.crop_px
     network = torch_runtime.network(spec.architecture, spec.weights)
     shape, example = openvino.PartialShape([-1, 3, side, side]), torch.zeros(1, 3, side, side)
-    steps = preprocess.PrePostProcessor(
-        openvino.convert_model(network, input=[shape], example_input=example)
-    )
+    model = openvino.convert_model(network, input=[shape], example_input=example)
+    steps = preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     floats = steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    floats.mean([255 * value for value in IMAGENET_MEAN]).scale(
-        [255 * value for value in IMAGENET_STD]
-    )
+    floats.mean([255 * value for value in IMAGENET_MEAN])
+    floats.scale([255 * value for value in IMAGENET_STD])
     return steps.build()
 
 
 def with_program(spec: BackboneSpec, model: openvino.Model, **changes: Any) -> BackboneSpec:
-    """The spec with this model as its program, and what else changes with it."""
+    """The spec with this model as its program, and with other changes."""
+    save = openvino_runtime.import_openvino().save_model
     with tempfile.TemporaryDirectory(prefix="toiletspark-program-") as folder:
         path = Path(folder) / "program.xml"
-        openvino_runtime.imported().save_model(
-            model, path, compress_to_fp16=False
-        )  # fp16 would be another backbone
+        save(model, path, compress_to_fp16=False)  # fp16 would be another backbone
         program, constants = path.read_bytes(), path.with_suffix(".bin").read_bytes()
     return replace(spec, runtime="openvino", program=program, weights=constants, **changes)

@@ -1,7 +1,7 @@
-"""JPEG files decoded where the network computes: by nvJPEG on a GPU, by libjpeg-turbo on a CPU, through torchvision.
+"""JPEG decoding on the network's device: nvJPEG on a GPU, libjpeg-turbo on a CPU, by torchvision.
 
-nvJPEG knows neither EXIF nor CMYK, and does not tell a file that ends early from a whole one. So only plain files come
-here, as their headers and last bytes say; all others, and those that it refuses, are Pillow's.
+nvJPEG knows neither EXIF nor CMYK, and does not detect truncated files. So it gets only plain files, by
+their headers and last bytes; Pillow decodes all others, and those that it rejects.
 """
 
 from __future__ import annotations
@@ -24,124 +24,126 @@ _END_OF_IMAGE = b"\xff\xd9"
 _YCBCR = 1  # Adobe's marker: the usual colours of a JPEG
 
 
-class _RefusedError(Exception):
-    """The decoder has not decoded something, in its words."""
+class _RejectedError(Exception):
+    """The decoder rejects a file; its own message."""
 
 
 def require_working(device: torch.device) -> None:
-    """Decodes a picture that is known to be sound.
+    """Decodes a sound picture.
 
     Raises:
-        BackboneError: it could not be decoded; were files then Pillow's, they would be embedded under nvJPEG's name.
-        torch.OutOfMemoryError: there is no room even for that.
+        BackboneError: that failed. Pillow would then decode all files, under nvJPEG's name.
+        torch.OutOfMemoryError: there is no memory even for that.
     """
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG")
     try:
-        _pictures([file.getvalue()], device)
-    except _RefusedError as error:
+        _decode_files([file.getvalue()], device)
+    except _RejectedError as error:
         raise BackboneError(
-            doing="decoding a JPEG file that is known to be sound, as backbone.jpeg_decoder = nvjpeg asks for",
+            doing="decoding a sound JPEG file, as backbone.jpeg_decoder = nvjpeg asks for",
             expected=f"a torchvision that can, on {device}",
             found=str(error),
-            todo="mend the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
-            "their own",
+            todo="repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an "
+            "identity of their own",
         ) from None
 
 
 def decode(
     contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing, device: torch.device
 ) -> list[Decoded]:
-    """As `images.decode`.
+    """Does the same as `decoding.decode`, on a device.
 
     Args:
         contents: whole files.
-        limits: which formats and sizes are decoded at all.
+        limits: formats and sizes; at most `limits.max_pixels` together are on the device at a time.
         preprocessing: resize and crop.
-        device: where; pictures of `limits.max_pixels` together are on it at a time.
+        device: where.
 
     Returns:
         One outcome per file, in order. A bad file is never an exception.
 
     Raises:
-        torch.OutOfMemoryError: there is no room for one picture alone.
+        torch.OutOfMemoryError: there is no memory for a single picture.
         BackboneError: see `require_working`.
     """
     files = list(contents)
-    sizes = {
-        place: size for place, content in enumerate(files) if (size := plain_size(content, limits))
-    }
-    found: dict[int, Pixels] = {}
-    for places in _portions(sizes, limits.max_pixels):
-        found |= dict(_decoded({place: files[place] for place in places}, preprocessing, device))
-    return [
-        Decoded("ok", "", *sizes[place], found[place])
-        if place in found
-        else sandbox.decode([content], limits, preprocessing)[0]
-        for place, content in enumerate(files)
-    ]
+    sizes = {}
+    for index, content in enumerate(files):
+        if size := plain_size(content, limits):
+            sizes[index] = size
+    squares: dict[int, Pixels] = {}
+    for batch in _batches(sizes, limits.max_pixels):
+        squares |= _decode_batch({index: files[index] for index in batch}, preprocessing, device)
+    outcomes = []
+    for index, content in enumerate(files):
+        if index in squares:
+            width, height = sizes[index]
+            outcomes.append(Decoded("ok", "", width, height, squares[index]))
+        else:
+            outcomes += sandbox.decode([content], limits, preprocessing)
+    return outcomes
 
 
 def plain_size(content: bytes, limits: Decode) -> tuple[int, int] | None:
     """Width and height of a whole, upright, grey or YCbCr JPEG file; None for any other."""
     try:
         image = decoding.open_checked(content, limits)
-        if image.format != "JPEG":  # to ask a PNG for its orientation is to decode it
+        if image.format != "JPEG":  # reading a PNG's orientation would decode it
             return None
-        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, `images.decode` tells
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # noqa: BLE001 - `decoding.decode` gives the reason
         return None
-    usual = image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
-    whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE)
-    return image.size if usual and upright and whole else None
+    is_usual = image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
+    is_whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE)
+    return image.size if is_usual and is_upright and is_whole else None
 
 
-def _portions(sizes: dict[int, tuple[int, int]], max_pixels: int) -> Iterator[list[int]]:
-    portion: list[int] = []
-    held = 0
-    for place, (width, height) in sizes.items():
-        if portion and held + width * height > max_pixels:
-            yield portion
-            portion, held = [], 0
-        portion.append(place)
-        held += width * height
-    if portion:
-        yield portion
+def _batches(sizes: dict[int, tuple[int, int]], max_pixels: int) -> Iterator[list[int]]:
+    batch: list[int] = []
+    pixels = 0
+    for index, (width, height) in sizes.items():
+        if batch and pixels + width * height > max_pixels:
+            yield batch
+            batch, pixels = [], 0
+        batch.append(index)
+        pixels += width * height
+    if batch:
+        yield batch
 
 
-def _decoded(
+def _decode_batch(
     files: dict[int, bytes], preprocessing: Preprocessing, device: torch.device
-) -> Iterator[tuple[int, Pixels]]:
-    """The files that could be decoded; what is too much or too bad for a whole call is then tried file by file."""
+) -> dict[int, Pixels]:
+    """Decodes what can be decoded; after a failure, file by file."""
     try:
-        found = _squares(_pictures(files.values(), device), preprocessing)
+        squares = _squares(_decode_files(files.values(), device), preprocessing)
+        return dict(zip(files, squares, strict=True))
     except torch.OutOfMemoryError:
         if len(files) == 1:
             raise
-    except _RefusedError:
+    except _RejectedError:
         if len(files) == 1:
-            require_working(device)  # it is then the file that is to blame
-    else:
-        yield from zip(files, found, strict=True)
-        return
-    if len(files) > 1:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # here, since the error held what had been decoded
-        for place, content in files.items():
-            yield from _decoded({place: content}, preprocessing, device)
+            require_working(device)  # else it is not the file that is to blame
+            return {}
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # outside of `except`, whose error held the decoded pictures
+    decoded: dict[int, Pixels] = {}
+    for index, content in files.items():
+        decoded |= _decode_batch({index: content}, preprocessing, device)
+    return decoded
 
 
-def _pictures(contents: Iterable[bytes], device: torch.device) -> list[torch.Tensor]:
+def _decode_files(contents: Iterable[bytes], device: torch.device) -> list[torch.Tensor]:
     """uint8, (3, height, width) each."""
-    given = [
-        torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents
-    ]
+    buffers = [np.frombuffer(content, dtype=np.uint8).copy() for content in contents]
+    tensors = [torch.from_numpy(buffer) for buffer in buffers]
     try:
-        return list(torchvision.io.decode_jpeg(given, torchvision.io.ImageReadMode.RGB, device))
+        return list(torchvision.io.decode_jpeg(tensors, torchvision.io.ImageReadMode.RGB, device))
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise _RefusedError(str(error).partition("\n")[0]) from error
+        raise _RejectedError(str(error).partition("\n")[0]) from error
 
 
 def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixels:
@@ -153,20 +155,19 @@ def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixe
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """As `images.preprocess`, on uint8 tensors (3, height, width); a pixel differs from Pillow's by its rounding."""
+    """Does the same as `decoding.preprocess` to a uint8 tensor (3, height, width), but for rounding."""
     left, top, right, bottom = _without_far_ends(picture.shape[2], picture.shape[1])
-    (width, height), (x, y) = decoding.crop_geometry(right - left, bottom - top, preprocessing)
+    size, (x, y) = decoding.crop_geometry(right - left, bottom - top, preprocessing)
     kept = picture[:, top:bottom, left:right]
-    resized: torch.Tensor = functional.resize(
-        kept, [height, width], torchvision.transforms.InterpolationMode.BILINEAR, antialias=True
-    )
+    bilinear = torchvision.transforms.InterpolationMode.BILINEAR
+    resized: torch.Tensor = functional.resize(kept, [size[1], size[0]], bilinear, antialias=True)
     return resized[:, y : y + preprocessing.crop_px, x : x + preprocessing.crop_px]
 
 
 def _without_far_ends(width: int, height: int) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) without what the centre square never sees of very long pictures.
+    """The box (left, top, right, bottom) that cuts the far ends of very long pictures.
 
-    They would be huge once resized.
+    The centre square is not near them, and they would be huge once resized.
     """
     longest = 4 * min(width, height)
     kept_width, kept_height = min(width, longest), min(height, longest)

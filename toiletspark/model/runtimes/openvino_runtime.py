@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU: runs a program that the driver converted. No torch, which would cost a worker 0.9 GB."""
+"""OpenVINO on a CPU: runs a converted program without torch, which would take 0.9 GB per worker."""
 
 from __future__ import annotations
 
@@ -15,29 +15,26 @@ from toiletspark.model.runtimes import Forward
 
 
 def start(program: bytes, weights: bytes, precision: Precision, threads: int) -> Forward:
-    """Compiles a program for this machine; a second or so.
+    """Compiles a program for this machine, in about a second.
 
     Args:
         program: the intermediate representation, XML.
         weights: its constants.
-        precision: of the arithmetic. int8 programs have float32 between their quantised parts; bf16 is the speed of
-            a CPU with AVX512_BF16 or AMX, elsewhere OpenVINO computes in float32.
-        threads: that it may use.
+        precision: of the arithmetic. int8 programs have float32 between their quantised parts; bf16 is
+            faster on CPUs with AVX512_BF16 or AMX, elsewhere OpenVINO computes in float32.
+        threads: for the runtime.
 
     Raises:
         BackboneError: OpenVINO is not installed.
     """
-    core = imported().Core()
-    compiled = core.compile_model(
-        core.read_model(program, weights), "CPU", settings(precision, threads)
-    )
-    request = compiled.create_infer_request()
+    core = import_openvino().Core()
+    model = core.read_model(program, weights)
+    request = core.compile_model(model, "CPU", settings(precision, threads)).create_infer_request()
 
     def forward(pixels: Pixels) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = request.infer([pixels], share_inputs=True)[
-            0
-        ]  # a copy, ours to keep
-        return found
+        # the result is a copy that we may keep
+        embeddings: NDArray[np.float32] = request.infer([pixels], share_inputs=True)[0]
+        return embeddings
 
     return forward
 
@@ -45,7 +42,7 @@ def start(program: bytes, weights: bytes, precision: Precision, threads: int) ->
 def settings(precision: Precision, threads: int) -> dict[str, object]:
     """OpenVINO's properties: one stream, and the task's cores only."""
     return {
-        # where a CPU has bf16, OpenVINO may take it unasked: faster, but another backbone
+        # by default OpenVINO takes bf16 where the CPU has it: faster, but another backbone
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -53,13 +50,14 @@ def settings(precision: Precision, threads: int) -> dict[str, object]:
     }
 
 
-def imported() -> Any:
-    """OpenVINO, without its telemetry, which reports every import and conversion to its makers unless told not to.
+def import_openvino() -> Any:
+    """Imports OpenVINO without its telemetry, which would report every import and conversion.
 
     Raises:
         BackboneError: it is not installed.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's word for "not installed"
+    # None is Python's mark of a module that cannot be imported
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

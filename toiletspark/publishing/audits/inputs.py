@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from toiletspark.config import Config
 from toiletspark.errors import HeadError, shown
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.model.head import Head
 from toiletspark.publishing.audits import rescoring as canaries
 from toiletspark.publishing.audits.checks import Check
@@ -238,7 +238,7 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
         f"the head {head_id} in the store or in score.head, sound",
     )
     run, todo = (
-        heads.run_of(store, head_id, folder),
+        registry.run_of(store, head_id, folder),
         "set score.head to the head that scored, or score again",
     )
     if run is None and not folder:
@@ -250,7 +250,7 @@ def _head(store: Store, config: Config, scores: Run, seen: Run) -> tuple[Head | 
         )
         return None, Check(rule, expected, told, False if there else None, todo)
     try:
-        head = heads.load(folder or (run.folder if run else ""))
+        head = registry.load(folder or (run.folder if run else ""))
     except HeadError as error:
         return None, Check(rule, expected, error.found, False, error.todo)
     if head.head_id != head_id and folder:

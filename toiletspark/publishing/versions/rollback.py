@@ -9,7 +9,7 @@ from __future__ import annotations
 from toiletspark.config import Config, Publish
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import OutputError
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.publishing.versions import log as versions
 from toiletspark.publishing.versions.log import Version
 from toiletspark.tables import storage
@@ -148,7 +148,7 @@ def _others(store: Store, log: list[Version], asked: Version) -> str:
 def _next(store: Store, config: Config, said: Summary) -> str:
     """The next publication decides by the newest scores: what to set so that it does as the version gone back to."""
     head_id, threshold = said["head_id"], said["operating_threshold"]
-    run = heads.run_of(store, str(head_id), config.score.head)
+    run = registry.run_of(store, str(head_id), config.score.head)
     sets = [
         f'score.head="{run.folder}" (and score again)'
         if run
