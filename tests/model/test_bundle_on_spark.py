@@ -17,7 +17,6 @@ from toiletspark.config.command_line import reported_errors
 from toiletspark.errors import HeadError
 from toiletspark.jobs import embed_images, rescore_catalog, score_catalog
 from toiletspark.model import bundle, registry, weights
-from toiletspark.model import head as heads
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.tables import schemas

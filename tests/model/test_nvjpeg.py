@@ -199,7 +199,7 @@ def test_a_worker_whose_decoder_does_not_work_says_so(
         "while decoding a sound JPEG file, as backbone.jpeg_decoder = nvjpeg asks for\n"
         f"  expected: a torchvision that can, on {torch_runtime.default_device('')}\n"
         "  found:    decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
-        "  do:       mend the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
+        "  do:       repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
         "their own"
     )
 

@@ -51,17 +51,17 @@ def embed_views(
     """
     files = list(contents)
     views: list[dict[str, Pixels]] = [{} for _ in files]
-    if "flip" in view_names:
+    if "flip" in names:
         for of_file, image in zip(views, backbone.decode(files, limits), strict=True):
             if image.pixels is not None:
                 of_file["flip"] = image.pixels[:, ::-1]
-    if set(view_names) & set(CROPS):
+    if set(names) & set(CROPS):
         sizes = backbone.spec.preprocessing
         large = backbone.decode(files, limits, enlarged(sizes))
         for of_file, image in zip(views, large, strict=True):
             if image.pixels is not None:
                 crops = cut(image.pixels, sizes.crop_px)
-                of_file |= {name: crops[name] for name in CROPS if name in view_names}
+                of_file |= {name: crops[name] for name in CROPS if name in names}
     pictures = [pixels for of_file in views for pixels in of_file.values()]
     embeddings = iter(backbone.embed(np.stack(pictures)) if pictures else ())
     return [{name: next(embeddings) for name in of_file} for of_file in views]
