@@ -197,7 +197,7 @@ def _golden(
 
 
 def _inconsistency(head: Head) -> tuple[str, str] | None:
-    """What was expected and what was found instead, if numbers and names do not fit together."""
+    """The expected and the actual state, if numbers and names do not fit together."""
     classes, weight, bias = head.classes, head.weight, head.bias
     rows, excluded = len(classes), head.exclude_classes
     if len(set(classes)) != rows or not excluded or not set(excluded) <= set(classes):

@@ -91,7 +91,7 @@ def decode_limits(decode: Decode) -> Decode:
 
 
 def max_distance(spec: BackboneSpec) -> float:
-    """How far a worker's embedding of a golden image may be from the kept one, see `distance`."""
+    """The largest allowed `distance` of a worker's embedding of a golden image from the kept one."""
     limit = MAX_DISTANCE[spec.precision]
     if spec.preprocessing.jpeg_decoder == "nvjpeg":
         return max(limit, _MAX_DISTANCE_NVJPEG)

@@ -110,7 +110,7 @@ def mismatch(description: dict[str, Any], backbone_id: str) -> tuple[str, str] |
         backbone_id: of the embeddings.
 
     Returns:
-        What was expected and what was found instead; None if all agrees.
+        The expected and the actual state; None if they agree.
 
     Raises:
         KeyError, TypeError: it is no description.

@@ -1,4 +1,4 @@
-"""The backbone's weights: found or downloaded, checked and named. Runs on the driver.
+"""The backbone's weights: read or downloaded, checked and named. Runs on the driver.
 
 `weights_digest` names the values, whatever file they came from.
 """

@@ -59,7 +59,7 @@ def normalised(pixels: Pixels, device: torch.device) -> torch.Tensor:
 
 
 def default_device(device: str = "") -> torch.device:
-    """Where to compute: torch's name of a device; "" = the first GPU, else the CPU."""
+    """The device of this name (torch's); "" = the first GPU, else the CPU."""
     return torch.device(device or ("cuda" if has_gpu() else "cpu"))
 
 
