@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.model import registry
 from toiletspark.config import PolicyName, Publish
 from toiletspark.errors import ConfigError, HeadError
-from toiletspark.model import head as heads
+from toiletspark.model import registry
 from toiletspark.model.head import excluded
 from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.estimates import Bootstrap, Share
