@@ -125,10 +125,15 @@ def tables_page() -> str:
 
 
 def _table_text(table: schemas.Table) -> str:
-    rows = [f"| `{name}` | {type_} |" for name, type_ in table.columns.items()]
+    rows = [
+        f"| `{name}` | {type_} | {_escaped(table.meanings.get(name, ''))} |"
+        for name, type_ in table.columns.items()
+    ]
     key = ", ".join(f"`{name}`" for name in table.key)
-    head = f"## {table.name}\n\nKey: {key}. Schema version {table.schema_version}.\n"
-    return "\n".join([head, "| column | type |\n|---|---|", *rows, ""])
+    head = (
+        f"## {table.name}\n\n{table.about}\n\nKey: {key}. Schema version {table.schema_version}.\n"
+    )
+    return "\n".join([head, "| column | type | meaning |\n|---|---|---|", *rows, ""])
 
 
 def _escaped(cell: str) -> str:

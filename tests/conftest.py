@@ -64,16 +64,6 @@ LISTINGS = [
     ("L5", "Old Mill", "sale", True),
     ("L6", None, "sale", False),
 ]
-_ARROW = {
-    "string": pa.string(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "boolean": pa.bool_(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
 
 
 class OneSession(LoadScopeScheduling):  # type: ignore[misc]
@@ -245,11 +235,10 @@ def stored(
 ) -> Run:
     """A complete run of one of our tables, written by pyarrow; columns that a row leaves out are null."""
     run_id = run_id or new_run_id()
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
     folder = Path(store.folder(table, run_id))
     folder.mkdir(parents=True)
     full = [{name: row.get(name) for name in table.columns} for row in rows]
-    pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-0.parquet")
+    pq.write_table(pa.Table.from_pylist(full, table.arrow_schema), folder / "part-0.parquet")
     return store.commit(table, run_id, config={}, inputs=Inputs(**(inputs or {})), counts=counts)
 
 

@@ -167,7 +167,7 @@ def test_a_missing_column_names_the_nearest(
         f"while importing labels from {tmp_path}/labels.csv\n"
         "  expected: the column 'class' (labels.table.columns.class)\n"
         "  found:    the columns 'image_id', 'klass' (did you mean 'klass'?)\n"
-        "  do:       say in the configuration what your column is called"
+        "  do:       write the name of your column into the configuration"
     )
 
 

@@ -362,7 +362,7 @@ def test_a_missing_column_names_the_nearest(
         f"while reading the images table {tmp_path}/tables/images.parquet\n"
         "  expected: the column 'image_id' (images.columns.image_id)\n"
         "  found:    the columns 'image_ids', 'listing_id', 'image_url' (did you mean 'image_ids'?)\n"
-        '  do:       say in the configuration what your column is called: images.columns.image_id = "..."'
+        '  do:       write the name of your column into the configuration: images.columns.image_id = "..."'
     )
 
 
@@ -411,7 +411,7 @@ def test_keys_that_are_none(
         f"while checking the {name} table {tmp_path}/tables/{name}.parquet\n"
         f"  expected: at least one row, and {key} unique and never null\n"
         f"  found:    {found}\n"
-        f"  do:       mend the table, or map {name}.columns.{key} to the column that identifies a row"
+        f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies a row"
     )
 
 

@@ -1,4 +1,4 @@
-"""Small tables as rows, without Spark: what people said, and what a single machine worked out."""
+"""Small runs as rows with pyarrow, without Spark."""
 
 from __future__ import annotations
 
@@ -14,17 +14,6 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import Table
 
-_ARROW = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
-
 
 def write(
     store: Store,
@@ -36,30 +25,27 @@ def write(
     inputs: Inputs,
     counts: dict[str, Any] | None = None,
 ) -> Run:
-    """Writes rows as a run of `table`, one file, and makes it visible; columns that a row lacks are null."""
+    """Writes rows as a run of one file and makes it visible; columns that a row lacks are null."""
     write_file(store, table, run_id, rows)
     return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
 
 
 def write_file(store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]]) -> str:
     """Writes the file of a run that stays invisible until it is committed; returns its folder."""
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
-    full = [{name: row.get(name) for name in table.columns} for row in rows]
+    complete = [{name: row.get(name) for name in table.columns} for row in rows]
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(full, schema), file)
+    pq.write_table(pa.Table.from_pylist(complete, table.arrow_schema), file)
     folder = store.folder(table, run_id)
     storage.replace_bytes(f"{folder}/part-0.parquet", file.getvalue())
     return folder
 
 
 def read(run: Run | None) -> list[dict[str, Any]]:
-    """All rows of a run; none where there is no run. Cost: everything in memory.
-
-    In one thread: a short program that ends while pyarrow 14 is still starting threads is aborted (exit code 134).
-    """
+    """All rows of a run, in memory; none if there is no run."""
+    rows: list[dict[str, Any]] = []
     files = [f"{run.folder}/{file.name}" for file in run.files] if run else []
-    tables = (
-        pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-        for content in storage.read_files(files)
-    )
-    return [row for table in tables for row in table.to_pylist()]
+    for content in storage.read_files(files):
+        # one thread: a short program that ends while pyarrow 14 starts threads is aborted (code 134)
+        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        rows.extend(table.to_pylist())
+    return rows

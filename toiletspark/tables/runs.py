@@ -1,11 +1,11 @@
-"""A table is a folder of immutable run folders, and a run folder exists once its manifest does.
+"""A table is a folder of immutable runs; a run is complete once its manifest is written.
 
-    <root>/_toiletspark.json            this folder is ours
+    <root>/_toiletspark.json                 marks the folder as toiletspark's
     <root>/<table>/<run_id>/*.parquet
-    <root>/<table>/<run_id>/_manifest.json   written last: counts, inputs, configuration, versions, files
-    <root>/_work/<run_id>/              what a run has set aside; removed when it ends, or later if it was broken off
+    <root>/<table>/<run_id>/_manifest.json   written last, see `manifest`
+    <root>/_work/<run_id>/                   temporary frames of a run; removed when it ends
 
-Nothing that a reader may hold open is overwritten or removed.
+Nothing that a reader may have open is overwritten or removed.
 """
 
 from __future__ import annotations
@@ -35,14 +35,8 @@ MANIFEST = "_manifest.json"
 WORK = "_work"
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _TAIL_BYTES = 65536
-_WHOLE_BYTES = (
-    64 * 2**20
-)  # files up to here are told by all their bytes, where the table is one of the next line
-_WHOLE = {
-    EXCLUSION_LIST.name,
-    UNSCORED.name,
-    STRATA.name,
-}  # what readers get; small, and read whole anyhow
+_WHOLE_BYTES = 64 * 2**20  # files up to this size get a digest of all bytes, in these tables:
+_WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name}
 
 
 @dataclass(frozen=True)
@@ -86,24 +80,24 @@ class Run:
 
 
 def new_run_id() -> str:
-    """An id that sorts by time and that two runs at the same moment do not share: 20261123T151204123456Z-9f3c."""
+    """A unique id that sorts by time, such as 20261123T151204123456Z-9f3c."""
     return f"{run_id_at(datetime.now(UTC))}-{secrets.token_hex(2)}"
 
 
 def run_id_at(moment: datetime) -> str:
-    """How the ids of runs that began at a moment (UTC) begin; ids sort by it."""
+    """The prefix of ids of runs that began at this moment (UTC)."""
     return f"{moment:%Y%m%dT%H%M%S%fZ}"
 
 
 class Store:
-    """The output root: knows where runs lie and which of them are complete."""
+    """The output root: where runs lie, and which of them are complete."""
 
     def __init__(self, root: str) -> None:
         self.root = root
 
     @classmethod
     def open(cls, root: str) -> Store:
-        """The store at `root`, made if there is none.
+        """The store at `root`; it is made if there is none.
 
         Raises:
             OutputError: the folder cannot be written, or holds something that toiletspark did not make.
@@ -132,44 +126,44 @@ class Store:
         return cls(root)
 
     def require_here(self, *, doing: str) -> None:
-        """On a worker: this process reads what the driver has written.
+        """Checks on a worker that it reads the store that the driver writes.
 
         Raises:
             OutputError: it cannot reach the store, or finds another one there.
         """
         try:
-            found = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
-        except Exception as error:  # noqa: BLE001 - every store's client raises its own kinds
-            found = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        if found:
+            problem = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
+        except Exception as error:  # noqa: BLE001 - every store's client has its own errors
+            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if problem:
             raise OutputError(
                 doing=doing,
                 expected=f"a worker that reads {self.root} with Python (fsspec), as the driver does",
-                found=f"on {socket.gethostname()}: {found}",
-                todo="give the executors the driver's credentials and packages, and a store that all machines see; "
-                "`toiletspark doctor` tries it out",
+                found=f"on {socket.gethostname()}: {problem}",
+                todo="give the executors the driver's credentials and packages, and a store that all "
+                "machines see; `toiletspark doctor` tries it out",
             )
 
     def folder(self, table: Table, run_id: str) -> str:
-        """Where a run of `table` lies, or will lie."""
+        """The folder of a run, written or not."""
         return f"{self.root}/{table.name}/{run_id}"
 
     def work_folder(self, run_id: str) -> str:
-        """Where a run sets aside what it needs only until it ends."""
+        """The folder for temporary frames of a run."""
         return f"{self.root}/{WORK}/{run_id}"
 
     def clear(self, run_id: str) -> None:
-        """Removes what a run has set aside."""
+        """Removes the temporary frames of a run."""
         storage.remove_folder(self.work_folder(run_id))
 
     def clear_unfinished(self, older_than_h: float) -> list[str]:
-        """Removes what runs left behind that were broken off: work set aside, and run folders without a manifest.
+        """Removes temporary frames and incomplete folders of runs that ended early.
 
         Args:
-            older_than_h: hours since the run began; younger ones may still be at work.
+            older_than_h: hours since the run began; younger ones may still be working.
 
         Returns:
-            The folders that were removed.
+            The removed folders.
         """
         before = run_id_at(datetime.now(UTC) - timedelta(hours=older_than_h))
         removed = []
@@ -183,16 +177,15 @@ class Store:
         return removed
 
     def runs(self, table: Table) -> list[Run]:
-        """The complete runs of `table`, oldest first; folders without a manifest do not exist."""
+        """The complete runs of a table, oldest first."""
         folders = {
             run_id: self.folder(table, run_id)
             for run_id in storage.entries(f"{self.root}/{table.name}")
         }
         manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders.values()])
-        found = zip(folders.items(), manifests, strict=True)
         return [
             Run(table.name, run_id, folder, _validated(folder, manifest))
-            for (run_id, folder), manifest in found
+            for (run_id, folder), manifest in zip(folders.items(), manifests, strict=True)
             if manifest
         ]
 
@@ -205,7 +198,7 @@ class Store:
         return Run(table.name, run_id, folder, _validated(folder, manifest))
 
     def newest(self, table: Table) -> Run | None:
-        """The newest complete run of `table`, or None; not one that is only there to be compared with."""
+        """The newest complete run of a table, or None; runs made for comparison do not count."""
         for run_id in reversed(storage.entries(f"{self.root}/{table.name}")):
             run = self.run(table, run_id)
             if run and not run.inputs.compared:
@@ -213,7 +206,7 @@ class Store:
         return None
 
     def require(self, table: Table, *, doing: str, step: str) -> Run:
-        """The newest complete run of `table`.
+        """The newest complete run of a table.
 
         Raises:
             OutputError: there is none; the message names the `step` that makes one.
@@ -236,14 +229,11 @@ class Store:
         inputs: Inputs,
         counts: dict[str, Any] | None = None,
     ) -> Run:
-        """Makes a written run folder visible by writing its manifest.
+        """Makes a written run visible by writing its manifest.
 
         Args:
-            table: what was written.
-            run_id: the run whose folder holds the Parquet files.
             config: the resolved configuration.
-            inputs: what the run was made from: run ids, head_id, backbone_id, paths.
-            counts: further numbers about the rows; `rows` is counted from the files themselves.
+            counts: further numbers about the rows; `rows` is counted from the files.
         """
         folder = self.folder(table, run_id)
         files = described_files(folder, whole=table.name in _WHOLE)
@@ -279,12 +269,9 @@ def _validated(folder: str, manifest: object) -> Manifest:
 
 
 def _foreign(root: str) -> list[str]:
-    """What lies in a folder without a marker, but for what is left of a marker whose writer was killed."""
-    return [
-        name
-        for name in storage.entries(root)
-        if not name.startswith(storage.temporary_prefix(MARKER))
-    ]
+    """The entries of a folder without a marker; the rest of a marker whose writer was killed is ours."""
+    ours = storage.temporary_prefix(MARKER)
+    return [name for name in storage.entries(root) if not name.startswith(ours)]
 
 
 def described_files(folder: str, *, whole: bool = False) -> list[FileEntry]:

@@ -1,406 +1,428 @@
-"""The tables that toiletspark writes: key, grain, columns, and the closed list of what can become of an image."""
+"""Every table that toiletspark writes: its key, and its columns with type and meaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-# Of each image of a catalog one decision, for one reason.
-#   model       its exclusion score against the operating threshold
-#   hysteresis  its score is so near to the threshold that the last decision stands
-#   last_score  it has no score now; the last one decides, for publish.keep_score_days
-#   override    somebody has said so
-#   unscored    it has no score, and publish.failures says what becomes of such images
+import pyarrow as pa
+
+# The decision on an image, and its reason.
+#   model       the exclusion score against the operating threshold
+#   hysteresis  the score is so near to the threshold that the last decision stands
+#   last_score  there is no score now; the last one decides, for publish.keep_score_days
+#   override    a person decided
+#   unscored    there is no score, and publish.failures decides
 DECISIONS_OF_IMAGES = ("keep", "exclude", "unscored")
 REASONS = ("model", "hysteresis", "last_score", "override", "unscored")
+
+ARROW_TYPES = {
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "binary": pa.binary(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours: `columns` maps names to Spark types, `key` names what identifies a row (the grain)."""
+    """A table of ours.
+
+    Attributes:
+        name: of its folder in the output root.
+        key: the columns that identify a row.
+        columns: names and Spark types.
+        schema_version: grows when columns change their meaning.
+        about: what a row is.
+        meanings: of the columns that need a word.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: dict[str, str]
     schema_version: int = 1
+    about: str = ""
+    meanings: dict[str, str] = field(default_factory=dict)
 
     @property
     def schema(self) -> str:
         """The columns as Spark's DDL text."""
-        return ", ".join(f"`{name}` {kind}" for name, kind in self.columns.items())
+        return spark_schema(self.columns)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns as an Arrow schema."""
+        return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()])
 
     def with_columns(self, columns: dict[str, str]) -> Table:
         """This table with further columns at its end."""
-        return Table(self.name, self.key, {**self.columns, **columns}, self.schema_version)
+        return replace(self, columns={**self.columns, **columns})
 
 
-# The user's images as one run saw them, without their bytes. One row per image_id.
-IMAGES = Table(
-    "images",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "image_version": "string",
-        "listing_id": "string",
-        "position": "int",
-        "image_url": "string",
-        "location": "string",
-        "listing_type": "string",
-        "active": "boolean",
-        "stratum": "string",
-    },
-)
-
-# The same with what has become of each image: its newest attempt. A run exists once every image was tried, and the
-# sound ones have an embedding of its backbone; scores and lists belong to such a snapshot. embedding_file is the place
-# of a file in the list `inputs.embeddings` of the manifest, embedding_row the row there, both from 0; null where the
-# content has no embedding. Images whose embeddings share a file share a file, so that it is read once. Version 1 did
-# not say where embeddings lie.
-CATALOG = Table(
-    "catalog",
-    ("image_id",),
-    {
-        **IMAGES.columns,
-        "status": "string",
-        "detail": "string",
-        "content_digest": "string",
-        "embedding_file": "int",
-        "embedding_row": "int",
-    },
-    schema_version=2,
-)
-
-# One row per drawn image. listing_probability and image_probability, both in (0, 1], are those of the two stages: that
-# the listing is drawn (1 where images are the units, so that all listings are looked into), and the image among those
-# that it competes with. inclusion_probability is their product, weight = 1 / inclusion_probability. Version 1 had no
-# stages.
-SAMPLE = Table(
-    "sample",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "listing_probability": "double",
-        "image_probability": "double",
-        "inclusion_probability": "double",
-        "weight": "double",
-    },
-    schema_version=2,
-)
-
-# One row per (image_id, labeller), the labeller's last word; content_digest may be null (labels from a table). how:
-#   folder            somebody has dragged the picture into the class folder
-#   folder_presorted  it lay there by the head's scores, and somebody has looked through the folder and left it
-#   table, sheet, label_studio   as the labels table, the contact sheet, Label Studio say
-#   override    somebody has decided what becomes of the image, and with that said what it shows
-LABELS = Table(
-    "labels",
-    ("image_id", "labeller"),
-    {
-        "image_id": "string",
-        "labeller": "string",
-        "class": "string",
-        "content_digest": "string",
-        "labelled_at": "timestamp",
-        "how": "string",
-    },
-)
-
-# What each folder and each table said when it was last imported, under the run_id of the labels: a place that repeats
-# itself says nothing new, whatever was said elsewhere since.
-LABEL_SOURCES = Table(
-    "label_sources",
-    ("source", "image_id"),
-    {"source": "string", "image_id": "string", "class": "string", "labeller": "string"},
-)
-
-# The labels that contradict each other about one content, under the run_id of the labels; conflict numbers them.
-CONFLICTS = Table(
-    "conflicts", ("conflict", "image_id", "labeller"), {"conflict": "int", **LABELS.columns}
-)
-
-# Which images people look at next, rank 1 first; reason: uncertain, random or label_doubt. suggested and label are
-# classes; inclusion_probability is null where chance had no part. 1 / inclusion_probability is how many images a row
-# stands for, with its equals and lookalikes in the draw.
-QUEUES = Table(
-    "queues",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "content_digest": "string",
-        "rank": "int",
-        "reason": "string",
-        "score": "float",
-        "suggested": "string",
-        "label": "string",
-        "inclusion_probability": "double",
-    },
-)
-
-# One row per (image_id, image_version) and run; the newest attempt wins. detail never holds a URL.
-IMAGE_LEDGER = Table(
-    "image_ledger",
-    ("image_id", "image_version"),
-    {
-        "image_id": "string",
-        "image_version": "string",
-        "status": "string",
-        "detail": "string",
-        "content_digest": "string",
-        "width": "int",
-        "height": "int",
-        "bytes": "bigint",
-        "attempts": "int",
-        "attempted_at": "timestamp",
-    },
-)
-
-# One row per (content_digest, backbone_id); embedding: little-endian float16, 512 of them for ResNet18.
-EMBEDDINGS = Table(
-    "embeddings",
-    ("content_digest", "backbone_id"),
-    {"content_digest": "string", "backbone_id": "string", "embedding": "binary"},
-)
-
-ALONE = "image "  # and its image_id: the listing of a labelled image of which no listing is known
-
-# What is known of a labelled image, in all tables that training/ reads or writes.
-LABELLED = {
-    "image_id": "string",
-    "listing_id": "string",
-    "stratum": "string",
-    "content_digest": "string",
-    "label": "string",
-    "weight": "double",
-    "draw": "string",
-}
-
-# One row per labelled image that has an embedding: all that training/ needs, without Spark. label is the class;
-# petastorm makes attributes of column names, and `class` cannot be one. stratum: location x listing type, as in the
-# catalog. Version 1 had no stratum.
-TRAINING_SET = Table(
-    "training_set", ("image_id",), {**LABELLED, "embedding": "binary"}, schema_version=2
-)
-
-# The same for all labels, also those in conflict: what a second look judges.
-SECOND_LOOK_SET = Table(
-    "second_look_set", TRAINING_SET.key, TRAINING_SET.columns, TRAINING_SET.schema_version
-)
-
-# The golden images that a head's bundle will carry (see `golden.py`), under the run_id of the training set: jpeg is
-# made anew from the labelled picture, embedding is that of the jpeg, content_digest that of the labelled file.
-GOLDEN_IMAGES = Table(
-    "golden_images",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "content_digest": "string",
-        "label": "string",
-        "jpeg": "binary",
-        "embedding": "binary",
-    },
-)
-
-# Views of labelled contents, see `views.py`; never of the catalog. All runs together are the table, as with embeddings.
-TRAINING_VIEWS = Table(
-    "training_views",
-    ("content_digest", "backbone_id", "view"),
-    {"content_digest": "string", "backbone_id": "string", "view": "string", "embedding": "binary"},
-)
-
-# One row per image of a training_set run whose file could be had, with the file as it was labelled: what a backbone is
-# fine-tuned on.
-TRAINING_IMAGES = Table(
-    "training_images",
-    ("image_id",),
-    {**LABELLED, "content": "binary"},
-)
-
-# Each run folder holds a head (see `head.py`), and one row per image with which it was made: those that were held out
-# have its exclusion_score, the others null. So figures, thresholds and comparisons need neither training nor scoring.
-# Version 1 had no rows.
-HEADS = Table(
-    "heads",
-    ("image_id",),
-    {**LABELLED, "held_out": "boolean", "exclusion_score": "float"},
-    schema_version=2,
-)
-
-# One row per scored image, with one column p_<class> per class (float, [0, 1], they add up to 1) at its end.
-# exclusion_score: [0, 1], higher = more surely to be excluded.
-SCORES = Table(
-    "scores",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "content_digest": "string",
-        "head_id": "string",
-        "exclusion_score": "float",
-    },
-)
-
-# One row per image of the catalog: what a version decides, and on what. decision: `DECISIONS_OF_IMAGES`, reason:
-# `REASONS`. exclusion_score, head_id and scored_at are those of the score that decided, which may be an older one
-# (last_score), and null where there is none. content_digest: that of before where a version of an image that was read
-# before cannot be read now. was: the decision of the version before, null where it had none. since:
-# when an image without a score began to have none. override: who and why, of an override.
-DECISIONS = Table(
-    "decisions",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "image_version": "string",
-        "content_digest": "string",
-        "status": "string",
-        "detail": "string",
-        "exclusion_score": "float",
-        "head_id": "string",
-        "scored_at": "timestamp",
-        "decision": "string",
-        "reason": "string",
-        "was": "string",
-        "since": "timestamp",
-        "override": "string",
-        "run_id": "string",
-    },
-)
-
-# One row per excluded image; reason: model (hysteresis and last_score are a model's word too), override or unscored.
-EXCLUSION_LIST = Table(
-    "exclusion_list",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "reason": "string",
-        "exclusion_score": "float",
-        "head_id": "string",
-        "run_id": "string",
-    },
-)
-
-# One row per image that has no score now; decision as in DECISIONS: what the version makes of it.
-UNSCORED = Table(
-    "unscored",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "status": "string",
-        "detail": "string",
-        "failure_class": "string",
-        "decision": "string",
-        "since": "timestamp",
-    },
-    schema_version=2,
-)
-
-# One row per stratum of a version: its images by decision, those that were denied (policy), and a histogram of the
-# exclusion scores of now in 100 equal bins over [0, 1], as little-endian int64. What audits and drift compare.
-STRATA = Table(
-    "strata",
-    ("stratum",),
-    {
-        "stratum": "string",
-        "images": "bigint",
-        "kept": "bigint",
-        "excluded": "bigint",
-        "unscored": "bigint",
-        "no_score": "bigint",
-        "policy": "bigint",
-        "histogram": "binary",
-    },
-)
-
-# Under the run_id of a feed, one row per listing of which the feed table and the version's catalog know an image.
-# image_id, position: of the best image that the feed still shows, both null where none is left; position alone where
-# there is no order. why: in words. remaining: the listing's images that the feed shows; excluded, unscored: those so
-# decided, whether the feed shows them or not (feed.mode).
-BEST_IMAGES = Table(
-    "best_images",
-    ("listing_id",),
-    {
-        "listing_id": "string",
-        "image_id": "string",
-        "position": "int",
-        "why": "string",
-        "remaining": "bigint",
-        "excluded": "bigint",
-        "unscored": "bigint",
-    },
-)
-
-# Under the run_id of a feed, one row per image of the version that is not plainly kept: what agents should look at.
-# why: a sentence for people; decision, status, score and since as in DECISIONS.
-ALERTS = Table(
-    "alerts",
-    ("image_id",),
-    {
-        "image_id": "string",
-        "listing_id": "string",
-        "why": "string",
-        "decision": "string",
-        "status": "string",
-        "score": "float",
-        "since": "timestamp",
-    },
-)
-
-
-# The contents that a leak sample has drawn from the sound images of a version, under the run_id of its queue. One image
-# of each, chosen by hash, with its listing and stratum; kept and excluded: how many images of the content the version
-# keeps and excludes; exclusion_score: the highest of them; inclusion_probability: of the content, so that each of its
-# images stands for 1 / inclusion_probability images. rank: in the queue; null where its label was known before.
-LEAKS = Table(
-    "leaks",
-    ("content_digest",),
-    {
-        "content_digest": "string",
-        "image_id": "string",
-        "listing_id": "string",
-        "stratum": "string",
-        "exclusion_score": "float",
-        "kept": "int",
-        "excluded": "int",
-        "inclusion_probability": "double",
-        "reason": "string",
-        "rank": "int",
-    },
-)
-
-# All tables whose folders hold runs; the feed's columns are the user's.
-FEED = Table("feed", (), {})
-RUN_TABLES = (
-    CATALOG,
-    SAMPLE,
-    LABELS,
-    QUEUES,
-    LABEL_SOURCES,
-    CONFLICTS,
-    IMAGE_LEDGER,
-    EMBEDDINGS,
-    TRAINING_SET,
-    SECOND_LOOK_SET,
-    GOLDEN_IMAGES,
-    TRAINING_VIEWS,
-    TRAINING_IMAGES,
-    HEADS,
-    SCORES,
-    DECISIONS,
-    EXCLUSION_LIST,
-    UNSCORED,
-    STRATA,
-    LEAKS,
-    FEED,
-    BEST_IMAGES,
-    ALERTS,
-)
+def spark_schema(columns: Mapping[str, str]) -> str:
+    """Names and types as Spark's DDL text; names may hold dots and blanks."""
+    return ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
 
 
 def probability_columns(classes: tuple[str, ...]) -> dict[str, str]:
     """The columns of SCORES that hold one probability per class, in the head's order."""
     return {f"p_{name}": "float" for name in classes}
+
+
+def _table(name: str, key: str, about: str, lines: str, schema_version: int = 1) -> Table:
+    """A table from lines of column, type and meaning."""
+    words = [[*line.split(maxsplit=2), ""] for line in lines.strip().splitlines()]
+    columns = {column: kind for column, kind, *_ in words}
+    meanings = {column: meaning for column, _, meaning, *_ in words if meaning}
+    return Table(name, tuple(key.split()), columns, schema_version, about, meanings)
+
+
+_IMAGE_LINES = """
+image_id       string
+image_version  string     the user's own, or a digest of the URL or the inline bytes
+listing_id     string
+position       int        among the images of the listing
+image_url      string
+location       string     of the listing
+listing_type   string     of the listing
+active         boolean    of the listing
+stratum        string     location | listing_type
+"""
+
+IMAGES = _table(
+    "images",
+    "image_id",
+    "The user's images as one run saw them, without their bytes; not stored.",
+    _IMAGE_LINES,
+)
+
+CATALOG = _table(
+    "catalog",
+    "image_id",
+    "One row per image of the user's table at the time of the run, with its newest attempt. Scores "
+    "and versions belong to such a snapshot. Rows whose embeddings share a file share a file.",
+    _IMAGE_LINES
+    + """
+status         string     ok, or how the attempt failed
+detail         string     never holds a URL
+content_digest string     SHA-256 of the file
+embedding_file int        index in the list inputs.embeddings of the manifest, from 0; null: none
+embedding_row  int        row in that file, from 0
+""".lstrip(),
+    schema_version=2,
+)
+
+SAMPLE = _table(
+    "sample",
+    "image_id",
+    "One row per drawn image.",
+    """
+image_id              string
+listing_id            string
+stratum               string
+listing_probability   double  (0, 1], that the listing was drawn; 1 where images are the units
+image_probability     double  (0, 1], that the image was drawn in its listing
+inclusion_probability double  the product of both
+weight                double  1 / inclusion_probability
+""",
+    schema_version=2,
+)
+
+_LABEL_LINES = """
+image_id       string
+labeller       string
+class          string
+content_digest string     of the picture that was seen; null for labels from a table
+labelled_at    timestamp
+how            string     folder, folder_presorted, table, sheet, label_studio or override
+"""
+
+LABELS = _table(
+    "labels",
+    "image_id labeller",
+    "The last label of each labeller for each image. folder_presorted: the picture lay in the folder "
+    "by the head's scores, and somebody looked through the folder and left it there.",
+    _LABEL_LINES,
+)
+
+LABEL_SOURCES = _table(
+    "label_sources",
+    "source image_id",
+    "The last imported value per source, so that importing an unchanged folder or table again does "
+    "not overwrite newer labels. Under the run_id of the labels.",
+    """
+source   string
+image_id string
+class    string
+labeller string
+""",
+)
+
+CONFLICTS = _table(
+    "conflicts",
+    "conflict image_id labeller",
+    "The labels that contradict each other about one content, under the run_id of the labels.",
+    "conflict int numbers the contents, from 1" + _LABEL_LINES,
+)
+
+QUEUES = _table(
+    "queues",
+    "image_id",
+    "The images that people look at next.",
+    """
+image_id              string
+listing_id            string
+content_digest        string
+rank                  int     1 comes first
+reason                string  uncertain, random or label_doubt
+score                 float
+suggested             string  a class
+label                 string  a class
+inclusion_probability double  null if the row was not drawn at random; 1 / it = images it stands for
+""",
+)
+
+IMAGE_LEDGER = _table(
+    "image_ledger",
+    "image_id image_version",
+    "One row per attempt at an image; the newest attempt counts.",
+    """
+image_id       string
+image_version  string
+status         string
+detail         string     never holds a URL
+content_digest string
+width          int        pixels
+height         int        pixels
+bytes          bigint
+attempts       int
+attempted_at   timestamp
+""",
+)
+
+EMBEDDINGS = _table(
+    "embeddings",
+    "content_digest backbone_id",
+    "One row per distinct content and backbone.",
+    """
+content_digest string
+backbone_id    string
+embedding      binary  little-endian float16, 512 of them for ResNet18
+""",
+)
+
+ALONE = "image "  # and its image_id: the listing of a labelled image of which no listing is known
+
+_LABELLED_LINES = """
+image_id       string
+listing_id     string
+stratum        string
+content_digest string
+label          string  the class; petastorm cannot read a column called class
+weight         double  images of the catalog that it stands for
+draw           string  the sample or queue that drew it
+"""
+
+TRAINING_SET = _table(
+    "training_set",
+    "image_id",
+    "One row per labelled image that has an embedding: all that training needs, without Spark.",
+    _LABELLED_LINES + "embedding binary as in embeddings",
+    schema_version=2,
+)
+
+LABELLED = {name: kind for name, kind in TRAINING_SET.columns.items() if name != "embedding"}
+
+SECOND_LOOK_SET = replace(
+    TRAINING_SET,
+    name="second_look_set",
+    about="The same for all labels, conflicts included: the input of a second look.",
+)
+
+GOLDEN_IMAGES = _table(
+    "golden_images",
+    "image_id",
+    "Images that prove that a machine computes the same, under the run_id of the training set.",
+    """
+image_id       string
+content_digest string  of the labelled file
+label          string
+jpeg           binary  made anew from the labelled picture
+embedding      binary  of the jpeg
+""",
+)
+
+TRAINING_VIEWS = _table(
+    "training_views",
+    "content_digest backbone_id view",
+    "Flipped and cropped views of labelled contents; never used to score the catalog.",
+    """
+content_digest string
+backbone_id    string
+view           string
+embedding      binary
+""",
+)
+
+TRAINING_IMAGES = _table(
+    "training_images",
+    "image_id",
+    "The files behind the labels, on which a backbone is fine-tuned.",
+    _LABELLED_LINES + "content binary the file as it was labelled",
+)
+
+HEADS = _table(
+    "heads",
+    "image_id",
+    "Each run folder holds a head, and one row per image with which it was made.",
+    _LABELLED_LINES
+    + """held_out        boolean
+exclusion_score float    of held-out images; else null
+""",
+    schema_version=2,
+)
+
+SCORES = _table(
+    "scores",
+    "image_id",
+    "One row per scored image, with a column p_<class> per class at its end: float, [0, 1], the sum "
+    "of a row is 1.",
+    """
+image_id        string
+listing_id      string
+content_digest  string
+head_id         string
+exclusion_score float   [0, 1], higher = more surely excluded
+""",
+)
+
+DECISIONS = _table(
+    "decisions",
+    "image_id",
+    "One row per image of the catalog: the decision of a version, and its grounds.",
+    """
+image_id        string
+listing_id      string
+stratum         string
+image_version   string
+content_digest  string     the last one that could be read
+status          string
+detail          string
+exclusion_score float      the score that decided, possibly an older one; null: none
+head_id         string     of that score
+scored_at       timestamp  of that score
+decision        string     keep, exclude or unscored
+reason          string     model, hysteresis, last_score, override or unscored
+was             string     the decision of the version before; null: none
+since           timestamp  the moment from which an image without a score had none
+override        string     who decided, and why
+run_id          string
+""",
+)
+
+EXCLUSION_LIST = _table(
+    "exclusion_list",
+    "image_id",
+    "One row per excluded image.",
+    """
+image_id        string
+listing_id      string
+reason          string  model (hysteresis and last_score included), override or unscored
+exclusion_score float
+head_id         string
+run_id          string
+""",
+)
+
+UNSCORED = _table(
+    "unscored",
+    "image_id",
+    "One row per image that has no score now.",
+    """
+image_id      string
+listing_id    string
+status        string
+detail        string
+failure_class string     content, transient, gone or policy
+decision      string     as in decisions
+since         timestamp  as in decisions
+""",
+    schema_version=2,
+)
+
+STRATA = _table(
+    "strata",
+    "stratum",
+    "One row per stratum of a version: what audits and drift compare.",
+    """
+stratum   string
+images    bigint
+kept      bigint
+excluded  bigint
+unscored  bigint
+no_score  bigint
+policy    bigint  images whose access was refused
+histogram binary  of today's exclusion scores: 100 equal bins over [0, 1], little-endian int64
+""",
+)
+
+BEST_IMAGES = _table(
+    "best_images",
+    "listing_id",
+    "The best image that the feed still shows of each listing, under the run_id of the feed.",
+    """
+listing_id string
+image_id   string  null: no image is left
+position   int
+why        string  in words
+remaining  bigint  images of the listing that the feed shows
+excluded   bigint  images so decided, shown or not (feed.mode)
+unscored   bigint  images so decided, shown or not (feed.mode)
+""",
+)
+
+ALERTS = _table(
+    "alerts",
+    "image_id",
+    "The images that agents should look at: all that are not plainly kept. Under the run_id of the feed.",
+    """
+image_id   string
+listing_id string
+why        string     a sentence for people
+decision   string     as in decisions
+status     string
+score      float
+since      timestamp
+""",
+)
+
+LEAKS = _table(
+    "leaks",
+    "content_digest",
+    "The contents that a leak sample drew from the sound images of a version, under the run_id of its "
+    "queue, each with one of its images, chosen by hash.",
+    """
+content_digest        string
+image_id              string
+listing_id            string
+stratum               string
+exclusion_score       float   the highest of its images
+kept                  int     images of the content that the version keeps
+excluded              int     images of the content that the version excludes
+inclusion_probability double  each of its images stands for 1 / inclusion_probability images
+reason                string
+rank                  int     in the queue; null if its label was known before
+""",
+)
+
+FEED = Table("feed", (), {}, about="The user's feed table without excluded images.")
+
+RUN_TABLES = (
+    *(CATALOG, SAMPLE, LABELS, QUEUES, LABEL_SOURCES, CONFLICTS, IMAGE_LEDGER, EMBEDDINGS),
+    *(TRAINING_SET, SECOND_LOOK_SET, GOLDEN_IMAGES, TRAINING_VIEWS, TRAINING_IMAGES, HEADS),
+    *(SCORES, DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA, LEAKS, FEED, BEST_IMAGES, ALERTS),
+)
