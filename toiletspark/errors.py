@@ -1,7 +1,7 @@
-"""What stops a run, told in four parts: what was being done, what was expected, what was found, what to do.
+"""Errors in four parts: what was being done, what was expected, what was found, what to do.
 
-A broken image is never an error (it is a row, see `statuses.STATUSES`); a broken table, configuration or head is.
-All of these are raised on the driver before the cluster works, and shown without a stack trace.
+A broken image is a row (see `statuses`); a broken table, configuration or head is an error. Errors
+are raised on the driver and printed without a stack trace.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class ToiletsparkError(Exception):
 
     Args:
         doing: what was being done, as in "reading the images table /data/images.parquet".
-        expected: what a sound input would have been.
-        found: what was there instead.
-        todo: what the reader can do about it.
+        expected: a sound input.
+        found: the input that was there instead.
+        todo: the remedy.
 
     >>> print(UserError(doing="reading a", expected="b", found="c", todo="do d"))
     while reading a
@@ -36,7 +36,7 @@ class ToiletsparkError(Exception):
 
 
 class UserError(ToiletsparkError):
-    """The input, the configuration or the order of the steps is not right; exit code 2."""
+    """A mistake in the input, the configuration or the order of the steps; exit code 2."""
 
     exit_code = 2
 
@@ -66,7 +66,7 @@ class OutputError(UserError):
 
 
 class AuditError(ToiletsparkError):
-    """What a run made must not be published; exit code 3."""
+    """A result that must not be published; exit code 3."""
 
     exit_code = 3
 
@@ -77,9 +77,9 @@ def shown(names: Iterable[object], limit: int = 5) -> str:
     >>> shown(["a", "b", "c"], limit=2)
     "'a', 'b' and 1 more"
     """
-    everything = list(names)
-    text = ", ".join(repr(name) for name in everything[:limit])
-    rest = len(everything) - limit
+    all_names = list(names)
+    text = ", ".join(repr(name) for name in all_names[:limit])
+    rest = len(all_names) - limit
     return f"{text} and {rest} more" if rest > 0 else text
 
 

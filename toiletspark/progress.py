@@ -1,4 +1,4 @@
-"""How far a long step is: a bar in a terminal, a line every few seconds in a log."""
+"""Progress of a long step: a bar in a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -26,15 +26,13 @@ def watch(
 ) -> Iterator[None]:
     """Shows the progress of the Spark jobs that the body starts.
 
-    The tasks are asked for nothing: finished tasks, as Spark counts them, stand for their share of `total`, so
-    what is shown is exact at the end and off by a task's rows before.
+    The share of finished tasks, as Spark counts them, stands for the share of `total`: exact at the
+    end, and off by a task's rows before.
 
     Args:
-        spark: the session.
-        doing: what is said, as in "embedding".
+        doing: the name of the step, as in "embedding".
         total: rows that the body works on; 0 shows nothing.
-        unit: what a row is.
-        line_every_s: seconds between lines where stderr is no terminal.
+        line_every_s: seconds between lines if stderr is no terminal.
     """
     if not total:
         yield
@@ -59,11 +57,9 @@ class Progress:
     """One line of progress: tqdm's bar on a terminal, plain lines elsewhere.
 
     Args:
-        doing: what is said, as in "embedding".
-        total: units in all.
-        unit: what is counted, in the plural.
+        doing: the name of the step, as in "embedding".
+        unit: in the plural.
         line_every_s: seconds between plain lines.
-        stream: where to.
     """
 
     def __init__(
@@ -73,14 +69,13 @@ class Progress:
         self._every_s, self._started, self._last = line_every_s, time.monotonic(), time.monotonic()
         self._bar = None
         if stream.isatty():
-            # a terminal that tells no size, as containers have them, would show nothing
-            size = (
-                {} if os.get_terminal_size(stream.fileno()).columns else {"ncols": 80, "nrows": 24}
-            )
+            # a terminal without a size, as in containers, would show nothing
+            has_size = os.get_terminal_size(stream.fileno()).columns
+            size = {} if has_size else {"ncols": 80, "nrows": 24}
             self._bar = tqdm(total=total, desc=doing, unit=unit, file=stream, leave=False, **size)
 
     def at(self, done: int, remark: str = "") -> None:
-        """Shows that `done` units are done, if it is time to."""
+        """Shows that `done` units are done, unless the last line is too recent."""
         if self._bar is not None and remark:
             self._bar.set_postfix_str(remark, refresh=False)
         if self._bar is not None:
@@ -90,7 +85,7 @@ class Progress:
             print(f"{self._line(done)} {remark}".rstrip(), file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leaves the line to others."""
+        """Ends the display."""
         if self._bar is not None:
             self._bar.close()
 
@@ -98,7 +93,8 @@ class Progress:
         elapsed_s = time.monotonic() - self._started
         rate = done / elapsed_s if elapsed_s else 0.0
         left = f", {(self.total - done) / rate:.0f} s left" if rate and done < self.total else ""
-        return f"{self._doing}: {done:,} of {self.total:,} {self._unit}, {rate:,.1f} {self._unit}/s{left}"
+        unit = self._unit
+        return f"{self._doing}: {done:,} of {self.total:,} {unit}, {rate:,.1f} {unit}/s{left}"
 
 
 def _poll(spark: SparkSession, group: str, shown: Progress, ended: threading.Event) -> None:
@@ -109,7 +105,7 @@ def _poll(spark: SparkSession, group: str, shown: Progress, ended: threading.Eve
 
 
 def _share_done(spark: SparkSession, group: str) -> float | None:
-    """The share of finished tasks in the largest stage that is running for this job group, or None."""
+    """The share of finished tasks in the largest running stage of this job group, or None."""
     tracker = spark.sparkContext.statusTracker()
     jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(group)]
     stages = [tracker.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]

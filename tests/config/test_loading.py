@@ -204,7 +204,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_known_one_named(text: str, fo
         f"while reading the configuration (--set {text})\n"
         f"  expected: {EVERYTHING}\n"
         f"  found:    {found}\n"
-        "  do:       mend the keys named above"
+        "  do:       correct the keys named above"
     )
 
 
@@ -235,7 +235,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_known_one_named(text: str, fo
 def test_a_value_that_does_not_fit_is_told_with_its_key(text: str, found: str) -> None:
     error = refused(sets=[text])
     assert error.found.startswith(found)
-    assert (error.expected, error.todo) == (EVERYTHING, "mend the keys named above")
+    assert (error.expected, error.todo) == (EVERYTHING, "correct the keys named above")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
         f"while reading the configuration {path}\n"
         "  expected: TOML (https://toml.io)\n"
         "  found:    Invalid value (at line 2, column 8)\n"
-        "  do:       mend that line"
+        "  do:       correct that line"
     )
 
 

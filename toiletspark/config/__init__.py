@@ -1,8 +1,8 @@
-"""The configuration: what each key may hold. `conf/base.toml` gives every key its value, unit and reason;
-`conf_files` reads it. A run stores the resolved configuration in its manifests.
+"""Configuration: the keys, their types, and the command line that all programs share.
 
-`whole` puts the sections together: `user_tables`, `labelling`, `images`, `heads`, `publishing`. `kinds` has what
-several of them say.
+Offers: `Config` and its sections; `loading.load`. conf/base.toml has every key once, with unit and
+reason; no key has a default in code. A run records the resolved configuration in its manifests.
+Never imports tables or anything above.
 """
 
 from toiletspark.config.images import (

@@ -1,9 +1,9 @@
-"""One line of `fetch.allow`, read: a folder on this machine, hosts and what lies below a path there, or a bucket.
+"""Parses a line of `fetch.allow`: a local folder, hosts with a path, or a bucket with a prefix.
 
     https://img.example.com/           https://*.example.com/photos/      https://*          http://10.1.2.3:8080/
     s3://bucket/prefix/                s3://*                             /photos/
 
-A line always names a folder: a slash is put behind it where there is none.
+A line always names a folder; a missing slash at its end is added.
 """
 
 from __future__ import annotations
@@ -14,17 +14,9 @@ from dataclasses import dataclass
 
 ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
 WEB = ("http", "https")
-_BUCKETS = (
-    "s3",
-    "gs",
-    "abfss",
-)  # asked at an endpoint that the conf or the cloud's own library names, so * is safe
-_OTHER_NAMES = {
-    "file": "the folder's path",
-    "local": "the folder's path",
-    "tar": "where the shards lie",
-}
-_OTHER_NAMES["parquet"] = _OTHER_NAMES["tar"]
+_BUCKETS = ("s3", "gs", "abfss")  # the endpoint is not part of the URL, so * is safe
+_FOLDER, _SHARDS = "the folder's path", "the location of the shards"
+_OTHER_NAMES = {"file": _FOLDER, "local": _FOLDER, "tar": _SHARDS, "parquet": _SHARDS}
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(
     r"(?P<host>\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
@@ -34,11 +26,11 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")  # container@account 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What one line allows.
+    """The locations that one line allows.
 
     Attributes:
-        scheme: in lower case, without aliases (s3a is s3); "" for a folder of this machine.
-        host: a host without brackets, a bucket, `*`, or `*.` and the end of a host's name.
+        scheme: in lower case, aliases resolved (s3a is s3); "" for a local folder.
+        host: a host without brackets, a bucket, `*`, or `*.` and a domain.
         port: None: any for the host `*`, else the scheme's own.
         path: begins and ends with a slash.
     """
@@ -49,7 +41,7 @@ class Allowed:
     path: str
 
     def has_host(self, host: str) -> bool:
-        """Whether a host or a bucket, in lower case where case means nothing, is one that the line names."""
+        """Returns True if the line names this host (in lower case) or bucket."""
         ending = self.host[1:] if self.host.startswith("*") else None
         return host == self.host if ending is None else host.endswith(ending) and host != ending
 
@@ -58,9 +50,9 @@ def parse(line: str) -> Allowed:
     """Reads one line.
 
     Raises:
-        ValueError: says what is wrong.
+        ValueError: with the mistake.
     """
-    line.encode()  # half characters end here, as ValueErrors
+    line.encode()  # raises ValueError for half a surrogate pair
     if re.search(r"[\x00-\x1f\x7f\\]", line) or _has_dots(line):
         raise ValueError("no control characters, backslashes, and no parts '.' or '..'")
     if line.startswith("/") and "*" not in line:
@@ -83,19 +75,20 @@ def parse(line: str) -> Allowed:
 
 
 def _web(scheme: str, host: str, path: str) -> Allowed:
-    found = _HOST.fullmatch(host)
-    if not found or not path.isascii() or re.search(r"[?# ]", path):
+    match = _HOST.fullmatch(host)
+    if not match or not path.isascii() or re.search(r"[?# ]", path):
         raise ValueError(
-            "https://host/path/ is meant: ASCII (xn--..., %C3%BC), without user, query or #; * for a host or its start"
+            "https://host/path/ is expected: ASCII (xn--..., %C3%BC), without user, query or #; "
+            "* for a host or its start"
         )
-    name = found["host"].strip("[]")
-    if found["host"].startswith("["):
+    name = match["host"].strip("[]")
+    if match["host"].startswith("["):
         name = ipaddress.IPv6Address(name).compressed
-    return Allowed(scheme, name, int(found["port"]) if found["port"] else None, _folder(path))
+    return Allowed(scheme, name, int(match["port"]) if match["port"] else None, _folder(path))
 
 
 def folder_of(prefix: str) -> str:
-    """The folder that what begins with `prefix` lies in; "" if it is none that `parse` reads.
+    """The folder of a URL prefix; "" if it cannot be a line of fetch.allow.
 
     >>> folder_of("https://img.example.com/photos/a-")
     'https://img.example.com/photos/'

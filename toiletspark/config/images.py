@@ -1,4 +1,4 @@
-"""From URLs to embeddings: fetching, decoding, the backbone."""
+"""Sections for images: [fetch] [decode] [backbone] [embed]."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from toiletspark.config import allowed_places as allowed
-from toiletspark.config.types import Network, Place, Section, Share, absolute
+from toiletspark.config.allowed_places import WEB, parse
+from toiletspark.config.types import AllowLine, Network, Section, Share, absolute
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
-_OPEN_HEADERS = {
-    "accept",
-    "accept-language",
-    "referer",
-    "user-agent",
-}  # which tell strangers nothing
+_OPEN_HEADERS = {"accept", "accept-language", "referer", "user-agent"}  # hold no secrets
 
 
 class ShardColumns(Section):
@@ -26,7 +21,7 @@ class ShardColumns(Section):
 
 
 class Fetch(Section):
-    allow: list[Place] = Field(min_length=1)
+    allow: list[AllowLine] = Field(min_length=1)
     allow_private: list[Network]
     max_redirects: int = Field(ge=0, le=10)
     timeout_s: float = Field(gt=0)
@@ -45,27 +40,25 @@ class Fetch(Section):
     storage_options: dict[str, dict[str, Any]]
 
     @model_validator(mode="after")
-    def _strangers_are_told_nothing(self) -> Fetch:
-        told = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
-        client = told.get("client_kwargs", {})
-        tables = [
-            client,
-            told.get("headers", {}),
-            client.get("headers", {}) if isinstance(client, dict) else {},
-        ]
-        if not all(isinstance(one, dict) for one in tables):
-            raise ValueError("storage_options.http: headers and client_kwargs are tables")
-        names = {name.lower() for headers in (told, client) for name in headers.get("headers", {})}
-        secret = names - _OPEN_HEADERS or {"auth", "cookies"} & {*told, *client}
-        anybody = [
-            line
-            for line in map(allowed.parse, self.allow)
-            if line.scheme in allowed.WEB and line.host == "*"
-        ]
-        if secret and anybody:
+    def _no_secret_for_any_host(self) -> Fetch:
+        options = {
+            **self.storage_options.get("http", {}),
+            **self.storage_options.get("https", {}),
+        }
+        client = options.get("client_kwargs", {})
+        client_headers = client.get("headers", {}) if isinstance(client, dict) else {}
+        for table in (client, options.get("headers", {}), client_headers):
+            if not isinstance(table, dict):
+                raise ValueError("storage_options.http: headers and client_kwargs are tables")
+        headers = {name.lower() for name in {**options.get("headers", {}), **client_headers}}
+        secret = headers - _OPEN_HEADERS or {"auth", "cookies"} & {*options, *client}
+        lines = [parse(line) for line in self.allow]
+        any_host = [line for line in lines if line.scheme in WEB and line.host == "*"]
+        if secret and any_host:
             raise ValueError(
-                "storage_options.http holds what is meant for certain hosts, and would go to every host that a URL "
-                f"names: name the hosts in allow in place of {anybody[0].scheme}://*"
+                "storage_options.http holds secrets for certain hosts, and would be sent to every "
+                "host that a URL names: name the hosts in allow in place of "
+                f"{any_host[0].scheme}://*"
             )
         return self
 
@@ -94,9 +87,7 @@ class Int8(Section):
 
 
 class BackboneSettings(Section):
-    architecture: str = Field(
-        min_length=1
-    )  # its name is checked where torch is, see `weights.load_spec`
+    architecture: str = Field(min_length=1)  # checked where torch is, see `weights.load_spec`
     weights: Annotated[str, Field(min_length=1), AfterValidator(_absolute_weights)]
     resize_px: int = Field(ge=32, le=2048)
     crop_px: int = Field(ge=32, le=2048)
@@ -118,9 +109,7 @@ class BackboneSettings(Section):
             raise ValueError(
                 "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow"
             )
-        if (
-            self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling
-        ):  # what it refuses would be embedded otherwise
+        if self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling:  # Pillow decodes what it refuses
             raise ValueError(
                 "jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false"
             )

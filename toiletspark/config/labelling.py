@@ -1,4 +1,4 @@
-"""The sample, and how people label it."""
+"""Sections for labels: [sample] [labels] [sheet] [suggest] [second_look] [label_studio]."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from toiletspark.config.user_tables import LabelTable
 
 class Stratifier(Section):
     column: str = Field(min_length=1)
-    bands: int | None = Field(
-        default=None, ge=2
-    )  # of the elements of a list, which cannot stand in base.toml
+    bands: int | None = Field(default=None, ge=2)  # base.toml has no defaults for list elements
     cuts: list[float] | None = None
 
     @model_validator(mode="after")
@@ -30,20 +28,16 @@ class Stratifier(Section):
 
 
 def _number_or_share(value: int | float | str, name: str) -> str:
-    """What is wrong with a value of sample.strata; "" if nothing is."""
+    """The mistake in a value of sample.strata, or ""."""
     if isinstance(value, str):
-        return (
-            ""
-            if value == "allocate" and name == "other"
-            else f'{name!r}: only other may be a word, "allocate"'
-        )
+        if value == "allocate" and name == "other":
+            return ""
+        return f'{name!r}: only other may be a word, "allocate"'
     if not value >= 0:
         return f"{name!r}: {value} is below 0, or no number"
-    return (
-        f"{name!r}: a share must not exceed 1.0; a number has no point"
-        if isinstance(value, float) and value > 1
-        else ""
-    )
+    if isinstance(value, float) and value > 1:
+        return f"{name!r}: a share must not exceed 1.0; a number has no point"
+    return ""
 
 
 class Sample(Section):
@@ -71,11 +65,9 @@ class Sample(Section):
 
     @model_validator(mode="after")
     def _strata_fit(self) -> Sample:
-        wrong = [
-            text for name, value in self.strata.items() if (text := _number_or_share(value, name))
-        ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+        mistakes = [_number_or_share(value, name) for name, value in self.strata.items()]
+        if any(mistakes):
+            raise ValueError("; ".join(filter(None, mistakes)))
         return self
 
 
@@ -97,7 +89,7 @@ class Labels(Section):
         if len({name.casefold() for name in self.classes}) != len(self.classes):
             raise ValueError("classes must differ, also on file systems that ignore case")
         if "unlabelled" in {name.casefold() for name in self.classes}:
-            raise ValueError("'unlabelled' is the folder of what nobody has labelled, not a class")
+            raise ValueError("'unlabelled' is the folder of unlabelled images, not a class")
         unknown = [name for name in self.exclude_classes if name not in self.classes]
         if unknown:
             raise ValueError(f"exclude_classes {unknown} are not among classes {self.classes}")

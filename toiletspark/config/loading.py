@@ -27,10 +27,10 @@ def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
 
     Args:
         files: TOML files, later ones win; each holds only what differs from conf/base.toml.
-        sets: "section.key=value" texts, which win over the files. The value is TOML, or else a plain string.
+        sets: "section.key=value" texts, which win over the files; a value that is not TOML is a string.
 
     Raises:
-        ConfigError: a file cannot be read, a key is unknown (with the nearest known one), a value does not fit.
+        ConfigError: a file cannot be read, a key is unknown, or a value does not fit.
     """
     names: list[str] = []
     try:
@@ -49,7 +49,7 @@ def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
             doing=f"reading the configuration ({shown(names)})",
             expected="sections, keys and values as conf/base.toml has them",
             found="lists or tables in each other, hundreds deep",
-            todo="mend the file, or what --set says",
+            todo="correct the file, or the value of --set",
         ) from None
 
 
@@ -59,12 +59,12 @@ def base_text() -> str:
 
 
 def conf_folder() -> Traversable:
-    """The folder conf/, in the package; in a checkout that is a link to the folder at the top."""
+    """The folder conf/ in the package; in a checkout, a link to the folder at the top."""
     return resources.files("toiletspark") / "conf"
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a configuration may hold, sections included."""
+    """Every dotted key of the configuration, sections included."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
         yield key
@@ -93,11 +93,12 @@ def _read(file: Path) -> dict[str, Any]:
             found=error.strerror or str(error),
             todo="check the path; conf/mytables.example.toml is a start",
         ) from None
-    except (
-        ValueError
-    ) as error:  # of TOML, of JSON, of UTF-8, and of a number with thousands of digits
+    except ValueError as error:  # TOML, JSON, UTF-8, or a number with thousands of digits
         raise ConfigError(
-            doing=doing, expected="TOML (https://toml.io)", found=str(error), todo="mend that line"
+            doing=doing,
+            expected="TOML (https://toml.io)",
+            found=str(error),
+            todo="correct that line",
         ) from None
 
 
@@ -110,22 +111,19 @@ def _parse_set(text: str) -> dict[str, Any]:
             found="no '='" if not equals else "no key before the '='",
             todo="write the key, an equals sign and the value",
         )
-    for written in (
-        value,
-        json.dumps(value, ensure_ascii=False),
-    ):  # as TOML, else as the plain string that it is
+    for toml in (value, json.dumps(value, ensure_ascii=False)):  # TOML, else a plain string
         with contextlib.suppress(ValueError):
-            return tomllib.loads(f"{key} = {written}")
+            return tomllib.loads(f"{key} = {toml}")
     raise ConfigError(
         doing=f"reading --set {text}",
         expected='a key of TOML, as in sample.size or spark.settings."spark.executor.memory"',
         found=f"the key {key!r}",
-        todo="put quotes round a part that holds dots or blanks",
+        todo="put quotes around a part that holds dots or blanks",
     )
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lays `over` on `values` in place, table by table; lists and plain values are replaced."""
+    """Updates `values` in place, table by table; lists and plain values are replaced."""
     for key, value in over.items():
         if isinstance(value, Mapping) and isinstance(values.get(key), dict):
             _merge(values[key], value)
@@ -134,7 +132,7 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _with_environment(value: Any) -> Any:
-    """`value` with ${NAME} and ${NAME:-default} replaced in every string; numbers are those of TOML, of 64 bits."""
+    """Replaces ${NAME} and ${NAME:-default} in every string; checks that numbers have 64 bits."""
     if isinstance(value, dict):
         return {key: _with_environment(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -144,22 +142,22 @@ def _with_environment(value: Any) -> Any:
             doing="reading the configuration",
             expected="whole numbers of at most 64 bits",
             found=f"one of {value.bit_length()} bits",
-            todo="take some digits away",
+            todo="write fewer digits",
         )
     return _ENVIRONMENT.sub(_from_environment, value) if isinstance(value, str) else value
 
 
 def _from_environment(match: re.Match[str]) -> str:
-    name, default = match.group(1), match.group(2)
-    found = os.environ.get(name) or default
-    if found is None:
+    name, default = match.groups()
+    value = os.environ.get(name) or default
+    if value is None:
         raise ConfigError(
             doing="reading the configuration",
             expected=f"the environment variable {name}, which a value names",
             found="it is not set",
             todo=f"export {name}=..., or write ${{{name}:-default}}",
         )
-    return found
+    return value
 
 
 def _explained(error: ValidationError, names: list[str]) -> ConfigError:
@@ -169,12 +167,12 @@ def _explained(error: ValidationError, names: list[str]) -> ConfigError:
         if problem["type"] == "extra_forbidden":
             problems.append(f"unknown key '{key}'{nearest(key, known_keys())}")
         elif isinstance(problem["input"], dict) or "storage_options" in problem["loc"]:
-            problems.append(f"{key}: {problem['msg']}")  # sections hold secrets
+            problems.append(f"{key}: {problem['msg']}")  # sections may hold secrets
         else:
             problems.append(f"{key} = {problem['input']!r}: {problem['msg']}")
     return ConfigError(
         doing=f"reading the configuration ({', '.join(names) or 'conf/base.toml'})",
         expected="the keys and values that conf/base.toml explains",
         found="; ".join(problems),
-        todo="mend the keys named above",
+        todo="correct the keys named above",
     )

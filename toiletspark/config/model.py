@@ -1,4 +1,4 @@
-"""Heads: how they are trained, and which one scores."""
+"""Sections for heads: [train] [finetune] [score]."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Train(Section):
 
     @property
     def l2_path(self) -> list[float]:
-        """The L2 that are tried, the strongest first."""
+        """The values of L2 to try, the strongest first."""
         return sorted(self.l2_candidates, reverse=True) if self.l2 == "auto" else [self.l2]
 
     @property
     def looks_inside(self) -> bool:
-        """Whether inner folds have something to decide."""
+        """True if inner folds have something to decide."""
         return self.calibrate or self.l2 == "auto"
 
 

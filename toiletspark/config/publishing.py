@@ -1,4 +1,4 @@
-"""What is published, and what stops it."""
+"""Sections for versions: [publish] with its policy, failures and audits; [leaks] [report]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration as a whole."""
+"""All sections of the configuration, and the part of it that manifests record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import Field, model_validator
 
-from toiletspark.config import allowed_places as allowed
+from toiletspark.config.allowed_places import folder_of
 from toiletspark.config.images import BackboneSettings, Decode, Embed, Fetch
 from toiletspark.config.labelling import (
     Labels,
@@ -23,7 +23,7 @@ from toiletspark.config.publishing import Leaks, Publish, Report
 from toiletspark.config.types import Location, Section, absolute_prefix
 from toiletspark.config.user_tables import Feed, Images, Listings, Overrides
 
-_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # as spark.redaction.regex has it
+_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # like spark.redaction.regex
 
 
 class Output(Section):
@@ -71,20 +71,20 @@ class Config(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _what_the_prefix_names_is_allowed(cls, values: Any) -> Any:
-        """Adds the folder of images.url_prefix to fetch.allow: the conf names it, and nobody should have to twice."""
+    def _allow_url_prefix(cls, values: Any) -> Any:
+        """Adds the folder of images.url_prefix to fetch.allow, so that nobody has to name it twice."""
         try:
             fetch, prefix = values["fetch"], values["images"]["url_prefix"]
-            folder = allowed.folder_of(absolute_prefix(prefix))
+            folder = folder_of(absolute_prefix(prefix))
             if not folder or folder in fetch["allow"]:
                 return values
             return {**values, "fetch": {**fetch, "allow": [*fetch["allow"], folder]}}
         except (KeyError, TypeError, AttributeError):
-            return values  # the fields themselves say what is wrong
+            return values  # the fields report the mistake themselves
 
     @property
     def labels_folder(self) -> str:
-        """Where people drag files: labels.folder, or its place below output.root."""
+        """The folder in which people label: labels.folder, or a folder below output.root."""
         return self.labels.folder or f"{self.output.root}/labelling"
 
     def resolved(self) -> dict[str, Any]:
@@ -92,18 +92,18 @@ class Config(Section):
         return self.model_dump(by_alias=True)
 
     def recorded(self) -> dict[str, Any]:
-        """`resolved` as manifests hold it: what Spark and its readers are told in confidence is left out."""
+        """All keys and values without secrets, as manifests record them."""
         return cast(dict[str, Any], _without_secrets(self.resolved()))
 
 
-def _without_secrets(value: Any, told_in_confidence: bool = False) -> Any:
-    """`value` with "(redacted)" for secrets by their key, and for whatever stores are told."""
+def _without_secrets(value: Any, is_secret: bool = False) -> Any:
+    """Replaces secrets, known by their keys, and storage options by "(redacted)"."""
     if isinstance(value, dict):
-        secret = {key: told_in_confidence or bool(_SECRET.search(key)) for key in value}
-        return {
-            key: _without_secrets(item, secret[key] or key == "storage_options")
-            for key, item in value.items()
-        }
+        redacted = {}
+        for key, item in value.items():
+            hidden = is_secret or key == "storage_options" or bool(_SECRET.search(key))
+            redacted[key] = _without_secrets(item, hidden)
+        return redacted
     if isinstance(value, list):
-        return [_without_secrets(item, told_in_confidence) for item in value]
-    return "(redacted)" if told_in_confidence else value
+        return [_without_secrets(item, is_secret) for item in value]
+    return "(redacted)" if is_secret else value

@@ -1,4 +1,4 @@
-"""What keys may hold, where several sections say it."""
+"""Types of values that several sections use."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from toiletspark.config import allowed_places as allowed
+from toiletspark.config.allowed_places import parse
 
 
 def absolute(location: str) -> str:
-    """A local path made absolute, because executors run in other folders; URLs and "" stay as they are."""
+    """Makes a local path absolute, as executors run in other folders; URLs and "" stay unchanged."""
     if not location or "://" in location:
         return location.removeprefix("file://") if location.startswith("file:///") else location
     return os.path.abspath(os.path.expanduser(location))
 
 
 def absolute_prefix(prefix: str) -> str:
-    """As `absolute`, but a closing slash stays: what follows may be the rest of a file's name."""
-    return absolute(prefix) + "/" * (
-        prefix.endswith("/") and "://" not in prefix and prefix.strip("/") != ""
-    )
+    """Makes a local prefix absolute and keeps its closing slash: a part of a file's name may follow."""
+    is_local_folder = prefix.endswith("/") and "://" not in prefix and prefix.strip("/") != ""
+    return f"{absolute(prefix)}/" if is_local_folder else absolute(prefix)
 
 
-def _readable_place(line: str) -> str:
-    place = absolute_prefix(line) if not re.match(r"\w+:(?!//)", line) else line
-    allowed.parse(place)
-    return place
+def _allow_line(line: str) -> str:
+    location = line if re.match(r"\w+:(?!//)", line) else absolute_prefix(line)
+    parse(location)
+    return location
 
 
 def _network(network: str) -> str:
@@ -38,7 +37,7 @@ def _network(network: str) -> str:
 
 Location = Annotated[str, AfterValidator(absolute)]
 Prefix = Annotated[str, AfterValidator(absolute_prefix)]
-Place = Annotated[str, Field(min_length=1), AfterValidator(_readable_place)]
+AllowLine = Annotated[str, Field(min_length=1), AfterValidator(_allow_line)]
 Network = Annotated[str, AfterValidator(_network)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -1,4 +1,4 @@
-"""The user's tables: where they lie, and what their columns are called."""
+"""Sections for the user's tables: locations, formats and column names."""
 
 from __future__ import annotations
 
