@@ -7,11 +7,7 @@ INSTALLED := $(VENV)/.installed
 MODERN := .venv-modern
 MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install install-modern demo docs pictures check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench \
-	bench-photos bench-badimages bench-tests bench-fresh \
-	bench-peers bench-rescore bench-growth bench-resume bench-int8 bench-sample bench-second-look bench-sheet \
-	bench-lookalikes bench-coverage bench-quality bench-train bench-publish bench-faults bench-decide \
-	bench-census bench-isolation bench-urls bench-chaos bench-doctor bench-gpu
+.PHONY: help install install-modern demo docs pictures check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench bench-photos bench-badimages bench-peers bench-rescore bench-growth bench-resume bench-sample bench-second-look bench-coverage bench-quality bench-train bench-publish bench-faults bench-urls bench-chaos bench-doctor bench-gpu
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -106,14 +102,8 @@ bench-peers: install  ## the race against the field and against the machine's li
 bench-gpu: install  ## one GPU: decoding, forward pass, both together, and what the chip could do; no Spark
 	@$(BIN)/python -m benchmarks.gpu
 
-bench-int8: install  ## what int8 costs in accuracy on labelled photos
-	@$(BIN)/python -m benchmarks.int8
-
 bench-second-look: install  ## share of wrong labels among the first of the queue, 5 % of real labels flipped
 	@$(BIN)/python -m benchmarks.second_look
-
-bench-tests: install  ## number of tests, wall time, the slowest five
-	@$(BIN)/python -m benchmarks.suite
 
 bench-rescore: install  ## a new head over ROWS=1000000 stored embeddings: rows/s, memory
 	@$(BIN)/python -m benchmarks.rescore --rows $(or $(ROWS),1000000)
@@ -127,12 +117,6 @@ bench-resume: install  ## the driver is killed at 50 % and at other moments: wha
 
 bench-sample: install  ## an exact draw from LISTINGS=10000000 listings: seconds, memory, the same again, nested
 	@$(BIN)/python -m benchmarks.sample --listings $(or $(LISTINGS),10000000)
-
-bench-sheet: install  ## the contact sheet with 5,000 thumbnails in a headless browser: first paint, scrolling, labels
-	@$(BIN)/python -m benchmarks.sheet
-
-bench-lookalikes: install  ## from which cosine on two embeddings are one photo
-	@$(BIN)/python -m benchmarks.lookalikes
 
 bench-coverage: install  ## do the 95 % intervals hold the catalog's true figures: simulation, 300 draws a size
 	@$(BIN)/python -m benchmarks.coverage
@@ -149,15 +133,6 @@ bench-publish: install  ## 1,000 publications under two readers, four publishers
 bench-faults: install  ## twelve faults that must not be published, and 20 clean runs that must
 	@$(BIN)/python -m benchmarks.faults
 
-bench-decide: install  ## decide, audit and publish ROWS=5000000 scores against 10,000 overrides and the last version
-	@$(BIN)/python -m benchmarks.decide --rows $(or $(ROWS),5000000)
-
-bench-census: install  ## good, bad, odd and poisonous files: a row each with the right status; seconds of a crash, a hang
-	@$(BIN)/python -m benchmarks.census
-
-bench-isolation: install  ## what decoding in a child process costs: ms an image, share of decode and forward pass
-	@$(BIN)/python -m benchmarks.isolation
-
 bench-urls: install  ## hostile URLs against forbidden servers: refused, connections, seconds over the deadline
 	@$(BIN)/python -m benchmarks.urls
 
@@ -169,9 +144,6 @@ bench-doctor: install  ## eight faults planted in a standalone cluster, and the 
 
 fuzz: install  ## hostile input, MINUTES=10 a target, two targets at a time: crashes
 	@$(BIN)/python -m benchmarks.fuzz --minutes $(or $(MINUTES),10)
-
-bench-fresh:  ## a clone of HEAD in an empty folder: make demo and make test, twice each
-	@$(PYTHON) -m benchmarks.fresh
 
 clean:  ## removes what make has made
 	rm -rf $(VENV) $(MODERN) build dist toiletspark-demo toiletspark-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import NEARBY, REPOSITORY, TINY_BACKBONE, training_python
-from tests.support import clusters
+from tests.support import clusters, wheels
 from tests.support.clusters import SPARK_HOME, Cluster
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
 from toiletspark.demo.tour import CLASS_OF_ROOM
@@ -142,24 +141,7 @@ LOCAL = clusters.options("local[2]")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     folder = tmp_path_factory.mktemp("site")
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        folder / "dist",
-    ]
-    sources = (
-        folder / "sources"
-    )  # a copy, because setuptools leaves build/ and *.egg-info beside setup.py
-    wanted = shutil.ignore_patterns(
-        ".*", "build", "dist", "tests", "*.egg-info", "toiletspark-*", "__pycache__"
-    )
-    shutil.copytree(REPOSITORY, sources, ignore=wanted)
-    subprocess.run([*build, sources], check=True, capture_output=True)
-    shutil.rmtree(sources)
+    wheel = wheels.build(folder)
     (folder / "jobs").mkdir()
     for job in JOBS:
         shutil.copy(REPOSITORY / "jobs" / f"{job}.py", folder / "jobs")
@@ -169,13 +151,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     decoy.write_text("#!/bin/sh\nexit 1\n")
     decoy.chmod(0o755)
 
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "env"], check=True)
-    python = folder / "env" / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = folder / "env" / "lib" / version / "site-packages"
-    # .pth files inside that folder are not processed, so that the editable install is not seen
-    (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    (wheel,) = (folder / "dist").glob("*.whl")
+    python = wheels.environment(folder / "env")
     return Site(folder, wheel, python, draw_catalog(folder / "catalog", listings=LISTINGS))
 
 

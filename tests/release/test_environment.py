@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pytest
 
 from release import interpreter
 from tests.conftest import REPOSITORY
-from tests.support import clusters, printed
+from tests.support import clusters, printed, wheels
 from tests.support.hiding import CAN_HIDE, blind, hidden
 from toiletspark.demo.catalog import IMAGES_PER_LISTING, draw_catalog
 
@@ -80,25 +79,7 @@ class Client:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
     folder = tmp_path_factory.mktemp("client")
-    sources = (
-        folder / "sources"
-    )  # a copy, because setuptools leaves build/ and *.egg-info beside setup.py
-    wanted = shutil.ignore_patterns(
-        ".*", "build", "dist", "tests", "*.egg-info", "toiletspark-*", "__pycache__"
-    )
-    shutil.copytree(REPOSITORY, sources, ignore=wanted)
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        folder / "dist",
-        sources,
-    ]
-    subprocess.run(build, check=True, capture_output=True)
-    shutil.rmtree(sources)
+    wheels.build(folder)
     pack = [
         sys.executable,
         "-m",
@@ -122,12 +103,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
         IMAGES_CONF.format(images=drawn.images, listings=drawn.listings, root=folder)
     )
 
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    # .pth files inside that folder are not processed, so that the editable install is not seen
-    (folder / ".venv" / "lib" / version / "site-packages" / "all.pth").write_text(
-        sysconfig.get_paths()["purelib"]
-    )
+    wheels.environment(folder / ".venv")
     return Client(folder, LISTINGS * IMAGES_PER_LISTING)
 
 

@@ -1,10 +1,13 @@
 """Groups of near-duplicates against the obvious way to find them, and the chain that brings likes together."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.conftest import REPOSITORY, encoded
 from tests.support.shared_folder import shared
 from toiletspark.config import loading as conf_files
 from toiletspark.model.backbone import Backbone
@@ -152,18 +155,22 @@ def test_the_first_stands_for_those_that_look_like_it() -> None:
     assert near_duplicates.representatives(np.zeros((0, 3), np.float32), 0.97).tolist() == []
 
 
+def cropped(content: bytes, share: float) -> bytes:
+    """The photo as a JPEG without this share of it at each edge."""
+    photo = Image.open(io.BytesIO(content)).convert("RGB")
+    across, down = round(photo.width * share), round(photo.height * share)
+    box = (across, down, photo.width - across, photo.height - down)
+    return encoded(photo.crop(box))
+
+
 @pytest.mark.slow
 def test_copies_of_real_photos_are_found_and_other_photos_of_the_house_are_not() -> None:
-    """A few of the photos that benchmarks/lookalikes.py measures, with the key's own value."""
-    from benchmarks.lookalikes import COPIES, copied
-    from benchmarks.measure import ROOT
-
     photos = sorted(shared("photos", "files").glob("H00[45]?-?.jpg"))[:40]
     weights = shared("weights", "resnet18-imagenet-compressed-fp16.pth")
     sets = [f"backbone.weights={weights}", "backbone.runtime=torch"]
-    config = conf_files.load([ROOT / "tests" / "conf" / "photos.toml"], sets)
+    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
     contents = [path.read_bytes() for path in photos]
-    copies = [copied(content, COPIES["cropped 1 %"]) for content in contents]
+    copies = [cropped(content, 0.01) for content in contents]
     backbone = Backbone(load_spec(config.backbone), 2)
     decoded = backbone.decode([*contents, *copies], config.decode)
     embeddings = backbone.embed(np.stack([one.pixels for one in decoded]))
