@@ -99,30 +99,38 @@ def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str
     """What a catalog came to: a row per image, without where its embedding lies; and the embedding of each content."""
     newest = Store(config.output.root).newest(tables.CATALOG)
     assert newest is not None
-    seen = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
+    snapshot = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
     kept = read_table(spark, config, tables.EMBEDDINGS)
     assert not kept.duplicated(["content_digest", "backbone_id"]).any()
     files = [f"{config.output.root}/embeddings/{name}" for name in newest.inputs.embeddings or []]
     there = [pd.read_parquet(name)["content_digest"] for name in files]
-    places = seen.loc[seen["status"] == "ok", ["embedding_file", "embedding_row"]].astype(int)
-    found = [there[place.embedding_file][place.embedding_row] for place in places.itertuples()]
-    assert found == list(seen.loc[places.index, "content_digest"])
-    assert seen.drop(index=places.index)["embedding_file"].isna().all()
-    seen = seen.drop(columns=["embedding_file", "embedding_row"])
+    positions = snapshot.loc[
+        snapshot["status"] == "ok", ["embedding_file", "embedding_row"]
+    ].astype(int)
+    result = [
+        there[location.embedding_file][location.embedding_row]
+        for location in positions.itertuples()
+    ]
+    assert result == list(snapshot.loc[positions.index, "content_digest"])
+    assert snapshot.drop(index=positions.index)["embedding_file"].isna().all()
+    snapshot = snapshot.drop(columns=["embedding_file", "embedding_row"])
     vectors = {
         row.content_digest: np.frombuffer(row.embedding, "<f2").astype(float)
         for row in kept.itertuples()
     }
-    return seen, vectors
+    return snapshot, vectors
 
 
 def assert_same_outcome(spark: SparkSession, one: Config, other: Config) -> None:
     """The same rows, and embeddings that differ by their neighbours in a batch at most."""
-    (seen, vectors), (seen_there, vectors_there) = outcome(spark, one), outcome(spark, other)
-    pd.testing.assert_frame_equal(seen, seen_there)
+    (snapshot, vectors), (snapshot_there, vectors_there) = (
+        outcome(spark, one),
+        outcome(spark, other),
+    )
+    pd.testing.assert_frame_equal(snapshot, snapshot_there)
     assert vectors.keys() == vectors_there.keys()
-    for digest, found in vectors.items():
-        np.testing.assert_allclose(found, vectors_there[digest], rtol=2**-9, atol=1e-4)
+    for digest, result in vectors.items():
+        np.testing.assert_allclose(result, vectors_there[digest], rtol=2**-9, atol=1e-4)
 
 
 def committed(config: Config, table: tables.Table) -> list[int]:
@@ -154,10 +162,10 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
     numbers = committed(config, tables.IMAGE_LEDGER)
     assert committed(config, tables.EMBEDDINGS) == numbers == sorted(set(numbers))
     assert len(numbers) > 2
-    for written, told in zip(
+    for written, recorded in zip(
         store.runs(tables.EMBEDDINGS), store.runs(tables.IMAGE_LEDGER), strict=True
     ):
-        assert written.run_id < told.run_id  # the ledger says what is there already
+        assert written.run_id < recorded.run_id  # embeddings come first
     assert sum(run.rows for run in store.runs(tables.IMAGE_LEDGER)) == IMAGES
     assert (
         sum(run.rows for run in store.runs(tables.EMBEDDINGS))
@@ -223,8 +231,8 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     (broken,) = left_over(config)
 
     catalog.site.gets.clear()
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["images"], told["attempted"]) == (IMAGES, IMAGES - done)
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["images"], summary["attempted"]) == (IMAGES, IMAGES - done)
     assert (
         sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
     )  # nothing of what was committed
@@ -261,10 +269,10 @@ def test_after_a_broken_run_the_last_whole_catalog_is_scored(
     attempts_that(monkeypatch, break_down)
     with pytest.raises(RuntimeError, match="power cut"):
         embed_images.step(Workspace.open(spark, config))
-    told = score_catalog.step(
+    summary = score_catalog.step(
         Workspace.open(spark, head_of_chance(config, undisturbed["backbone_id"]))
     )
-    assert (told["images"], told["scored"]) == (IMAGES, IMAGES - 2)
+    assert (summary["images"], summary["scored"]) == (IMAGES, IMAGES - 2)
 
 
 def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
@@ -291,8 +299,8 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
     assert there is not None
     assert there.rows == CONTENTS - 1
     assert Store(config.output.root).newest(tables.IMAGE_LEDGER) is None
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["attempted"], told["embedded"]) == (IMAGES, 0)
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["attempted"], summary["embedded"]) == (IMAGES, 0)
     assert_same_outcome(spark, config, undisturbed["config"])
 
 
@@ -300,18 +308,18 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
 
 
 def without_outcome(attempts: DataFrame, lost: list[str]) -> DataFrame:
-    """As if other tasks had claimed the contents of some images, and nobody told of them.
+    """As if other tasks had claimed the contents of some images, and no row has their outcome.
 
-    Where another image tells of such a content, its embedding stays: a task is lost with all that it has brought, and
-    one that had both images would not have told of one of them alone.
+    Where another row has the outcome of such a content, its embedding stays: a task is lost with all that it has brought, and
+    one that had both images would not have brought one of them alone.
     """
     is_lost = F.col("image_id").isin(lost)
-    told = F.max(~is_lost & (F.col("status") != "")).over(Window.partitionBy("content_digest"))
+    is_known = F.max(~is_lost & (F.col("status") != "")).over(Window.partitionBy("content_digest"))
     return (
-        attempts.withColumn("told", told)
+        attempts.withColumn("is_known", is_known)
         .withColumn("status", F.when(is_lost, "").otherwise(F.col("status")))
-        .withColumn("embedding", F.when(~is_lost | F.col("told"), F.col("embedding")))
-        .drop("told")
+        .withColumn("embedding", F.when(~is_lost | F.col("is_known"), F.col("embedding")))
+        .drop("is_known")
     )
 
 
@@ -334,8 +342,8 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
 
     calls = attempts_that(monkeypatch, lose)
     catalog.site.gets.clear()
-    told = embed_images.step(Workspace.open(spark, config))
-    assert told["attempted"] == IMAGES
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert summary["attempted"] == IMAGES
     assert sum(run.rows for run in Store(config.output.root).runs(tables.IMAGE_LEDGER)) == IMAGES
     again = {path for path, gets in catalog.site.gets.items() if gets > 1}
     assert {"/15.jpg"} <= again <= {"/5.jpg", "/6.jpg", "/15.jpg", "/35.jpg", "/36.jpg"}
@@ -410,8 +418,8 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     assert committed(config, tables.IMAGE_LEDGER) == committed(config, tables.EMBEDDINGS) == [0]
     assert store.newest(tables.CATALOG) is None
 
-    told = embed_images.step(Workspace.open(spark, config))
-    assert told["attempted"] == IMAGES - done
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert summary["attempted"] == IMAGES - done
     redone = sum(count - 1 for count in gets.values())
     (broken,) = left_over(config)
     plan = pd.read_parquet(f"{store.work_folder(broken)}/plan", columns=["image_id", "commit"])

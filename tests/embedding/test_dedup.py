@@ -1,4 +1,4 @@
-"""Which contents have an embedding, and which task makes the one of a content seen first."""
+"""Deduplication: contents with an embedding, and the task that embeds a new one."""
 
 import os
 import random
@@ -27,13 +27,13 @@ def known(*digests: str) -> KnownContents:
 def test_known_contents_are_those_of_a_set() -> None:
     rng = random.Random(3)
     there = rng.sample(DIGESTS, 10_000)
-    found = known(*there)
-    assert {digest for digest in DIGESTS if digest in found} == set(there)
+    result = known(*there)
+    assert {digest for digest in DIGESTS if digest in result} == set(there)
 
 
 def test_a_content_that_stands_there_twice_is_known() -> None:
-    found = known(DIGESTS[1], DIGESTS[0], DIGESTS[1], DIGESTS[1])
-    assert [digest in found for digest in DIGESTS[:3]] == [True, True, False]
+    result = known(DIGESTS[1], DIGESTS[0], DIGESTS[1], DIGESTS[1])
+    assert [digest in result for digest in DIGESTS[:3]] == [True, True, False]
 
 
 def test_both_halves_of_a_digest_decide() -> None:
@@ -44,10 +44,10 @@ def test_both_halves_of_a_digest_decide() -> None:
 
 def test_the_smallest_and_the_largest_digest_are_found() -> None:
     ends = ["0" * 64, "f" * 64]
-    found = known(*ends)
-    assert all(digest in found for digest in ends)
-    assert DIGESTS[0] not in found
-    assert found.high.dtype == found.low.dtype == np.int64
+    result = known(*ends)
+    assert all(digest in result for digest in ends)
+    assert DIGESTS[0] not in result
+    assert result.high.dtype == result.low.dtype == np.int64
 
 
 @pytest.mark.parametrize("nothing", [None, 7, b"0" * 64])

@@ -67,8 +67,13 @@ def once(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )
         made = Catalog(tmp_path_factory.mktemp("once"), site, images.assign(image_version="v1"))
-        told = embed_images.step(Workspace.open(spark, made.config()))
-        assert (told["images"], told["attempted"], told["fetched"], told["embedded"]) == (
+        summary = embed_images.step(Workspace.open(spark, made.config()))
+        assert (
+            summary["images"],
+            summary["attempted"],
+            summary["fetched"],
+            summary["embedded"],
+        ) == (
             10,
             10,
             10,
@@ -88,8 +93,8 @@ def catalog(once: Catalog, workers: WorkerLog, tmp_path: Path) -> Iterator[Catal
 
 
 def score(spark: SparkSession, config: Config, backbone_id: str) -> pd.DataFrame:
-    told = score_catalog.step(Workspace.open(spark, head_of_chance(config, backbone_id)))
-    return pd.read_parquet(told["scores"]).set_index("image_id")
+    summary = score_catalog.step(Workspace.open(spark, head_of_chance(config, backbone_id)))
+    return pd.read_parquet(summary["scores"]).set_index("image_id")
 
 
 def test_where_nothing_changed_no_image_is_read(
@@ -97,12 +102,17 @@ def test_where_nothing_changed_no_image_is_read(
 ) -> None:
     catalog.site.pictures.clear()  # nobody would find anything now
     config = catalog.config()
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["images"], told["attempted"], told["fetched"], told["embedded"]) == (10, 0, 0, 0)
-    assert told["saved"] == {"unchanged": 10, "same_url": 0, "same_content": 0}
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["images"], summary["attempted"], summary["fetched"], summary["embedded"]) == (
+        10,
+        0,
+        0,
+        0,
+    )
+    assert summary["saved"] == {"unchanged": 10, "same_url": 0, "same_content": 0}
     assert catalog.site.gets == {}
     assert sum(workers.of("decode")) == sum(workers.of("embed")) == 0
-    assert sorted(score(spark, config, told["backbone_id"]).index) == SOUND
+    assert sorted(score(spark, config, summary["backbone_id"]).index) == SOUND
     assert len(read_table(spark, config, tables.IMAGE_LEDGER)) == 10
 
 
@@ -112,13 +122,13 @@ def test_what_was_missing_is_read_again_and_nothing_else(
     catalog.site.pictures = dict.fromkeys(catalog.site.pictures, b"garbage")
     catalog.site.serve("gone.jpg", picture("toilet", 50))
     config = catalog.config(embed__retry="transient")
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["attempted"], told["embedded"]) == (1, 1)
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["attempted"], summary["embedded"]) == (1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
     rows = read_table(spark, config, tables.IMAGE_LEDGER)
     tries = rows[rows["image_id"] == "gone"].sort_values("attempted_at")
     assert list(zip(tries["status"], tries["attempts"], strict=True)) == [("missing", 1), ("ok", 2)]
-    assert sorted(score(spark, config, told["backbone_id"]).index) == sorted([*SOUND, "gone"])
+    assert sorted(score(spark, config, summary["backbone_id"]).index) == sorted([*SOUND, "gone"])
 
 
 def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
@@ -131,9 +141,9 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     catalog.site.serve("i2.jpg", picture("kitchen", 5))  # which i5 shows too
     catalog.site.serve("i4.jpg", b"changed, but nobody says so")
     config = catalog.config()
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["attempted"], told["fetched"], told["embedded"]) == (4, 4, 1)
-    assert told["saved"] == {"unchanged": 6, "same_url": 0, "same_content": 3}
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["attempted"], summary["fetched"], summary["embedded"]) == (4, 4, 1)
+    assert summary["saved"] == {"unchanged": 6, "same_url": 0, "same_content": 3}
     assert catalog.site.gets == {f"/{name}.jpg": 1 for name in changed}
     assert (
         sum(workers.of("decode")) == sum(workers.of("embed")) == 1
@@ -144,7 +154,7 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     }
     known = rows[(rows["image_id"] == "i2") & (rows["image_version"] == "v2")].iloc[0]
     assert (known["status"], known["width"], known["height"]) == ("ok", 64, 48)
-    seen = pd.read_parquet(told["catalog"]).set_index("image_id")
+    snapshot = pd.read_parquet(summary["catalog"]).set_index("image_id")
     shown = {
         "i0": ("bedroom", 60),
         "i1": ("bedroom", 60),
@@ -152,16 +162,16 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
         "i3": ("kitchen", 3),
     }
     for name, (room, seed) in {**shown, "i4": ("kitchen", 4)}.items():
-        assert seen.loc[name, "content_digest"] == content_digest(picture(room, seed))
+        assert snapshot.loc[name, "content_digest"] == content_digest(picture(room, seed))
 
 
 def test_what_was_fetched_long_ago_is_fetched_again_and_known_by_its_bytes(
     spark: SparkSession, catalog: Catalog, workers: WorkerLog
 ) -> None:
     config = catalog.config(embed__refetch_after_days=1e-9)
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["attempted"], told["fetched"], told["embedded"]) == (10, 10, 0)
-    assert told["saved"]["same_content"] == 8
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["attempted"], summary["fetched"], summary["embedded"]) == (10, 10, 0)
+    assert summary["saved"]["same_content"] == 8
     assert sum(catalog.site.gets.values()) == len(catalog.site.gets) == 10
     assert sum(workers.of("decode")) == 1  # the junk, which has no embedding to be known by
     assert workers.of("embed") == []
@@ -182,10 +192,10 @@ def test_only_failures_are_tried_and_no_new_image_comes_in(
     catalog.images.loc[0, "image_version"] = "v2"
     catalog.site.serve("gone.jpg", picture("toilet", 50))
     config = catalog.config(embed__only_retry="transient")
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["images"], told["attempted"], told["embedded"]) == (10, 1, 1)
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["images"], summary["attempted"], summary["embedded"]) == (10, 1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
-    assert sorted(score(spark, config, told["backbone_id"]).index) == sorted([*SOUND, "gone"])
+    assert sorted(score(spark, config, summary["backbone_id"]).index) == sorted([*SOUND, "gone"])
     again = embed_images.step(Workspace.open(spark, catalog.config(embed__only_retry="failed")))
     assert (again["images"], again["attempted"], again["embedded"]) == (10, 1, 0)
     assert catalog.site.gets == {"/gone.jpg": 1, "/junk.jpg": 1}
@@ -241,9 +251,9 @@ def inline(spark: SparkSession, tmp_path: Path) -> Callable[[dict[str, bytes | N
             "embed.bytes_per_batch": 4_000,
             "embed.retry": "none",
         }
-        places = {"images.path": tmp_path / "images.parquet", "output.root": tmp_path / "output"}
+        paths = {"images.path": tmp_path / "images.parquet", "output.root": tmp_path / "output"}
         named = {key.replace("__", "."): value for key, value in sets.items()}
-        return literal_config({**columns, **bounds, **places, **named})
+        return literal_config({**columns, **bounds, **paths, **named})
 
     return make
 
@@ -292,7 +302,7 @@ def test_failures_among_inline_bytes_are_tried_again_alone(
         {**contents, "none": picture("kitchen", 2), "new": picture("kitchen", 3)},
         embed__only_retry="failed",
     )
-    told = embed_images.step(Workspace.open(spark, config))
-    assert (told["images"], told["attempted"], told["embedded"]) == (3, 2, 1)
-    seen = pd.read_parquet(told["catalog"]).set_index("image_id")
-    assert dict(seen["status"]) == {"a": "ok", "junk": "not_an_image", "none": "ok"}
+    summary = embed_images.step(Workspace.open(spark, config))
+    assert (summary["images"], summary["attempted"], summary["embedded"]) == (3, 2, 1)
+    snapshot = pd.read_parquet(summary["catalog"]).set_index("image_id")
+    assert dict(snapshot["status"]) == {"a": "ok", "junk": "not_an_image", "none": "ok"}

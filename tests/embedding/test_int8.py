@@ -66,11 +66,11 @@ def test_pixels_are_those_of_the_one_preprocessing_and_bad_images_are_left_out(
     path.write_bytes(pictures[0] or b"")
     contents = [None, pictures[0], b"no image", None, pictures[1]]
     images = table(spark, contents, [str(path), None, None, str(tmp_path / "none.jpg"), None])
-    found = int8.decode_images(images, config.fetch, config.decode, sizes)
+    result = int8.decode_images(images, config.fetch, config.decode, sizes)
     wanted = [one.pixels for one in decode([c for c in pictures[:2] if c], config.decode, sizes)]
-    assert len(found) == 2  # equal contents once
-    assert list(found) == sorted(found)
-    assert {image.tobytes() for image in found.values()} == {
+    assert len(result) == 2  # equal contents once
+    assert list(result) == sorted(result)
+    assert {image.tobytes() for image in result.values()} == {
         image.tobytes() for image in wanted if image is not None
     }
 

@@ -29,7 +29,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     """One image for each thing that can be known; named by its status, where that says it all."""
     store = Store.open(str(tmp_path_factory.mktemp("ledger") / "output"))
     names = [*statuses.STATUSES, "never", "new version", "lost", "ok at last"]
-    seen = stored(
+    snapshot = stored(
         store, tables.CATALOG, [{"image_id": name, "image_version": "2"} for name in names]
     )
     tried = [
@@ -76,7 +76,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     )
     stored(store, tables.EMBEDDINGS, [ours])  # a second time, as after a run that broke
     return ledger.join_attempts(
-        frames.read_run(spark, seen).select(*tables.IMAGES.columns),
+        frames.read_run(spark, snapshot).select(*tables.IMAGES.columns),
         frames.read_all(spark, store, tables.IMAGE_LEDGER),
         locations.locate(spark, store, locations.embedding_files(store), "ours"),
     ).cache()
@@ -128,9 +128,9 @@ def test_only_failures_are_tried_where_that_is_asked_for(
 
 
 def ids(images: DataFrame) -> set[str]:
-    found = [row["image_id"] for row in images.select("image_id").collect()]
-    assert len(found) == len(set(found))
-    return set(found)
+    result = [row["image_id"] for row in images.select("image_id").collect()]
+    assert len(result) == len(set(result))
+    return set(result)
 
 
 def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
@@ -143,7 +143,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
             "status": "ok",
             "content_digest": "digest-1",
             "listing_id": "L1",
-            **place(7),
+            **located(7),
         },
         {
             "image_id": "gone",
@@ -151,7 +151,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
             "content_digest": "digest-2",
             "detail": "",
             "listing_id": "L2",
-            **place(8),
+            **located(8),
         },
         {"image_id": "new", "listing_id": "L3"},
     ]
@@ -161,7 +161,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
     ]
     images = frames.read_run(spark, stored(store, tables.CATALOG, before))
     attempts = frames.read_run(spark, stored(store, tables.IMAGE_LEDGER, tried))
-    new = {"content_digest": "digest-3", **place(9)}
+    new = {"content_digest": "digest-3", **located(9)}
     embedded = frames.of_rows(
         spark, [tuple(new[name] for name in locations.COLUMNS)], locations.COLUMNS
     )
@@ -178,7 +178,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
     assert contents == {"same": ("digest-1", 7, 70), "gone": none, "new": ("digest-3", 9, 90)}
 
 
-def place(number: int) -> dict[str, Any]:
+def located(number: int) -> dict[str, Any]:
     return {"embedding_file": number, "embedding_row": 10 * number}
 
 
@@ -200,16 +200,16 @@ def test_a_row_without_a_status_takes_that_of_its_content(spark: SparkSession) -
         attempt("same again", "", "digest-1"),
         attempt("bad", "not_an_image", "digest-2"),
         attempt("as bad", "", "digest-2"),
-        attempt("told twice", "not_an_image", "digest-2"),
+        attempt("known twice", "not_an_image", "digest-2"),
         attempt("lost", "", "digest-3"),
         attempt("gone", "missing", None),
     ]
     made = spark.createDataFrame(
         [tuple(row.get(name) for name in ATTEMPTS.columns) for row in rows], ATTEMPTS.schema
     )
-    found = commits.resolve_claims(made).collect()
+    result = commits.resolve_claims(made).collect()
     assert sorted(
-        (row["image_id"], row["status"], row["detail"], row["width"]) for row in found
+        (row["image_id"], row["status"], row["detail"], row["width"]) for row in result
     ) == sorted(
         [
             ("claimed", "ok", "", 64),
@@ -217,7 +217,7 @@ def test_a_row_without_a_status_takes_that_of_its_content(spark: SparkSession) -
             ("same again", "ok", "", 64),
             ("bad", "not_an_image", "why not_an_image", 0),
             ("as bad", "not_an_image", "why not_an_image", 0),
-            ("told twice", "not_an_image", "why not_an_image", 0),
+            ("known twice", "not_an_image", "why not_an_image", 0),
             ("gone", "missing", "why missing", 0),
         ]
     )

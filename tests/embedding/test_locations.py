@@ -53,20 +53,20 @@ def files(store: Store) -> list[str]:
     return names
 
 
-def places(frame: object) -> dict[str, tuple[int, int]]:
+def located(frame: object) -> dict[str, tuple[int, int]]:
     rows = frame.collect()  # type: ignore[attr-defined]
-    found = {row["content_digest"]: (row["embedding_file"], row["embedding_row"]) for row in rows}
-    assert len(found) == len(rows)
-    return found
+    result = {row["content_digest"]: (row["embedding_file"], row["embedding_row"]) for row in rows}
+    assert len(result) == len(rows)
+    return result
 
 
-def test_each_content_of_the_backbone_has_one_place(
+def test_each_content_of_the_backbone_has_one_location(
     spark: SparkSession, store: Store, files: list[str]
 ) -> None:
-    found = places(locations.locate(spark, store, files, "ours"))
-    assert found.pop("b") in [(0, 25), (3, 1)]
+    result = located(locations.locate(spark, store, files, "ours"))
+    assert result.pop("b") in [(0, 25), (3, 1)]
     once = {f"a{number}": (0, number) for number in range(25)}
-    assert found == {**once, "c": (1, 1), "d": (1, 3), "e": (3, 0)}
+    assert result == {**once, "c": (1, 1), "d": (1, 3), "e": (3, 0)}
 
 
 def test_only_some_contents_are_looked_for_and_only_in_the_files_that_are_named(
@@ -75,11 +75,13 @@ def test_only_some_contents_are_looked_for_and_only_in_the_files_that_are_named(
     wanted = frames.of_rows(
         spark, [("a3",), ("e",), ("a3",), ("none",), ("x",), (None,)], {"content_digest": "string"}
     )
-    assert places(locations.locate(spark, store, files, "ours", among=wanted)) == {
+    assert located(locations.locate(spark, store, files, "ours", among=wanted)) == {
         "a3": (0, 3),
         "e": (3, 0),
     }
-    assert places(locations.locate(spark, store, files[:2], "ours", among=wanted)) == {"a3": (0, 3)}
+    assert located(locations.locate(spark, store, files[:2], "ours", among=wanted)) == {
+        "a3": (0, 3)
+    }
 
 
 def test_files_keep_their_numbers_and_new_ones_follow(store: Store, files: list[str]) -> None:
@@ -89,9 +91,9 @@ def test_files_keep_their_numbers_and_new_ones_follow(store: Store, files: list[
     assert now == [*turned, files[0], files[1], f"{run.run_id}/part-0.parquet"]
 
 
-def test_a_store_without_embeddings_has_no_places(spark: SparkSession, store: Store) -> None:
+def test_a_store_without_embeddings_has_no_located(spark: SparkSession, store: Store) -> None:
     assert locations.embedding_files(store) == []
-    assert places(locations.locate(spark, store, [], "ours")) == {}
+    assert located(locations.locate(spark, store, [], "ours")) == {}
 
 
 def test_images_whose_embeddings_share_a_file_stand_together(
@@ -99,12 +101,12 @@ def test_images_whose_embeddings_share_a_file_stand_together(
 ) -> None:
     rows = [{"image_id": f"i{n}", "embedding_file": n % 7, "embedding_row": n} for n in range(70)]
     rows += [{"image_id": f"failed {n}"} for n in range(40)]
-    seen = frames.read_run(spark, stored(store, tables.CATALOG, rows)).repartition(5)
+    snapshot = frames.read_run(spark, stored(store, tables.CATALOG, rows)).repartition(5)
     spark.conf.set(
         "spark.sql.adaptive.coalescePartitions.enabled", "false"
     )  # it would merge what is so small
     try:
-        parts = locations.partition_by_file(seen).rdd.glom().collect()
+        parts = locations.partition_by_file(snapshot).rdd.glom().collect()
     finally:
         spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
     of_file: dict[int, set[int]] = {}

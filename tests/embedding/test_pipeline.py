@@ -77,11 +77,11 @@ def by_url(image_id: str, url: str | None) -> Source:
 
 def outcomes(batches: Iterator[list[Attempt]]) -> dict[str, Attempt]:
     """Each image's attempt; an image that stands in two of them is a defect."""
-    found = [
+    result = [
         (image_id, one) for batch in batches for one in batch for image_id, *_ in one.source.images
     ]
-    assert len(dict(found)) == len(found)
-    return dict(found)
+    assert len(dict(result)) == len(result)
+    return dict(result)
 
 
 def alone(content: bytes) -> np.ndarray:
@@ -104,17 +104,17 @@ def test_each_source_ends_as_one_row_that_tells_all(backbone: Counting, tmp_path
         by_url("d", None),
         inline("e", picture("kitchen", 2)),
     ]
-    found = outcomes(attempt_all(sources, work(backbone)))
+    result = outcomes(attempt_all(sources, work(backbone)))
     contents = {
         "a": picture("kitchen", 1),
         "b": b"no image",
         "c": picture("toilet", 5),
         "e": picture("kitchen", 2),
     }
-    told = {name: (one.decoded.status, one.decoded.detail) for name, one in found.items()}
+    statuses = {name: (one.decoded.status, one.decoded.detail) for name, one in result.items()}
     wrong = {"b": ("not_an_image", "not one of decode.formats"), "d": ("missing", "no image_url")}
-    assert told == {**dict.fromkeys("ace", ("ok", "")), **wrong}
-    for name, one in found.items():
+    assert statuses == {**dict.fromkeys("ace", ("ok", "")), **wrong}
+    for name, one in result.items():
         content = contents.get(name)
         assert one.digest == (content_digest(content) if content else None)
         assert one.size == (len(content) if content else None)
@@ -162,15 +162,15 @@ def test_every_source_is_in_exactly_one_batch_within_its_bounds(
             sources, work(backbone, images_per_batch=images, bytes_per_batch=size, threads=3)
         )
     )
-    found = outcomes(iter(batches))
-    assert {name: one.decoded.status for name, one in found.items()} == status
+    result = outcomes(iter(batches))
+    assert {name: one.decoded.status for name, one in result.items()} == status
     for batch in batches:
         new = [one for one in batch if one.embedding is not None]
         assert 0 < len(batch) <= 8 * images
         assert len(new) <= images
         assert sum(one.size or 0 for one in new[:-1]) < size  # the last one is what filled it
-    sound = {one.digest for one in found.values() if one.decoded.status == "ok"}
-    embedded = [one.digest for one in found.values() if one.embedding is not None]
+    sound = {one.digest for one in result.values() if one.decoded.status == "ok"}
+    embedded = [one.digest for one in result.values() if one.embedding is not None]
     assert Counter(embedded) == Counter(sound)
     assert sum(backbone.batches) == len(sound)
 
@@ -246,17 +246,17 @@ def test_equal_contents_are_decoded_and_embedded_once(
     sources = [inline(str(number), content) for number, content in enumerate(contents)]
     batches = list(attempt_all(sources, work(backbone, images_per_batch=2)))
     assert len(batches) > 1  # they meet in a batch, and in another one
-    found = outcomes(iter(batches))
-    assert [found[str(number)].decoded.status == "ok" for number in range(10)] == [
+    result = outcomes(iter(batches))
+    assert [result[str(number)].decoded.status == "ok" for number in range(10)] == [
         one != b"junk" for one in contents
     ]
-    with_embedding = [name for name, one in found.items() if one.embedding is not None]
+    with_embedding = [name for name, one in result.items() if one.embedding is not None]
     assert with_embedding == ["0", "1", "8"]  # the first of each
     assert Counter(decoded) == Counter([same, other, b"junk", contents[8]])
     assert sum(backbone.batches) == 3
-    assert {(one.decoded.width, one.decoded.height) for one in found.values() if one.size != 4} == {
-        (64, 48)
-    }
+    assert {
+        (one.decoded.width, one.decoded.height) for one in result.values() if one.size != 4
+    } == {(64, 48)}
 
 
 def watch_decoding(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
@@ -283,12 +283,12 @@ def test_a_known_content_is_measured_and_nothing_else(
         is_known={content_digest(known)}.__contains__,
         claim=lambda digest: not claimed.append(digest),
     )
-    found = outcomes(
+    result = outcomes(
         attempt_all([inline("known", known), inline("again", known), inline("new", new)], given)
     )
     for name in ("known", "again"):
-        one = found[name]
-        told = (
+        one = result[name]
+        statuses = (
             one.decoded.status,
             one.decoded.width,
             one.decoded.height,
@@ -296,7 +296,7 @@ def test_a_known_content_is_measured_and_nothing_else(
             one.digest,
             one.embedding,
         )
-        assert told == ("ok", 72, 40, len(known), content_digest(known), None)
+        assert statuses == ("ok", 72, 40, len(known), content_digest(known), None)
     assert decoded == [new]
     assert backbone.batches == [1]
     assert claimed == [content_digest(new)]
@@ -308,14 +308,14 @@ def test_a_content_that_another_task_has_claimed_is_left_to_it(
     decoded = watch_decoding(monkeypatch)
     theirs, ours = picture("kitchen", 1), picture("kitchen", 2)
     given = work(backbone, claim=lambda digest: digest != content_digest(theirs))
-    found = outcomes(
+    result = outcomes(
         attempt_all([inline("a", theirs), inline("b", theirs), inline("c", ours)], given)
     )
-    assert [found[name].decoded.status for name in "abc"] == ["", "", "ok"]
-    assert [found[name].digest for name in "ab"] == [
+    assert [result[name].decoded.status for name in "abc"] == ["", "", "ok"]
+    assert [result[name].digest for name in "ab"] == [
         content_digest(theirs)
-    ] * 2  # by which its outcome is found
-    assert [found[name].embedding is None for name in "abc"] == [True, True, False]
+    ] * 2  # which leads to its outcome
+    assert [result[name].embedding is None for name in "abc"] == [True, True, False]
     assert decoded == [ours]
 
 
@@ -334,21 +334,23 @@ def test_too_many_inline_bytes_are_told_without_them(backbone: Counting) -> None
     given = work(backbone, max_image_bytes=1_000)
     exactly, over = bytes(1_000), bytes(1_001)
     left_out = Source((("left out", "v", 0),), None, None, 5_000)
-    found = outcomes(
+    result = outcomes(
         attempt_all([inline("exactly", exactly), inline("over", over), left_out], given)
     )
-    told = {name: (one.decoded.status, one.decoded.detail) for name, one in found.items()}
-    assert told["exactly"] == ("not_an_image", "not one of decode.formats")
-    assert told["over"] == told["left out"] == ("too_large", "over 1000 bytes")
+    statuses = {name: (one.decoded.status, one.decoded.detail) for name, one in result.items()}
+    assert statuses["exactly"] == ("not_an_image", "not one of decode.formats")
+    assert statuses["over"] == statuses["left out"] == ("too_large", "over 1000 bytes")
 
 
 def test_empty_inline_bytes_are_as_an_empty_file(backbone: Counting, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     sources = [inline("inline", b""), by_url("file", str(tmp_path / "a.jpg"))]
-    found = outcomes(attempt_all(sources, work(backbone)))
-    told = {name: (one.decoded.status, one.decoded.detail, one.size) for name, one in found.items()}
-    assert told["inline"] == told["file"]
-    assert told["inline"][0] == "not_an_image"
+    result = outcomes(attempt_all(sources, work(backbone)))
+    statuses = {
+        name: (one.decoded.status, one.decoded.detail, one.size) for name, one in result.items()
+    }
+    assert statuses["inline"] == statuses["file"]
+    assert statuses["inline"][0] == "not_an_image"
 
 
 # What happens at the same time
@@ -389,21 +391,21 @@ def test_the_next_batch_is_fetched_and_decoded_while_the_backbone_works(
         return pictures
 
     class Patient(Backbone):
-        seen: tuple[bool, ...] = ()
+        waited: tuple[bool, ...] = ()
 
         def embed(self, pixels: np.ndarray) -> np.ndarray:
-            self.seen += (second_is_decoded.wait(WAIT_S),)
+            self.waited += (second_is_decoded.wait(WAIT_S),)
             return super().embed(pixels)
 
     monkeypatch.setattr(decoding, "decode", watched)
     patient = Patient(backbone.spec)
     urls = [site.serve(f"{number}.jpg", picture("kitchen", number)) for number in range(4)]
-    found = outcomes(
+    result = outcomes(
         attempt_all([by_url(url, url) for url in urls], work(patient, images_per_batch=2))
     )
-    assert patient.seen == (True, True)
+    assert patient.waited == (True, True)
     assert decoded == [2, 2]
-    assert len(found) == 4
+    assert len(result) == 4
 
 
 def test_no_more_than_one_batch_is_read_ahead(backbone: Counting) -> None:
@@ -432,11 +434,11 @@ def test_an_error_in_the_thread_that_reads_ahead_reaches_the_caller(backbone: Co
             yield inline(str(number), picture("kitchen", number))
         raise OSError("the table ends in the middle")
 
-    found: list[Attempt] = []
+    result: list[Attempt] = []
     with pytest.raises(OSError, match="the table ends in the middle"):
         for batch in attempt_all(sources(), work(backbone, images_per_batch=1)):
-            found += batch
-    assert len(found) == 3
+            result += batch
+    assert len(result) == 3
     assert ahead_threads() == []
 
 

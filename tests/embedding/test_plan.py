@@ -40,7 +40,7 @@ def planned(
     return rows, Path(store.work_folder(run_id)) / "plan"
 
 
-def test_every_image_is_in_one_commit_and_equal_places_in_the_same(
+def test_every_image_is_in_one_commit_and_equal_locations_in_the_same(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     waiting: list[tuple[str, str, str | None, int | None]] = [
@@ -63,13 +63,13 @@ def test_every_image_is_in_one_commit_and_equal_places_in_the_same(
     assert (rows.loc["i0", "attempts"], rows.loc["i1", "attempts"]) == (0, 1)
     assert rows["content"].isna().all()
     assert set(rows["inline_bytes"]) == {0}
-    places = rows["location"]
-    assert (places["i3"], places["i43"]) == ("https://host/3.jpg",) * 2
-    assert (places["in a tar"], places["in the same"], places["in another"]) == (
+    location = rows["location"]
+    assert (location["i3"], location["i43"]) == ("https://host/3.jpg",) * 2
+    assert (location["in a tar"], location["in the same"], location["in another"]) == (
         *("/photos/x.tar", "/photos/x.tar"),
         "/photos/y.tar",
     )
-    assert (places["no url"], places["no url either"]) == ("no url", "no url either")
+    assert (location["no url"], location["no url either"]) == ("no url", "no url either")
     assert set(rows["commit"]) == set(range(math.ceil(65 / 20)))
     assert rows.groupby("location")["commit"].nunique().max() == 1
     assert rows["commit"].value_counts().max() < 2 * 20  # by hash: about as many in each
@@ -103,7 +103,7 @@ def test_inline_bytes_are_in_the_plan_unless_they_are_too_many(
         "none": 0,
         "unknown": 0,
     }
-    # whether there are inline bytes is not known before they are read; a common place does them no harm
+    # whether there are inline bytes is not known before they are read; a common location does them no harm
     assert set(rows["location"]) == {"https://host/a.jpg"}
     assert set(rows["commit"]) == {0}
 

@@ -86,9 +86,9 @@ def alone(config: Config, content: bytes) -> np.ndarray:
 
 def assert_same_embedding(stored_bytes: bytes, wanted: np.ndarray) -> None:
     """Equal up to the last bit of float16: neighbours in a batch may change the order of a sum."""
-    found = np.frombuffer(stored_bytes, dtype="<f2")
-    assert found.shape == (512,)
-    np.testing.assert_allclose(found.astype(float), wanted.astype(float), rtol=2**-10, atol=1e-4)
+    result = np.frombuffer(stored_bytes, dtype="<f2")
+    assert result.shape == (512,)
+    np.testing.assert_allclose(result.astype(float), wanted.astype(float), rtol=2**-10, atol=1e-4)
 
 
 class Embedded:
@@ -192,11 +192,11 @@ def test_stored_embeddings_are_those_of_the_backbone_itself(
 def test_the_catalog_tells_of_each_image_what_the_ledger_does(
     spark: SparkSession, mixed: Embedded
 ) -> None:
-    seen = pd.read_parquet(mixed.summary["catalog"]).set_index("image_id").sort_index()
+    snapshot = pd.read_parquet(mixed.summary["catalog"]).set_index("image_id").sort_index()
     rows = read_table(spark, mixed.config, tables.IMAGE_LEDGER).set_index("image_id").sort_index()
     columns = ["status", "detail", "content_digest", "image_version"]
-    pd.testing.assert_frame_equal(seen[columns], rows[columns])
-    assert list(seen["image_url"]) == list(
+    pd.testing.assert_frame_equal(snapshot[columns], rows[columns])
+    assert list(snapshot["image_url"]) == list(
         mixed.images.set_index("image_id")["image_url"].sort_index()
     )
 
@@ -227,10 +227,18 @@ def test_a_shared_url_is_fetched_once_and_is_told_of_all_its_images(
 
 
 def test_the_summary_tells_what_was_saved(mixed: Embedded) -> None:
-    told, images = mixed.summary, len(mixed.images)
+    summary, images = mixed.summary, len(mixed.images)
     fetched = images - (SAME_URL - 1) - 1  # the odd id shares a URL too
-    assert (told["images"], told["attempted"], told["fetched"]) == (images, images, fetched)
-    assert told["saved"] == {"unchanged": 0, "same_url": SAME_URL, "same_content": SAME_COPIES - 1}
+    assert (summary["images"], summary["attempted"], summary["fetched"]) == (
+        images,
+        images,
+        fetched,
+    )
+    assert summary["saved"] == {
+        "unchanged": 0,
+        "same_url": SAME_URL,
+        "same_content": SAME_COPIES - 1,
+    }
 
 
 def test_a_worker_builds_the_backbone_once_and_sees_small_batches(

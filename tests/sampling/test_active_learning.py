@@ -55,19 +55,19 @@ def drawn(population: DataFrame, wanted: int, seed: int, share: float = 0.3) -> 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_cluster_draws_what_the_obvious_draw_does(population: DataFrame, seed: int) -> None:
-    found = drawn(population, 50, seed)
+    result = drawn(population, 50, seed)
     all_rows = population.withColumn("at", F.xxhash64(F.lit(seed), "content_digest")).toPandas()
     line = all_rows.sort_values(["stratum", "at"]).reset_index(drop=True)
     chance = chances_of(line["size"].to_numpy(), 50, 0.3)
     rows, into = systematic(chance, int(hash_fraction(seed, "suggest:start") * CERTAIN))
     even = int(0.3 * 50 / 700 * CERTAIN)
     expected = {
-        line["content_digest"][row]: (int(chance[row]), "random" if place < even else "uncertain")
-        for row, place in zip(rows.tolist(), into, strict=True)
+        line["content_digest"][row]: (int(chance[row]), "random" if offset < even else "uncertain")
+        for row, offset in zip(rows.tolist(), into, strict=True)
     }
-    assert {row.content_digest: (row.chance, row.reason) for row in found.itertuples()} == expected
-    assert len(found) == 50
-    assert 5 <= (found["reason"] == "random").sum() <= 25
+    assert {row.content_digest: (row.chance, row.reason) for row in result.itertuples()} == expected
+    assert len(result) == 50
+    assert 5 <= (result["reason"] == "random").sum() <= 25
 
 
 def test_the_draw_does_not_depend_on_the_partitioning(population: DataFrame) -> None:
@@ -86,8 +86,8 @@ def test_each_stratum_gets_its_share_to_within_one(population: DataFrame) -> Non
 
 
 def test_all_are_taken_where_there_are_no_more(population: DataFrame) -> None:
-    found = drawn(population.limit(5), 5, 1)
-    assert (len(found), set(found["chance"])) == (5, {CERTAIN})
+    result = drawn(population.limit(5), 5, 1)
+    assert (len(result), set(result["chance"])) == (5, {CERTAIN})
     assert len(drawn(population.where("false"), 5, 1)) == 0
 
 
@@ -101,17 +101,17 @@ def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
         ("c", "3", "h", 0.1, 0.2, 0.7),
     ]
     columns = "image_id string, content_digest string, head_id string, p_toilet float, p_other float, `p_attic` float"
-    found = scoring.suggest_classes(
+    result = scoring.suggest_classes(
         spark.createDataFrame(rows, columns), ["toilet", "other"]
     ).collect()
-    assert [(row["image_id"], row["suggested"], row["head_id"]) for row in found] == [
+    assert [(row["image_id"], row["suggested"], row["head_id"]) for row in result] == [
         ("a", "toilet", "h"),
         ("b", "toilet", "h"),
         ("c", None, "h"),  # a class that nobody labels any more
     ]
-    assert [row["scored_digest"] for row in found] == ["1", "2", "3"]
-    assert [row["certainty"] for row in found] == pytest.approx([0.9, 0.4, 0.7], abs=1e-6)
-    assert [row["uncertainty"] for row in found] == pytest.approx([0.2, 1.0, 0.5], abs=1e-6)
+    assert [row["scored_digest"] for row in result] == ["1", "2", "3"]
+    assert [row["certainty"] for row in result] == pytest.approx([0.9, 0.4, 0.7], abs=1e-6)
+    assert [row["uncertainty"] for row in result] == pytest.approx([0.2, 1.0, 0.5], abs=1e-6)
 
 
 def test_contents_that_look_like_a_labelled_one_are_found(spark: SparkSession) -> None:
@@ -151,7 +151,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         }
         for at in range(40)
     ]
-    seen = stored(store, tables.CATALOG, rows, inputs={"backbone_id": "ours"})
+    snapshot = stored(store, tables.CATALOG, rows, inputs={"backbone_id": "ours"})
     kept = [
         {"content_digest": name, "backbone_id": "ours", "embedding": one}
         for name, one in vectors.items()
@@ -182,7 +182,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         store,
         table,
         scores,
-        inputs={"catalog": seen.run_id, "head_id": "h1", "backbone_id": "ours"},
+        inputs={"catalog": snapshot.run_id, "head_id": "h1", "backbone_id": "ours"},
     )
     if labels:
         stored(store, tables.LABELS, labels)
@@ -199,16 +199,16 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     ]
     labels += [{"image_id": "i10", "class": "toilet", "content_digest": "replaced since"}]
     store = catalog_of(config, labels)
-    told = suggest_labels.step(Workspace.open(spark, config))
+    summary = suggest_labels.step(Workspace.open(spark, config))
     queue = store.newest(tables.QUEUES)
     assert queue is not None and queue.inputs.kind == "suggest"
     rows = frames.read_run(spark, queue).toPandas().sort_values("rank")
-    assert told["queue"] == queue.folder
+    assert summary["queue"] == queue.folder
     # not 0 and 1 (labelled by its content), not 2 (looks like 3), not 3, not 4 (broken): 35 are left
-    assert (told["contents"], told["images"], told["like_a_labelled_one"]) == (35, 35, 1)
+    assert (summary["contents"], summary["images"], summary["like_a_labelled_one"]) == (35, 35, 1)
     assert not set(rows["image_id"]) & {f"i{at}" for at in range(5)}
     assert list(rows["rank"]) == list(range(1, 13)) == sorted(rows["rank"])
-    assert (told["suggested"], told["uncertain"] + told["random"]) == (12, 12)
+    assert (summary["suggested"], summary["uncertain"] + summary["random"]) == (12, 12)
     assert (rows["score"].diff().dropna() <= 0).all()
     assert {"i10", "i20", "i30"} <= set(rows["image_id"])
     unsure = rows.set_index("image_id").loc["i10"]
@@ -224,12 +224,17 @@ def test_equal_and_similar_pictures_are_asked_about_once(
 ) -> None:
     config = make_config({"suggest.size": 100})
     store = catalog_of(config, [])
-    told = suggest_labels.step(Workspace.open(spark, config))
+    summary = suggest_labels.step(Workspace.open(spark, config))
     queue = store.newest(tables.QUEUES)
     assert queue is not None
     rows = frames.read_run(spark, queue).toPandas().set_index("image_id")
     # 39 sound images are 38 contents, of which two look alike
-    assert (told["images"], told["contents"], told["lookalikes"], told["suggested"]) == (
+    assert (
+        summary["images"],
+        summary["contents"],
+        summary["lookalikes"],
+        summary["suggested"],
+    ) == (
         39,
         38,
         1,

@@ -74,12 +74,12 @@ def test_it_adds_up_within_its_bounds() -> None:
     for _ in range(300):
         cells, least, most = random_cells(rng), rng.choice([0, 1, 10, 50]), rng.choice([0, 50, 80])
         size = rng.choice([1, rng.randint(1, 100), rng.randint(1, 5_000)])
-        found = allocate(cells, size, rng.choice(METHODS), least, most)
+        result = allocate(cells, size, rng.choice(METHODS), least, most)
         full = {c.name: min(c.units, most or c.units) for c in cells}
         low = {c.name: min(full[c.name], least) for c in cells}
-        assert list(found) == sorted(full)
-        assert all(low[name] <= count <= full[name] for name, count in found.items())
-        assert sum(found.values()) == min(sum(full.values()), max(size, sum(low.values())))
+        assert list(result) == sorted(full)
+        assert all(low[name] <= count <= full[name] for name, count in result.items())
+        assert sum(result.values()) == min(sum(full.values()), max(size, sum(low.values())))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,8 +98,8 @@ def test_a_larger_sample_takes_nothing_away(method: Method) -> None:
 def test_alabama_keeps_its_seat() -> None:
     """Largest remainder gives c 2 of 10 seats and 1 of 11."""
     cells = [cell("a", 99, 6.0), cell("b", 99, 6.0), cell("c", 99, 2.0)]
-    found = [allocate(cells, size, "proportional", 0)["c"] for size in (10, 11)]
-    assert found[0] <= found[1]
+    result = [allocate(cells, size, "proportional", 0)["c"] for size in (10, 11)]
+    assert result[0] <= result[1]
 
 
 def test_without_bounds_shares_are_within_one_of_the_exact_ones() -> None:
@@ -117,10 +117,10 @@ def test_without_bounds_shares_are_within_one_of_the_exact_ones() -> None:
             "equal": {c.name: 1.0 for c in cells},
         }
         for method, measures in exact.items():
-            found = allocate(cells, size, method, 0)  # type: ignore[arg-type]
-            assert sum(found.values()) == size
+            result = allocate(cells, size, method, 0)  # type: ignore[arg-type]
+            assert sum(result.values()) == size
             for name, measure in measures.items():
-                assert abs(found[name] - size * measure / sum(measures.values())) < 1.01, method
+                assert abs(result[name] - size * measure / sum(measures.values())) < 1.01, method
 
 
 def test_neymans_allocation_has_the_smallest_variance() -> None:
@@ -135,11 +135,11 @@ def test_neymans_allocation_has_the_smallest_variance() -> None:
             cell(f"s{number}", rng.randint(500, 5000), 1, rng.uniform(0.05, 0.5))
             for number in range(6)
         ]
-        found = allocate(cells, 400, "neyman", 1)
-        least = variance(cells, found)
+        result = allocate(cells, 400, "neyman", 1)
+        least = variance(cells, result)
         assert least < variance(cells, allocate(cells, 400, "equal", 1))
-        for one, other in itertools.permutations(found, 2):
-            moved = {**found, one: found[one] - 1, other: found[other] + 1}
+        for one, other in itertools.permutations(result, 2):
+            moved = {**result, one: result[one] - 1, other: result[other] + 1}
             assert variance(cells, moved) > least * (1 - 2e-4)  # Webster's rounding is not Neyman's
 
 
@@ -194,8 +194,8 @@ CELLS = [cell("Bonn | rent", 50, 10), cell("Bonn | sale", 200, 30), cell("Köln 
 
 
 def test_single_strata_by_number_and_share() -> None:
-    said = '{ "Bonn | rent" = 80, "Bonn | sale" = 0.032, "Köln | rent" = 0 }'
-    assert allocate_sample(CELLS, sample(strata=said)) == {
+    strata = '{ "Bonn | rent" = 80, "Bonn | sale" = 0.032, "Köln | rent" = 0 }'
+    assert allocate_sample(CELLS, sample(strata=strata)) == {
         "Bonn | rent": 80,
         "Bonn | sale": 7,
         "Köln | rent": 0,
@@ -215,8 +215,8 @@ def test_single_strata_by_number_and_share() -> None:
     ],
 )
 def test_others_are_said_at_once(other: str, wanted: dict[str, int]) -> None:
-    said = f'{{ "Bonn | rent" = 80, other = {other} }}'
-    assert allocate_sample(CELLS, sample(strata=said, size=100, min_per_stratum=1)) == wanted
+    strata = f'{{ "Bonn | rent" = 80, other = {other} }}'
+    assert allocate_sample(CELLS, sample(strata=strata, size=100, min_per_stratum=1)) == wanted
 
 
 def test_without_strata_all_is_shared_out() -> None:
@@ -242,7 +242,7 @@ def test_a_stratum_that_the_configuration_forgot_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "found"),
+    ("sets", "message"),
     [
         ({"strata": '{ "a | b" = "allocate" }'}, "'a | b': only other may be a word"),
         ({"strata": '{ "a | b" = 1.5 }'}, "'a | b': a share must not exceed 1.0"),
@@ -263,7 +263,7 @@ def test_a_stratum_that_the_configuration_forgot_is_told() -> None:
         ({"stratify_by": '[{ column = "price", bands = 1 }]'}, "greater than or equal to 2"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(sets: dict[str, Any], found: str) -> None:
+def test_what_cannot_be_meant_is_refused(sets: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         sample(**sets)
-    assert found in caught.value.found
+    assert message in caught.value.found

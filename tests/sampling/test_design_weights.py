@@ -51,7 +51,7 @@ def weighed(
     sound: Iterable[str],
     broken: Iterable[str] = (),
 ) -> dict[str, Weighed]:
-    """What is found of each labelled image."""
+    """The result for each labelled image."""
     labels = spark.createDataFrame([(name,) for name in labelled], "image_id string")
     status = [
         *((name, "ok") for name in sound),
@@ -60,9 +60,11 @@ def weighed(
     ]
     rows = [{"image_id": name, "status": one} for name, one in [*status, ("taken down", "missing")]]
     catalog = frames.read_run(spark, stored(store, tables.CATALOG, rows))
-    found = design_weights.weigh(labels, design_weights.read_draws(spark, store), catalog).collect()
-    assert len({row["image_id"] for row in found}) == len(found)
-    return {row["image_id"]: Weighed(*(row[name] for name in Weighed._fields)) for row in found}
+    result = design_weights.weigh(
+        labels, design_weights.read_draws(spark, store), catalog
+    ).collect()
+    assert len({row["image_id"] for row in result}) == len(result)
+    return {row["image_id"]: Weighed(*(row[name] for name in Weighed._fields)) for row in result}
 
 
 def test_what_is_labelled_weighs_as_much_as_what_was_drawn(
@@ -72,11 +74,11 @@ def test_what_is_labelled_weighs_as_much_as_what_was_drawn(
     store = Store.open(str(tmp_path))
     s, t = drawn_with(0.5, *"abcd", "broken", "taken down"), drawn_with(0.25, *"efg", stratum="T")
     run = sample(store, s + t + drawn_with(1.0, "h", "i", stratum="U"))
-    found = weighed(spark, store, ["a", "b", "e", "elsewhere"], "abcdefghi", ["broken"])
+    result = weighed(spark, store, ["a", "b", "e", "elsewhere"], "abcdefghi", ["broken"])
     # S: 4 images of 2; T: 3 of 4; the two of U are left to all: (8 + 12 + 2) / (8 + 12)
     part = (run.run_id, 9, 3, pytest.approx((2 + 2 + 4) / 22))
-    assert found == {"a": (4 * 1.1, *part), "b": (4 * 1.1, *part), "e": (12 * 1.1, *part)}
-    assert sum(one.weight for one in found.values()) == 4 * 2 + 3 * 4 + 2 * 1
+    assert result == {"a": (4 * 1.1, *part), "b": (4 * 1.1, *part), "e": (12 * 1.1, *part)}
+    assert sum(one.weight for one in result.values()) == 4 * 2 + 3 * 4 + 2 * 1
 
 
 def test_waiting_until_images_end_does_not_finish_a_sample(
@@ -110,14 +112,14 @@ def test_a_sample_keeps_its_images_whatever_is_drawn_later(
     some = sample(store, drawn_with(0.2, "b", "c"), PART)
     asked = queue(store, drawn_with(0.125, *"acd"))
     queue(store, [{"image_id": "b", "rank": 1}], "second_look")
-    found = weighed(spark, store, "abcd", "abcd")
-    assert {name: one.draw for name, one in found.items()} == {
+    result = weighed(spark, store, "abcd", "abcd")
+    assert {name: one.draw for name, one in result.items()} == {
         "a": larger.run_id,
         "b": larger.run_id,
         "c": some.run_id,
         "d": asked.run_id,
     }
-    assert [found[name].weight for name in "abcd"] == [
+    assert [result[name].weight for name in "abcd"] == [
         2.0,
         2.0,
         10.0,
@@ -184,13 +186,13 @@ def test_weights_are_those_of_the_slow_and_obvious_way(
     labelled, sound, broken = (
         {name for name in ids if rng.random() < share} for share in (0.8, 0.6, 0.3)
     )
-    found = weighed(spark, store, labelled, sound, broken - sound)
+    result = weighed(spark, store, labelled, sound, broken - sound)
     wanted = obvious(runs, labelled, broken - sound)
-    assert {name: one[1:] for name, one in found.items()} == {
+    assert {name: one[1:] for name, one in result.items()} == {
         name: one[1:] for name, one in wanted.items()
     }
     assert len(wanted) > 20
-    weights, right = ({name: one.weight for name, one in of.items()} for of in (found, wanted))
+    weights, right = ({name: one.weight for name, one in of.items()} for of in (result, wanted))
     assert weights == pytest.approx(right, rel=1e-7)
 
 
@@ -211,10 +213,10 @@ def obvious(
     home: dict[str, tuple[Any, ...]] = {}
     for run_id, rows in possible.items():
         enough = share[run_id] >= 0.9
-        place = (runs[run_id][0], enough, known[run_id] if enough else 0, share[run_id], run_id)
+        rank = (runs[run_id][0], enough, known[run_id] if enough else 0, share[run_id], run_id)
         for row in rows:
-            home[row["image_id"]] = max(home.get(row["image_id"], place), place)
-    found = {}
+            home[row["image_id"]] = max(home.get(row["image_id"], rank), rank)
+    result = {}
     for run_id, rows in possible.items():
         mine = [
             row
@@ -230,10 +232,10 @@ def obvious(
                 [one for one in of if one["stratum"] == row["stratum"]] for of in (rows, mine)
             )
             weight = total(drawn) / total(has) * of_all / row["inclusion_probability"]
-            found[row["image_id"]] = Weighed(
+            result[row["image_id"]] = Weighed(
                 weight, run_id, len(rows), known[run_id], share[run_id]
             )
-    return found
+    return result
 
 
 def total(rows: list[dict[str, Any]]) -> float:

@@ -46,8 +46,8 @@ UNITS = {
 
 def sample_of(unit: str, **sets: Any) -> Sample:
     """The section `sample`; unit as in UNITS."""
-    said = {"unit": unit.partition(",")[0], "min_per_stratum": 2, **UNITS[unit], **sets}
-    return literal_config({f"sample.{key}": value for key, value in said.items()}).sample
+    values = {"unit": unit.partition(",")[0], "min_per_stratum": 2, **UNITS[unit], **sets}
+    return literal_config({f"sample.{key}": value for key, value in values.items()}).sample
 
 
 class Population:
@@ -165,8 +165,8 @@ def test_no_task_sees_more_of_a_large_stratum_than_lies_near_its_cut() -> None:
         (1000, 3),
     ):
         zone = sampling._zone("s", wanted, units, 1.0)
-        seen = (zone.high - zone.low) / 2**64 * units
-        assert seen <= 2 * (6 * min(wanted, units - wanted) ** 0.5 + 10) + 1
+        width = (zone.high - zone.low) / 2**64 * units
+        assert width <= 2 * (6 * min(wanted, units - wanted) ** 0.5 + 10) + 1
         expected = -(2**63) + wanted / units * 2**64
         assert zone.low <= expected <= zone.high
         assert -(2**63) <= zone.low < zone.high < 2**63
@@ -232,7 +232,7 @@ SMALL = [("a | rent", 20, 6, 17), ("b | sale", 9, 3, 4), ("c | rent", 12, 4, 20)
 
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
-    """One copy: image, listing, stratum and y, which follows stratum, size of the listing and place in it.
+    """One copy: image, listing, stratum and y, which follows stratum, size of the listing and position in it.
 
     The first image of a listing is called like the listing: its hash must not follow it into the second stage.
     """
@@ -241,9 +241,9 @@ def small() -> pd.DataFrame:
     for name, listings, *_ in SMALL:
         for listing in range(listings):
             images = rng.choice([1, 2, 3, 5])
-            for place in range(images):
-                image = f"{name[0]}{listing}" + (f"-{place}" if place else "")
-                y = 5 * (place == 0) + images + rng.random() + (name[0] == "b") * 10
+            for position in range(images):
+                image = f"{name[0]}{listing}" + (f"-{position}" if position else "")
+                y = 5 * (position == 0) + images + rng.random() + (name[0] == "b") * 10
                 rows.append((image, f"{name[0]}{listing}", name, y))
     return pd.DataFrame(rows, columns=["image_id", "listing_id", "stratum", "y"])
 
@@ -311,8 +311,8 @@ def _numbers() -> list[str]:
 
 def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: MakeConfig) -> None:
     config = make_config({"sample.size": 9, "sample.method": "exact", "sample.min_per_stratum": 1})
-    told = draw_sample.step(Workspace.open(spark, config))
-    rows = pd.read_parquet(told["sample"])
+    summary = draw_sample.step(Workspace.open(spark, config))
+    rows = pd.read_parquet(summary["sample"])
     # active listings: rent in Harbour 2, rent in Old Mill 1, sale in Old Mill 1; two strata have none
     assert Counter(rows["stratum"]) == {
         "Harbour | rent": 3,
@@ -321,17 +321,17 @@ def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: M
         "Harbour | sale": 1,
         "unknown | sale": 1,
     }
-    assert (told["images"], told["strata"], told["sampled"]) == (18, 5, 9)
+    assert (summary["images"], summary["strata"], summary["sampled"]) == (18, 5, 9)
     assert list((Path(config.output.root) / "_work").iterdir()) == []
     assert rows["weight"].sum() == pytest.approx(18)
 
 
 def test_more_than_there_is_draws_everything(spark: SparkSession, make_config: MakeConfig) -> None:
     for method in ("sampleby", "exact"):
-        told = draw_sample.step(
+        summary = draw_sample.step(
             Workspace.open(spark, make_config({"sample.size": 5000, "sample.method": method}))
         )
-        rows = pd.read_parquet(told["sample"])
+        rows = pd.read_parquet(summary["sample"])
         assert sorted(rows["image_id"]) == sorted(
             pd.read_parquet(make_config().images.path)["image_id"]
         )
@@ -375,11 +375,11 @@ def test_the_job_draws_listings_and_images_inside_them(
     }
     images = drawn_images(Path(make_config().output.root).parent / "pictures")
     images.loc[[0, 1], "listing_id"] = None  # two images without a listing are two listings
-    told = draw_sample.step(
+    summary = draw_sample.step(
         Workspace.open(spark, make_config({**sets, "sample.min_per_stratum": 1}, images=images))
     )
-    rows = pd.read_parquet(told["sample"])
-    assert told["strata"] == 6
+    rows = pd.read_parquet(summary["sample"])
+    assert summary["strata"] == 6
     units = rows["listing_id"].fillna(rows["image_id"])
     assert Counter(rows.assign(unit=units).drop_duplicates("unit")["stratum"]) == Counter(
         [
@@ -405,7 +405,7 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     listings["active"], listings["price"] = True, [100.0, 200.0, 300.0, 400.0, None, 50.5]
     sets = {"sample.method": "exact", "sample.size": 6, "sample.min_per_stratum": 1}
     bands = '[{ column = "price", bands = 2 }]'
-    told = draw_sample.step(
+    summary = draw_sample.step(
         Workspace.open(spark, make_config({**sets, "sample.stratify_by": bands}, listings=listings))
     )
     run = Store(make_config().output.root).newest(tables.SAMPLE)
@@ -425,17 +425,17 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     listings.to_parquet(again.listings.path)
     ids = [
         sorted(pd.read_parquet(one)["image_id"])
-        for one in (told["sample"], draw_sample.step(Workspace.open(spark, again))["sample"])
+        for one in (summary["sample"], draw_sample.step(Workspace.open(spark, again))["sample"])
     ]
     assert ids[0] == ids[1]
 
 
 def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: MakeConfig) -> None:
-    said = '{ "Harbour | rent" = 9, "Old Mill | sale" = 3, other = 0 }'
-    told = draw_sample.step(
-        Workspace.open(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    values = '{ "Harbour | rent" = 9, "Old Mill | sale" = 3, other = 0 }'
+    summary = draw_sample.step(
+        Workspace.open(spark, make_config({"sample.strata": values, "sample.method": "exact"}))
     )
-    page = json.loads(Path(told["sample_report"]).with_suffix(".json").read_text())
+    page = json.loads(Path(summary["sample_report"]).with_suffix(".json").read_text())
     rows = {row["stratum"]: row for row in page["strata"]}
     assert {name: (row["asked"], row["got"], row["thin"]) for name, row in rows.items()} == {
         "Harbour | rent": (9, 6, False),  # all that there is, so nothing is left to guess
@@ -444,21 +444,23 @@ def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: Ma
         "Harbour | sale": (0, 0, True),
         "unknown | sale": (0, 0, True),
     }
-    assert page["covered_images"] == page["covered_units"] == told["covered"] == 0.5
-    assert page["design_effect"] == told["design_effect"] == 1.0
-    assert page["totals"]["thin"] == told["thin_strata"] == 3
-    html = Path(told["sample_report"]).read_text()
+    assert page["covered_images"] == page["covered_units"] == summary["covered"] == 0.5
+    assert page["design_effect"] == summary["design_effect"] == 1.0
+    assert page["totals"]["thin"] == summary["thin_strata"] == 3
+    html = Path(summary["sample_report"]).read_text()
     assert "3 of 5 strata had no chance: they hold 9 images" in " ".join(html.split())
 
 
 def test_the_design_effect_is_kishs(spark: SparkSession, make_config: MakeConfig) -> None:
-    said = '{ "Harbour | rent" = 2, other = 3 }'
-    told = draw_sample.step(
-        Workspace.open(spark, make_config({"sample.strata": said, "sample.method": "exact"}))
+    values = '{ "Harbour | rent" = 2, other = 3 }'
+    summary = draw_sample.step(
+        Workspace.open(spark, make_config({"sample.strata": values, "sample.method": "exact"}))
     )
     weights = np.array([3.0] * 2 + [1.0] * 12)
-    assert sorted(pd.read_parquet(told["sample"])["weight"], reverse=True) == weights.tolist()
-    assert told["design_effect"] == round(14 * (weights**2).sum() / weights.sum() ** 2, 4) == 1.2963
+    assert sorted(pd.read_parquet(summary["sample"])["weight"], reverse=True) == weights.tolist()
+    assert (
+        summary["design_effect"] == round(14 * (weights**2).sum() / weights.sum() ** 2, 4) == 1.2963
+    )
 
 
 @pytest.mark.parametrize("unit", ["image", "listing"])

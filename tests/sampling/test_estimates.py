@@ -189,11 +189,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() -> None:
     """Strata with few toilets are labelled least: with plain weights they would count for less than they are."""
     catalog = coverage.make_catalog(seed=5, strata=12)
-    truth, found = catalog.to_exclude.mean(), {}
+    truth, result = catalog.to_exclude.mean(), {}
     for how in coverage.PARTLY:
         samples = [coverage.draw(catalog, 800, seed, how) for seed in range(40)]
-        found[how] = np.mean(
+        result[how] = np.mean(
             [np.average(sample.to_exclude, weights=weight) for sample, weight in samples]
         )
-    assert found["raised"] == pytest.approx(truth, rel=0.02)
-    assert found["plain"] > 1.1 * truth
+    assert result["raised"] == pytest.approx(truth, rel=0.02)
+    assert result["plain"] > 1.1 * truth

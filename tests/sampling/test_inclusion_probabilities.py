@@ -86,17 +86,17 @@ def test_estimates_are_unbiased() -> None:
         "stratum": np.arange(3000) >= 2000,  # the contents of a stratum lie together on the line
     }
     chance = chances_of(sizes, 120, 0.3)
-    found: dict[str, list[float]] = {name: [] for name in truth}
+    result: dict[str, list[float]] = {name: [] for name in truth}
     for _ in range(400):
         order = np.concatenate([random.permutation(2000), 2000 + random.permutation(1000)])
         rows, _ = systematic(chance[order], int(random.integers(CERTAIN)))
         drawn = order[rows]
         assert len(drawn) == 120 and len(set(drawn.tolist())) == 120
         for name, values in truth.items():
-            found[name].append(float((values[drawn] * CERTAIN / chance[drawn]).sum()))
+            result[name].append(float((values[drawn] * CERTAIN / chance[drawn]).sum()))
     for name, values in truth.items():
-        error = np.std(found[name], ddof=1) / np.sqrt(400)
-        assert abs(np.mean(found[name]) - values.sum()) < 3 * error, name
+        error = np.std(result[name], ddof=1) / np.sqrt(400)
+        assert abs(np.mean(result[name]) - values.sum()) < 3 * error, name
         assert error < 0.08 * values.sum(), name  # or the test could not fail
 
 
@@ -110,7 +110,7 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
     directions = np.eye(100, dtype=np.float32)[families]
     toilets, images = families % 5 == 0, random.integers(1, 4, units)
     chance = chances_of(skewed(units, 2), wanted, 0.4)
-    found, lengths = [], []
+    result, lengths = [], []
     for seed in range(300):
         order = random.permutation(units)
         rows, _ = systematic(chance[order], int(random.integers(CERTAIN)))
@@ -130,12 +130,12 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
         queue, stands_for = active_learning.make_queue(drawn, vectors, 0.97, seed)
         assert len(queue) + len(stands_for) == wanted
         lengths.append(len(queue))
-        found.append(
+        result.append(
             sum(toilets[int(row["image_id"][1:])] / row["inclusion_probability"] for row in queue)
         )
-    error = np.std(found, ddof=1) / np.sqrt(300)
+    error = np.std(result, ddof=1) / np.sqrt(300)
     assert max(lengths) < wanted  # lookalikes were drawn
-    assert abs(np.mean(found) - images[toilets].sum()) < 3 * error
+    assert abs(np.mean(result) - images[toilets].sum()) < 3 * error
     assert error < 0.05 * images[toilets].sum()
 
 

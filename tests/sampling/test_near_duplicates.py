@@ -30,8 +30,8 @@ def slow_groups(embeddings: np.ndarray, min_cosine: float) -> list[set[int]]:
     return groups
 
 
-def as_sets(found: np.ndarray) -> list[set[int]]:
-    return [set(np.flatnonzero(found == group)) for group in range(found.max(initial=-1) + 1)]
+def as_sets(result: np.ndarray) -> list[set[int]]:
+    return [set(np.flatnonzero(result == group)) for group in range(result.max(initial=-1) + 1)]
 
 
 def clustered(rows: int, seed: int) -> np.ndarray:
@@ -51,9 +51,9 @@ def test_groups_are_those_of_the_slow_way(
         near_duplicates, "_BLOCK", block
     )  # small ones, so that groups reach over several
     embeddings = clustered(80, seed)
-    found = near_duplicates.groups(embeddings, 0.97)
+    result = near_duplicates.groups(embeddings, 0.97)
     wanted = slow_groups(embeddings, 0.97)
-    assert sorted(map(sorted, as_sets(found))) == sorted(map(sorted, wanted))
+    assert sorted(map(sorted, as_sets(result))) == sorted(map(sorted, wanted))
     assert 10 < len(wanted) < 70
     assert max(map(len, wanted)) > 3
 
@@ -128,10 +128,10 @@ def test_near_is_what_the_cosines_say(others: int) -> None:
     ours = np.abs(random.normal(size=(30, 16))).astype(np.float32)
     of = np.abs(random.normal(size=(others, 16))).astype(np.float32)
     of[-1] = ours[7] * 3.5  # the last of the last batch
-    found = near_duplicates.near(ours, of, 0.9)
-    assert found.tolist() == [any(cosine(one, other) >= 0.9 for other in of) for one in ours]
-    assert found[7]
-    assert not found.all() or others == 5000
+    result = near_duplicates.near(ours, of, 0.9)
+    assert result.tolist() == [any(cosine(one, other) >= 0.9 for other in of) for one in ours]
+    assert result[7]
+    assert not result.all() or others == 5000
 
 
 def test_nothing_is_near_nothing() -> None:
@@ -174,5 +174,5 @@ def test_copies_of_real_photos_are_found_and_other_photos_of_the_house_are_not()
     backbone = Backbone(load_spec(config.backbone), 2)
     decoded = backbone.decode([*contents, *copies], config.decode)
     embeddings = backbone.embed(np.stack([one.pixels for one in decoded]))
-    found = near_duplicates.groups(embeddings, config.lookalikes.min_cosine)
-    assert found.tolist() == [*range(40), *range(40)]
+    result = near_duplicates.groups(embeddings, config.lookalikes.min_cosine)
+    assert result.tolist() == [*range(40), *range(40)]

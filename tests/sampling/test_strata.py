@@ -32,7 +32,9 @@ def tables_of(prices: list[Any] = PRICES) -> dict[str, pd.DataFrame]:
     listings["garden"] = ["yes", "no", None, "yes"] * (len(ids) // 4)
     listings["views"] = [5, None, 7, 0, 1, 2, 3, 4]
     rows = [
-        (f"{one}-{place}", one) for number, one in enumerate(ids) for place in range(number % 3 + 1)
+        (f"{one}-{location}", one)
+        for number, one in enumerate(ids)
+        for location in range(number % 3 + 1)
     ]
     rows += [("L0", None), ("far", "nobody's")]
     images = pd.DataFrame(rows, columns=["image_id", "listing_id"]).assign(image_url="x.jpg")
@@ -77,8 +79,8 @@ def test_numbers_are_cut_into_bands_and_what_is_none_is_unknown(
         strata.Band("price", [100.0, 150.0]),
         strata.Band("garden", None),
     ]
-    found = {name: units for name, (units, *_) in counted(spark, config).items()}
-    assert found == {
+    result = {name: units for name, (units, *_) in counted(spark, config).items()}
+    assert result == {
         "H | rent | price below 100 | garden unknown": 1,
         "H | rent | price 100 to below 150 | garden yes": 1,
         "H | rent | price from 150 | garden unknown": 1,
@@ -131,7 +133,7 @@ def test_quantiles_of_a_large_table_are_those_of_a_part_that_is_chosen_by_hash(
 
 
 @pytest.mark.parametrize(
-    ("sets", "found"),
+    ("sets", "message"),
     [
         ({"sample.stratify_by": '[{ column = "garden", bands = 2 }]'}, "'yes'"),
         ({"sample.stratify_by": '[{ column = "prise", bands = 2 }]'}, "(did you mean 'price'?)"),
@@ -148,13 +150,13 @@ def test_quantiles_of_a_large_table_are_those_of_a_part_that_is_chosen_by_hash(
     ],
 )
 def test_what_cannot_stratify_or_weigh_is_told(
-    spark: SparkSession, make_config: MakeConfig, sets: dict[str, Any], found: str
+    spark: SparkSession, make_config: MakeConfig, sets: dict[str, Any], message: str
 ) -> None:
     made = tables_of()
     made["listings"]["loss"] = [0, -1, 0, 2, 0, 0, 0, 0]
     with pytest.raises(TableError) as caught:
         counted(spark, make_config(sets, **made))
-    assert caught.value.found.endswith(found)
+    assert caught.value.found.endswith(message)
 
 
 def test_bands_need_a_listings_table(spark: SparkSession, make_config: MakeConfig) -> None:
@@ -205,9 +207,9 @@ def by_stratum(rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
 
 def test_images_vary_like_coins(spark: SparkSession, made: Any) -> None:
     make, rows = made
-    found = deviations(spark, make({"sample.allocation": "neyman"}))
+    result = deviations(spark, make({"sample.allocation": "neyman"}))
     wanted = {name: part["exclusion_score"].mean() for name, part in by_stratum(rows).items()}
-    assert found == pytest.approx({name: (p * (1 - p)) ** 0.5 for name, p in wanted.items()})
+    assert result == pytest.approx({name: (p * (1 - p)) ** 0.5 for name, p in wanted.items()})
 
 
 @pytest.mark.parametrize("inside", [0, 1, 2])
@@ -223,7 +225,7 @@ def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
             "sample.images_per_listing": inside,
         }
     )
-    found = deviations(spark, config)
+    result = deviations(spark, config)
     rng = np.random.default_rng(6)
     for name in ("H | rent", "H | sale"):
         part = by_stratum(rows)[name]
@@ -232,15 +234,17 @@ def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
             scores, m = listing["exclusion_score"].to_numpy(), min(inside or 99, len(listing))
             coins = rng.random((25_000, m)) < rng.choice(scores, size=(25_000, m))
             totals.append(len(scores) * coins.mean(axis=1))
-        assert found[name] == pytest.approx(np.concatenate(totals).std(), rel=0.02)
+        assert result[name] == pytest.approx(np.concatenate(totals).std(), rel=0.02)
 
 
 def test_a_stratum_without_scores_varies_like_the_others(spark: SparkSession, made: Any) -> None:
     make, rows = made
     store = Store(make({}).output.root)
     stored(store, tables.SCORES, [row for row in rows if row["listing_id"]])
-    found = deviations(spark, make({"sample.allocation": "neyman"}))
-    assert found["unknown | unknown"] == pytest.approx((found["H | rent"] + found["H | sale"]) / 2)
+    result = deviations(spark, make({"sample.allocation": "neyman"}))
+    assert result["unknown | unknown"] == pytest.approx(
+        (result["H | rent"] + result["H | sale"]) / 2
+    )
 
 
 def test_neyman_without_scores_is_told(

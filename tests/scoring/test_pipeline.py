@@ -52,14 +52,14 @@ def embeddings(tmp_path: Path) -> list[str]:
 
 def image(number: int, content: int, **other: Any) -> dict[str, Any]:
     """A row of the catalog."""
-    place = {"embedding_file": content % (FILES - 1), "embedding_row": content // (FILES - 1)}
+    location = {"embedding_file": content % (FILES - 1), "embedding_row": content // (FILES - 1)}
     named = {
         "image_id": f"i{number}",
         "listing_id": f"L{number // 3}",
         "status": "ok",
         "content_digest": f"d{content}",
     }
-    return {**named, **place, **other}
+    return {**named, **location, **other}
 
 
 def catalog(folder: Path, images: list[dict[str, Any]]) -> str:
@@ -109,22 +109,22 @@ def test_each_image_has_the_scores_of_its_content(
     contents = np.random.default_rng(5).integers(0, CONTENTS, 150).tolist()
     failed = [image(1000 + number, number, status="missing") for number in range(5)]
     rows = [*(image(number, content) for number, content in enumerate(contents)), *failed]
-    found = scored(catalog(tmp_path, rows), embeddings, rows_per_batch)
-    assert list(found.index) == [
+    result = scored(catalog(tmp_path, rows), embeddings, rows_per_batch)
+    assert list(result.index) == [
         f"i{number}" for number in range(150)
     ]  # in order, each once, the failed ones left out
-    assert list(found["listing_id"]) == [f"L{number // 3}" for number in range(150)]
-    assert list(found["content_digest"]) == [f"d{content}" for content in contents]
+    assert list(result["listing_id"]) == [f"L{number // 3}" for number in range(150)]
+    assert list(result["content_digest"]) == [f"d{content}" for content in contents]
     names = [pipeline.score_columns(number, head) for number, head in enumerate(HEADS)]
     assert names[1] == ["h1_exclusion_score", "h1_p_toilet", "h1_p_other"]
     for head, columns in zip(HEADS, names, strict=True):
         right = [slowly(head, content) for content in contents]
-        np.testing.assert_allclose(found[columns], right, atol=2e-5)
-        assert found[columns].dtypes.eq(np.float32).all()
+        np.testing.assert_allclose(result[columns], right, atol=2e-5)
+        assert result[columns].dtypes.eq(np.float32).all()
 
 
 WRONG = {
-    "no place": {"embedding_file": None, "embedding_row": None},
+    "no location": {"embedding_file": None, "embedding_row": None},
     "no row": {"embedding_row": None},
     "another content's row": {"embedding_row": 1},
     "another file": {"embedding_file": 1},
@@ -140,8 +140,8 @@ def test_an_embedding_that_is_not_where_it_should_be_is_nobodys(
     tmp_path: Path, embeddings: list[str], wrong: dict[str, Any]
 ) -> None:
     rows = [image(0, 0), image(1, 0, **wrong), image(2, 59)]
-    found = scored(catalog(tmp_path, rows), embeddings)
-    scores = found.drop(columns=["listing_id", "content_digest"])
+    result = scored(catalog(tmp_path, rows), embeddings)
+    scores = result.drop(columns=["listing_id", "content_digest"])
     assert scores.loc["i1"].isna().all()
     assert scores.loc[["i0", "i2"]].notna().all(axis=None)
 
@@ -151,8 +151,8 @@ def test_a_file_that_is_gone_takes_only_its_own_scores_with_it(
 ) -> None:
     file = catalog(tmp_path, [image(number, number) for number in range(6)])
     Path(embeddings[1]).unlink()
-    found = scored(file, embeddings)
-    assert list(found.index[found["h0_exclusion_score"].isna()]) == ["i1", "i4"]
+    result = scored(file, embeddings)
+    assert list(result.index[result["h0_exclusion_score"].isna()]) == ["i1", "i4"]
 
 
 def test_a_file_of_embeddings_is_read_once_and_only_if_it_is_named(

@@ -69,7 +69,7 @@ def config(tmp_path: Path) -> Config:
     )
 
 
-def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
+def catalog_row(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
     """A row of the catalog."""
     return {
         "image_id": image_id,
@@ -82,9 +82,10 @@ def found(image_id: str, status: str, digest: str | None) -> dict[str, Any]:
 def prepare(store: Store) -> Run:
     """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
     catalog = [
-        found(f"i{number:02}", "ok", f"digest-{number % CONTENTS}") for number in range(IMAGES)
+        catalog_row(f"i{number:02}", "ok", f"digest-{number % CONTENTS}")
+        for number in range(IMAGES)
     ]
-    catalog += [found("gone", "missing", None), found("bad", "truncated", "digest-bad")]
+    catalog += [catalog_row("gone", "missing", None), catalog_row("bad", "truncated", "digest-bad")]
     ours = [
         {"content_digest": f"digest-{number}", "backbone_id": "ours", "embedding": vector(number)}
         for number in range(CONTENTS)
@@ -122,10 +123,10 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     classes: tuple[str, ...],
     exclude: tuple[str, ...],
 ) -> None:
-    seen = prepare(store)
+    snapshot = prepare(store)
     head = made_head(store, classes, exclude)
-    told = score_catalog.step(Workspace.open(spark, config))
-    rows = pd.read_parquet(told["scores"]).sort_values("image_id").reset_index(drop=True)
+    summary = score_catalog.step(Workspace.open(spark, config))
+    rows = pd.read_parquet(summary["scores"]).sort_values("image_id").reset_index(drop=True)
     columns = [f"p_{name}" for name in classes]
     assert list(rows.columns) == [*tables.SCORES.columns, *columns]
     assert list(rows["image_id"]) == [
@@ -140,11 +141,16 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
         assert row["content_digest"] == f"digest-{int(number) % CONTENTS}"
     np.testing.assert_allclose(rows[columns].sum(axis=1), 1, atol=1e-5)
     assert rows["exclusion_score"].nunique() == CONTENTS
-    assert told == {"images": 42, "scored": 40, "head_id": head.head_id, "scores": told["scores"]}
+    assert summary == {
+        "images": 42,
+        "scored": 40,
+        "head_id": head.head_id,
+        "scores": summary["scores"],
+    }
     newest = store.newest(tables.SCORES)
     assert newest is not None
     assert newest.inputs.as_json() == {
-        "catalog": seen.run_id,
+        "catalog": snapshot.run_id,
         "head_id": head.head_id,
         "backbone_id": "ours",
     }
@@ -163,9 +169,9 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
         head.head_id: score_catalog.step(Workspace.open(spark, with_heads(config, name)))
         for head, name in zip([*others, chosen], ["three", "two", "head"], strict=True)
     }
-    told = score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three", "two")))
-    assert (told["head_id"], told["scored"]) == (chosen.head_id, IMAGES)
-    together = {**told["more_scores"], told["head_id"]: told["scores"]}
+    summary = score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three", "two")))
+    assert (summary["head_id"], summary["scored"]) == (chosen.head_id, IMAGES)
+    together = {**summary["more_scores"], summary["head_id"]: summary["scores"]}
     assert set(together) == set(alone) == {head.head_id for head in [*others, chosen]}
     assert "more_scores" not in alone[chosen.head_id]
     for head_id, folder in together.items():
@@ -176,12 +182,12 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
         pd.testing.assert_frame_equal(one.reset_index(drop=True), same.reset_index(drop=True))
     newest = store.newest(tables.SCORES)
     assert newest is not None
-    assert newest.folder == told["scores"]
+    assert newest.folder == summary["scores"]
     assert newest.inputs.head_id == chosen.head_id
     compared = {run.folder: run.inputs.compared for run in store.runs(tables.SCORES)}
     assert {folder: compared[folder] for folder in together.values()} == {
-        told["scores"]: None,
-        **dict.fromkeys(told["more_scores"].values(), True),
+        summary["scores"]: None,
+        **dict.fromkeys(summary["more_scores"].values(), True),
     }
     assert not (Path(store.root) / "_work").exists() or not any(
         (Path(store.root) / "_work").iterdir()
@@ -224,16 +230,16 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     score_catalog.step(Workspace.open(spark, config))
     before = [run.run_id for run in store.runs(tables.SCORES)]
     more = [
-        found("i00", "ok", "digest-0"),
-        found("lost", "ok", "digest-lost"),
-        found("gone", "missing", None),
+        catalog_row("i00", "ok", "digest-0"),
+        catalog_row("lost", "ok", "digest-lost"),
+        catalog_row("gone", "missing", None),
     ]
-    seen = stored_catalog(store, more, "ours")
+    snapshot = stored_catalog(store, more, "ours")
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while scoring the catalog\n"
-        f"  expected: an embedding for each of the 2 sound images of the catalog {seen.run_id}\n"
+        f"  expected: an embedding for each of the 2 sound images of the catalog {snapshot.run_id}\n"
         "  found:    1 scores\n"
         "  do:       run `toiletspark embed` (or `rescore`) again; it embeds what is missing"
     )
@@ -246,7 +252,9 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
     prepare(store)
     made_head(store, *TWO)
     stored_catalog(
-        store, [found("twice", "ok", "digest-18"), found("lost", "ok", "digest-lost")], "ours"
+        store,
+        [catalog_row("twice", "ok", "digest-18"), catalog_row("lost", "ok", "digest-lost")],
+        "ours",
     )
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
@@ -258,17 +266,19 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     """Each file of a catalog is a task; what was embedded since is not read, and what has gone is missing."""
-    seen = prepare(store)
+    snapshot = prepare(store)
     made_head(store, *TWO)
-    whole = pq.read_table(Path(seen.folder) / "part-0.parquet")
+    whole = pq.read_table(Path(snapshot.folder) / "part-0.parquet")
     for number in range(3):
-        pq.write_table(whole.slice(number * 15, 15), Path(seen.folder) / f"part-{number}.parquet")
+        pq.write_table(
+            whole.slice(number * 15, 15), Path(snapshot.folder) / f"part-{number}.parquet"
+        )
     store.commit(
         tables.CATALOG,
-        seen.run_id,
+        snapshot.run_id,
         config={},
-        inputs=seen.inputs,
-        counts=seen.counts,
+        inputs=snapshot.inputs,
+        counts=snapshot.counts,
     )
     since = stored(
         store,
@@ -278,7 +288,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
     (Path(since.folder) / "part-0.parquet").unlink()
     assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
-    first = Path(store.root) / "embeddings" / (seen.inputs.embeddings or [])[0]
+    first = Path(store.root) / "embeddings" / (snapshot.inputs.embeddings or [])[0]
     first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
@@ -296,11 +306,13 @@ def test_a_catalog_without_a_sound_image_has_no_scores(
     if rows:
         stored(store, tables.EMBEDDINGS, rows)
     stored_catalog(
-        store, [found("gone", "missing", None), found("bad", "truncated", "digest-1")], "ours"
+        store,
+        [catalog_row("gone", "missing", None), catalog_row("bad", "truncated", "digest-1")],
+        "ours",
     )
     made_head(store, *TWO)
-    told = score_catalog.step(Workspace.open(spark, config))
-    assert (told["images"], told["scored"]) == (2, 0)
+    summary = score_catalog.step(Workspace.open(spark, config))
+    assert (summary["images"], summary["scored"]) == (2, 0)
 
 
 def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
@@ -308,7 +320,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
 ) -> None:
     prepare(store)
     made_head(store, *TWO)
-    twice = stored_catalog(store, [found("i00", "ok", "digest-0")] * 2, "ours")
+    twice = stored_catalog(store, [catalog_row("i00", "ok", "digest-0")] * 2, "ours")
     store.commit(
         tables.CATALOG,
         twice.run_id,
@@ -425,7 +437,7 @@ def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
     assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
 
 
-# None is what Python keeps of a module that is not there: an import fails, and who only asks for it is told no
+# None is what Python keeps of a module that is not there: an import fails, and looking for it fails without one no
 NO_TORCH = "import sys\nsys.modules.update(torch=None, torchvision=None)\n"
 
 
@@ -461,7 +473,7 @@ def test_scoring_needs_no_torch(store: Store, tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["scored"] == IMAGES
-    scores = pd.read_parquet(told["scores"]).set_index("image_id")["exclusion_score"]
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["scored"] == IMAGES
+    scores = pd.read_parquet(summary["scores"]).set_index("image_id")["exclusion_score"]
     assert scores["i07"] == pytest.approx(slowly(head, 7)[1], abs=2e-5)

@@ -94,8 +94,6 @@ def embed_plan(
 
 def _stored_contents(work: Workspace, backbone_id: str) -> KnownContents:
     """The contents that earlier runs have embedded."""
-    if work.store.newest(EMBEDDINGS) is None:
-        return KnownContents.from_parts([], [])
     stored = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
     return read_contents(stored.where(F.col("backbone_id") == backbone_id))
 
@@ -158,10 +156,9 @@ class _Commit:
             spark_io.arrow_batches(spark, arrow_rows),
             progress.watch(spark, self.doing, rows, line_every_s=every_s),
         ):
-            attempts = attempt_images(todo, partitions, inputs)
-            attempts = spark_io.set_aside(
-                attempts, self.work.store, self.work.run_id, inputs.claims
-            )
+            lazy = attempt_images(todo, partitions, inputs)
+            store, run_id = self.work.store, self.work.run_id
+            attempts = spark_io.set_aside(lazy, store, run_id, inputs.claims)
         inputs.errors.raise_first()
         return attempts
 
@@ -180,10 +177,10 @@ class _Commit:
         return spark_io.read_run(spark, embeddings), spark_io.read_run(spark, ledger), totals
 
     def _write(self, frame: DataFrame, table: Table) -> Run:
-        store, config = self.work.store, self.work.config.recorded()
-        run = self.work.run_id
-        inputs = Inputs(backbone_id=self.backbone_id, run=run, commit=self.number)
-        return spark_io.write_run(frame, store, table, new_run_id(), config=config, inputs=inputs)
+        work, run_id = self.work, new_run_id()
+        inputs = Inputs(backbone_id=self.backbone_id, run=work.run_id, commit=self.number)
+        config = work.config.recorded()
+        return spark_io.write_run(frame, work.store, table, run_id, config=config, inputs=inputs)
 
 
 def resolve_claims(attempts: DataFrame) -> DataFrame:

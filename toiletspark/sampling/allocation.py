@@ -114,20 +114,18 @@ def allocate(
     units = np.array([cell.units for cell in ordered], dtype=np.int64)
     most = np.minimum(units, max_per_stratum) if max_per_stratum else units
     allocated = np.minimum(most, min_per_stratum)
-    measure = _measures(ordered, method)
+    weights = np.array([cell.weight for cell in ordered], dtype=np.float64)
+    deviations = np.array([cell.deviation for cell in ordered], dtype=np.float64)
+    measure = {
+        "proportional": weights,
+        "sqrt": np.sqrt(weights),
+        "neyman": units * deviations,
+        "equal": np.ones(len(ordered)),
+    }[method]
     has_measure = measure > 0
     allocated = _add_units(measure, allocated, np.where(has_measure, most, allocated), size)
     allocated = _add_units(units, allocated, np.where(has_measure, allocated, most), size)
     return {cell.name: int(count) for cell, count in zip(ordered, allocated, strict=True)}
-
-
-def _measures(cells: Sequence[Stratum], method: Method) -> NDArray[np.float64]:
-    if method == "equal":
-        return np.ones(len(cells))
-    if method == "neyman":
-        return np.array([cell.units * cell.deviation for cell in cells], dtype=np.float64)
-    weights = np.array([cell.weight for cell in cells], dtype=np.float64)
-    return np.sqrt(weights) if method == "sqrt" else weights
 
 
 def _add_units(

@@ -124,7 +124,9 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
             + (f": {columns}" if columns else ""),
         )
     rows.sort(key=lambda row: row["stratum"])
-    wrong = [row["stratum"] for row in rows if not _is_weight(row["least"], row["weight"])]
+    wrong = [
+        row["stratum"] for row in rows if not (row["least"] >= 0 and np.isfinite(row["weight"]))
+    ]
     if wrong:
         raise TableError(
             doing=f"weighing the strata by {sample.weigh_by!r}",
@@ -137,10 +139,6 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
         units = row["images"] if sample.unit == "image" else row["listings"]
         cells.append(Stratum(row["stratum"], units, row["images"], _rounded(row["weight"])))
     return cells
-
-
-def _is_weight(least: float, total: float) -> bool:
-    return bool(least >= 0 and np.isfinite(total))
 
 
 def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
