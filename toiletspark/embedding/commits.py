@@ -1,8 +1,8 @@
 """Embeds the planned images commit by commit.
 
-A commit becomes visible as a whole or not at all. Its attempts are first set aside, so that each image is
-worked on once; then its embeddings are committed, then the ledger rows that refer to them. A killed run
-loses less than one commit's work, and the next run continues with what is missing.
+A commit becomes visible as a whole or not at all. Its attempts are first set aside, so that each
+image is worked on once; then its embeddings are committed, then the ledger rows that refer to them.
+A killed run loses less than one commit's work, and the next run continues with what is missing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Totals:
 def embed_plan(
     work: Workspace, plan: Plan, spec: BackboneSpec, probe: GoldenImage | None = None
 ) -> Totals:
-    """Attempts the planned images and stores the results as runs of `image_ledger` and `embeddings`.
+    """Attempts the planned images; stores runs of `image_ledger` and `embeddings`.
 
     Args:
         plan: see `plan.make_plan`.
@@ -119,7 +119,7 @@ class _Commit:
     doing: str
 
     def run(self, plan: DataFrame, rows: int, inputs: TaskInputs) -> tuple[Totals, DataFrame]:
-        """Works on its part of the plan until every row has an attempt; returns its new embeddings too.
+        """Attempts all its rows of the plan; returns the new embeddings too.
 
         One round is enough unless Spark lost a task whose claims others had relied on.
         """

@@ -1,7 +1,7 @@
 """Deduplication: which image contents already have an embedding, and which task embeds a new one.
 
-A digest has 64 hexadecimal digits. The first 30 of them are kept, as two integers: 16 bytes a content, and
-two contents are mistaken for each other once in 10^36.
+A digest has 64 hexadecimal digits. The first 30 of them are kept, as two integers: 16 bytes a
+content, and two contents are mistaken for each other once in 10^36.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class KnownContents:
 class Claims:
     """Divides contents among the tasks of one machine: the first task to claim a content embeds it.
 
-    A claim is a hard link named after the content, to a file that names the task. A link is made atomically,
-    and costs no file of its own, for which a full disk may take a millisecond. A retried task gets its own
-    claims again, so contents that a failed attempt had claimed are still embedded.
+    A claim is a hard link named after the content, to a file that names the task. A link is made
+    atomically, and costs no file of its own, for which a full disk may take a millisecond. A
+    retried task gets its own claims again, so contents that a failed attempt had claimed are still
+    embedded.
 
     Args:
         folder: shared by the tasks; a new one for every commit.

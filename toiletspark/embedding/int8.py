@@ -3,7 +3,8 @@
     <root>/backbones/<fp32 backbone_id>/int8-<program digest>/program.xml, program.bin
     <root>/backbones/<fp32 backbone_id>/int8-<program digest>/quantisation.json   written last
 
-The calibration decides int8 embeddings, so a program is made once: another one would be another backbone.
+The calibration decides int8 embeddings, so a program is made once: another one would be another
+backbone.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def load_or_calibrate(store: Store, config: Config, images: DataFrame) -> Backbo
 
 
 def read_program(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
-    """The int8 backbone that an earlier run made of `spec`, of any precision; None if there is none.
+    """The int8 backbone that an earlier run made of `spec`; None if there is none.
 
     Raises:
         BackboneError: its files are not those that were written.
@@ -111,7 +112,8 @@ def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpe
     Raises:
         BackboneError: too few sound images, or the program does not agree with fp32.
 
-    Cost: two passes over the ids; 0.15 MB of the driver's memory an image; see `quantisation.quantise`.
+    Cost: two passes over the ids; 0.15 MB of the driver's memory an image; see
+    `quantisation.quantise`.
     """
     section = config.backbone.int8
     chosen = choose_images(images, section.calibration_images, section.seed)
@@ -126,7 +128,7 @@ def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpe
 
 
 def choose_images(images: DataFrame, count: int, seed: int) -> DataFrame:
-    """The first `count` images by hash(seed, image_id), the same with any partitioning; all columns stay."""
+    """The first `count` images by hash(seed, image_id), with all columns."""
     order = F.xxhash64(F.lit(seed), "image_id")
     first = images.select("image_id").orderBy(order, "image_id").limit(count)
     return images.join(F.broadcast(first), "image_id", "left_semi")
@@ -138,7 +140,8 @@ def decode_images(
     """Fetches and decodes images on the cluster and collects their pixels to the driver.
 
     Args:
-        images: image_id, image_url, content; a few hundred, since their pixels travel through the JVM.
+        images: image_id, image_url, content; a few hundred, since their pixels travel through the
+            JVM.
 
     Returns:
         uint8, (crop_px, crop_px, 3), by content digest, in its order; bad images are left out.
@@ -190,7 +193,8 @@ def split(images: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
     if min(len(calibration), len(held_out)) < _LEAST_IMAGES:
         raise BackboneError(
             doing="drawing images for the calibration of int8",
-            expected=f"at least {_LEAST_IMAGES} to calibrate on and {_LEAST_IMAGES} others to compare",
+            expected=f"at least {_LEAST_IMAGES} to calibrate on and {_LEAST_IMAGES} others to "
+            "compare",
             found=f"{len(calibration)} and {len(held_out)} that could be fetched and decoded",
             todo="set backbone.precision=fp32, or see why images fail with `toiletspark embed`",
         )
@@ -198,7 +202,7 @@ def split(images: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
 
 
 def _keep(store: Store, int8: BackboneSpec, facts: dict[str, Any]) -> None:
-    """Writes the files; quantisation.json last, so that it exists only if the program is complete."""
+    """Writes the files; quantisation.json last, as a sign that the others are complete."""
     folder = f"{store.root}/backbones/{int8.fp32_id}/int8-{int8.program_digest[:12]}"
     storage.replace_bytes(f"{folder}/{_PROGRAM}", int8.program)
     storage.replace_bytes(f"{folder}/{_CONSTANTS}", int8.weights)

@@ -1,4 +1,4 @@
-"""The ledger of attempts: the newest one at each image counts. Reads no image and imports no torch."""
+"""The ledger of attempts: the newest attempt at each image counts."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def join_attempts(images: DataFrame, ledger: DataFrame, located: DataFrame) -> D
         located: see `locations.locate`.
 
     Returns:
-        The columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that was never
-        tried. Cost: joins on ids, no image read.
+        The columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that was
+        never tried. Cost: joins on ids, no image read.
     """
     key = list(IMAGE_LEDGER.key)
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
@@ -60,11 +60,12 @@ def is_due(retry: str, refetch_before: datetime | None) -> Column:
 
     Args:
         retry: which failures to try again, a key of `RETRIED`.
-        refetch_before: images last tried before this moment are fetched again; None: never for their age.
+        refetch_before: images last tried before this moment are fetched again; None: never for
+            their age.
 
     Returns:
-        A boolean, never null: the image was never tried, or it is sound but has no embedding, or its
-        failure is to be tried again, or its last attempt is too old.
+        A boolean, never null: the image was never tried, or it is sound but has no embedding, or
+        its failure is to be tried again, or its last attempt is too old.
     """
     is_new = F.col("status").isNull()
     is_lost = (F.col("status") == "ok") & F.col("embedding_file").isNull()
@@ -73,7 +74,7 @@ def is_due(retry: str, refetch_before: datetime | None) -> Column:
 
 
 def has_failed(retry: str) -> Column:
-    """Returns whether the newest attempt failed in a way that `retry`, a key of `RETRIED`, covers."""
+    """Returns whether the newest attempt failed in a way that `retry` covers."""
     return F.coalesce(F.col("status").isin(*RETRIED[retry]), F.lit(False))
 
 

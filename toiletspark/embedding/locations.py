@@ -1,4 +1,4 @@
-"""Where embeddings lie: the file and the row of each, so that images can be scored without a join.
+"""Locations of embeddings: the file and row of each, so that scoring needs no join.
 
 Files are numbered by their position in a list that the manifest of a catalog keeps.
 """
@@ -67,5 +67,5 @@ def locate(
 
 
 def partition_by_file(catalog: DataFrame) -> DataFrame:
-    """Puts images whose embeddings share a file into one partition, and so into one file. One shuffle."""
+    """Puts images whose embeddings share a file into one partition. One shuffle."""
     return catalog.repartition(F.coalesce("embedding_file", F.hash("image_id")))

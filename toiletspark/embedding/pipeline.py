@@ -1,7 +1,7 @@
 """The pipeline of one task: fetch, deduplicate, decode, embed. Does not know Spark.
 
-While the backbone embeds one batch, a thread fetches and decodes the next one. Rows and bytes in memory
-are bounded, whatever the images are.
+While the backbone embeds one batch, a thread fetches and decodes the next one. Rows and bytes in
+memory are bounded, whatever the images are.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class Source:
     """A source of bytes, and the images that it stands for.
 
     Attributes:
-        images: image_id, image_version and the number of attempts so far; several images may share a URL.
+        images: image_id, image_version and the number of attempts so far; several images may share
+            a URL.
         url: where the image lies; not read if there is content.
         content: inline bytes, or None.
-        inline_bytes: the size of the inline bytes, even if they were too many to be passed on; 0 without.
+        inline_bytes: the size of the inline bytes, even if they were too many to be passed on; 0
+            without.
     """
 
     images: tuple[tuple[str, str, int], ...]
@@ -51,7 +53,8 @@ class Source:
 class Attempt:
     """The result for one source: the ledger's columns, and the embedding of a new content.
 
-    `decoded.status` is "" if another task embeds the same content; the row of that task has the status.
+    `decoded.status` is "" if another task embeds the same content; the row of that task has the
+    status.
     """
 
     source: Source
@@ -88,8 +91,9 @@ def attempt_all(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[
         sources: read ahead as far as they can be fetched at once.
 
     Yields:
-        Batches of attempts in the order in which the bytes arrived, each source in exactly one of them.
-        A bad image is a row, never an exception. The first of equal contents has the embedding.
+        Batches of attempts in the order in which the bytes arrived, each source in exactly one of
+        them. A bad image is a row, never an exception. The first of equal contents has the
+        embedding.
     """
     for batch in _ahead(_decoded_batches(sources, pipeline)):
         _embed(batch, pipeline.backbone)
@@ -121,7 +125,7 @@ def _embed(batch: list[Attempt], backbone: Backbone) -> None:
 
 
 def _decoded_batches(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[Attempt]]:
-    """Yields batches with at most images_per_batch new contents, and the attempts without one in between."""
+    """Yields batches with at most images_per_batch new contents."""
     outcomes: dict[str, Decoded] = {}  # without pixels, by content of this task
     batch: list[Attempt] = []
     new: dict[str, bytes] = {}

@@ -12,8 +12,8 @@ from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import Table
 from toiletspark.tables.workspace import Workspace
 
-# One row per image that needs an attempt. One task works on all rows of a `location`: equal URLs are then
-# fetched once, and a shard is opened once for all its members.
+# One row per image that needs an attempt. One task works on all rows of a `location`: equal URLs
+# are then fetched once, and a shard is opened once for all its members.
 PLAN = Table(
     "plan",
     ("image_id",),
@@ -78,7 +78,7 @@ def _with_content(waiting: DataFrame, images: DataFrame, max_image_bytes: int) -
 
 
 def _location() -> Column:
-    """The shard that holds the image (after the first `::` of its URL), else its URL, else its id."""
+    """The shard of the image (after the first `::` of its URL), else its URL, else its id."""
     shard = F.expr("substring(image_url, instr(image_url, '::') + 2)")
     outside = F.when(F.instr("image_url", "::") > 0, shard).otherwise(F.col("image_url"))
     return F.coalesce(outside, F.col("image_id"))
@@ -87,7 +87,7 @@ def _location() -> Column:
 def _assign_commits(
     rows: DataFrame, count: int, images_per_commit: int
 ) -> tuple[DataFrame, dict[int, int]]:
-    """Adds `commit`, and counts. Locations are assigned by hash, which spreads every host over the commits."""
+    """Adds `commit`, and counts; by hash of the location, which spreads hosts over commits."""
     buckets = math.ceil(count / images_per_commit) * _BUCKETS_PER_COMMIT
     if buckets == _BUCKETS_PER_COMMIT:
         return rows.withColumn("commit", F.lit(0)), {0: count}
@@ -104,7 +104,7 @@ def _assign_commits(
 
 
 def pack_buckets(sizes: dict[int, int], most: int) -> dict[int, int]:
-    """Returns the commit of each bucket, in order; a commit exceeds `most` rows only if it is one bucket.
+    """Returns the commit of each bucket; only a single bucket may exceed `most` rows.
 
     >>> pack_buckets({0: 2, 1: 2, 2: 1, 5: 9, 6: 1}, most=4)
     {0: 0, 1: 0, 2: 1, 5: 2, 6: 3}

@@ -1,7 +1,7 @@
-"""Carries attempts at images to the cluster: URL or bytes in; status, digest and 1 kB of embedding out.
+"""Carries attempts at images to the cluster: URL or bytes in, status and embedding out.
 
-One pass of `mapInArrow`. Pixels never travel through the JVM, and a filter on the result does not run it
-twice.
+One pass of `mapInArrow`. Pixels never travel through the JVM, and a filter on the result does not
+run it twice.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from toiletspark.model.golden import GoldenImage
 from toiletspark.model.spec import BackboneSpec
 from toiletspark.tables.schemas import IMAGE_LEDGER, Table
 
-# One attempt: the ledger's columns, the embedding of a new content, and whether the image was fetched for
-# this row. status is "" if another task embeds the same content.
+# One attempt: the ledger's columns, the embedding of a new content, and whether the image was
+# fetched for this row. status is "" if another task embeds the same content.
 ATTEMPTS = Table(
     "attempts",
     ("image_id",),
@@ -65,8 +65,8 @@ class TaskInputs:
         embed: batch sizes.
         claims: names the commit; tasks of one machine divide its contents under this name.
         errors: workers report here why they do not work; their tasks then yield nothing.
-        golden: an image whose embedding a worker must reproduce before its first batch; None: there is
-            no head yet, or it has no golden images.
+        golden: an image whose embedding a worker must reproduce before its first batch; None: there
+            is no head yet, or it has no golden images.
     """
 
     spec: Broadcast[BackboneSpec]
@@ -87,8 +87,8 @@ def attempt_images(plan: DataFrame, partitions: int, inputs: TaskInputs) -> Data
         partitions: number of Spark tasks; rows of one location stay together.
 
     Returns:
-        The columns of `ATTEMPTS`, one row per image, also for bad images. Lazy: a second action works
-        twice. Call `inputs.errors.raise_first()` after the action.
+        The columns of `ATTEMPTS`, one row per image, also for bad images. Lazy: a second action
+        works twice. Call `inputs.errors.raise_first()` after the action.
     """
     laid_out = plan.repartition(partitions, "location").sortWithinPartitions(
         "location", "image_url"
@@ -161,7 +161,7 @@ def _record_batch(attempts: list[Attempt]) -> pa.RecordBatch:
 
 
 def _check_worker(inputs: TaskInputs) -> None:
-    """Builds backbone and decoding process of this worker, and checks them with a golden image, once."""
+    """Builds the worker's backbone and decoding process; checks them with a golden image."""
     sandbox.start_children(inputs.limits)
     backbone = worker_backbone(inputs.spec.value)
     sandbox.require_children(inputs.limits)

@@ -1,8 +1,8 @@
 """Lets a worker stop a run with one message.
 
-A task that raised would be tried again by Spark, perhaps on a sound machine, and end in a stack trace. A
-refusing worker returns no rows instead and reports its error through an accumulator. The driver checks
-the accumulator before it commits anything.
+A task that raised would be tried again by Spark, perhaps on a sound machine, and end in a stack
+trace. A refusing worker returns no rows instead and reports its error through an accumulator. The
+driver checks the accumulator before it commits anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _FirstReport(AccumulatorParam[_Report]):
     def zero(self, value: _Report) -> _Report:
         return ()
 
-    def addInPlace(self, value1: _Report, value2: _Report) -> _Report:  # noqa: N802 - pyspark's name
+    def addInPlace(self, value1: _Report, value2: _Report) -> _Report:  # noqa: N802 - pyspark
         return value1 or value2
 
 
@@ -35,7 +35,7 @@ class WorkerErrors:
         self._report = context.accumulator((), _FirstReport())
 
     def run_check(self, check: Callable[[], None] | None = None) -> bool:
-        """Returns False, and reports the error, if `check` raises a UserError; the task must not work then.
+        """Runs a check; reports a UserError and returns False: the task must not work then.
 
         Runs on a worker. Its packages are checked first: they need not be those of the driver.
         """
@@ -52,7 +52,7 @@ class WorkerErrors:
         return True
 
     def raise_first(self) -> None:
-        """Raises a reported error, if there is one. Runs on the driver before results are committed.
+        """Raises a reported error, if any; for the driver, before it commits results.
 
         Raises:
             UserError: as a worker raised it.

@@ -1,13 +1,14 @@
-"""Active learning: draws a queue of images whose labels improve the head most, by known probabilities.
+"""Active learning: draws the images whose labels improve the head most.
 
-The population are the contents of sound images that nobody has labelled and that are no near-duplicate of a
-labelled one. The inclusion probability of each has an even part and a part that grows with the head's uncertainty
-(`inclusion_probabilities`). The draw is systematic: contents in the order of stratum and hash, one point in each
-stretch of probability 1. So every stratum gets its share to within one, the number is fixed, and
-1 / inclusion_probability is an unbiased weight.
+The population are the contents of sound images that nobody has labelled and that are no
+near-duplicate of a labelled one. The inclusion probability of each has an even part and a part that
+grows with the head's uncertainty (`inclusion_probabilities`). The draw is systematic: contents in
+the order of stratum and hash, one point in each stretch of probability 1. So every stratum gets its
+share to within one, the number is fixed, and 1 / inclusion_probability is an unbiased weight.
 
-Source: Madow, On the Theory of Systematic Sampling II (1949); in random order Hartley and Rao, Sampling with
-Unequal Probabilities and without Replacement (1962); the estimate is Horvitz and Thompson's (1952).
+Source: Madow, On the Theory of Systematic Sampling II (1949); in random order Hartley and Rao,
+Sampling with Unequal Probabilities and without Replacement (1962); the estimate is Horvitz and
+Thompson's (1952).
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def candidates(
     Args:
         catalog: `schemas.CATALOG`, the run that was scored.
         suggested: `scoring.tasks.suggest_classes` of its scores.
-        settled: `training_set.settle`; images with a labelled content are left out, but not those whose content
-            was replaced since it was labelled.
+        settled: `training_set.settle`; images with a labelled content are left out, but not those
+            whose content was replaced since it was labelled.
         sharpness: size = uncertainty to this power.
 
     Returns:
-        content_digest, image_id, listing_id, stratum, suggested, of one image of the content chosen by hash;
-        images (int, how many show it), size (bigint, in units of 2^-30). One row per content, no nulls but in
-        suggested. One shuffle by image_id and one by content.
+        content_digest, image_id, listing_id, stratum, suggested, of one image of the content chosen
+        by hash; images (int, how many show it), size (bigint, in units of 2^-30). One row per
+        content, no nulls but in suggested. One shuffle by image_id and one by content.
     """
     sound = catalog.where(F.col("status") == "ok").join(suggested, "image_id")
     labelled = F.broadcast(settled.select("content_digest"))
@@ -93,7 +94,7 @@ def near_labelled(
 
 
 def read_vectors(embeddings: DataFrame, contents: DataFrame) -> dict[str, NDArray[np.float32]]:
-    """Collects the embeddings (float32, (512,)) of a short list of contents to the driver, by content_digest."""
+    """Collects embeddings, float32, (512,), by content_digest, for a short list of contents."""
     wanted = F.broadcast(contents.select("content_digest").distinct())
     stored = embeddings.select("content_digest", "embedding")
     rows = stored.join(wanted, "content_digest", "left_semi").toLocalIterator()
@@ -116,9 +117,10 @@ def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> 
         seed: chooses the points and the order of each stratum.
 
     Returns:
-        The columns of `population`, with chance (bigint, inclusion probability of the content in units of 2^-40)
-        and reason (random if its point lies in the even part of its chance, else uncertain). `wanted` rows, or
-        one more or less by rounding; all if there are no more. One shuffle by stratum.
+        The columns of `population`, with chance (bigint, inclusion probability of the content in
+        units of 2^-40) and reason (random if its point lies in the even part of its chance, else
+        uncertain). `wanted` rows, or one more or less by rounding; all if there are no more. One
+        shuffle by stratum.
     """
     largest = population.select("size").orderBy(F.desc("size")).limit(wanted).collect()
     sizes = np.array([row["size"] for row in largest], dtype=np.int64)
@@ -143,7 +145,7 @@ def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> 
 
 
 def shuffle(drawn: Iterable[Mapping[str, Any]], seed: int) -> list[tuple[float, Mapping[str, Any]]]:
-    """Orders drawn rows by a hash of image_id; each comes with its hash, [0, 1), the highest first."""
+    """Orders rows by a hash of image_id, [0, 1), highest first; returns hash and row."""
     hashed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
     return sorted(hashed, key=lambda pair: (-pair[0], pair[1]["image_id"]))
 
@@ -156,8 +158,9 @@ def make_queue(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Orders drawn images, and lets one represent its near-duplicates.
 
-    The order is by hash, so whoever stops early has labelled a random part of the queue. A row's weight,
-    1 / inclusion_probability, is the sum over the drawn images that it represents, itself included.
+    The order is by hash, so whoever stops early has labelled a random part of the queue. A row's
+    weight, 1 / inclusion_probability, is the sum over the drawn images that it represents, itself
+    included.
 
     Args:
         drawn: rows of `draw`.
@@ -165,7 +168,8 @@ def make_queue(
         min_cosine: see `near_duplicates.representatives`.
 
     Returns:
-        Rows of `schemas.QUEUES` by rank, and the image_id in the queue that represents each image_id left out.
+        Rows of `schemas.QUEUES` by rank, and the image_id in the queue that represents each
+        image_id left out.
     """
     shuffled = shuffle(drawn, seed)
     rows = [row for _, row in shuffled]
@@ -196,7 +200,7 @@ def _chance(of_size: Chances) -> Column:
 
 
 def _stretches(with_chance: DataFrame) -> DataFrame:
-    """The start of each stratum's stretch: the sum of the chances of all strata before it, by name."""
+    """The start of each stratum's stretch: the sum of all chances before it."""
     sums = with_chance.groupBy("stratum").agg(F.sum("chance").alias("chance")).collect()
     start, rows = 0, []
     for row in sorted(sums, key=lambda row: str(row["stratum"])):
@@ -207,5 +211,5 @@ def _stretches(with_chance: DataFrame) -> DataFrame:
 
 
 def _points_below(position: Column, start: int) -> Column:
-    """How many of the points start, start + 1, ... (in units of CERTAIN) lie below a position."""
+    """Counts the points start, start + 1, ... (in units of CERTAIN) below a position."""
     return F.shiftright(position + (CERTAIN - 1 - start), CERTAIN_BITS)

@@ -1,8 +1,9 @@
-"""Allocation: units per stratum, by a rule and between bounds; a larger sample contains the smaller one.
+"""Allocation: units per stratum; a larger sample contains the smaller one.
 
-A unit is a listing or an image. Units are allocated one after another to the stratum with the highest claim,
-in an order that does not depend on their number. So no stratum ever gets fewer units in a larger sample, as it
-can under largest remainder (the Alabama paradox), and enlarging a sample keeps every label.
+A unit is a listing or an image. Units are allocated one after another to the stratum with the
+highest claim, in an order that does not depend on their number. So no stratum ever gets fewer units
+in a larger sample, as it can under largest remainder (the Alabama paradox), and enlarging a sample
+keeps every label.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Stratum:
         units: listings or images, >= 1; N in the formulas.
         images: in it, >= units.
         weight: >= 0: active listings, or the sum of the column that `sample.weigh_by` names.
-        deviation: >= 0: standard deviation between its units of the estimated figure; for `neyman` alone.
+        deviation: >= 0: standard deviation between its units of the estimated figure; for `neyman`
+            alone.
     """
 
     name: str
@@ -44,13 +46,14 @@ class Stratum:
 def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
     """Returns the units that the configuration asks of each stratum, by name.
 
-    `sample.strata` sets single strata, and its key `other` the rest: to a number of units, a share of each
-    stratum, or "allocate", which divides what is left of `sample.size`. Without `sample.strata` all of it is
-    divided. Only a configured number may exceed the units of a stratum; all are drawn then.
+    `sample.strata` sets single strata, and its key `other` the rest: to a number of units, a share
+    of each stratum, or "allocate", which divides what is left of `sample.size`. Without
+    `sample.strata` all of it is divided. Only a configured number may exceed the units of a
+    stratum; all are drawn then.
 
     Raises:
-        ConfigError: a configured stratum is not in the table, or one of the table is not configured and
-            there is no `other`.
+        ConfigError: a configured stratum is not in the table, or one of the table is not configured
+            and there is no `other`.
     """
     configured = {name: value for name, value in sample.strata.items() if name != OTHER}
     rest = sample.strata.get(OTHER, None if configured else "allocate")
@@ -69,7 +72,8 @@ def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
             doing="allocating the sample",
             expected="every stratum of the table in sample.strata",
             found=f"{len(others)} that are not in it: {shown(cell.name for cell in others)}",
-            todo='add them, or set the others: other = "allocate", other = 0.01 (of each) or other = 0',
+            todo='add them, or set the others: other = "allocate", other = 0.01 (of each) or '
+            "other = 0",
         )
     if rest == "allocate":
         bounds = (sample.min_per_stratum, sample.max_per_stratum)
@@ -88,17 +92,17 @@ def allocate(
 ) -> dict[str, int]:
     """Divides `size` units among strata.
 
-    Every stratum first gets its minimum (all its units if it has fewer). Each further unit goes to the highest
-    m / (k - 1/2), k being the stratum's next unit and m its measure:
+    Every stratum first gets its minimum (all its units if it has fewer). Each further unit goes to
+    the highest m / (k - 1/2), k being the stratum's next unit and m its measure:
 
         proportional   its weight
-        sqrt           the square root of its weight: small strata are estimated better, the whole worse
-        neyman         units x deviation: the smallest variance of the whole for this size. Units, not weights:
+        sqrt           the root of its weight: small strata are estimated better, the whole worse
+        neyman         units x deviation: the smallest variance of the whole. Units, not weights:
                        estimates are figures of the catalog, in which every unit counts once
         equal          1
 
-    Strata that measure 0 get more than the minimum when all others are full, then by units. Ties go to the
-    first name.
+    Strata that measure 0 get more than the minimum when all others are full, then by units. Ties go
+    to the first name.
 
     Args:
         size: units in all; more if the minima need more, fewer if the bounds allow no more.
@@ -107,8 +111,9 @@ def allocate(
     Returns:
         Units per stratum name; none is smaller for a larger size. Cost: a heap operation per unit.
 
-    Source: Cochran, Sampling Techniques (1977), 5.5 (Neyman) and ch. 5A (bounds); Bankier, The American
-    Statistician 42 (1988), power allocation; Webster's divisors, Balinski and Young, Fair Representation (1982).
+    Source: Cochran, Sampling Techniques (1977), 5.5 (Neyman) and ch. 5A (bounds); Bankier, The
+    American Statistician 42 (1988), power allocation; Webster's divisors, Balinski and Young, Fair
+    Representation (1982).
     """
     ordered = sorted(cells, key=lambda cell: cell.name)
     units = np.array([cell.units for cell in ordered], dtype=np.int64)
@@ -134,7 +139,7 @@ def _add_units(
     most: NDArray[np.int64],
     size: int,
 ) -> NDArray[np.int64]:
-    """Adds units by the highest claim until there are `size` in all; no stratum gets more than `most`."""
+    """Adds units by the highest claim until there are `size`, at most `most` a stratum."""
     counts, measures, limits = allocated.tolist(), measure.tolist(), most.tolist()
 
     def claim(row: int) -> tuple[float, int]:
@@ -155,7 +160,7 @@ def _add_units(
 
 
 def _units(cell: Stratum, value: int | float | str) -> int:
-    """Returns a number as it is; a share of the stratum is rounded up, so that a share above 0 gives a unit."""
+    """Returns a number as it is, and a share of the stratum rounded up."""
     if isinstance(value, float):
         return min(cell.units, math.ceil(value * cell.units - 1e-9))
     return int(value)

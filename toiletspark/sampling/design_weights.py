@@ -1,8 +1,8 @@
 """Design weights: the number of images of the catalog that a labelled image represents.
 
-Weighting for nonresponse: in each stratum the labelled images carry the weight of all drawn images that could be
-labelled. That is right if the labelled images are a random part of them. If they are not, nothing better can be
-done, so a head states how much is labelled (`evaluation_sample.Draw`).
+Weighting for nonresponse: in each stratum the labelled images carry the weight of all drawn images
+that could be labelled. That is right if the labelled images are a random part of them. If they are
+not, nothing better can be done, so a head states how much is labelled (`evaluation_sample.Draw`).
 
 Source: weighting-class adjustment, Oh and Scheuren (1983), in Incomplete Data in Sample Surveys, 2.
 """
@@ -37,13 +37,14 @@ _COLUMNS = {
 def read_draws(spark: SparkSession, store: Store) -> DataFrame:
     """Reads all images that were drawn at random for labelling: samples and suggested queues.
 
-    Leak samples are left out. They are drawn from all images, also labelled ones, and would take these, the
-    uncertain ones first, from the sample that they belong to. Their labels weigh 1 in training, as if they had
-    not been drawn at random; `leak_meter` computes their own figures.
+    Leak samples are left out. They are drawn from all images, also labelled ones, and would take
+    these, the uncertain ones first, from the sample that they belong to. Their labels weigh 1 in
+    training, as if they had not been drawn at random; `leak_meter` computes their own figures.
 
     Returns:
-        image_id, draw (run id), stratum (of the draw; null in queues), weight (double, 1 / inclusion
-        probability), precedence (see `evaluation_sample.precedence`). One row per image and draw.
+        image_id, draw (run id), stratum (of the draw; null in queues), weight (double, 1 /
+        inclusion probability), precedence (see `evaluation_sample.precedence`). One row per image
+        and draw.
     """
     draws = []
     for table in (SAMPLE, QUEUES):
@@ -66,23 +67,24 @@ def read_draws(spark: SparkSession, store: Store) -> DataFrame:
 def weigh(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFrame:
     """Assigns each labelled image to one draw and gives its weight there.
 
-    Estimates use the rows of one draw, since each represents its own population: the catalog, or the images
-    without a label then. If an image was drawn several times, the draw with the highest
-    `evaluation_sample.precedence` wins; of equal ones, one that is mostly labelled, and of these the one with
-    most labels; else the one with the largest labelled share. So a larger sample without labels takes no images
-    from the sample that it continues.
+    Estimates use the rows of one draw, since each represents its own population: the catalog, or
+    the images without a label then. If an image was drawn several times, the draw with the highest
+    `evaluation_sample.precedence` wins; of equal ones, one that is mostly labelled, and of these
+    the one with most labels; else the one with the largest labelled share. So a larger sample
+    without labels takes no images from the sample that it continues.
 
     Args:
         labelled: image_id of each usable label.
         drawn: see `read_draws`.
-        catalog: `schemas.CATALOG`, one run. Broken and missing images cannot be labelled, and labels do not
-            represent them. Images that are no longer in the catalog could have been labelled.
+        catalog: `schemas.CATALOG`, one run. Broken and missing images cannot be labelled, and
+            labels do not represent them. Images that are no longer in the catalog could have been
+            labelled.
 
     Returns:
-        image_id, weight (double), draw; and for the draw `drawn` (images that could be labelled), `labelled`
-        (how many are; both bigint) and `share` (theirs, by weight, double). One row per labelled image that was
-        drawn at random. Per draw the weights add up to those of all `drawn` images. Cost: a few shuffles of all
-        images ever drawn; the catalog is not shuffled.
+        image_id, weight (double), draw; and for the draw `drawn` (images that could be labelled),
+        `labelled` (how many are; both bigint) and `share` (theirs, by weight, double). One row per
+        labelled image that was drawn at random. Per draw the weights add up to those of all `drawn`
+        images. Cost: a few shuffles of all images ever drawn; the catalog is not shuffled.
     """
     counted = _count_labels(labelled, drawn, catalog)
     by_draw, by_image = Window.partitionBy("draw"), Window.partitionBy("image_id")
@@ -106,7 +108,7 @@ def weigh(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFram
 
 
 def _count_labels(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFrame:
-    """Drawn images that could be labelled, with has_label, and of their draw: drawn, labelled, of_draw, share."""
+    """Drawn images that could be labelled, with has_label and the counts of their draw."""
     ids = F.broadcast(drawn.select("image_id").distinct())
     lost = catalog.where(F.col("status").isin(*_NOT_VISIBLE)).join(ids, "image_id", "left_semi")
     lost = lost.select("image_id", F.lit(True).alias("is_lost"))

@@ -1,7 +1,8 @@
 """The draw: units of each stratum, images of a drawn listing, and their inclusion probabilities.
 
-Randomness follows from hash(seed, id), so the same units are drawn on any cluster and partitioning. Every drawn
-row carries the probabilities of both stages, so that figures of the sample can be estimated for the catalog.
+Randomness follows from hash(seed, id), so the same units are drawn on any cluster and partitioning.
+Every drawn row carries the probabilities of both stages, so that figures of the sample can be
+estimated for the catalog.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from toiletspark.tables.schemas import SAMPLE
 
 SetAside = Callable[[DataFrame, str], DataFrame]  # under a name, see `spark_io.set_aside`
 
-# Part of the definition of a sampleby draw: units are first put into this many partitions by hash of their id and
-# sorted there, since Spark's random numbers follow partition and position.
+# Part of the definition of a sampleby draw: units are first put into this many partitions by hash
+# of their id and sorted there, since Spark's random numbers follow partition and position.
 _LAYOUT_PARTITIONS = 32
 _LEAST, _MOST = -(2**63), 2**63 - 1  # of xxhash64
-# The cut of a stratum is searched this far from its expected position: in standard deviations, and in units in
-# addition. It lies outside once in some 10^8 strata; the search then goes on in a wider zone.
+# The cut of a stratum is searched this far from its expected position: in standard deviations, and
+# in units in addition. It lies outside once in some 10^8 strata; the search then goes on in a wider
+# zone.
 _ZONE_DEVIATIONS, _ZONE_UNITS = 6.0, 10.0
 _WIDER = 4.0
 
 
 @dataclass(frozen=True)
 class Zone:
-    """The search zone for the cut of a stratum, in xxhash64: units below `low` are drawn, from `high` on none."""
+    """A search zone in xxhash64: units below `low` are drawn, from `high` on none."""
 
     stratum: str
     wanted: int
@@ -52,10 +54,10 @@ def draw(
 ) -> DataFrame:
     """Draws images; the same ones with any partitioning and order of the rows.
 
-    With `exact`, the wanted number of units of a stratum with the smallest hash(seed, id) are drawn (permanent
-    random numbers), so a larger draw contains the smaller. With `sampleby` each unit is drawn by itself with the
-    stratum's probability, and counts vary. With listings as units, images_per_listing of each drawn one are
-    taken, those with the smallest hash of their own.
+    With `exact`, the wanted number of units of a stratum with the smallest hash(seed, id) are drawn
+    (permanent random numbers), so a larger draw contains the smaller. With `sampleby` each unit is
+    drawn by itself with the stratum's probability, and counts vary. With listings as units,
+    images_per_listing of each drawn one are taken, those with the smallest hash of their own.
 
     Args:
         images: image_id (unique), listing_id (null: a listing of its own).
@@ -65,13 +67,13 @@ def draw(
         sample: unit, images_per_listing, method, seed.
 
     Returns:
-        The columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame twice and shuffles
-        only rows near a cut (some 10 units a stratum and 12 times the root of the units drawn); `sampleby`
-        shuffles and sorts the ids of all units. Listings as units: one more pass over the images; images as
-        units: one shuffle of them by listing.
+        The columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame
+        twice and shuffles only rows near a cut (some 10 units a stratum and 12 times the root of
+        the units drawn); `sampleby` shuffles and sorts the ids of all units. Listings as units: one
+        more pass over the images; images as units: one shuffle of them by listing.
 
-    Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages: Cochran, Sampling
-    Techniques (1977), ch. 11.
+    Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages:
+    Cochran, Sampling Techniques (1977), ch. 11.
     """
     keyed, key = strata.with_listing_key(images), strata.LISTING
     if sample.unit == "image":
@@ -95,7 +97,7 @@ def _draw_units(
     wanted: Mapping[str, int],
     sample: Sample,
 ) -> DataFrame:
-    """The drawn rows of `units`, whose key is `ids`, with `fraction`, the share of the stratum that is drawn."""
+    """The drawn rows of `units`, whose key is `ids`, with `fraction`, the stratum's share."""
     fractions = {cell.name: min(1.0, wanted[cell.name] / cell.units) for cell in cells}
     if sample.method == "sampleby":
         laid_out = units.repartition(_LAYOUT_PARTITIONS, ids[0]).sortWithinPartitions(*ids)
@@ -134,9 +136,9 @@ def _find_cuts(
 ) -> dict[str, Row]:
     """The chance of the last drawn unit, per stratum.
 
-    Only rows whose hash is near the expected cut are sorted, so that no task ever holds a stratum; rows surely
-    below it are counted. A cut outside its zone is searched again in a wider one, at last in the whole stratum:
-    exact whatever the ids are.
+    Only rows whose hash is near the expected cut are sorted, so that no task ever holds a stratum;
+    rows surely below it are counted. A cut outside its zone is searched again in a wider one, at
+    last in the whole stratum: exact whatever the ids are.
     """
     cuts: dict[str, Row] = {}
     width = 1.0

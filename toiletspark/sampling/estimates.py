@@ -1,8 +1,8 @@
 """Estimates for the whole catalog from a labelled sample: weighted shares with 95 % intervals.
 
-Numpy only. Weights are design weights (1 / inclusion probability), so totals over the sample estimate totals
-over the catalog (Horvitz and Thompson, 1952). Photos of one listing look alike and are drawn together, so the
-bootstrap resamples listings, not images.
+Numpy only. Weights are design weights (1 / inclusion probability), so totals over the sample
+estimate totals over the catalog (Horvitz and Thompson, 1952). Photos of one listing look alike and
+are drawn together, so the bootstrap resamples listings, not images.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 _ROUNDING = 1e-15  # of a listing's part of a difference, far below that of one image
-# Areas near 1 depend on a few images, and replicates of a sample that has missed them vary too little. Over 200
-# draws of 150 to 3,000 listings 95 % intervals held the truth in 87 to 96 % without this factor, and with it in
-# 93 to 98 % (ROC AUC) and in 96 to 99.5 % (average precision).
+# Areas near 1 depend on a few images, and replicates of a sample that has missed them vary too
+# little. Over 200 draws of 150 to 3,000 listings 95 % intervals held the truth in 87 to 96 %
+# without this factor, and with it in 93 to 98 % (ROC AUC) and in 96 to 99.5 % (average precision).
 _TRUST = 0.6
 _AT_ONCE = 64  # replicates of all images in memory: 64 x 8,000 images x 8 bytes are 4 MB
 _Z = 1.959963984540054  # standard normal quantile of (1 + CONFIDENCE) / 2
@@ -70,12 +70,13 @@ Ratio = tuple[NDArray[Any], NDArray[np.bool_]]
 class Bootstrap:
     """Bootstrap of a stratified sample of listings.
 
-    Within each stratum of n listings, n - 1 are drawn with replacement and weigh n / (n - 1) each time they are
-    drawn: the variance of a total over the replicates is then the usual estimate for listings drawn with
-    replacement. Strata with a single listing are joined, since one listing shows no variance; a stratum that is
-    the only such one is joined with the smallest other.
+    Within each stratum of n listings, n - 1 are drawn with replacement and weigh n / (n - 1) each
+    time they are drawn: the variance of a total over the replicates is then the usual estimate for
+    listings drawn with replacement. Strata with a single listing are joined, since one listing
+    shows no variance; a stratum that is the only such one is joined with the smallest other.
 
-    Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), with m = n - 1.
+    Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), with m = n -
+    1.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class Bootstrap:
 
         Args:
             stratum: (n,), of each image; any type that numpy sorts.
-            listing: (n,), of each image. A listing that occurs in two strata counts as two: a table may
-                contain that, and images without a listing stand under their own ids, which may equal one.
+            listing: (n,), of each image. A listing that occurs in two strata counts as two: a table
+                may contain that, and images without a listing stand under their own ids, which may
+                equal one.
             weight: (n,), > 0, of each image.
             replicates: with 1,000 the bounds vary by about a thirtieth of the interval's width.
             seed: the same seed gives the same bounds.
@@ -121,26 +123,26 @@ class Bootstrap:
     def share(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Share:
         """The share of `whole` that is also `part`, over the catalog.
 
-        The bounds are Wilson's, for the effective sample size: as many independent images as would have the
-        variance of the replicates, never more than there are images. Plain percentiles of the replicates are
-        too narrow if positives are few: with 120 of them they held the truth in 89 % of 300 draws, Wilson's in
-        95.
+        The bounds are Wilson's, for the effective sample size: as many independent images as would
+        have the variance of the replicates, never more than there are images. Plain percentiles of
+        the replicates are too narrow if positives are few: with 120 of them they held the truth in
+        89 % of 300 draws, Wilson's in 95.
 
         Args:
             part: bool, (n,); for precision, recall and accuracy: hits, hits, right decisions.
             whole: bool, (n,); excluded, to be excluded, all.
 
-        Source: Korn and Graubard, Confidence intervals for proportions with small expected number of positive
-        counts estimated from survey data, Survey Methodology 24 (1998), with Wilson's bounds for Clopper and
-        Pearson's.
+        Source: Korn and Graubard, Confidence intervals for proportions with small expected number
+        of positive counts estimated from survey data, Survey Methodology 24 (1998), with Wilson's
+        bounds for Clopper and Pearson's.
         """
         return self.shares(part[np.newaxis], whole[np.newaxis])[0]
 
     def shares(self, parts: NDArray[np.bool_], wholes: NDArray[np.bool_]) -> list[Share]:
         """`share` of many at once, both bool, (k, n).
 
-        Cost: a product of (replicates, listings) and (listings, 2 k); listings without an image in any whole
-        cost nothing.
+        Cost: a product of (replicates, listings) and (listings, 2 k); listings without an image in
+        any whole cost nothing.
         """
         sums = np.stack([self._per_listing(mask) for mask in (*(parts & wholes), *wholes)], axis=1)
         is_used = sums.any(axis=1)
@@ -162,11 +164,11 @@ class Bootstrap:
     def figure(
         self, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], whole: NDArray[np.bool_]
     ) -> Share:
-        """Another figure in [0, 1] of the weights, such as the area under a curve; bounds as in `share`.
+        """Another figure in [0, 1], such as the area under a curve; bounds as in `share`.
 
         Args:
-            of: takes weights, float64, (replicates, n), some of them 0, and returns the figure of each:
-                (replicates,), NaN if there is none.
+            of: takes weights, float64, (replicates, n), some of them 0, and returns the figure of
+                each: (replicates,), NaN if there is none.
             whole: bool, (n,); the images that it is a mean over; used if all replicates are equal.
 
         Cost: `of`, for a few replicates at a time.
@@ -184,18 +186,18 @@ class Bootstrap:
     def difference(self, first: Ratio, second: Ratio) -> Difference:
         """The difference between two ratios of totals of the same images: first - second.
 
-        Both are taken from the same replicates, so what is hard for both cancels out. The bounds are the
-        replicates' deviation times Student's quantile, with as many degrees of freedom as there are listings
-        that make the difference: four mistakes more on four listings are luck (the exact sign test agrees),
-        whatever the number of images on which nothing differs. If nothing differs at all, Wilson's upper bound
-        for none of the listings.
+        Both are taken from the same replicates, so what is hard for both cancels out. The bounds
+        are the replicates' deviation times Student's quantile, with as many degrees of freedom as
+        there are listings that make the difference: four mistakes more on four listings are luck
+        (the exact sign test agrees), whatever the number of images on which nothing differs. If
+        nothing differs at all, Wilson's upper bound for none of the listings.
 
         Args:
-            first: the summed values (bool or float), and the images of the whole (bool). For precision: hits,
-                excluded; for a mean cost: costs, all.
+            first: the summed values (bool or float), and the images of the whole (bool). For
+                precision: hits, excluded; for a mean cost: costs, all.
 
-        Source: degrees of freedom: Satterthwaite, An approximate distribution of estimates of variance
-        components, Biometrics 2 (1946), over the listings' parts of the difference.
+        Source: degrees of freedom: Satterthwaite, An approximate distribution of estimates of
+        variance components, Biometrics 2 (1946), over the listings' parts of the difference.
         """
         from scipy.special import stdtrit  # of the extra [train]; publishing alone needs no SciPy
 
@@ -238,7 +240,8 @@ class Bootstrap:
 def half_width(units_drawn: int, images_drawn: int, images: float) -> float | None:
     """Half of the 95 % interval for a share of one half inside a stratum, where it is widest.
 
-    Units count, not images: photos of one home look alike. The share of a stratum drawn whole is known.
+    Units count, not images: photos of one home look alike. The share of a stratum drawn whole is
+    known.
 
     Args:
         images: images of the stratum; infinite if their number is unknown.
@@ -246,7 +249,8 @@ def half_width(units_drawn: int, images_drawn: int, images: float) -> float | No
     Returns:
         [0, 1]; None if nothing was drawn.
 
-    Source: Cochran, Sampling Techniques (1977), 3.3 (normal approximation, finite population correction).
+    Source: Cochran, Sampling Techniques (1977), 3.3 (normal approximation, finite population
+    correction).
 
     >>> round(half_width(30, 30, 100_000), 3), half_width(8, 8, 8), half_width(0, 0, 8)
     (0.179, 0.0, None)
@@ -269,7 +273,8 @@ def _with_bounds(
         replicates: the figure of each replicate that has one.
         whole: float64, (listings,), weights of the whole.
         n: images of the whole.
-        is_share: the effective sample size of a share is at most `n`; for other figures see `_TRUST`.
+        is_share: the effective sample size of a share is at most `n`; for other figures see
+            `_TRUST`.
     """
     if value is None:
         return Share(None, 0.0, 1.0, n)
@@ -298,7 +303,7 @@ def _join_singles(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
 def _draw_replicates(
     stratum: NDArray[np.intp], replicates: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The weight of each listing in each replicate: float64, (replicates, listings), 1 on average."""
+    """The weights in each replicate: float64, (replicates, listings), 1 on average."""
     times = np.ones((replicates, len(stratum)))
     for number in np.unique(stratum):
         rows = np.flatnonzero(stratum == number)

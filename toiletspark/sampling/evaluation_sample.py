@@ -1,7 +1,7 @@
 """The evaluation sample: the labelled images of one draw, and the population that it represents.
 
-Weights of different draws do not add up: each draw represents the population that it was drawn from. Does not
-use Spark.
+Weights of different draws do not add up: each draw represents the population that it was drawn
+from. Does not use Spark.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Kind = Literal["sample", "queue"]
 CATALOG, UNLABELLED, LABELLED = "catalog", "unlabelled images", "labelled images"
 PART = "part of the catalog"
 DRAWS = "draws"  # key in the counts of training sets and heads: how much of each draw is labelled
-# Share of a sample, by weight. Below it, figures do not count as the catalog's: people begin with images that a
-# head is sure of, and a recall of 0.90 is 0.81 if a tenth of all toilets lies in images that nobody looked at and
-# the head finds none of them.
+# Share of a sample, by weight. Below it, figures do not count as the catalog's: people begin with
+# images that a head is sure of, and a recall of 0.90 is 0.81 if a tenth of all toilets lies in
+# images that nobody looked at and the head finds none of them.
 LABELLED_ENOUGH = 0.9
 
 
@@ -85,9 +85,10 @@ class EvaluationSample:
     def population(self) -> str:
         """The population of weighted figures.
 
-        `catalog` for a sample; `part of the catalog` if it leaves strata out or is partly labelled; `unlabelled
-        images` for a suggested queue, which is drawn from images without a label; `labelled images` if nothing
-        was drawn at random: figures then describe these images alone, each counted once.
+        `catalog` for a sample; `part of the catalog` if it leaves strata out or is partly labelled;
+        `unlabelled images` for a suggested queue, which is drawn from images without a label;
+        `labelled images` if nothing was drawn at random: figures then describe these images alone,
+        each counted once.
         """
         if self.draw is None:
             return LABELLED
@@ -100,11 +101,12 @@ class EvaluationSample:
         """The held-out images in words."""
         count = int(self.rows.sum())
         if self.draw is None:
-            return f"{count} held-out images that were not drawn at random and represent only themselves"
+            undrawn = "held-out images that were not drawn at random and represent only themselves"
+            return f"{count} {undrawn}"
         return f"{count} held-out images of the {self.kind} {self.run_id}{self.draw.note}"
 
     def weights(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Selects the weights of its rows from those of all images, (n,); ones if there is no draw."""
+        """Selects the weights of its rows from all, (n,); ones if there is no draw."""
         return weight[self.rows] if self.run_id else np.ones(int(self.rows.sum()))
 
 
@@ -115,10 +117,10 @@ def omitted_strata(sample: Run) -> int:
 
 
 def precedence(run: Run) -> int:
-    """The precedence among the draws of an image: the highest wins; for ties see `design_weights.weigh`.
+    """The rank of a draw: of an image's draws the highest wins, see `design_weights.weigh`.
 
-    An image drawn several times belongs to the catalog-wide sample. Queues and single-stratum samples select on
-    purpose; giving them the image would bias the catalog-wide sample.
+    An image drawn several times belongs to the catalog-wide sample. Queues and single-stratum
+    samples select on purpose; giving them the image would bias the catalog-wide sample.
     """
     if run.table != SAMPLE.name:
         return 0
@@ -130,7 +132,8 @@ def describe_draws(store: Store, run_ids: Iterable[str | None], made: Run) -> di
 
     Args:
         run_ids: the draw of each image.
-        made: the training set or the head of these images; it counts how much of each draw was labelled.
+        made: the training set or the head of these images; it counts how much of each draw was
+            labelled.
     """
     draws, labelled = {}, labelled_counts(made)[DRAWS]
     for run_id in sorted({run_id for run_id in run_ids if run_id is not None}):
@@ -143,7 +146,7 @@ def describe_draws(store: Store, run_ids: Iterable[str | None], made: Run) -> di
 def labelled_counts(
     made: Run, kept: Sequence[str | None] | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """How much of each draw was labelled when a training set or a head was made, for a later manifest.
+    """Counts the labelled part of each draw, for the manifest of what is made from `made`.
 
     Args:
         kept: the draw of each row that is still used, if some rows were left out since.
@@ -160,7 +163,7 @@ def labelled_counts(
 def choose_evaluation_sample(
     run_ids: Sequence[str | None], draws: Mapping[str, Draw]
 ) -> EvaluationSample:
-    """Chooses the rows of one draw: one that covers the catalog, else that of most rows, then the newest.
+    """Chooses one draw: one that covers the catalog, else with most rows, then the newest.
 
     Args:
         run_ids: (n,), the draw of each image; None if it was not drawn at random.

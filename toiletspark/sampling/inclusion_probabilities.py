@@ -1,7 +1,7 @@
 """Inclusion probabilities of contents: an even part for all, and a part in proportion to size.
 
-Probabilities are whole numbers in units of 2^-40, and sizes in units of 2^-30, so that sums are the same in
-any order and on any cluster. Does not use Spark.
+Probabilities are whole numbers in units of 2^-40, and sizes in units of 2^-30, so that sums are the
+same in any order and on any cluster. Does not use Spark.
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ def chances(
     """Divides `wanted` draws: random_share of them evenly, the rest in proportion to size.
 
     Args:
-        largest: int64, the min(units, wanted) largest sizes, falling; only these can become certain.
+        largest: int64, the min(units, wanted) largest sizes, falling; only these can become
+            certain.
         total: sum of all sizes.
         units: how many there are to draw from.
         wanted: how many are to be drawn.
         random_share: (0, 1].
 
     Returns:
-        Probabilities that add up to `wanted` (but for rounding, below 2^-39 a unit) and are at most 1; 1 for
-        all if there are no more units than that.
+        Probabilities that add up to `wanted` (but for rounding, below 2^-39 a unit) and are at most
+        1; 1 for all if there are no more units than that.
 
-    Source: probability proportional to size with certainty units, Särndal, Swensson and Wretman, Model
-    Assisted Survey Sampling (1992), 3.6.1; the even part keeps weights below units / (random_share x wanted).
+    Source: probability proportional to size with certainty units, Särndal, Swensson and Wretman,
+    Model Assisted Survey Sampling (1992), 3.6.1; the even part keeps weights below units /
+    (random_share x wanted).
     """
     if units <= wanted:
         return Chances(CERTAIN, 0.0)

@@ -1,7 +1,4 @@
-"""Near-duplicates: photos that are the same but for compression, size or a slight crop, by their embeddings.
-
-Numpy only.
-"""
+"""Near-duplicates: one photo with another compression, size or slight crop. Numpy only."""
 
 from __future__ import annotations
 
@@ -20,8 +17,8 @@ def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int
         min_cosine: (0, 1].
 
     Returns:
-        int64, (n,): the group of each row, numbered 0, 1, ... in the order of their first rows. Another order
-        of the rows gives the same groups under other numbers.
+        int64, (n,): the group of each row, numbered 0, 1, ... in the order of their first rows.
+        Another order of the rows gives the same groups under other numbers.
 
     Cost: n * n * d / 2 products, in blocks.
     """
@@ -43,7 +40,7 @@ def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int
 def near(
     embeddings: NDArray[np.float32], others: NDArray[np.float32], min_cosine: float
 ) -> NDArray[np.bool_]:
-    """Returns for each embedding, (n,), whether it is a near-duplicate of at least one of the others.
+    """Returns for each embedding, (n,), whether one of the others is a near-duplicate.
 
     Args:
         embeddings: float32, (n, d). A row of zeros is near nothing.
@@ -68,7 +65,8 @@ def representatives(embeddings: NDArray[np.float32], min_cosine: float) -> NDArr
         min_cosine: (0, 1].
 
     Returns:
-        int64, (n,): the first kept row that this one is a near-duplicate of; its own row if it is kept.
+        int64, (n,): the first kept row that this one is a near-duplicate of; its own row if it is
+        kept.
 
     Cost: (n, n) cosines, 4 MB for 1,000.
     """
@@ -89,9 +87,9 @@ def similarity_order(
 ) -> NDArray[np.int64]:
     """Orders rows so that similar ones are neighbours.
 
-    Starts with the first row's group and continues with the most similar group that is left (a greedy chain of
-    nearest neighbours); the rows of a group stay together in their order. Without any similarity the rows keep
-    their order.
+    Starts with the first row's group and continues with the most similar group that is left (a
+    greedy chain of nearest neighbours); the rows of a group stay together in their order. Without
+    any similarity the rows keep their order.
 
     Args:
         embeddings: float32, (n, d).
@@ -115,7 +113,7 @@ def similarity_order(
 
 
 def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1, so that products are cosines; rows of zeros or without a finite length become zeros."""
+    """Rows of length 1, so that products are cosines; without a finite length, zeros."""
     length = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float32))[:, None]
     unit = np.zeros(embeddings.shape, np.float32)
     np.divide(embeddings, length, out=unit, where=np.isfinite(length) & (length > 0))

@@ -1,7 +1,7 @@
-"""Strata of a sample: location x listing type and further columns of the listings, and the size of each.
+"""Strata of a sample: location x listing type, further columns, and their sizes.
 
-Further stratifiers belong to the sample alone. The catalog's `stratum`, which reports and lists read, does not
-change.
+Further stratifiers belong to the sample alone. The catalog's `stratum`, which reports and lists
+read, does not change.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ LISTING = [
     "listing_id",
     "lone",
 ]  # key of a listing; an image without one is a listing of its own, lone
-# Quantiles are those of about as many listings, chosen by hash: the same with any partitioning, unlike Spark's
-# approximate quantiles, and within 0.2 % of the listings. A smaller table is taken whole.
+# Quantiles are those of about as many listings, chosen by hash: the same with any partitioning,
+# unlike Spark's approximate quantiles, and within 0.2 % of the listings. A smaller table is taken
+# whole.
 _LISTINGS_FOR_CUTS = 100_000
 _DIGITS = 10  # that sums keep: the last ones depend on the order in which rows arrive
 
@@ -39,7 +40,8 @@ class Band:
 
     Attributes:
         column: the user's name for it.
-        cuts: rising; a value that equals a cut belongs to the band above. None: each value is a stratum.
+        cuts: rising; a value that equals a cut belongs to the band above. None: each value is a
+            stratum.
     """
 
     column: str
@@ -71,9 +73,10 @@ def read_frame(spark: SparkSession, config: Config, bands: Sequence[Band]) -> Da
     """Reads the sampling frame: the listings that have images.
 
     Returns:
-        listing_id (image_id if there is none), lone (true then), images (how many, >= 1), stratum, weight
-        (double, NaN if the column holds no number). One row per listing_id and lone, no nulls. An image whose
-        listing is unknown counts under "unknown". One shuffle of the images' listing ids and one of the listings.
+        listing_id (image_id if there is none), lone (true then), images (how many, >= 1), stratum,
+        weight (double, NaN if the column holds no number). One row per listing_id and lone, no
+        nulls. An image whose listing is unknown counts under "unknown". One shuffle of the images'
+        listing ids and one of the listings.
     """
     own = [band.column for band in bands]
     if config.sample.weigh_by:
@@ -92,7 +95,7 @@ def read_frame(spark: SparkSession, config: Config, bands: Sequence[Band]) -> Da
 
 
 def with_listing_key(images: DataFrame) -> DataFrame:
-    """Adds the key of `read_frame`: image_id, listing_id, lone, and exclusion_score if there is one."""
+    """Returns image_id, the key of `read_frame`, and exclusion_score if there is one."""
     return images.select(
         "image_id",
         F.coalesce("listing_id", "image_id").alias("listing_id"),
@@ -105,7 +108,8 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
     """Counts the strata of a frame (see `read_frame`), by name. One shuffle of the strata.
 
     Raises:
-        TableError: a weight is negative or no number, or there are more strata than sample.max_strata.
+        TableError: a weight is negative or no number, or there are more strata than
+            sample.max_strata.
     """
     counted = frame.groupBy("stratum").agg(
         F.count("*").alias("listings"),
@@ -159,7 +163,8 @@ def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
             expected=f"a complete run of scores in {work.store.root}/{SCORES.name}, to measure how "
             "strata vary inside",
             found="none",
-            todo="draw a first sample with another sample.allocation, train and score, then draw again",
+            todo="draw a first sample with another sample.allocation, train and score, then draw "
+            "again",
         )
     return with_deviations(cells, frame, spark_io.read_run(work.spark, scores), sample)
 
@@ -167,13 +172,13 @@ def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
 def with_deviations(
     cells: Sequence[Stratum], frame: DataFrame, scores: DataFrame, sample: Sample
 ) -> list[Stratum]:
-    """Adds the standard deviation between a stratum's units, by earlier scores; for Neyman's allocation.
+    """Adds the deviation between a stratum's units, by earlier scores, for Neyman.
 
-    An image's label is treated as a coin that shows "excluded" with the probability exclusion_score. For images
-    the variance is then p (1 - p), p being the stratum's mean score. For listings it is that of the total
-    estimated from a drawn listing, by the law of total variance over the two stages: with M images and a mean
-    score p, of which m are drawn, Var(M p) + Mean(M^2 p (1 - p) / m). Strata without a score get the mean
-    deviation of the others.
+    An image's label is treated as a coin that shows "excluded" with the probability
+    exclusion_score. For images the variance is then p (1 - p), p being the stratum's mean score.
+    For listings it is that of the total estimated from a drawn listing, by the law of total
+    variance over the two stages: with M images and a mean score p, of which m are drawn, Var(M p) +
+    Mean(M^2 p (1 - p) / m). Strata without a score get the mean deviation of the others.
 
     Args:
         cells: of `count_strata`.
@@ -268,7 +273,7 @@ def _text(number: float) -> str:
 
 
 def _number(column: Column) -> Column:
-    """As double: null becomes 0, and text that is no number NaN."""
+    """Casts to double: null becomes 0, and text that is no number NaN."""
     no_number = F.when(column.isNull(), F.lit(0.0)).otherwise(F.lit(float("nan")))
     return F.coalesce(column.cast("double"), no_number)
 

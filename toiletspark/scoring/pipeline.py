@@ -1,7 +1,8 @@
 """The pipeline of one task: scores for the images of one file of a catalog. Does not know Spark.
 
-A catalog says where the embedding of each image lies, and images whose embeddings share a file stand
-together. So each file of embeddings is read once, from start to end, and only its scores are kept.
+A catalog says where the embedding of each image lies, and images whose embeddings share a file
+stand together. So each file of embeddings is read once, from start to end, and only its scores are
+kept.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def score_file(
         rows_per_batch: embeddings in memory at once.
 
     Yields:
-        `IMAGE_COLUMNS` and the `score_columns` of each head, float32. Scores are null if the catalog's
-        location does not hold the embedding of the image's content.
+        `IMAGE_COLUMNS` and the `score_columns` of each head, float32. Scores are null if the
+        catalog's location does not hold the embedding of the image's content.
 
-    Cost: reads each file of embeddings that the catalog's file names once, and keeps 64 bytes and the
-        scores of each of its rows.
+    Cost: reads each file of embeddings that the catalog's file names once, and keeps 64 bytes and
+        the scores of each of its rows.
     """
     names = [name for number, head in enumerate(heads) for name in score_columns(number, head)]
     scored: dict[int, _ScoredFile | None] = {}

@@ -1,7 +1,7 @@
 """Carries scoring to the cluster: heads applied to stored embeddings give every image its scores.
 
-Reads no image and does not import torch. Embeddings pass from Parquet to numpy without a copy, and nothing
-is shuffled.
+Reads no image and does not import torch. Embeddings pass from Parquet to numpy without a copy, and
+nothing is shuffled.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _checked: set[str] = set()  # stores and heads that this worker can use
 def score_images(
     work: Workspace, catalog: Run, heads: Broadcast[list[Head]], errors: WorkerErrors
 ) -> DataFrame:
-    """Scores every sound image of a catalog with every head in one pass, a task per file of the catalog.
+    """Scores every sound image of a catalog with every head, in a task per catalog file.
 
     Args:
         work: workers read its store by fsspec.
         catalog: a run of `schemas.CATALOG`.
         heads: all for its backbone.
-        errors: workers report here that they cannot read the store, or that a head does not compute its
-            golden scores there; their tasks then yield nothing.
+        errors: workers report here that they cannot read the store, or that a head does not compute
+            its golden scores there; their tasks then yield nothing.
 
     Returns:
         See `pipeline.score_file`; one row per sound image.
@@ -72,11 +72,13 @@ def suggest_classes(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
         classes: labels.classes; another class is not suggested.
 
     Returns:
-        image_id, suggested (the most probable class, the first of equal ones; null if it is not among
-        `classes`), certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the lead of the
-        most probable class over the second, so 1 if a head cannot distinguish two classes), head_id and
-        scored_digest (content_digest when it was scored). One row per scored image.
-        Source: Scheffer, Decomain and Wrobel, Active Hidden Markov Models (2001): sampling by margin.
+        image_id, suggested (the most probable class, the first of equal ones; null if it is not
+        among `classes`), certainty (its probability, double), uncertainty (double, [0, 1]: 1 - the
+        lead of the most probable class over the second, so 1 if a head cannot distinguish two
+        classes), head_id and scored_digest (content_digest when it was scored). One row per scored
+        image.
+        Source: Scheffer, Decomain and Wrobel, Active Hidden Markov Models (2001): sampling by
+        margin.
     """
     names = [name for name in scores.columns if name.startswith("p_")]
     values = {name: F.col(f"`{name}`").cast("double") for name in names}
@@ -99,7 +101,7 @@ def suggest_classes(scores: DataFrame, classes: Iterable[str]) -> DataFrame:
 
 
 def _check_worker(store: Store, heads: Iterable[Head]) -> None:
-    """Checks once that this worker reads the store, and that the heads compute their golden scores."""
+    """Checks that this worker reads the store and computes the golden scores; once."""
     if store.root not in _checked:
         store.require_here(doing="scoring on a worker, before its first batch")
         _checked.add(store.root)
