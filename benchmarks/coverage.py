@@ -1,10 +1,11 @@
 """Do the intervals hold the truth? `make bench-coverage`.
 
-A synthetic catalog whose precision, recall and accuracy are known; DRAWS stratified samples of its listings, each split
-by chance as training splits it; and of each share the 95 % interval that `toiletspark.sampling.estimates`
-gives. Ends in one JSON line: how many of the intervals hold the catalog's own figure. The same for samples of which people have labelled a
-part, less of the strata with few toilets, with weights as
-`toiletspark.sampling.design_weights` raises them and with plain ones.
+A synthetic catalog whose precision, recall and accuracy are known; DRAWS stratified samples of its
+listings, each split by chance as training splits it; and of each share the 95 % interval that
+`toiletspark.sampling.estimates` gives. Ends in one JSON line: how many of the intervals hold the
+catalog's own figure. The same for samples of which people have labelled a part, less of the strata
+with few toilets, with weights as `toiletspark.sampling.design_weights` raises them and with plain
+ones.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Catalog:
         )
 
     def parts(self) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-        """Of each share, which images are its part and which its whole."""
+        """The part and the whole of each share."""
         hits, everything = self.to_exclude & self.excluded, np.ones(len(self.listing), dtype=bool)
         right = self.to_exclude == self.excluded
         return {
@@ -53,7 +54,9 @@ class Catalog:
 
 
 def make_catalog(seed: int, strata: int = STRATA) -> Catalog:
-    """Strata of very different sizes; toilets, and what is hard about them, come listing by listing."""
+    """Strata of very different sizes; toilets, and what is hard about them, come listing by
+    listing.
+    """
     rng = np.random.default_rng(seed)
     listings_of = np.maximum(3, rng.lognormal(6.0, 0.8, strata).astype(int))
     stratum_of = np.repeat(np.arange(strata), listings_of)
@@ -72,13 +75,15 @@ def make_catalog(seed: int, strata: int = STRATA) -> Catalog:
 def draw(
     catalog: Catalog, listings: int, seed: int, labelled: Labelled = "all"
 ) -> tuple[Catalog, NDArray[np.float64]]:
-    """A held-out sample and its design weights: square roots of the strata's sizes, then a split by chance.
+    """A held-out sample and its design weights: square roots of the strata's sizes, then a split by
+    chance.
 
     Args:
         catalog: what is drawn from.
         listings: how many are drawn.
         seed: another one draws others.
-        labelled: what people have labelled of them: all, or a part, with weights that are raised for it or plain.
+        labelled: what people have labelled of them: all, or a part, with weights that are raised
+            for it or plain.
     """
     rng = np.random.default_rng(seed)
     _, first = np.unique(catalog.listing, return_index=True)
@@ -104,7 +109,9 @@ def draw(
 
 
 def willing(catalog: Catalog) -> NDArray[np.float64]:
-    """How likely a listing of each stratum is labelled: from 0.1 where toilets are rarest to 1 where they are many."""
+    """The chance that a listing of each stratum is labelled: from 0.1 where toilets are rarest to 1
+    where they are many.
+    """
     toilets = np.bincount(catalog.stratum, weights=catalog.to_exclude) / np.bincount(
         catalog.stratum
     )
@@ -117,7 +124,7 @@ def raised(
     stratum: NDArray[np.int64],
     images: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """What `design_weights.weigh` does, with listings: what is labelled stands for what was drawn in its stratum."""
+    """Weights as in `design_weights.weigh`: labelled listings represent their stratum."""
     drawn, known = (np.bincount(stratum, weights=weight * images * who) for who in (1, answers))
     factor = np.divide(drawn, known, out=np.zeros_like(drawn), where=known > 0)
     return weight * answers * factor[stratum] * drawn.sum() / drawn[known > 0].sum()

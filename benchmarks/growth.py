@@ -1,8 +1,10 @@
-"""What a rescoring costs as a catalog grows, and as more of it changes: `make bench-growth ROWS_MAX=1000000`.
+"""The cost of rescoring as a catalog grows, and as more of it changes: `make bench-growth
+ROWS_MAX=1000000`.
 
-For each size one synthetic store (`benchmarks/synthetic.py`), on which follow: a first `rescore`, uncounted; a new
-head; and `rescore` with 0, 1 and 100 % of the images changed. Each measurement is a line on stderr when it is
-taken. What is left out because it would embed more than CHANGED_MAX pictures is listed, never estimated.
+For each size one synthetic store (`benchmarks/synthetic.py`), on which follow: a first `rescore`,
+uncounted; a new head; and `rescore` with 0, 1 and 100 % of the images changed. Each measurement is
+a line on stderr when it is taken. What is left out because it would embed more than CHANGED_MAX
+pictures is listed, never estimated.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A new head over stored embeddings, without an image: `make bench-rescore ROWS=1000000`.
 
-The store is synthetic (`benchmarks/synthetic.py`); REPEATS heads are scored one after another, each in a process
-of its own, and the median counts. `seconds` are those of `toiletspark score`, whose JVM has just started and compiles
-while it works; `in_rescore` has those of the same step in as many `toiletspark rescore`, the command of a schedule,
-whose JVM has looked at the catalog before.
+The store is synthetic (`benchmarks/synthetic.py`); REPEATS heads are scored one after another, each
+in a process of its own, and the median counts. `seconds` are those of `toiletspark score`, whose
+JVM has just started and compiles while it works; `in_rescore` has those of the same step in as many
+`toiletspark rescore`, the command of a schedule, whose JVM has looked at the catalog before.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def score(
         by: the command, `score` or `rescore`.
 
     Returns:
-        `seconds` of the scoring step, so without Spark's start, and what `measure.command` tells of time and memory.
+        `seconds` of the scoring step, so without Spark's start, and what `measure.command` tells of
+        time and memory.
     """
     synthetic.new_head(
         catalog, seed, ("toilet", *(f"room{number}" for number in range(1, classes)))

@@ -1,8 +1,9 @@
 """A driver that is killed, and what its death costs: `make bench-resume`.
 
-Real photos, served by a local http server that counts. One run is left alone; others are killed (SIGKILL to driver
-and JVM at once) when the server has handed out a share of the photos, and then run again. Redone is what was
-asked for more than once, and what went through the backbone more than once; the larger share counts.
+Real photos, served by a local http server that counts. One run is left alone; others are killed
+(SIGKILL to driver and JVM at once) when the server has handed out a share of the photos, and then
+run again. Redone is what was asked for more than once, and what went through the backbone more than
+once; the larger share counts.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def main() -> None:
 
 @contextmanager
 def photo_server() -> Iterator[tuple[str, Counter[str]]]:
-    """Serves the shared photos on this machine; gives the URL of their folder and the requests by path."""
+    """Serves the shared photos on this machine; gives the URL of their folder and the requests by
+    path.
+    """
     requests: Counter[str] = Counter()
 
     class Counting(SimpleHTTPRequestHandler):
@@ -113,7 +116,9 @@ def photo_server() -> Iterator[tuple[str, Counter[str]]]:
 
 
 def result(root: str) -> dict[str, Any]:
-    """What a store says in the end: status and digest by image, embedding by content, scores, the list."""
+    """The final state of a store: status and digest by image, embedding by content, scores, the
+    list.
+    """
     store = runs.Store(root)
     attempts = _rows(store, store.runs(tables.IMAGE_LEDGER))
     newest = {row["image_id"]: row for row in sorted(attempts, key=lambda row: row["attempted_at"])}
@@ -145,7 +150,9 @@ def _killed(
     embedded: WorkerLog,
     alone: dict[str, Any],
 ) -> dict[str, Any]:
-    """One run that is killed at a share of the photos, one that goes on, and how both together compare."""
+    """One run that is killed at a share of the photos, one that goes on, and how both together
+    compare.
+    """
     requests.clear()
     embedded.clear()
     env = {"TOILETSPARK_OUTPUT": root}

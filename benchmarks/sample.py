@@ -1,9 +1,10 @@
 """Draws 40,000 of LISTINGS listings in 5,000 strata: `make bench-sample LISTINGS=10000000`.
 
-The input is made: a listings table and an images table with one to some images a listing, two in the mean, as Parquet
-of a million listings a file. `toiletspark sample` is run four times, each in a process of its own: 40,000 listings
-with two images inside each; 20,000; and 40,000 again from the same rows in seven files and in another order. What is
-timed is the whole step, keys checked and report written, Spark's start not counted.
+The input is made: a listings table and an images table with one to some images a listing, two in
+the mean, as Parquet of a million listings a file. `toiletspark sample` is run four times, each in a
+process of its own: 40,000 listings with two images inside each; 20,000; and 40,000 again from the
+same rows in seven files and in another order. What is timed is the whole step, keys checked and
+report written, Spark's start not counted.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def draw(tables: Path, output: Path, size: int) -> dict[str, Any]:
     """Runs `toiletspark sample`.
 
     Returns:
-        `seconds` without Spark's start, `ids` of the drawn images, `exact` (each stratum gave what was asked, and all
-        together `size` listings), and what `measure.command` tells.
+        `seconds` without Spark's start, `ids` of the drawn images, `exact` (each stratum gave what
+        was asked, and all together `size` listings), and what `measure.command` tells.
     """
     sets = {
         "images.path": tables / "images",
@@ -108,7 +109,8 @@ def draw(tables: Path, output: Path, size: int) -> dict[str, Any]:
 
 
 def make_tables(folder: Path, listings: int) -> int:
-    """Writes listings and images; returns how many images. The same rows for the same number of listings.
+    """Writes listings and images; returns how many images. The same rows for the same number of
+    listings.
 
     Strata are uneven: the share of listings in the first s of 5,000 is the root of s / 5,000.
     """
@@ -140,7 +142,9 @@ def make_tables(folder: Path, listings: int) -> int:
 
 
 def otherwise(tables: Path, folder: Path, *, shuffled: bool) -> None:
-    """The same rows in seven files: dealt out in turn, or sorted by the end of their ids, the last first."""
+    """The same rows in seven files: dealt out in turn, or sorted by the end of their ids, the last
+    first.
+    """
     for name in ("listings", "images"):
         (folder / name).mkdir(parents=True)
         rows = ds.dataset(tables / name).to_table()

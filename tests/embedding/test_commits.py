@@ -46,7 +46,9 @@ WAIT_S = 120.0  # for a process to start
 
 
 class Catalog:
-    """40 images behind a web server, ten of which show what another one shows, and one that is junk."""
+    """40 images behind a web server, ten of which show what another one shows, and one that is
+    junk.
+    """
 
     def __init__(self, site: PictureServer, folder: Path) -> None:
         self.site, self.folder = site, folder
@@ -90,13 +92,13 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
 def undisturbed(
     spark: SparkSession, catalog: Catalog, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """What a run tells that nothing has disturbed, and its configuration."""
+    """The summary of an undisturbed run, and its configuration."""
     config = catalog.config(tmp_path_factory.mktemp("undisturbed") / "output")
     return {**embed_images.step(Workspace.open(spark, config)), "config": config}
 
 
 def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What a catalog came to: a row per image, without where its embedding lies; and the embedding of each content."""
+    """The catalog without the embeddings' locations; and each content's embedding."""
     newest = Store(config.output.root).newest(tables.CATALOG)
     assert newest is not None
     snapshot = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
@@ -183,7 +185,9 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
 def attempts_that(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[int, DataFrame, TaskInputs], DataFrame]
 ) -> list[TaskInputs]:
-    """Changes what the workers bring: called with the number of the call, the attempts, and what was given."""
+    """Changes what the workers bring: called with the number of the call, the attempts, and what
+    was given.
+    """
     calls: list[TaskInputs] = []
 
     def attempt(plan: DataFrame, partitions: int, given: TaskInputs) -> DataFrame:
@@ -308,10 +312,10 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
 
 
 def without_outcome(attempts: DataFrame, lost: list[str]) -> DataFrame:
-    """As if other tasks had claimed the contents of some images, and no row has their outcome.
+    """Simulates other tasks that claimed the contents of some images and were lost.
 
-    Where another row has the outcome of such a content, its embedding stays: a task is lost with all that it has brought, and
-    one that had both images would not have brought one of them alone.
+    Where another row has the outcome of such a content, its embedding stays: a task is lost with
+    all that it has brought, and one that had both images would not have brought one of them alone.
     """
     is_lost = F.col("image_id").isin(lost)
     is_known = F.max(~is_lost & (F.col("status") != "")).over(Window.partitionBy("content_digest"))
@@ -365,7 +369,8 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
         "while embedding\n"
         "  expected: an attempt at each of 40 images\n"
         "  found:    38 after 3 rounds, each of which lost tasks\n"
-        "  do:       see in the executors' logs why they end, then run this again; it continues with what is missing"
+        "  do:       see in the executors' logs why they end, then run this again; it "
+        "continues with what is missing"
     )
     assert len(calls) == 3
     assert (
@@ -380,7 +385,7 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
 def test_a_killed_driver_has_lost_less_than_one_commit(
     spark: SparkSession, catalog: Catalog, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """SIGKILL in the second commit, in which the server holds back its answers after the first few."""
+    """SIGKILL in the second commit, in which the server answers only the first few requests."""
     config, gets = catalog.config(tmp_path / "output"), catalog.site.gets
     ledger = Path(config.output.root) / tables.IMAGE_LEDGER.name
     late: list[str] = []

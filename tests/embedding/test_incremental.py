@@ -1,4 +1,6 @@
-"""The cost follows the change: what a second run fetches, decodes and embeds, as a server and the workers count it."""
+"""The cost follows the change: what a second run fetches, decodes and embeds, as a server and the
+workers count it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Catalog:
         self.folder, self.site, self.images = folder, site, images
 
     def config(self, **sets: Any) -> Config:
-        """The configuration, with the images table as it is now; nothing is retried unless a test says so."""
+        """The configuration, with the images table as it is now; nothing is retried unless a test
+        says so.
+        """
         self.images.to_parquet(self.folder / "images.parquet")
         named = {key.replace("__", "."): value for key, value in sets.items()}
         return literal_config(
@@ -238,7 +242,7 @@ def test_another_backbone_embeds_anew_and_keeps_the_old(
 
 @pytest.fixture
 def inline(spark: SparkSession, tmp_path: Path) -> Callable[[dict[str, bytes | None]], Config]:
-    """Writes an images table with inline bytes; at most 2,000 bytes an image, and 4,000 in a batch."""
+    """An images table with inline bytes: at most 2,000 an image, and 4,000 a batch."""
 
     def make(contents: dict[str, bytes | None], **sets: Any) -> Config:
         frame = pd.DataFrame(

@@ -1,4 +1,6 @@
-"""Calibration on the cluster: which images, the same program for ever, and no image read to find it again."""
+"""Calibration on the cluster: which images, the same program for ever, and no image read to find it
+again.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

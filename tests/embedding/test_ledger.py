@@ -1,4 +1,4 @@
-"""What is known of each image, and which of them are tried again."""
+"""The state of each image, and the images that are tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where embeddings lie, asked of Spark and looked up by hand."""
+"""Locations of embeddings, from Spark and looked up by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def rows_of(*digests: str, backbone_id: str = "ours") -> list[dict[str, object]]
 
 @pytest.fixture
 def files(store: Store) -> list[str]:
-    """Three runs, the first of two files with several row groups; `b` stands twice, `x` is another backbone's."""
+    """Three runs, the first of two files with several row groups; `b` stands twice, `x` is another
+    backbone's.
+    """
     run_id = new_run_id()
     folder = Path(store.folder(tables.EMBEDDINGS, run_id))
     folder.mkdir(parents=True)

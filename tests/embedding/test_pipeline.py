@@ -1,4 +1,6 @@
-"""Attempts at images without Spark: what becomes of each, how often it is worked on, and what happens meanwhile."""
+"""Attempts at images without Spark: what becomes of each, how often it is worked on, and what
+happens meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def site() -> Iterator[PictureServer]:
 def work(
     backbone: Backbone, *, threads: int = 8, max_image_bytes: int = 10**6, **settings: Any
 ) -> Pipeline:
-    """What a task works with; what a test does not say is 4 images a batch and plenty of bytes."""
+    """The pipeline of a task: by default 4 images a batch and plenty of bytes."""
     fetch = CONFIG.fetch.model_copy(
         update={"threads_per_task": threads, "max_image_bytes": max_image_bytes}
     )
@@ -127,7 +129,9 @@ def test_each_source_ends_as_one_row_that_tells_all(backbone: Counting, tmp_path
 
 
 def mixture(seed: int, folder: Path) -> tuple[list[Source], dict[str, str]]:
-    """A random mix of good and bad images, by file and inline, many of them twice; and the status of each."""
+    """A random mix of good and bad images, by file and inline, many of them twice; and the status
+    of each.
+    """
     rng = random.Random(seed)
     sources, status = [], {}
     for number in range(rng.randrange(60)):
@@ -194,7 +198,7 @@ def test_large_images_go_in_smaller_batches(backbone: Counting) -> None:
 def test_fewer_fetches_are_under_way_after_large_images(
     backbone: Counting, site: PictureServer
 ) -> None:
-    """What has arrived waits in memory: after images of 20 kB, no more than three of them for 60 kB."""
+    """Arrived images wait in memory: of 20 kB no more than three, for 60 kB."""
     at_once: list[int] = []
     under_way, counting = [0], threading.Lock()
     urls = [site.serve(f"{number}.jpg", bytes(20_000) + b"%d" % number) for number in range(40)]
@@ -379,7 +383,9 @@ def test_a_slow_host_holds_up_nobody(backbone: Counting, site: PictureServer) ->
 def test_the_next_batch_is_fetched_and_decoded_while_the_backbone_works(
     backbone: Counting, site: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither side waits for the clock: the first forward pass ends when the next batch has been decoded."""
+    """Neither side waits for the clock: the first forward pass ends when the next batch has been
+    decoded.
+    """
     second_is_decoded = threading.Event()
     decoded: list[int] = []
 

@@ -103,7 +103,8 @@ def test_inline_bytes_are_in_the_plan_unless_they_are_too_many(
         "none": 0,
         "unknown": 0,
     }
-    # whether there are inline bytes is not known before they are read; a common location does them no harm
+    # whether there are inline bytes is not known before they are read; a common location does them
+    # no harm
     assert set(rows["location"]) == {"https://host/a.jpg"}
     assert set(rows["commit"]) == {0}
 

@@ -51,7 +51,9 @@ IMAGES_PER_COMMIT, IMAGES_PER_TASK, IMAGES_PER_BATCH = 16, 4, 2
 
 
 def mixed_images(folder: Path, site: PictureServer) -> pd.DataFrame:
-    """18 good images, each broken and odd kind, ten copies of one content, one URL four times, a null, an odd id."""
+    """18 good images, each broken and odd kind, ten copies of one content, one URL four times, a
+    null, an odd id.
+    """
     images = drawn_images(folder)
     rows = []
     for kind, ending in {**BROKEN, **ODD}.items():
@@ -77,7 +79,9 @@ def good_ids(images: pd.DataFrame) -> set[str]:
 
 
 def alone(config: Config, content: bytes) -> np.ndarray:
-    """The embedding of one image by the backbone itself, without Spark and without neighbours in its batch."""
+    """The embedding of one image by the backbone itself, without Spark and without neighbours in
+    its batch.
+    """
     spec = load_spec(config.backbone)
     pixels = decode([content], config.decode, spec.preprocessing)[0].pixels
     assert pixels is not None
@@ -92,7 +96,9 @@ def assert_same_embedding(stored_bytes: bytes, wanted: np.ndarray) -> None:
 
 
 class Embedded:
-    """A mixed catalog that was embedded once, in small commits and tasks, so that equal contents meet anywhere."""
+    """A mixed catalog that was embedded once, in small commits and tasks, so that equal contents
+    meet anywhere.
+    """
 
     def __init__(self, config: Config, images: pd.DataFrame, site: PictureServer) -> None:
         self.config, self.images, self.site = config, images, site
@@ -304,7 +310,8 @@ def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own(
     ]
 
 
-# The trap: Spark may run a Python function once for a filter on its outcome, and once for the outcome
+# The trap: Spark may run a Python function once for a filter on its outcome, and once for the
+# outcome
 
 
 def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(

@@ -1,4 +1,4 @@
-"""What to label next, on the cluster: the draw is the plain one, and labelled or alike images are not in it."""
+"""Active learning on Spark: equals a plain draw, without labelled images and their duplicates."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -100,7 +100,8 @@ def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
         ("b", "2", "h", 0.4, 0.4, 0.2),
         ("c", "3", "h", 0.1, 0.2, 0.7),
     ]
-    columns = "image_id string, content_digest string, head_id string, p_toilet float, p_other float, `p_attic` float"
+    columns = "image_id string, content_digest string, head_id string, "
+    columns += "p_toilet float, p_other float, `p_attic` float"
     result = scoring.suggest_classes(
         spark.createDataFrame(rows, columns), ["toilet", "other"]
     ).collect()
@@ -135,7 +136,9 @@ def test_contents_that_look_like_a_labelled_one_are_found(spark: SparkSession) -
 
 
 def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
-    """Forty images: 0 and 1 are one content, 2 looks like 3, 4 is broken; the head is unsure of the tens."""
+    """Forty images: 0 and 1 are one content, 2 looks like 3, 4 is broken; the head is unsure of the
+    tens.
+    """
     store = Store.open(config.output.root)
     digests = {at: f"d{0 if at == 1 else at}" for at in range(40)}
     vectors = {f"d{at}": vector(3 if at == 2 else at) for at in range(40) if at not in (1, 4)}
@@ -204,7 +207,8 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     assert queue is not None and queue.inputs.kind == "suggest"
     rows = frames.read_run(spark, queue).toPandas().sort_values("rank")
     assert summary["queue"] == queue.folder
-    # not 0 and 1 (labelled by its content), not 2 (looks like 3), not 3, not 4 (broken): 35 are left
+    # not 0 and 1 (labelled by its content), not 2 (looks like 3), not 3, not 4 (broken): 35 are
+    # left
     assert (summary["contents"], summary["images"], summary["like_a_labelled_one"]) == (35, 35, 1)
     assert not set(rows["image_id"]) & {f"i{at}" for at in range(5)}
     assert list(rows["rank"]) == list(range(1, 13)) == sorted(rows["rank"])

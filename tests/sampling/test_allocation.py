@@ -1,4 +1,4 @@
-"""How many each stratum gives: equal to handing out seats one by one, within bounds, and never fewer for more."""
+"""Allocation: equals adding units one by one, keeps its bounds, never shrinks a stratum."""
 
 import itertools
 import math
@@ -124,7 +124,9 @@ def test_without_bounds_shares_are_within_one_of_the_exact_ones() -> None:
 
 
 def test_neymans_allocation_has_the_smallest_variance() -> None:
-    """Moving one unit from any stratum to any other makes the variance of the estimated total no smaller."""
+    """Moving one unit from any stratum to any other makes the variance of the estimated total no
+    smaller.
+    """
     rng = random.Random(15)
 
     def variance(cells: list[Stratum], given: dict[str, int]) -> float:

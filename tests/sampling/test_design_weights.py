@@ -1,4 +1,4 @@
-"""What a labelled image stands for: its draw, and what of its draw is labelled."""
+"""Design weights: the draw of a labelled image, and the labelled part of that draw."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,7 @@ from toiletspark.tables.runs import Run, Store
 
 
 class Weighed(NamedTuple):
-    """Of a labelled image: its weight, its draw, how many images that one has drawn, how many and what are labelled."""
+    """A labelled image's weight, its draw, and of that the drawn and labelled images."""
 
     weight: float
     draw: str
@@ -70,7 +70,9 @@ def weighed(
 def test_what_is_labelled_weighs_as_much_as_what_was_drawn(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """Half of one stratum, a third of another, nothing of a third; what has nothing to show could not be labelled."""
+    """Half of one stratum, a third of another, nothing of a third; what has nothing to show could
+    not be labelled.
+    """
     store = Store.open(str(tmp_path))
     s, t = drawn_with(0.5, *"abcd", "broken", "taken down"), drawn_with(0.25, *"efg", stratum="T")
     run = sample(store, s + t + drawn_with(1.0, "h", "i", stratum="U"))
@@ -84,7 +86,7 @@ def test_what_is_labelled_weighs_as_much_as_what_was_drawn(
 def test_waiting_until_images_end_does_not_finish_a_sample(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """What was drawn and is not in the catalog any more could have been labelled; what came late still can be."""
+    """Drawn images that left the catalog could have been labelled; late ones still can be."""
     store = Store.open(str(tmp_path))
     run = sample(store, drawn_with(0.5, "here", "ended and labelled", "ended", "late"))
     part = (4.0, run.run_id, 4, 2, 0.5)
@@ -105,7 +107,9 @@ def test_how_much_is_labelled_goes_by_weight(spark: SparkSession, tmp_path: Path
 def test_a_sample_keeps_its_images_whatever_is_drawn_later(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest would stand askew."""
+    """A queue takes the doubtful ones first, and a sample of few strata all of theirs: the rest
+    would stand askew.
+    """
     store = Store.open(str(tmp_path))
     sample(store, drawn_with(0.1, "a"))
     larger = sample(store, drawn_with(0.5, "a", "b"))
@@ -130,7 +134,9 @@ def test_a_sample_keeps_its_images_whatever_is_drawn_later(
 def test_a_larger_sample_takes_over_once_it_is_labelled(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """The same seed draws the smaller one again: until the rest has labels, the smaller stands for the catalog."""
+    """The same seed draws the smaller one again: until the rest has labels, the smaller stands for
+    the catalog.
+    """
     store = Store.open(str(tmp_path))
     small = sample(store, drawn_with(0.25, *"abcdefghij"))
     large = sample(store, drawn_with(0.5, *"abcdefghijklmnopqrst"))

@@ -1,4 +1,6 @@
-"""The stratified sample: which units of each stratum, with what probability, and what comes of it on the whole."""
+"""The stratified sample: which units of each stratum, with what probability, and what comes of it
+on the whole.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def sample_of(unit: str, **sets: Any) -> Sample:
 
 
 class Population:
-    """Images and their frame, as `strata.read_frame` would give it; what is set aside is cached until the end."""
+    """Images and their frame, as `strata.read_frame` would give it; what is set aside is cached
+    until the end.
+    """
 
     def __init__(self, images: DataFrame) -> None:
         self.images, self._kept = images, list[DataFrame]()
@@ -232,9 +236,11 @@ SMALL = [("a | rent", 20, 6, 17), ("b | sale", 9, 3, 4), ("c | rent", 12, 4, 20)
 
 @pytest.fixture(scope="module")
 def small() -> pd.DataFrame:
-    """One copy: image, listing, stratum and y, which follows stratum, size of the listing and position in it.
+    """One copy: image, listing, stratum and y, which follows stratum, size of the listing and
+    position in it.
 
-    The first image of a listing is called like the listing: its hash must not follow it into the second stage.
+    The first image of a listing is called like the listing: its hash must not follow it into the
+    second stage.
     """
     rng = random.Random(5)
     rows = []
@@ -313,7 +319,8 @@ def test_the_job_draws_from_the_users_tables(spark: SparkSession, make_config: M
     config = make_config({"sample.size": 9, "sample.method": "exact", "sample.min_per_stratum": 1})
     summary = draw_sample.step(Workspace.open(spark, config))
     rows = pd.read_parquet(summary["sample"])
-    # active listings: rent in Harbour 2, rent in Old Mill 1, sale in Old Mill 1; two strata have none
+    # active listings: rent in Harbour 2, rent in Old Mill 1, sale in Old Mill 1; two strata have
+    # none
     assert Counter(rows["stratum"]) == {
         "Harbour | rent": 3,
         "Old Mill | rent": 2,

@@ -1,4 +1,6 @@
-"""Weighted shares: the slow sum, the textbook's variance, and intervals that hold the truth as often as they say."""
+"""Weighted shares: the slow sum, the textbook's variance, and intervals that hold the truth as
+often as they say.
+"""
 
 import numpy as np
 import pytest
@@ -72,7 +74,9 @@ def test_independent_images_have_wilsons_own_interval() -> None:
 
 
 def test_the_replicates_vary_as_the_textbook_says() -> None:
-    """The variance of a stratified total, listings drawn with replacement: sum of n / (n - 1) x squared deviations."""
+    """The variance of a stratified total, listings drawn with replacement: sum of n / (n - 1) x
+    squared deviations.
+    """
     stratum, listing, weight = sample(7)
     _, first = np.unique(listing, return_index=True)
     totals = np.bincount(listing, weights=weight)
@@ -109,7 +113,9 @@ def test_a_stratum_that_is_the_only_one_of_one_listing_shows_variance_with_the_s
 
 
 def test_intervals_hold_the_truth_where_one_listing_stands_for_a_tenth() -> None:
-    """A coin for each of 198 listings in nine tenths of the catalog, and for the one of the last tenth."""
+    """A coin for each of 198 listings in nine tenths of the catalog, and for the one of the last
+    tenth.
+    """
     stratum, listing, rng = (
         np.repeat([0, 1, 2, 3], [66, 66, 66, 1]),
         np.arange(199),
@@ -123,7 +129,9 @@ def test_intervals_hold_the_truth_where_one_listing_stands_for_a_tenth() -> None
 
 
 def test_an_id_that_two_strata_have_is_a_listing_in_each() -> None:
-    """An image that has ended stands under its own id, and another stratum has a listing of that name."""
+    """An image that has ended stands under its own id, and another stratum has a listing of that
+    name.
+    """
     stratum, listing = [0, 0, 1, 1, 0, 1], [17, 1, 17, 2, 3, 4]
     part, everything = np.array([True, False, True, True, False, False]), np.ones(6, dtype=bool)
     share = Bootstrap(stratum, listing, np.ones(6)).share(part, everything)
@@ -187,7 +195,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() -> None:
-    """Strata with few toilets are labelled least: with plain weights they would count for less than they are."""
+    """Strata with few toilets are labelled least: with plain weights they would count for less than
+    they are.
+    """
     catalog = coverage.make_catalog(seed=5, strata=12)
     truth, result = catalog.to_exclude.mean(), {}
     for how in coverage.PARTLY:

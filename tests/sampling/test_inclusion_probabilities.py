@@ -1,4 +1,6 @@
-"""Inclusion probabilities: they add up, nothing is without a chance, and what they weigh is unbiased."""
+"""Inclusion probabilities: they add up, nothing is without a chance, and what they weigh is
+unbiased.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ def skewed(units: int, seed: int = 0, power: float = 8.0) -> Ints:
 
 
 def systematic(chance: Ints, start: int) -> tuple[Ints, list[str]]:
-    """The obvious draw: points start, start + 1, ... on the line of all chances; rows, and which part was hit."""
+    """The obvious draw: points start, start + 1, ... on the line of all chances; rows, and which
+    part was hit.
+    """
     ends = np.cumsum(chance)
     points = np.arange(start, ends[-1], CERTAIN)
     rows = np.searchsorted(ends, points, side="right")
@@ -76,7 +80,9 @@ def test_no_more_than_wanted_are_all_certain(units: int) -> None:
 
 
 def test_estimates_are_unbiased() -> None:
-    """Totals over 400 draws against the truth: of all, of a rare class that hides among the sure ones, by stratum."""
+    """Totals over 400 draws against the truth: of all, of a rare class that hides among the sure
+    ones, by stratum.
+    """
     random = np.random.default_rng(5)
     sizes = skewed(3000, 1)
     truth = {
@@ -101,7 +107,9 @@ def test_estimates_are_unbiased() -> None:
 
 
 def test_pictures_that_stand_for_others_carry_their_weight() -> None:
-    """Contents that several images show, and lookalikes of one label: totals over images stay unbiased."""
+    """Contents that several images show, and lookalikes of one label: totals over images stay
+    unbiased.
+    """
     random = np.random.default_rng(8)
     units, wanted = 300, 60
     families = random.integers(

@@ -1,4 +1,6 @@
-"""Groups of near-duplicates against the obvious way to find them, and the chain that brings likes together."""
+"""Groups of near-duplicates against the obvious way to find them, and the chain that brings likes
+together.
+"""
 
 import io
 import itertools

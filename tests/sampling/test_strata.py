@@ -1,4 +1,4 @@
-"""What the strata hold: listings and images, weights, bands of further columns, and how they vary inside."""
+"""Strata: listings, images, weights, bands of further columns, and their deviations."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,9 @@ PRICES = [100.0, 150.0, 150.0, 200.0, None, float("nan"), 90.5, 300.0]
 
 
 def tables_of(prices: list[Any] = PRICES) -> dict[str, pd.DataFrame]:
-    """Eight listings with one, two, ... images of an odd id, one image without a listing and one of an unknown one."""
+    """Eight listings with one, two, ... images of an odd id, one image without a listing and one of
+    an unknown one.
+    """
     ids = [f"L{number}" for number in range(len(prices))]
     listings = pd.DataFrame(
         {"listing_id": ids, "location": "H", "listing_type": ["rent", "sale"] * (len(ids) // 2)}
@@ -216,7 +218,9 @@ def test_images_vary_like_coins(spark: SparkSession, made: Any) -> None:
 def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
     spark: SparkSession, made: Any, inside: int
 ) -> None:
-    """Against drawing each listing's images with replacement and throwing each one's coin, a hundred thousand times."""
+    """Against drawing each listing's images with replacement and throwing each one's coin, a
+    hundred thousand times.
+    """
     make, rows = made
     config = make(
         {
@@ -258,7 +262,9 @@ def test_neyman_without_scores_is_told(
         )
     assert str(caught.value) == (
         "while allocating the sample by neyman\n"
-        f"  expected: a complete run of scores in {tmp_path}/output/scores, to tell how strata vary inside\n"
+        f"  expected: a complete run of scores in {tmp_path}/output/scores, to measure how strata "
+        "vary inside\n"
         "  found:    none\n"
-        "  do:       draw a first sample with another sample.allocation, train and score, then draw again"
+        "  do:       draw a first sample with another sample.allocation, train and score, then "
+        "draw again"
     )

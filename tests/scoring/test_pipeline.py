@@ -1,4 +1,6 @@
-"""Each sound image has the heads' scores of its own embedding, wherever that lies: against one image after another."""
+"""Each sound image has the heads' scores of its own embedding, wherever that lies: against one
+image after another.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ HEADS = [made_head("kitchen", "toilet", "bathroom"), made_head("toilet", "other"
 
 @pytest.fixture
 def embeddings(tmp_path: Path) -> list[str]:
-    """Files of several row groups, the last of them empty; contents are named by the seed of their vector."""
+    """Files of several row groups, the last of them empty; contents are named by the seed of their
+    vector.
+    """
     files = []
     for number in range(FILES):
         rows = [

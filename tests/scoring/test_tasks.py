@@ -1,4 +1,6 @@
-"""Decide for ever: scores are the head's on the stored embeddings, without reading an image and without torch."""
+"""Decide for ever: scores are the head's on the stored embeddings, without reading an image and
+without torch.
+"""
 
 import json
 import os
@@ -80,7 +82,9 @@ def catalog_row(image_id: str, status: str, digest: str | None) -> dict[str, Any
 
 
 def prepare(store: Store) -> Run:
-    """A catalog that was embedded, with repeated contents, two images without a score, and another backbone's rows."""
+    """A catalog that was embedded, with repeated contents, two images without a score, and another
+    backbone's rows.
+    """
     catalog = [
         catalog_row(f"i{number:02}", "ok", f"digest-{number % CONTENTS}")
         for number in range(IMAGES)
@@ -239,7 +243,8 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
         score_catalog.step(Workspace.open(spark, config))
     assert str(stopped.value) == (
         "while scoring the catalog\n"
-        f"  expected: an embedding for each of the 2 sound images of the catalog {snapshot.run_id}\n"
+        "  expected: an embedding for each of the 2 sound images of the catalog "
+        f"{snapshot.run_id}\n"
         "  found:    1 scores\n"
         "  do:       run `toiletspark embed` (or `rescore`) again; it embeds what is missing"
     )
@@ -265,7 +270,9 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
 def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
-    """Each file of a catalog is a task; what was embedded since is not read, and what has gone is missing."""
+    """Each file of a catalog is a task; what was embedded since is not read, and what has gone is
+    missing.
+    """
     snapshot = prepare(store)
     made_head(store, *TWO)
     whole = pq.read_table(Path(snapshot.folder) / "part-0.parquet")
@@ -356,9 +363,11 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
         errors.raise_first()
     assert str(stopped.value) == (
         "while scoring on a worker, before its first batch\n"
-        "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the driver does\n"
+        "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the "
+        "driver does\n"
         f"  found:    on {socket.gethostname()}: no _toiletspark.json there\n"
-        "  do:       give the executors the driver's credentials and packages, and a store that all machines see; "
+        "  do:       give the executors the driver's credentials and packages, and a store "
+        "that all machines see; "
         "`toiletspark doctor` tries it out"
     )
     assert stopped.value.exit_code == 2
@@ -419,7 +428,8 @@ def test_a_head_for_another_backbone_is_refused(
         "while scoring the catalog\n"
         "  expected: a head for the backbone ours, with which the catalog is embedded\n"
         f"  found:    the head {head.head_id} for the backbone another\n"
-        "  do:       train a head on this backbone's embeddings, or set [backbone] to what the head was fitted on"
+        "  do:       train a head on this backbone's embeddings, or set [backbone] to what the "
+        "head was fitted on"
     )
     assert stopped.value.exit_code == 2
     assert not (Path(store.root) / "scores").exists()
@@ -437,7 +447,8 @@ def test_rescoring_refuses_such_a_head_before_it_reads_an_image(
     assert sorted(path.name for path in Path(store.root).iterdir()) == ["_toiletspark.json", "head"]
 
 
-# None is what Python keeps of a module that is not there: an import fails, and looking for it fails without one no
+# None is what Python keeps of a module that is not there: an import fails, and looking for it fails
+# without one no
 NO_TORCH = "import sys\nsys.modules.update(torch=None, torchvision=None)\n"
 
 
