@@ -43,11 +43,6 @@ class Source:
     content: bytes | None = None
     inline_bytes: int = 0
 
-    @property
-    def is_inline(self) -> bool:
-        """True if the bytes stood in the table, even if there were none or too many."""
-        return self.content is not None or self.inline_bytes > 0
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -180,7 +175,7 @@ def _fetched(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[tuple[So
     pending: dict[Future[Fetched], Source] = {}
     largest, window = 0.0, pipeline.fetcher.limits.threads_per_task
     for source in sources:
-        if source.is_inline:
+        if source.content is not None or source.inline_bytes:
             yield source, _inline(source, pipeline.fetcher)
             continue
         pending[pipeline.fetcher.start(source.url)] = source
@@ -205,6 +200,6 @@ def _arrived(pending: dict[Future[Fetched], Source]) -> list[tuple[Source, Fetch
 
 
 def _inline(source: Source, fetcher: Fetcher) -> Fetched:
-    if source.content is not None:
-        return fetcher.inline(source.content)
-    return Fetched("too_large", f"over {fetcher.limits.max_image_bytes} bytes")
+    if source.content is None:
+        return Fetched("too_large", f"over {fetcher.limits.max_image_bytes} bytes")
+    return fetcher.inline(source.content)

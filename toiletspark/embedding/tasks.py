@@ -37,15 +37,8 @@ ATTEMPTS = Table(
     ("image_id",),
     {**IMAGE_LEDGER.columns, "embedding": "binary", "fetched": "boolean"},
 )
-_COLUMNS = {name: kind for name, kind in ATTEMPTS.columns.items() if name != "attempted_at"}
-_ARROW = {
-    "string": pa.string(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "binary": pa.binary(),
-    "boolean": pa.bool_(),
-}
-_SCHEMA = pa.schema([(name, _ARROW[kind]) for name, kind in _COLUMNS.items()])
+_WORKER_COLUMNS = {name: kind for name, kind in ATTEMPTS.columns.items() if name != "attempted_at"}
+_FROM_WORKER = Table("attempts of a worker", ATTEMPTS.key, _WORKER_COLUMNS)
 
 # Caches of one Python worker; Spark reuses it for many tasks.
 _backbones: dict[str, Backbone] = {}  # by backbone_id, at most one
@@ -90,18 +83,16 @@ def attempt_images(plan: DataFrame, partitions: int, inputs: TaskInputs) -> Data
         The columns of `ATTEMPTS`, one row per image, also for bad images. Lazy: a second action
         works twice. Call `inputs.errors.raise_first()` after the action.
     """
-    laid_out = plan.repartition(partitions, "location").sortWithinPartitions(
-        "location", "image_url"
-    )
+    together = plan.repartition(partitions, "location")
+    in_order = together.sortWithinPartitions("location", "image_url")
 
     def attempt(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         if inputs.errors.run_check(lambda: _check_worker(inputs)):
             for attempts in attempt_all(group_sources(batches), _pipeline(inputs)):
                 yield _record_batch(attempts)
 
-    schema = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     names = ["image_id", "image_version", "attempts", "image_url", "content", "inline_bytes"]
-    attempted = laid_out.select(*names).mapInArrow(attempt, schema)
+    attempted = in_order.select(*names).mapInArrow(attempt, _FROM_WORKER.schema)
     return attempted.withColumn("attempted_at", F.current_timestamp()).select(*ATTEMPTS.columns)
 
 
@@ -157,7 +148,7 @@ def _record_batch(attempts: list[Attempt]) -> pa.RecordBatch:
                 "fetched": number == 0,
             }
             rows.append(row)
-    return pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+    return pa.RecordBatch.from_pylist(rows, schema=_FROM_WORKER.arrow_schema)
 
 
 def _check_worker(inputs: TaskInputs) -> None:

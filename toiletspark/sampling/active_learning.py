@@ -26,13 +26,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.hashing import hash_fraction
 from toiletspark.model.embedding_codec import from_stored, packed
 from toiletspark.sampling import near_duplicates
-from toiletspark.sampling.inclusion_probabilities import (
-    CERTAIN,
-    CERTAIN_BITS,
-    SIZE_ONE,
-    Chances,
-    chances,
-)
+from toiletspark.sampling.inclusion_probabilities import CERTAIN, SIZE_ONE, Chances, chances
 from toiletspark.tables import spark_io
 
 
@@ -212,4 +206,4 @@ def _stretches(with_chance: DataFrame) -> DataFrame:
 
 def _points_below(position: Column, start: int) -> Column:
     """Counts the points start, start + 1, ... (in units of CERTAIN) below a position."""
-    return F.shiftright(position + (CERTAIN - 1 - start), CERTAIN_BITS)
+    return F.shiftright(position + (CERTAIN - 1 - start), CERTAIN.bit_length() - 1)

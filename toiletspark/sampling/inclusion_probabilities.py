@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CERTAIN_BITS = 40
-CERTAIN = 1 << CERTAIN_BITS  # an inclusion probability of 1
+CERTAIN = 1 << 40  # an inclusion probability of 1
 SIZE_ONE = 1 << 30  # an uncertainty of 1
 
 

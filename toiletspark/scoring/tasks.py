@@ -17,7 +17,7 @@ from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.model.head import Head
 from toiletspark.scoring.pipeline import IMAGE_COLUMNS, score_columns, score_file
 from toiletspark.tables.runs import Run, Store
-from toiletspark.tables.schemas import EMBEDDINGS
+from toiletspark.tables.schemas import EMBEDDINGS, spark_schema
 from toiletspark.tables.workspace import Workspace
 
 _checked: set[str] = set()  # stores and heads that this worker can use
@@ -50,11 +50,11 @@ def score_images(
                 for number in batch.column(0).to_pylist():
                     yield from score_file(files[number], embeddings, heads.value, rows_per_batch)
 
-    columns = [f"{name} string" for name in IMAGE_COLUMNS]
+    columns = dict.fromkeys(IMAGE_COLUMNS, "string")
     for number, head in enumerate(heads.value):
-        columns += [f"`{name}` float" for name in score_columns(number, head)]
+        columns |= dict.fromkeys(score_columns(number, head), "float")
     tasks = spark.range(0, len(files), 1, max(1, len(files)))
-    return tasks.mapInArrow(score, ", ".join(columns))
+    return tasks.mapInArrow(score, spark_schema(columns))
 
 
 def select_head(scored: DataFrame, number: int, head: Head) -> DataFrame:
