@@ -31,8 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import ROOT, SHARED, command, machine
 from tests.support.counting_workers import WorkerLog, counted_in
-from toiletspark.tables import runs, storage
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import runs, schemas, storage
 
 PHOTOS = 800
 SEED = 5
@@ -61,7 +60,7 @@ def main() -> None:
         words += ["--set", f'spark.settings."spark.executorEnv.PYTHONPATH"="{folder}/counting"']
         told, _ = command("run", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
         trained = runs.Store(f"{folder}/undisturbed/photos").require(
-            tables.HEADS, doing="resuming", step="train"
+            schemas.HEADS, doing="resuming", step="train"
         )
         words += ["--set", f"score.head={trained.folder}"]
         command("rescore", *words, env={"TOILETSPARK_OUTPUT": f"{folder}/undisturbed"})
@@ -120,12 +119,12 @@ def result(root: str) -> dict[str, Any]:
     list.
     """
     store = runs.Store(root)
-    attempts = _rows(store, store.runs(tables.IMAGE_LEDGER))
+    attempts = _rows(store, store.runs(schemas.IMAGE_LEDGER))
     newest = {row["image_id"]: row for row in sorted(attempts, key=lambda row: row["attempted_at"])}
     pointer = storage.read_json(f"{root}/exclusion_list/_current.json") or {}
     excluded, scores = (
-        store.run(tables.EXCLUSION_LIST, pointer["run_id"]),
-        store.newest(tables.SCORES),
+        store.run(schemas.EXCLUSION_LIST, pointer["run_id"]),
+        store.newest(schemas.SCORES),
     )
     assert excluded
     assert scores
@@ -135,7 +134,7 @@ def result(root: str) -> dict[str, Any]:
         },
         "embeddings": {
             row["content_digest"]: np.frombuffer(row["embedding"], "<f2").astype("f4")
-            for row in _rows(store, store.runs(tables.EMBEDDINGS))
+            for row in _rows(store, store.runs(schemas.EMBEDDINGS))
         },
         "scores": {row["image_id"]: row["exclusion_score"] for row in _rows(store, [scores])},
         "excluded": {row["image_id"] for row in _rows(store, [excluded])},

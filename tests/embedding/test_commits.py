@@ -29,14 +29,12 @@ from tests.conftest import (
     read_table,
 )
 from tests.support.picture_server import PictureServer, served
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.embedding import commits
 from toiletspark.embedding.tasks import TaskInputs
 from toiletspark.errors import OutputError
 from toiletspark.jobs import embed_images, score_catalog
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -79,7 +77,7 @@ class Catalog:
         return [SMALL_SPARK, *(f"{key}={value}" for key, value in settings.items())]
 
     def config(self, root: Path, **more: Any) -> Config:
-        return conf_files.load([LOCAL_CONF], self.sets(root, **more))
+        return loading.load([LOCAL_CONF], self.sets(root, **more))
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +97,10 @@ def undisturbed(
 
 def outcome(spark: SparkSession, config: Config) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The catalog without the embeddings' locations; and each content's embedding."""
-    newest = Store(config.output.root).newest(tables.CATALOG)
+    newest = Store(config.output.root).newest(schemas.CATALOG)
     assert newest is not None
     snapshot = pd.read_parquet(newest.folder).set_index("image_id").sort_index()
-    kept = read_table(spark, config, tables.EMBEDDINGS)
+    kept = read_table(spark, config, schemas.EMBEDDINGS)
     assert not kept.duplicated(["content_digest", "backbone_id"]).any()
     files = [f"{config.output.root}/embeddings/{name}" for name in newest.inputs.embeddings or []]
     there = [pd.read_parquet(name)["content_digest"] for name in files]
@@ -135,7 +133,7 @@ def assert_same_outcome(spark: SparkSession, one: Config, other: Config) -> None
         np.testing.assert_allclose(result, vectors_there[digest], rtol=2**-9, atol=1e-4)
 
 
-def committed(config: Config, table: tables.Table) -> list[int]:
+def committed(config: Config, table: schemas.Table) -> list[int]:
     """The numbers of the commits of all runs, in the order in which they became visible."""
     return [run.inputs.commit for run in Store(config.output.root).runs(table)]
 
@@ -152,7 +150,7 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
 ) -> None:
     config, store = undisturbed["config"], Store(undisturbed["config"].output.root)
     run_id = Path(undisturbed["catalog"]).name
-    runs = [*store.runs(tables.EMBEDDINGS), *store.runs(tables.IMAGE_LEDGER)]
+    runs = [*store.runs(schemas.EMBEDDINGS), *store.runs(schemas.IMAGE_LEDGER)]
     assert len({run.run_id for run in runs}) == len(runs)
     for run in runs:
         inputs = {
@@ -161,21 +159,21 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
             "commit": run.inputs.commit,
         }
         assert run.inputs == inputs
-    numbers = committed(config, tables.IMAGE_LEDGER)
-    assert committed(config, tables.EMBEDDINGS) == numbers == sorted(set(numbers))
+    numbers = committed(config, schemas.IMAGE_LEDGER)
+    assert committed(config, schemas.EMBEDDINGS) == numbers == sorted(set(numbers))
     assert len(numbers) > 2
     for written, recorded in zip(
-        store.runs(tables.EMBEDDINGS), store.runs(tables.IMAGE_LEDGER), strict=True
+        store.runs(schemas.EMBEDDINGS), store.runs(schemas.IMAGE_LEDGER), strict=True
     ):
         assert written.run_id < recorded.run_id  # embeddings come first
-    assert sum(run.rows for run in store.runs(tables.IMAGE_LEDGER)) == IMAGES
+    assert sum(run.rows for run in store.runs(schemas.IMAGE_LEDGER)) == IMAGES
     assert (
-        sum(run.rows for run in store.runs(tables.EMBEDDINGS))
+        sum(run.rows for run in store.runs(schemas.EMBEDDINGS))
         == CONTENTS - 1
         == undisturbed["embedded"]
     )
-    assert frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run=run_id).count() == IMAGES
-    assert frames.read_all(spark, store, tables.IMAGE_LEDGER, of_run="another").count() == 0
+    assert spark_io.read_all(spark, store, schemas.IMAGE_LEDGER, of_run=run_id).count() == IMAGES
+    assert spark_io.read_all(spark, store, schemas.IMAGE_LEDGER, of_run="another").count() == 0
     assert left_over(config) == []
 
 
@@ -221,10 +219,10 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     with pytest.raises(RuntimeError, match="power cut"):
         embed_images.step(Workspace.open(spark, config))
     monkeypatch.undo()
-    done = sum(run.rows for run in store.runs(tables.IMAGE_LEDGER))
+    done = sum(run.rows for run in store.runs(schemas.IMAGE_LEDGER))
     assert (
-        len(committed(config, tables.IMAGE_LEDGER))
-        == len(committed(config, tables.EMBEDDINGS))
+        len(committed(config, schemas.IMAGE_LEDGER))
+        == len(committed(config, schemas.EMBEDDINGS))
         == 2
     )
     assert 0 < done < IMAGES
@@ -246,10 +244,10 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     )  # the junk is shown twice
 
     assert left_over(config) == [broken]  # it may still be at work, for all that others know
-    whole = len(store.runs(tables.IMAGE_LEDGER))
+    whole = len(store.runs(schemas.IMAGE_LEDGER))
     assert store.clear_unfinished(0) == [store.work_folder(broken)]
     assert left_over(config) == []
-    assert len(store.runs(tables.IMAGE_LEDGER)) == whole
+    assert len(store.runs(schemas.IMAGE_LEDGER)) == whole
 
 
 def test_after_a_broken_run_the_last_whole_catalog_is_scored(
@@ -286,23 +284,23 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config, write_run = catalog.config(tmp_path / "output", **ONE_COMMIT), frames.write_run
+    config, write_run = catalog.config(tmp_path / "output", **ONE_COMMIT), spark_io.write_run
 
     def breaking(
-        frame: DataFrame, store: Store, wanted: tables.Table, *args: Any, **facts: Any
+        frame: DataFrame, store: Store, wanted: schemas.Table, *args: Any, **facts: Any
     ) -> Any:
-        if wanted is tables.IMAGE_LEDGER:
+        if wanted is schemas.IMAGE_LEDGER:
             raise RuntimeError("power cut")
         return write_run(frame, store, wanted, *args, **facts)
 
-    monkeypatch.setattr(frames, "write_run", breaking)
+    monkeypatch.setattr(spark_io, "write_run", breaking)
     with pytest.raises(RuntimeError, match="power cut"):
         embed_images.step(Workspace.open(spark, config))
     monkeypatch.undo()
-    there = Store(config.output.root).newest(tables.EMBEDDINGS)
+    there = Store(config.output.root).newest(schemas.EMBEDDINGS)
     assert there is not None
     assert there.rows == CONTENTS - 1
-    assert Store(config.output.root).newest(tables.IMAGE_LEDGER) is None
+    assert Store(config.output.root).newest(schemas.IMAGE_LEDGER) is None
     summary = embed_images.step(Workspace.open(spark, config))
     assert (summary["attempted"], summary["embedded"]) == (IMAGES, 0)
     assert_same_outcome(spark, config, undisturbed["config"])
@@ -348,7 +346,7 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
     catalog.site.gets.clear()
     summary = embed_images.step(Workspace.open(spark, config))
     assert summary["attempted"] == IMAGES
-    assert sum(run.rows for run in Store(config.output.root).runs(tables.IMAGE_LEDGER)) == IMAGES
+    assert sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == IMAGES
     again = {path for path, gets in catalog.site.gets.items() if gets > 1}
     assert {"/15.jpg"} <= again <= {"/5.jpg", "/6.jpg", "/15.jpg", "/35.jpg", "/36.jpg"}
     first, second = (given.claims for given in calls)
@@ -374,7 +372,7 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
     )
     assert len(calls) == 3
     assert (
-        sum(run.rows for run in Store(config.output.root).runs(tables.IMAGE_LEDGER)) == 38
+        sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == 38
     )  # which are done
 
 
@@ -387,7 +385,7 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
 ) -> None:
     """SIGKILL in the second commit, in which the server answers only the first few requests."""
     config, gets = catalog.config(tmp_path / "output"), catalog.site.gets
-    ledger = Path(config.output.root) / tables.IMAGE_LEDGER.name
+    ledger = Path(config.output.root) / schemas.IMAGE_LEDGER.name
     late: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
 
@@ -419,9 +417,9 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
         log.close()
     assert reached, (tmp_path / "log").read_text()[-3000:]
     store = Store(config.output.root)
-    done = sum(run.rows for run in store.runs(tables.IMAGE_LEDGER))
-    assert committed(config, tables.IMAGE_LEDGER) == committed(config, tables.EMBEDDINGS) == [0]
-    assert store.newest(tables.CATALOG) is None
+    done = sum(run.rows for run in store.runs(schemas.IMAGE_LEDGER))
+    assert committed(config, schemas.IMAGE_LEDGER) == committed(config, schemas.EMBEDDINGS) == [0]
+    assert store.newest(schemas.CATALOG) is None
 
     summary = embed_images.step(Workspace.open(spark, config))
     assert summary["attempted"] == IMAGES - done

@@ -20,7 +20,7 @@ from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images, score_catalog
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.workspace import Workspace
 
 SOUND = [f"i{number}" for number in range(8)]
@@ -117,7 +117,7 @@ def test_where_nothing_changed_no_image_is_read(
     assert catalog.site.gets == {}
     assert sum(workers.of("decode")) == sum(workers.of("embed")) == 0
     assert sorted(score(spark, config, summary["backbone_id"]).index) == SOUND
-    assert len(read_table(spark, config, tables.IMAGE_LEDGER)) == 10
+    assert len(read_table(spark, config, schemas.IMAGE_LEDGER)) == 10
 
 
 def test_what_was_missing_is_read_again_and_nothing_else(
@@ -129,7 +129,7 @@ def test_what_was_missing_is_read_again_and_nothing_else(
     summary = embed_images.step(Workspace.open(spark, config))
     assert (summary["attempted"], summary["embedded"]) == (1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
-    rows = read_table(spark, config, tables.IMAGE_LEDGER)
+    rows = read_table(spark, config, schemas.IMAGE_LEDGER)
     tries = rows[rows["image_id"] == "gone"].sort_values("attempted_at")
     assert list(zip(tries["status"], tries["attempts"], strict=True)) == [("missing", 1), ("ok", 2)]
     assert sorted(score(spark, config, summary["backbone_id"]).index) == sorted([*SOUND, "gone"])
@@ -152,7 +152,7 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     assert (
         sum(workers.of("decode")) == sum(workers.of("embed")) == 1
     )  # i2 and i3 are known by their bytes
-    rows = read_table(spark, config, tables.IMAGE_LEDGER)
+    rows = read_table(spark, config, schemas.IMAGE_LEDGER)
     assert rows.groupby("image_id")["image_version"].apply(sorted).to_dict() == {
         name: ["v1", "v2"] if name in changed else ["v1"] for name in [*SOUND, *BAD]
     }
@@ -229,7 +229,7 @@ def test_another_backbone_embeds_anew_and_keeps_the_old(
     )  # what is junk needs no second look
     back = embed_images.step(Workspace.open(spark, catalog.config()))
     assert (back["attempted"], back["embedded"]) == (0, 0)
-    kept = read_table(spark, catalog.config(), tables.EMBEDDINGS)
+    kept = read_table(spark, catalog.config(), schemas.EMBEDDINGS)
     assert dict(kept["backbone_id"].value_counts()) == {
         back["backbone_id"]: 8,
         other["backbone_id"]: 8,
@@ -275,7 +275,7 @@ def test_inline_bytes_instead_of_urls(spark: SparkSession, workers: WorkerLog, i
     workers.clear()
     config = inline(contents)
     first = embed_images.step(Workspace.open(spark, config))
-    rows = read_table(spark, config, tables.IMAGE_LEDGER).set_index("image_id")
+    rows = read_table(spark, config, schemas.IMAGE_LEDGER).set_index("image_id")
     wrong = {
         "junk": "not_an_image",
         "none": "missing",

@@ -13,8 +13,7 @@ from tests.conftest import stored, vector
 from toiletspark import statuses
 from toiletspark.embedding import commits, ledger, locations
 from toiletspark.embedding.tasks import ATTEMPTS
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,7 +29,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     store = Store.open(str(tmp_path_factory.mktemp("ledger") / "output"))
     names = [*statuses.STATUSES, "never", "new version", "lost", "ok at last"]
     snapshot = stored(
-        store, tables.CATALOG, [{"image_id": name, "image_version": "2"} for name in names]
+        store, schemas.CATALOG, [{"image_id": name, "image_version": "2"} for name in names]
     )
     tried = [
         {
@@ -59,7 +58,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
         },
         {"image_id": "ok at last", "image_version": "2", "status": "timeout", "attempts": 1},
     ]
-    stored(store, tables.IMAGE_LEDGER, [{**row, "attempted_at": NOW} for row in tried])
+    stored(store, schemas.IMAGE_LEDGER, [{**row, "attempted_at": NOW} for row in tried])
     later = {
         "image_id": "ok at last",
         "image_version": "2",
@@ -67,17 +66,17 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
         "content_digest": "ok",
         "attempts": 2,
     }
-    stored(store, tables.IMAGE_LEDGER, [{**later, "attempted_at": NOW + timedelta(days=1)}])
+    stored(store, schemas.IMAGE_LEDGER, [{**later, "attempted_at": NOW + timedelta(days=1)}])
     ours = {"content_digest": "ok", "backbone_id": "ours", "embedding": vector(1)}
     stored(
         store,
-        tables.EMBEDDINGS,
+        schemas.EMBEDDINGS,
         [ours, {**ours, "content_digest": "lost", "backbone_id": "another"}],
     )
-    stored(store, tables.EMBEDDINGS, [ours])  # a second time, as after a run that broke
+    stored(store, schemas.EMBEDDINGS, [ours])  # a second time, as after a run that broke
     return ledger.join_attempts(
-        frames.read_run(spark, snapshot).select(*tables.IMAGES.columns),
-        frames.read_all(spark, store, tables.IMAGE_LEDGER),
+        spark_io.read_run(spark, snapshot).select(*schemas.IMAGES.columns),
+        spark_io.read_all(spark, store, schemas.IMAGE_LEDGER),
         locations.locate(spark, store, locations.embedding_files(store), "ours"),
     ).cache()
 
@@ -85,7 +84,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
 def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> None:
     rows = {row["image_id"]: row for row in known.collect()}
     assert len(rows) == known.count() == len(TRIED) + 2
-    assert known.columns == [*tables.CATALOG.columns, "attempts", "attempted_at"]
+    assert known.columns == [*schemas.CATALOG.columns, "attempts", "attempted_at"]
     assert {name: row["attempts"] for name, row in rows.items() if row["attempts"] != 2} == {
         "never": None,
         "new version": None,
@@ -159,10 +158,10 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
         {"image_id": "gone", "status": "missing", "detail": "http 404", "content_digest": None},
         {"image_id": "new", "status": "ok", "detail": "", "content_digest": "digest-3"},
     ]
-    images = frames.read_run(spark, stored(store, tables.CATALOG, before))
-    attempts = frames.read_run(spark, stored(store, tables.IMAGE_LEDGER, tried))
+    images = spark_io.read_run(spark, stored(store, schemas.CATALOG, before))
+    attempts = spark_io.read_run(spark, stored(store, schemas.IMAGE_LEDGER, tried))
     new = {"content_digest": "digest-3", **located(9)}
-    embedded = frames.of_rows(
+    embedded = spark_io.of_rows(
         spark, [tuple(new[name] for name in locations.COLUMNS)], locations.COLUMNS
     )
     now = ledger.update_catalog(images, attempts, embedded).collect()

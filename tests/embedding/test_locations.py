@@ -11,8 +11,7 @@ from pyspark.sql import SparkSession
 
 from tests.conftest import stored, vector
 from toiletspark.embedding import locations
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 
@@ -30,7 +29,7 @@ def files(store: Store) -> list[str]:
     backbone's.
     """
     run_id = new_run_id()
-    folder = Path(store.folder(tables.EMBEDDINGS, run_id))
+    folder = Path(store.folder(schemas.EMBEDDINGS, run_id))
     folder.mkdir(parents=True)
     first = rows_of(*(f"a{number}" for number in range(25)), "b")
     pq.write_table(pa.Table.from_pylist(first), folder / "part-0.parquet", row_group_size=7)
@@ -41,11 +40,11 @@ def files(store: Store) -> list[str]:
         *rows_of("d"),
     ]
     pq.write_table(pa.Table.from_pylist(mixed), folder / "part-1.parquet")
-    store.commit(tables.EMBEDDINGS, run_id, config={}, inputs=Inputs())
+    store.commit(schemas.EMBEDDINGS, run_id, config={}, inputs=Inputs())
     pq.write_table(
         pa.Table.from_pylist(rows_of("stray")), folder / "part-2.parquet"
     )  # no manifest names it
-    later = [stored(store, tables.EMBEDDINGS, rows) for rows in ([], rows_of("e", "b"))]
+    later = [stored(store, schemas.EMBEDDINGS, rows) for rows in ([], rows_of("e", "b"))]
     names = [
         f"{run_id}/part-0.parquet",
         f"{run_id}/part-1.parquet",
@@ -74,7 +73,7 @@ def test_each_content_of_the_backbone_has_one_location(
 def test_only_some_contents_are_looked_for_and_only_in_the_files_that_are_named(
     spark: SparkSession, store: Store, files: list[str]
 ) -> None:
-    wanted = frames.of_rows(
+    wanted = spark_io.of_rows(
         spark, [("a3",), ("e",), ("a3",), ("none",), ("x",), (None,)], {"content_digest": "string"}
     )
     assert located(locations.locate(spark, store, files, "ours", among=wanted)) == {
@@ -88,7 +87,7 @@ def test_only_some_contents_are_looked_for_and_only_in_the_files_that_are_named(
 
 def test_files_keep_their_numbers_and_new_ones_follow(store: Store, files: list[str]) -> None:
     turned = files[::-1][:2]
-    run = stored(store, tables.EMBEDDINGS, rows_of("f"))
+    run = stored(store, schemas.EMBEDDINGS, rows_of("f"))
     now = locations.embedding_files(store, turned)
     assert now == [*turned, files[0], files[1], f"{run.run_id}/part-0.parquet"]
 
@@ -103,7 +102,7 @@ def test_images_whose_embeddings_share_a_file_stand_together(
 ) -> None:
     rows = [{"image_id": f"i{n}", "embedding_file": n % 7, "embedding_row": n} for n in range(70)]
     rows += [{"image_id": f"failed {n}"} for n in range(40)]
-    snapshot = frames.read_run(spark, stored(store, tables.CATALOG, rows)).repartition(5)
+    snapshot = spark_io.read_run(spark, stored(store, schemas.CATALOG, rows)).repartition(5)
     spark.conf.set(
         "spark.sql.adaptive.coalescePartitions.enabled", "false"
     )  # it would merge what is so small

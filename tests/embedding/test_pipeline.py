@@ -18,7 +18,6 @@ from tests.conftest import literal_config, picture
 from tests.support.picture_server import PictureServer, served
 from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all
 from toiletspark.hashing import content_digest
-from toiletspark.images import sandbox as decoding
 from toiletspark.images.decoding import decode
 from toiletspark.images.fetching import Fetcher
 from toiletspark.model.backbone import Backbone
@@ -272,7 +271,7 @@ def watch_decoding(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         decoded.extend(contents)
         return decode(contents, *rest)
 
-    monkeypatch.setattr(decoding, "decode", watched)
+    monkeypatch.setattr(sandbox, "decode", watched)
     return decoded
 
 
@@ -403,7 +402,7 @@ def test_the_next_batch_is_fetched_and_decoded_while_the_backbone_works(
             self.waited += (second_is_decoded.wait(WAIT_S),)
             return super().embed(pixels)
 
-    monkeypatch.setattr(decoding, "decode", watched)
+    monkeypatch.setattr(sandbox, "decode", watched)
     patient = Patient(backbone.spec)
     urls = [site.serve(f"{number}.jpg", picture("kitchen", number)) for number in range(4)]
     result = outcomes(

@@ -22,7 +22,7 @@ from toiletspark.config import Config
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
 from toiletspark.demo.rooms import draw_room
 from toiletspark.embedding import plan as plans
-from toiletspark.embedding import tasks as embedding
+from toiletspark.embedding import tasks
 from toiletspark.embedding.dedup import KnownContents
 from toiletspark.embedding.pipeline import Source
 from toiletspark.embedding.worker_errors import WorkerErrors
@@ -31,8 +31,7 @@ from toiletspark.images.decoding import decode
 from toiletspark.jobs import embed_images
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.weights import load_spec
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -142,9 +141,9 @@ def mixed(
             "embed.images_per_batch": IMAGES_PER_BATCH,
         }
         made = Embedded(literal_config(sets), images, site)
-        before = spark.conf.get(frames.ARROW_ROWS)
+        before = spark.conf.get(spark_io.ARROW_ROWS)
         made.summary = embed_images.step(Workspace.open(spark, made.config))
-        made.arrow_rows = [before, spark.conf.get(frames.ARROW_ROWS)]
+        made.arrow_rows = [before, spark.conf.get(spark_io.ARROW_ROWS)]
         yield made
 
 
@@ -154,7 +153,7 @@ def mixed(
 def test_every_image_has_one_ledger_row_with_the_right_status(
     spark: SparkSession, mixed: Embedded
 ) -> None:
-    rows = read_table(spark, mixed.config, tables.IMAGE_LEDGER)
+    rows = read_table(spark, mixed.config, schemas.IMAGE_LEDGER)
     assert Counter(rows["image_id"]) == Counter(mixed.images["image_id"])
     status = dict(zip(rows["image_id"], rows["status"], strict=True))
     assert {image_id: status[image_id] for image_id in BROKEN} == STATUS_OF_BROKEN
@@ -170,7 +169,7 @@ def test_every_image_has_one_ledger_row_with_the_right_status(
 def test_the_ledger_tells_digest_size_and_upright_measures(
     spark: SparkSession, mixed: Embedded
 ) -> None:
-    rows = read_table(spark, mixed.config, tables.IMAGE_LEDGER).set_index("image_id")
+    rows = read_table(spark, mixed.config, schemas.IMAGE_LEDGER).set_index("image_id")
     contents = mixed.content
     assert len(contents) == len(mixed.images) - 2  # but for the missing file and the null URL
     for image_id in mixed.images["image_id"]:
@@ -185,7 +184,7 @@ def test_the_ledger_tells_digest_size_and_upright_measures(
 def test_stored_embeddings_are_those_of_the_backbone_itself(
     spark: SparkSession, mixed: Embedded
 ) -> None:
-    kept = read_table(spark, mixed.config, tables.EMBEDDINGS).set_index("content_digest")[
+    kept = read_table(spark, mixed.config, schemas.EMBEDDINGS).set_index("content_digest")[
         "embedding"
     ]
     contents = {image_id: mixed.content[image_id] for image_id in good_ids(mixed.images)}
@@ -199,7 +198,7 @@ def test_the_catalog_tells_of_each_image_what_the_ledger_does(
     spark: SparkSession, mixed: Embedded
 ) -> None:
     snapshot = pd.read_parquet(mixed.summary["catalog"]).set_index("image_id").sort_index()
-    rows = read_table(spark, mixed.config, tables.IMAGE_LEDGER).set_index("image_id").sort_index()
+    rows = read_table(spark, mixed.config, schemas.IMAGE_LEDGER).set_index("image_id").sort_index()
     columns = ["status", "detail", "content_digest", "image_version"]
     pd.testing.assert_frame_equal(snapshot[columns], rows[columns])
     assert list(snapshot["image_url"]) == list(
@@ -213,20 +212,20 @@ def test_the_catalog_tells_of_each_image_what_the_ledger_does(
 def test_a_content_has_one_embedding_in_whatever_tasks_and_commits_it_occurs(
     spark: SparkSession, mixed: Embedded, workers: WorkerLog
 ) -> None:
-    kept = read_table(spark, mixed.config, tables.EMBEDDINGS)
+    kept = read_table(spark, mixed.config, schemas.EMBEDDINGS)
     assert not kept.duplicated(["content_digest", "backbone_id"]).any()
     # ten copies and the odd id show one content, and so do the images that share a URL
     distinct = len(good_ids(mixed.images)) - SAME_COPIES - (SAME_URL - 1)
     assert len(kept) == mixed.summary["embedded"] == distinct == sum(workers.of("embed"))
     assert set(kept["backbone_id"]) == {load_spec(mixed.config.backbone).backbone_id}
-    assert len(Store(mixed.config.output.root).runs(tables.EMBEDDINGS)) > 2
+    assert len(Store(mixed.config.output.root).runs(schemas.EMBEDDINGS)) > 2
 
 
 def test_a_shared_url_is_fetched_once_and_is_told_of_all_its_images(
     spark: SparkSession, mixed: Embedded
 ) -> None:
     assert mixed.site.gets == {"/shared.jpg": 1}
-    rows = read_table(spark, mixed.config, tables.IMAGE_LEDGER)
+    rows = read_table(spark, mixed.config, schemas.IMAGE_LEDGER)
     shared = rows[rows["image_id"].str.startswith("shared-")]
     assert set(shared["content_digest"]) == {content_digest(picture("toilet", 77))}
     assert set(shared["bytes"]) == {len(picture("toilet", 77))}
@@ -296,7 +295,7 @@ def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own(
         planned(("g", "u2", b"xyz", 3), ("h", "u2", b"xyz", 3), ("i", "u3", None, 99)),
         planned(("j", "u4", b"", 0), ("k", "u4", b"", 0), ("l", "u4", None, 0)),
     ]
-    assert list(embedding.group_sources(batches)) == [
+    assert list(tasks.group_sources(batches)) == [
         Source((("a", "v", 2), ("b", "v", 2), ("c", "v", 2)), "u1"),  # also where two batches meet
         Source((("d", "v", 2),), "u2"),
         Source((("e", "v", 2),), None),
@@ -323,7 +322,7 @@ def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(
         for number in range(0, 100, 5):
             site.serve(f"{number}.jpg", picture("kitchen", number, (32, 32)))
         rows = [(str(number), "v", 0, url, None, 0, url, 0) for number, url in enumerate(urls)]
-        given = embedding.TaskInputs(
+        given = tasks.TaskInputs(
             spark.sparkContext.broadcast(load_spec(config.backbone)),
             (spark.sparkContext.broadcast(KnownContents.from_parts([], [])),),
             config.fetch,
@@ -332,9 +331,7 @@ def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(
             "the-trap",
             WorkerErrors(spark.sparkContext),
         )
-        outcomes = embedding.attempt_images(
-            spark.createDataFrame(rows, plans.PLAN.schema), 4, given
-        )
+        outcomes = tasks.attempt_images(spark.createDataFrame(rows, plans.PLAN.schema), 4, given)
         sound = outcomes.where((F.col("status") == "ok") & (F.col("width") > 0)).select(
             "image_id", "status"
         )

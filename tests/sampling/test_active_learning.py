@@ -18,9 +18,8 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.jobs import suggest_labels
 from toiletspark.sampling import active_learning
 from toiletspark.sampling.inclusion_probabilities import CERTAIN
-from toiletspark.scoring import tasks as scoring
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.scoring import tasks
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -102,7 +101,7 @@ def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
     ]
     columns = "image_id string, content_digest string, head_id string, "
     columns += "p_toilet float, p_other float, `p_attic` float"
-    result = scoring.suggest_classes(
+    result = tasks.suggest_classes(
         spark.createDataFrame(rows, columns), ["toilet", "other"]
     ).collect()
     assert [(row["image_id"], row["suggested"], row["head_id"]) for row in result] == [
@@ -154,7 +153,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         }
         for at in range(40)
     ]
-    snapshot = stored(store, tables.CATALOG, rows, inputs={"backbone_id": "ours"})
+    snapshot = stored(store, schemas.CATALOG, rows, inputs={"backbone_id": "ours"})
     kept = [
         {"content_digest": name, "backbone_id": "ours", "embedding": one}
         for name, one in vectors.items()
@@ -162,7 +161,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
     other = [
         {**row, "backbone_id": "another", "embedding": vector(3)} for row in kept
     ]  # all look like 3
-    stored(store, tables.EMBEDDINGS, [*kept, *other])
+    stored(store, schemas.EMBEDDINGS, [*kept, *other])
     unsure = [at for at in range(40) if at % 10 == 0]
     scores = [
         {
@@ -180,7 +179,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         for at, row in enumerate(rows)
         if row["status"] == "ok"
     ]
-    table = tables.SCORES.with_columns(tables.probability_columns(("toilet", "other")))
+    table = schemas.SCORES.with_columns(schemas.probability_columns(("toilet", "other")))
     stored(
         store,
         table,
@@ -188,7 +187,7 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         inputs={"catalog": snapshot.run_id, "head_id": "h1", "backbone_id": "ours"},
     )
     if labels:
-        stored(store, tables.LABELS, labels)
+        stored(store, schemas.LABELS, labels)
     return store
 
 
@@ -203,9 +202,9 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     labels += [{"image_id": "i10", "class": "toilet", "content_digest": "replaced since"}]
     store = catalog_of(config, labels)
     summary = suggest_labels.step(Workspace.open(spark, config))
-    queue = store.newest(tables.QUEUES)
+    queue = store.newest(schemas.QUEUES)
     assert queue is not None and queue.inputs.kind == "suggest"
-    rows = frames.read_run(spark, queue).toPandas().sort_values("rank")
+    rows = spark_io.read_run(spark, queue).toPandas().sort_values("rank")
     assert summary["queue"] == queue.folder
     # not 0 and 1 (labelled by its content), not 2 (looks like 3), not 3, not 4 (broken): 35 are
     # left
@@ -220,7 +219,7 @@ def test_what_is_suggested_is_new_and_stands_for_what_nobody_has_labelled(
     others = rows[~rows["image_id"].isin({"i10", "i20", "i30"})]
     assert set(others["inclusion_probability"].round(6)) == {round(9 / 32, 6)}
     assert rows["label"].isna().all()
-    assert list(rows.columns) == list(tables.QUEUES.columns)
+    assert list(rows.columns) == list(schemas.QUEUES.columns)
 
 
 def test_equal_and_similar_pictures_are_asked_about_once(
@@ -229,9 +228,9 @@ def test_equal_and_similar_pictures_are_asked_about_once(
     config = make_config({"suggest.size": 100})
     store = catalog_of(config, [])
     summary = suggest_labels.step(Workspace.open(spark, config))
-    queue = store.newest(tables.QUEUES)
+    queue = store.newest(schemas.QUEUES)
     assert queue is not None
-    rows = frames.read_run(spark, queue).toPandas().set_index("image_id")
+    rows = spark_io.read_run(spark, queue).toPandas().set_index("image_id")
     # 39 sound images are 38 contents, of which two look alike
     assert (
         summary["images"],
@@ -270,4 +269,4 @@ def test_where_everything_is_labelled_nothing_is_suggested(
     catalog_of(config, [{"image_id": f"i{at}", "class": "other"} for at in range(40) if at != 2])
     with pytest.raises(LabelsError, match=r"found:    none; 1 contents look like a labelled one"):
         suggest_labels.step(Workspace.open(spark, config))
-    assert Store(config.output.root).newest(tables.QUEUES) is None
+    assert Store(config.output.root).newest(schemas.QUEUES) is None

@@ -10,8 +10,7 @@ from pyspark.sql import SparkSession
 
 from tests.conftest import stored
 from toiletspark.sampling import design_weights
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Run, Store
 
 
@@ -37,11 +36,11 @@ def drawn_with(chance: float, *image_ids: str, stratum: str = "S") -> list[dict[
 
 
 def sample(store: Store, rows: list[dict[str, Any]], counts: dict[str, Any] = WHOLE) -> Run:
-    return stored(store, tables.SAMPLE, rows, counts=counts)
+    return stored(store, schemas.SAMPLE, rows, counts=counts)
 
 
 def queue(store: Store, rows: list[dict[str, Any]], kind: str = "suggest") -> Run:
-    return stored(store, tables.QUEUES, rows, inputs={"kind": kind})
+    return stored(store, schemas.QUEUES, rows, inputs={"kind": kind})
 
 
 def weighed(
@@ -59,7 +58,7 @@ def weighed(
         ("late", "timeout"),
     ]
     rows = [{"image_id": name, "status": one} for name, one in [*status, ("taken down", "missing")]]
-    catalog = frames.read_run(spark, stored(store, tables.CATALOG, rows))
+    catalog = spark_io.read_run(spark, stored(store, schemas.CATALOG, rows))
     result = design_weights.weigh(
         labels, design_weights.read_draws(spark, store), catalog
     ).collect()

@@ -24,7 +24,7 @@ from toiletspark.jobs import draw_sample, preview_sample
 from toiletspark.sampling import allocation, strata
 from toiletspark.sampling import draw as sampling
 from toiletspark.sampling.allocation import Stratum
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -196,7 +196,7 @@ def test_a_drawn_row_carries_the_probabilities_of_both_stages(
     truth = population.images.toPandas().set_index("image_id")
     of_listing = truth["listing_id"].value_counts()
     rows = population.draw(sample)
-    assert list(rows.columns) == list(tables.SAMPLE.columns)
+    assert list(rows.columns) == list(schemas.SAMPLE.columns)
     assert len(set(rows["stratum"])) >= 5
     for row in rows.itertuples():
         assert (row.listing_id, row.stratum) == tuple(
@@ -365,7 +365,7 @@ def test_a_draw_without_an_image_is_told(
                 "  do:       raise sample.size, or set sample.method=exact"
             )
             assert (
-                len(Store(config.output.root).runs(tables.SAMPLE)) == seed
+                len(Store(config.output.root).runs(schemas.SAMPLE)) == seed
             )  # this one is not among them
             return
     pytest.fail("20 seeds drew an image each")
@@ -415,7 +415,7 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     summary = draw_sample.step(
         Workspace.open(spark, make_config({**sets, "sample.stratify_by": bands}, listings=listings))
     )
-    run = Store(make_config().output.root).newest(tables.SAMPLE)
+    run = Store(make_config().output.root).newest(schemas.SAMPLE)
     assert run is not None
     (band,) = run.inputs.bands
     assert band == {"column": "price", "cuts": [200.0]}
@@ -485,7 +485,7 @@ def test_a_preview_tells_what_the_draw_will_take_and_writes_nothing(
     shown = preview_sample.step(Workspace.open(spark, config))
     assert not Path(config.output.root).exists()
     draw_sample.step(Workspace.open(spark, config))
-    run = Store(config.output.root).newest(tables.SAMPLE)
+    run = Store(config.output.root).newest(schemas.SAMPLE)
     assert run is not None
     assert {row["stratum"]: row["n"] for row in shown["strata"]} == run.counts["asked"]
     assert {row["stratum"]: row["N"] for row in shown["strata"]} == run.counts["units"]

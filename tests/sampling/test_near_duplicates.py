@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY, encoded
 from tests.support.shared_folder import shared
-from toiletspark.config import loading as conf_files
+from toiletspark.config import loading
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.weights import load_spec
 from toiletspark.sampling import near_duplicates
@@ -170,7 +170,7 @@ def test_copies_of_real_photos_are_found_and_other_photos_of_the_house_are_not()
     photos = sorted(shared("photos", "files").glob("H00[45]?-?.jpg"))[:40]
     weights = shared("weights", "resnet18-imagenet-compressed-fp16.pth")
     sets = [f"backbone.weights={weights}", "backbone.runtime=torch"]
-    config = conf_files.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
+    config = loading.load([REPOSITORY / "tests" / "conf" / "photos.toml"], sets)
     contents = [path.read_bytes() for path in photos]
     copies = [cropped(content, 0.01) for content in contents]
     backbone = Backbone(load_spec(config.backbone), 2)

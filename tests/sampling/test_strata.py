@@ -13,8 +13,7 @@ from tests.conftest import stored
 from toiletspark.config import Config
 from toiletspark.errors import OutputError, TableError
 from toiletspark.sampling import strata
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import user_tables as catalog
+from toiletspark.tables import schemas, user_tables
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -94,7 +93,8 @@ def test_numbers_are_cut_into_bands_and_what_is_none_is_unknown(
     }
     # the catalog's own stratum stays as it is
     known = {
-        row["stratum"] for row in catalog.read_catalog(spark, config).select("stratum").collect()
+        row["stratum"]
+        for row in user_tables.read_catalog(spark, config).select("stratum").collect()
     }
     assert known == {"H | rent", "H | sale", "unknown | unknown"}
 
@@ -188,7 +188,7 @@ def made(make_config: MakeConfig) -> tuple[MakeConfig, list[dict[str, Any]]]:
     given = tables_of()
     rows = scored(given["images"])
     store = Store.open(make_config(**given).output.root)
-    stored(store, tables.SCORES, rows)
+    stored(store, schemas.SCORES, rows)
     return lambda sets: make_config(sets, **given), rows
 
 
@@ -244,7 +244,7 @@ def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
 def test_a_stratum_without_scores_varies_like_the_others(spark: SparkSession, made: Any) -> None:
     make, rows = made
     store = Store(make({}).output.root)
-    stored(store, tables.SCORES, [row for row in rows if row["listing_id"]])
+    stored(store, schemas.SCORES, [row for row in rows if row["listing_id"]])
     result = deviations(spark, make({"sample.allocation": "neyman"}))
     assert result["unknown | unknown"] == pytest.approx(
         (result["H | rent"] + result["H | sale"]) / 2

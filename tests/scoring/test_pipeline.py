@@ -17,8 +17,7 @@ import pytest
 from tests.conftest import vector
 from toiletspark.model.head import Head
 from toiletspark.scoring import pipeline
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import storage
+from toiletspark.tables import schemas, storage
 
 CONTENTS, FILES = 60, 4
 _EMBEDDED = pa.schema(
@@ -68,8 +67,8 @@ def image(number: int, content: int, **other: Any) -> dict[str, Any]:
 
 def catalog(folder: Path, images: list[dict[str, Any]]) -> str:
     kinds = {"string": pa.string(), "int": pa.int32(), "boolean": pa.bool_()}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in tables.CATALOG.columns.items()])
-    full = [{name: row.get(name) for name in tables.CATALOG.columns} for row in images]
+    schema = pa.schema([(name, kinds[kind]) for name, kind in schemas.CATALOG.columns.items()])
+    full = [{name: row.get(name) for name in schemas.CATALOG.columns} for row in images]
     pq.write_table(
         pa.Table.from_pylist(full, schema), folder / "catalog.parquet", row_group_size=50
     )

@@ -28,16 +28,15 @@ from tests.conftest import (
     stored_catalog,
     vector,
 )
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.jobs import rescore_catalog, score_catalog
 from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.publishing import publication
-from toiletspark.scoring import tasks as scoring
-from toiletspark.tables import schemas as tables
+from toiletspark.scoring import tasks
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
@@ -66,7 +65,7 @@ def made_head(
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     root = tmp_path / "output"
-    return conf_files.load(
+    return loading.load(
         [LOCAL_CONF], [SMALL_SPARK, f"output.root={root}", f"score.head={root}/head"]
     )
 
@@ -95,11 +94,11 @@ def prepare(store: Store) -> Run:
         for number in range(CONTENTS)
     ]
     others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
-    stored(store, tables.EMBEDDINGS, ours[:20] + others)
+    stored(store, schemas.EMBEDDINGS, ours[:20] + others)
     stored(
-        store, tables.EMBEDDINGS, ours[18:]
+        store, schemas.EMBEDDINGS, ours[18:]
     )  # two of them a second time, as after a run that broke
-    stored(store, tables.EMBEDDINGS, [])
+    stored(store, schemas.EMBEDDINGS, [])
     return stored_catalog(store, catalog, "ours")
 
 
@@ -132,7 +131,7 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     summary = score_catalog.step(Workspace.open(spark, config))
     rows = pd.read_parquet(summary["scores"]).sort_values("image_id").reset_index(drop=True)
     columns = [f"p_{name}" for name in classes]
-    assert list(rows.columns) == [*tables.SCORES.columns, *columns]
+    assert list(rows.columns) == [*schemas.SCORES.columns, *columns]
     assert list(rows["image_id"]) == [
         f"i{number:02}" for number in range(IMAGES)
     ]  # each once, none without embedding
@@ -151,7 +150,7 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
         "head_id": head.head_id,
         "scores": summary["scores"],
     }
-    newest = store.newest(tables.SCORES)
+    newest = store.newest(schemas.SCORES)
     assert newest is not None
     assert newest.inputs.as_json() == {
         "catalog": snapshot.run_id,
@@ -184,11 +183,11 @@ def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
             for path in (alone[head_id]["scores"], folder)
         )
         pd.testing.assert_frame_equal(one.reset_index(drop=True), same.reset_index(drop=True))
-    newest = store.newest(tables.SCORES)
+    newest = store.newest(schemas.SCORES)
     assert newest is not None
     assert newest.folder == summary["scores"]
     assert newest.inputs.head_id == chosen.head_id
-    compared = {run.folder: run.inputs.compared for run in store.runs(tables.SCORES)}
+    compared = {run.folder: run.inputs.compared for run in store.runs(schemas.SCORES)}
     assert {folder: compared[folder] for folder in together.values()} == {
         summary["scores"]: None,
         **dict.fromkeys(summary["more_scores"].values(), True),
@@ -204,17 +203,17 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     prepare(store)
     chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
     before = score_catalog.step(Workspace.open(spark, with_heads(config, "head")))
-    select_head = scoring.select_head
+    select_head = tasks.select_head
 
     def killed(scored: Any, number: int, head: Head) -> Any:
         if head.head_id == chosen.head_id:
             raise OSError("killed")
         return select_head(scored, number, head)
 
-    monkeypatch.setattr(scoring, "select_head", killed)
+    monkeypatch.setattr(tasks, "select_head", killed)
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
-    assert store.runs(tables.SCORES)[-1].inputs.head_id == other.head_id
+    assert store.runs(schemas.SCORES)[-1].inputs.head_id == other.head_id
     assert publication.newest_sources(store).scores.folder == before["scores"]
 
 
@@ -232,7 +231,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
     prepare(store)
     made_head(store, *TWO)
     score_catalog.step(Workspace.open(spark, config))
-    before = [run.run_id for run in store.runs(tables.SCORES)]
+    before = [run.run_id for run in store.runs(schemas.SCORES)]
     more = [
         catalog_row("i00", "ok", "digest-0"),
         catalog_row("lost", "ok", "digest-lost"),
@@ -248,7 +247,7 @@ def test_a_sound_image_without_an_embedding_stops_the_scoring(
         "  found:    1 scores\n"
         "  do:       run `toiletspark embed` (or `rescore`) again; it embeds what is missing"
     )
-    assert [run.run_id for run in store.runs(tables.SCORES)] == before
+    assert [run.run_id for run in store.runs(schemas.SCORES)] == before
 
 
 def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
@@ -264,7 +263,7 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "1 scores"
-    assert store.runs(tables.SCORES) == []
+    assert store.runs(schemas.SCORES) == []
 
 
 def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
@@ -281,7 +280,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
             whole.slice(number * 15, 15), Path(snapshot.folder) / f"part-{number}.parquet"
         )
     store.commit(
-        tables.CATALOG,
+        schemas.CATALOG,
         snapshot.run_id,
         config={},
         inputs=snapshot.inputs,
@@ -289,7 +288,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
     )
     since = stored(
         store,
-        tables.EMBEDDINGS,
+        schemas.EMBEDDINGS,
         [{"content_digest": "digest-0", "backbone_id": "ours", "embedding": b""}],
     )
     assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
@@ -311,7 +310,7 @@ def test_a_catalog_without_a_sound_image_has_no_scores(
         for n in range(embedded)
     ]
     if rows:
-        stored(store, tables.EMBEDDINGS, rows)
+        stored(store, schemas.EMBEDDINGS, rows)
     stored_catalog(
         store,
         [catalog_row("gone", "missing", None), catalog_row("bad", "truncated", "digest-1")],
@@ -329,7 +328,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     made_head(store, *TWO)
     twice = stored_catalog(store, [catalog_row("i00", "ok", "digest-0")] * 2, "ours")
     store.commit(
-        tables.CATALOG,
+        schemas.CATALOG,
         twice.run_id,
         config={},
         inputs=twice.inputs,
@@ -338,7 +337,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "2 scores"
-    assert store.runs(tables.SCORES) == []
+    assert store.runs(schemas.SCORES) == []
 
 
 def test_scoring_before_embedding_names_the_step(
@@ -358,7 +357,7 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
     catalog, errors = prepare(store), WorkerErrors(spark.sparkContext)
     heads = spark.sparkContext.broadcast([made_head(store, *TWO)])
     elsewhere = Workspace(spark, Store("memory://elsewhere"), config)
-    assert scoring.score_images(elsewhere, catalog, heads, errors).collect() == []
+    assert tasks.score_images(elsewhere, catalog, heads, errors).collect() == []
     with pytest.raises(OutputError) as stopped:
         errors.raise_first()
     assert str(stopped.value) == (
@@ -382,9 +381,9 @@ def test_workers_read_a_store_on_s3_with_what_their_environment_says(
     catalog, head = prepare(store), made_head(store, *THREE)
     heads = spark.sparkContext.broadcast([head])
     remote = Store("s3a://photos/output")
-    moved = replace(catalog, folder=remote.folder(tables.CATALOG, catalog.run_id))
+    moved = replace(catalog, folder=remote.folder(schemas.CATALOG, catalog.run_id))
     here, there = Workspace(spark, store, config), Workspace(spark, remote, config)
-    expected = scoring.score_images(here, catalog, heads, WorkerErrors(spark.sparkContext))
+    expected = tasks.score_images(here, catalog, heads, WorkerErrors(spark.sparkContext))
     expected_rows = expected.toPandas()
     with object_store() as s3:
         for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
@@ -396,11 +395,11 @@ def test_workers_read_a_store_on_s3_with_what_their_environment_says(
         server = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
         with worker_environment(spark, {**server, **keys}):
             errors = WorkerErrors(spark.sparkContext)
-            scored = scoring.score_images(there, moved, heads, errors)
+            scored = tasks.score_images(there, moved, heads, errors)
             pd.testing.assert_frame_equal(scored.toPandas(), expected_rows)
             errors.raise_first()
         with worker_environment(spark, {**server, "AWS_EC2_METADATA_DISABLED": "true"}):
-            assert scoring.score_images(there, moved, heads, errors).collect() == []
+            assert tasks.score_images(there, moved, heads, errors).collect() == []
             with pytest.raises(OutputError, match="Unable to locate credentials"):
                 errors.raise_first()
 

@@ -10,14 +10,14 @@ from pyspark.sql import SparkSession
 
 _SITECUSTOMIZE = """
 import os
-from toiletspark.embedding import tasks as embedding
-from toiletspark.images import sandbox as decoding
+from toiletspark.embedding import tasks
+from toiletspark.images import sandbox
 
 def note(what, number):
     with open({log!r}, "a") as file:
         file.write(f"{{what}} {{number}} {{os.getpid()}}\\n")
 
-class Backbone(embedding.Backbone):
+class Backbone(tasks.Backbone):
     def __init__(self, *args):
         note("build", 1)
         super().__init__(*args)
@@ -38,8 +38,8 @@ def watched_sources(batches):
             yield batch
     return sources(watched())
 
-decode, sources = decoding.decode, embedding.group_sources
-embedding.Backbone, decoding.decode, embedding.group_sources = Backbone, watched_decode, watched_sources
+decode, sources = sandbox.decode, tasks.group_sources
+tasks.Backbone, sandbox.decode, tasks.group_sources = Backbone, watched_decode, watched_sources
 """
 
 
