@@ -18,6 +18,7 @@ from tests.conftest import literal_config, picture
 from tests.support.picture_server import PictureServer, served
 from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all
 from toiletspark.hashing import content_digest
+from toiletspark.images import sandbox
 from toiletspark.images.decoding import decode
 from toiletspark.images.fetching import Fetcher
 from toiletspark.model.backbone import Backbone
