@@ -12,7 +12,7 @@ from pathlib import Path
 
 from toiletspark.config.command_line import Summary
 from toiletspark.labels import class_folders, label_files, label_table, merge
-from toiletspark.labels.merge import Said
+from toiletspark.labels.merge import SourceLabels
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
 from toiletspark.tables import user_tables
@@ -33,8 +33,8 @@ def import_source(work: Workspace) -> Summary:
     """Imports the labels of people; reports changes since the last import, and conflicts."""
     labels, source = _read_source(work)
     labeller = work.config.labels.labeller
-    run, merged = merge.keep(work.store, labels, labeller, work.config.recorded(), source)
-    changes = merged.told()
+    run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), source)
+    changes = merged.summary()
     _log.info("labels: %s", changes)
     for conflict in merge.conflicts(merged.labels.values())[:_MAX_CONFLICTS_SHOWN]:
         _log.info("in conflict: %s", merge.shown_conflict(conflict))
@@ -50,8 +50,8 @@ def import_overrides(work: Workspace) -> Summary:
     if not labels.labels and not work.store.newest(LABELS):
         return {"labels_of_overrides": {"labels": 0, **missing}}
     labeller = work.config.labels.labeller
-    run, merged = merge.keep(work.store, labels, labeller, work.config.recorded(), path)
-    changes = merged.told()
+    run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), path)
+    changes = merged.summary()
     _log.info("labels of overrides: %s", changes)
     summary = {"labels": len(labels.labels), **missing, "since_last": changes}
     return {**_totals(work.store, run), "labels_of_overrides": summary}
@@ -68,7 +68,7 @@ def _totals(store: Store, run: Run) -> Summary:
     }
 
 
-def _read_source(work: Workspace) -> tuple[Said, str]:
+def _read_source(work: Workspace) -> tuple[SourceLabels, str]:
     """The labels and the name of their source: a file, else a table, else the class folders."""
     section = work.config.labels
     if section.file:

@@ -19,7 +19,7 @@ from toiletspark.feed import leak_meter as leaks
 from toiletspark.feed import leak_sample
 from toiletspark.jobs import draw_leaks, import_labels, make_sheet
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.publishing.versions import log as versions
 from toiletspark.sampling import design_weights
 from toiletspark.sampling.inclusion_probabilities import CERTAIN, SIZE_ONE
@@ -99,7 +99,7 @@ def test_what_is_drawn_stands_for_all_sound_images(
         Label("i0", "other", "d0", "sheet", "ann"),
         Label("i150", "toilet", "d150", "sheet", "ann"),
     ]
-    labels.keep(store, Said(words), "", {}, "sheet of ann")
+    labels.save(store, SourceLabels(words), "", {}, "sheet of ann")
     told = draw_leaks.step(Workspace.open(spark, config))
     leaked, queue = store.newest(tables.LEAKS), store.newest(tables.QUEUES)
     assert leaked is not None and queue is not None and leaked.run_id == queue.run_id

@@ -26,7 +26,7 @@ from toiletspark.images import decoding
 from toiletspark.images.decoding import Preprocessing
 from toiletspark.images.sandbox import protocol
 from toiletspark.labels import class_folders, label_files
-from toiletspark.labels.merge import Said, merge
+from toiletspark.labels.merge import SourceLabels, merge
 from toiletspark.model.registry import load
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.versions import log
@@ -147,7 +147,7 @@ def _bundle(folder: Path) -> None:
     json.dumps(head.facts)
 
 
-def _labels(said: Said) -> None:
+def _labels(said: SourceLabels) -> None:
     """What was read can be merged and kept: ids, classes, digests and times are what the tables take."""
     merged = merge([], [], said, "a file", "somebody")
     for label in merged.labels.values():

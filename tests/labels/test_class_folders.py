@@ -191,7 +191,7 @@ def test_an_export_that_was_cut_off_goes_on(tmp_path: Path, ids: str) -> None:
 def test_what_an_export_has_put_is_in_the_index_every_so_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_folders, "_INDEXED_AT_ONCE", 2)
+    monkeypatch.setattr(class_folders, "_INDEX_EVERY", 2)
     interrupted(tmp_path, "a", "b", "c", "d", "e")
     assert exported_ids(tmp_path) == {"a", "b", "c", "d"}
 
@@ -337,7 +337,7 @@ def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
     (sorted_folder / "other" / "mine too.txt").write_bytes(b"x")
     assert str(refused(sorted_folder)) == (
         f"while importing labels from {sorted_folder}\n"
-        "  expected: only files that were exported (they are listed in index.csv), under their own names\n"
+        "  expected: only exported files (those in index.csv), under their own names\n"
         "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
         "  do:       run `toiletspark labels export` again if it was cut off; else remove them or give them their "
         "names back; pictures from elsewhere have no image_id"
@@ -446,7 +446,7 @@ def test_what_nobody_has_looked_at_is_no_label(presorted: Path) -> None:
         ("c", "other", "folder_presorted"),
         ("d", "other", "folder_presorted"),
     }
-    assert said.shows == {"a", "b", "c", "d", "e", "f"}
+    assert said.covers == {"a", "b", "c", "d", "e", "f"}
 
 
 def test_what_stays_in_a_folder_that_was_looked_through_is_a_label(presorted: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_sheets_file_is_read(tmp_path: Path) -> None:
         Label("a", "toilet", "d", "sheet", "ann", MOMENT),
         Label("b", "other", None, "sheet", "ann", MOMENT.replace(microsecond=500_000)),
     ]
-    assert said.shows is None
+    assert said.covers is None
 
 
 def test_hostile_ids_come_back(tmp_path: Path) -> None:
@@ -83,11 +83,11 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found", "todo"),
     [
-        (b"", "something else: EOF while parsing", "as it was downloaded"),
-        (b"\xff\xfe", "something else: expected value", "as it was downloaded"),
-        (b"[" * 100_000, "something else: recursion limit exceeded", "as it was downloaded"),
-        ({"labels": []}, "JSON of another kind", "the contact sheet downloads"),
-        (3, "JSON of another kind", "the contact sheet downloads"),
+        (b"", "no JSON: EOF while parsing", "as it was downloaded"),
+        (b"\xff\xfe", "no JSON: expected value", "as it was downloaded"),
+        (b"[" * 100_000, "no JSON: recursion limit exceeded", "as it was downloaded"),
+        ({"labels": []}, "JSON of another format", "the contact sheet downloads"),
+        (3, "JSON of another format", "the contact sheet downloads"),
         (sheet(word(), format_version=2), "format_version 2; this toiletspark reads 1", "make the sheet again"),
         (sheet(word(), format_version=None), "format_version None; this", "make the sheet again"),
         (sheet(word(), word()), "1 images more than once: 'a'", "keep the right label of each"),
@@ -98,7 +98,7 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
         (sheet(word(7)), "at labels.0.image_id: Input should be a valid string", "as it was"),  # type: ignore[arg-type]
         (b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", "labels": [{"image_id": '
          b'"\\ud800", "content_digest": null, "class": "toilet", "labelled_at": "2026-11-24T10:00:00Z"}]}',
-         "something else: ", "as it was"),
+         "no JSON: ", "as it was"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_as_downloaded_is_refused(
@@ -108,8 +108,9 @@ def test_a_file_that_is_not_as_downloaded_is_refused(
     assert error.found.startswith(found)
     assert todo in error.todo
     assert error.expected == (
-        "a labels file of the contact sheet (toiletspark-labels 1, each image once), or Label Studio's export as JSON "
-        "or JSON-MIN"
+        "a labels file of the contact sheet (toiletspark-labels 1, each image once), or Label "
+        "Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` made, with one "
+        "choice per annotation"
     )
 
 
@@ -238,23 +239,28 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (["text"], "entry 0 is str"),
+        (["text"], "at 0.JSON-MIN: Input should be a valid dictionary"),
         (
             [{"id": 5, "data": {"image": "x"}, "annotations": []}],
-            "task 5 without the image_id that",
+            "at 0.JSON.data.image_id: Field required",
         ),
-        ([{"id": 5, "data": [], "annotations": []}], "task 5 without the image_id that"),
+        ([{"id": 5, "data": [], "annotations": []}], "at 0.JSON.data: Input should be"),
+        ([{"id": 5, "choice": "toilet"}], "at 0.JSON-MIN.image_id: Field required"),
+        (
+            [task("a"), {**task("b"), "data": {"image_id": "b", "content_digest": 7}}],
+            "at 1.JSON.data.content_digest: Input should be a valid string",
+        ),
         (
             [task("a", annotation("toilet", "other"))],
-            "task 1 (image 'a') with 2 choices: 'toilet', 'other'",
+            "image 'a' with 2 choices: 'toilet', 'other'",
         ),
         (
             [task("a", annotation("toilet", updated_at="soon"))],
-            "task 1 (image 'a') labelled at 'soon'",
+            "at 0.JSON.annotations.0.updated_at: Input should be a valid datetime",
         ),
         (
             [{**task("a"), "annotations": {"0": 1}}],
-            "annotations of task 1 (image 'a') that are no list of objects",
+            "at 0.JSON.annotations: Input should be a valid list",
         ),
     ],
 )

@@ -23,7 +23,7 @@ from toiletspark.jobs import (
 )
 from toiletspark.labels import label_table
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.labels.training_inputs import golden_images as golden_set
 from toiletspark.model import golden, registry, weights
 from toiletspark.model.backbone import Backbone
@@ -92,7 +92,7 @@ def test_labels_of_ids_that_pandas_has_made_floats(
     config = make_config({**sets, **classes}, images=images)
     said = label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
     assert said.labels == [Label("1", "1", None, "table")]
-    assert "12345678" in said.shows
+    assert "12345678" in said.covers
 
 
 def test_a_table_with_other_column_names(
@@ -112,13 +112,13 @@ def test_a_table_with_other_column_names(
             [("a", "toilets"), ("b", "other"), ("c", "zebra")],
             "at least one label, each one of labels.classes: toilet, other",
             "'toilets', 'zebra' (did you mean 'toilet'?)",
-            "mend the table, or set labels.classes to the classes that it holds",
+            "set labels.classes to the classes that were labelled",
         ),
         (
             [("a", None)],
             "at least one label, each one of labels.classes: toilet, other",
             "no labels",
-            "mend the table, or set labels.classes to the classes that it holds",
+            "label some images first",
         ),
         (
             [("a", "toilet"), ("z", "other"), ("y", "other")],
@@ -316,7 +316,7 @@ def test_labels_without_any_embedding_stop_the_training(
         [{"image_id": "a", "image_version": "1"}],
         inputs={"backbone_id": "ours"},
     )
-    labels.keep(store, Said([Label("a", "toilet", None, "table")]), "ann", {}, "by hand")
+    labels.save(store, SourceLabels([Label("a", "toilet", None, "table")]), "ann", {}, "by hand")
     with pytest.raises(LabelsError) as raised:
         train_head.step(Workspace.open(spark, config))
     assert str(raised.value) == (

@@ -8,7 +8,7 @@ import pytest
 from toiletspark.errors import LabelsError
 from toiletspark.labels import merge as labels
 from toiletspark.labels.class_folders import ExportedImage, export, read
-from toiletspark.labels.merge import Label, Merged, Said, conflicts, merge, shown_conflict
+from toiletspark.labels.merge import Label, Merged, SourceLabels, conflicts, merge, shown_conflict
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables.runs import Store
 from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
@@ -20,22 +20,22 @@ TUESDAY = MONDAY + timedelta(days=1)
 
 def folder(
     *said: tuple[str, str], shows: str = "abcdefgh", waiting: tuple[tuple[str, str], ...] = ()
-) -> Said:
+) -> SourceLabels:
     """What a folder of eight pictures says; digests follow from the ids."""
-    return Said(
+    return SourceLabels(
         [Label(image_id, name, f"d-{image_id}", "folder") for image_id, name in said],
         frozenset(shows),
         [Label(image_id, name, f"d-{image_id}", "folder_presorted") for image_id, name in waiting],
     )
 
 
-def sheet(labeller: str, at: datetime, *said: tuple[str, str]) -> Said:
-    return Said(
+def sheet(labeller: str, at: datetime, *said: tuple[str, str]) -> SourceLabels:
+    return SourceLabels(
         [Label(image_id, name, f"d-{image_id}", "sheet", labeller, at) for image_id, name in said]
     )
 
 
-def after(*imports: tuple[Said, str, str]) -> Merged:
+def after(*imports: tuple[SourceLabels, str, str]) -> Merged:
     """What counts after several imports: (what was said, source, who imported)."""
     merged = Merged({}, [])
     for said, source, who in imports:
@@ -54,7 +54,7 @@ def test_what_changed_since_the_last_import_is_told() -> None:
     before = folder(("a", "toilet"), ("b", "toilet"), ("c", "other"), ("d", "other"))
     now = folder(("a", "toilet"), ("b", "other"), ("d", "other"), ("e", "toilet"))
     merged = after((before, "F", "ann"), (now, "F", "ann"))
-    assert merged.told() == "1 new, 1 changed (toilet -> other 1), 1 gone, 2 unchanged"
+    assert merged.summary() == "1 new, 1 changed (toilet -> other 1), 1 gone, 2 unchanged"
     assert {image_id: label for (image_id, _), (label, _) in kept(merged).items()} == {
         **{"a": "toilet", "b": "other", "d": "other", "e": "toilet"}
     }
@@ -68,7 +68,7 @@ def test_unchanged_labels_keep_who_and_when() -> None:
     assert second.labels["a", "ann"] == first.labels["a", "ann"]
     assert ("b", "ann") not in second.labels
     assert second.labels["b", "bob"].labelled_at > first.labels["b", "ann"].labelled_at
-    assert second.told() == "0 new, 1 changed (other -> toilet 1), 0 gone, 1 unchanged"
+    assert second.summary() == "0 new, 1 changed (other -> toilet 1), 0 gone, 1 unchanged"
 
 
 def test_a_folder_that_repeats_itself_does_not_overrule_a_later_correction() -> None:
@@ -79,7 +79,7 @@ def test_a_folder_that_repeats_itself_does_not_overrule_a_later_correction() -> 
         (stale, "F", "ann"), (corrected, "S", "ann"), (stale, "F", "ann"), (stale, "F", "ann")
     )
     assert kept(merged)["a", "ann"] == ("other", "sheet")
-    assert merged.told() == "0 new, 0 changed, 0 gone, 2 unchanged"
+    assert merged.summary() == "0 new, 0 changed, 0 gone, 2 unchanged"
     moved = merge(merged.labels.values(), merged.sources, folder(("b", "other")), "F", "ann")
     assert kept(moved)["a", "ann"] == ("other", "sheet")  # it is not the folder's to take back
 
@@ -110,9 +110,9 @@ def test_two_folders_do_not_touch_each_other() -> None:
 def test_presorted_pictures_wait_until_somebody_has_looked() -> None:
     waiting = (("a", "toilet"), ("b", "toilet"))
     first = after((folder(("c", "other"), waiting=waiting), "F", "ann"))
-    assert first.told() == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
+    assert first.summary() == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
     assert list(first.labels) == [("c", "ann")]
-    looked = Said(
+    looked = SourceLabels(
         [*folder(("c", "other")).labels, *folder(waiting=waiting).waiting], frozenset("abc")
     )
     second = merge(first.labels.values(), first.sources, looked, "F", "ann")
@@ -120,7 +120,7 @@ def test_presorted_pictures_wait_until_somebody_has_looked() -> None:
     third = merge(
         second.labels.values(), second.sources, folder(("c", "other"), waiting=waiting), "F", "ann"
     )
-    assert third.told() == "0 new, 0 changed, 0 gone, 3 unchanged"  # confirmed once is confirmed
+    assert third.summary() == "0 new, 0 changed, 0 gone, 3 unchanged"  # confirmed once is confirmed
 
 
 def test_what_was_moved_away_and_back_is_a_label() -> None:
@@ -130,7 +130,7 @@ def test_what_was_moved_away_and_back_is_a_label() -> None:
     )
     assert {key: label for key, (label, _) in kept(merged).items()} == {("a", "ann"): "toilet"}
     assert (
-        merged.told()
+        merged.summary()
         == "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
     )
 
@@ -145,7 +145,7 @@ def test_a_labellers_newer_word_replaces_the_older_one() -> None:
     )
     assert kept(merged) == {("a", "ann"): ("other", "sheet")}
     assert merged.labels["a", "ann"].labelled_at == TUESDAY
-    assert merged.told() == "0 new, 1 changed (toilet -> other 1), 0 gone, 0 unchanged"
+    assert merged.summary() == "0 new, 1 changed (toilet -> other 1), 0 gone, 0 unchanged"
 
 
 def test_an_older_word_that_comes_later_is_not_taken() -> None:
@@ -154,7 +154,7 @@ def test_an_older_word_that_comes_later_is_not_taken() -> None:
         (sheet("ann", MONDAY, ("a", "toilet")), "1", "me"),
     )
     assert kept(merged) == {("a", "ann"): ("other", "sheet")}
-    assert merged.told() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
+    assert merged.summary() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
 
 
 def test_a_file_adds_and_takes_nothing_back() -> None:
@@ -166,14 +166,14 @@ def test_a_file_adds_and_takes_nothing_back() -> None:
     again = merge(
         merged.labels.values(), merged.sources, sheet("ann", TUESDAY, ("a", "other")), "1", "me"
     )
-    assert again.told() == "0 new, 0 changed, 0 gone, 1 unchanged"
+    assert again.summary() == "0 new, 0 changed, 0 gone, 1 unchanged"
     assert (
         again.labels["a", "ann"].labelled_at == TUESDAY
     )  # said again, at a time that somebody noted
 
 
 def test_a_word_that_is_known_keeps_its_time() -> None:
-    """Said by the sheet on Tuesday; then by a folder, which knows no times, and by an older sheet."""
+    """SourceLabels by the sheet on Tuesday; then by a folder, which knows no times, and by an older sheet."""
     words = (
         sheet("ann", TUESDAY, ("a", "other")),
         folder(("a", "other")),
@@ -181,12 +181,12 @@ def test_a_word_that_is_known_keeps_its_time() -> None:
     )
     merged = after(*((said, source, "ann") for said, source in zip(words, "SFT", strict=True)))
     assert merged.labels["a", "ann"] == Label("a", "other", "d-a", "sheet", "ann", TUESDAY)
-    assert merged.told() == "0 new, 0 changed, 0 gone, 1 unchanged"
+    assert merged.summary() == "0 new, 0 changed, 0 gone, 1 unchanged"
 
 
 def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
-    old = Said([Label("a", "toilet", "old", "sheet", "ann", MONDAY)])
-    new = Said([Label("a", "other", "new", "sheet", "ann", TUESDAY)])
+    old = SourceLabels([Label("a", "toilet", "old", "sheet", "ann", MONDAY)])
+    new = SourceLabels([Label("a", "other", "new", "sheet", "ann", TUESDAY)])
     merged = after((old, "1", "me"), (new, "2", "me"))
     assert (merged.new, merged.changed.total(), merged.outdated) == (1, 0, 0)
     assert merged.labels["a", "ann"].content_digest == "new"
@@ -196,11 +196,11 @@ def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
 def test_an_old_sheet_that_comes_again_does_not_take_the_label_of_the_newer_picture(
     said: str,
 ) -> None:
-    old = Said([Label("a", said, "old", "sheet", "ann", MONDAY)])
-    new = Said([Label("a", "toilet", "new", "sheet", "ann", TUESDAY)])
+    old = SourceLabels([Label("a", said, "old", "sheet", "ann", MONDAY)])
+    new = SourceLabels([Label("a", "toilet", "new", "sheet", "ann", TUESDAY)])
     merged = after((old, "1", "me"), (new, "2", "me"), (old, "1", "me"))
     assert merged.labels["a", "ann"] == new.labels[0]
-    assert merged.told() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
+    assert merged.summary() == "0 new, 0 changed, 0 gone, 0 unchanged, 1 older than what is known"
 
 
 # Conflicts
@@ -248,7 +248,7 @@ def test_conflicts_are_about_contents() -> None:
 def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "root"))
     before = datetime.now(UTC)
-    run, _ = labels.keep(store, folder(("b", "other"), ("a", "toilet")), "ann", {"seed": 1}, "F")
+    run, _ = labels.save(store, folder(("b", "other"), ("a", "toilet")), "ann", {"seed": 1}, "F")
     assert [
         (row["image_id"], row["labeller"], row["class"], row["content_digest"], row["how"])
         for row in rows.read(run)
@@ -270,9 +270,9 @@ def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
 
 def test_the_newest_run_holds_everything_and_earlier_ones_stay(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
-    first, _ = labels.keep(store, folder(("a", "toilet")), "ann", {}, "F")
+    first, _ = labels.save(store, folder(("a", "toilet")), "ann", {}, "F")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    second, _ = labels.keep(
+    second, _ = labels.save(
         store, sheet("bob", MONDAY, ("a", "other"), ("b", "other")), "ann", {}, "S"
     )
     assert {path: path.read_bytes() for path in before} == before
@@ -298,7 +298,7 @@ def test_a_labeller_without_a_name_is_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGNAME", "grace")
-    run, _ = labels.keep(Store.open(str(tmp_path)), folder(("a", "toilet")), "", {}, "x")
+    run, _ = labels.save(Store.open(str(tmp_path)), folder(("a", "toilet")), "", {}, "x")
     assert [row["labeller"] for row in rows.read(run)] == ["grace"]
 
 
@@ -311,7 +311,7 @@ def test_an_import_without_any_label_is_refused(tmp_path: Path) -> None:
     )
     store = Store.open(str(tmp_path / "root"))
     with pytest.raises(LabelsError) as caught:
-        labels.keep(store, read(where, CLASSES), "ann", {}, str(where))
+        labels.save(store, read(where, CLASSES), "ann", {}, str(where))
     assert str(caught.value) == (
         f"while importing labels from {where}\n"
         "  expected: at least one label\n"

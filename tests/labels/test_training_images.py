@@ -15,7 +15,7 @@ from toiletspark.errors import BackboneError, LabelsError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import train_head
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.labels.training_inputs import training_images, training_views
 from toiletspark.launch import trainer
 from toiletspark.model.backbone import Backbone
@@ -54,7 +54,7 @@ def labelled(config: Config, images: pd.DataFrame) -> Store:
         Label(row["image_id"], ("toilet", "other")[place % 2], None, "table")
         for place, row in enumerate(rows)
     ]
-    labels.keep(store, Said(said), "ann", {}, "by hand")
+    labels.save(store, SourceLabels(said), "ann", {}, "by hand")
     return store
 
 

@@ -14,7 +14,7 @@ from tests.conftest import stored, vector
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.labels.training_inputs import training_set
 from toiletspark.sampling import design_weights
 from toiletspark.tables import schemas as tables
@@ -66,7 +66,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
         Label("copy", "toilet", "digest-1", "folder"),
     ]
     runs = {
-        "labels": labels.keep(store, Said(labelled), "ann", {}, "by hand")[0],
+        "labels": labels.save(store, SourceLabels(labelled), "ann", {}, "by hand")[0],
         "catalog": stored(store, tables.CATALOG, catalog_rows),
         "embeddings": stored(store, tables.EMBEDDINGS, embeddings + embeddings[:2]),
     }
@@ -283,5 +283,5 @@ def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
             Label("a", name, "d-a", "sheet", who, at),
             Label("b", "other", "d-b", "sheet", who, at),
         ]
-        labels.keep(store, Said(words), "", {}, f"sheet of {who}")
+        labels.save(store, SourceLabels(words), "", {}, f"sheet of {who}")
     return config

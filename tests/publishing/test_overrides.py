@@ -13,7 +13,7 @@ import pytest
 
 from toiletspark.errors import TableError
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import (
     Override,
@@ -330,11 +330,11 @@ def test_what_overrides_say_as_labels() -> None:
 def test_each_row_of_the_one_voice_has_its_own_labeller() -> None:
     """A row that changes or goes takes back what its own labeller has said, whoever imports."""
 
-    def said(*words: tuple[str, str, str], shows: str = "") -> Said:
+    def said(*words: tuple[str, str, str], shows: str = "") -> SourceLabels:
         found = [
             Label(image_id, name, None, "override", who, NOON) for image_id, name, who in words
         ]
-        return Said(found, frozenset([*shows, *(label.image_id for label in found)]))
+        return SourceLabels(found, frozenset([*shows, *(label.image_id for label in found)]))
 
     first = labels.merge(
         [], [], said(("a", "toilet", "ann"), ("b", "other", "bob")), "O", "importer"
@@ -348,29 +348,29 @@ def test_each_row_of_the_one_voice_has_its_own_labeller() -> None:
         "else",
     )
     assert (again.labels, again.sources) == (first.labels, first.sources)
-    assert again.told() == "0 new, 0 changed, 0 gone, 2 unchanged"
+    assert again.summary() == "0 new, 0 changed, 0 gone, 2 unchanged"
     moved = labels.merge(
         again.labels.values(), again.sources, said(("b", "toilet", "cem"), shows="a"), "O", "else"
     )
     assert {key: label.label for key, label in moved.labels.items()} == {("b", "cem"): "toilet"}
-    assert moved.told() == "0 new, 1 changed (other -> toilet 1), 1 gone, 0 unchanged"
+    assert moved.summary() == "0 new, 1 changed (other -> toilet 1), 1 gone, 0 unchanged"
 
 
 def test_what_its_labeller_has_also_said_elsewhere_outlives_an_override(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "output"))
 
-    def words(*ids: str, shows: Iterable[str] = ()) -> Said:
-        return Said(
+    def words(*ids: str, shows: Iterable[str] = ()) -> SourceLabels:
+        return SourceLabels(
             [Label(name, "toilet", "d", "override", "ann", NOON) for name in ids],
             frozenset([*ids, *shows]),
         )
 
-    labels.keep(store, Said([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S")
-    labels.keep(store, words("a", "b"), "importer", {}, "O")
-    spoken = labels.spoken(store, "O", "override")
+    labels.save(store, SourceLabels([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S")
+    labels.save(store, words("a", "b"), "importer", {}, "O")
+    spoken = labels.labelled_contents(store, "O", "override")
     assert spoken == {"b": "d"}
-    assert labels.spoken(store, "S", "sheet") == {}  # which has no one voice
-    _, merged = labels.keep(store, words(shows=spoken), "importer", {}, "O")
+    assert labels.labelled_contents(store, "S", "sheet") == {}  # which has no one voice
+    _, merged = labels.save(store, words(shows=spoken), "importer", {}, "O")
     assert {key: label.how for key, label in merged.labels.items()} == {("a", "ann"): "sheet"}
 
 

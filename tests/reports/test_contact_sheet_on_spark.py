@@ -17,7 +17,7 @@ from toiletspark.errors import OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import draw_sample, make_sheet
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -141,7 +141,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
     ]
     rows[-1]["content_digest"] = "of an earlier file"
     scores(config, rows)
-    labels.keep(store, Said([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run")
+    labels.save(store, SourceLabels([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run")
     at = pd.Timestamp("2026-11-24", tz="UTC")
     said = [
         ("L1-2", "ann", "other", None, 1),

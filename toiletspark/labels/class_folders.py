@@ -1,14 +1,14 @@
-"""A folder of pictures that people sort into class folders, and what is read back from it.
+"""A folder of pictures that people sort into class folders: the export, and the labels read back.
 
-    <folder>/index.csv            file, image_id, content_digest: where every picture was put, and what it is
+    <folder>/index.csv            file, image_id, content_digest: each picture, and where it was put
     <folder>/unlabelled/<hash>.jpg    where exported pictures wait
-    <folder>/<class>/             where people drag them, or where the scores have put them (`labels.presort`)
+    <folder>/<class>/             where people drag them, or the scores put them (`labels.presort`)
 
-A presorted picture that lies where it was put is no label until somebody says that he has looked through its class
-(`labels.reviewed`): otherwise the head would be taught its own mistakes.
+A presorted picture that lies where it was put is no label until somebody says that he has looked
+through its class (`labels.reviewed`): otherwise the head would learn its own mistakes.
 
-File names are hashes, because an image_id may hold anything, also "../". The pictures are made anew from
-pixels. Nothing here needs Spark.
+File names are hashes, because an image_id may hold anything, also "../". The pictures are encoded
+anew from pixels. Nothing here needs Spark.
 """
 
 from __future__ import annotations
@@ -21,40 +21,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toiletspark.errors import LabelsError, shown
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import storage
 
 INDEX = "index.csv"
 UNLABELLED = "unlabelled"
-_INDEX_COLUMNS = ("file", "image_id", "content_digest")
-_SYSTEM_FILES = {
-    ".DS_Store",
-    "Thumbs.db",
-    "desktop.ini",
-    ".directory",
-}  # dropped by file managers, no labels
-_OF_MACOS = "._"  # begins the name of what macOS writes beside each file of a network share, as in ._picture.jpg
-_INDEXED_AT_ONCE = (
-    500  # pictures that an export puts between two states of its index, which is written as a whole
-)
+_COLUMNS = ("file", "image_id", "content_digest")
+_SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")  # of file managers
+_MACOS_PREFIX = "._"  # macOS writes ._picture.jpg beside each file of a network share
+_INDEX_EVERY = 500  # new pictures between two writes of the index, which is written as a whole
 
 
 @dataclass(frozen=True)
 class ExportedImage:
-    """One picture for people: a JPEG, and the digest of the file that it was made from."""
+    """A picture for people: a JPEG, the digest of its source file, and a suggested class or None."""
 
     image_id: str
     content_digest: str
     jpeg: bytes
-    suggested: str | None = None  # the class whose folder it is put into; None: nobody suggests one
+    suggested: str | None = None
 
 
 def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]) -> int:
-    """Puts pictures into the folder of the class that is suggested, or into `unlabelled`; makes the class folders.
+    """Puts pictures into the folder of the suggested class, or into `unlabelled`.
 
-    A folder that already holds an export is topped up: pictures that are in its index stay where people have
-    put them. One that was cut off goes on: the index is there before the first picture, and what it has missed since it
-    was last written stays where it lies, as presorted, since nobody knows who has put it there.
+    An export is topped up: pictures of its index stay where people have put them. One that was cut
+    off goes on. Pictures that it wrote after its last index stay where they lie and count as
+    presorted, since nobody knows who put them there.
 
     Returns:
         The number of new pictures.
@@ -63,24 +56,24 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
         LabelsError: the folder holds something else.
     """
     index = _open_export(folder)
-    _write_index(folder, index)
-    classes = list(classes)
-    for name in (UNLABELLED, *classes):
+    _write_index(folder, index)  # before the first picture, so that a cut-off export can go on
+    names = [UNLABELLED, *classes]
+    for name in names:
         (folder / name).mkdir(exist_ok=True)
-    lying = {path.name: name for name in (UNLABELLED, *classes) for path in _pictures(folder, name)}
-    known = {row["image_id"] for row in index}
+    present = {path.name: name for name in names for path in _pictures(folder, name)}
+    exported = {row["image_id"] for row in index}
     before = len(index)
     for image in images:
-        if image.image_id in known:
+        if image.image_id in exported:
             continue
         name = f"{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
-        file = f"{lying.get(name) or (image.suggested if image.suggested in classes else UNLABELLED)}/{name}"
+        target = image.suggested if image.suggested in names else UNLABELLED
+        file = f"{present.get(name, target)}/{name}"
         (folder / file).write_bytes(image.jpeg)
-        known.add(image.image_id)
-        index.append(
-            {"file": file, "image_id": image.image_id, "content_digest": image.content_digest}
-        )
-        if (len(index) - before) % _INDEXED_AT_ONCE == 0:
+        exported.add(image.image_id)
+        values = (file, image.image_id, image.content_digest)
+        index.append(dict(zip(_COLUMNS, values, strict=True)))
+        if (len(index) - before) % _INDEX_EVERY == 0:
             _write_index(folder, index)
     _write_index(folder, index)
     return len(index) - before
@@ -92,84 +85,82 @@ def exported_ids(folder: Path) -> set[str]:
 
 
 def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
-    """Whether somebody has begun: a picture lies in a class folder, and we have not put it there."""
-    if not (folder / INDEX).exists():
-        return any(_pictures(folder, name) for name in classes)
-    put = {row["file"] for row in _read_index(folder)}
-    return any(
-        f"{name}/{path.name}" not in put for name in classes for path in _pictures(folder, name)
-    )
+    """Returns True once a class folder holds a picture that the export did not put there."""
+    exported = set()
+    if (folder / INDEX).exists():
+        exported = {row["file"] for row in _read_index(folder)}
+    present = (f"{name}/{path.name}" for name in classes for path in _pictures(folder, name))
+    return any(file not in exported for file in present)
 
 
-def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Said:
+def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> SourceLabels:
     """Reads the class folders with torchvision's `ImageFolder`.
 
     Args:
         folder: an export.
-        classes: the class folders that there must be; `unlabelled` may hold what nobody has sorted yet.
-        reviewed: classes that somebody has looked through; what was presorted into them is a label then.
+        classes: the class folders that there must be, beside `unlabelled`.
+        reviewed: classes that somebody has looked through: presorted pictures there are labels.
 
     Raises:
-        LabelsError: no export, a folder that is no class, a class without a picture, a file that was never
-            exported, or a picture in two classes.
+        LabelsError: no export, a folder that is no class, a class without a picture, a file that
+            was never exported, or a picture in two classes.
     """
     doing = f"importing labels from {folder}"
     if not (folder / INDEX).exists():
         raise LabelsError(
             doing=doing,
             expected=f"a folder that `toiletspark labels export` made, with its {INDEX}",
-            found="no such folder" if not folder.exists() else f"no {INDEX} in it",
+            found=f"no {INDEX} in it" if folder.exists() else "no such folder",
             todo="run `toiletspark labels export`, or set labels.folder",
         )
-    by_name = {Path(row["file"]).name: row for row in _read_index(folder)}
-    found = _files_by_class(folder, classes, doing)
-    unknown = [path.relative_to(folder).as_posix() for path, _ in found if path.name not in by_name]
+    index = {Path(row["file"]).name: row for row in _read_index(folder)}
+    files = _files_by_class(folder, classes, doing)
+    unknown = [path.relative_to(folder).as_posix() for path, _ in files if path.name not in index]
     if unknown:
         raise LabelsError(
             doing=doing,
-            expected=f"only files that were exported (they are listed in {INDEX}), under their own names",
+            expected=f"only exported files (those in {INDEX}), under their own names",
             found=f"{len(unknown)} others: {shown(unknown)}",
-            todo="run `toiletspark labels export` again if it was cut off; else remove them or give them their names "
-            "back; pictures from elsewhere have no image_id",
+            todo="run `toiletspark labels export` again if it was cut off; else remove them or "
+            "give them their names back; pictures from elsewhere have no image_id",
         )
-    _check_once(found, folder, doing)
-    placed = [_placed(by_name[path.name], label) for path, label in found]
+    _require_once(files, folder, doing)
     confirmed = set(reviewed)
-    return Said(
-        labels=[label for label in placed if label.how == "folder" or label.label in confirmed],
-        shows=frozenset(row["image_id"] for row in by_name.values()),
-        waiting=[
-            label for label in placed if label.how != "folder" and label.label not in confirmed
-        ],
-    )
+    labels: list[Label] = []
+    waiting: list[Label] = []
+    for path, class_name in files:
+        label = _label(index[path.name], class_name)
+        is_label = label.how == "folder" or class_name in confirmed
+        (labels if is_label else waiting).append(label)
+    return SourceLabels(labels, frozenset(row["image_id"] for row in index.values()), waiting)
 
 
-def _placed(row: dict[str, str], label: str) -> Label:
-    moved = Path(row["file"]).parent.name != label
-    how = "folder" if moved else "folder_presorted"
-    return Label(row["image_id"], label, row["content_digest"] or None, how)
+def _label(row: dict[str, str], class_name: str) -> Label:
+    is_moved = Path(row["file"]).parent.name != class_name
+    how = "folder" if is_moved else "folder_presorted"
+    return Label(row["image_id"], class_name, row["content_digest"] or None, how)
 
 
 def _pictures(folder: Path, name: str) -> list[Path]:
-    return [
-        path for path in (folder / name).glob("*") if path.is_file() and not _of_system(path.name)
-    ]
+    files = (path for path in (folder / name).glob("*") if path.is_file())
+    return [path for path in files if not _is_system_file(path.name)]
 
 
-def _of_system(name: str) -> bool:
-    """Whether a file manager or the system has put a file of this name there, not people."""
-    return name in _SYSTEM_FILES or name.startswith(_OF_MACOS)
+def _is_system_file(name: str) -> bool:
+    """Returns True for files that a file manager or the system makes, not people."""
+    return name in _SYSTEM_FILES or name.startswith(_MACOS_PREFIX)
 
 
 def _open_export(folder: Path) -> list[dict[str, str]]:
-    """The index of an export folder; a new folder is made, a foreign one refused."""
+    """The index of an export folder; makes a new folder, refuses a foreign one."""
     if (folder / INDEX).exists():
         return _read_index(folder)
     if folder.exists() and any(folder.iterdir()):
+        names = sorted(path.name for path in folder.iterdir())
         raise LabelsError(
             doing=f"exporting images for labelling to {folder}",
             expected="a new or empty folder, or an earlier export",
-            found=f"a folder without {INDEX} that holds {shown(sorted(path.name for path in folder.iterdir()), 3)}",
+            found=f"a folder without {INDEX} that holds {shown(names, 3)}",
             todo="set labels.folder to a folder of its own; nothing was touched",
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,17 +171,18 @@ def _read_index(folder: Path) -> list[dict[str, str]]:
     """The rows of the index, each with all its columns.
 
     Raises:
-        LabelsError: it is no such table any more; spreadsheets save it with other columns, or in another encoding.
+        LabelsError: it cannot be read; spreadsheets save it with other columns or encodings.
     """
     try:
         with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-            rows = [{name: row[name] for name in _INDEX_COLUMNS} for row in csv.DictReader(file)]
+            rows = [{name: row[name] for name in _COLUMNS} for row in csv.DictReader(file)]
         if any(None in row.values() for row in rows):
             raise ValueError("a row that ends too early")
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise LabelsError(
             doing=f"reading {folder / INDEX}",
-            expected=f"a table with the columns {', '.join(_INDEX_COLUMNS)}, as `toiletspark labels export` wrote it",
+            expected=f"a table with the columns {', '.join(_COLUMNS)}, as `toiletspark labels "
+            "export` wrote it",
             found=f"no column {error}" if isinstance(error, KeyError) else str(error),
             todo="take the file from its backup; without it nobody knows which image a picture is",
         ) from None
@@ -199,19 +191,17 @@ def _read_index(folder: Path) -> list[dict[str, str]]:
 
 def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _INDEX_COLUMNS)
+    writer = csv.DictWriter(text, _COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
     storage.replace_bytes(str(folder / INDEX), text.getvalue().encode())
 
 
 def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[Path, str]]:
-    """Every file in the class folders with its class, as torchvision's ImageFolder finds them."""
-    from torchvision.datasets import (
-        ImageFolder,
-    )  # here, because export and the error paths need no torch
+    """Every file in the class folders with its class, as torchvision's ImageFolder lists them."""
+    _require_folders(folder, classes, doing)
 
-    _check_folders(folder, classes, doing)
+    from torchvision.datasets import ImageFolder  # here, because export and errors need no torch
 
     class ClassFolders(ImageFolder):  # type: ignore[misc]
         """The configured classes and nothing else; `unlabelled` is not a class."""
@@ -219,19 +209,23 @@ def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
             return classes, {name: index for index, name in enumerate(classes)}
 
-    found = ClassFolders(str(folder), is_valid_file=lambda path: not _of_system(Path(path).name))
-    return [(Path(path), classes[index]) for path, index in found.samples]
+    def is_picture(path: str) -> bool:
+        return not _is_system_file(Path(path).name)
+
+    samples = ClassFolders(str(folder), is_valid_file=is_picture).samples
+    return [(Path(path), classes[index]) for path, index in samples]
 
 
-def _check_folders(folder: Path, classes: list[str], doing: str) -> None:
-    """ImageFolder takes every folder for a class, and gives all classes other numbers when one is too many."""
+def _require_folders(folder: Path, classes: list[str], doing: str) -> None:
+    """Checks the folders: ImageFolder takes every folder for a class, and renumbers all of them."""
     stray = sorted(_stray(folder, classes))
     if stray:
         raise LabelsError(
             doing=doing,
             expected=f"the folders {', '.join(classes)} and {UNLABELLED}, and {INDEX}",
             found=f"also {shown(stray)}",
-            todo="remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes",
+            todo="remove what is no class (notebooks leave .ipynb_checkpoints), or add it to "
+            "labels.classes",
         )
     empty = [name for name in classes if not _pictures(folder, name)]
     if empty:
@@ -239,27 +233,28 @@ def _check_folders(folder: Path, classes: list[str], doing: str) -> None:
             doing=doing,
             expected=f"at least one picture in each of {', '.join(classes)}",
             found=f"none in {', '.join(empty)}",
-            todo=f"drag pictures from {UNLABELLED} into the class folders, or shorten labels.classes",
+            todo=f"drag pictures from {UNLABELLED} into the class folders, or shorten "
+            "labels.classes",
         )
 
 
 def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
     for path in folder.iterdir():
-        if path.name not in {*classes, UNLABELLED, INDEX} and not _of_system(path.name):
+        if path.name not in {*classes, UNLABELLED, INDEX} and not _is_system_file(path.name):
             yield path.name
-    for name in classes:  # ImageFolder would take what lies deeper for the class too
+    for name in classes:  # ImageFolder would count the files of deeper folders as well
         yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())
 
 
-def _check_once(found: list[tuple[Path, str]], folder: Path, doing: str) -> None:
-    places: dict[str, list[str]] = {}
-    for path, _ in found:
-        places.setdefault(path.name, []).append(path.relative_to(folder).as_posix())
-    doubled = [both for both in places.values() if len(both) > 1]
-    if doubled:
+def _require_once(files: list[tuple[Path, str]], folder: Path, doing: str) -> None:
+    by_name: dict[str, list[str]] = {}
+    for path, _ in files:
+        by_name.setdefault(path.name, []).append(path.relative_to(folder).as_posix())
+    repeated = [paths for paths in by_name.values() if len(paths) > 1]
+    if repeated:
         raise LabelsError(
             doing=doing,
             expected="each picture in one class folder",
-            found=f"{len(doubled)} in more than one, among them {' and '.join(doubled[0])}",
+            found=f"{len(repeated)} in more than one, among them {' and '.join(repeated[0])}",
             todo="keep the right one of each and remove the other",
         )

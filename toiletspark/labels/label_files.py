@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import codecs
 import collections
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from toiletspark.errors import LabelsError, nearest, shown
 from toiletspark.labels import label_studio
-from toiletspark.labels.merge import Label, Said
+from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import storage
 
 FORMAT, FORMAT_VERSION = "toiletspark-labels", 1
+_OTHER_FORMAT = "take the file that the contact sheet downloads, or Label Studio's export"
+_DAMAGED = "take the file as it was downloaded, or download it again"
+_OTHER_VERSION = "import it with the toiletspark that made the sheet, or make the sheet again"
+_NOT_OURS = "export the project again as JSON; tasks from elsewhere have no image_id"
 
 
-class _Word(BaseModel):
+class _SheetLabel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     image_id: str
     content_digest: str | None
@@ -25,114 +29,116 @@ class _Word(BaseModel):
     labelled_at: AwareDatetime
 
 
-class _Sheet(BaseModel):
+class _SheetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     format: Literal["toiletspark-labels"]
     format_version: int
     sheet: str
     labeller: str
-    labels: list[_Word]
+    labels: list[_SheetLabel]
 
 
-def read(location: str, classes: list[str]) -> Said:
-    """Reads a file of labels, whichever of the two kinds it is.
+def read(location: str, classes: list[str]) -> SourceLabels:
+    """Reads a file of labels of either format.
 
     Args:
-        location: a path or URL: what the contact sheet downloads ("toiletspark-labels", version 1), or Label Studio's
-            export as JSON or JSON-MIN.
-        classes: labels.classes; what others say is refused.
+        location: a path or URL of a contact sheet's download ("toiletspark-labels", version 1), or
+            of Label Studio's export as JSON or JSON-MIN.
+        classes: labels.classes; others are refused.
 
     Raises:
-        LabelsError: no such file, another format or version, an unknown class, an image twice, or no label.
+        LabelsError: no such file, another format or version, an unknown class, an image twice, or
+            no label.
     """
     doing = f"importing labels from {location}"
     content = _parsed(location, doing)
-    labels = (
-        label_studio.labels_of(content, doing)
-        if isinstance(content, list)
-        else _of_sheet(content, doing)
+    if isinstance(content, list):
+        labels = _of_label_studio(content, doing)
+    else:
+        labels = _of_sheet(content, doing)
+    require_classes({label.label for label in labels}, classes, doing)
+    return SourceLabels(labels)
+
+
+def require_classes(used: set[str], classes: list[str], doing: str) -> None:
+    """Checks the classes of an import.
+
+    Raises:
+        LabelsError: there is none, or one that labels.classes does not have.
+    """
+    unknown = sorted(used - set(classes))
+    if used and not unknown:
+        return
+    found = f"{shown(unknown)}{nearest(unknown[0], classes)}" if unknown else "no labels"
+    todo = "set labels.classes to the classes that were labelled"
+    raise LabelsError(
+        doing=doing,
+        expected=f"at least one label, each one of labels.classes: {', '.join(classes)}",
+        found=found,
+        todo=todo if unknown else "label some images first",
     )
-    unknown = sorted({label.label for label in labels} - set(classes))
-    if unknown or not labels:
-        raise LabelsError(
-            doing=doing,
-            expected=f"at least one label, each one of labels.classes: {', '.join(classes)}",
-            found=f"{shown(unknown)}{nearest(unknown[0], classes)}" if unknown else "no labels",
-            todo="set labels.classes to the classes that were labelled"
-            if unknown
-            else "label some images first",
-        )
-    return Said(labels)
 
 
 def _parsed(location: str, doing: str) -> Any:
     filesystem, path = storage.open_filesystem(location)
     try:
-        # not json.loads, which takes half a character ("\\ud800") for text; no table could keep that
-        return from_json(
-            filesystem.cat_file(path).removeprefix(codecs.BOM_UTF8), allow_inf_nan=False
-        )
+        content = filesystem.cat_file(path).removeprefix(codecs.BOM_UTF8)
+        # not json.loads, which takes half a character ("\\ud800") for text; no table could keep it
+        return from_json(content, allow_inf_nan=False)
     except OSError as error:
-        _refuse(doing, "nothing that can be read", f"check labels.file ({type(error).__name__})")
+        todo = f"check labels.file ({type(error).__name__})"
+        raise _refusal(doing, "nothing that can be read", todo) from None
     except ValueError as error:
-        _refuse(
-            doing,
-            f"something else: {error}",
-            "take the file as it was downloaded, or download it again",
-        )
+        raise _refusal(doing, f"no JSON: {error}", _DAMAGED) from None
 
 
 def _of_sheet(content: Any, doing: str) -> list[Label]:
-    """The words of a contact sheet's file."""
+    """The labels of a contact sheet's file."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        _refuse(
-            doing,
-            "JSON of another kind",
-            "take the file that the contact sheet downloads, or Label Studio's export",
-        )
+        raise _refusal(doing, "JSON of another format", _OTHER_FORMAT)
     if content.get("format_version") != FORMAT_VERSION:
-        version = f"format_version {content.get('format_version')!r}; this toiletspark reads {FORMAT_VERSION}"
-        _refuse(
-            doing,
-            version,
-            "import it with the toiletspark that made the sheet, or make the sheet again",
-        )
+        version = f"format_version {content.get('format_version')!r}"
+        found = f"{version}; this toiletspark reads {FORMAT_VERSION}"
+        raise _refusal(doing, found, _OTHER_VERSION)
     try:
-        sheet = _Sheet.model_validate(content)
+        sheet = _SheetFile.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        _refuse(
-            doing,
-            f"at {place}: {first['msg']}",
-            "take the file as it was downloaded, or download it again",
-        )
-    times = collections.Counter(word.image_id for word in sheet.labels)
-    doubled = sorted(image_id for image_id, count in times.items() if count > 1)
-    if doubled:
-        _refuse(
-            doing,
-            f"{len(doubled)} images more than once: {shown(doubled)}",
-            "keep the right label of each",
-        )
-    return [
-        Label(
-            word.image_id,
-            word.label,
-            word.content_digest or None,
-            "sheet",
-            sheet.labeller,
-            word.labelled_at,
-        )
-        for word in sheet.labels
-    ]
+        raise _refusal(doing, _first(error), _DAMAGED) from None
+    counts = collections.Counter(label.image_id for label in sheet.labels)
+    repeated = sorted(image_id for image_id, count in counts.items() if count > 1)
+    if repeated:
+        found = f"{len(repeated)} images more than once: {shown(repeated)}"
+        raise _refusal(doing, found, "keep the right label of each")
+    labels = []
+    for row in sheet.labels:
+        digest = row.content_digest or None
+        who, at = sheet.labeller, row.labelled_at
+        labels.append(Label(row.image_id, row.label, digest, "sheet", who, at))
+    return labels
 
 
-def _refuse(doing: str, found: str, todo: str) -> NoReturn:
-    raise LabelsError(
+def _of_label_studio(content: list[Any], doing: str) -> list[Label]:
+    try:
+        return label_studio.labels_of(content)
+    except ValidationError as error:
+        raise _refusal(doing, _first(error), _NOT_OURS) from None
+    except ValueError as error:
+        raise _refusal(doing, str(error), _NOT_OURS) from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first error of a validation, as in "at labels.0.image_id: Field required"."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return f"at {path}: {first['msg']}"
+
+
+def _refusal(doing: str, found: str, todo: str) -> LabelsError:
+    return LabelsError(
         doing=doing,
-        expected=f"a labels file of the contact sheet ({FORMAT} {FORMAT_VERSION}, each image once), or Label Studio's "
-        "export as JSON or JSON-MIN",
+        expected=f"a labels file of the contact sheet ({FORMAT} {FORMAT_VERSION}, each image once),"
+        " or Label Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` "
+        "made, with one choice per annotation",
         found=found,
         todo=todo,
-    ) from None
+    )

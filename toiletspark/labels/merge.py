@@ -1,14 +1,16 @@
-"""Labels: who said what of which image, when and how; and what becomes of it when somebody says something new.
+"""Labels: who labelled which image, when and how, and how a new import is merged with them.
 
-Each import is merged with the newest run of `tables.LABELS` into a new one, by these rules:
+Each import is merged with the newest run of `schemas.LABELS` into a new one, by these rules:
 
-- There is one row per (image_id, labeller): a labeller's newer word replaces the older one.
-- A folder or a table has one voice. It is compared with what it said at its last import (`tables.LABEL_SOURCES`), and
-  only what differs is a word; who imports it has said that. What it shows and no longer labels is gone.
-- The table of overrides has one voice too, though each of its rows names its labeller.
-- A file of the contact sheet or of Label Studio names labellers and times; it adds words and takes none back. A word
-  that is older than the labeller's last one is not taken.
-- Labellers who contradict each other about one content are a conflict: both words stay and are listed.
+- There is one row per (image_id, labeller): a labeller's newer label replaces the older one.
+- A class folder or a table knows neither names nor times. It is compared with its own last import
+  (`schemas.LABEL_SOURCES`), and only differences count, as labels of the person who imports it. A
+  label that it has lost is taken back.
+- The table of overrides is compared in the same way, though its rows name their labellers.
+- A file of the contact sheet or of Label Studio names labellers and times. It only adds labels, and
+  none that is older than the labeller's last one.
+- Labellers who contradict each other about a content are in conflict: both labels stay, and are
+  listed.
 
 Nothing here needs Spark.
 """
@@ -23,25 +25,26 @@ from datetime import UTC, datetime
 from typing import Any
 
 from toiletspark.errors import LabelsError
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import arrow_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
 
-Key = tuple[str, str]
+Key = tuple[str, str]  # image_id, labeller
+_Rows = dict[str, dict[str, Any]]  # rows of `LABEL_SOURCES` by image_id
 
 
 @dataclass(frozen=True)
 class Label:
-    """One word of one person.
+    """One label of one person.
 
     Attributes:
-        image_id: of what.
+        image_id: any text.
         label: the class.
-        content_digest: of the picture that was seen; None where the label came without it.
-        how: see `tables.LABELS`.
-        labeller: who; "" = whoever imports.
-        labelled_at: when, with its time zone; None where nobody has noted it: the time of the import then.
+        content_digest: of the picture that the person saw; None where the label came without it.
+        how: see `schemas.LABELS`.
+        labeller: "" is the person who imports.
+        labelled_at: with its time zone; None where nobody noted it: the time of the import then.
     """
 
     image_id: str
@@ -53,26 +56,30 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one source says now.
+class SourceLabels:
+    """The labels that one source holds now.
 
     Attributes:
-        labels: its words.
-        shows: a source with one voice shows these images, and what it says of them is all; None: it only adds.
-        waiting: what lies presorted in folders that nobody has looked through; no labels yet.
+        labels: at most one per image and labeller.
+        covers: images of which the source tells everything, so that a missing label is taken back;
+            None: the source only adds labels.
+        waiting: presorted into class folders that nobody has looked through; no labels yet.
     """
 
     labels: list[Label]
-    shows: frozenset[str] | None = None
+    covers: frozenset[str] | None = None
     waiting: list[Label] = field(default_factory=list)
 
 
 @dataclass
 class Merged:
-    """All labels that count after an import, and what it changed; `sources` as in `tables.LABEL_SOURCES`."""
+    """All labels that count after an import, and how many it changed.
+
+    `sources` are rows of `schemas.LABEL_SOURCES`.
+    """
 
     labels: dict[Key, Label]
-    sources: list[dict[str, Any]]
+    sources: list[dict[str, Any]] = field(default_factory=list)
     new: int = 0
     changed: collections.Counter[str] = field(default_factory=collections.Counter)
     gone: int = 0
@@ -83,121 +90,128 @@ class Merged:
     def counts(self) -> dict[str, Any]:
         """The figures for manifest and summary."""
         names = ("new", "gone", "unchanged", "outdated", "waiting")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "changed": dict(sorted(self.changed.items())),
-        }
+        counts: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return {**counts, "changed": dict(sorted(self.changed.items()))}
 
-    def told(self) -> str:
-        """What changed since the last import, as in "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
+    def summary(self) -> str:
+        """The changes in words: "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
         moves = ", ".join(f"{move} {count}" for move, count in self.changed.most_common())
-        changed = f"{self.changed.total()} changed" + (f" ({moves})" if moves else "")
-        rare = {
-            "older than what is known": self.outdated,
-            "presorted and not looked at": self.waiting,
-        }
-        more = [f"{count} {what}" for what, count in rare.items() if count]
-        return ", ".join(
-            [f"{self.new} new", changed, f"{self.gone} gone", f"{self.unchanged} unchanged", *more]
-        )
+        parts = [
+            f"{self.new} new",
+            f"{self.changed.total()} changed" + (f" ({moves})" if moves else ""),
+            f"{self.gone} gone",
+            f"{self.unchanged} unchanged",
+        ]
+        if self.outdated:
+            parts.append(f"{self.outdated} older than what is known")
+        if self.waiting:
+            parts.append(f"{self.waiting} presorted and not looked at")
+        return ", ".join(parts)
 
 
 def merge(
-    known: Iterable[Label], sources: list[dict[str, Any]], said: Said, source: str, who: str
+    known: Iterable[Label],
+    sources: list[dict[str, Any]],
+    imported: SourceLabels,
+    source: str,
+    importer: str,
 ) -> Merged:
-    """What counts after a source has spoken; see the rules above.
+    """Merges an import with the labels so far, by the rules above.
 
     Args:
-        known: all labels so far, each with labeller and time.
-        sources: rows of `tables.LABEL_SOURCES` so far.
-        said: what the source says now.
+        known: each with labeller and time.
+        sources: rows of `schemas.LABEL_SOURCES` so far.
+        imported: the labels of the source.
         source: its name, a path.
-        who: imports it.
+        importer: the labeller of labels without a name.
     """
-    mine = {row["image_id"]: row for row in sources if row["source"] == source}
-    merged = Merged(
-        {(label.image_id, label.labeller): label for label in known}, [], waiting=len(said.waiting)
-    )
-    # what lies as presorted was confirmed before, or moved away and brought back, if it has been a label
-    words = [*said.labels, *(label for label in said.waiting if label.image_id in mine)]
-    merged.waiting -= len(words) - len(said.labels)
+    last_import = {row["image_id"]: row for row in sources if row["source"] == source}
+    # a presorted picture was confirmed before, or moved away and back, if it has been a label
+    confirmed = [label for label in imported.waiting if label.image_id in last_import]
+    labels = [*imported.labels, *confirmed]
+    merged = Merged({(label.image_id, label.labeller): label for label in known})
+    merged.waiting = len(imported.waiting) - len(confirmed)
     now = datetime.now(UTC)
-    for word in words:
-        before = mine.get(word.image_id)
-        if before is not None and before["class"] == word.label:
+    for label in labels:
+        last = last_import.get(label.image_id)
+        if last is not None and last["class"] == label.label:
             merged.unchanged += 1
             continue
-        if before is not None:
-            _forget(merged, before)
-        _take(
-            merged,
-            replace(word, labeller=word.labeller or who),
-            now,
-            before["class"] if before else None,
-        )
-    _drop_gone(merged, mine, said, {word.image_id for word in words})
-    merged.sources = [row for row in sources if row["source"] != source] + _said(
-        mine, said, words, source, who
-    )
+        if last is not None:
+            _take_back(merged, last)
+        named = replace(label, labeller=label.labeller or importer)
+        _add(merged, named, now, last["class"] if last else None)
+
+    missing = last_import.keys() - {label.image_id for label in labels}
+    for image_id in missing & (imported.covers or frozenset()):
+        merged.gone += _take_back(merged, last_import[image_id])
+    merged.sources = [row for row in sources if row["source"] != source]
+    if imported.covers is not None:
+        outside = {key: row for key, row in last_import.items() if key not in imported.covers}
+        repeated = _source_rows(last_import, labels, source, importer)
+        rows = {**outside, **repeated}
+        merged.sources += [rows[image_id] for image_id in sorted(rows)]
     return merged
 
 
 def newest(store: Store) -> list[Label]:
     """All labels that count now; none where nothing was imported yet."""
-    return [_label(row) for row in rows.read(store.newest(tables.LABELS))]
+    return _labels_of(store.newest(LABELS))
 
 
-def keep(
-    store: Store, said: Said, labeller: str, config: dict[str, Any], source: str
+def save(
+    store: Store, imported: SourceLabels, labeller: str, config: dict[str, Any], source: str
 ) -> tuple[Run, Merged]:
-    """Merges what was said with what is known, and keeps it as a new run; the newest run holds all that counts.
+    """Merges an import with the known labels, and writes a run that holds all labels that count.
+
+    Args:
+        labeller: "" is the user of this machine.
 
     Raises:
         LabelsError: there is not one label then.
     """
-    last = store.newest(tables.LABELS)
-    known = [_label(row) for row in rows.read(last)]
-    earlier = rows.read(store.run(tables.LABEL_SOURCES, last.run_id)) if last else []
-    merged = merge(known, earlier, said, source, labeller or getpass.getuser())
+    last = store.newest(LABELS)
+    sources = _source_rows_of(store, last)
+    importer = labeller or getpass.getuser()
+    merged = merge(_labels_of(last), sources, imported, source, importer)
     _require_any(merged, source)
     labels = [merged.labels[key] for key in sorted(merged.labels)]
-    run_id, inputs = new_run_id(), Inputs(source=source, before=last.run_id if last else None)
-    disputed = [
-        {"conflict": at, **_row(one)}
-        for at, said_of in enumerate(conflicts(labels), 1)
-        for one in said_of
-    ]
-    for table, found in ((tables.LABEL_SOURCES, merged.sources), (tables.CONFLICTS, disputed)):
-        rows.write(store, table, run_id, found, config=config, inputs=inputs)
+    disputed = []
+    for number, conflict in enumerate(conflicts(labels), 1):
+        disputed += [{"conflict": number, **_row(label)} for label in conflict]
+    classes = sorted({(label.image_id, label.label) for label in labels})
     counts = {
         **merged.counts(),
         "images": len({label.image_id for label in labels}),
-        "per_class": dict(
-            collections.Counter(
-                name for _, name in sorted({(one.image_id, one.label) for one in labels})
-            )
-        ),
+        "per_class": dict(collections.Counter(name for _, name in classes)),
         "conflicts": disputed[-1]["conflict"] if disputed else 0,
     }
-    written = rows.write(
-        store, tables.LABELS, run_id, map(_row, labels), config=config, inputs=inputs, counts=counts
-    )
-    return written, merged
+    inputs = Inputs(source=source, before=last.run_id if last else None)
+    run_id = new_run_id()
+    arrow_io.write(store, LABEL_SOURCES, run_id, merged.sources, config=config, inputs=inputs)
+    arrow_io.write(store, CONFLICTS, run_id, disputed, config=config, inputs=inputs)
+    rows = map(_row, labels)
+    run = arrow_io.write(store, LABELS, run_id, rows, config=config, inputs=inputs, counts=counts)
+    return run, merged
 
 
-def spoken(store: Store, source: str, how: str) -> dict[str, str]:
-    """The labels of a source with one voice that stand as it gave them (`how`): image_id -> the content seen, or ""."""
-    last = store.newest(tables.LABELS)
-    said = rows.read(store.run(tables.LABEL_SOURCES, last.run_id)) if last else []
-    standing = {
-        (row["image_id"], row["labeller"]): row for row in rows.read(last) if row["how"] == how
-    }
-    mine = [(row["image_id"], row["labeller"]) for row in said if row["source"] == source]
-    return {key[0]: standing[key]["content_digest"] or "" for key in mine if key in standing}
+def labelled_contents(store: Store, source: str, how: str) -> dict[str, str]:
+    """The contents that a source has labelled, by image_id ("" where it is not known).
+
+    Only labels that still stand as the source gave them (`how`).
+    """
+    last = store.newest(LABELS)
+    labels = {(label.image_id, label.labeller): label for label in _labels_of(last)}
+    contents = {}
+    for row in _source_rows_of(store, last):
+        label = labels.get((row["image_id"], row["labeller"]))
+        if row["source"] == source and label and label.how == how:
+            contents[label.image_id] = label.content_digest or ""
+    return contents
 
 
 def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
-    """The labels that contradict each other about one content, conflict by conflict, in the order of the images.
+    """The labels that contradict each other about a content, grouped, in the order of the images.
 
     A label without a digest is about whatever else is labelled under its image_id.
     """
@@ -208,23 +222,21 @@ def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
             contents.setdefault(label.image_id, {})[f"content {label.content_digest}"] = None
     about: dict[str, list[Label]] = {}
     for label in labels:
-        own = (
-            [f"content {label.content_digest}"]
-            if label.content_digest
-            else contents.get(label.image_id)
-        )
-        for content in own or [f"image {label.image_id}"]:
-            about.setdefault(content, []).append(label)
-    return [said for said in about.values() if len({label.label for label in said}) > 1]
+        topics = list(contents.get(label.image_id, {f"image {label.image_id}": None}))
+        if label.content_digest:
+            topics = [f"content {label.content_digest}"]
+        for topic in topics:
+            about.setdefault(topic, []).append(label)
+    return [group for group in about.values() if len({label.label for label in group}) > 1]
 
 
-def shown_conflict(said: list[Label]) -> str:
-    """One conflict in a line, as in "'H1-2': toilet (ann, 2026-11-24, sheet), other (bob, 2026-11-20, folder)"."""
-    words = [
+def shown_conflict(labels: list[Label]) -> str:
+    """A conflict in a line: "'H1': toilet (ann, 2026-11-24, sheet), other (bob, 2026-11-20, folder)"."""
+    texts = [
         f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})"
-        for label in said
+        for label in labels
     ]
-    return f"{said[0].image_id!r}: {', '.join(words)}"
+    return f"{labels[0].image_id!r}: {', '.join(texts)}"
 
 
 def _require_any(merged: Merged, source: str) -> None:
@@ -233,93 +245,76 @@ def _require_any(merged: Merged, source: str) -> None:
             doing=f"importing labels from {source}",
             expected="at least one label",
             found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
-            todo="look through the class folders, move the mistakes, then run `toiletspark labels import "
-            "--reviewed CLASS` for each class that you have looked through",
+            todo="look through the class folders, move the mistakes, then run `toiletspark labels "
+            "import --reviewed CLASS` for each class that you have looked through",
         )
 
 
-def _take(merged: Merged, word: Label, now: datetime, was: str | None) -> None:
-    """Puts a word in its labeller's row; `was` is what its source said before, if that is known."""
-    key = (word.image_id, word.labeller)
-    before, at = merged.labels.get(key), word.labelled_at or now
+def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
+    """Puts a label into its labeller's row; `was` is the class at the source's last import."""
+    key = (label.image_id, label.labeller)
+    before = merged.labels.get(key)
+    at = label.labelled_at or now
     if before is not None:
-        then, same = before.labelled_at or at, _same_content(before, word)
-        if same and before.label == word.label and was is None:
+        then = before.labelled_at or at
+        same_content = _same_content(before, label)
+        if same_content and before.label == label.label and was is None:
             merged.unchanged += 1
-            seen = before.content_digest or word.content_digest
             merged.labels[key] = replace(
-                before, labelled_at=max(then, word.labelled_at or then), content_digest=seen
+                before,
+                labelled_at=max(then, label.labelled_at or then),
+                content_digest=before.content_digest or label.content_digest,
             )
             return
-        if (
-            then > at
-        ):  # of another content too: an old sheet that is read again shows the picture of its day
+        if then > at:  # also of another content: an old sheet shows the picture of its day
             merged.outdated += 1
             return
-        was = was or (before.label if same else None)
-    if was is None or was == word.label:
+        was = was or (before.label if same_content else None)
+    if was is None or was == label.label:
         merged.new += 1
     else:
-        merged.changed[f"{was} -> {word.label}"] += 1
-    merged.labels[key] = replace(word, labelled_at=at)
+        merged.changed[f"{was} -> {label.label}"] += 1
+    merged.labels[key] = replace(label, labelled_at=at)
 
 
-def _same_content(one: Label, other: Label) -> bool:
-    return (
-        not one.content_digest
-        or not other.content_digest
-        or one.content_digest == other.content_digest
-    )
+def _same_content(first: Label, second: Label) -> bool:
+    digests = {first.content_digest, second.content_digest}
+    return len({digest for digest in digests if digest}) < 2
 
 
-def _forget(merged: Merged, before: dict[str, Any]) -> bool:
-    """Takes back what a source said, unless its labeller has said something else since."""
-    key = (before["image_id"], before["labeller"])
-    stands = key in merged.labels and merged.labels[key].label == before["class"]
+def _take_back(merged: Merged, row: dict[str, Any]) -> bool:
+    """Removes a label that a source gave, unless its labeller has changed it since."""
+    key = (row["image_id"], row["labeller"])
+    stands = key in merged.labels and merged.labels[key].label == row["class"]
     if stands:
         del merged.labels[key]
     return stands
 
 
-def _drop_gone(
-    merged: Merged, mine: dict[str, dict[str, Any]], said: Said, labelled: set[str]
-) -> None:
-    for image_id in (said.shows or frozenset()) & mine.keys() - labelled:
-        merged.gone += _forget(merged, mine[image_id])
+def _source_rows(last_import: _Rows, labels: list[Label], source: str, importer: str) -> _Rows:
+    """The source's labels as rows by image_id; a repeated label stays with its first importer."""
+    rows = {}
+    for label in labels:
+        row = last_import.get(label.image_id)
+        if row is None or row["class"] != label.label:
+            labeller = label.labeller or importer
+            row = {"source": source, "image_id": label.image_id, "class": label.label}
+            row["labeller"] = labeller
+        rows[label.image_id] = row
+    return rows
 
 
-def _said(
-    mine: dict[str, dict[str, Any]], said: Said, words: list[Label], source: str, who: str
-) -> list[dict[str, Any]]:
-    """What a source with one voice has said by now: who said it first stays with what it repeats."""
-    if said.shows is None:
-        return []
-    kept = {image_id: row for image_id, row in mine.items() if image_id not in said.shows}
-    for word in words:
-        before = mine.get(word.image_id)
-        repeated = before is not None and before["class"] == word.label
-        kept[word.image_id] = (before if repeated else None) or {
-            "source": source,
-            "image_id": word.image_id,
-            "class": word.label,
-            "labeller": word.labeller or who,
-        }
-    return [kept[image_id] for image_id in sorted(kept)]
+def _source_rows_of(store: Store, run: Run | None) -> list[dict[str, Any]]:
+    return arrow_io.read(store.run(LABEL_SOURCES, run.run_id)) if run else []
+
+
+def _labels_of(run: Run | None) -> list[Label]:
+    labels = []
+    for row in arrow_io.read(run):
+        row["label"] = row.pop("class")
+        labels.append(Label(**row))
+    return labels
 
 
 def _row(label: Label) -> dict[str, Any]:
-    return {
-        "image_id": label.image_id,
-        "labeller": label.labeller,
-        "class": label.label,
-        "content_digest": label.content_digest,
-        "labelled_at": label.labelled_at,
-        "how": label.how,
-    }
-
-
-def _label(row: dict[str, Any]) -> Label:
-    named = {
-        name: row[name] for name in ("image_id", "content_digest", "how", "labeller", "labelled_at")
-    }
-    return Label(label=row["class"], **named)
+    return {**vars(label), "class": label.label}

@@ -17,7 +17,7 @@ from toiletspark.config import Config
 from toiletspark.config import Overrides as Section
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.labels import merge as labels
-from toiletspark.labels.merge import Said
+from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override
 from toiletspark.tables import schemas as tables
@@ -140,7 +140,7 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     return override_rules.parse(said, config.labels.classes, doing=doing)
 
 
-def as_labels(work: Workspace) -> tuple[Said, dict[str, int]]:
+def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
     """What overrides say as labels; also those that have expired, since what was seen stays true.
 
     Returns:
@@ -152,7 +152,7 @@ def as_labels(work: Workspace) -> tuple[Said, dict[str, int]]:
         TableError: see `read_rows`.
     """
     resolved = override_rules.resolve(read_rows(work.spark, work.config))
-    earlier = labels.spoken(work.store, work.config.overrides.path, "override")
+    earlier = labels.labelled_contents(work.store, work.config.overrides.path, "override")
     digests, images = _in_catalog(work.spark, work.store, resolved)
     images.update(
         {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
@@ -161,7 +161,7 @@ def as_labels(work: Workspace) -> tuple[Said, dict[str, int]]:
     said, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )
-    return Said(said, frozenset([*earlier, *(label.image_id for label in said)])), missing
+    return SourceLabels(said, frozenset([*earlier, *(label.image_id for label in said)])), missing
 
 
 def _in_catalog(

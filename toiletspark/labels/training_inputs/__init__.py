@@ -1,1 +1,1 @@
-"""training_inputs."""
+"""Inputs of training: labels with embeddings, the labelled files, their views, golden images."""
