@@ -77,7 +77,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     stored(store, tables.SAMPLE, drawn)
     read = {name: frames.read_run(spark, run) for name, run in runs.items()}
     settled = training_set.settle(read["labels"], read["catalog"])
-    settled = training_set.placed(settled, training_set.homes(spark, store))
+    settled = training_set.with_listings(settled, training_set.drawn_listings(spark, store))
     found = training_set.with_embeddings(settled, read["embeddings"], "ours")
     weighed = design_weights.weigh(found, design_weights.read_draws(spark, store), read["catalog"])
     rows = training_set.weighted(found, weighed).toPandas()
@@ -150,7 +150,9 @@ def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path:
     here = [{"image_id": "live", "listing_id": "lone", "stratum": "Bonn | rent"}]
     words, now = stored(store, tables.LABELS, said), stored(store, tables.CATALOG, here)
     settled = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, now))
-    placed = training_set.placed(settled, training_set.homes(spark, store)).collect()
+    placed = training_set.with_listings(
+        settled, training_set.drawn_listings(spark, store)
+    ).collect()
     assert {row["image_id"]: (row["listing_id"], row["stratum"]) for row in placed} == {
         "a": ("ended", "Bonn | sale"),
         "b": ("ended", "Bonn | sale"),

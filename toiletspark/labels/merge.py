@@ -297,9 +297,8 @@ def _source_rows(last_import: _Rows, labels: list[Label], source: str, importer:
     for label in labels:
         row = last_import.get(label.image_id)
         if row is None or row["class"] != label.label:
-            labeller = label.labeller or importer
             row = {"source": source, "image_id": label.image_id, "class": label.label}
-            row["labeller"] = labeller
+            row["labeller"] = label.labeller or importer
         rows[label.image_id] = row
     return rows
 

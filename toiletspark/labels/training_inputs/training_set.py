@@ -1,218 +1,214 @@
-"""Labels meet embeddings: the small table from which a head is fitted, without Spark, elsewhere."""
+"""The training set: labels joined with embeddings and weights, from which a head is fitted."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from functools import reduce
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, shown
-from toiletspark.sampling import design_weights, evaluation_sample
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.sampling import design_weights
+from toiletspark.sampling.evaluation_sample import DRAWS
+from toiletspark.tables import spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import (
+    ALONE,
+    CATALOG,
+    CONFLICTS,
+    EMBEDDINGS,
+    IMAGE_LEDGER,
+    LABELS,
+    QUEUES,
+    SAMPLE,
+    TRAINING_SET,
+    Table,
+)
 from toiletspark.tables.workspace import Workspace
 
 DOING = "gathering the training set"
+_log = logging.getLogger("toiletspark")
 
 
-def gather(work: Workspace, table: tables.Table) -> Summary:
-    """Keeps labelled embeddings as a run; tells how many images were labelled, and which of them had to be left out."""
-    store, run_id = work.store, work.run_id
-    labels = store.require(tables.LABELS, doing=DOING, step="labels import")
-    seen = store.require(tables.CATALOG, doing=DOING, step="embed")
-    backbone_id = seen.inputs.backbone_id
-    settled = settle(frames.read_run(work.spark, labels), frames.read_run(work.spark, seen))
-    settled = placed(settled, homes(work.spark, store))
-    settled = frames.set_aside(settled, store, run_id, "settled")
-    labelled, disputed = settled.count(), settled.where("in_conflict").count()
-    usable = (
-        _undisputed(settled, disputed, work.config, store)
-        if table is tables.TRAINING_SET
-        else settled
-    )
+def gather(work: Workspace, table: Table) -> Summary:
+    """Writes labelled embeddings as a run of `table`; counts the labels and those left out."""
+    spark, store = work.spark, work.store
 
-    found = with_embeddings(
-        usable, frames.read_all(work.spark, store, tables.EMBEDDINGS), backbone_id
-    )
-    found = frames.set_aside(found, store, run_id, "found")
-    weighed = design_weights.weigh(
-        found, design_weights.read_draws(work.spark, store), frames.read_run(work.spark, seen)
-    )
-    weighed = frames.set_aside(weighed, store, run_id, "weighed")
-    run = frames.write_run(
-        weighted(found, weighed).coalesce(1),
+    def set_aside(frame: DataFrame, name: str) -> DataFrame:
+        return spark_io.set_aside(frame, store, work.run_id, name)
+
+    labels = store.require(LABELS, doing=DOING, step="labels import")
+    catalog = store.require(CATALOG, doing=DOING, step="embed")
+    snapshot = spark_io.read_run(spark, catalog)
+    settled = settle(spark_io.read_run(spark, labels), snapshot)
+    settled = set_aside(with_listings(settled, drawn_listings(spark, store)), "settled")
+    labelled = settled.count()
+    disputed = settled.where("in_conflict").count()
+    usable = settled
+    if disputed and table is TRAINING_SET:
+        usable = _without_conflicts(work, settled, disputed)
+
+    backbone_id = catalog.inputs.backbone_id
+    embeddings = spark_io.read_all(spark, store, EMBEDDINGS)
+    embedded = set_aside(with_embeddings(usable, embeddings, backbone_id), "embedded")
+    weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
+    weights = set_aside(weights, "weights")
+    run = spark_io.write_run(
+        weighted(embedded, weights).coalesce(1),
         store,
         table,
-        run_id,
+        work.run_id,
         config=work.config.recorded(),
-        inputs=Inputs(labels=labels.run_id, catalog=seen.run_id, backbone_id=backbone_id),
-        counts={evaluation_sample.DRAWS: design_weights.count_draws(weighed)},
+        inputs=Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id),
+        counts={DRAWS: design_weights.count_draws(weights)},
     )
-    without = usable.count() - run.rows
-    store.clear(run_id)
+    without_embedding = usable.count() - run.rows
+    store.clear(work.run_id)
     if not run.rows:
         raise LabelsError(
             doing=DOING,
             expected="labelled images that have an embedding",
             found=f"{labelled} labels, none of whose images could be embedded",
-            todo=f"see the column status in {store.root}/{tables.IMAGE_LEDGER.name}",
+            todo=f"see the column status in {store.root}/{IMAGE_LEDGER.name}",
         )
-    return {"labelled": labelled, "without_embedding": without, "in_conflict": disputed}
+    counts = {"without_embedding": without_embedding, "in_conflict": disputed}
+    return {"labelled": labelled, **counts}
 
 
 def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
-    """One label per labelled image, out of what several people have said.
+    """One label per labelled image, out of those of all labellers.
 
-    A label belongs to the content that the labeller saw: its own content_digest, or, where it came without, the
-    content that the image has now. Words that agree are one; where they contradict each other about a content, that
-    is told beside the image's newest word.
+    A label belongs to the content that the labeller saw: its own content_digest or, where it came
+    without one, the content that the image has now. Labels that contradict each other about a
+    content are marked.
 
     Args:
-        labels: `tables.LABELS`, one run.
-        catalog: `tables.CATALOG`, one run.
+        labels: `schemas.LABELS`, one run.
+        catalog: `schemas.CATALOG`, one run.
 
     Returns:
-        image_id, listing_id and stratum (null where the catalog has no such image any more, see `placed`),
-        content_digest (null where nobody knows it), label (the newest word about this image), newest (the newest word
-        about its content), in_conflict (boolean). One row per image_id. Shuffles the labels, which are few.
+        image_id, listing_id and stratum (null where the catalog has the image no more, see
+        `with_listings`), content_digest (null where it is not known), label (the newest of this
+        image), newest (the newest of its content), in_conflict (boolean). One row per image_id.
+        Shuffles the labels, which are few, and not the catalog.
     """
-    ids = F.broadcast(labels.select("image_id").distinct())  # the catalog stays where it is
-    now = catalog.join(ids, on="image_id", how="left_semi")
-    now = now.select(
-        "image_id", "listing_id", "stratum", F.col("content_digest").alias("digest_now")
-    )
-    named = (
-        labels.join(F.broadcast(now), on="image_id", how="left")
-        .withColumn("content_digest", F.coalesce("content_digest", "digest_now"))
-        .withColumn("about", F.coalesce("content_digest", F.concat(F.lit("image "), "image_id")))
-        .withColumn("said", F.struct("labelled_at", "labeller", "image_id", "class"))
-    )
-    of_content = Window.partitionBy("about")
-    judged = (
-        named.withColumn("in_conflict", F.size(F.collect_set("class").over(of_content)) > 1)
-        .withColumn("newest", F.max("said").over(of_content)["class"])
-        .withColumn(
-            "rank", F.row_number().over(Window.partitionBy("image_id").orderBy(F.desc("said")))
-        )
-    )
-    columns = ("image_id", "listing_id", "stratum", "content_digest")
-    said = (F.col("class").alias("label"), "newest", "in_conflict")
-    return judged.where(F.col("rank") == 1).select(*columns, *said)
-
-
-def homes(spark: SparkSession, store: Store) -> DataFrame:
-    """Where images were when they were last drawn to be looked at: image_id, home, home_stratum (both may be null).
-
-    Labels outlive listings. Samples and queues of any kind remember the listing, samples the stratum as well. One row
-    per image_id; one shuffle of what was ever drawn.
-    """
-    drawn = [
-        frames.read_run(spark, run).select(
-            "image_id",
-            F.lit(run.run_id).alias("at"),
-            "listing_id",
-            F.col("stratum")
-            if table is tables.SAMPLE
-            else F.lit(None).cast("string").alias("stratum"),
-        )
-        for table in (tables.SAMPLE, tables.QUEUES)
-        for run in store.runs(table)
-    ]
-    if not drawn:
-        return frames.no_rows(
-            spark, {"image_id": "string", "home": "string", "home_stratum": "string"}
-        )
+    ids = F.broadcast(labels.select("image_id").distinct())
+    columns = ("image_id", "listing_id", "stratum")
+    snapshot = catalog.join(ids, on="image_id", how="left_semi")
+    snapshot = snapshot.select(*columns, F.col("content_digest").alias("digest_now"))
+    digest = F.coalesce("content_digest", "digest_now")
+    topic = F.coalesce("content_digest", F.concat(F.lit("image "), "image_id"))
+    age = F.struct("labelled_at", "labeller", "image_id", "class")
+    named = labels.join(F.broadcast(snapshot), on="image_id", how="left")
+    named = named.withColumn("content_digest", digest).withColumn("topic", topic)
+    named = named.withColumn("age", age)
+    of_topic = Window.partitionBy("topic")
+    of_image = Window.partitionBy("image_id").orderBy(F.desc("age"))
     return (
-        reduce(DataFrame.unionByName, drawn)
-        .groupBy("image_id")
-        .agg(
-            F.max(F.when(F.col("listing_id").isNotNull(), F.struct("at", "listing_id")))[
-                "listing_id"
-            ].alias("home"),
-            F.max(F.when(F.col("stratum").isNotNull(), F.struct("at", "stratum")))["stratum"].alias(
-                "home_stratum"
-            ),
-        )
+        named.withColumn("in_conflict", F.size(F.collect_set("class").over(of_topic)) > 1)
+        .withColumn("newest", F.max("age").over(of_topic)["class"])
+        .withColumn("rank", F.row_number().over(of_image))
+        .where(F.col("rank") == 1)
+        .withColumnRenamed("class", "label")
+        .select(*columns, "content_digest", "label", "newest", "in_conflict")
     )
 
 
-def placed(settled: DataFrame, homes: DataFrame) -> DataFrame:
-    """Names the listing and the stratum of labelled images that the catalog does not know any more.
+def drawn_listings(spark: SparkSession, store: Store) -> DataFrame:
+    """The listing and the stratum that images had when they were last drawn for people.
 
-    Photos of one home must not lie on both sides of a split, so a draw's memory goes before a listing of its own. That
-    one is named such that no listing of the user's has its name by chance, as it might have that of an image.
+    Labels outlive listings. Samples and queues record the listing, samples the stratum as well.
+
+    Returns:
+        image_id, drawn_listing, drawn_stratum (both may be null), one row per image_id; one shuffle
+        of all samples and queues.
+    """
+    drawn = []
+    for table in (SAMPLE, QUEUES):
+        stratum = F.col("stratum") if table is SAMPLE else F.lit(None).cast("string")
+        for run in store.runs(table):
+            rows = spark_io.read_run(spark, run)
+            at = F.lit(run.run_id).alias("at")
+            drawn.append(rows.select("image_id", at, "listing_id", stratum.alias("stratum")))
+    if not drawn:
+        columns = dict.fromkeys(("image_id", "drawn_listing", "drawn_stratum"), "string")
+        return spark_io.no_rows(spark, columns)
+
+    def last(column: str) -> Column:
+        dated = F.when(F.col(column).isNotNull(), F.struct("at", column))
+        return F.max(dated)[column]
+
+    listing = last("listing_id").alias("drawn_listing")
+    stratum = last("stratum").alias("drawn_stratum")
+    return reduce(DataFrame.unionByName, drawn).groupBy("image_id").agg(listing, stratum)
+
+
+def with_listings(settled: DataFrame, drawn: DataFrame) -> DataFrame:
+    """Gives a listing and a stratum to labelled images that the catalog has no more.
+
+    Photos of one home must not lie on both sides of a split, so the listing of the last draw comes
+    first. Without one the image is a listing of its own, under a name that no listing of the user's
+    has by chance.
 
     Args:
         settled: see `settle`.
-        homes: see `homes`.
+        drawn: see `drawn_listings`.
 
     Returns:
         `settled` without nulls in listing_id and stratum.
     """
-    alone = F.concat(F.lit(tables.ALONE), "image_id")
+    alone = F.concat(F.lit(ALONE), "image_id")
     return (
-        settled.join(homes, on="image_id", how="left")
-        .withColumn("listing_id", F.coalesce("listing_id", "home", alone))
-        .withColumn("stratum", F.coalesce("stratum", "home_stratum", F.lit("unknown")))
-        .drop("home", "home_stratum")
+        settled.join(drawn, on="image_id", how="left")
+        .withColumn("listing_id", F.coalesce("listing_id", "drawn_listing", alone))
+        .withColumn("stratum", F.coalesce("stratum", "drawn_stratum", F.lit("unknown")))
+        .drop("drawn_listing", "drawn_stratum")
     )
 
 
 def with_embeddings(settled: DataFrame, embeddings: DataFrame, backbone_id: str) -> DataFrame:
-    """Finds the embedding of every label.
+    """Joins every label with its embedding; labels whose content has none are left out.
 
     Args:
-        settled: see `placed`, without what shall not be trained on.
-        embeddings: `tables.EMBEDDINGS`, all runs.
-        backbone_id: whose embeddings are wanted.
+        settled: see `with_listings`.
+        embeddings: `schemas.EMBEDDINGS`, all runs.
+        backbone_id: of the wanted embeddings.
 
     Returns:
-        The columns of `tables.TRAINING_SET` without weight and draw; labels whose content has no embedding are not in
-        it.
+        The columns of `schemas.TRAINING_SET` without weight and draw.
     """
-    kept = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
-    return kept.join(F.broadcast(settled), on="content_digest", how="inner")  # labels are few
+    own = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
+    return own.join(F.broadcast(settled), on="content_digest", how="inner")  # labels are few
 
 
-def weighted(gathered: DataFrame, weighed: DataFrame) -> DataFrame:
-    """Gives every label its design weight, see `design_weights.weigh`; what chance has not drawn weighs 1.
+def weighted(embedded: DataFrame, weights: DataFrame) -> DataFrame:
+    """Adds the design weights, see `design_weights.weigh`; images outside of all draws weigh 1.
 
     Returns:
-        The columns of `tables.TRAINING_SET`.
+        The columns of `schemas.TRAINING_SET`.
     """
-    drawn = F.broadcast(weighed.select("image_id", "weight", "draw"))
-    return gathered.join(drawn, on="image_id", how="left").withColumn(
-        "weight", F.coalesce("weight", F.lit(1.0))
-    )
+    drawn = F.broadcast(weights.select("image_id", "weight", "draw"))
+    weight = F.coalesce("weight", F.lit(1.0))
+    return embedded.join(drawn, on="image_id", how="left").withColumn("weight", weight)
 
 
-def _undisputed(settled: DataFrame, disputed: int, config: Config, store: Store) -> DataFrame:
-    """What is trained on, as labels.conflicts says."""
-    how = config.labels.conflicts
-    if not disputed:
-        return settled
-    ids = sorted(
-        row["image_id"] for row in settled.where("in_conflict").select("image_id").collect()
-    )
-    if how == "fail":
+def _without_conflicts(work: Workspace, settled: DataFrame, disputed: int) -> DataFrame:
+    """Leaves disputed images out, or takes the newest label, as labels.conflicts says."""
+    policy = work.config.labels.conflicts
+    rows = settled.where("in_conflict").select("image_id").collect()
+    ids = shown(sorted(row["image_id"] for row in rows))
+    if policy == "fail":
         raise LabelsError(
             doing=DOING,
             expected="labels that agree about each content (labels.conflicts is fail)",
-            found=f"{disputed} images about whose content labels contradict each other: {shown(ids)}",
-            todo=f"settle them, see {store.root}/{tables.CONFLICTS.name}; or set labels.conflicts=leave_out or newest",
+            found=f"{disputed} images about whose content labels contradict each other: {ids}",
+            todo=f"settle them, see {work.store.root}/{CONFLICTS.name}; or set "
+            "labels.conflicts=leave_out or newest",
         )
-    print(
-        f"toiletspark: labels contradict each other about the content of {shown(ids)}: {how}",
-        file=sys.stderr,
-    )
-    return (
-        settled.withColumn("label", F.col("newest"))
-        if how == "newest"
-        else settled.where(~F.col("in_conflict"))
-    )
+    _log.warning("labels contradict each other about the content of %s: %s", ids, policy)
+    if policy == "newest":
+        return settled.withColumn("label", F.col("newest"))
+    return settled.where(~F.col("in_conflict"))
