@@ -25,13 +25,13 @@ def step(work: Workspace) -> Summary:
     ):
         pictures = gather.pictures(work, queue)
         pictures = spark_io.set_aside(pictures, store, work.run_id, "pictures")
-    tiles = gather.placed(work, queue, pictures)
+    tiles = gather.tiles(work, queue, pictures)
 
     files = []
     labels = config.labels
     for sheet in page.cut(tiles, labels.of, labels.classes, config.sheet.max_images):
         file = f"{store.root}/reports/sheet-{sheet.sheet_id}.html"
-        html = page.render(gather.with_pictures(work.spark, pictures, sheet))
+        html = page.render(gather.with_pictures(work, pictures, sheet))
         storage.replace_bytes(file, html.encode())
         files.append(file)
     store.clear(work.run_id)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from toiletspark.errors import OutputError
-from toiletspark.reports.contact_sheet import order as sheet_order
 from toiletspark.reports.contact_sheet import page as contact_sheet
+from toiletspark.reports.contact_sheet.order import arranged, grouped
 from toiletspark.reports.contact_sheet.page import ContactSheet, Tile
 
 CLASSES = ("toilet", "kitchen")
@@ -169,7 +169,7 @@ def test_classes_then_bands_then_likeness() -> None:
         ("h", "toilet", 0.97),
     ]
     tiles = [tile(name, suggested=suggested, score=score) for name, suggested, score in said]
-    found = sheet_order.arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
+    found = arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
     assert (
         names(found) == "c f e h b a g d"
     )  # c has the highest score, then 20, 50 and 80 degrees from it
@@ -187,16 +187,16 @@ def test_classes_then_bands_then_likeness() -> None:
 def test_without_suggestions_there_are_no_headings_and_without_embeddings_the_order_stays() -> None:
     tiles = [tile(name) for name in "abcd"]
     nothing = np.zeros((4, 1), np.float32)
-    found = sheet_order.arranged(tiles, nothing, CLASSES, 0.9)
+    found = arranged(tiles, nothing, CLASSES, 0.9)
     assert (names(found), {one.section for one in found}) == ("a b c d", {""})
     assert [one.group for one in found] == [0, 1, 2, 3]
     scored = [replace(one, suggested="toilet", score=0.5 + n / 10) for n, one in enumerate(tiles)]
-    assert names(sheet_order.arranged(scored, nothing, CLASSES, 0.9)) == "d c b a"
+    assert names(arranged(scored, nothing, CLASSES, 0.9)) == "d c b a"
 
 
 def test_a_queue_keeps_its_ranks_and_has_groups() -> None:
     tiles = [tile(name, suggested="toilet", score=0.5) for name in "abc"]
-    found = sheet_order.ranked(tiles, embeddings(0, 90, 0), 0.9)
+    found = grouped(tiles, embeddings(0, 90, 0), 0.9)
     assert [(one.image_id, one.group, one.section) for one in found] == [
         ("a", 0, ""),
         ("b", 1, ""),

@@ -157,7 +157,7 @@ def test_more_than_fifty_images_with_mouse_and_keys(
     ):  # two labels of his own, one of them newer than hers, and one taken away
         bob.keyboard.press(key)
     bob.set_input_files("#file", file)
-    expect(bob.locator("#told")).to_have_text(
+    expect(bob.locator("#message")).to_have_text(
         f"{len(said) - 2} labels taken up, 2 as new or newer here"
     )
     assert labels(downloaded(bob), sheet, "Ann <b>") == expected(said | {0: "toilet", 1: "kitchen"})
@@ -276,7 +276,7 @@ def test_filters_show_what_they_say_and_labels_reach_nothing_else(
     expect(page.get_by_text("No picture is shown")).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("1")
-    assert page.locator("#told").inner_text() == "nothing to change"
+    assert page.locator("#message").inner_text() == "nothing to change"
 
 
 def test_one_picture_large_with_keys_alone(visit: Callable[[], Visit], tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_a_file_that_does_not_fit_is_told(
     (tmp_path / "a.json").write_text(content)
     page = visit().open(path)
     page.set_input_files("#file", tmp_path / "a.json")
-    expect(page.locator("#told")).to_contain_text(told)
+    expect(page.locator("#message")).to_contain_text(told)
 
 
 def test_the_policy_stops_scripts_and_requests_that_slip_in(

@@ -141,7 +141,9 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
     ]
     rows[-1]["content_digest"] = "of an earlier file"
     scores(config, rows)
-    labels.save(store, SourceLabels([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run")
+    labels.save(
+        store, SourceLabels([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run"
+    )
     at = pd.Timestamp("2026-11-24", tz="UTC")
     said = [
         ("L1-2", "ann", "other", None, 1),

@@ -14,7 +14,7 @@ from tests.reports.test_run_page import HOSTILE, Parsed, jpeg
 from tests.training.test_evaluate import CONFIG, HEAD, SAMPLE, examples
 from toiletspark.reports.head_page import page as head_page
 from toiletspark.reports.head_page import plots
-from toiletspark.reports.head_page.page import headline, render, stands_for
+from toiletspark.reports.head_page.page import headline, population, render
 from toiletspark.training.evaluation.evaluate import evaluate
 
 MADE = {
@@ -61,7 +61,7 @@ def test_the_headline_is_one_sentence_of_what_counts(evaluation: dict[str, Any])
     assert headline(evaluation).startswith(
         "Of the toilet photos like those that were drawn and labelled this head finds"
     )
-    assert "not for the whole catalog" in stands_for(evaluation)
+    assert "not for the whole catalog" in population(evaluation)
     assert f"the sample {evaluation['draw']['run_id']} (which leaves 3 strata out)" in warnings(
         evaluation
     )
@@ -69,13 +69,13 @@ def test_the_headline_is_one_sentence_of_what_counts(evaluation: dict[str, Any])
     assert headline(evaluation).startswith(
         "Of the toilet photos that nobody had labelled this head finds 93.1 %"
     )
-    assert "not for the whole catalog" in stands_for(evaluation)
+    assert "not for the whole catalog" in population(evaluation)
     evaluation["figures_of"] = "labelled images"
     assert headline(evaluation).startswith(
         "Of the labelled toilet photos that it had not seen this head finds 93.1 %"
     )
-    assert "nobody knows what they say of the catalog" in stands_for(evaluation)
-    assert "none of the held-out images was drawn by chance" in warnings(evaluation)
+    assert "these are no estimates for the catalog" in population(evaluation)
+    assert "none of the held-out images was drawn at random" in warnings(evaluation)
 
 
 def test_the_page_tells_weighted_beside_plain_figures(evaluation: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ def test_the_page_tells_weighted_beside_plain_figures(evaluation: dict[str, Any]
 def test_thin_strata_are_named_and_nothing_is_claimed_of_them(evaluation: dict[str, Any]) -> None:
     parsed = Parsed(render(evaluation, {}))
     (summary,) = parsed.of("summary")
-    assert summary.startswith("2 strata are too thin to claim anything about")
+    assert summary.startswith("2 strata are too thin for an estimate")
     rows = [text for text in parsed.of("tr") if text.startswith(("S0", "S1", "S2"))]
     assert [row[:2] for row in rows] == ["S2", "S1", "S0"]  # by their part of the whole
     assert "%" in rows[0]
@@ -99,7 +99,7 @@ def test_thin_strata_are_named_and_nothing_is_claimed_of_them(evaluation: dict[s
 def test_few_toilets_and_none_are_told_first(evaluation: dict[str, Any]) -> None:
     assert warnings(evaluation) == ""
     evaluation["shares"]["recall"] = shared(0.8, 0.4, 0.9)
-    assert "so how many come through is hardly known" in warnings(evaluation)
+    assert "so the share that stays in the feed is hardly known" in warnings(evaluation)
     evaluation["shares"]["recall"] = shared(None, 0.0, 1.0)
     assert "None of the images that should be excluded was held out" in warnings(evaluation)
 
@@ -122,7 +122,9 @@ def test_what_others_add_is_shown_where_it_is_there(evaluation: dict[str, Any]) 
         },
     }  # fmt: skip
     parsed = Parsed(render(evaluation, {}))
-    assert "Why this one: min_recall 0.95 by the estimate" in parsed.of("p", **{"class": "lead"})
+    assert "Why this threshold: min_recall 0.95 by the estimate" in parsed.of(
+        "p", **{"class": "lead"}
+    )
     assert "It may be luck." in parsed.of("p", **{"class": "lead"})
     rows = parsed.of("tr")
     assert "recall +1.2 points (-0.3 to +2.7)" in [

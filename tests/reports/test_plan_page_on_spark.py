@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from toiletspark.reports.plan_page import gather as differences
-from toiletspark.reports.plan_page.changes import Stratum
+from toiletspark.reports.plan_page import gather
+from toiletspark.reports.plan_page.page import StratumChanges
 from toiletspark.tables import schemas as tables
 
 
@@ -53,7 +53,7 @@ LITERAL = [
 
 
 def test_who_leaves_and_who_returns(spark: SparkSession) -> None:
-    found = frame(spark, LITERAL).select("image_id", differences.change().alias("change")).collect()
+    found = frame(spark, LITERAL).select("image_id", gather.change().alias("change")).collect()
     assert {row["image_id"]: row["change"] for row in found if row["change"]} == {
         "leaves": "leaving",
         "leaves, unscored before": "leaving",
@@ -67,12 +67,12 @@ def test_who_leaves_and_who_returns(spark: SparkSession) -> None:
 
 
 def test_the_counts_of_each_stratum(spark: SparkSession) -> None:
-    assert differences.by_stratum(frame(spark, LITERAL)) == [
-        Stratum("", 2, 1, 0, 0, 1, 0, 0, 0),
-        Stratum("A", 5, 5, 2, 1, 0, 0, 2, 3),
-        Stratum("B", 5, 3, 0, 2, 1, 1, 2, 1),
+    assert gather.by_stratum(frame(spark, LITERAL)) == [
+        StratumChanges("", 2, 1, 0, 0, 1, 0, 0, 0),
+        StratumChanges("A", 5, 5, 2, 1, 0, 0, 2, 3),
+        StratumChanges("B", 5, 3, 0, 2, 1, 1, 2, 1),
     ]
-    assert differences.by_stratum(frame(spark, [])) == []
+    assert gather.by_stratum(frame(spark, [])) == []
 
 
 def some(count: int, seed: int) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def test_what_is_shown_equals_a_slow_obvious_choice(
     spark: SparkSession, most: int, seed: int
 ) -> None:
     rows = some(400, seed)
-    found = differences.to_show(frame(spark, rows).repartition(5), most, 0.4)
+    found = gather.to_show(frame(spark, rows).repartition(5), most, 0.4)
     shown: dict[str, set[str]] = {}
     for row in found:
         shown.setdefault(row["change"], set()).add(row["image_id"])
@@ -140,4 +140,4 @@ def test_what_is_shown_equals_a_slow_obvious_choice(
 
 
 def test_nothing_is_shown_where_nothing_is_asked_for(spark: SparkSession) -> None:
-    assert differences.to_show(frame(spark, LITERAL), 0, 0.5) == []
+    assert gather.to_show(frame(spark, LITERAL), 0, 0.5) == []

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from toiletspark import statuses
-from toiletspark.reports.run_page import histogram
+from toiletspark.reports import html
+from toiletspark.reports.html import ImageCard
 from toiletspark.reports.run_page import page as run_page
-from toiletspark.reports.run_page.page import Card, RunPage, Validation, render, write
+from toiletspark.reports.run_page.page import HeadFigures, RunPage, bars, render
+from toiletspark.reports.run_page.version import VersionFacts
 from toiletspark.sampling import evaluation_sample
 
 HOSTILE = [
@@ -97,11 +99,11 @@ def jpeg(side_px: int = 8) -> bytes:
 
 def card(
     image_id: str = "image-1", exclusion_score: float | None = 0.9, note: str = "toilet"
-) -> Card:
-    return Card(image_id, "listing-1", exclusion_score, jpeg(), note)
+) -> ImageCard:
+    return ImageCard(image_id, "listing-1", exclusion_score, jpeg(), note)
 
 
-VALIDATION = Validation(
+VALIDATION = HeadFigures(
     {"recall": 0.95, "precision": 0.92, "accuracy": 0.969, "n": 1340},
     {"recall": (0.91, 0.98)},
     "catalog",
@@ -116,18 +118,18 @@ def page(**changes: object) -> RunPage:
         validation=VALIDATION,
         operating_threshold=0.62, threshold_reason="min_recall 0.95", score_histogram=[1000, 20, 0, 3, 80],
         excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
-        warnings=["The backbone is randomly initialised."],
+        warnings=["The backbone is randomly initialised."], version=VersionFacts(1),
     )  # fmt: skip
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def hostile_page(text: str) -> RunPage:
     """Returns a page that holds the text wherever a caller's string can stand."""
-    cards = [Card(text, text, 0.9, jpeg(), text), Card(text, text, None, None, text)]
+    cards = [ImageCard(text, text, 0.9, jpeg(), text), ImageCard(text, text, None, None, text)]
     return page(
         title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
         unscored={text: 1}, seconds={text: 1.0},
-        validation=Validation({text: 0.5}, {}, text), threshold_reason=text, excluded=cards, borderline=cards,
+        validation=HeadFigures({text: 0.5}, {}, text), threshold_reason=text, excluded=cards, borderline=cards,
         warnings=[text],
     )  # fmt: skip
 
@@ -178,13 +180,13 @@ def test_the_policy_forbids_everything_but_thumbnails_and_style() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    html = render(page())
+    text = render(page())
 
     assert (
-        "http://" not in html
-        and "https://" not in html
-        and "url(" not in html
-        and "@import" not in html
+        "http://" not in text
+        and "https://" not in text
+        and "url(" not in text
+        and "@import" not in text
     )
 
 
@@ -300,11 +302,13 @@ def test_empty_parts_say_that_they_are_empty() -> None:
 
     assert parsed.of("p", **{"class": "empty"}) == [
         "No numbers were given for this run.",
+        "Not measured for this version. toiletspark leaks draw draws a small sample to label.",
         "The head was not validated on held-out images, so its accuracy, precision and recall are not known.",
         "No image was scored in this run.",
         "Nothing was excluded in this run.",
         "No image is near the operating threshold.",
         "Every image of this run was scored.",
+        "There is no earlier version to compare the scores with.",
         "No times were measured in this run.",
     ]
     assert parsed.of("h2", id="warnings") == []
@@ -313,7 +317,11 @@ def test_empty_parts_say_that_they_are_empty() -> None:
 def test_a_full_page_has_no_empty_part() -> None:
     parsed = Parsed(render(page()))
 
-    assert parsed.of("p", **{"class": "empty"}) == []
+    of_version = [
+        "Not measured for this version. toiletspark leaks draw draws a small sample to label.",
+        "There is no earlier version to compare the scores with.",
+    ]
+    assert parsed.of("p", **{"class": "empty"}) == of_version
     assert parsed.of("h2", id="warnings") == ["Read this first"]
 
 
@@ -332,32 +340,26 @@ def test_validation_and_times_are_said_as_people_say_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "figures_of",
-    [
-        evaluation_sample.CATALOG,
-        evaluation_sample.PART,
-        evaluation_sample.UNLABELLED,
-        evaluation_sample.LABELLED,
-    ],
+    "figures_of", run_page.POPULATIONS
 )
 def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
-    parsed = Parsed(render(page(validation=Validation({"recall": 0.95}, {}, figures_of))))
+    parsed = Parsed(render(page(validation=HeadFigures({"recall": 0.95}, {}, figures_of))))
 
-    assert run_page.FIGURES_OF[figures_of] in parsed.of("p", **{"class": "lead"})
+    assert run_page.POPULATIONS[figures_of] in parsed.of("p", **{"class": "lead"})
 
 
-def test_a_precision_of_nothing_is_undefined() -> None:
+def test_a_precision_of_nothing_is_unknown() -> None:
     parsed = Parsed(
         render(
             page(
-                validation=Validation(
+                validation=HeadFigures(
                     {"precision": float("nan"), "n": 3}, {"precision": (0.0, 1.0)}, "catalog"
                 )
             )
         )
     )
 
-    assert {"undefined", "3"} <= set(parsed.of("dd"))
+    assert {"unknown", "3"} <= set(parsed.of("dd"))
 
 
 def test_the_reason_for_the_threshold_is_told_where_there_is_one() -> None:
@@ -395,7 +397,7 @@ def test_a_threshold_at_or_past_the_end_stays_in_the_plot(threshold: float, left
 def test_a_bar_is_taller_when_it_counts_more_and_a_single_image_is_seen() -> None:
     counts = [0, 1, 10, 999, 1000]
 
-    tops = [bar.top for bar in histogram.bars(counts, 0.5)]
+    tops = [bar.top for bar in bars(counts, 0.5)]
 
     assert tops == sorted(tops, reverse=True)
     assert tops[0] == 100 and tops[-1] == 0
@@ -405,10 +407,10 @@ def test_a_bar_is_taller_when_it_counts_more_and_a_single_image_is_seen() -> Non
 def test_write_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "made" / "run.html"
 
-    write(page(title="the first"), path)
-    write(page(title="the second"), path)
+    html.write(str(path), "the first")
+    html.write(str(path), "the second")
 
-    assert path.read_text(encoding="utf-8") == render(page(title="the second"))
+    assert path.read_text(encoding="utf-8") == "the second"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -417,24 +419,24 @@ def test_a_failed_write_leaves_the_old_page_and_nothing_else(
 ) -> None:
     path = tmp_path / "run.html"
     path.write_text("the old page")
-    seen = []
+    moved = []
 
     def refuse(source: Path, target: Path) -> None:
-        seen.append((source.parent, source.read_bytes(), target))
+        moved.append((source.parent, source.read_bytes(), str(target)))
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OSError, match="no space left"):
-        write(page(), path)
+        html.write(str(path), render(page()))
 
-    # whole before it is moved, and on the same disk
-    assert seen == [(tmp_path, render(page()).encode(), path)]
+    # complete before it is moved, and on the same disk
+    assert moved == [(tmp_path, render(page()).encode(), str(path))]
     assert path.read_text() == "the old page"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_id_that_has_no_utf_8_form_does_not_cost_the_page(tmp_path: Path) -> None:
-    write(page(excluded=[card("bad\udcff.jpg")]), tmp_path / "run.html")
+    html.write(str(tmp_path / "run.html"), render(page(excluded=[card("bad\udcff.jpg")])))
 
     assert "bad\\udcff.jpg" in (tmp_path / "run.html").read_text(encoding="utf-8")
 
@@ -449,7 +451,8 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
             zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports.run_page import page as r; print(r.__file__); "
-        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [])))"
+        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [], "
+        "r.VersionFacts(1))))"
     )
 
     done = subprocess.run(
@@ -458,6 +461,6 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    origin, html = done.stdout.split("\n", 1)
+    origin, text = done.stdout.split("\n", 1)
     assert origin.startswith(str(archive))
-    assert Parsed(html).of("h1") == ["zipped"]
+    assert Parsed(text).of("h1") == ["zipped"]

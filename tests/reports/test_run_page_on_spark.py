@@ -1,8 +1,6 @@
-"""What the run page gathers of a published version, and of one from before there were decisions and numbers."""
+"""The run page of a published version: decisions, audits, drift, the leak meter and warnings."""
 
-import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,14 @@ from pyspark.sql import SparkSession
 
 from toiletspark.config import Config, Leaks
 from toiletspark.jobs import publish_exclusions
-from toiletspark.reports.run_page import gather as published
-from toiletspark.reports.run_page import page as run_page
+from toiletspark.publishing.versions.log import Version
+from toiletspark.reports.run_page import gather
+from toiletspark.reports.run_page.page import render
+from toiletspark.reports.run_page.version import outcome
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
+from toiletspark.tables.manifest import Manifest
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
@@ -72,12 +73,11 @@ def test_a_version_tells_how_it_came_to_be(
         5,
         5,
     )  # drawn with each publication, as it is set
-    told_in_manifest(
-        told["exclusion_list"], alarms=["look"], drift={"same_head": True, "overall": {"psi": 0.3}}
-    )
-    page = published.gather(Workspace(spark, store, config), {})
+    overall = {"psi": 0.3, "ks": 0.1}
+    drift = {"same_head": True, "overall": overall, "strata": {}}
+    told_in_manifest(told["exclusion_list"], alarms=["look"], drift=drift)
+    page = gather.gather(Workspace(spark, store, config), {})
     version = page.version
-    assert version is not None
     assert (version.number, version.alarms, version.valid_until[:2]) == (1, ["look"], "20")
     assert version.decided == {
         ("model", "keep"): 3,
@@ -87,59 +87,47 @@ def test_a_version_tells_how_it_came_to_be(
     }
     assert (page.excluded_total, page.excluded_unscored) == (3, 1)
     assert [card.image_id for card in page.excluded] == ["L1-3", "L2-1"]
-    assert {line.outcome for line in version.checks} == {
+    assert {outcome(check) for check in version.checks} == {
         "passed",
         "not judged",
     }  # a few images settle no share
     assert len(version.checks) >= 20
-    assert version.drift is not None and version.drift.overall.word == "major"
+    assert version.drift is not None and version.drift.overall.size == "major"
     assert version.meter is not None and (version.meter.drawn, version.meter.thin) == (5, True)
-    assert "Version 1 " in run_page.render(page)
+    assert "Version 1 " in render(page)
 
 
-def test_a_version_from_before_all_this_has_its_page(
+def test_a_first_version_that_has_expired_has_its_page(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
+    """People shall see it; readers refuse it."""
     scored(store, config)
-    told = publish_exclusions.step(
+    publish_exclusions.step(
         Workspace.open(spark, config.model_copy(update={"leaks": not_each_run(config)}))
     )
-    shutil.rmtree(told["decisions"])
-    told_in_manifest(told["exclusion_list"], audits=None, drift=None, alarms=None)
     pointer = Path(store.root) / "exclusion_list" / "_current.json"
-    said = json.loads(pointer.read_text())
-    expired = {"valid_until": "2026-01-02T03:04:05+00:00"}  # people shall see it; readers refuse it
-    pointer.write_text(
-        json.dumps({**{name: said[name] for name in ("run_id", "published_at", "rows")}, **expired})
-    )
+    entry = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps({**entry, "valid_until": "2026-01-02T03:04:05+00:00"}))
     assert store.newest(tables.LEAKS) is None
-    page = published.gather(Workspace(spark, store, config), {})
-    assert page.version == dataclasses.replace(
-        page.version, decided={}, checks=[], drift=None, meters=[], number=0
-    )  # type: ignore[type-var]
-    assert page.version is not None and page.warnings[0].startswith(
-        "This version was valid until 2026-01-02"
-    )
-    assert (page.excluded_total, page.excluded_unscored, len(page.excluded)) == (3, 0, 2)
-    assert "Nobody has measured it for this version" in run_page.render(page)
+    page = gather.gather(Workspace(spark, store, config), {})
+    assert (page.version.drift, page.version.meters, page.version.number) == (None, [], 1)
+    assert page.warnings[0].startswith("This version was valid until 2026-01-02")
+    assert (page.excluded_total, page.excluded_unscored, len(page.excluded)) == (3, 1, 2)
+    assert "Not measured for this version" in render(page)
+
+
+def live(store: Store, **facts: Any) -> gather.LiveRuns:
+    config = {"backbone": {"weights": "imagenet"}}
+    run = Run("any", "r", store.root, Manifest(table="any", run_id="r", config=config))
+    return gather.LiveRuns(Version(9, {"run_id": "r", **facts}), run, run, run, run, run)
 
 
 def test_an_expired_version_and_a_rollback_are_told_first(store: Store) -> None:
-    run = Run("any", "r", store.root, {"config": {"backbone": {"weights": "imagenet"}}})
-    said = {
-        "valid_until": "2026-01-02T03:04:05+00:00",
-        "rolled_back_to": 7,
-        "because": "too many kitchens",
-    }
-    version = published.Published(said, run, run, run, run, None)
-    assert published.warnings_of(version) == [
-        "This version was valid until 2026-01-02T03:04:05+00:00: readers refuse it, and feeds stand still.",
-        "This version is a rollback: it shows what version 7 decided: too many kitchens.",
+    until = "2026-01-02T03:04:05+00:00"
+    runs = live(store, valid_until=until, rolled_back_to=7, because="too many kitchens")
+    assert gather.warnings(runs) == [
+        f"This version was valid until {until}: readers refuse it, and feeds stand still.",
+        "This version is a rollback: it has the decisions of version 7: too many kitchens.",
     ]
-    assert (
-        published.warnings_of(
-            dataclasses.replace(version, said={"valid_until": "2999-01-02T03:04:05+00:00"})
-        )
-        == []
-    )
-    assert published.warnings_of(dataclasses.replace(version, said={"valid_until": None})) == []
+    assert gather.warnings(live(store, valid_until="2999-01-02T03:04:05+00:00")) == []
+    assert gather.warnings(live(store, valid_until=None)) == []

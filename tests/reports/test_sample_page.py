@@ -76,11 +76,11 @@ def test_the_page_says_what_cannot_be_said() -> None:
     parsed = Parsed(render(page(out, luckless, few, row())))
     warnings = parsed.of("li")
     assert warnings[0].startswith(
-        "1 of 4 strata had no chance: they hold 4,000 images, 25.0 % of the catalog."
+        "1 of 4 strata had no chance to be drawn: they hold 4,000 images, 25.0 % of the catalog."
     )
-    assert warnings[1] == "1 strata were asked, but chance drew nothing from them."
+    assert warnings[1] == "1 strata were asked, but nothing was drawn from them by chance."
     assert warnings[2].startswith(
-        "3 of 4 strata, with 75.0 % of the images, are too thin to claim anything about"
+        "3 of 4 strata, with 75.0 % of the images, are too thin for an estimate of their own"
     )
     cells = parsed.of("td")
     assert [cells[at] for at in range(8, len(cells), 9)] == [
@@ -91,7 +91,7 @@ def test_the_page_says_what_cannot_be_said() -> None:
         "",
     ]
     assert parsed.of("tr", **{"class": "sum"}) == ["in all4,00016,00012045" + "78"]
-    assert "as sure as 56 images of equal weight" in parsed.of("dd", **{"class": "meaning"})
+    assert "as precise as 56 images of equal weight" in parsed.of("dd", **{"class": "meaning"})
 
 
 def test_a_sample_without_a_flaw_warns_of_nothing() -> None:

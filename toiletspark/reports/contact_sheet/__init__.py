@@ -1,1 +1,1 @@
-"""contact_sheet."""
+"""The contact sheet: HTML files in which people label pictures in a browser."""

@@ -1,9 +1,9 @@
-"""The order of a contact sheet: what can be labelled in one stroke stands together. Without Spark."""
+"""The order of a contact sheet: images that get the same label stand together. Without Spark."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from toiletspark.reports.contact_sheet.page import Tile
 from toiletspark.sampling import near_duplicates
 
-# Bands of scores, surest first. Only where a head is nearly sure can people accept a whole band at a glance.
+# Bands of scores, surest first. Only a nearly sure band can be accepted at a glance as a whole.
 _BANDS = (0.95, 0.8, 0.5, 0.0)
-_CHAINED = 2000  # images that are brought into one chain: 0.3 s; ten times as many would take half a minute
+_MAX_CHAIN = 2000  # images in one chain: 0.3 s; ten times as many would take half a minute
 
 
 def arranged(
@@ -25,66 +25,56 @@ def arranged(
     Args:
         tiles: by listing and position.
         embeddings: float32, (n, d), in the order of the tiles; zeros where there is none.
-        classes: the order of the classes; what has no suggestion comes last.
-        min_cosine: from which cosine on two are near-duplicates.
+        classes: their order; tiles without a suggestion come last.
+        min_cosine: from which on two images are near-duplicates.
 
     Returns:
-        The tiles with group and section, in their new order. Without suggestions there is one section, without
-        embeddings the order within a section is by score.
+        The tiles with group and section, in their new order. Without suggestions there is one
+        section, without embeddings the order within a section is by score.
     """
-    grouped, places = (
-        _grouped(tiles, embeddings, min_cosine),
-        {name: place for place, name in enumerate(classes)},
-    )
+    tiles = grouped(tiles, embeddings, min_cosine)
+    ranks = {name: rank for rank, name in enumerate(classes)}
 
-    def section(place: int) -> tuple[int, int]:
-        tile = tiles[place]
-        return places.get(tile.suggested or "", len(places)), _band(tile)
+    def section(index: int) -> tuple[int, int]:
+        tile = tiles[index]
+        return ranks.get(tile.suggested or "", len(ranks)), _band(tile)
 
-    order = sorted(
-        range(len(tiles)), key=lambda place: (section(place), -(tiles[place].score or 0.0))
-    )
-    alone = all(tile.suggested is None for tile in tiles)
-    found = []
+    def surest_first(index: int) -> tuple[tuple[int, int], float]:
+        return section(index), -(tiles[index].score or 0.0)
+
+    order = sorted(range(len(tiles)), key=surest_first)
+    has_sections = any(tile.suggested is not None for tile in tiles)
+    arranged = []
     for _, members in itertools.groupby(order, section):
-        for piece in _pieces(list(members)):
-            chained = piece[
-                near_duplicates.similarity_order(
-                    embeddings[piece], np.array([grouped[place].group for place in piece])
-                )
-            ]
-            found += [
-                replace(grouped[place], section="" if alone else _title(tiles[place]))
-                for place in chained
-            ]
-    return found
+        indices = np.array(list(members))
+        for start in range(0, len(indices), _MAX_CHAIN):
+            part = indices[start : start + _MAX_CHAIN]
+            groups = np.array([tiles[index].group for index in part])
+            for index in part[near_duplicates.similarity_order(embeddings[part], groups)]:
+                title = _title(tiles[index]) if has_sections else ""
+                arranged.append(replace(tiles[index], section=title))
+    return arranged
 
 
-def ranked(tiles: list[Tile], embeddings: NDArray[np.float32], min_cosine: float) -> list[Tile]:
-    """Keeps the order of a queue, whose ranks say what matters most; near-duplicates share a group all the same."""
-    return _grouped(tiles, embeddings, min_cosine)
+def grouped(tiles: list[Tile], embeddings: NDArray[np.float32], min_cosine: float) -> list[Tile]:
+    """The tiles in their order, near-duplicates with the same group.
 
-
-def _grouped(tiles: list[Tile], embeddings: NDArray[np.float32], min_cosine: float) -> list[Tile]:
+    A queue keeps its order, whose ranks say what matters most.
+    """
     groups = near_duplicates.groups(embeddings, min_cosine).tolist()
     return [replace(tile, group=group) for tile, group in zip(tiles, groups, strict=True)]
 
 
-def _pieces(places: list[int]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(places), _CHAINED):
-        yield np.array(places[start : start + _CHAINED])
-
-
 def _band(tile: Tile) -> int:
-    """Which band a suggestion falls into; without one there is none to tell apart."""
-    if tile.suggested is None or tile.score is None:
-        return len(_BANDS)
+    """The index of the band of a suggestion's score; the last one without a suggestion."""
     score = tile.score
+    if tile.suggested is None or score is None:
+        return len(_BANDS)
     return next(band for band, low in enumerate(_BANDS) if score >= low)
 
 
 def _title(tile: Tile) -> str:
-    """How a section is headed.
+    """The heading of a tile's section.
 
     >>> _title(Tile("a", "L", None, b"", score=0.97, suggested="toilet"))
     'toilet? 0.95 to 1'

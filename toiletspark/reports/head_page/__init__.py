@@ -1,1 +1,1 @@
-"""head_page."""
+"""The page of a head: its quality, how certain that is, and its mistakes."""

@@ -1,6 +1,7 @@
-"""The plots of a head's page as SVG: the same bytes for the same figures. matplotlib is loaded by the first plot.
+"""The plots of a head's page as SVG: the same bytes for the same figures.
 
-Texts stay texts and take the reader's own sans-serif; nothing in a plot comes from strangers.
+Texts stay texts in the reader's own sans-serif; nothing in a plot comes from strangers. matplotlib
+is imported by the first plot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SIZE_IN = (5.0, 3.6)  # 360 px wide at 72 to the inch: a phone shows it as large as it was drawn
-_KEPT, _EXCLUDED, _MUTED = "#3d7485", "#b5532b", "#6b757b"  # as in run_page.css
+_KEPT, _EXCLUDED, _MUTED = "#3d7485", "#b5532b", "#6b757b"  # as in pages.css
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "toiletspark",
     "svg.fonttype": "none",
@@ -32,89 +33,83 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 9.0,
     "savefig.facecolor": "white",
 }
-_NAMES = {"recall": "recall", "precision": "precision", "good_images_lost": "good images lost"}
 
 
 def precision_recall(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
-    """Precision over recall, with the 95 % interval of the precision, and the operating threshold's own point.
+    """Precision over recall, with its 95 % interval and the point of the operating threshold.
 
     Args:
         points: of `training.evaluation.curves`, by falling threshold; at least one.
         chosen: the shares at the operating threshold.
     """
-    with _plot("recall", "precision") as (axes, done):
+    with _plot("recall", "precision") as (axes, svg):
         _curve(axes, points, "recall", "precision")
         _mark(axes, chosen["recall"], chosen["precision"])
         low = min([point["precision"] for point in points] + [chosen["precision"]["value"] or 1.0])
         axes.set(xlim=(-0.02, 1.02), ylim=(max(0.0, 0.98 * low) - 0.02, 1.02))
         _percent(axes.xaxis, axes.yaxis)
         axes.legend(loc="lower left")
-    return done()
+    return svg()
 
 
 def roc(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
-    """Recall over good images lost, whose axis is logarithmic: heads differ where few are lost; as above."""
+    """Recall over good images lost, logarithmic, because heads differ where few are lost.
+
+    See `precision_recall` for the arguments.
+    """
     lost = [point["good_images_lost"] for point in points if point["good_images_lost"] > 0]
     least = min([1e-2, *lost])
-    with _plot("good images lost (logarithmic)", "recall") as (axes, done):
-        shown = [
-            {**point, "good_images_lost": max(point["good_images_lost"], least)} for point in points
-        ]
+    shown = [
+        {**point, "good_images_lost": max(point["good_images_lost"], least)} for point in points
+    ]
+    with _plot("good images lost (logarithmic)", "recall") as (axes, svg):
         _curve(axes, shown, "good_images_lost", "recall")
         _mark(axes, chosen["good_images_lost"], chosen["recall"], least)
         axes.set(xscale="log", xlim=(0.85 * least, 1.15), ylim=(-0.02, 1.02))
         _percent(axes.xaxis, axes.yaxis)
         axes.xaxis.set_minor_formatter("")
         axes.legend(loc="lower right")
-    return done()
+    return svg()
 
 
 def reliability(calibration: dict[str, Any]) -> bytes:
-    """The share that is to be excluded over the mean score, by bins; at the diagonal scores are probabilities."""
-    with _plot("exclusion score (mean of the bin)", "are to be excluded") as (axes, done):
+    """The share to be excluded over the mean score of each bin; equal on the diagonal."""
+    with _plot("exclusion score (mean of the bin)", "are to be excluded") as (axes, svg):
         axes.plot([0, 1], [0, 1], color=_MUTED, linestyle="--", linewidth=1)
         if before := calibration["before"]:
-            bins = before["bins"]
-            axes.plot(
-                [one["mean_score"] for one in bins],
-                [one["to_exclude"]["value"] for one in bins],
-                **_line(_EXCLUDED, "without its temperature", marker="x", linestyle="none"),
-            )
-        bins = calibration["after"]["bins"]
-        values = [one["to_exclude"]["value"] for one in bins]
-        down = [max(0.0, one["to_exclude"]["value"] - one["to_exclude"]["low"]) for one in bins]
-        up = [max(0.0, one["to_exclude"]["high"] - one["to_exclude"]["value"]) for one in bins]
-        scores = [one["mean_score"] for one in bins]
+            crosses = _line(_EXCLUDED, "without its temperature", marker="x", linestyle="none")
+            axes.plot(*_bins(before, "value"), **crosses)
+        scores, values = _bins(calibration["after"], "value")
+        lows, highs = _bins(calibration["after"], "low")[1], _bins(calibration["after"], "high")[1]
+        down = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
+        up = [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]
         dots = _line(_KEPT, "95 % interval", marker="o", linestyle="none")
         axes.errorbar(scores, values, (down, up), capsize=2, elinewidth=1, **dots)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         _percent(axes.yaxis)
         axes.legend(loc="upper left")
-    return done()
+    return svg()
 
 
 def learning_curve(points: Sequence[dict[str, Any]]) -> bytes:
     """Accuracy over the number of labels, with its 95 % interval."""
-    with _plot("labels trained on", "accuracy") as (axes, done):
-        labels = [point["labels"] for point in points]
-        shares = [point["accuracy"] for point in points]
-        low, high = ([share[side] for share in shares] for side in ("low", "high"))
-        axes.fill_between(labels, low, high, color=_KEPT, alpha=0.18, linewidth=0)
-        axes.plot(
-            labels,
-            [share["value"] for share in shares],
-            **_line(_KEPT, "accuracy, 95 % interval", marker="o"),
-        )
+    labels = [point["labels"] for point in points]
+    values, lows, highs = (
+        [point["accuracy"][side] for point in points] for side in ("value", "low", "high")
+    )
+    with _plot("labels trained on", "accuracy") as (axes, svg):
+        axes.fill_between(labels, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
+        axes.plot(labels, values, **_line(_KEPT, "accuracy, 95 % interval", marker="o"))
         axes.set_xlim(left=0)
         axes.set_xticks(labels, [f"{count:,}" for count in labels])
         _percent(axes.yaxis)
         axes.legend(loc="lower right")
-    return done()
+    return svg()
 
 
 @contextmanager
 def _plot(across: str, up: str) -> Iterator[tuple[Axes, Callable[[], bytes]]]:
-    """Empty axes, and what gives the finished plot once the body has drawn into them."""
+    """Empty axes, and a function that returns the SVG after the body has drawn into them."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -130,24 +125,25 @@ def _plot(across: str, up: str) -> Iterator[tuple[Axes, Callable[[], bytes]]]:
 
 def _curve(axes: Axes, points: Sequence[dict[str, Any]], across: str, up: str) -> None:
     band = [point for point in points if "intervals" in point]
-    low, high = ([point["intervals"][up][side] for point in band] for side in (0, 1))
-    axes.fill_between(
-        [point[across] for point in band], low, high, color=_KEPT, alpha=0.18, linewidth=0
-    )
-    axes.plot(
-        [point[across] for point in points],
-        [point[up] for point in points],
-        **_line(_KEPT, "95 % interval"),
-    )
+    lows, highs = ([point["intervals"][up][side] for point in band] for side in (0, 1))
+    xs = [point[across] for point in band]
+    axes.fill_between(xs, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
+    xs, ys = ([point[name] for point in points] for name in (across, up))
+    axes.plot(xs, ys, **_line(_KEPT, "95 % interval"))
+
+
+def _bins(calibration: dict[str, Any], side: str) -> tuple[list[float], list[float]]:
+    """Mean scores of the bins, and one side of the shares to be excluded."""
+    bins = calibration["bins"]
+    return [row["mean_score"] for row in bins], [row["to_exclude"][side] for row in bins]
 
 
 def _mark(axes: Axes, across: dict[str, Any], up: dict[str, Any], least: float = 0.0) -> None:
     """The point of the operating threshold, if it has one."""
     if across["value"] is not None and up["value"] is not None:
-        place = [max(across["value"], least)], [up["value"]]
-        axes.plot(
-            *place, "o", color=_EXCLUDED, markersize=7, label="operating threshold", clip_on=False
-        )
+        dot = _line(_EXCLUDED, "operating threshold", marker="o", linestyle="none")
+        x = max(across["value"], least)
+        axes.plot([x], [up["value"]], **{**dot, "markersize": 7}, clip_on=False)
 
 
 def _line(colour: str, label: str, **more: Any) -> dict[str, Any]:
@@ -155,12 +151,12 @@ def _line(colour: str, label: str, **more: Any) -> dict[str, Any]:
 
 
 def _percent(*axes: Any) -> None:
-    """Shares as people read them: 2.5 %, 10 %, 100 %."""
+    """Labels an axis as people read shares: 2.5 %, 10 %, 100 %."""
     for axis in axes:
-        axis.set_major_formatter(lambda share, place: f"{100 * share:.{_decimals(share)}f} %")
+        axis.set_major_formatter(lambda share, position: f"{100 * share:.{_decimals(share)}f} %")
 
 
 def _decimals(share: float) -> int:
-    """Decimals of a percent that tell it apart from its neighbours on an axis."""
+    """Decimals of a percentage that distinguish it from its neighbours on an axis."""
     percent = round(100 * share, 6)
     return 0 if percent == round(percent) else min(3, max(1, -math.floor(math.log10(abs(percent)))))

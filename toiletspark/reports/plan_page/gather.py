@@ -1,75 +1,71 @@
-"""Gathers the page of a plan: what its decisions change against the live version, with thumbnails."""
+"""Gathers the page of a plan: its changes against the live version, with thumbnails."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.images import thumbnails
 from toiletspark.publishing import approvals, publication
 from toiletspark.publishing.publication import Made
 from toiletspark.publishing.versions.log import Version
-from toiletspark.reports.plan_page import page as diff_page
-from toiletspark.reports.plan_page.changes import (
+from toiletspark.reports import html
+from toiletspark.reports.plan_page.page import (
+    COUNTS,
     LEAVING,
     NEW,
     RETURNING,
-    Changed,
-    Changes,
+    ChangedImage,
+    PlanPage,
     Side,
-    Stratum,
+    StratumChanges,
+    render,
 )
 from toiletspark.reports.run_page.gather import RANDOM_BACKBONE
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import storage
+from toiletspark.statuses import MEANINGS
+from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import EXCLUSION_LIST
 from toiletspark.tables.workspace import Workspace
 
 _BETWEEN = "between"
-_COUNTS = tuple(name for name in Stratum.__dataclass_fields__ if name != "stratum")
 _SHOWN = ("listing_id", "content_digest", "status", "exclusion_score", "reason", "override")
 
 
 def write_page(work: Workspace, made: Made) -> str:
-    """Writes <root>/reports/plan-<run_id>.html; returns where it lies."""
-    page = diff_page.render(gather(work, made))
-    place = f"{work.store.root}/reports/plan-{made.listed.run_id}.html"
-    # a lone surrogate (a badly decoded file name) has no UTF-8 form; it must not cost us the page
-    storage.replace_bytes(place, page.encode("utf-8", errors="backslashreplace"))
-    return place
+    """Writes <root>/reports/plan-<run_id>.html; returns its location."""
+    location = f"{work.store.root}/reports/plan-{made.listed.run_id}.html"
+    html.write(location, render(gather(work, made)))
+    return location
 
 
-def gather(work: Workspace, made: Made) -> Changes:
-    """Everything that the page says.
+def gather(work: Workspace, made: Made) -> PlanPage:
+    """Everything on the page.
 
-    Cost: a pass over the plan's decisions for the counts, one for the images to show, which alone are looked up in the
-    live version and fetched.
+    Cost: a pass over the plan's decisions for the counts, and one for the images to show. Only
+    these are looked up in the live version and fetched.
     """
-    planned, last = frames.read_run(work.spark, made.decisions), made.sources.last
-    strata = by_stratum(planned)
-    found = to_show(planned, work.config.report.max_excluded, made.settled.operating_threshold)
-    before = _rows_of(work.spark, last, [row["image_id"] for row in found])
-    wanted = {
-        row["image_id"]: row["content_digest"] for row in found if row["image_id"] is not None
-    }
-    pictures = thumbnails.of_few(work.spark, work.config, wanted)
-    changed: dict[str, list[Changed]] = {}
-    for row in found:
-        changed.setdefault(row["change"], []).append(
-            _image(row, before.get(row["image_id"]), pictures)
-        )
-    return Changes(
+    decisions, last = spark_io.read_run(work.spark, made.decisions), made.sources.last
+    strata = by_stratum(decisions)
+    most, threshold = work.config.report.max_excluded, made.settled.operating_threshold
+    rows = to_show(decisions, most, threshold)
+    before = _rows_before(work, last, [row["image_id"] for row in rows])
+    digests = {row["image_id"]: row["content_digest"] for row in rows if row["image_id"]}
+    pictures = thumbnails.of_few(work.spark, work.config, digests)
+    changed: dict[str, list[ChangedImage]] = {}
+    for row in rows:
+        image = _image(row, before.get(row["image_id"]), pictures)
+        changed.setdefault(row["change"], []).append(image)
+    return PlanPage(
         before=_live_side(work.store, made.sources.live),
         after=_side("this plan", made.listed),
-        comparable=last is not None,
         strata=strata,
         gone=last.rows - sum(stratum.known for stratum in strata) if last else 0,
         changed=changed,
-        audits=[check.told() for check in publication.checks_of(made.listed)],
+        audits=publication.checks_of(made.listed),
         warnings=_warnings(made),
         command=approvals.command(made.listed.run_id),
         removed_after_days=work.config.publish.keep_unpublished_days,
@@ -77,9 +73,10 @@ def gather(work: Workspace, made: Made) -> Changes:
 
 
 def change() -> Column:
-    """What becomes of a row of `tables.DECISIONS`: leaving, returning, new (and excluded), between; null: nothing.
+    """The change of a row of `schemas.DECISIONS`: leaving, returning, new (and excluded), between.
 
-    An undecided image (null, which the audits find) is on no exclusion list, so it counts as not excluded.
+    Null where nothing changes. An undecided image (null, which the audits report) is on no
+    exclusion list, so it counts as not excluded.
     """
     was, decision = F.col("was"), F.coalesce("decision", F.lit("unscored"))
     out = decision == "exclude"
@@ -91,21 +88,17 @@ def change() -> Column:
     )
 
 
-def by_stratum(decisions: DataFrame) -> list[Stratum]:
+def by_stratum(decisions: DataFrame) -> list[StratumChanges]:
     """Counts the changes of each stratum; images without one are the stratum "".
 
     Args:
-        decisions: `tables.DECISIONS`.
+        decisions: `schemas.DECISIONS`.
 
     Cost: one pass, and a row per stratum to the driver.
     """
-    marked = decisions.select(
-        F.coalesce("stratum", F.lit("")).alias("stratum"),
-        "was",
-        "decision",
-        change().alias("change"),
-    )
-    which = {
+    stratum = F.coalesce("stratum", F.lit("")).alias("stratum")
+    marked = decisions.select(stratum, "was", "decision", change().alias("change"))
+    counted = {
         "images": F.lit(True),
         "known": F.col("was").isNotNull(),
         "leaving": F.col("change") == LEAVING,
@@ -115,109 +108,120 @@ def by_stratum(decisions: DataFrame) -> list[Stratum]:
         "excluded_before": F.col("was") == "exclude",
         "excluded": F.col("decision") == "exclude",
     }
-    counted = marked.groupBy("stratum").agg(
-        *(F.count_if(which[name]).alias(name) for name in _COUNTS)
-    )
-    return [Stratum(**row.asDict()) for row in counted.orderBy("stratum").collect()]
+    counts = [F.count_if(counted[name]).alias(name) for name in COUNTS]
+    rows = marked.groupBy("stratum").agg(*counts).orderBy("stratum").collect()
+    return [StratumChanges(**row.asDict()) for row in rows]
 
 
 def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list[dict[str, Any]]:
-    """The images to look at: of each kind of change at most so many, every stratum in turn.
+    """The images to look at: of each change at most `most`, every stratum in turn.
 
-    Of a stratum that has more, the surest (of their new side) and the nearest to the threshold are taken in equal
-    parts: the former show what the change is for, the latter where it may be wrong. Where there are too many strata,
-    those with most changes have their turn.
+    From a stratum with more, the surest (of their new side) and the nearest to the threshold are
+    taken in equal parts: the former show the purpose of the change, the latter where it may be
+    wrong. If there are too many strata, those with most changes come first.
 
     Args:
-        decisions: `tables.DECISIONS`.
-        most: of each kind.
+        decisions: `schemas.DECISIONS`.
+        most: images of each change.
         operating_threshold: of the plan.
 
     Returns:
-        Rows with image_id, change, stratum and what the page tells of an image; by score, the highest first, those
-        without one at the end.
+        Rows with image_id, change, stratum and what the page shows of an image; the highest score
+        first, those without one at the end.
 
-    Cost: a shuffle of what has changed, by kind and stratum; 3 x `most` rows to the driver.
+    Cost: a shuffle of the changes by stratum; 3 x `most` rows to the driver.
     """
     group, score = Window.partitionBy("change", "stratum"), F.col("exclusion_score")
     side = F.when(F.col("change") == RETURNING, -score).otherwise(score)
     surest = F.row_number().over(group.orderBy(side.desc_nulls_last(), "image_id"))
     distance = F.abs(score.cast("double") - F.lit(operating_threshold))
     nearest = F.row_number().over(group.orderBy(distance.asc_nulls_last(), "image_id"))
-    changed = decisions.select(
-        "image_id",
-        F.coalesce("stratum", F.lit("")).alias("stratum"),
-        *_SHOWN,
-        change().alias("change"),
-    ).where(F.col("change").isin(LEAVING, RETURNING, NEW))
-    size = F.count("*").over(group)
-    placed = changed.withColumns({"place": F.least(2 * surest - 1, 2 * nearest), "size": size})
-    turns = Window.partitionBy("change").orderBy("place", F.desc("size"), "stratum")
-    few = placed.where(
-        F.col("place") <= 2 * most
-    )  # an image may be among the surest and the nearest
-    taken = few.withColumn("turn", F.row_number().over(turns)).where(F.col("turn") <= most)
-    found = [row.asDict() for row in taken.drop("place", "size", "turn").collect()]
-    return sorted(
-        found, key=lambda row: (-_or(row["exclusion_score"], -1.0), row["image_id"] or "")
+    stratum = F.coalesce("stratum", F.lit("")).alias("stratum")
+    changed = decisions.select("image_id", stratum, *_SHOWN, change().alias("change"))
+    changed = changed.where(F.col("change").isin(LEAVING, RETURNING, NEW))
+    ranked = changed.withColumns(
+        {"rank": F.least(2 * surest - 1, 2 * nearest), "size": F.count("*").over(group)}
     )
+    # an image may be among the surest and the nearest, so twice as many ranks
+    few = ranked.where(F.col("rank") <= 2 * most)
+    turns = Window.partitionBy("change").orderBy("rank", F.desc("size"), "stratum")
+    taken = few.withColumn("turn", F.row_number().over(turns)).where(F.col("turn") <= most)
+    rows = [row.asDict() for row in taken.drop("rank", "size", "turn").collect()]
+    return sorted(rows, key=_by_score)
 
 
-def _or(score: float | None, otherwise: float) -> float:
-    return otherwise if score is None else score
+def why(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """The reason of an image's decision in a few words; "" where it is simply its score.
+
+    Args:
+        before: its row of `schemas.DECISIONS` in the live version, or None.
+        now: its row in the plan.
+    """
+    reason_before = before["reason"] if before else None
+    if now["reason"] == "override":
+        return f"override: {now['override'] or 'without a name and a reason'}"
+    if now["reason"] == "unscored":
+        return f"no score: {MEANINGS.get(now['status'], now['status'])}"
+    if now["reason"] == "last_score":
+        return "It could not be fetched now: its last score decides."
+    if reason_before == "override":
+        return "An override has ended: the score decides."
+    if reason_before == "unscored":
+        return "It had no score before: now the score decides."
+    return ""
 
 
-def _rows_of(
-    spark: SparkSession, run: Run | None, image_ids: list[str | None]
+def _by_score(row: Mapping[str, Any]) -> tuple[float, str]:
+    score = row["exclusion_score"]
+    return (1.0 if score is None else -score, row["image_id"] or "")
+
+
+def _rows_before(
+    work: Workspace, run: Run | None, image_ids: list[str | None]
 ) -> dict[str | None, dict[str, Any]]:
-    """What the live version says of a few images, by image_id."""
-    known = [image_id for image_id in image_ids if image_id is not None]
-    if run is None or not known:
+    """Score and reason of a few images in the live version, by image_id."""
+    ids = [image_id for image_id in image_ids if image_id is not None]
+    if run is None or not ids:
         return {}
-    rows = frames.read_run(spark, run).where(F.col("image_id").isin(known))
-    return {
-        row["image_id"]: row.asDict()
-        for row in rows.select("image_id", "exclusion_score", "reason").collect()
-    }
+    rows = spark_io.read_run(work.spark, run).where(F.col("image_id").isin(ids))
+    few = rows.select("image_id", "exclusion_score", "reason").collect()
+    return {row["image_id"]: row.asDict() for row in few}
 
 
 def _image(
-    row: dict[str, Any], before: dict[str, Any] | None, pictures: Mapping[str, bytes]
-) -> Changed:
-    return Changed(
+    row: Mapping[str, Any], before: Mapping[str, Any] | None, pictures: Mapping[str, bytes]
+) -> ChangedImage:
+    return ChangedImage(
         image_id=row["image_id"] or "",
         listing_id=row["listing_id"] or "",
         stratum=row["stratum"],
         score_before=before["exclusion_score"] if before else None,
         score=row["exclusion_score"],
-        why=diff_page.why(before, row),
+        why=why(before, row),
         thumbnail_jpeg=pictures.get(row["image_id"]),
     )
 
 
 def _live_side(store: Store, live: Version | None) -> Side | None:
-    listed = store.run(tables.EXCLUSION_LIST, live.run_id) if live else None
-    return _side(f"version {live.number}", listed) if live and listed else None
+    exclusion_list = store.run(EXCLUSION_LIST, live.run_id) if live else None
+    return _side(f"version {live.number}", exclusion_list) if live and exclusion_list else None
 
 
-def _side(name: str, listed: Run) -> Side:
-    inputs, counts = listed.inputs, listed.counts
+def _side(name: str, exclusion_list: Run) -> Side:
+    inputs = exclusion_list.inputs
     return Side(
         name=name,
-        run_id=listed.run_id,
-        made_at=listed.made_at,
+        run_id=exclusion_list.run_id,
+        made_at=exclusion_list.made_at,
         head_id=inputs.head_id,
-        operating_threshold=inputs.operating_threshold,
+        operating_threshold=float(inputs.operating_threshold),
         threshold_reason=inputs.threshold_reason,
-        images=int(counts.get("images", 0)),
-        excluded=listed.rows,
+        images=exclusion_list.counts["images"],
+        excluded=exclusion_list.rows,
     )
 
 
 def _warnings(made: Made) -> list[str]:
-    seen = made.sources.seen.manifest.config
-    random = seen.get("backbone", {}).get("weights") == "random"
-    return [
-        *made.listed.counts.get("alarms", []),
-        *([RANDOM_BACKBONE] if random else []),
-    ]
+    backbone = made.sources.seen.manifest.config.get("backbone", {})
+    random = [RANDOM_BACKBONE] if backbone.get("weights") == "random" else []
+    return [*made.listed.counts["alarms"], *random]

@@ -1,191 +1,306 @@
-"""The page of a plan: which images would leave the feed and which would return to it, and how to ship it.
+"""The page of a plan: which images would leave the feed and which would return, and how to ship it.
 
-Somebody who has never heard of heads and thresholds decides by it, so plain counts and pictures come first. As all
-pages it is one file that loads nothing and runs nothing; ids, overrides and strata come from strangers, and the
-template escapes everything.
+Its readers need not know heads and thresholds, so plain counts and pictures come first. As all
+pages it is one file that loads nothing and runs nothing; ids, overrides and strata come from
+strangers, and the template escapes everything. No Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
-from toiletspark.reports.plan_page.changes import LEAVING, NEW, RETURNING, Changed, Changes, Stratum
-from toiletspark.reports.run_page.page import environment
-from toiletspark.statuses import MEANINGS
+from toiletspark.reports import html
 
-KINDS = {  # heading, what it means, what is said where there is none
-    LEAVING: (
-        "Would leave the feed",
-        "In the feed today, and no longer if this ships. Is a good photo among them? The first of a group are the "
-        "surest to be excluded, the last the most doubtful.",
-        "No image that is in the feed today would leave it.",
-    ),
-    RETURNING: (
-        "Would return to the feed",
-        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody should see? The first "
-        "of a group are the most doubtful.",
-        "No image that is excluded today would return.",
-    ),
-    NEW: (
-        "New, and excluded at once",
-        "The live version did not know these images, so nobody has seen them in the feed by it.",
-        "No new image would be excluded.",
-    ),
-}
-_COUNT_OF = {
-    LEAVING: "leaving",
-    RETURNING: "returning",
-    NEW: "new_excluded",
-}  # kind: how strata count it
-MOST_STRATA = 40  # rows of the table; the rest is summed up in one
+if TYPE_CHECKING:
+    from toiletspark.publishing.audits.checks import Check
+
+LEAVING, RETURNING, NEW = "leaving", "returning", "new"  # changes of which pictures are shown
+MAX_STRATA = 40  # rows of the table; one more row sums up the rest
 
 
 @dataclass(frozen=True)
-class Section:
-    """One kind of change as the page shows it.
+class Side:
+    """A version as the page compares it.
 
     Attributes:
-        kind: leaving, returning or new.
-        title: its heading.
-        lead: what it means, and what to look for.
-        none: what is said where there is none.
+        name: such as "version 3".
+        run_id: of its tables.
+        made_at: text with its time zone.
+        head_id: of the head whose scores decide.
+        operating_threshold: images are excluded from it on.
+        threshold_reason: why it is this one, in a sentence.
+        images: of its catalog.
+        excluded: of them.
+    """
+
+    name: str
+    run_id: str
+    made_at: str
+    head_id: str
+    operating_threshold: float
+    threshold_reason: str
+    images: int
+    excluded: int
+
+
+@dataclass(frozen=True)
+class StratumChanges:
+    """The changes in one stratum.
+
+    Attributes:
+        stratum: any text, shown verbatim.
+        images: of the plan.
+        known: of them, those about which the live version has decided too; all others are new.
+        leaving: known, not excluded there, and excluded here.
+        returning: known, excluded there, and not here.
+        between: known, kept there and unscored here, or the other way: the feed's mode decides
+            whether they are shown.
+        new_excluded: not known, and excluded here.
+        excluded_before: known, and excluded there.
+        excluded: here.
+    """
+
+    stratum: str
+    images: int
+    known: int
+    leaving: int
+    returning: int
+    between: int
+    new_excluded: int
+    excluded_before: int
+    excluded: int
+
+    @property
+    def changed(self) -> int:
+        """The images that the feed gains and loses."""
+        return self.leaving + self.returning
+
+    @property
+    def share_before(self) -> float | None:
+        """The excluded share of the known images, or None."""
+        return self.excluded_before / self.known if self.known else None
+
+    @property
+    def share_after(self) -> float | None:
+        """The excluded share of all images, or None."""
+        return self.excluded / self.images if self.images else None
+
+
+COUNTS = [field.name for field in fields(StratumChanges) if field.name != "stratum"]
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """One image that would leave, return, or be excluded at once.
+
+    Attributes:
+        image_id: any text, shown verbatim.
+        listing_id: any text, shown verbatim.
+        stratum: any text, shown verbatim.
+        score_before: in the live version, [0, 1], or None.
+        score: now, or None.
+        why: the reason if it is not the score alone, in a few words; may be strangers' text.
+        thumbnail_jpeg: see `html.ImageCard`.
+    """
+
+    image_id: str
+    listing_id: str
+    stratum: str
+    score_before: float | None
+    score: float | None
+    why: str
+    thumbnail_jpeg: bytes | None
+
+
+@dataclass(frozen=True)
+class PlanPage:
+    """Everything on the page of a plan.
+
+    Attributes:
+        before: the live version, or None.
+        after: the plan.
+        strata: all of them.
+        gone: images of the live version that are no longer in the catalog.
+        changed: images by change, in the order to show; possibly only a part of them.
+        audits: of the plan.
+        warnings: sentences that a reader must see before any number.
+        command: ships the plan.
+        removed_after_days: days for which the plan is kept; 0 = for ever.
+    """
+
+    before: Side | None
+    after: Side
+    strata: Sequence[StratumChanges]
+    gone: int
+    changed: dict[str, list[ChangedImage]]
+    audits: list[Check]
+    warnings: list[str]
+    command: str
+    removed_after_days: float
+
+    def total(self, name: str) -> int:
+        """The sum of a count over all strata."""
+        return sum(int(getattr(stratum, name)) for stratum in self.strata)
+
+    @property
+    def new(self) -> int:
+        """Images that the live version did not know."""
+        return self.total("images") - self.total("known")
+
+    @property
+    def unchanged(self) -> int:
+        """Known images with the same decision."""
+        changed = sum(self.total(name) for name in ("leaving", "returning", "between"))
+        return self.total("known") - changed
+
+    @property
+    def failed(self) -> list[str]:
+        """The audits that keep the plan from being shipped."""
+        failed = [check for check in self.audits if check.passed is False]
+        return [check.rule for check in failed if not check.accepted]
+
+
+@dataclass(frozen=True)
+class ChangeSection:
+    """One change as the page shows it.
+
+    Attributes:
+        change: leaving, returning or new.
+        title: heading.
+        lead: its meaning, and what to look for.
+        none: the text where there is no image.
         total: images.
-        shown: of them with a picture.
         groups: stratum, its images and those shown, in the order of the table.
     """
 
-    kind: str
+    change: str
     title: str
     lead: str
     none: str
     total: int
-    shown: int
-    groups: list[tuple[str, int, list[Changed]]]
+    groups: list[tuple[str, int, list[ChangedImage]]]
+
+    @property
+    def shown(self) -> int:
+        """Images with a picture."""
+        return sum(len(images) for _, _, images in self.groups)
 
 
-def render(page: Changes) -> str:
-    """The page as HTML text; every string in it is taken as text, never as markup.
+def render(page: PlanPage) -> str:
+    """The page as HTML text.
 
     Cost: about 1.4 characters per byte of thumbnail, and 1,000 per image.
     """
-    ranked = sorted(
-        page.strata, key=lambda stratum: (-stratum.changed, -stratum.new_excluded, stratum.stratum)
-    )
-    return (
-        environment()
-        .get_template("diff_page.html.j2")
-        .render(
-            page=page,
-            headline=headline(page),
-            what_differs=what_differs(page),
-            strata=ranked[:MOST_STRATA],
-            rest=_sum(ranked[MOST_STRATA:]) if ranked[MOST_STRATA:] else None,
-            sections=list(_sections(page, ranked)),
-        )
+    strata = sorted(page.strata, key=lambda row: (-row.changed, -row.new_excluded, row.stratum))
+    rest = strata[MAX_STRATA:]
+    return html.render(
+        "plan_page.html.j2",
+        page=page,
+        headline=headline(page),
+        what_differs=what_differs(page),
+        strata=strata[:MAX_STRATA],
+        rest=_sum(rest) if rest else None,
+        sections=list(_sections(page, strata)),
     )
 
 
-def headline(page: Changes) -> str:
+def headline(page: PlanPage) -> str:
     """The one sentence to decide by."""
     images = _images(page.after.images)
     if page.before is None:
-        return f"Nothing is published yet. If this ships, {page.total('excluded'):,} of {images} stay out of the feed."
-    if not page.comparable:
-        return f"If this ships, {page.total('excluded'):,} of {images} stay out of the feed."
+        excluded = html.with_commas(page.total("excluded"))
+        return (
+            f"Nothing is published yet. If this ships, {excluded} of {images} stay out of the feed."
+        )
     leaving, returning = page.total("leaving"), page.total("returning")
     if not leaving + returning:
         return f"If this ships, none of {images} leaves the feed and none returns to it."
-    return f"If this ships, {_do(leaving, 'leave')} the feed and {_do(returning, 'return')} to it."
+    leave, back = _clause(leaving, "leave"), _clause(returning, "return")
+    return f"If this ships, {leave} the feed and {back} to it."
 
 
-def what_differs(page: Changes) -> str:
-    """Why anything would change, as far as head and threshold tell."""
+def what_differs(page: PlanPage) -> str:
+    """The cause of the changes, as far as head and threshold explain them."""
     before, after = page.before, page.after
     if before is None:
-        return "There is no live version to compare with: the page shows what would be excluded."
-    if not page.comparable:
-        return (
-            f"{before.name.capitalize()}, the live one, does not tell what it has decided of each image, so nothing "
-            "can be compared: the page shows what would be excluded."
-        )
+        return "There is no live version to compare with: the page shows the excluded images."
     threshold = f"{before.operating_threshold:.4g}"
+    same_head = before.head_id == after.head_id
     if before.operating_threshold != after.operating_threshold:
         moved = f"the operating threshold goes from {threshold} to {after.operating_threshold:.4g}"
-        return (
-            f"The same head, but {moved}."
-            if before.head_id == after.head_id
-            else f"Another head scores, and {moved}."
-        )
-    if before.head_id != after.head_id:
+        return f"The same head, but {moved}." if same_head else f"Another head scores, and {moved}."
+    if not same_head:
         return f"Another head scores; the operating threshold stays {threshold}."
     return (
-        f"Head and operating threshold ({threshold}) are those of the live version: changed images, overrides and "
-        "settings make the difference."
+        f"Head and operating threshold ({threshold}) are those of the live version: changed images,"
+        " overrides and settings make the difference."
     )
 
 
-def why(before: dict[str, Any] | None, now: dict[str, Any]) -> str:
-    """What has decided of an image where it is not simply its score, in a few words; "" where it is.
-
-    Args:
-        before: its row of `tables.DECISIONS` in the live version, or None.
-        now: in the plan.
-    """
-    earlier = (before or {}).get("reason")
-    if now["reason"] == "override":
-        return f"override: {now['override'] or 'nobody told who and why'}"
-    if now["reason"] == "unscored":
-        return f"no score: {MEANINGS.get(now['status'], now['status'])}"
-    if now["reason"] == "last_score":
-        return "It could not be fetched now: its last score decides."
-    if earlier == "override":
-        return "An override has ended: the score decides."
-    if earlier == "unscored":
-        return "It had no score before: now the score decides."
-    return ""
-
-
-def _sections(page: Changes, ranked: Sequence[Stratum]) -> Iterator[Section]:
-    if not page.comparable:
-        yield _section(
-            page, ranked, NEW, "Would be excluded", "The surest first in each group.", "Nothing."
-        )
+def _sections(page: PlanPage, ranked: Sequence[StratumChanges]) -> Iterator[ChangeSection]:
+    if page.before is None:
+        title, lead = "Would be excluded", "The surest first in each group."
+        yield _section(page, ranked, NEW, title, lead, "Nothing.")
         return
-    for kind, words in KINDS.items():
-        if kind != NEW or page.total("new_excluded"):
-            yield _section(page, ranked, kind, *words)
+    yield _section(
+        page,
+        ranked,
+        LEAVING,
+        "Would leave the feed",
+        "In the feed today, and no longer if this ships. Is a good photo among them? The first of "
+        "a group are the surest to be excluded, the last the most doubtful.",
+        "No image that is in the feed today would leave it.",
+    )
+    yield _section(
+        page,
+        ranked,
+        RETURNING,
+        "Would return to the feed",
+        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody "
+        "should see? The first of a group are the most doubtful.",
+        "No image that is excluded today would return.",
+    )
+    if page.total("new_excluded"):
+        yield _section(
+            page,
+            ranked,
+            NEW,
+            "New, and excluded at once",
+            "The live version did not know these images, so it has not shown them in the feed.",
+            "No new image would be excluded.",
+        )
 
 
 def _section(
-    page: Changes, ranked: Sequence[Stratum], kind: str, title: str, lead: str, none: str
-) -> Section:
-    count = _COUNT_OF[kind]
-    groups: dict[str, list[Changed]] = {}
-    for image in page.changed.get(kind, []):
-        groups.setdefault(image.stratum, []).append(image)
-    in_order = [
-        (row.stratum, getattr(row, count), groups[row.stratum])
-        for row in ranked
-        if row.stratum in groups
-    ]
-    shown = sum(len(images) for _, _, images in in_order)
-    return Section(kind, title, lead, none, total=page.total(count), shown=shown, groups=in_order)
+    page: PlanPage,
+    ranked: Sequence[StratumChanges],
+    change: str,
+    title: str,
+    lead: str,
+    none: str,
+) -> ChangeSection:
+    count = "new_excluded" if change == NEW else change
+    by_stratum: dict[str, list[ChangedImage]] = {}
+    for image in page.changed.get(change, []):
+        by_stratum.setdefault(image.stratum, []).append(image)
+    groups = []
+    for row in ranked:
+        if row.stratum in by_stratum:
+            groups.append((row.stratum, getattr(row, count), by_stratum[row.stratum]))
+    return ChangeSection(change, title, lead, none, page.total(count), groups)
 
 
-def _sum(strata: Sequence[Stratum]) -> Stratum:
-    counts = {
-        name: sum(getattr(stratum, name) for stratum in strata)
-        for name in Stratum.__dataclass_fields__
-        if name != "stratum"
-    }
-    return Stratum(f"{len(strata):,} further strata", **counts)
+def _sum(strata: Sequence[StratumChanges]) -> StratumChanges:
+    sums = {name: sum(getattr(row, name) for row in strata) for name in COUNTS}
+    return StratumChanges(f"{len(strata):,} further strata", **sums)
 
 
-def _do(count: int, verb: str) -> str:
+def _clause(count: int, verb: str) -> str:
     """A count and its verb: "no image returns", "1 image returns", "7 images return"."""
-    return f"{_images(count) if count else 'no image'} {verb}{'' if count > 1 else 's'}"
+    subject = _images(count) if count else "no image"
+    return f"{subject} {verb}{'' if count > 1 else 's'}"
 
 
 def _images(count: int) -> str:

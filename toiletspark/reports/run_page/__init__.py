@@ -1,1 +1,1 @@
-"""run_page."""
+"""The page of a run: what the live version excludes, what is borderline, what has no score."""

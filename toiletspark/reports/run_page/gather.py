@@ -1,237 +1,215 @@
-"""Gathers the run page of the published version: its figures, and thumbnails of what it excludes and nearly does."""
+"""Gathers the run page of the live version: its figures, and thumbnails of the images it shows."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config
 from toiletspark.errors import OutputError
-from toiletspark.feed import leak_meter as leaks
+from toiletspark.feed import leak_meter
 from toiletspark.images import thumbnails
-from toiletspark.publishing.versions import log as versions
-from toiletspark.reports.run_page import page as run_page
-from toiletspark.reports.run_page import version as version_parts
-from toiletspark.reports.run_page.version import VersionParts
-from toiletspark.sampling.evaluation_sample import LABELLED
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import storage
+from toiletspark.publishing import publication
+from toiletspark.publishing.versions import log
+from toiletspark.publishing.versions.log import Version
+from toiletspark.reports import html
+from toiletspark.reports.html import ImageCard
+from toiletspark.reports.run_page.page import FIGURE_MEANINGS, HeadFigures, RunPage, render
+from toiletspark.reports.run_page.version import VersionFacts, drift_table
+from toiletspark.tables import spark_io, storage
 from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.schemas import CATALOG, DECISIONS, HEADS, LEAKS, SCORES, UNSCORED
 from toiletspark.tables.workspace import Workspace
 
 _BINS = 20
 RANDOM_BACKBONE = (
-    "The backbone is randomly initialised, because ImageNet's weights could not be had or were not asked for. "
-    "It shows that the chain works, not how good toiletspark is."
+    "The backbone is randomly initialised, because ImageNet's weights were not available or not "
+    "asked for. This shows that the chain works, not how good toiletspark is."
 )
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published version and the runs that it was made from; decisions: None of an early one."""
+class LiveRuns:
+    """The live version and the runs that it was made from."""
 
-    said: dict[str, Any]
+    version: Version
     excluded: Run
     unscored: Run
+    decisions: Run
     scores: Run
-    seen: Run
-    decisions: Run | None
+    catalog: Run
 
 
 def write_page(work: Workspace, seconds: dict[str, float]) -> Path:
-    """Writes the page of the version that is published now, beside the tables.
+    """Writes the page of the live version to <root>/reports/<run_id>.html.
 
     Args:
-        spark: the session.
-        store: where the tables lie.
-        config: thumbnails are made from the images table that it names.
         seconds: wall time per step so far.
 
     Returns:
-        Its path; on a store that is not this machine's, a file below the working folder.
+        Its path; below the working folder if the store is not on this machine.
 
     Raises:
         OutputError: nothing was published.
     """
-    version = _version(work.store)
     page = gather(work, seconds)
-    folder = (
-        Path(work.store.root.removeprefix("file://"))
-        if storage.is_local(work.store.root)
-        else Path.cwd()
-    )
-    path = folder / "reports" / f"{version.excluded.run_id}.html"
-    run_page.write(page, path)
+    root = work.store.root
+    folder = Path(root.removeprefix("file://")) if storage.is_local(root) else Path.cwd()
+    path = folder / "reports" / f"{page.run_id}.html"
+    html.write(str(path), render(page))
     return path
 
 
-def gather(work: Workspace, seconds: dict[str, float]) -> run_page.RunPage:
-    """Everything that the page says; see `write_page`."""
-    version = _version(work.store)
-    threshold = float(version.excluded.inputs.operating_threshold)
-    scores, made_from = (
-        frames.read_run(work.spark, version.scores),
-        version.scores.inputs,
-    )
-    listed = frames.read_run(work.spark, version.excluded).select("image_id", "reason")
-    surest = scores.join(listed, on="image_id", how="inner")  # what has no score now is not in it
+def gather(work: Workspace, seconds: dict[str, float]) -> RunPage:
+    """Everything on the page; see `write_page`."""
+    runs = _live_runs(work.store)
+    section = work.config.report
+    threshold = float(runs.excluded.inputs.operating_threshold)
+    scores = spark_io.read_run(work.spark, runs.scores)
+    reasons = spark_io.read_run(work.spark, runs.excluded).select("image_id", "reason")
     distance = F.abs(F.col("exclusion_score") - F.lit(threshold))
-    excluded = (
-        surest.orderBy(F.desc("exclusion_score"), "image_id")
-        .limit(work.config.report.max_excluded)
-        .collect()
-    )
-    borderline = (
-        scores.orderBy(distance, "image_id").limit(work.config.report.max_borderline).collect()
-    )
-    pictures = thumbnails.of_few(
-        work.spark,
-        work.config,
-        {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]},
-    )
-    decided = _decided(work.spark, version)
-    per_status = frames.read_run(work.spark, version.unscored).groupBy("status").count().collect()
-    return run_page.RunPage(
+    # without the excluded images that have no score now
+    surest = scores.join(reasons, on="image_id", how="inner")
+    surest = surest.orderBy(F.desc("exclusion_score"), "image_id").limit(section.max_excluded)
+    nearest = scores.orderBy(distance, "image_id").limit(section.max_borderline)
+    excluded, borderline = surest.collect(), nearest.collect()
+    digests = {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
+    pictures = thumbnails.of_few(work.spark, work.config, digests)
+    decided = _decided(work, runs.decisions)
+    without_score = [row for row in decided if row["no_score"] and row["decision"] == "exclude"]
+    statuses = spark_io.read_run(work.spark, runs.unscored).groupBy("status").count().collect()
+    inputs = runs.scores.inputs
+    return RunPage(
         title="What leaves the feed",
-        run_id=version.excluded.run_id,
-        made_from=[("head", made_from.head_id), ("backbone", made_from.backbone_id)],
-        made_at=version.excluded.made_at,
-        facts=_facts(version, seconds),
-        unscored={row["status"]: row["count"] for row in per_status},
+        run_id=runs.excluded.run_id,
+        made_from=[("head", inputs.head_id), ("backbone", inputs.backbone_id)],
+        made_at=runs.excluded.made_at,
+        facts=_facts(runs, seconds),
+        unscored={row["status"]: row["count"] for row in statuses},
         seconds=seconds,
-        validation=_validation(work.store, version),
+        validation=_validation(work.store, inputs.head_id),
         operating_threshold=threshold,
-        threshold_reason=version.excluded.inputs.threshold_reason,
+        threshold_reason=runs.excluded.inputs.threshold_reason,
         score_histogram=_histogram(scores),
         excluded=[_card(row, pictures) for row in excluded],
-        excluded_total=version.excluded.rows,
+        excluded_total=runs.excluded.rows,
         borderline=[_card(row, pictures) for row in borderline],
-        warnings=warnings_of(version),
-        excluded_unscored=sum(
-            row["count"] for row in decided if row["decision"] == "exclude" and row["no_score"]
-        ),
-        version=_parts(work.store, work.config, version, decided),
+        warnings=warnings(runs),
+        version=_version_facts(work, runs, decided),
+        excluded_unscored=sum(row["count"] for row in without_score),
     )
 
 
-def _parts(store: Store, config: Config, version: Published, decided: list[Row]) -> VersionParts:
-    counts, by_reason = version.excluded.counts, Counter[tuple[str, str]]()
-    for row in decided:
-        by_reason[str(row["reason"]), str(row["decision"])] += row["count"]
-    return VersionParts(
-        number=int(version.said.get("version", 0)),
-        valid_until=version.said.get("valid_until") or "",
-        alarms=counts.get("alarms") or [],
-        decided=dict(by_reason),
-        checks=version_parts.checks_of(counts.get("audits") or []),
-        drift=version_parts.drift_of(counts.get("drift")),
-        meters=leaks.trend(store, config.labels) if store.newest(tables.LEAKS) else [],
-    )
-
-
-def _decided(spark: SparkSession, version: Published) -> list[Row]:
-    """reason, decision, no_score (boolean) and their images; none of a version without decisions."""
-    if version.decisions is None:
-        return []
-    no_score = (F.col("status") != "ok").alias("no_score")
-    decisions = frames.read_run(spark, version.decisions)
-    return decisions.groupBy("reason", "decision", no_score).count().collect()
-
-
-def warnings_of(version: Published) -> list[str]:
-    """What readers must know before any number: it has expired, it is a rollback, or shows nothing but the chain."""
-    said, found = version.said, []
-    if said.get("valid_until") and datetime.fromisoformat(said["valid_until"]) < datetime.now(UTC):
-        found.append(
-            f"This version was valid until {said['valid_until']}: readers refuse it, and feeds stand still."
+def warnings(runs: LiveRuns) -> list[str]:
+    """Sentences to read before any number: expired, a rollback, or a random backbone."""
+    version = runs.version
+    sentences = []
+    until = version.said.get("valid_until")
+    if until and datetime.fromisoformat(until) < datetime.now(UTC):
+        sentences.append(
+            f"This version was valid until {until}: readers refuse it, and feeds stand still."
         )
-    if said.get("rolled_back_to") is not None:
-        because = f": {said['because']}" if said.get("because") else ""
-        found.append(
-            f"This version is a rollback: it shows what version {said['rolled_back_to']} decided{because}."
+    if version.said.get("rolled_back_to") is not None:
+        because = f": {version.said['because']}" if version.said.get("because") else ""
+        sentences.append(
+            "This version is a rollback: it has the decisions of version "
+            f"{version.said['rolled_back_to']}{because}."
         )
-    if version.seen.manifest.config["backbone"]["weights"] == "random":
-        found.append(RANDOM_BACKBONE)
-    return found
+    if runs.catalog.manifest.config["backbone"]["weights"] == "random":
+        sentences.append(RANDOM_BACKBONE)
+    return sentences
 
 
-def _version(store: Store) -> Published:
-    excluded = versions.current(
-        store.root, allow_stale=True
-    )  # people must see one that has expired
-    inputs, live = excluded.inputs, versions.live(store)
-    unscored = store.run(tables.UNSCORED, excluded.run_id)
-    scores, seen = (
-        store.run(tables.SCORES, inputs.scores),
-        store.run(tables.CATALOG, inputs.catalog),
-    )
-    if unscored is None or scores is None or seen is None:
+def _live_runs(store: Store) -> LiveRuns:
+    excluded = log.current(store.root, allow_stale=True)  # people must see one that has expired
+    version = log.live(store)
+    unscored = store.run(UNSCORED, excluded.run_id)
+    decisions = store.run(DECISIONS, excluded.run_id)
+    scores = store.run(SCORES, excluded.inputs.scores)
+    catalog = store.run(CATALOG, excluded.inputs.catalog)
+    if not (version and unscored and decisions and scores and catalog):
         raise OutputError(
             doing=f"gathering the run page of {excluded.run_id}",
             expected="the runs that it was made from",
-            found=f"one of unscored, scores and catalog is no longer in {store.root}",
+            found="one of unscored, decisions, scores and catalog is no longer in " + store.root,
             todo="publish again",
         )
-    said = live.said if live and live.run_id == excluded.run_id else {}
-    return Published(
-        said, excluded, unscored, scores, seen, store.run(tables.DECISIONS, excluded.run_id)
+    return LiveRuns(version, excluded, unscored, decisions, scores, catalog)
+
+
+def _version_facts(work: Workspace, runs: LiveRuns, decided: list[Row]) -> VersionFacts:
+    counts = runs.excluded.counts
+    by_reason = Counter[tuple[str, str]]()
+    for row in decided:
+        by_reason[str(row["reason"]), str(row["decision"])] += row["count"]
+    has_leaks = work.store.newest(LEAKS) is not None
+    return VersionFacts(
+        number=runs.version.number,
+        valid_until=runs.version.said.get("valid_until") or "",
+        alarms=counts["alarms"],
+        decided=dict(by_reason),
+        checks=publication.checks_of(runs.excluded),
+        drift=drift_table(counts["drift"]),
+        meters=leak_meter.trend(work.store, work.config.labels) if has_leaks else [],
     )
 
 
-def _facts(version: Published, seconds: dict[str, float]) -> list[tuple[str, str]]:
+def _decided(work: Workspace, decisions: Run) -> list[Row]:
+    """Images by reason, decision and no_score (boolean)."""
+    no_score = (F.col("status") != "ok").alias("no_score")
+    rows = spark_io.read_run(work.spark, decisions)
+    return rows.groupBy("reason", "decision", no_score).count().collect()
+
+
+def _facts(runs: LiveRuns, seconds: dict[str, float]) -> list[tuple[str, str]]:
     facts = [
-        ("images in", f"{version.seen.rows:,}"),
-        ("scored", f"{version.scores.rows:,}"),
-        ("unscored", f"{version.unscored.rows:,}"),
-        ("excluded", f"{version.excluded.rows:,}"),
+        ("images in", html.with_commas(runs.catalog.rows)),
+        ("scored", html.with_commas(runs.scores.rows)),
+        ("unscored", html.with_commas(runs.unscored.rows)),
+        ("excluded", html.with_commas(runs.excluded.rows)),
     ]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 
 
-def _validation(store: Store, version: Published) -> run_page.Validation | None:
-    """The figures that the head was made with, if it is one of this store's; early heads have no intervals."""
-    head_id = version.scores.inputs.head_id
-    found = [run for run in store.runs(tables.HEADS) if run.inputs.head_id == head_id]
-    if not found:
+def _validation(store: Store, head_id: str) -> HeadFigures | None:
+    """The figures that the head was made with, if it is one of this store's."""
+    heads = [run for run in store.runs(HEADS) if run.inputs.head_id == head_id]
+    if not heads:
         return None
-    counts: dict[str, Any] = found[-1].counts
-    known = [name for name in run_page.VALIDATION_MEANINGS if name in counts]
-    return run_page.Validation(
+    counts = heads[-1].counts
+    figures = {name: counts[name] for name in FIGURE_MEANINGS if name in counts}
+    return HeadFigures(
         figures={
-            name: float("nan") if counts[name] is None else float(counts[name]) for name in known
+            name: math.nan if value is None else float(value) for name, value in figures.items()
         },
-        intervals={name: (low, high) for name, (low, high) in counts.get("intervals", {}).items()},
-        figures_of=counts.get("figures_of", LABELLED),
+        intervals={name: (low, high) for name, (low, high) in counts["intervals"].items()},
+        figures_of=counts["figures_of"],
     )
 
 
 def _histogram(scores: DataFrame) -> list[int]:
-    """Counts of exclusion_score in equal bins over [0, 1]; a score of 1 falls into the last."""
+    """Exclusion scores counted in equal bins over [0, 1]; a score of 1 falls into the last."""
     bins = F.least(F.floor(F.col("exclusion_score") * _BINS), F.lit(_BINS - 1)).cast("int")
-    counted = {
-        row["bin"]: row["count"] for row in scores.groupBy(bins.alias("bin")).count().collect()
-    }
-    return [counted.get(index, 0) for index in range(_BINS)]
+    rows = scores.groupBy(bins.alias("bin")).count().collect()
+    counts = {row["bin"]: row["count"] for row in rows}
+    return [counts.get(index, 0) for index in range(_BINS)]
 
 
-def _card(row: Row, pictures: dict[str, bytes]) -> run_page.Card:
+def _card(row: Row, pictures: dict[str, bytes]) -> ImageCard:
     values = row.asDict()
-    classes = {
-        name.removeprefix("p_"): value for name, value in values.items() if name.startswith("p_")
-    }
-    best = max(classes, key=lambda name: classes[name])
-    by = values.get("reason") or "model"
-    return run_page.Card(
+    classes = [name for name in values if name.startswith("p_")]
+    best = max(classes, key=lambda name: values[name])
+    reason = values.get("reason") or "model"
+    note = f"{best.removeprefix('p_')} {values[best]:.2f}"
+    return ImageCard(
         image_id=row["image_id"],
         listing_id=row["listing_id"],
         exclusion_score=row["exclusion_score"],
         thumbnail_jpeg=pictures.get(row["image_id"]),
-        note=f"{best} {classes[best]:.2f}" + ("" if by == "model" else f", by {by}"),
+        note=note if reason == "model" else f"{note}, by {reason}",
     )

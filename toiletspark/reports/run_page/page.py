@@ -1,50 +1,50 @@
-"""The one page of a run: what was excluded, what is borderline, and what could not be scored.
+"""The page of a run: what was excluded, what is borderline, and what could not be scored.
 
-Data engineers and marketing read the same file, from a mail or a shared folder, so it must work offline and
-for ever: thumbnails and style are inside it, and it holds no script. Ids, notes and titles come from
-strangers (threat T8), so the template escapes everything it prints, and the page's own policy forbids
-whatever would slip through.
+Data engineers and marketing read the same file, from a mail or a shared folder, so it must work
+offline and for ever: thumbnails and style are inside it, and it holds no script. Ids, notes and
+titles come from strangers (threat T8), so the template escapes everything that it prints, and the
+page's own policy forbids whatever would slip through.
 """
 
-import base64
-import functools
+from __future__ import annotations
+
 import math
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import jinja2
-
-from toiletspark.reports.run_page import histogram
-from toiletspark.reports.run_page import version as version_parts
-from toiletspark.reports.run_page.version import VersionParts
+from toiletspark.reports import html
+from toiletspark.reports.html import ImageCard
+from toiletspark.reports.run_page import version
+from toiletspark.reports.run_page.version import VersionFacts
 from toiletspark.statuses import MEANINGS
 
-VALIDATION_MEANINGS = {
-    "recall": "of those that should be excluded are found",
+FIGURE_MEANINGS = {
+    "recall": "of those that should be excluded are excluded",
     "good_images_lost": "of the good images leave the feed",
-    "precision": "of those put on the excluded side belong there",
+    "precision": "of those on the excluded side belong there",
     "accuracy": "of the images are put on the right side",
     "n": "labelled images, held out from training",
 }
-FIGURES_OF = {  # see `evaluation_sample.EvaluationSample`
+POPULATIONS = {  # see `evaluation_sample.EvaluationSample`
     "catalog": "Estimates for the whole catalog, each with its 95 % interval.",
-    "part of the catalog": "Estimates for images like those that were drawn and labelled, not for the whole catalog.",
-    "unlabelled images": "Estimates for what nobody had labelled before, each with its 95 % interval.",
-    "labelled images": "Of the labelled images alone: chance did not draw them, so they are none of the catalog.",
+    "part of the catalog": "Estimates for images like those that were drawn and labelled, not for "
+    "the whole catalog.",
+    "unlabelled images": "Estimates for the images that nobody had labelled before, each with its "
+    "95 % interval.",
+    "labelled images": "Figures of the labelled images alone. They were not drawn at random, so "
+    "they are no estimates for the catalog.",
 }
 
 
 @dataclass(frozen=True)
-class Validation:
+class HeadFigures:
     """How often the head is right.
 
     Attributes:
-        figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined, and n, the number of
-            held-out images that they rest on; in the order to show.
+        figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined,
+            and n, the number of held-out images; in the order to show.
         intervals: low and high of those that have a 95 % interval.
-        figures_of: what they are figures of, see `evaluation_sample.EvaluationSample`.
+        figures_of: the population, a key of `POPULATIONS`.
     """
 
     figures: dict[str, float]
@@ -53,48 +53,27 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Card:
-    """One image as the page shows it.
-
-    Attributes:
-        image_id: Key of the image; any text, shown verbatim.
-        listing_id: Key of its listing; any text, shown verbatim.
-        exclusion_score: [0, 1], higher = more surely to be excluded; None (or NaN, what pandas makes of
-            a null) if the image has no score, for instance because it could not be read.
-        thumbnail_jpeg: A JPEG that we encoded ourselves, at most 224 px on its longer side, never the bytes
-            that were fetched; None if the image could not be read.
-        note: One line for the reader, such as the most probable class and the stratum.
-    """
-
-    image_id: str
-    listing_id: str
-    exclusion_score: float | None
-    thumbnail_jpeg: bytes | None
-    note: str
-
-
-@dataclass(frozen=True)
 class RunPage:
-    """Everything that the page of one run says; cards are shown in the order given.
+    """Everything on the page of one run; cards are shown in the order given.
 
     Attributes:
-        title: Heading of the page.
-        run_id: Key of the run.
-        made_from: Label and value pairs that name what decided, such as ("head", "6ea2310883b8c78d").
-        made_at: When the page was made, as text with its time zone.
-        facts: Label and value pairs, such as ("images in", "4,800"), in the order to show.
-        unscored: Images without a score, counted per status.
-        seconds: Wall time per step, in seconds, in the order of the steps.
+        title: heading of the page.
+        run_id: key of the run.
+        made_from: label and value pairs, such as ("head", "6ea2310883b8c78d").
+        made_at: text with its time zone.
+        facts: label and value pairs, such as ("images in", "4,800"), in the order to show.
+        unscored: images without a score, counted per status.
+        seconds: wall time per step, in the order of the steps.
         validation: None if the head was not validated.
         operating_threshold: [0, 1]; an image is excluded when its exclusion score is >= this.
-        threshold_reason: Why it is this one, in a sentence; "" if the version does not tell.
-        score_histogram: Counts of exclusion scores in equal bins over [0, 1], lowest bin first.
-        excluded: Cards of excluded images, the surest first; possibly only a part of them.
-        excluded_total: Number of all excluded images, >= len(excluded).
-        borderline: Cards of the images whose scores are nearest to the operating threshold, nearest first.
-        warnings: Sentences that a reader must see before any number.
-        excluded_unscored: How many of the excluded images have no score now, and so no card.
-        version: What is known of the published version; None of one that tells nothing.
+        threshold_reason: why it is this one, in a sentence; "" if the version does not tell.
+        score_histogram: exclusion scores counted in equal bins over [0, 1], lowest bin first.
+        excluded: cards of excluded images, the surest first; possibly only a part of them.
+        excluded_total: all excluded images, >= len(excluded).
+        borderline: cards of the images nearest to the operating threshold, nearest first.
+        warnings: sentences that a reader must see before any number.
+        version: facts about the published version.
+        excluded_unscored: excluded images that have no score now, and so no card.
     """
 
     title: str
@@ -104,137 +83,112 @@ class RunPage:
     facts: list[tuple[str, str]]
     unscored: dict[str, int]
     seconds: dict[str, float]
-    validation: Validation | None
+    validation: HeadFigures | None
     operating_threshold: float
     threshold_reason: str
     score_histogram: list[int]
-    excluded: list[Card]
+    excluded: list[ImageCard]
     excluded_total: int
-    borderline: list[Card]
+    borderline: list[ImageCard]
     warnings: list[str]
+    version: VersionFacts
     excluded_unscored: int = 0
-    version: VersionParts | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin of the histogram, in percent of the plot's width (from the left) and height.
+
+    Attributes:
+        left: left edge of the bin, [0, 100].
+        split: the operating threshold in the bin, [left, right]; excluded from here on.
+        right: right edge of the bin, [0, 100].
+        top: upper end of the bar from the top, [0, 100]; 100 for an empty bin.
+        count: images in the bin.
+    """
+
+    left: float
+    split: float
+    right: float
+    top: float
+    count: int
 
 
 def render(page: RunPage) -> str:
-    """Returns the page as HTML text.
+    """The page as HTML text, without scripts, links or external resources.
 
-    Args:
-        page: What to show; every string in it is taken as text, never as markup.
-
-    Returns:
-        One HTML document without scripts, links or external resources. About 1.4 characters per byte of
-        thumbnail, and 1,000 per card.
-
-    Raises:
-        jinja2.UndefinedError: The template names what RunPage does not have; a defect of this package.
+    Cost: about 1.4 characters per byte of thumbnail, and 1,000 per card.
     """
-    template = environment().get_template("run_page.html.j2")
-    return template.render(
+    return html.render(
+        "run_page.html.j2",
         page=page,
-        bars=list(histogram.bars(page.score_histogram, page.operating_threshold)),
-        ticks=list(histogram.ticks(page.score_histogram)),
-        threshold_left=histogram.threshold_left(page.operating_threshold),
+        bars=list(bars(page.score_histogram, page.operating_threshold)),
+        ticks=list(ticks(page.score_histogram)),
+        threshold_left=_left(page.operating_threshold),
         status_meanings=MEANINGS,
-        validation_meanings=VALIDATION_MEANINGS,
-        figures_of=FIGURES_OF,
-        parts=version_parts,
+        figure_meanings=FIGURE_MEANINGS,
+        populations=POPULATIONS,
+        parts=version,
     )
 
 
-def write(page: RunPage, path: Path) -> None:
-    """Writes the page to a file, in one step for those who may be reading the old one.
+def bars(counts: list[int], operating_threshold: float) -> Iterator[Bar]:
+    """One bar per bin, lowest scores first.
+
+    Heights are logarithmic: nearly all images of a catalog lie near 0, and the few that matter
+    would be lost.
 
     Args:
-        page: What to show.
-        path: The .html file to create or replace; missing parent folders are made.
-
-    Raises:
-        OSError: The folder cannot be written; the old file, if any, is untouched.
+        counts: images per bin, equal bins over [0, 1].
+        operating_threshold: [0, 1].
     """
-    # An id with a lone surrogate (a badly decoded file name) has no UTF-8 form; it must not cost us the page.
-    content = render(page).encode("utf-8", errors="backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    top_count = _top_count(counts)
+    threshold = _left(operating_threshold)
+    for number, count in enumerate(counts):
+        left = 100 * number / len(counts)
+        right = 100 * (number + 1) / len(counts)
+        split = min(max(threshold, left), right)
+        yield Bar(left, split, right, _top(count, top_count), count)
 
 
-@functools.cache
-def environment() -> jinja2.Environment:
-    """Returns the template environment: it escapes every value, and refuses names that do not exist."""
-    # PackageLoader also reads from a zip, which is how Spark carries the package (--py-files).
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("toiletspark.reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.tests["scored"] = _is_scored
-    environment.filters |= {
-        "score": _score,
-        "percent": _percent,
-        "duration": _duration,
-        "base64": _base64,
-    }
-    environment.filters["points"] = _points
-    return environment
+def ticks(counts: list[int]) -> Iterator[tuple[str, float]]:
+    """The grid lines as (label, percent from the top): 0 and powers of ten."""
+    top_count = _top_count(counts)
+    yield "0", 100.0
+    tick = 1 if top_count < 1_000 else 10  # on a tall scale the labels of 0 and 1 would touch
+    while tick <= top_count:
+        yield _short_count(tick), _top(tick, top_count)
+        tick *= 10
 
 
-def _score(score: float | None) -> str:
-    """Returns an exclusion score with three decimals, as everywhere on the page.
+def _top_count(counts: list[int]) -> int:
+    """The count at the upper end of the plot: a power of ten, at least 10, that no bin exceeds.
 
-    >>> _score(0.98765), _score(None)
-    ('0.988', 'no score')
+    >>> _top_count([3, 0, 812])
+    1000
     """
-    return f"{score:.3f}" if score is not None and _is_scored(score) else "no score"
+    top_count = 10
+    while top_count < max(counts, default=0):
+        top_count *= 10
+    return top_count
 
 
-def _is_scored(score: float | None) -> bool:
-    """Returns whether there is a score; a null that came through pandas is NaN."""
-    return score is not None and not math.isnan(score)
+def _top(count: int, top_count: int) -> float:
+    """Percent from the top; log(1 + count), so that 0 is the base line."""
+    return 100 - 100 * math.log1p(count) / math.log1p(top_count)
 
 
-def _percent(share: float) -> str:
-    """Returns a share in [0, 1] as percent with one decimal; a share of nothing (0 / 0, NaN) has no value.
+def _left(operating_threshold: float) -> float:
+    """Percent from the left; above 1 is the right end."""
+    return 100 * min(max(operating_threshold, 0.0), 1.0)
 
-    >>> _percent(0.9689), _percent(float("nan"))
-    ('96.9 %', 'undefined')
+
+def _short_count(count: int) -> str:
+    """A count that fits beside the plot on a phone.
+
+    >>> _short_count(100), _short_count(10_000), _short_count(1_000_000)
+    ('100', '10 k', '1 M')
     """
-    return "undefined" if math.isnan(share) else f"{100 * share:.1f} %"
-
-
-def _duration(seconds: float) -> str:
-    """Returns a wall time as people say it.
-
-    >>> _duration(0.42), _duration(75), _duration(3725)
-    ('0.4 s', '1 min 15 s', '1 h 02 min')
-    """
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest_s = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest_s:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _points(difference: Mapping[str, float | None]) -> str:
-    """Returns a difference of two shares with its interval, in percentage points.
-
-    >>> _points({"value": 0.012, "low": -0.003, "high": 0.027}), _points({"value": None, "low": None, "high": None})
-    ('+1.2 points (-0.3 to +2.7)', 'unknown')
-    """
-    sides = [difference[side] for side in ("value", "low", "high")]
-    known = [f"{100 * side:+.1f}" for side in sides if side is not None and math.isfinite(side)]
-    return (
-        f"{known[0]} points ({known[1]} to {known[2]})" if len(known) == len(sides) else "unknown"
-    )
-
-
-def _base64(content: bytes) -> str:
-    """Returns bytes as base64 text, whose alphabet cannot leave an HTML attribute."""
-    return base64.b64encode(content).decode("ascii")
+    if count >= 1_000_000:
+        return f"{count // 1_000_000:,} M"
+    return f"{count // 1_000} k" if count >= 1_000 else str(count)

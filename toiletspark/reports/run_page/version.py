@@ -1,105 +1,95 @@
-"""What the run page tells of a published version: alarms, decisions, audits, drift and the leak meter. Without Spark.
-
-Versions from before one of these was counted tell nothing of it, and their page comes all the same.
-"""
+"""The version on the run page: alarms, decisions, audits, drift and the leak meter. No Spark."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toiletspark.feed.leak_meter import Meter, named
 from toiletspark.sampling.estimates import Share
 from toiletspark.tables.schemas import DECISIONS_OF_IMAGES, REASONS
 
+if TYPE_CHECKING:
+    from toiletspark.publishing.audits.checks import Check
+
 REASON_MEANINGS = {
-    "model": "The exclusion score, against the operating threshold.",
-    "hysteresis": "The score is so near to the threshold that the last version's decision stands.",
+    "model": "The exclusion score, compared with the operating threshold.",
+    "hysteresis": "The score is so near to the threshold that the last decision stays.",
     "last_score": "The image could not be fetched this time; its last score decides.",
-    "override": "Somebody has said so.",
+    "override": "A person has decided.",
     "unscored": "There is no score; the kind of failure decides.",
 }
 OUTCOMES = ("failed", "accepted", "not judged", "passed")  # in the order in which they are shown
-STABLE, MAJOR = 0.1, 0.25  # of PSI, as it is commonly read
-_SHOWN = 12  # versions of the trend
+STABLE_PSI, MAJOR_PSI = 0.1, 0.25  # the usual reading of a population stability index
+_TREND_VERSIONS = 12
 
 
 @dataclass(frozen=True)
-class CheckLine:
-    """One audit; outcome: one of `OUTCOMES`, because: why it was accepted, or ""."""
-
-    rule: str
-    expected: str
-    found: str
-    outcome: str
-    because: str
-
-
-@dataclass(frozen=True)
-class Moved:
-    """How exclusion scores differ from those of the last version; psi and ks are None where they were not measured.
+class StratumDrift:
+    """The difference of a stratum's exclusion scores from those of the last version.
 
     Attributes:
         name: of the stratum.
         psi: population stability index, >= 0.
         ks: largest distance of the two distributions, [0, 1].
-        images: in the stratum.
+        images: in the stratum; None for all images together.
     """
 
     name: str
-    psi: float | None
-    ks: float | None
-    images: int | None
+    psi: float
+    ks: float
+    images: int | None = None
 
     @property
-    def word(self) -> str:
-        """stable, moderate or major; unknown where nothing was measured."""
-        if self.psi is None:
-            return "unknown"
-        return "stable" if self.psi < STABLE else "moderate" if self.psi <= MAJOR else "major"
+    def size(self) -> str:
+        """stable, moderate or major."""
+        if self.psi < STABLE_PSI:
+            return "stable"
+        return "moderate" if self.psi <= MAJOR_PSI else "major"
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftTable:
     """Drift of all images, and of the strata that moved most, the largest PSI first.
 
-    same_head: whether the last version's scores are by the same head; if not, they differ whatever the images do.
+    Attributes:
+        same_head: False if the last version has another head: then scores differ whatever the
+            images do.
     """
 
     same_head: bool
-    overall: Moved
-    strata: list[Moved]
+    overall: StratumDrift
+    strata: list[StratumDrift]
 
 
 @dataclass(frozen=True)
-class VersionParts:
-    """What the page tells of a version.
+class VersionFacts:
+    """Facts about a published version.
 
     Attributes:
-        number: of the version; 0 of one from before there were numbers.
+        number: 1, 2, ...
         valid_until: when readers begin to refuse it; "" = never.
         alarms: sentences that people must see at once.
-        decided: images by reason and decision, of `tables.DECISIONS`; {} where nobody has counted.
+        decided: images by reason and decision, see `schemas.DECISIONS`.
         checks: the audits.
-        drift: None where there is no version before, or nobody has measured it.
+        drift: None for the first version.
         meters: the leak meter, oldest version first.
     """
 
-    number: int = 0
+    number: int
     valid_until: str = ""
     alarms: Sequence[str] = ()
     decided: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    checks: Sequence[CheckLine] = ()
-    drift: Drift | None = None
+    checks: Sequence[Check] = ()
+    drift: DriftTable | None = None
     meters: Sequence[Meter] = ()
 
     @property
     def by_reason(self) -> list[tuple[str, list[int]]]:
-        """Reasons that occur, those of the closed list first, each with its images kept, excluded and unscored."""
-        there = {reason for reason, _ in self.decided}
-        order = [reason for reason in REASONS if reason in there] + sorted(there - set(REASONS))
+        """Each reason with its images kept, excluded and unscored."""
+        used = {reason for reason, _ in self.decided}
+        order = [reason for reason in REASONS if reason in used] + sorted(used - set(REASONS))
         return [
             (reason, [self.decided.get((reason, side), 0) for side in DECISIONS_OF_IMAGES])
             for reason in order
@@ -108,96 +98,64 @@ class VersionParts:
     @property
     def totals(self) -> list[int]:
         """Images kept, excluded and unscored."""
-        return [
-            sum(row[place] for _, row in self.by_reason)
-            for place in range(len(DECISIONS_OF_IMAGES))
-        ]
+        return [sum(counts) for counts in zip(*(row for _, row in self.by_reason), strict=True)]
+
+    @property
+    def sorted_checks(self) -> list[Check]:
+        """The audits, those that did not pass first."""
+        return sorted(self.checks, key=lambda check: OUTCOMES.index(outcome(check)))
 
     @property
     def meter(self) -> Meter | None:
-        """The leak meter of this very version."""
+        """The leak meter of this version."""
         return next((meter for meter in self.meters if meter.version == self.number), None)
 
     @property
     def trend(self) -> Sequence[Meter]:
         """The last versions that have a leak sample."""
-        return self.meters[-_SHOWN:]
+        return self.meters[-_TREND_VERSIONS:]
 
 
-def checks_of(told: Iterable[Mapping[str, Any]]) -> list[CheckLine]:
-    """The audits of a manifest, those that did not pass first."""
-    lines = [
-        CheckLine(
-            str(one.get("rule", "")),
-            str(one.get("expected", "")),
-            str(one.get("found", "")),
-            _outcome(one),
-            str(one.get("accepted") or ""),
-        )
-        for one in told
-    ]
-    return sorted(lines, key=lambda line: OUTCOMES.index(line.outcome))
-
-
-def drift_of(told: Mapping[str, Any] | None) -> Drift | None:
-    """The drift of a manifest."""
-    if not told:
+def drift_table(drift: Mapping[str, Any] | None) -> DriftTable | None:
+    """The drift that the manifest of an exclusion list records."""
+    if not drift:
         return None
-    strata = [_moved(name, one) for name, one in told.get("strata", {}).items()]
-    strata.sort(key=lambda moved: (-math.inf if moved.psi is None else -moved.psi, moved.name))
-    return Drift(
-        bool(told.get("same_head")), _moved("all images", told.get("overall") or {}), strata
-    )
+    strata = [StratumDrift(name, **figures) for name, figures in drift["strata"].items()]
+    strata.sort(key=lambda stratum: (-stratum.psi, stratum.name))
+    return DriftTable(drift["same_head"], StratumDrift("all images", **drift["overall"]), strata)
 
 
-def summed_up(checks: Sequence[CheckLine]) -> str:
-    """How many audits came out how, as in "16 passed, 1 accepted, 2 not judged"."""
-    counts = {
-        outcome: sum(line.outcome == outcome for line in checks) for outcome in reversed(OUTCOMES)
-    }
-    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+def outcome(check: Check) -> str:
+    """One of `OUTCOMES`."""
+    if check.accepted:
+        return "accepted"
+    if check.passed is None:
+        return "not judged"
+    return "passed" if check.passed else "failed"
+
+
+def outcome_counts(checks: Iterable[Check]) -> str:
+    """The outcomes counted, as in "16 passed, 2 not judged, 1 accepted"."""
+    outcomes = [outcome(check) for check in checks]
+    names = [name for name in reversed(OUTCOMES) if name in outcomes]
+    return ", ".join(f"{outcomes.count(name)} {name}" for name in names)
 
 
 def span(share: Share, meters: Iterable[Meter]) -> tuple[float, float, float] | None:
-    """Where a figure and its bounds lie on the trend's common axis: low, value, high in percent of its width."""
-    reach = axis(meters)
+    """Low, value and high of a figure on the trend's common axis, in percent of its width."""
     if share.value is None:
         return None
-    return 100 * share.low / reach, 100 * share.value / reach, 100 * min(share.high, reach) / reach
+    end = axis(meters)
+    return 100 * share.low / end, 100 * share.value / end, 100 * min(share.high, end) / end
 
 
 def axis(meters: Iterable[Meter]) -> float:
-    """The share at the right end of the trend's axis: the highest upper bound that is shown, 0.001 at least."""
-    sides = [
-        share.high
-        for meter in meters
-        if not meter.thin
-        for share in (meter.leaking, meter.lost)
-        if share.n
-    ]
-    return max([0.001, *sides])
+    """The right end of the trend's axis: the highest upper bound that is shown, at least 0.001."""
+    shown = [meter for meter in meters if not meter.thin]
+    shares = [share for meter in shown for share in (meter.leaking, meter.lost)]
+    return max([0.001, *(share.high for share in shares if share.n)])
 
 
 def classes_of(meters: Sequence[Meter]) -> str:
-    """What the feed must not show, in words; of the newest meter."""
+    """The classes that the feed must not show, in words; of the newest meter."""
     return named(meters[-1].classes) if meters else ""
-
-
-def _outcome(one: Mapping[str, Any]) -> str:
-    if one.get("accepted"):
-        return "accepted"
-    return {True: "passed", False: "failed"}.get(one.get("passed"), "not judged")  # type: ignore[arg-type]
-
-
-def _moved(name: str, told: Mapping[str, Any]) -> Moved:
-    images = told.get("images")
-    return Moved(
-        name,
-        _number(told.get("psi")),
-        _number(told.get("ks")),
-        None if images is None else int(images),
-    )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,1 +1,1 @@
-"""sample_page."""
+"""The page of a sample, and its preview in the terminal."""

@@ -1,4 +1,4 @@
-"""The page of a sample: what was asked of each stratum, what it gave, and what can be said of it then."""
+"""The page of a sample: units asked and drawn per stratum, and what can be estimated from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toiletspark.reports.run_page.page import environment
+from toiletspark.reports import html
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class StratumRow:
         asked: units; may exceed `units` where the configuration names a number.
         got: units that were drawn.
         images_got: images that were drawn.
-        fraction: (0, 1], the probability of a unit in the first stage; 0: nothing can be drawn.
-        half_width: of a 95 % interval for a share inside the stratum, at worst; None where nothing was drawn.
-        thin: whether nothing can be claimed about it.
+        fraction: [0, 1], the probability of a unit in the first stage; 0: nothing can be drawn.
+        half_width: of a 95 % interval for a share inside the stratum, at worst; None where nothing
+            was drawn.
+        thin: True if nothing can be estimated for the stratum alone.
     """
 
     stratum: str
@@ -38,13 +39,13 @@ class StratumRow:
 
 @dataclass(frozen=True)
 class SamplePage:
-    """Everything that the page of one sample says.
+    """Everything on the page of one sample.
 
     Attributes:
         run_id: of the sample.
-        made_at: as text with its time zone.
+        made_at: text with its time zone.
         unit: listing or image.
-        how: label and value pairs: allocation, method, seed and what else decided.
+        how: label and value pairs: allocation, method, seed and other settings.
         images_per_listing: of a drawn listing; 0 is all. None where images are the units.
         max_half_width: a stratum beyond it is thin.
         covered_images: share of the catalog's images that had a chance to be drawn, [0, 1].
@@ -68,9 +69,9 @@ class SamplePage:
 
 
 def design_effect(count: int, weights: float, squares: float) -> float:
-    """How much larger unequal weights make the variance: n x sum(w^2) / sum(w)^2.
+    """The factor by which unequal weights raise the variance: n x sum(w^2) / sum(w)^2.
 
-    Strata gain and clusters lose beyond it: neither is in it.
+    The gain by strata and the loss by clusters are not in it.
 
     Args:
         count: weighted rows.
@@ -87,27 +88,25 @@ def design_effect(count: int, weights: float, squares: float) -> float:
 
 def render(page: SamplePage) -> str:
     """The page as HTML text; every string in it is taken as text, never as markup."""
-    return environment().get_template("sample_page.html.j2").render(page=page, sums=totals(page))
+    return html.render("sample_page.html.j2", page=page, sums=totals(page))
 
 
 def as_json(page: SamplePage) -> dict[str, Any]:
-    """The same for programs: the page's attributes, and the sums over the strata."""
+    """The page for programs: its attributes, and the sums over the strata."""
     return {**asdict(page), "how": dict(page.how), "totals": totals(page)}
 
 
 def totals(page: SamplePage) -> dict[str, int]:
-    """Sums over the strata, and how many of them are thin."""
+    """Sums over the strata, and the number of thin, uncovered and empty ones."""
     names = ("units", "images", "asked", "got", "images_got")
-    sums = {name: sum(getattr(row, name) for row in page.strata) for name in names}
     thin = [row for row in page.strata if row.thin]
-    out = [row for row in page.strata if not row.fraction]
+    uncovered = [row for row in page.strata if not row.fraction]
     return {
-        **sums,
+        **{name: sum(getattr(row, name) for row in page.strata) for name in names},
         "strata": len(page.strata),
         "thin": len(thin),
         "thin_images": sum(row.images for row in thin),
-    } | {
-        "uncovered": len(out),
-        "uncovered_images": sum(row.images for row in out),
+        "uncovered": len(uncovered),
+        "uncovered_images": sum(row.images for row in uncovered),
         "empty": sum(not row.got for row in page.strata),
     }

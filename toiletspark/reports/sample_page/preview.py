@@ -1,4 +1,4 @@
-"""The allocation as a table, for people who think before they draw."""
+"""The allocation of a sample as a table in the terminal, before anything is drawn."""
 
 from __future__ import annotations
 
@@ -14,32 +14,21 @@ from toiletspark.config.command_line import show as show_figures
 from toiletspark.sampling.allocation import Stratum
 
 
-def preview(cells: Sequence[Stratum], wanted: Mapping[str, int], sample: Sample) -> Summary:
-    """What a draw would take.
+def preview(strata: Sequence[Stratum], wanted: Mapping[str, int], sample: Sample) -> Summary:
+    """The numbers of a draw.
 
     Returns:
-        unit, units (N in all), sampled (n in all), and `strata`: for each its name, N, n, fraction = n / N and
-        weight = N / n, the design weight of the first stage (null where nothing is drawn).
+        unit, units (N in all), sampled (n in all), and `strata`: for each its name, N, n,
+        fraction = n / N and weight = N / n, the design weight of the first stage (null where
+        nothing is drawn).
     """
-    rows: list[Summary] = []
-    for cell in cells:
-        n = min(wanted[cell.name], cell.units)
-        weight = cell.units / n if n else None
-        rows.append(
-            {
-                "stratum": cell.name,
-                "N": cell.units,
-                "n": n,
-                "fraction": n / cell.units,
-                "weight": weight,
-            }
-        )
-    sums = {"units": sum(row["N"] for row in rows), "sampled": sum(row["n"] for row in rows)}
+    rows = [_row(row.name, row.units, min(wanted[row.name], row.units)) for row in strata]
     return {
         "unit": sample.unit,
         "allocation": sample.allocation,
         "method": sample.method,
-        **sums,
+        "units": sum(row["N"] for row in rows),
+        "sampled": sum(row["n"] for row in rows),
         "strata": rows,
     }
 
@@ -49,31 +38,30 @@ def show(summary: Summary, as_json: bool) -> None:
     if as_json:
         show_figures(summary, as_json)
         return
-    table = Table(
-        "stratum", *(Column(name, justify="right") for name in ("N", "n", "fraction", "weight"))
-    )
-    total = {"stratum": "in all", "N": summary["units"], "n": summary["sampled"]}
-    total |= {
-        "fraction": total["n"] / total["N"],
-        "weight": total["N"] / total["n"] if total["n"] else None,
-    }
+    numbers = [Column(name, justify="right") for name in ("N", "n", "fraction", "weight")]
+    table = Table("stratum", *numbers)
     for row in summary["strata"]:
         table.add_row(*_cells(row))
     table.add_section()
-    table.add_row(*_cells(total))
+    table.add_row(*_cells(_row("in all", summary["units"], summary["sampled"])))
     print(
-        f"{summary['unit']}s by {summary['allocation']} allocation, method {summary['method']}; nothing was drawn"
+        f"{summary['unit']}s by {summary['allocation']} allocation, method {summary['method']}; "
+        "nothing was drawn"
     )
     Console().print(table)
 
 
+def _row(name: str, units: int, sampled: int) -> Summary:
+    row = {"stratum": name, "N": units, "n": sampled, "fraction": sampled / units}
+    return {**row, "weight": units / sampled if sampled else None}
+
+
 def _cells(row: Summary) -> list[Text]:
-    """Strangers' text as text: no markup, and no control characters for the terminal."""
-    name = "".join(
-        sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in row["stratum"]
+    """The cells; strangers' names hold no markup and no control characters for the terminal."""
+    characters = (
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for character in row["stratum"]
     )
     weight = "none" if row["weight"] is None else f"{row['weight']:,.2f}"
-    return [
-        Text(text)
-        for text in (name, f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}", weight)
-    ]
+    cells = ("".join(characters), f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}")
+    return [Text(cell) for cell in (*cells, weight)]

@@ -1,4 +1,4 @@
-// Mouse, keys, buttons and filters: what people do, and what they are told.
+// Mouse, keys, buttons and filters: what people do, and the messages to them.
 
 // Keys of the classes after the ninth: letters that command nothing, as they lie on the keyboard
 const CLASS_KEYS = [..."123456789", ..."qwertyiopsdfhjlzxcvbnm"];
@@ -71,7 +71,7 @@ function goBack(numbers, word) {
 const count = (number) => `${number.toLocaleString("en")} ${number === 1 ? "picture" : "pictures"}`;
 
 function announce(text) {
-  element.told.textContent = text;
+  element.message.textContent = text;
 }
 
 function tell() {
