@@ -365,7 +365,9 @@ def test_what_its_labeller_has_also_said_elsewhere_outlives_an_override(tmp_path
             frozenset([*ids, *shows]),
         )
 
-    labels.save(store, SourceLabels([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S")
+    labels.save(
+        store, SourceLabels([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S"
+    )
     labels.save(store, words("a", "b"), "importer", {}, "O")
     spoken = labels.labelled_contents(store, "O", "override")
     assert spoken == {"b": "d"}

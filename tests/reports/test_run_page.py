@@ -260,8 +260,8 @@ def test_a_borderline_card_says_on_which_side_of_the_threshold_it_lies() -> None
         (0, 0, "Excluded: 0"),
         (1, 1, "Excluded: 1"),
         (120, 120, "Excluded: 120"),
-        (120, 172, "Excluded: 172, the 120 surest shown"),
-        (2, 1_234_567, "Excluded: 1,234,567, the 2 surest shown"),
+        (120, 172, "Excluded: 172, the 120 most certain shown"),
+        (2, 1_234_567, "Excluded: 1,234,567, the 2 most certain shown"),
     ],
 )
 def test_the_heading_counts_all_and_those_shown(shown: int, total: int, heading: str) -> None:
@@ -328,9 +328,9 @@ def test_a_full_page_has_no_empty_part() -> None:
 def test_excluded_images_without_cards_are_not_called_none() -> None:
     parsed = Parsed(render(page(excluded=[], excluded_total=172)))
 
-    assert parsed.of("p", **{"class": "empty"}) == [
-        "None of the excluded images is shown on this page."
-    ]
+    assert "None of the excluded images is shown on this page." in parsed.of(
+        "p", **{"class": "empty"}
+    )
 
 
 def test_validation_and_times_are_said_as_people_say_them() -> None:
@@ -340,7 +340,13 @@ def test_validation_and_times_are_said_as_people_say_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "figures_of", run_page.POPULATIONS
+    "figures_of",
+    [
+        evaluation_sample.CATALOG,
+        evaluation_sample.PART,
+        evaluation_sample.UNLABELLED,
+        evaluation_sample.LABELLED,
+    ],
 )
 def test_figures_say_what_they_are_figures_of(figures_of: str) -> None:
     parsed = Parsed(render(page(validation=HeadFigures({"recall": 0.95}, {}, figures_of))))

@@ -61,7 +61,9 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
         map(vars, images),
         config=work.config.recorded(),
         inputs=Inputs(
-            training_set=training_set.run_id, backbone_id=spec.backbone_id, backbone=spec.description
+            training_set=training_set.run_id,
+            backbone_id=spec.backbone_id,
+            backbone=spec.description,
         ),
         counts={"left_out": left_out},
     )
