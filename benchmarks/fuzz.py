@@ -1,8 +1,8 @@
 """Hostile input for MINUTES a target, each in a process of its own: `make fuzz MINUTES=10`.
 
-A target's process may take so much memory and so many seconds for an example, or the kernel ends it. What it was at
-lies in a folder meanwhile; of a finding that folder is kept, and reads again with
-`python -m benchmarks.fuzz --target NAME --again FOLDER`.
+A target's process may take so much memory and so many seconds for an example, or the kernel ends
+it. What it was at lies in a folder meanwhile; of a finding that folder is kept, and reads again
+with `python -m benchmarks.fuzz --target NAME --again FOLDER`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MAX_DEATHS = 20  # of one target's process, each of which is a finding
 
 
 @dataclass
-class Found:
-    """What came of one target."""
+class Result:
+    """The result of one target."""
 
     examples: int = 0
     seconds: float = 0.0
@@ -47,7 +47,7 @@ class Found:
 
 
 def main() -> None:
-    """Prints one JSON object; ends with 1 where anything was found."""
+    """Prints one JSON object; ends with 1 if there are findings."""
     asked = _asked()
     if asked.again:
         return targets.run(TARGETS[asked.target[0]], Path(asked.again))
@@ -56,16 +56,16 @@ def main() -> None:
         return _attack(asked.target[0], asked.seconds, asked.seed, folder)
     names = asked.target or list(TARGETS)
     with ThreadPoolExecutor(asked.jobs) as threads:
-        found = list(
+        result = list(
             threads.map(lambda name: _watched(name, asked.minutes * 60, asked.seed, folder), names)
         )
-    crashes = sum(one.crashes for one in found)
-    told = {
+    crashes = sum(one.crashes for one in result)
+    summary = {
         "crashes": crashes,
         "minutes": asked.minutes,
-        "targets": dict(zip(names, map(asdict, found), strict=True)),
+        "targets": dict(zip(names, map(asdict, result), strict=True)),
     }
-    print(json.dumps({**told, **machine()}))
+    print(json.dumps({**summary, **machine()}))
     sys.exit(int(crashes > 0))
 
 
@@ -81,11 +81,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=int(time.time()), help="another one tries other examples"
     )
-    parser.add_argument("--folder", help="for what was found; .bench/fuzz if not said")
+    parser.add_argument("--folder", help="for findings; default .bench/fuzz")
     parser.add_argument("--again", help="reads one kept example")
-    parser.add_argument(
-        "--seconds", type=float, help=argparse.SUPPRESS
-    )  # what the processes are told
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)  # for the processes
     return parser.parse_args()
 
 
@@ -95,11 +93,11 @@ def _watched(
     first_seed: int,
     folder: Path,
     program: tuple[str, ...] = (sys.executable, "-m", "benchmarks.fuzz"),
-) -> Found:
+) -> Result:
     """Runs a target's process, and again where it died of an example, until the time is over."""
-    found, deaths, started = Found(), 0, time.monotonic()
-    place = folder / name
-    shutil.rmtree(place, ignore_errors=True)
+    result, deaths, started = Result(), 0, time.monotonic()
+    target_folder = folder / name
+    shutil.rmtree(target_folder, ignore_errors=True)
     while (left := seconds - (time.monotonic() - started)) > 0 and deaths < MAX_DEATHS:
         words = [
             "--target",
@@ -109,7 +107,7 @@ def _watched(
             "--seed",
             str(first_seed + deaths * 10_000),
         ]
-        command = [*program, *words, "--folder", str(place)]
+        command = [*program, *words, "--folder", str(target_folder)]
         environment = {
             **os.environ,
             "MALLOC_ARENA_MAX": "1",
@@ -117,7 +115,7 @@ def _watched(
         done = subprocess.run(
             command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
         )
-        found.examples += _count(place)
+        result.examples += _count(target_folder)
         if done.returncode == 0:
             break
         deaths += 1
@@ -126,19 +124,19 @@ def _watched(
             if done.returncode < 0
             else f"exit code {done.returncode}"
         )
-        _keep(place, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
-    found.seconds = round(time.monotonic() - started, 1)
-    kept = sorted(path for path in (place / "found").glob("*") if path.is_dir())
-    found.crashes, found.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
+        _keep(target_folder, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
+    result.seconds = round(time.monotonic() - started, 1)
+    kept = sorted(path for path in (target_folder / "findings").glob("*") if path.is_dir())
+    result.crashes, result.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
     for path in kept:
         print(
             f"fuzz: {name}: {path}: {(path.parent / f'{path.name}.txt').read_text()[:300]}",
             file=sys.stderr,
         )
-    return found
+    return result
 
 
-def _attack(name: str, seconds: float, first_seed: int, place: Path) -> None:
+def _attack(name: str, seconds: float, first_seed: int, work_folder: Path) -> None:
     """In the target's process: examples until the time is over, seed by seed."""
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -147,7 +145,7 @@ def _attack(name: str, seconds: float, first_seed: int, place: Path) -> None:
     most = _address_space_bytes() + MAX_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler would wait for the C call to return
-    attack = _Attack(name, place, time.monotonic() + seconds)
+    attack = _Attack(name, work_folder, time.monotonic() + seconds)
     with contextlib.suppress(_OverError):
         while True:
             attack.round(first_seed)
@@ -165,8 +163,8 @@ class _OverError(BaseException):
 class _Attack:
     """The examples of one process, and what is kept of them: one of each kind of finding."""
 
-    def __init__(self, name: str, place: Path, ends: float) -> None:
-        self._target, self._place, self._ends = TARGETS[name], place, ends
+    def __init__(self, name: str, work_folder: Path, ends: float) -> None:
+        self._target, self._folder, self._ends = TARGETS[name], work_folder, ends
         self._examples, self._known = 0, set[str]()
 
     def round(self, number: int) -> None:
@@ -189,12 +187,12 @@ class _Attack:
         attack()
 
     def _try(self, files: Files) -> None:
-        current = self._place / "current"
+        current = self._folder / "current"
         shutil.rmtree(current, ignore_errors=True)
         current.mkdir(parents=True)
         targets.write(files, current)
         self._examples += 1
-        (self._place / "examples").write_text(str(self._examples))
+        (self._folder / "examples").write_text(str(self._examples))
         signal.setitimer(signal.ITIMER_REAL, EXAMPLE_TIMEOUT_S)
         try:
             targets.run(self._target, current)
@@ -203,7 +201,7 @@ class _Attack:
             if kind not in self._known:
                 self._known.add(kind)
                 _keep(
-                    self._place,
+                    self._folder,
                     f"{type(error).__name__}-{len(self._known)}",
                     traceback.format_exc(),
                 )
@@ -212,24 +210,24 @@ class _Attack:
 
 
 def _kind(error: Exception) -> str:
-    """What two findings have in common: the type, and the line of ours that was the last."""
+    """The key of equal findings: the error's type, and our last line in its stack."""
     ours = [one for one in traceback.extract_tb(error.__traceback__) if str(ROOT) in one.filename]
     return f"{type(error).__name__} {ours[-1].filename}:{ours[-1].lineno}"
 
 
-def _keep(place: Path, name: str, why: str) -> None:
+def _keep(work_folder: Path, name: str, why: str) -> None:
     """Keeps what the process was at, beside the reason."""
-    kept = place / "found" / name
+    kept = work_folder / "findings" / name
     shutil.rmtree(kept, ignore_errors=True)
-    if (place / "current").exists():
-        shutil.copytree(place / "current", kept)
+    if (work_folder / "current").exists():
+        shutil.copytree(work_folder / "current", kept)
     kept.mkdir(parents=True, exist_ok=True)
-    (place / "found" / f"{name}.txt").write_text(why)
+    (work_folder / "findings" / f"{name}.txt").write_text(why)
 
 
-def _count(place: Path) -> int:
+def _count(work_folder: Path) -> int:
     try:
-        return int((place / "examples").read_text())
+        return int((work_folder / "examples").read_text())
     except (OSError, ValueError):
         return 0
 

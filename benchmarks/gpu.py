@@ -1,8 +1,9 @@
-"""What one GPU gives: decoding and forward pass apart, together, and the limits of the chip: `make bench-gpu`.
+"""Throughput of one GPU: decoding, forward pass, both, and the chip's limits: `make bench-gpu`.
 
-No Spark. Photos of the shared folder, with its weights; without them, drawn rooms and weights by chance. Together means
-what a task does with local files, `pipeline.attempt_all`: fetched, told apart, decoded, embedded; several tasks share
-the GPU. Medians of the rounds, images/s. Ends in one JSON line.
+No Spark. Photos of the shared folder, with its weights; without them, drawn rooms and weights by
+chance. Together means what a task does with local files, `pipeline.attempt_all`: fetched, told
+apart, decoded, embedded; several tasks share the GPU. Medians of the rounds, images/s. Ends in one
+JSON line.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
     """Measures everything in turn."""
     if not torch.cuda.is_available():
         raise SystemExit("bench-gpu: torch sees no GPU here")
-    place = torch.device("cuda")
+    device = torch.device("cuda")
     with tempfile.TemporaryDirectory(prefix="toiletspark-gpu-") as folder:
         paths = _paths(Path(folder))
         contents = [path.read_bytes() for path in paths]
@@ -62,18 +63,18 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
             contents, _config().decode, load_spec(_config().backbone).preprocessing
         )
         pixels = np.stack([one.pixels for one in decoded if one.pixels is not None])
-        told: dict[str, Any] = {"gpu": torch.cuda.get_device_name(place), "images": len(paths)}
-        told["mean_kb"] = round(sum(map(len, contents)) / len(contents) / 1e3, 1)
+        summary: dict[str, Any] = {"gpu": torch.cuda.get_device_name(device), "images": len(paths)}
+        summary["mean_kb"] = round(sum(map(len, contents)) / len(contents) / 1e3, 1)
         for name, measured in {
-            "decoding": lambda: _decoding(contents, place, rounds),
+            "decoding": lambda: _decoding(contents, device, rounds),
             "forward": lambda: _forward(pixels, rounds),
-            "chip": lambda: _chip(pixels, place, rounds),
+            "chip": lambda: _chip(pixels, device, rounds),
             "agreement": lambda: _agreement(contents, pixels),
             "together": lambda: _together(paths),
         }.items():
-            told[name] = measured()
-            print(name, json.dumps(told[name]), file=sys.stderr, flush=True)
-    print(json.dumps({**told, "machine": machine()}))
+            summary[name] = measured()
+            print(name, json.dumps(summary[name]), file=sys.stderr, flush=True)
+    print(json.dumps({**summary, "machine": machine()}))
 
 
 def _config(**backbone: object) -> Config:
@@ -119,19 +120,19 @@ def _batches(contents: list[bytes], size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _decoding(contents: list[bytes], place: torch.device, rounds: int) -> dict[str, float]:
-    """By Pillow in the decode child, by ours on the GPU, and by nvJPEG alone: no header, no resize, no way back."""
+def _decoding(contents: list[bytes], device: torch.device, rounds: int) -> dict[str, float]:
+    """Pillow in the decode child, ours on the GPU, and nvJPEG alone, without resize and copies."""
     limits, pre = _config().decode, load_spec(_config().backbone).preprocessing
     tensors = [
         torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents
     ]
 
     def alone() -> int:
-        return len(torchvision.io.decode_jpeg(tensors, torchvision.io.ImageReadMode.RGB, place))
+        return len(torchvision.io.decode_jpeg(tensors, torchvision.io.ImageReadMode.RGB, device))
 
     def ours(size: int) -> Callable[[], int]:
         return lambda: sum(
-            len(nvjpeg.decode(one, limits, pre, place)) for one in _batches(contents, size)
+            len(nvjpeg.decode(one, limits, pre, device)) for one in _batches(contents, size)
         )
 
     return {
@@ -146,36 +147,36 @@ def _decoding(contents: list[bytes], place: torch.device, rounds: int) -> dict[s
 
 def _forward(pixels: Pixels, rounds: int) -> dict[str, float]:
     """Pixels in main memory to embeddings in main memory, by precision and batch."""
-    found = {}
+    result = {}
     for precision in ("fp32", "bf16"):
         backbone = Backbone(load_spec(_config(precision=precision).backbone))
         for size in BATCHES:
             batch = np.resize(pixels, (size, *pixels.shape[1:]))
-            found[f"{precision} {size}"] = _rate(partial(_embeddings, backbone, batch), rounds)
-    return found
+            result[f"{precision} {size}"] = _rate(partial(_embeddings, backbone, batch), rounds)
+    return result
 
 
 def _embeddings(backbone: Backbone, batch: Pixels) -> int:
     return sum(len(backbone.embed(batch)) for _ in range(max(1, 2 * IMAGES // len(batch))))
 
 
-def _chip(pixels: Pixels, place: torch.device, rounds: int) -> dict[str, float]:
-    """The network over a batch that lies on the GPU, replayed as a graph; matrix products; copies to the GPU."""
+def _chip(pixels: Pixels, device: torch.device, rounds: int) -> dict[str, float]:
+    """The network on a batch in GPU memory, as a graph; matrix products; copies to the GPU."""
     spec = load_spec(_config().backbone)
-    batch = torch_runtime.normalised(np.resize(pixels, (256, *pixels.shape[1:])), place)
-    found = {}
+    batch = torch_runtime.normalised(np.resize(pixels, (256, *pixels.shape[1:])), device)
+    result = {}
     for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        network = torch_runtime.network(spec.architecture, spec.weights).to(place, kind)
+        network = torch_runtime.network(spec.architecture, spec.weights).to(device, kind)
         placed = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found[f"resident {name} 256"] = _rate(_graph(placed, batch.to(kind)), rounds)
-    left, right = (torch.randn(_SIDE, _SIDE, device=place, dtype=torch.bfloat16) for _ in range(2))
+        result[f"resident {name} 256"] = _rate(_graph(placed, batch.to(kind)), rounds)
+    left, right = (torch.randn(_SIDE, _SIDE, device=device, dtype=torch.bfloat16) for _ in range(2))
     products = _rate(lambda: sum(len(left @ right) for _ in range(10)) // _SIDE, rounds)
     pageable = torch.from_numpy(np.resize(pixels, (1024, *pixels.shape[1:])))
     return {
-        **found,
+        **result,
         "bf16 TFLOP/s": round(products * 2 * _SIDE**3 / 1e12, 1),
         "bf16 arithmetic": round(products * 2 * _SIDE**3 / _FLOP, 1),
-        "copies to the GPU": _rate(lambda: len(pageable.to(place)), rounds),
+        "copies to the GPU": _rate(lambda: len(pageable.to(device)), rounds),
     }
 
 
@@ -199,7 +200,7 @@ def _graph(network: torch.nn.Module, batch: torch.Tensor, times: int = 20) -> Ca
 
 
 def _agreement(contents: list[bytes], pixels: Pixels) -> dict[str, float]:
-    """Embeddings of the same pictures: the GPU's fp32 beside the CPU's, and what bf16 and nvJPEG change."""
+    """Embeddings of the same pictures: fp32 on GPU and CPU, and the change by bf16 and nvJPEG."""
     cpu = Backbone(load_spec(_config().backbone), os.cpu_count() or 1, "cpu").embed(pixels)
     gpu = Backbone(load_spec(_config().backbone)).embed(pixels)
     bf16 = Backbone(load_spec(_config(precision="bf16").backbone)).embed(pixels)
@@ -228,16 +229,16 @@ def _least_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float
 
 
 def _together(paths: list[Path]) -> dict[str, float]:
-    """Whole tasks, images/s of all of them: by decoder and the number of tasks that share the GPU."""
-    found = {}
+    """Images/s of whole tasks together, by decoder and number of tasks that share the GPU."""
+    result = {}
     for decoder, tasks in itertools.product(("pillow", "nvjpeg"), TASKS):
         context = multiprocessing.get_context("spawn")
         barrier = context.Barrier(tasks)
         with ProcessPoolExecutor(tasks, context, _prepare, (barrier,)) as pool:
             rates = [pool.submit(_task, decoder, paths) for _ in range(tasks)]
-            found[f"{decoder}, {tasks} tasks"] = round(sum(rate.result() for rate in rates), 1)
-        print(decoder, tasks, found[f"{decoder}, {tasks} tasks"], file=sys.stderr, flush=True)
-    return found
+            result[f"{decoder}, {tasks} tasks"] = round(sum(rate.result() for rate in rates), 1)
+        print(decoder, tasks, result[f"{decoder}, {tasks} tasks"], file=sys.stderr, flush=True)
+    return result
 
 
 def _prepare(barrier: Barrier) -> None:

@@ -1,8 +1,9 @@
-"""Hostile URLs against servers that nobody may reach, and servers that never end: `make bench-urls`.
+"""Hostile URLs against forbidden servers, and servers that never end: `make bench-urls`.
 
-Forbidden servers listen on 127.0.0.1 and ::1 and count who comes and what they send. The one public site of this small
-world is 127.0.0.2: it redirects to where it should not, drips, lies and goes on for ever. Names are resolved by a
-patched getaddrinfo, so that one can answer what may be dialled first and what may not the second time.
+Forbidden servers listen on 127.0.0.1 and ::1 and count who comes and what they send. The one public
+site of this small world is 127.0.0.2: it redirects to where it should not, drips, lies and goes on
+for ever. Names are resolved by a patched getaddrinfo, so that one can answer what may be dialled
+first and what may not the second time.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ REDIRECTS = ["loopback", "name", "file", "bucket", "metadata", "loop", "again"]
 
 @dataclass
 class World:
-    """What stands for the net, and what has come to the forbidden part of it."""
+    """A model of the net with forbidden servers, and the requests that reached them."""
 
     folder: Path
     forbidden: int = 0  # port
@@ -144,12 +145,14 @@ class World:
         return loading.load([], sets).fetch
 
     def hostile(self) -> dict[str, str]:
-        """What to call them -> URLs that must all be refused."""
-        told = {host: f"http://{host}:{self.forbidden}/a.jpg" for host in [*ADDRESSES, *DRESSED]}
-        told |= {url: url for url in SCHEMES}
-        told |= {url: url.format(folder=self.folder / "photos") for url in PATHS}
-        told |= {f"redirect to {to}": f"http://{PUBLIC}:{self.public}/to/{to}" for to in REDIRECTS}
-        told |= {
+        """URLs that must be refused, by name."""
+        summary = {host: f"http://{host}:{self.forbidden}/a.jpg" for host in [*ADDRESSES, *DRESSED]}
+        summary |= {url: url for url in SCHEMES}
+        summary |= {url: url.format(folder=self.folder / "photos") for url in PATHS}
+        summary |= {
+            f"redirect to {to}": f"http://{PUBLIC}:{self.public}/to/{to}" for to in REDIRECTS
+        }
+        summary |= {
             "user": f"http://{PUBLIC}@127.0.0.1:{self.forbidden}/a.jpg",
             "backslash": f"http://{PUBLIC}:{self.public}\\@127.0.0.1:{self.forbidden}/a.jpg",
             "tab": f"ht\ttp://127.0.0.1:{self.forbidden}/a.jpg",
@@ -164,7 +167,7 @@ class World:
             "name of two private addresses": f"http://two.example:{self.forbidden}/a.jpg",
             "name that changes": f"http://rebound.example:{self.public}/to/rebound",
         }
-        return told
+        return summary
 
     def endless(self) -> dict[str, str]:
         """Answers that do not end, or not as they say."""
@@ -178,7 +181,7 @@ class World:
         }
 
     def target(self, to: str) -> str:
-        """Where the public site redirects to."""
+        """The public site's redirect targets."""
         here, there = f"http://{PUBLIC}:{self.public}", f"//127.0.0.1:{self.forbidden}/a.jpg"
         return {
             "loopback": f"http:{there}",
@@ -229,8 +232,8 @@ def world() -> Iterator[World]:
 def fetch_one(limits: Fetch, url: str) -> tuple[Fetched, float]:
     """By a fetcher of its own; how long it took, s."""
     began = time.monotonic()
-    found = Fetcher(limits).start(url).result()
-    return found, time.monotonic() - began
+    result = Fetcher(limits).start(url).result()
+    return result, time.monotonic() - began
 
 
 def main() -> None:
@@ -249,7 +252,7 @@ def main() -> None:
         print(
             json.dumps(
                 {
-                    "refused": sum(found.status == "refused" for found, _ in hostile.values()),
+                    "refused": sum(result.status == "refused" for result, _ in hostile.values()),
                     "of": len(hostile),
                     "not_refused": {
                         name: one.status
@@ -322,7 +325,7 @@ def _public(made: World) -> Iterator[None]:
 
 
 def _pieces(kind: str) -> Iterator[tuple[bytes, float]]:
-    """What the public site says, piece by piece, and how long it waits after each, s."""
+    """The public site's response in pieces, and the pause after each, s."""
     head = b"HTTP/1.1 200 OK\r\n"
     if kind == "status":
         yield from ((bytes([letter]), 0.05) for letter in head * 10)

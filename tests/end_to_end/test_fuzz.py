@@ -96,7 +96,7 @@ def test_a_fault_a_crash_a_hang_and_a_flood_of_memory_are_found_and_kept(tmp_pat
         found = fuzz._watched("planted", 60.0, 1, tmp_path / "kept", (sys.executable, str(script)))
     finally:
         fuzz.MAX_DEATHS = limit
-    place = tmp_path / "kept" / "planted" / "found"
+    place = tmp_path / "kept" / "planted" / "findings"
     told = {
         (path / "kind").read_text(): (place / f"{path.name}.txt").read_text()
         for path in place.iterdir()

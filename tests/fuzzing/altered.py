@@ -1,4 +1,4 @@
-"""Ways to alter sound bytes and sound JSON, as hypothesis strategies; they know no format but JSON."""
+"""Strategies of hypothesis that alter sound bytes and sound JSON."""
 
 from __future__ import annotations
 
@@ -51,32 +51,32 @@ def data(draw: Draw, seeds: list[bytes], most: int = 6) -> bytes:
 
 
 def _step(draw: Draw, content: bytes, seeds: list[bytes]) -> bytes:
-    place = draw(st.integers(0, 2**20)) % (len(content) + 1)
+    offset = draw(st.integers(0, 2**20)) % (len(content) + 1)
     if draw(st.booleans()):
-        place = min(place % 256, len(content))  # headers decide most
+        offset = min(offset % 256, len(content))  # headers decide most
     kind = draw(st.sampled_from(["flip", "field", "cut", "drop", "repeat", "splice", "insert"]))
     length = draw(st.integers(1, 64))
-    if kind == "flip" and place < len(content):
+    if kind == "flip" and offset < len(content):
         return (
-            content[:place]
-            + bytes([content[place] ^ (1 << draw(st.integers(0, 7)))])
-            + content[place + 1 :]
+            content[:offset]
+            + bytes([content[offset] ^ (1 << draw(st.integers(0, 7)))])
+            + content[offset + 1 :]
         )
     if kind == "field":
         size = draw(st.sampled_from([1, 2, 4]))
         value = draw(st.sampled_from(ODD_NUMBERS)) & (256**size - 1)
         order = draw(st.sampled_from(["big", "little"]))
-        return content[:place] + value.to_bytes(size, order) + content[place + size :]
+        return content[:offset] + value.to_bytes(size, order) + content[offset + size :]
     if kind == "cut":
-        return content[:place]
+        return content[:offset]
     if kind == "drop":
-        return content[:place] + content[place + length :]
+        return content[:offset] + content[offset + length :]
     if kind == "repeat":
-        return content[: place + length] + content[place:]
+        return content[: offset + length] + content[offset:]
     if kind == "splice":
         other = draw(st.sampled_from(seeds))
-        return content[:place] + other[min(place, len(other)) :]
-    return content[:place] + draw(st.binary(max_size=32)) + content[place:]
+        return content[:offset] + other[min(offset, len(other)) :]
+    return content[:offset] + draw(st.binary(max_size=32)) + content[offset:]
 
 
 def values() -> st.SearchStrategy[Any]:
@@ -115,7 +115,7 @@ def document(draw: Draw, sound: Any, most: int = 4) -> Any:
 
 
 def _place(draw: Draw, document: dict[str, Any]) -> tuple[Any, Any]:
-    """Some place in a document, as its holder and the key there; deep ones are as likely as shallow ones."""
+    """A position in a document, as container and key; deep ones are as likely as shallow ones."""
     holder, key = document, ""
     while isinstance(inner := holder[key], (dict, list)) and inner and draw(st.integers(0, 4)):
         holder = inner

@@ -1,4 +1,4 @@
-"""Files of a head's bundle, altered, and often sealed anew so that the digests do not end the story."""
+"""Altered files of a head's bundle, often sealed again so that digests do not reveal it."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ def sound() -> dict[str, bytes]:
 
 @st.composite
 def files(draw: Draw) -> dict[str, bytes]:
-    """A bundle with some file altered, removed or added; half of them sealed as if nothing had been done."""
+    """A bundle with a file altered, removed or added; half of them sealed again."""
     made = dict(sound())
     for _ in range(draw(st.integers(0, 2))):
         _alter(draw, made)
     if draw(st.booleans()):
         _give_its_own_id(made)
     if draw(st.integers(0, 3)):
-        listed = {
+        entries = {
             name: content_digest(content)
             for name, content in sorted(made.items())
             if name != "bundle.json"
         }
-        made["bundle.json"] = json.dumps({"format": 1, "files": listed}).encode()
+        made["bundle.json"] = json.dumps({"format": 1, "files": entries}).encode()
     if not draw(st.integers(0, 3)):
         made["bundle.json"] = draw(altered.json_bytes(json.loads(sound()["bundle.json"])))
     if not draw(st.integers(0, 7)):
@@ -102,9 +102,9 @@ def tensor_files(draw: Draw, content: bytes) -> bytes:
             described["data_offsets"] = draw(
                 st.lists(st.sampled_from([0, 8, 32, 40, 2**40, -8]), max_size=3)
             )
-    told = draw(altered.json_bytes(header))
-    size = draw(st.sampled_from([len(told), len(told), len(told) - 1, 0, 2**32, 2**63]))
-    return struct.pack("<Q", max(size, 0)) + told + content[8 + length :]
+    summary = draw(altered.json_bytes(header))
+    size = draw(st.sampled_from([len(summary), len(summary), len(summary) - 1, 0, 2**32, 2**63]))
+    return struct.pack("<Q", max(size, 0)) + summary + content[8 + length :]
 
 
 @st.composite
@@ -130,12 +130,12 @@ def arrays(draw: Draw) -> bytes:
 def _give_its_own_id(made: dict[str, bytes]) -> None:
     """Writes the id that belongs to what is there now, where that is a head at all."""
     try:
-        said, tensors = (
+        text, tensors = (
             json.loads(made["head.json"]),
             safetensors.numpy.load(made["head.safetensors"]),
         )
-        classes, excluded = tuple(said["classes"]), tuple(said["exclude_classes"])
-        head = Head(classes, excluded, said["backbone_id"], tensors["weight"], tensors["bias"])
-        made["head.json"] = json.dumps({**said, "head_id": head.head_id}).encode()
+        classes, excluded = tuple(text["classes"]), tuple(text["exclude_classes"])
+        head = Head(classes, excluded, text["backbone_id"], tensors["weight"], tensors["bias"])
+        made["head.json"] = json.dumps({**text, "head_id": head.head_id}).encode()
     except Exception:  # noqa: BLE001 - then it has none
         return

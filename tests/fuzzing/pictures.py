@@ -1,4 +1,4 @@
-"""Small pictures of all formats and kinds, and files made of their parts: chunks, segments, header fields."""
+"""Small pictures of all formats, and files made of their chunks, segments, header fields."""
 
 from __future__ import annotations
 
@@ -88,35 +88,35 @@ def files(draw: Draw) -> bytes:
 
 
 def parts(content: bytes) -> list[bytes]:
-    """What a file is made of, in order; joined they are the file again: chunks, segments, or blocks of 32 bytes."""
+    """Splits a file into chunks, segments, or blocks of 32 bytes, in order."""
     if content.startswith(_PNG):
         return [_PNG, *_chunks(content, 8, ">I", length_at=0, body_at=8, more=4)]
     if content.startswith(b"RIFF"):
         return [content[:12], *_chunks(content, 12, "<I", length_at=4, body_at=8, more=0)]
     if content.startswith(b"\xff\xd8"):
         return [content[:2], *_segments(content)]
-    return [content[place : place + 32] for place in range(0, len(content), 32)]
+    return [content[offset : offset + 32] for offset in range(0, len(content), 32)]
 
 
 def _chunks(
-    content: bytes, place: int, form: str, length_at: int, body_at: int, more: int
+    content: bytes, offset: int, form: str, length_at: int, body_at: int, more: int
 ) -> list[bytes]:
-    found = []
-    while place + body_at <= len(content):
-        (length,) = struct.unpack_from(form, content, place + length_at)
-        end = place + body_at + length + more + (length % 2 if not more else 0)
-        found.append(content[place:end])
-        place = end
-    return [*found, content[place:]] if content[place:] else found
+    result = []
+    while offset + body_at <= len(content):
+        (length,) = struct.unpack_from(form, content, offset + length_at)
+        end = offset + body_at + length + more + (length % 2 if not more else 0)
+        result.append(content[offset:end])
+        offset = end
+    return [*result, content[offset:]] if content[offset:] else result
 
 
 def _segments(content: bytes) -> list[bytes]:
-    found, place = [], 2
-    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
-        end = place + 2 + struct.unpack_from(">H", content, place + 2)[0]
-        found.append(content[place:end])
-        place = end
-    return [*found, content[place:]]
+    result, offset = [], 2
+    while offset + 4 <= len(content) and content[offset] == 0xFF and content[offset + 1] != 0xDA:
+        end = offset + 2 + struct.unpack_from(">H", content, offset + 2)[0]
+        result.append(content[offset:end])
+        offset = end
+    return [*result, content[offset:]]
 
 
 def _of_parts(draw: Draw, content: bytes) -> bytes:
@@ -149,12 +149,12 @@ def _of_parts(draw: Draw, content: bytes) -> bytes:
 
 
 def _with_field(draw: Draw, piece: bytes) -> bytes:
-    place, size = draw(st.integers(0, 63)) % (len(piece) + 1), draw(st.sampled_from([1, 2, 4]))
+    offset, size = draw(st.integers(0, 63)) % (len(piece) + 1), draw(st.sampled_from([1, 2, 4]))
     value = draw(st.sampled_from(altered.ODD_NUMBERS)) & (256**size - 1)
     return (
-        piece[:place]
+        piece[:offset]
         + value.to_bytes(size, draw(st.sampled_from(["big", "little"])))
-        + piece[place + size :]
+        + piece[offset + size :]
     )
 
 

@@ -1,8 +1,9 @@
-"""What is attacked, with what, and what must hold afterwards.
+"""The targets: what is attacked, with what input, and what must hold afterwards.
 
-An example is a folder of files: what a stranger, a colleague or a broken disk may put there. A check reads it as the
-product does. It may be told an error in four parts, or a row's status; any other exception is a finding, and so is a
-crash, a hang, or memory without bounds, which only the process around it can see (`benchmarks/fuzz.py`).
+An example is a folder of files: what a stranger, a colleague or a broken disk may put there. A
+check reads it as the product does. It may raise an error in four parts, or a row's status; any
+other exception is a finding, and so is a crash, a hang, or memory without bounds, which only the
+process around it can see (`benchmarks/fuzz.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Target:
     Attributes:
         files: the examples, names to contents; names may hold a slash.
         check: reads the folder they were written to.
-        loads: modules that it imports on its way, so that their memory is not taken for the example's.
+        loads: modules that it imports on its way, so that their memory is not taken for the
+            example's.
     """
 
     files: st.SearchStrategy[Files]
@@ -58,7 +60,7 @@ class Target:
 
 
 def run(target: Target, folder: Path) -> None:
-    """Reads an example; only what a person was told in four parts is an answer too.
+    """Reads an example; an error in four parts is a result too.
 
     Raises:
         Exception: a finding.
@@ -104,8 +106,8 @@ def _decode(folder: Path) -> None:
         (INPUT.crop_px, INPUT.crop_px, 3),
         np.uint8,
     )
-    seen = decoding.measure(content, _LIMITS)
-    assert (seen.width, seen.height) == (outcome.width, outcome.height)
+    size = decoding.measure(content, _LIMITS)
+    assert (size.width, size.height) == (outcome.width, outcome.height)
 
 
 def _thumbnail(folder: Path) -> None:
@@ -121,11 +123,11 @@ def _thumbnail(folder: Path) -> None:
 
 def _answer(folder: Path) -> None:
     """A child that was taken over by what it decodes answers as it likes, and is gone."""
-    said = (folder / "answer").read_bytes()
+    text = (folder / "answer").read_bytes()
     for task in _TASKS:
         ours, theirs = socket.socketpair()
         with ours, theirs, contextlib.suppress(protocol.ProtocolError):
-            theirs.sendall(said)
+            theirs.sendall(text)
             theirs.shutdown(socket.SHUT_WR)
             outcome, picture = protocol.read_response(ours, task)
             assert outcome.status in STATUSES, outcome.status
@@ -147,9 +149,9 @@ def _bundle(folder: Path) -> None:
     json.dumps(head.facts)
 
 
-def _labels(said: SourceLabels) -> None:
-    """What was read can be merged and kept: ids, classes, digests and times are what the tables take."""
-    merged = merge([], [], said, "a file", "somebody")
+def _labels(labels: SourceLabels) -> None:
+    """Labels that were read can be merged and kept: ids, classes, digests and times are valid."""
+    merged = merge([], [], labels, "a file", "somebody")
     for label in merged.labels.values():
         assert label.label in CLASSES
         assert isinstance(label.image_id, str)
@@ -184,10 +186,10 @@ def _overrides(folder: Path) -> None:
 def _conf(folder: Path) -> None:
     sets = (folder / "sets").read_bytes().decode("utf-8", "surrogateescape").split("\0")
     suffix = ".json" if (folder / "conf.json").exists() else ".toml"
-    found = loading.load([folder / f"conf{suffix}"], [text for text in sets if text])
-    assert isinstance(found, Config)
-    assert loading.Config.model_validate(found.resolved()) == found or _has_nan(found.resolved())
-    json.dumps(found.recorded())
+    result = loading.load([folder / f"conf{suffix}"], [text for text in sets if text])
+    assert isinstance(result, Config)
+    assert loading.Config.model_validate(result.resolved()) == result or _has_nan(result.resolved())
+    json.dumps(result.recorded())
 
 
 def _has_nan(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What people and programs write: labels, class folders, configurations, overrides, the log of versions; altered."""
+"""Altered files of people and programs: labels, folders, configurations, overrides, versions."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ _TOML += ("[" * 2000 + "]" * 2000, "{a = " * 200 + "1" + "}" * 200)
 
 
 def stored_moment(moment: datetime) -> None:
-    """As the tables keep it."""
+    """The table's form of it."""
     pa.array([moment], pa.timestamp("us", tz="UTC"))
 
 
@@ -170,14 +170,14 @@ def class_folders(draw: Draw) -> Files:
     names = st.sampled_from(
         ["1.jpg", "2.jpg", "3.jpg", "4.jpg", ".DS_Store", "sub/1.jpg", "é\n.jpg"]
     )
-    for place in (
+    for folder in (
         "toilet",
         "other",
         "unlabelled",
         draw(st.sampled_from(["toilet", "other", "more", "."])),
     ):
         if draw(st.integers(0, 7)):
-            files[f"{place}/{draw(names)}"] = b""
+            files[f"{folder}/{draw(names)}"] = b""
     if not draw(st.integers(0, 9)):
         files["index.csv/inner"] = files.pop("index.csv")
     return files
@@ -189,7 +189,7 @@ def _cell() -> st.SearchStrategy[str]:
 
 @st.composite
 def confs(draw: Draw) -> Files:
-    """A configuration file and what `--set` is told; keys are mostly those that there are."""
+    """A configuration file and values for `--set`; most keys exist."""
     sets = draw(st.lists(_assignment(), max_size=3))
     files = {"sets": "\0".join(sets).encode("utf-8", "surrogatepass")}
     kind = draw(st.sampled_from(["toml", "toml", "bytes", "json"]))
@@ -249,17 +249,17 @@ def _published() -> Files:
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(folder)
         for run_id in ("20260101T000000000000Z-aaaa", "20260102T000000000000Z-bbbb"):
-            told = {"image_id": "a", "listing_id": "l", "run_id": run_id}
-            listed = arrow_io.write(
-                store, schemas.EXCLUSION_LIST, run_id, [told], config={}, inputs=Inputs()
+            row = {"image_id": "a", "listing_id": "l", "run_id": run_id}
+            entries = arrow_io.write(
+                store, schemas.EXCLUSION_LIST, run_id, [row], config={}, inputs=Inputs()
             )
-            log.publish(store, listed, valid_for_h=1e6, counts={"images": 1})
-        found = (
+            log.publish(store, entries, valid_for_h=1e6, counts={"images": 1})
+        result = (
             path
             for path in Path(folder).rglob("*")
             if path.is_file() and not path.name.startswith(".")
         )
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in result}
 
 
 @st.composite
@@ -278,7 +278,7 @@ def versions(draw: Draw) -> Files:
 
 
 def answers() -> st.SearchStrategy[bytes]:
-    """What a decode child says: sound answers, altered; whole ones of odd numbers; anything."""
+    """Responses of a decode child: altered sound ones, well-formed ones with odd numbers, any."""
     sound = [_answered(Decoded(status, "why", 40, 30), size) for status, size in _ANSWERS]
     return st.one_of(altered.data(sound), _odd_answers(), st.binary(max_size=400))
 
@@ -304,7 +304,7 @@ _ANSWERS = (
 
 
 def _answered(outcome: Decoded, size: int) -> bytes:
-    """As the child writes it."""
+    """The bytes that the child writes."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         protocol.write_response(theirs, outcome, b"x" * size)

@@ -68,10 +68,10 @@ SIZES += [
 
 def assert_as_torchvision(image: Image.Image, preprocessing: Preprocessing = STANDARD) -> None:
     """Pillow's float32 corners of the square cost a rounding here and there, and nothing else."""
-    found = preprocess(image, preprocessing).astype(int)
+    result = preprocess(image, preprocessing).astype(int)
     wanted = by_torchvision(image, preprocessing.resize_px, preprocessing.crop_px).astype(int)
-    differences = np.abs(found - wanted)
-    assert found.shape == wanted.shape
+    differences = np.abs(result - wanted)
+    assert result.shape == wanted.shape
     assert differences.max() <= 1, (image.size, preprocessing)
     assert differences.mean() < 0.3, (image.size, preprocessing)  # smooth pictures are full of ties
 
@@ -98,7 +98,7 @@ def test_the_middle_of_a_panorama_is_what_torchvision_would_see(size: tuple[int,
 
 
 def test_a_very_long_picture_is_not_blown_up() -> None:
-    """Resized as a whole, 100 x 30000 would have 256 x 76800 pixels, 390 times the square that is kept."""
+    """Resized as a whole, 100 x 30000 would have 256 x 76800 pixels, 390 times the square."""
     sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
@@ -111,8 +111,8 @@ def test_a_very_long_picture_is_not_blown_up() -> None:
     content = encoded(Image.new("RGB", (100, 30_000), (10, 20, 30)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image.Image, "resize", watched)
-        found = one(content)
-    assert (found.status, found.width, found.height) == ("ok", 100, 30_000)
+        result = one(content)
+    assert (result.status, result.width, result.height) == ("ok", 100, 30_000)
     assert sizes == [(224, 224)]
 
 
@@ -146,21 +146,21 @@ def test_a_turned_picture_is_seen_as_a_person_sees_it(orientation: int, kind: st
     as_stored = Image.open(io.BytesIO(encoded(picture(320, 280), kind, **options))).convert("RGB")
     turn = TURNS[orientation]
     upright = as_stored if turn is None else as_stored.transpose(turn)
-    found = one(content)
-    assert (found.width, found.height) == upright.size
+    result = one(content)
+    assert (result.width, result.height) == upright.size
     assert np.array_equal(pixels(content), expected(upright))
 
 
 def test_cmyk_is_converted() -> None:
     image = picture(300, 260)
-    found = pixels(encoded(image.convert("CMYK"), "JPEG", quality=100, subsampling=0)).astype(int)
-    assert np.abs(found - expected(image).astype(int)).mean() < 3
+    result = pixels(encoded(image.convert("CMYK"), "JPEG", quality=100, subsampling=0)).astype(int)
+    assert np.abs(result - expected(image).astype(int)).mean() < 3
 
 
 def test_grey_has_three_equal_channels() -> None:
     grey = picture(300, 260).convert("L")
-    found = pixels(encoded(grey))
-    assert np.array_equal(found, expected(grey.convert("RGB")))
+    result = pixels(encoded(grey))
+    assert np.array_equal(result, expected(grey.convert("RGB")))
     assert np.array_equal(
         pixels(encoded(grey, "JPEG"))[..., 0], pixels(encoded(grey, "JPEG"))[..., 2]
     )
@@ -181,23 +181,23 @@ def half_transparent(mode: str) -> Image.Image:
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_transparent_parts_are_white_and_opaque_ones_untouched(mode: str, kind: str) -> None:
     image = half_transparent(mode)
-    found = pixels(encoded(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
-    assert (found[:, 120:] == 255).all()
-    assert np.array_equal(found[:, :104], expected(image.convert("RGBA").convert("RGB"))[:, :104])
+    result = pixels(encoded(image, kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert (result[:, 120:] == 255).all()
+    assert np.array_equal(result[:, :104], expected(image.convert("RGBA").convert("RGB"))[:, :104])
 
 
 def test_half_transparent_black_is_grey() -> None:
-    found = pixels(encoded(Image.new("RGBA", (300, 300), (0, 0, 0, 51))))
-    assert (found == 204).all()
+    result = pixels(encoded(Image.new("RGBA", (300, 300), (0, 0, 0, 51))))
+    assert (result == 204).all()
 
 
 def test_a_palettes_transparent_colour_is_white() -> None:
     image = Image.new("P", (300, 300), 1)
     image.putpalette([200, 30, 40, 9, 99, 199])
     image.paste(0, (150, 0, 300, 300))
-    found = pixels(encoded(image, transparency=0))
-    assert (found[:, 125:] == 255).all()
-    assert (found[:, :100] == (9, 99, 199)).all()
+    result = pixels(encoded(image, transparency=0))
+    assert (result[:, 125:] == 255).all()
+    assert (result[:, :100] == (9, 99, 199)).all()
     assert (pixels(encoded(image))[:, 125:] == (200, 30, 40)).all()
 
 
@@ -209,11 +209,11 @@ def test_a_transparent_colour_of_rgb_and_of_grey_is_white() -> None:
 
 def test_16_bits_keep_their_upper_8() -> None:
     ramp = np.tile(np.linspace(0, 65535, 512).astype(np.uint16), (300, 1))
-    found = pixels(encoded(Image.fromarray(ramp)))
+    result = pixels(encoded(Image.fromarray(ramp)))
     wanted = expected(Image.fromarray((ramp / 257).astype(np.uint8)).convert("RGB"))
-    assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1
-    assert found.max() < 220  # a clipped ramp would be white nearly everywhere
-    assert found[..., 0].std() > 30
+    assert np.abs(result.astype(int) - wanted.astype(int)).max() <= 1
+    assert result.max() < 220  # a clipped ramp would be white nearly everywhere
+    assert result[..., 0].std() > 30
 
 
 def test_a_16_bit_picture_is_told_from_one_whose_values_fit_8() -> None:
@@ -224,8 +224,8 @@ def test_a_16_bit_picture_is_told_from_one_whose_values_fit_8() -> None:
 def test_one_bit_is_black_and_white() -> None:
     image = Image.new("1", (300, 300), 1)
     image.paste(0, (0, 0, 150, 300))
-    found = pixels(encoded(image))
-    assert ((found[:, :100] == 0).all(), (found[:, 125:] == 255).all()) == (True, True)
+    result = pixels(encoded(image))
+    assert ((result[:, :100] == 0).all(), (result[:, 125:] == 255).all()) == (True, True)
 
 
 def test_webp_is_decoded() -> None:
@@ -294,9 +294,9 @@ def test_the_transparent_colour_of_16_bits_is_white_and_its_neighbours_are_not(c
     clear, other = struct.pack(">H", 0x8040) * bands, struct.pack(">H", 0x4000) * bands
     rows = b"".join(b"\0" + clear * 120 + other * 120 for _ in range(240))
     content = png(240, 240, rows, depth=16, colour=colour, transparent=clear)
-    found = pixels(content)
-    assert found[:, :100].min() == 255
-    assert abs(int(found[:, 124:].max()) - 0x40) <= 1
+    result = pixels(content)
+    assert result[:, :100].min() == 255
+    assert abs(int(result[:, 124:].max()) - 0x40) <= 1
 
 
 # JPEG at reduced scale
@@ -347,8 +347,8 @@ def test_a_jpeg_is_decoded_at_the_least_scale_that_leaves_enough(
     content = encoded(Image.new("RGB", size), "JPEG")
     assert sizes_before_resizing(content, SCALED) == decoded
     assert sizes_before_resizing(content, STANDARD) == size
-    found = scaled(content)
-    assert (found.width, found.height) == size  # what is told is the file's own size
+    result = scaled(content)
+    assert (result.width, result.height) == size  # of the file, not of the square
 
 
 def test_no_scale_leaves_less_than_the_resized_side() -> None:
@@ -368,12 +368,12 @@ def test_a_turned_and_scaled_jpeg_is_upright_and_tells_its_full_size(orientation
     exif = Image.Exif()
     exif[0x0112] = orientation
     image, turn = picture(1200, 1100), TURNS[orientation]
-    found = scaled(encoded(image, "JPEG", exif=exif, quality=95))
+    result = scaled(encoded(image, "JPEG", exif=exif, quality=95))
     upright = image if turn is None else image.transpose(turn)
-    assert (found.width, found.height) == upright.size
-    near = np.abs(found.pixels.astype(int) - expected(upright).astype(int)).mean()
+    assert (result.width, result.height) == upright.size
+    near = np.abs(result.pixels.astype(int) - expected(upright).astype(int)).mean()
     far_off = np.abs(
-        found.pixels.astype(int)
+        result.pixels.astype(int)
         - expected(upright.transpose(Image.Transpose.ROTATE_180)).astype(int)
     )
     assert near < 3 < far_off.mean() / 3

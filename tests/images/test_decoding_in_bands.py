@@ -1,4 +1,4 @@
-"""Large pictures become RGB in bands, so that they are not held four times over; the bands must not show."""
+"""Large pictures become RGB in bands, to save memory; the bands must not show."""
 
 import numpy as np
 import pytest

@@ -72,8 +72,8 @@ def test_a_format_that_is_allowed_is_decoded() -> None:
 def test_a_truncated_file_is_never_ok(kind: str, options: dict[str, Any], kept: float) -> None:
     content = encoded(picture(500, 400), kind, **options)
     assert one(content).status == "ok"
-    found = one(content[: int(len(content) * kept)])
-    assert found == Decoded("truncated", "the file ends before the picture does")
+    result = one(content[: int(len(content) * kept)])
+    assert result == Decoded("truncated", "the file ends before the picture does")
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -158,8 +158,8 @@ def test_between_pillows_warning_and_its_error_the_warning_stays_inside() -> Non
 
 def test_the_size_limits_are_inclusive() -> None:
     assert one(encoded(picture(100, 90)), max_pixels=9_000).status == "ok"
-    found = one(encoded(picture(100, 90)), max_pixels=8_999)
-    assert found == Decoded("too_many_pixels", "100 x 90, limit 8999", 100, 90)
+    result = one(encoded(picture(100, 90)), max_pixels=8_999)
+    assert result == Decoded("too_many_pixels", "100 x 90, limit 8999", 100, 90)
     assert one(encoded(picture(16, 90))).status == "ok"
     assert one(encoded(picture(90, 15))) == Decoded("too_small", "90 x 15, least side 16", 90, 15)
 
@@ -179,11 +179,11 @@ def test_a_mixed_batch_keeps_its_order() -> None:
         HTML,
         encoded(good[3]),
     ]
-    found = decode(iter(contents), LIMITS, STANDARD)
-    statuses = [outcome.status for outcome in found]
+    result = decode(iter(contents), LIMITS, STANDARD)
+    statuses = [outcome.status for outcome in result]
     assert statuses == ["ok", "not_an_image", "truncated", "ok", "not_an_image", "ok"]
-    for place, image in ((0, good[0]), (3, good[2]), (5, good[3])):
-        assert np.array_equal(found[place].pixels, expected(image))
+    for index, image in ((0, good[0]), (3, good[2]), (5, good[3])):
+        assert np.array_equal(result[index].pixels, expected(image))
     assert decode([], LIMITS, STANDARD) == []
 
 
@@ -222,11 +222,11 @@ def test_every_bad_file_of_the_shared_folder_has_one_outcome() -> None:
     files = sorted(path for path in shared("badimages").iterdir() if path.name != "SOURCES.tsv")
     assert len(files) > 300
     contents = [path.read_bytes() for path in files]
-    found = decode(contents, LIMITS, STANDARD)
-    assert len(found) == len(files)
-    for path, outcome in zip(files, found, strict=True):
+    result = decode(contents, LIMITS, STANDARD)
+    assert len(result) == len(files)
+    for path, outcome in zip(files, result, strict=True):
         check_outcome(path, outcome)
-    assert {outcome.status for outcome in found} > {
+    assert {outcome.status for outcome in result} > {
         "ok",
         "not_an_image",
         "truncated",

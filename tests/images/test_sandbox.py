@@ -1,4 +1,4 @@
-"""Decoding in a child process: what a file does there costs one outcome, and all others are decoded as ever."""
+"""Decoding in a child process: a bad file costs one outcome, others are decoded as ever."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_a_child_decodes_is_what_would_be_decoded_here(limits: Decode) -> N
 
 
 def test_a_child_measures_as_it_would_be_done_here(limits: Decode) -> None:
-    """A PNG's pixels are decoded for it, since what turns it may stand behind them: no worker does that by itself."""
+    """A PNG's orientation may stand behind its pixels, so measuring decodes it: in a child."""
     contents = [
         SOUND,
         encoded(decoding.open_upright(SOUND, limits), "PNG"),
@@ -146,8 +146,8 @@ def test_a_child_has_no_credentials_no_files_and_nothing_of_the_workers(
 
 
 def test_what_a_child_says_of_a_file_is_short_and_printable(limits: Decode) -> None:
-    told = tells("strange", limits)
-    assert told == "a?b?[31m" + "c" * 192
+    detail = tells("strange", limits)
+    assert detail == "a?b?[31m" + "c" * 192
 
 
 def test_a_child_is_replaced_after_so_many_images(limits: Decode) -> None:

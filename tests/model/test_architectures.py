@@ -1,4 +1,4 @@
-"""Any of torchvision's classification networks: its final layer found, a flat embedding, weights under any name."""
+"""All of torchvision's classification networks: final layer, flat embedding, weights' names."""
 
 import re
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_no_family_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_without_its_final_layer_a_network_gives_flat_embeddings(name: str) -> None:
-    """On torch's meta device, which computes shapes alone; RegNet cannot be built there, only moved there."""
+    """Uses torch's meta device, which computes shapes alone; RegNet must be moved there."""
     with torch.device("cpu" if name.startswith("regnet") else "meta"):
         network = full_network(name)
     final = final_layer(network)
@@ -79,7 +79,7 @@ def test_without_its_final_layer_a_network_gives_flat_embeddings(name: str) -> N
 def published(name: str) -> torch.nn.Module:
     """The network whole, as torchvision's weights are published for it: with auxiliary classifiers.
 
-    Batch norm knows some noise, so that pictures are still told apart at the end.
+    Batch norm knows some noise, so that pictures still differ at the end.
     """
     more: dict[str, Any] = (
         {"transform_input": True, "init_weights": False} if name == "googlenet" else {}
@@ -101,7 +101,7 @@ def published(name: str) -> torch.nn.Module:
 def test_the_final_layer_on_embeddings_is_the_whole_network(name: str, tmp_path: Path) -> None:
     network = published(name)
     load_spec.cache_clear()
-    found = Backbone(
+    result = Backbone(
         spec(saved(network.state_dict(), tmp_path / "whole.pth"), architecture=name, **SIZES)
     )
     pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
@@ -109,13 +109,13 @@ def test_the_final_layer_on_embeddings_is_the_whole_network(name: str, tmp_path:
     layer.register_forward_hook(lambda *given: logits.append(given[-1]))
     with torch.inference_mode():
         network(normalised(pixels, torch.device("cpu")))
-        embeddings = torch.from_numpy(found.embed(pixels))
+        embeddings = torch.from_numpy(result.embed(pixels))
         put_back = layer(embeddings if embeddings.shape[1:] == (layer.weight.shape[1],) and layer.weight.ndim == 2
                          else embeddings[:, :, None, None]).flatten(1)  # fmt: skip
     wanted = logits[0].flatten(2).mean(dim=2) if logits[0].ndim == 4 else logits[0]
     assert torch.allclose(put_back, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
-    assert float(wanted.std(dim=0).max()) > 1e-3  # and pictures are told apart
-    assert found.spec.backbone_id.startswith(f"{name}-")
+    assert float(wanted.std(dim=0).max()) > 1e-3  # and pictures differ
+    assert result.spec.backbone_id.startswith(f"{name}-")
 
 
 def test_resnet18_is_what_it_was() -> None:
@@ -125,12 +125,12 @@ def test_resnet18_is_what_it_was() -> None:
         network: Any = torchvision.models.resnet18(weights=None)
     network.fc = torch.nn.Identity()
     load_spec.cache_clear()
-    found = spec(**SIZES)
-    assert found.weights_digest == weights.digest_of(network.state_dict())
+    result = spec(**SIZES)
+    assert result.weights_digest == weights.digest_of(network.state_dict())
     pixels = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     with torch.inference_mode():
         wanted = network.eval()(normalised(pixels, torch.device("cpu")))
-    assert np.allclose(Backbone(found).embed(pixels), wanted.numpy(), rtol=1e-5, atol=1e-6)
+    assert np.allclose(Backbone(result).embed(pixels), wanted.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_openvino_and_torch_agree_on_another_network(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_openvino_and_torch_agree_on_another_network(tmp_path: Path) -> None:
     one = spec(file, architecture="mobilenet_v3_small", **SIZES)
     other = compiled(replace(one, runtime="openvino"))
     pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    found, wanted = Backbone(other).embed(pixels), Backbone(one).embed(pixels)
-    assert found.shape == (4, 1024)
-    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    result, wanted = Backbone(other).embed(pixels), Backbone(one).embed(pixels)
+    assert result.shape == (4, 1024)
+    assert np.abs(result - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert other.backbone_id == one.backbone_id
 
 
@@ -152,12 +152,12 @@ def test_openvino_and_torch_agree_on_another_network(tmp_path: Path) -> None:
         (
             "vit_b_32",
             r"\.mlp\.([03])\.",
-            lambda found: f".mlp.linear_{1 if found[1] == '0' else 2}.",
+            lambda match: f".mlp.linear_{1 if match[1] == '0' else 2}.",
         ),
     ],
 )
 def test_files_older_than_todays_names_fit(name: str, then: str, now: Any) -> None:
-    """As torchvision's own of these families are."""
+    """The layout of torchvision's own files of these families."""
     with torch.device("meta"):
         state = torchvision.models.get_model(name, weights=None).state_dict()
     old = {re.sub(then, now, key): tensor for key, tensor in state.items()}
@@ -169,7 +169,7 @@ def test_files_older_than_todays_names_fit(name: str, then: str, now: Any) -> No
 # What cannot be
 
 
-def told(**changes: Any) -> str:
+def message(**changes: Any) -> str:
     load_spec.cache_clear()
     with pytest.raises(BackboneError) as caught:
         load_spec(section(**changes))
@@ -177,7 +177,7 @@ def told(**changes: Any) -> str:
 
 
 def test_an_unknown_name_is_told_with_the_nearest() -> None:
-    text = told(architecture="resnet81")
+    text = message(architecture="resnet81")
     assert text.startswith(
         "while building the backbone resnet81\n"
         "  expected: one of torchvision's classification networks in backbone.architecture\n"
@@ -188,7 +188,7 @@ def test_an_unknown_name_is_told_with_the_nearest() -> None:
 
 
 def test_a_size_that_a_network_does_not_take_is_told_before_weights_are_fetched() -> None:
-    text = told(architecture="inception_v3", weights="imagenet", resize_px=40, crop_px=32)
+    text = message(architecture="inception_v3", weights="imagenet", resize_px=40, crop_px=32)
     assert text.startswith(
         "while building the backbone inception_v3\n"
         "  expected: a square that it takes in backbone.crop_px\n"
@@ -199,7 +199,7 @@ def test_a_size_that_a_network_does_not_take_is_told_before_weights_are_fetched(
 
 def test_where_there_are_no_imagenet_weights_those_that_there_are_are_named() -> None:
     base = "https://download.pytorch.org/models/regnet_y_128gf_"
-    assert told(architecture="regnet_y_128gf", weights="imagenet") == (
+    assert message(architecture="regnet_y_128gf", weights="imagenet") == (
         "while finding the backbone's weights for regnet_y_128gf\n"
         "  expected: torchvision's IMAGENET1K_V1, which backbone.weights=imagenet stands for\n"
         "  found:    IMAGENET1K_SWAG_E2E_V1, IMAGENET1K_SWAG_LINEAR_V1\n"

@@ -1,4 +1,4 @@
-"""Stored views: cut from the same picture, counted with their image, fitted on and never judged by."""
+"""Stored views: cut from the same picture, counted with their image, never used for figures."""
 
 from pathlib import Path
 
@@ -39,10 +39,10 @@ def test_views_are_those_of_the_pictures_own_pixels(backbone: Backbone) -> None:
     """By hand: mirrored pixels, and squares of the picture when resized to 1.25 times as much."""
     room = draw_room("kitchen", 3, (90, 70))
     files = [encoded(room, "PNG"), b"no image", picture("toilet", 1)]
-    found = augmentation.embed_views(
+    result = augmentation.embed_views(
         files, augmentation.view_names(["flip", "crops"]), backbone, LIMITS
     )
-    assert [len(one) for one in found] == [6, 0, 6]
+    assert [len(one) for one in result] == [6, 0, 6]
     flipped = preprocess(room, Preprocessing(40, 32))[:, ::-1]
     large = preprocess(room, Preprocessing(50, 40))
     by_hand = {
@@ -54,10 +54,10 @@ def test_views_are_those_of_the_pictures_own_pixels(backbone: Backbone) -> None:
         "crop_centre": large[4:36, 4:36],
     }
     wanted = backbone.embed(np.stack(list(by_hand.values())))
-    assert set(found[0]) == set(by_hand)
+    assert set(result[0]) == set(by_hand)
     for name, row in zip(by_hand, wanted, strict=True):
-        assert np.allclose(found[0][name], row, rtol=1e-4, atol=1e-6), name
-    assert len({row.tobytes() for row in found[0].values()}) == 6
+        assert np.allclose(result[0][name], row, rtol=1e-4, atol=1e-6), name
+    assert len({row.tobytes() for row in result[0].values()}) == 6
 
 
 def test_only_what_is_asked_for_is_embedded(backbone: Backbone) -> None:
@@ -88,7 +88,7 @@ def test_an_image_counts_once_however_many_views_it_has(tmp_path: Path) -> None:
 
 
 def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
-    """A training set of images whose views are those of the opposite class, and lie where the trainer looks."""
+    """A training set of images whose views are those of the opposite class."""
     embeddings, labels = clusters(count)
     gathered(root, to_stored(embeddings), [("toilet", "other")[label] for label in labels])
     rows = [
@@ -117,9 +117,9 @@ def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
 def test_views_are_read_for_their_backbone_and_as_asked(tmp_path: Path) -> None:
     embeddings = with_stored_views(tmp_path)
     store = Store.open(str(tmp_path))
-    found = stored_views(store, BACKBONE_ID, ["flip"])
-    assert len(found) == 79  # without the one that is not finite
-    assert np.allclose(found["d00001"], embeddings[0], atol=1e-2)
+    result = stored_views(store, BACKBONE_ID, ["flip"])
+    assert len(result) == 79  # without the one that is not finite
+    assert np.allclose(result["d00001"], embeddings[0], atol=1e-2)
     assert stored_views(store, BACKBONE_ID, ["flip", "crops"])["d00001"].shape == (2, 512)
     assert stored_views(store, BACKBONE_ID, []) == {}
 

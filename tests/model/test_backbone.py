@@ -1,4 +1,4 @@
-"""The backbone: torchvision's embeddings by either runtime, whatever the neighbours, under one identity."""
+"""The backbone: torchvision's embeddings by either runtime, under one identity."""
 
 from dataclasses import replace
 
@@ -48,9 +48,9 @@ def pixels(rooms: list[Image.Image]) -> Pixels:
     return np.stack([preprocess(room, STANDARD) for room in rooms])
 
 
-def relative(found: np.ndarray, wanted: np.ndarray) -> float:
+def relative(embeddings: np.ndarray, wanted: np.ndarray) -> float:
     """The largest difference, in parts of the largest value."""
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    return float(np.abs(embeddings - wanted).max() / np.abs(wanted).max())
 
 
 # Embeddings
@@ -66,11 +66,11 @@ def test_embeddings_are_those_of_torchvisions_network_and_transforms(
     transforms = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.transforms()
     with torch.inference_mode():
         expected = network(torch.stack([transforms(room) for room in rooms])).numpy()
-    found = backbone.embed(pixels)
-    assert (found.shape, found.dtype) == ((len(rooms), 512), np.float32)
-    assert relative(found, expected) <= 1e-4
-    assert (found >= 0).all()
-    assert found.std(axis=0).mean() > 0.01  # and they tell pictures apart
+    result = backbone.embed(pixels)
+    assert (result.shape, result.dtype) == ((len(rooms), 512), np.float32)
+    assert relative(result, expected) <= 1e-4
+    assert (result >= 0).all()
+    assert result.std(axis=0).mean() > 0.01  # and they tell pictures apart
 
 
 def test_an_embedding_does_not_depend_on_its_neighbours(backbone: Backbone, pixels: Pixels) -> None:
@@ -112,8 +112,8 @@ def test_fp32_runtimes_share_an_id_because_their_embeddings_agree(
     )
     plain = np.stack([np.zeros_like(noise[0]), np.full_like(noise[0], 255)])
     everything = np.concatenate([noise, drawn, plain])
-    found = {name: Backbone(one, threads=2).embed(everything) for name, one in specs.items()}
-    for row, wanted in zip(found["openvino"], found["torch"], strict=True):
+    result = {name: Backbone(one, threads=2).embed(everything) for name, one in specs.items()}
+    for row, wanted in zip(result["openvino"], result["torch"], strict=True):
         assert relative(row, wanted) <= 1e-4
 
 

@@ -1,4 +1,4 @@
-"""The bundle: it comes back as it was sealed, and whoever tampers with it is refused, as far as that can be told."""
+"""The bundle: it is read as it was sealed, and refused after tampering."""
 
 from __future__ import annotations
 
@@ -54,15 +54,19 @@ def rewritten(folder: str, **changes: Any) -> None:
 
 
 def test_golden_images_come_back_with_their_embeddings_and_scores(folder: str) -> None:
-    saved, found = golden_head(), load(folder)
-    assert (found.golden, found.facts, found.head_id) == (saved.golden, saved.facts, saved.head_id)
-    assert [set(image.scores) for image in found.golden] == [set(CLASSES)] * 4
-    assert all(abs(sum(image.scores.values()) - 1) < 1e-6 for image in found.golden)
-    rows = np.stack(
-        [np.frombuffer(image.embedding, "<f2").astype(np.float32) for image in found.golden]
+    saved, result = golden_head(), load(folder)
+    assert (result.golden, result.facts, result.head_id) == (
+        saved.golden,
+        saved.facts,
+        saved.head_id,
     )
-    wanted = [[image.scores[name] for name in CLASSES] for image in found.golden]
-    np.testing.assert_allclose(found.probabilities(rows), wanted, atol=1e-6)
+    assert [set(image.scores) for image in result.golden] == [set(CLASSES)] * 4
+    assert all(abs(sum(image.scores.values()) - 1) < 1e-6 for image in result.golden)
+    rows = np.stack(
+        [np.frombuffer(image.embedding, "<f2").astype(np.float32) for image in result.golden]
+    )
+    wanted = [[image.scores[name] for name in CLASSES] for image in result.golden]
+    np.testing.assert_allclose(result.probabilities(rows), wanted, atol=1e-6)
 
 
 def test_the_manifest_names_every_file_and_the_same_head_gives_the_same_bytes(
@@ -167,7 +171,7 @@ def test_golden_scores_tell_what_has_its_own_id_and_its_own_digests(folder: str,
 def test_whoever_makes_everything_anew_has_another_head_and_only_the_digest_tells(
     folder: str, tmp_path: Path
 ) -> None:
-    """Nothing is signed. What is left to tell it: a digest, or a head id, that was kept elsewhere."""
+    """Nothing is signed. Only a digest or a head id that was kept elsewhere reveals it."""
     other = golden_head(seed=2)
     storage.replace_json(f"{tmp_path}/forged/evaluation.json", {"accuracy": 1.0})
     digest = bundle.write(str(tmp_path / "forged"), other)
@@ -239,9 +243,9 @@ def test_classes_that_do_not_go_together_are_told(folder: str, changes: dict[str
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_a_description_is_that_of_its_name(precision: Any) -> None:
     spec = replace(SPEC, precision=precision, program=b"<net/>" if precision == "int8" else b"")
-    told = json.loads(json.dumps(spec.description))
-    assert mismatch(told, spec.backbone_id) is None
-    assert mismatch({**told, "weights_digest": "cd" * 32}, spec.backbone_id) == (
+    description = json.loads(json.dumps(spec.description))
+    assert mismatch(description, spec.backbone_id) is None
+    assert mismatch({**description, "weights_digest": "cd" * 32}, spec.backbone_id) == (
         f"a description of the backbone {spec.backbone_id}",
         f"one of {spec.backbone_id.replace('abababababab', 'cdcdcdcdcdcd')}",
     )
@@ -255,17 +259,17 @@ def test_a_description_is_that_of_its_name(precision: Any) -> None:
 def test_a_preprocessing_that_this_code_does_not_do_is_told(
     change: dict[str, Any], found: str
 ) -> None:
-    told = SPEC.description
-    told["preprocessing"] |= change
-    difference = mismatch(told, SPEC.backbone_id)
+    description = SPEC.description
+    description["preprocessing"] |= change
+    difference = mismatch(description, SPEC.backbone_id)
     assert difference is not None
     assert difference[1] == found
 
 
 def test_another_size_is_another_name() -> None:
-    told = SPEC.description
-    told["preprocessing"] |= {"resize_px": 232}
-    difference = mismatch(told, SPEC.backbone_id)
+    description = SPEC.description
+    description["preprocessing"] |= {"resize_px": 232}
+    difference = mismatch(description, SPEC.backbone_id)
     assert difference is not None
     assert difference[1].startswith("one of resnet18-abababababab-r232c224-")
 
@@ -278,14 +282,16 @@ def test_golden_images_are_drawn_in_turn_by_hash_and_one_of_each_content() -> No
         (f"i{number:03}", f"d{number % 90}", "toilet" if number % 90 < 5 else "other")
         for number in range(180)
     ]
-    found = golden.choose(labelled, 32, seed=7)
-    assert found == golden.choose(labelled[::-1], 32, seed=7) != golden.choose(labelled, 32, seed=8)
-    assert [label for *_, label in found[:10]].count(
+    result = golden.choose(labelled, 32, seed=7)
+    assert (
+        result == golden.choose(labelled[::-1], 32, seed=7) != golden.choose(labelled, 32, seed=8)
+    )
+    assert [label for *_, label in result[:10]].count(
         "toilet"
     ) == 5  # all that there are, then the rest
-    assert len({digest for _, digest, _ in found}) == 32
-    assert max(image_id for image_id, *_ in found) < "i090"
-    assert golden.choose(labelled, 12, seed=7) == found[:12]
+    assert len({digest for _, digest, _ in result}) == 32
+    assert max(image_id for image_id, *_ in result) < "i090"
+    assert golden.choose(labelled, 12, seed=7) == result[:12]
     assert golden.choose([], 32, seed=7) == []
 
 
@@ -311,7 +317,7 @@ def proved(image: GoldenImage, **changes: Any) -> None:
 
 
 def kept_image() -> GoldenImage:
-    """As the backbone of `literal_config` sees it."""
+    """The embedding by the backbone of `literal_config`."""
     config = literal_config()
     backbone, jpeg = Backbone(load_spec(config.backbone)), picture("kitchen", 3, (160, 120))
     pixels = backbone.decode([jpeg], config.decode)[0].pixels

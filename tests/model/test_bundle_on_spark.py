@@ -1,4 +1,4 @@
-"""What runs on the cluster is what was trained: tampered bundles score no image, and a worker that differs stops."""
+"""Bundles on the cluster: tampered ones score no image, and a worker that differs stops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from toiletspark.tables.workspace import Workspace
 
 
 def with_head(make_config: Any, tmp_path: Path) -> tuple[Config, Head, str]:
-    """A configuration whose score.head is sound but for its golden embeddings, which are of chance."""
+    """A configuration whose score.head is sound except for random golden embeddings."""
     folder = str(tmp_path / "carried" / "head")
     config = make_config({"score.head": folder})
     head = golden_head(weights.load_spec(config.backbone))
@@ -85,17 +85,17 @@ def test_a_worker_that_embeds_otherwise_stops_the_run_and_one_that_does_not_goes
     capfd.readouterr()
     with pytest.raises(SystemExit) as ended, reported_errors():
         embed_images.step(Workspace.open(spark, config))
-    told = capfd.readouterr().err
+    output = capfd.readouterr().err
     assert ended.value.code == 2
     largest = max(head.golden, key=lambda image: len(image.jpeg))
-    assert "toiletspark: while checking a worker before its first image\n" in told
-    assert f"  expected: the golden image {largest.image_id!r} within " in told
-    assert "  found:    a distance of " in told
+    assert "toiletspark: while checking a worker before its first image\n" in output
+    assert f"  expected: the golden image {largest.image_id!r} within " in output
+    assert "  found:    a distance of " in output
     assert (
         "  do:       nothing was kept. Bring Pillow, torch or OpenVINO there to the versions"
-        in told
+        in output
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in output
     assert made(config) == []
     bundle.write(folder, sound(config, head))  # and the same workers
     assert embed_images.step(Workspace.open(spark, config))["embedded"] == 18

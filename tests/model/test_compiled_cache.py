@@ -1,4 +1,4 @@
-"""What a driver has made ready for OpenVINO once, it finds in the store again, without torch."""
+"""Compiled backbones are kept in the store and read again without torch."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ except BackboneError as error:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
-    """As another process would begin."""
+    """Starts like a fresh process."""
     compiled_cache.load_or_compile.cache_clear()
     compiled_cache._loading.clear()
     yield
@@ -79,16 +79,16 @@ def files(root: Path) -> dict[str, Path]:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Section]:
     """The sections whose weights were loaded by torch."""
-    found: list[Section] = []
+    result: list[Section] = []
     load = weights.load_spec
 
     def counting(one: Section) -> BackboneSpec:
-        found.append(one)
+        result.append(one)
         return load(one)
 
     counting.cache_clear = load.cache_clear  # type: ignore[attr-defined]
     monkeypatch.setattr(weights, "load_spec", counting)
-    return found
+    return result
 
 
 def test_what_is_kept_embeds_as_what_is_made(tmp_path: Path, made: list[Section]) -> None:
@@ -180,9 +180,9 @@ def told_otherwise(text: str, name: str) -> str:
 
 
 DAMAGE = {
-    "told otherwise": lambda text: '{"weights": "another"}',
-    "told nothing": lambda text: "{",
-    "told no object": lambda text: (
+    "another entry": lambda text: '{"weights": "another"}',
+    "no JSON": lambda text: "{",
+    "no object": lambda text: (
         '{"weights_digest": 3, "weights": [], "program": null, "key": 1, "digest": {}}'
     ),
     "another's name": lambda text: told_otherwise(text, "weights_digest"),

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where torch sees none. The same code runs on the CPU in the other files."""
+"""Tests that need a GPU, skipped without one. Other files run the same code on the CPU."""
 
 import io
 from collections.abc import Iterator
@@ -37,16 +37,16 @@ def embedded(pixels: Pixels, device: str = "", **changes: str) -> NDArray[np.flo
 
 
 def test_fp32_is_the_cpus_backbone(pixels: Pixels) -> None:
-    found, wanted = embedded(pixels), embedded(pixels, "cpu")
-    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    result, wanted = embedded(pixels), embedded(pixels, "cpu")
+    assert np.abs(result - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
 def test_bf16_is_another_backbone_and_nearly_the_same(pixels: Pixels) -> None:
-    found, wanted = embedded(pixels, precision="bf16"), embedded(pixels)
-    assert not np.array_equal(found, wanted)
+    result, wanted = embedded(pixels, precision="bf16"), embedded(pixels)
+    assert not np.array_equal(result, wanted)
     assert (
-        (found * wanted).sum(axis=1)
-        / np.linalg.norm(found, axis=1)
+        (result * wanted).sum(axis=1)
+        / np.linalg.norm(result, axis=1)
         / np.linalg.norm(wanted, axis=1)
     ).min() > 0.999
 
@@ -66,13 +66,13 @@ def test_a_batch_that_does_not_fit_is_embedded_in_parts(
 ) -> None:
     many = np.resize(pixels, (480, *pixels.shape[1:]))
     before = torch.cuda.memory_stats().get("num_ooms", 0)
-    found = embedded(many)
+    result = embedded(many)
     assert torch.cuda.memory_stats()["num_ooms"] > before
-    np.testing.assert_allclose(found[:24], embedded(pixels), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found[-24:], found[:24], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(result[:24], embedded(pixels), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(result[-24:], result[:24], rtol=1e-3, atol=1e-4)
 
 
-def tuned(pixels: Pixels, place: str) -> Tuned:
+def tuned(pixels: Pixels, device: str) -> Tuned:
     labels = np.repeat([0, 1], 12)
     rows = np.arange(24)
     given = Pictures(
@@ -84,7 +84,7 @@ def tuned(pixels: Pixels, place: str) -> Tuned:
     start = FinalLayer(np.zeros((2, 512), np.float32), np.zeros(2, np.float32), 1.0, 1.0, 0, None)
     progress = Progress("fine-tuning", 54, "images", 60.0, io.StringIO())
     return tune(
-        network, start, given, False, settings, 7, torch.device(place), progress, lambda *_: None
+        network, start, given, False, settings, 7, torch.device(device), progress, lambda *_: None
     )
 
 

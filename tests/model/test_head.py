@@ -1,4 +1,4 @@
-"""The head: what was saved is what scores, whatever was altered is refused, and nothing of it needs torch."""
+"""The head: it scores as it was saved, is refused if altered, and needs no torch."""
 
 import json
 import subprocess
@@ -63,7 +63,7 @@ def refused(folder: str) -> HeadError:
 
 
 def rewrite(folder: str, **changes: Any) -> None:
-    """As somebody who knows of the digests would do it; what seals say alone is in test_bundle.py."""
+    """Seals again after a change, see test_bundle.py for digests."""
     described = storage.read_json(f"{folder}/head.json")
     assert described is not None
     storage.replace_json(f"{folder}/head.json", {**described, **changes})
@@ -81,16 +81,16 @@ def replace_file(folder: str, name: str, content: bytes) -> None:
 def test_a_head_comes_back_as_it_was_saved(folder: str) -> None:
     saved = some_head()
     bundle.write(folder, saved)
-    found = load(folder)
-    assert found.head_id == saved.head_id
-    assert (found.classes, found.exclude_classes, found.backbone_id) == (
+    result = load(folder)
+    assert result.head_id == saved.head_id
+    assert (result.classes, result.exclude_classes, result.backbone_id) == (
         CLASSES,
         ("toilet",),
         saved.backbone_id,
     )
-    assert found.facts == {"validation": {"recall": 0.9}}
-    assert (found.weight.dtype, found.bias.dtype) == (np.float32, np.float32)
-    assert np.array_equal(found.probabilities(embeddings()), saved.probabilities(embeddings()))
+    assert result.facts == {"validation": {"recall": 0.9}}
+    assert (result.weight.dtype, result.bias.dtype) == (np.float32, np.float32)
+    assert np.array_equal(result.probabilities(embeddings()), saved.probabilities(embeddings()))
     assert storage.entries(folder) == ["bundle.json", "head.json", "head.safetensors"]
 
 
@@ -289,9 +289,9 @@ def test_a_head_that_was_not_promoted_scores_nothing(tmp_path: Path) -> None:
 
 def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: Path) -> None:
     store, elsewhere = Store.open(str(tmp_path / "a")), Store.open(str(tmp_path / "b"))
-    places = (store, store, elsewhere)
+    stores = (store, store, elsewhere)
     _, newer, outside = (
-        one.commit(HEADS, new_run_id(), config={}, inputs=Inputs(head_id="h")) for one in places
+        one.commit(HEADS, new_run_id(), config={}, inputs=Inputs(head_id="h")) for one in stores
     )
     assert registry.run_of(store, "h") == newer
     assert registry.run_of(store, "other") is None
@@ -305,22 +305,22 @@ def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: P
 
 def test_probabilities_equal_a_slow_and_exact_version() -> None:
     head, rows = some_head(), embeddings(300)
-    found = head.probabilities(rows)
+    result = head.probabilities(rows)
     exponentials = np.exp(rows.astype(np.float64) @ head.weight.T.astype(np.float64) + head.bias)
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
-    assert (found.dtype, found.shape) == (np.float32, (300, 3))
-    assert np.abs(found - expected).max() < 1e-5
-    assert np.abs(found.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
-    assert (found >= 0).all()
-    assert (found <= 1).all()
+    assert (result.dtype, result.shape) == (np.float32, (300, 3))
+    assert np.abs(result - expected).max() < 1e-5
+    assert np.abs(result.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
+    assert (result >= 0).all()
+    assert (result <= 1).all()
 
 
 def test_extreme_logits_stay_numbers() -> None:
     weight = np.array([[1e4], [-1e4], [0.0]], dtype=np.float32)
     head = Head(CLASSES, ("toilet",), "b", weight, np.zeros(3, dtype=np.float32))
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = head.probabilities(np.array([[100.0], [-100.0], [0.0]], dtype=np.float32))
-    assert np.allclose(found, [[1, 0, 0], [0, 1, 0], [1 / 3] * 3])
+        result = head.probabilities(np.array([[100.0], [-100.0], [0.0]], dtype=np.float32))
+    assert np.allclose(result, [[1, 0, 0], [0, 1, 0], [1 / 3] * 3])
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
@@ -366,11 +366,11 @@ def test_every_finite_float16_comes_back_exactly() -> None:
     stored = np.arange(2**16, dtype=np.uint16).view("<f2")
     stored = stored[np.isfinite(stored)]
     assert len(stored) == 2**16 - 2**11
-    found = from_stored(stored.tobytes(), 512)
-    assert (found.shape, found.dtype) == ((512, 124), np.float32)
+    result = from_stored(stored.tobytes(), 512)
+    assert (result.shape, result.dtype) == ((512, 124), np.float32)
     wanted = stored.astype(np.float32)
     assert np.array_equal(
-        found.ravel().view(np.uint32), wanted.view(np.uint32)
+        result.ravel().view(np.uint32), wanted.view(np.uint32)
     )  # bit for bit: -0.0 == 0.0
     assert np.array_equal(from_stored(memoryview(stored.tobytes())[2:-2], 2).ravel(), wanted[1:-1])
 

@@ -1,4 +1,4 @@
-"""Decoding beside the network: a GPU's code, run with torchvision's CPU decoder, and on a GPU if there is one."""
+"""nvJPEG's code, run with torchvision's CPU decoder, and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toiletspark.model.runtimes import nvjpeg, torch_runtime
 
 LIMITS = load().decode
 PREPROCESSING = Preprocessing(256, 224, jpeg_decoder="nvjpeg")
-PLACES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
+DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_available() else [])]
 
 
 def jpeg(width: int = 640, height: int = 480, seed: int = 0, **options: Any) -> bytes:
@@ -55,70 +55,71 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize(
     "size", [(640, 480), (480, 640), (256, 256), (301, 299), (200, 90), (4000, 300)], ids=str
 )
 def test_plain_files_look_as_pillow_sees_them(
-    size: tuple[int, int], place: torch.device, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         sandbox, "decode", None
     )  # or Pillow would stand in where nvJPEG does not work
-    (found,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, place)
+    (result,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, device)
     (wanted,) = decoding.decode([jpeg(*size)], LIMITS, PREPROCESSING)
-    assert found.pixels is not None and wanted.pixels is not None
-    assert (found.status, found.width, found.height) == ("ok", *size)
-    assert found.pixels.shape == (224, 224, 3) and found.pixels.dtype == np.uint8
-    differences = np.abs(found.pixels.astype(int) - wanted.pixels.astype(int))
-    # a panorama's far ends are cut off in whole pixels, which moves it by a part of one; nvJPEG's colours are coarser
-    assert differences.mean() < (0.5 if place.type == "cpu" else 2.0)
+    assert result.pixels is not None and wanted.pixels is not None
+    assert (result.status, result.width, result.height) == ("ok", *size)
+    assert result.pixels.shape == (224, 224, 3) and result.pixels.dtype == np.uint8
+    differences = np.abs(result.pixels.astype(int) - wanted.pixels.astype(int))
+    # a panorama's far ends are cut off in whole pixels, which moves it by a part of one; nvJPEG's
+    # colours are coarser
+    assert differences.mean() < (0.5 if device.type == "cpu" else 2.0)
 
 
 def test_grey_has_three_channels() -> None:
-    (found,) = nvjpeg.decode(
-        [encoded(draw_room("kitchen", 4).convert("L"))], LIMITS, PREPROCESSING, PLACES[0]
+    (result,) = nvjpeg.decode(
+        [encoded(draw_room("kitchen", 4).convert("L"))], LIMITS, PREPROCESSING, DEVICES[0]
     )
-    assert found.pixels is not None
-    assert (found.pixels[..., 0] == found.pixels[..., 2]).all()
+    assert result.pixels is not None
+    assert (result.pixels[..., 0] == result.pixels[..., 2]).all()
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_not_plain_is_pillows(name: str) -> None:
     assert nvjpeg.plain_size(ODD[name], LIMITS) is None
-    assert same(nvjpeg.decode([ODD[name]], LIMITS, PREPROCESSING, PLACES[0]), ODD[name])
+    assert same(nvjpeg.decode([ODD[name]], LIMITS, PREPROCESSING, DEVICES[0]), ODD[name])
 
 
-def same(found: list[Decoded], content: bytes) -> bool:
+def same(outcomes: list[Decoded], content: bytes) -> bool:
     (wanted,) = decoding.decode([content], LIMITS, PREPROCESSING)
-    (one,) = found
+    (one,) = outcomes
     facts = [(it.status, it.detail, it.width, it.height) for it in (one, wanted)]
     return facts[0] == facts[1] and np.array_equal(one.pixels, wanted.pixels)  # type: ignore[arg-type]
 
 
 def test_a_mixed_batch_keeps_its_order() -> None:
     files = [jpeg(seed=1), ODD["png"], jpeg(seed=2), ODD["no image"], ODD["turned"], jpeg(seed=3)]
-    found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
-    assert [one.status for one in found] == ["ok", "ok", "ok", "not_an_image", "ok", "ok"]
-    alone = [nvjpeg.decode([file], LIMITS, PREPROCESSING, PLACES[0])[0] for file in files]
-    for one, wanted in zip(found, alone, strict=True):
+    result = nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
+    assert [one.status for one in result] == ["ok", "ok", "ok", "not_an_image", "ok", "ok"]
+    alone = [nvjpeg.decode([file], LIMITS, PREPROCESSING, DEVICES[0])[0] for file in files]
+    for one, wanted in zip(result, alone, strict=True):
         assert np.array_equal(one.pixels, wanted.pixels)  # type: ignore[arg-type]
 
 
 def test_a_batch_is_decoded_in_portions_of_the_pixels_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[int] = []
+    known: list[int] = []
     real = torchvision.io.decode_jpeg
 
     def counting(given: list[torch.Tensor], *others: Any) -> Any:
-        seen.append(len(given))
+        known.append(len(given))
         return real(given, *others)
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", counting)
     narrow = LIMITS.model_copy(update={"max_pixels": 2 * 640 * 480})
-    nvjpeg.decode([jpeg(seed=seed) for seed in range(5)], narrow, PREPROCESSING, PLACES[0])
-    assert seen == [2, 2, 1]
+    nvjpeg.decode([jpeg(seed=seed) for seed in range(5)], narrow, PREPROCESSING, DEVICES[0])
+    assert known == [2, 2, 1]
 
 
 def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(
@@ -139,7 +140,7 @@ def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(
         "decode",
         lambda *given: (pillows.append(files.index(given[0][0])), by_pillow(*given))[1],
     )
-    assert [one.status for one in nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])] == [
+    assert [one.status for one in nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])] == [
         "ok"
     ] * 3
     assert pillows == [1]
@@ -150,7 +151,7 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
     scarce: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [jpeg(seed=seed) for seed in range(3)]
-    wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+    wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
     decode, preprocess, room = torchvision.io.decode_jpeg, nvjpeg.preprocess, 1
     held: list[int] = []
 
@@ -170,13 +171,13 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
     monkeypatch.setattr(torchvision.io, "decode_jpeg", decoded)
     monkeypatch.setattr(nvjpeg, "preprocess", resized)
     monkeypatch.setattr(sandbox, "decode", None)
-    found = nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+    result = nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
     assert held == [3, 1, 1, 1]
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(result, wanted, strict=True):
         assert np.array_equal(one.pixels, other.pixels)  # type: ignore[arg-type]
     room = 0
     with pytest.raises(torch.OutOfMemoryError):
-        nvjpeg.decode(files, LIMITS, PREPROCESSING, PLACES[0])
+        nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
 
 
 @pytest.mark.parametrize("when", ["before its first image", "while it works"])
@@ -219,8 +220,8 @@ def test_the_decoder_is_part_of_the_identity_and_the_backbone_uses_it(
     for spec, times in [(plain, 0), (other, 1)]:
         backbone = Backbone(spec)
         used.clear()  # it has tried its decoder
-        (found,) = backbone.decode([jpeg()], LIMITS)
-        assert found.pixels is not None and found.pixels.shape == (64, 64, 3)
+        (result,) = backbone.decode([jpeg()], LIMITS)
+        assert result.pixels is not None and result.pixels.shape == (64, 64, 3)
         assert len(used) == times
 
 
@@ -231,7 +232,7 @@ def test_it_goes_with_torch_alone(runtime: str) -> None:
 
 
 def test_it_decodes_whole_pictures() -> None:
-    """A scaled one would come of Pillow where nvJPEG refuses a file, and be another embedding under the same name."""
+    """Pillow would scale files that nvJPEG rejects: another embedding under the same name."""
     sets = ["backbone.jpeg_decoder=nvjpeg", "backbone.runtime=torch"]
     with pytest.raises(
         ConfigError, match="jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false"
@@ -244,12 +245,12 @@ def test_real_photos_have_nearly_the_same_embeddings() -> None:
     files = [file.read_bytes() for file in sorted(shared("photos", "files").glob("*.jpg"))[:24]]
     spec = backbones.spec(backbones.real_weights(), jpeg_decoder="nvjpeg", jpeg_scaling=False)
     backbone = Backbone(spec, threads=2)
-    found, wanted = (
+    result, wanted = (
         backbone.embed(np.stack([one.pixels for one in outcomes if one.pixels is not None]))
         for outcomes in (
             backbone.decode(files, LIMITS),
             decoding.decode(files, LIMITS, spec.preprocessing),
         )
     )
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    assert ((found * wanted).sum(axis=1) / lengths).min() > 0.999
+    lengths = np.linalg.norm(result, axis=1) * np.linalg.norm(wanted, axis=1)
+    assert ((result * wanted).sum(axis=1) / lengths).min() > 0.999

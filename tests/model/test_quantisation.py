@@ -56,9 +56,9 @@ def made() -> Made:
 def test_int8_is_near_fp32_by_its_own_measure(made: Made) -> None:
     fp32, int8, facts = made
     pixels = drawn(200, 4)
-    wanted, found = Backbone(fp32).embed(pixels), Backbone(int8).embed(pixels)
-    assert found.shape == wanted.shape
-    assert not np.allclose(found, wanted, rtol=1e-4)  # it is another backbone
+    wanted, result = Backbone(fp32).embed(pixels), Backbone(int8).embed(pixels)
+    assert result.shape == wanted.shape
+    assert not np.allclose(result, wanted, rtol=1e-4)  # it is another backbone
     assert (facts["held_out_images"], facts["calibration_images"], facts["decisions_changed"]) == (
         12,
         24,
@@ -116,9 +116,9 @@ def test_changed_decisions_are_refused_though_the_cosine_is_high(made: Made) -> 
     """The head's border lies between the two embeddings of the first image."""
     fp32, int8, _ = made
     pixels = drawn(100, 12)
-    wanted, found = (Backbone(one).embed(pixels[:1])[0] for one in (fp32, int8))
-    moved = found - wanted
-    head = decided_by(fp32.backbone_id, moved, float((found + wanted) / 2 @ moved))
+    wanted, result = (Backbone(one).embed(pixels[:1])[0] for one in (fp32, int8))
+    moved = result - wanted
+    head = decided_by(fp32.backbone_id, moved, float((result + wanted) / 2 @ moved))
     facts = compare(fp32, int8, pixels, head, 0.5)
     assert facts["decisions_changed"] >= 1 / 12
     assert facts["head_id"] == head.head_id

@@ -1,4 +1,4 @@
-"""What runs the backbone: which one is chosen, what it is told, and what it must not do."""
+"""The runtimes: which is chosen, its settings, and what it must not do."""
 
 import pickle
 import subprocess
@@ -38,10 +38,10 @@ def noise(count: int) -> Pixels:
     return np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def cosines(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def cosines(embeddings: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (
-        (found * wanted).sum(axis=1)
-        / np.linalg.norm(found, axis=1)
+        (embeddings * wanted).sum(axis=1)
+        / np.linalg.norm(embeddings, axis=1)
         / np.linalg.norm(wanted, axis=1)
     )
 
@@ -106,9 +106,9 @@ def test_torch_in_int8_is_refused_by_the_configuration() -> None:
 
 
 def test_the_configuration_decides_runtime_and_precision() -> None:
-    found = spec(runtime="openvino", precision="bf16", **SMALL)
-    assert (found.runtime, found.precision, found.program) == ("openvino", "bf16", b"")
-    assert found.backbone_id.endswith("-bf16")
+    result = spec(runtime="openvino", precision="bf16", **SMALL)
+    assert (result.runtime, result.precision, result.program) == ("openvino", "bf16", b"")
+    assert result.backbone_id.endswith("-bf16")
 
 
 # OpenVINO
@@ -154,11 +154,11 @@ def test_bf16_is_near_fp32_and_a_choice_of_its_own(
     runtime: str, small: BackboneSpec, program: BackboneSpec
 ) -> None:
     fp32 = {"torch": small, "openvino": program}[runtime]
-    wanted, found = (
+    wanted, result = (
         Backbone(one).embed(noise(4)) for one in (fp32, replace(fp32, precision="bf16"))
     )
-    assert found.dtype == np.float32
-    assert cosines(found, wanted).min() > 0.999
+    assert result.dtype == np.float32
+    assert cosines(result, wanted).min() > 0.999
 
 
 def test_a_missing_openvino_is_told_on_the_worker(
@@ -188,7 +188,7 @@ def test_a_worker_embeds_with_openvino_and_without_torch(
 
 
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
-    """Left alone it leaves an id of its user in the home folder, and posts every import and conversion."""
+    """By default it writes an id to the home folder, and reports imports and conversions."""
     code = (
         "import sys; from toiletspark.model.runtimes import openvino_runtime as runtime; runtime.import_openvino();"
         "import openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"

@@ -1,4 +1,4 @@
-"""The weights: found, downloaded, checked, and named so that an id tells any two of them apart."""
+"""The weights: read, downloaded, checked, and named by an id."""
 
 import hashlib
 import io
@@ -46,11 +46,12 @@ def refused(weights: str | Path, **changes: Any) -> BackboneError:
 
 
 def test_the_id_names_architecture_weights_preprocessing_and_precision(weights: Path) -> None:
-    found = spec(weights)
+    result = spec(weights)
     assert (
-        found.backbone_id == f"resnet18-{found.weights_digest[:12]}-{found.preprocessing.name}-fp32"
+        result.backbone_id
+        == f"resnet18-{result.weights_digest[:12]}-{result.preprocessing.name}-fp32"
     )
-    assert found.preprocessing == replace(STANDARD, jpeg_scaling=True)
+    assert result.preprocessing == replace(STANDARD, jpeg_scaling=True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def with_another_head(state: State, path: Path) -> Path:
 
 
 def without_counters(state: State, path: Path) -> Path:
-    """As torchvision's own files are: they are older than batch norm's counters, which decide nothing."""
+    """torchvision's own files are older than batch norm's counters, which decide nothing."""
     kept = {
         name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")
     }
@@ -252,7 +253,7 @@ def test_a_truncated_file_is_refused(weights: Path, tmp_path: Path) -> None:
 
 
 def test_weights_may_lie_on_any_store(state: State, weights: Path) -> None:
-    """As those of a fine-tuned backbone do, whose output root is one."""
+    """A fine-tuned backbone's weights are on such a store."""
     fsspec.filesystem("memory").pipe_file("/w/resnet18.safetensors", safetensors.torch.save(state))
     assert spec("memory://w/resnet18.safetensors").backbone_id == spec(weights).backbone_id
 
@@ -398,7 +399,7 @@ def test_a_download_that_holds_no_weights_is_refused(served: Any, kind: str) -> 
 def test_imagenet_is_torchvisions_file_of_that_name(
     cache: Path, weights: Path, state: State
 ) -> None:
-    """Served from the cache, as on a machine that has fetched it before; the file has no counters."""
+    """Served from torch.hub's cache; the file has no counters."""
     cache.mkdir(parents=True)
     without_counters(state, cache / "resnet18-f37072fd.pth")
     assert spec("imagenet").backbone_id == spec(weights).backbone_id

@@ -55,8 +55,8 @@ def photos(room: str, count: int, preprocessing: Preprocessing = STANDARD) -> Pi
     lines = [line.split(",") for line in shared("photos", "photos.csv").read_text().splitlines()]
     name, kind = lines[0].index("file"), lines[0].index("room")
     paths = [files / Path(line[name]).name for line in lines[1:] if line[kind] == room][:count]
-    found = [
+    result = [
         outcome.pixels
         for outcome in decode((p.read_bytes() for p in paths), load().decode, preprocessing)
     ]
-    return np.stack([pixels for pixels in found if pixels is not None])
+    return np.stack([pixels for pixels in result if pixels is not None])

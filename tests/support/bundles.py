@@ -42,7 +42,7 @@ def golden_head(spec: BackboneSpec = SPEC, images: int = 4, seed: int = 1) -> He
 
 
 class Payload:
-    """What unpickling would run."""
+    """The code that unpickling would run."""
 
     def __init__(self, marker: Path) -> None:
         self._marker = marker
@@ -56,9 +56,9 @@ def marker(folder: str) -> Path:
 
 
 def described(folder: str) -> dict[str, Any]:
-    found = storage.read_json(f"{folder}/head.json")
-    assert found is not None
-    return found
+    result = storage.read_json(f"{folder}/head.json")
+    assert result is not None
+    return result
 
 
 def flipped_byte(folder: str) -> None:
@@ -85,14 +85,14 @@ def wrong_shape(folder: str) -> None:
 
 
 def classes_swapped(folder: str) -> None:
-    said = described(folder)
-    storage.replace_json(f"{folder}/head.json", {**said, "classes": said["classes"][::-1]})
+    text = described(folder)
+    storage.replace_json(f"{folder}/head.json", {**text, "classes": text["classes"][::-1]})
 
 
 def other_mean_and_std(folder: str) -> None:
-    said = described(folder)
-    said["facts"]["backbone"]["preprocessing"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
-    storage.replace_json(f"{folder}/head.json", said)
+    text = described(folder)
+    text["facts"]["backbone"]["preprocessing"] |= {"mean": [0.5] * 3, "std": [0.5] * 3}
+    storage.replace_json(f"{folder}/head.json", text)
 
 
 TAMPERINGS: dict[str, Callable[[str], None]] = {
@@ -109,13 +109,13 @@ TAMPERINGS: dict[str, Callable[[str], None]] = {
 
 
 def with_its_own_id(folder: str) -> None:
-    """What a plain attacker does last: the id of what is there now, and all digests."""
-    said, tensors = (
+    """Writes the id of the present files and seals them, like an attacker."""
+    text, tensors = (
         described(folder),
         safetensors.numpy.load((Path(folder) / "head.safetensors").read_bytes()),
     )
     head = Head(
-        tuple(said["classes"]), tuple(said["exclude_classes"]), said["backbone_id"], **tensors
+        tuple(text["classes"]), tuple(text["exclude_classes"]), text["backbone_id"], **tensors
     )
-    storage.replace_json(f"{folder}/head.json", {**said, "head_id": head.head_id})
+    storage.replace_json(f"{folder}/head.json", {**text, "head_id": head.head_id})
     bundle.seal(folder)

@@ -1,4 +1,4 @@
-"""A server that speaks S3, as a process of its own, because moto changes the botocore of the process that it is in."""
+"""An S3 server, as a process of its own because moto patches botocore in its process."""
 
 from __future__ import annotations
 

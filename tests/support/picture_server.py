@@ -1,4 +1,4 @@
-"""A web server on this machine that serves what it is given, counts who asked for what, and can hold answers back."""
+"""A web server that serves given files, counts requests, and can delay responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poisonous files: the word after `MARK` happens to the process that decodes it. Others are decoded as ever.
+"""Poisonous files: the word after `MARK` happens to the process that decodes it.
 
 The environment variable TOILETSPARK_DECODE_HOOK names this file; the fork server then runs it.
 """

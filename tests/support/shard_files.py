@@ -59,9 +59,9 @@ def fetcher(store: ObjectStore | None = None, **limits: Any) -> Fetcher:
 
 
 def one(url: str, by: Fetcher | None = None) -> Fetched:
-    found = (by or fetcher()).start(url).result()
-    assert found.status in STATUSES
-    assert (found.content is not None) == (found.status == "ok")
-    for told in (SECRET, "127.0.0.1", "://", "photos", "kitchen"):
-        assert told not in found.detail
-    return found
+    result = (by or fetcher()).start(url).result()
+    assert result.status in STATUSES
+    assert (result.content is not None) == (result.status == "ok")
+    for summary in (SECRET, "127.0.0.1", "://", "photos", "kitchen"):
+        assert summary not in result.detail
+    return result

@@ -1,7 +1,7 @@
 """Decodes an image file's bytes into upright RGB pixels, or a status.
 
-Knows nothing of Spark, URLs or tables. `preprocess` makes the backbone's input, for training and scoring
-alike; its settings are part of the backbone's identity.
+Knows nothing of Spark, URLs or tables. `preprocess` makes the backbone's input, for training and
+scoring alike; its settings are part of the backbone's identity.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Preprocessing:
     Attributes:
         resize_px: of the short side.
         crop_px: of the square.
-        jpeg_scaling: JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if that is still at least
-            `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; but another identity.
+        jpeg_scaling: JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if that is still at
+            least `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; but another
+            identity.
         jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`;
             another identity.
     """
@@ -113,7 +114,8 @@ def open_upright(content: bytes, limits: Decode) -> Image.Image:
     """Decodes for people: first frame, EXIF orientation applied, RGB, transparency on white.
 
     Raises:
-        Exception: any that Pillow raises on a bad file; `decode` and `thumbnail` make a status of it.
+        Exception: any that Pillow raises on a bad file; `decode` and `thumbnail` make a status of
+            it.
     """
     return _upright(_open_whole(content, limits))
 
@@ -153,7 +155,7 @@ def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
 
 @contextmanager
 def _ignoring_damaged_exif() -> Iterator[None]:
-    """Ignores Pillow's many errors for EXIF blocks that phones and editors damaged; pixels are fine."""
+    """Ignores Pillow's many errors for EXIF blocks that phones and editors damaged."""
     try:
         yield
     except MemoryError:
@@ -166,7 +168,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """Resizes the short side of an RGB picture and cuts the centre square, and computes only that.
 
     Returns:
-        uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop give.
+        uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop
+        give.
     """
     (width, height), (left, top) = crop_geometry(*image.size, preprocessing)
     crop, across, down = preprocessing.crop_px, image.width / width, image.height / height
@@ -179,7 +182,8 @@ def crop_geometry(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Width and height once resized, and the corner (left, top) of the centre square in them; px.
 
-    Truncates the long side and rounds the corner as torchvision does: a pixel's shift moves embeddings.
+    Truncates the long side and rounds the corner as torchvision does: a pixel's shift moves
+    embeddings.
     """
     short, crop = preprocessing.resize_px, preprocessing.crop_px
     if width <= height:
@@ -190,7 +194,7 @@ def crop_geometry(
 
 
 def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
-    """Makes a small JPEG for people from the pixels alone, so that nothing else of the file is passed on.
+    """Makes a small JPEG for people, from the pixels alone: nothing else of the file is passed on.
 
     Returns:
         JPEG bytes of at most max_side_px on either side, or None if the file is no sound image.
@@ -229,8 +233,8 @@ def _failed(error: Exception, content: bytes) -> Decoded:
 def _has_end(content: bytes) -> bool:
     """Returns True if a JPEG file has an end marker behind the start of its pixels.
 
-    libjpeg decodes the zeros of an interrupted download as a grey part of the picture. Segments before
-    the pixels are skipped, because a thumbnail in them has an end marker of its own.
+    libjpeg decodes the zeros of an interrupted download as a grey part of the picture. Segments
+    before the pixels are skipped, because a thumbnail in them has an end marker of its own.
     """
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):
@@ -269,7 +273,7 @@ def _check_size(size: tuple[int, int], limits: Decode) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Converts from any of Pillow's modes; transparent parts become white, 16 bits keep their upper 8."""
+    """Converts from any mode of Pillow; transparent parts become white, 16 bits keep their upper 8."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         is_deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
         grey = image.info.get("transparency")  # a PNG's one transparent grey, if it has one

@@ -1,4 +1,4 @@
-"""Small pictures for people, made on the cluster from the user's images: for labelling and for pages."""
+"""Small pictures for people, made on the cluster from the user's images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def of_few(
     Args:
         spark: the session.
         config: the images table, what a fetch may cost and what is decoded.
-        wanted: image_id -> digest of the content that the page shows; None: the image's present one.
+        wanted: image_id -> digest of the content that the page shows; None: the image's present
+            one.
 
     Returns:
         JPEGs of at most 224 px by image_id, without images that are missing or have changed since.
@@ -61,8 +62,8 @@ def thumbnails(
         quality: of its JPEG, 1 to 95.
 
     Returns:
-        image_id, content_digest (of the original, null if it could not be fetched), jpeg (null if it is
-        no sound image); one row per image.
+        image_id, content_digest (of the original, null if it could not be fetched), jpeg (null if
+        it is no sound image); one row per image.
     """
 
     @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]

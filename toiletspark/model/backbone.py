@@ -19,7 +19,7 @@ from toiletspark.model.spec import BackboneSpec
 
 
 class Backbone:
-    """A network without its final layer, in evaluation mode, so that batches do not influence it."""
+    """A network without its final layer, in evaluation mode: batches do not change it."""
 
     def __init__(self, spec: BackboneSpec, threads: int = 1, device: str = "") -> None:
         """Starts the runtime.
@@ -27,8 +27,8 @@ class Backbone:
         Args:
             spec: from `runtimes.conversion.compiled`.
             threads: that the runtime may use on the CPU.
-            device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first GPU,
-                else the CPU. OpenVINO runs on the CPU.
+            device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first
+                GPU, else the CPU. OpenVINO runs on the CPU.
 
         Raises:
             BackboneError: the runtime is not installed here, or its JPEG decoder does not work.
@@ -78,7 +78,8 @@ class Backbone:
             pixels: uint8, (n, crop_px, crop_px, 3), as `decoding.preprocess` makes them.
 
         Returns:
-            float32, (n, width): the final layer's input. 512 for ResNet18, average-pooled features >= 0.
+            float32, (n, width): the final layer's input. 512 for ResNet18, average-pooled features
+            >= 0.
 
         Cost: about 3.6 GFLOP an image at 224 px; docs/costs.md has images/s by runtime and core.
         """

@@ -1,14 +1,13 @@
-"""A head's folder, sealed by digests, so that it can be copied elsewhere and is refused if it was altered.
+"""A head's folder, sealed by digests: it can be copied elsewhere, and is refused if altered.
 
-    head.json            format, classes in order, excluded classes, backbone, facts, golden scores ...
-    head.safetensors     weight (classes, 512) and bias (classes,), float32
-    golden-00.jpg ...    golden images, see `golden.py`
-    golden.safetensors   their embeddings, (n, 512) float16
+    head.json            format, classes in order, excluded classes, backbone, facts, golden scores
+    ... head.safetensors     weight (classes, 512) and bias (classes,), float32 golden-00.jpg ...
+    golden images, see `golden.py` golden.safetensors   their embeddings, (n, 512) float16
     bundle.json          SHA-256 of every file beside it; written last
 
-Nothing in it is code, and nothing is unpickled. Digests detect damage and careless changes; head id and
-golden scores detect changes that were sealed again. Nothing is signed: somebody who changes all of it
-together has made another head, which only `digest`, kept elsewhere, detects.
+Nothing in it is code, and nothing is unpickled. Digests detect damage and careless changes; head id
+and golden scores detect changes that were sealed again. Nothing is signed: somebody who changes all
+of it together has made another head, which only `digest`, kept elsewhere, detects.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _DAMAGE = (
 
 
 def write(folder: str, head: Head) -> str:
-    """Writes a head and seals the folder, with any other files in it; the last step before a commit.
+    """Writes a head and seals the folder with all files in it; the last step before a commit.
 
     Returns:
         The bundle's digest.
@@ -78,7 +77,7 @@ def seal(folder: str) -> str:
 
 
 def digest(folder: str) -> str:
-    """SHA-256 of bundle.json, 64 hexadecimal digits: kept elsewhere, it detects any change at all."""
+    """SHA-256 of bundle.json, 64 hexadecimal digits: kept elsewhere, it detects any change."""
     return content_digest(storage.read_files([f"{folder}/{MANIFEST}"])[0])
 
 

@@ -1,12 +1,14 @@
-"""Keeps compiled backbones in the store, so that later runs need no torch (seconds, 0.9 GB) on the driver.
+"""Keeps compiled backbones in the store: later drivers need no torch (seconds, 0.9 GB).
 
-    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program; for int8, whose
-                                                             program the catalog decides, torch's weights
+    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program; for
+    int8, whose
+                                                             program the catalog decides, torch's
+                                                             weights
     <root>/backbones/compiled/<key>.json                     written last: names these files
 
-The key is a digest of all that decides the result: [backbone], the content of the weights' file (for a
-download its name, which holds its hash), the packages, and our own code. Damaged or lost files are made
-again; if they cannot be written, that is logged and the backbone is used.
+The key is a digest of all that decides the result: [backbone], the content of the weights' file
+(for a download its name, which holds its hash), the packages, and our own code. Damaged or lost
+files are made again; if they cannot be written, that is logged and the backbone is used.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ def backbone(root: str, section: BackboneSettings) -> BackboneSpec:
     Raises:
         BackboneError: see `weights.load_spec`; or it must be compiled, and there is no torch.
 
-    Cost: with a kept one, reading 45 MB and their digest; else torch, which the torch runtime always
-    needs. Once a process.
+    Cost: with a kept one, reading 45 MB and their digest; else torch, which the torch runtime
+    always needs. Once a process.
     """
     loading = _loading.pop((root, section), None)
     return loading.result() if loading else load_or_compile(root, section)

@@ -25,8 +25,8 @@ def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
 def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
     """Returns stored embeddings as float32, exactly the same numbers.
 
-    Shifted by 13 bits, a float16 is a float32 with another bias of the exponent, which is a factor of
-    2^112. Integers and one product are six times faster than numpy's conversion.
+    Shifted by 13 bits, a float16 is a float32 with another bias of the exponent, which is a factor
+    of 2^112. Integers and one product are six times faster than numpy's conversion.
 
     Args:
         packed: little-endian float16, row after row; finite, as `to_stored` makes them.

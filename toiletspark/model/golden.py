@@ -1,8 +1,8 @@
-"""Golden images: labelled images by which a machine proves that it computes like the trained head's.
+"""Golden images: labelled images by which a machine proves that it computes the same.
 
-They are part of the head's bundle: JPEGs made from the pixels, so that nothing else of a stranger's file
-goes along, with the embedding and the scores that they had when the head was trained. Numpy and Pillow;
-torch only if the backbone brings it.
+They are part of the head's bundle: JPEGs made from the pixels, so that nothing else of a stranger's
+file goes along, with the embedding and the scores that they had when the head was trained. Numpy
+and Pillow; torch only if the backbone brings it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from toiletspark.model.embedding_codec import to_stored
 from toiletspark.model.spec import BackboneSpec
 
 # relative distance of one image's embeddings. Measured for the same backbone on other runtimes and
-# kernels: 0.00007, 0.018, 0.010. For another backbone: fp32 run in bf16 0.0056, int8 run in fp32 0.043,
-# JPEG scaling off 0.080, resized to 257 px 0.083. `python -m benchmarks.golden`, benchmarks/LOG.md
+# kernels: 0.00007, 0.018, 0.010. For another backbone: fp32 run in bf16 0.0056, int8 run in fp32
+# 0.043, JPEG scaling off 0.080, resized to 257 px 0.083. `python -m benchmarks.golden`,
+# benchmarks/LOG.md
 MAX_DISTANCE = {"fp32": 0.003, "bf16": 0.04, "int8": 0.03}
-# nvJPEG replaces libjpeg on GPUs, and workers without one go on with libjpeg: pixels that differ by one
-# gave 0.030 (median). Not measured on a GPU
+# nvJPEG replaces libjpeg on GPUs, and workers without one go on with libjpeg: pixels that differ by
+# one gave 0.030 (median). Not measured on a GPU
 _MAX_DISTANCE_NVJPEG = 0.06
 JPEG_QUALITY = 90
 
@@ -53,7 +54,7 @@ class GoldenImage:
 
 
 def side_px(resize_px: int) -> int:
-    """The longer side of golden JPEGs, so that JPEG scaling is used up to an aspect ratio of 3 : 2."""
+    """The longer side of golden JPEGs: JPEG scaling is used up to an aspect ratio of 3 : 2."""
     return 3 * resize_px
 
 
@@ -86,12 +87,12 @@ def probe(images: Iterable[GoldenImage]) -> GoldenImage | None:
 
 
 def decode_limits(decode: Decode) -> Decode:
-    """Limits for golden images: JPEGs of any size, independent of those for the catalog's images."""
+    """Limits for golden images: JPEGs of any size, whatever the catalog's limits are."""
     return decode.model_copy(update={"formats": ["JPEG"], "min_side_px": 1})
 
 
 def max_distance(spec: BackboneSpec) -> float:
-    """The largest allowed `distance` of a worker's embedding of a golden image from the kept one."""
+    """The largest allowed `distance` of a worker's embedding from the kept one."""
     limit = MAX_DISTANCE[spec.precision]
     if spec.preprocessing.jpeg_decoder == "nvjpeg":
         return max(limit, _MAX_DISTANCE_NVJPEG)
@@ -119,7 +120,8 @@ def require_embedding(
         doing: for the message.
 
     Raises:
-        BackboneError: the embedding is farther from the kept one than `max_distance`, or there is none.
+        BackboneError: the embedding is farther from the kept one than `max_distance`, or there is
+            none.
 
     Cost: one decode and one forward pass; 18 ms on a core for ResNet18 in OpenVINO.
     """

@@ -1,4 +1,4 @@
-"""The head: the final layer that was trained on embeddings. Numpy only, so rescoring needs no torch.
+"""The head: the final layer, trained on embeddings. Numpy only: rescoring needs no torch.
 
 `bundle` writes and reads its folder, `registry` says which head counts.
 """
@@ -86,7 +86,8 @@ class Head:
         """Stops if its golden images get other scores than when it was trained.
 
         Raises:
-            HeadError: a score differs by more than 0.0001: weights, classes or arithmetic have changed.
+            HeadError: a score differs by more than 0.0001: weights, classes or arithmetic have
+                changed.
         """
         kept = np.array([[image.scores[name] for name in self.classes] for image in self.golden])
         if not len(kept):

@@ -51,7 +51,8 @@ def quantise(
         The spec in int8, and the facts of `compare` with images and versions.
 
     Raises:
-        BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not installed.
+        BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not
+            installed.
 
     Cost: about 0.1 s a calibration image and core, and ten seconds.
     """
@@ -81,8 +82,9 @@ def compare(
         operating_threshold: at which it decides.
 
     Returns:
-        `held_out_images`; `mean_cosine` and `min_cosine` between an image's two embeddings, see `centred_cosines`;
-        `decisions_changed`, [0, 1], the share that the head decides differently, None without a head.
+        `held_out_images`; `mean_cosine` and `min_cosine` between an image's two embeddings, see
+        `centred_cosines`; `decisions_changed`, [0, 1], the share that the head decides differently,
+        None without a head.
     """
     reference, embeddings = _embed(fp32, held_out), _embed(int8, held_out)
     cosines = centred_cosines(embeddings, reference)
@@ -108,8 +110,8 @@ def centred_cosines(
 ) -> NDArray[np.float32]:
     """Cosine similarity of two sets of embeddings of the same images, less the mean of `reference`.
 
-    Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a bad
-    conversion would hide behind what all images share.
+    Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a
+    bad conversion would hide behind what all images share.
 
     Args:
         embeddings: float32, (n, 512).
@@ -171,8 +173,8 @@ def _quantise_model(model: openvino.Model, calibration: Pixels) -> openvino.Mode
 def _settings(quantization: Any) -> Any:
     """The settings that came nearest to fp32 on real photos, see benchmarks/LOG.md.
 
-    No bias correction: the fast one made embeddings 8 % longer. Ranges from the least to the largest
-    value: the default's means of extremes cut off values that single images need.
+    No bias correction: the fast one made embeddings 8 % longer. Ranges from the least to the
+    largest value: the default's means of extremes cut off values that single images need.
     """
     ranges, advanced = quantization.range_estimator, quantization.advanced_parameters
     extremes = {}

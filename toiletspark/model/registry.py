@@ -73,7 +73,7 @@ def newest_for(store: Store, backbone_id: str) -> Head | None:
 
 
 def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
-    """The golden image that workers are checked with before they embed, of the head that will score.
+    """The scoring head's golden image with which workers are checked before they embed.
 
     Args:
         store: where.

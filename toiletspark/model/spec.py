@@ -1,7 +1,7 @@
 """The backbone's identity: what makes two backbones the same.
 
-`backbone_id` names architecture, weights, preprocessing and precision. It is stored with every embedding
-and every head.
+`backbone_id` names architecture, weights, preprocessing and precision. It is stored with every
+embedding and every head.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class BackboneSpec:
     Attributes:
         architecture: torchvision's name.
         preprocessing: turns a picture into its input.
-        weights: safetensors bytes of the state dict without the final layer, float32; with a program, the
-            program's constants.
-        weights_digest: SHA-256 over names, shapes and values of the state dict, independent of its file.
+        weights: safetensors bytes of the state dict without the final layer, float32; with a
+            program, the program's constants.
+        weights_digest: SHA-256 over names, shapes and values of the state dict, independent of its
+            file.
         runtime: not part of the identity, because runtimes of equal precision agree.
         precision: of weights and arithmetic.
         program: OpenVINO's intermediate representation (XML); b"" before conversion, and for torch.
@@ -46,7 +47,7 @@ class BackboneSpec:
 
     @property
     def backbone_id(self) -> str:
-        """The identity that is stored with every embedding and head: equal ids mean equal embeddings.
+        """The identity, stored with every embedding and head: equal ids mean equal embeddings.
 
         Raises:
             BackboneError: int8 before its calibration, which decides the embeddings.
@@ -64,7 +65,7 @@ class BackboneSpec:
 
     @property
     def fp32_id(self) -> str:
-        """The identity of the same backbone in fp32, from which the other precisions are derived."""
+        """The identity of the same backbone in fp32, the source of other precisions."""
         return replace(self, precision="fp32", program=b"").backbone_id
 
     def not_quantised(self) -> BackboneError:

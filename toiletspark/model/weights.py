@@ -47,18 +47,18 @@ def load_spec(section: BackboneSettings) -> BackboneSpec:
     """Loads the weights and names them.
 
     Args:
-        section: architecture, preprocessing, runtime, precision, and `weights`: "imagenet" (torchvision's
-            file, downloaded once, hash checked), "random" (fixed seed), the path of a state dict (.pth,
-            read with weights_only=True, or .safetensors; on any store), or a web address whose file name
-            ends in -<first digits of its SHA-256>.
+        section: architecture, preprocessing, runtime, precision, and `weights`: "imagenet"
+            (torchvision's file, downloaded once, hash checked), "random" (fixed seed), the path of
+            a state dict (.pth, read with weights_only=True, or .safetensors; on any store), or a
+            web address whose file name ends in -<first digits of its SHA-256>.
 
     Returns:
-        The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8 it has
-        no identity before `quantisation` gives it its program.
+        The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8
+        it has no identity before `quantisation` gives it its program.
 
     Raises:
-        BackboneError: the weights cannot be loaded, do not fit the architecture, or the runtime is not
-            installed.
+        BackboneError: the weights cannot be loaded, do not fit the architecture, or the runtime is
+            not installed.
     """
     # before anything is downloaded in vain
     runtime = choice.choose_runtime(section.runtime, section.precision)
@@ -107,8 +107,8 @@ def _random_state(architecture: str, crop_px: int) -> tuple[State, str]:
     """The random state without the final layer, and that layer's name.
 
     Raises:
-        BackboneError: the network does not take squares of crop_px; tried without memory or arithmetic,
-            on torch's meta device.
+        BackboneError: the network does not take squares of crop_px; tried without memory or
+            arithmetic, on torch's meta device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -152,7 +152,7 @@ def _fitted(architecture: str, state: State, expected: State, weights: str) -> S
 
 
 def _renamed(state: State, final: str) -> State:
-    """The tensors under torchvision's present names, without final layer and auxiliary classifiers."""
+    """The tensors under present names, without final layer and auxiliary classifiers."""
     unused = (f"{final}.", *_AUXILIARY)
     tensors = {}
     for name, tensor in state.items():

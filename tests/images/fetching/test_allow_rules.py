@@ -1,4 +1,4 @@
-"""Where images may come from: what `fetch.allow` may say, what it allows, and which addresses may be dialled."""
+"""Allow rules: valid lines of `fetch.allow`, allowed URLs, and addresses that may be dialled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def loaded(*sets: str) -> Fetch:
     return loading.load([], sets).fetch
 
 
-def judged(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool = False) -> str:
+def check(url: str, *allow: str, networks: Networks = PUBLIC, of_shards: bool = False) -> str:
     """ "ok", or what became of the URL."""
     rules = AllowRules(allow, networks, for_shards=of_shards)
     try:
@@ -134,10 +134,10 @@ def test_networks_are_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["headers.Authorization", "client_kwargs.headers.X-Key", "headers.Cookie"]
+    "option", ["headers.Authorization", "client_kwargs.headers.X-Key", "headers.Cookie"]
 )
-def test_what_is_secret_does_not_go_to_any_host(told: str) -> None:
-    secret = f'fetch.storage_options.http.{told}="s3cr3t"'
+def test_what_is_secret_does_not_go_to_any_host(option: str) -> None:
+    secret = f'fetch.storage_options.http.{option}="s3cr3t"'
     with pytest.raises(ConfigError, match="name the hosts") as error:
         loading.load([], [secret.replace("s3cr3t", "${TS_SECRET:-s3cr3t-token}")])
     assert "s3cr3t-token" not in str(error.value).replace("${TS_SECRET:-s3cr3t-token}", "")
@@ -146,11 +146,11 @@ def test_what_is_secret_does_not_go_to_any_host(told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ['headers="a"', "headers=1", 'client_kwargs="a"', "client_kwargs.headers=[1]"]
+    "option", ['headers="a"', "headers=1", 'client_kwargs="a"', "client_kwargs.headers=[1]"]
 )
-def test_what_http_is_told_are_tables(told: str) -> None:
+def test_http_options_are_tables(option: str) -> None:
     with pytest.raises(ConfigError, match="are tables"):
-        loaded(f"fetch.storage_options.http.{told}")
+        loaded(f"fetch.storage_options.http.{option}")
 
 
 # URLs
@@ -229,8 +229,8 @@ def test_what_http_is_told_are_tables(told: str) -> None:
         ("photos/a.jpg", "/", "missing not a URL that can be opened here"),
     ],
 )
-def test_a_url_is_judged(url: str, allow: str, outcome: str) -> None:
-    assert judged(url, allow) == outcome
+def test_a_url_is_check(url: str, allow: str, outcome: str) -> None:
+    assert check(url, allow) == outcome
 
 
 @pytest.mark.parametrize(
@@ -253,10 +253,10 @@ def test_a_url_is_judged(url: str, allow: str, outcome: str) -> None:
 def test_a_shard_must_lie_where_a_line_names_host_or_bucket(
     url: str, allow: str, outcome: str
 ) -> None:
-    assert judged(url, allow, of_shards=True) == outcome
+    assert check(url, allow, of_shards=True) == outcome
 
 
-def test_links_are_followed_before_a_path_is_judged(tmp_path: Path) -> None:
+def test_links_are_followed_before_a_path_is_check(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (tmp_path / "photos" / "a.jpg").write_bytes(b"a")
@@ -264,15 +264,15 @@ def test_links_are_followed_before_a_path_is_judged(tmp_path: Path) -> None:
     (tmp_path / "photos" / "outside").symlink_to("../secret.jpg")
     (tmp_path / "photos" / "up").symlink_to("..")
     (tmp_path / "by-another-name").symlink_to("photos")
-    found = {
-        name: judged(f"{tmp_path}/photos/{name}", f"{tmp_path}/by-another-name/")
+    result = {
+        name: check(f"{tmp_path}/photos/{name}", f"{tmp_path}/by-another-name/")
         for name in ("inside", "a.jpg")
     }
-    found |= {
-        name: judged(f"{tmp_path}/photos/{name}", f"{tmp_path}/photos")
+    result |= {
+        name: check(f"{tmp_path}/photos/{name}", f"{tmp_path}/photos")
         for name in ("outside", "up/secret.jpg")
     }
-    assert list(found.values()) == ["ok", "ok", "refused path", "refused path"]
+    assert list(result.values()) == ["ok", "ok", "refused path", "refused path"]
 
 
 # Addresses
@@ -297,5 +297,5 @@ def test_private_networks_are_open_where_they_are_named() -> None:
     named = ["10.20.3.4", "::ffff:10.20.3.4", "64:ff9b::10.20.3.4", "fd00::1"]
     other = ["10.21.0.1", "127.0.0.1", "2002:0a14:304::", "::10.20.3.4", "fe80::1"]
     assert [one for one in named + other if house.may_dial(one)] == named
-    assert judged("http://10.20.3.4/a.jpg", "http://*", networks=house) == "ok"
-    assert judged("http://10.21.3.4/a.jpg", "http://*", networks=house) == "refused address"
+    assert check("http://10.20.3.4/a.jpg", "http://*", networks=house) == "ok"
+    assert check("http://10.21.3.4/a.jpg", "http://*", networks=house) == "refused address"

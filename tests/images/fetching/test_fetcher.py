@@ -1,4 +1,4 @@
-"""Fetching: bytes or a status, from a real server and real files, and never a URL in what is kept."""
+"""Fetching from real servers and files: bytes or a status, never a URL in stored details."""
 
 import threading
 import time
@@ -97,14 +97,14 @@ def site() -> Iterator[str]:
 
 
 def one(url: str | None, **limits: Any) -> Fetched:
-    found = Fetcher(LIMITS.model_copy(update=limits)).start(url).result()
-    assert found.status in STATUSES
-    assert (found.content is not None) == (found.status == "ok")
+    result = Fetcher(LIMITS.model_copy(update=limits)).start(url).result()
+    assert result.status in STATUSES
+    assert (result.content is not None) == (result.status == "ok")
     if url:
-        assert SECRET not in found.detail
-        assert "127.0.0.1" not in found.detail
-        assert "://" not in found.detail
-    return found
+        assert SECRET not in result.detail
+        assert "127.0.0.1" not in result.detail
+        assert "://" not in result.detail
+    return result
 
 
 # http
@@ -131,9 +131,9 @@ def test_a_redirect_is_followed(site: str) -> None:
     ],
 )
 def test_an_http_error_is_a_status(site: str, code: int, status: str) -> None:
-    found = one(f"{site}/{code}/a.jpg?token={SECRET}")
-    assert found.status == status
-    assert found.detail in (f"http {code}", "FileNotFoundError")
+    result = one(f"{site}/{code}/a.jpg?token={SECRET}")
+    assert result.status == status
+    assert result.detail in (f"http {code}", "FileNotFoundError")
 
 
 def test_a_redirect_loop_ends(site: str) -> None:
@@ -141,8 +141,8 @@ def test_a_redirect_loop_ends(site: str) -> None:
 
 
 def test_a_slow_drip_is_cut_off_by_the_time_for_the_whole_image(site: str) -> None:
-    found = one(f"{site}/drip/a.jpg?token={SECRET}", timeout_s=0.3)
-    assert found.status == "timeout"
+    result = one(f"{site}/drip/a.jpg?token={SECRET}", timeout_s=0.3)
+    assert result.status == "timeout"
     assert one(f"{site}/ok/a.jpg", timeout_s=0.3).status == "ok"
 
 
@@ -245,8 +245,8 @@ def test_links_that_lead_in_a_circle_are_missing(tmp_path: Path) -> None:
 
 def test_order_is_kept_with_many_threads(site: str) -> None:
     urls = [f"{site}/ok/{number}" for number in range(60)]
-    found = Fetcher(LIMITS).fetch(urls)
-    assert [outcome.content for outcome in found] == [
+    result = Fetcher(LIMITS).fetch(urls)
+    assert [outcome.content for outcome in result] == [
         f"content of {number}".encode() for number in range(60)
     ]
 
@@ -263,8 +263,8 @@ def test_inline_bytes_and_urls_are_mixed_in_order(site: str, tmp_path: Path) -> 
         None,
     ]
     contents = [None, b"inline", None, b"wins", None, None, bytes(100_001)]
-    found = Fetcher(LIMITS).fetch_all(iter(urls), iter(contents))
-    assert [outcome.content for outcome in found] == [
+    result = Fetcher(LIMITS).fetch_all(iter(urls), iter(contents))
+    assert [outcome.content for outcome in result] == [
         b"content of 1",
         b"inline",
         b"file",
@@ -273,7 +273,7 @@ def test_inline_bytes_and_urls_are_mixed_in_order(site: str, tmp_path: Path) -> 
         None,
         None,
     ]
-    assert [outcome.status for outcome in found] == [
+    assert [outcome.status for outcome in result] == [
         "ok",
         "ok",
         "ok",
@@ -282,7 +282,7 @@ def test_inline_bytes_and_urls_are_mixed_in_order(site: str, tmp_path: Path) -> 
         "missing",
         "too_large",
     ]
-    assert found[-1].detail == "over 100000 bytes"
+    assert result[-1].detail == "over 100000 bytes"
 
 
 def test_nothing_is_fetched_for_nothing() -> None:
@@ -297,5 +297,5 @@ def test_columns_of_different_length_are_a_defect() -> None:
 
 def test_one_bad_image_does_not_spoil_its_batch(site: str) -> None:
     urls = [f"{site}/ok/1", "/tmp/nowhere", f"{site}/500/x", f"{site}/drip/x", f"{site}/ok/2"]
-    found = Fetcher(LIMITS.model_copy(update={"timeout_s": 0.5})).fetch(urls)
-    assert [outcome.status for outcome in found] == ["ok", "missing", "timeout", "timeout", "ok"]
+    result = Fetcher(LIMITS.model_copy(update={"timeout_s": 0.5})).fetch(urls)
+    assert [outcome.status for outcome in result] == ["ok", "missing", "timeout", "timeout", "ok"]

@@ -1,4 +1,4 @@
-"""One images table whose images lie in every kind of place, through Spark."""
+"""One images table whose images are on every kind of store, through Spark."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def store() -> Iterator[ObjectStore]:
         yield started
 
 
-def places(content: bytes, folder: Path, site: str, store: ObjectStore) -> dict[str, str]:
-    """The same bytes in all kinds of places; their URLs by kind."""
+def urls_by_store(content: bytes, folder: Path, site: str, store: ObjectStore) -> dict[str, str]:
+    """The same bytes on all kinds of stores; their URLs by kind."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         member = tarfile.TarInfo("kitchen/a.jpg")
@@ -78,7 +78,7 @@ def test_images_come_from_everywhere(
     tmp_path: Path,
 ) -> None:
     content = picture("toilet", 3)
-    urls = places(content, tmp_path, site, store)
+    urls = urls_by_store(content, tmp_path, site, store)
     gone = {
         "no object": "s3://photos/b.jpg",
         "denied": store.put("denied/a.jpg", content),
@@ -88,12 +88,12 @@ def test_images_come_from_everywhere(
     images = pd.DataFrame(
         rows, columns=["image_id", "listing_id", "position", "image_url", "image_version"]
     )
-    told = ", ".join(
+    text = ", ".join(
         f'{key} = "{value}"' for key, value in store.options.items() if isinstance(value, str)
     )
     allow = json.dumps([str(tmp_path), f"{site}/", "s3://photos/"])
     config = make_config(
-        {"fetch.allow": allow, "fetch.storage_options.s3": f"{{ {told} }}"}, images=images
+        {"fetch.allow": allow, "fetch.storage_options.s3": f"{{ {text} }}"}, images=images
     )
 
     summary = embed_images.step(Workspace.open(spark, config))

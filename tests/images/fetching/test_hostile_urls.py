@@ -28,18 +28,18 @@ def made() -> Iterator[World]:
 
 def test_hostile_urls_are_refused_and_nobody_is_dialled(made: World) -> None:
     by, urls = Fetcher(made.limits), made.hostile()
-    found = dict(zip(urls, by.fetch(urls.values()), strict=True))
-    assert len(found) >= 40
+    result = dict(zip(urls, by.fetch(urls.values()), strict=True))
+    assert len(result) >= 40
     assert {
         name: one
-        for name, one in found.items()
+        for name, one in result.items()
         if one.status != "refused" or one.detail not in CODES
     } == {}
     assert (made.connections, made.received) == (0, 0)
 
 
 def test_the_forbidden_servers_would_answer(made: World) -> None:
-    """What the test before this one counts is there to be counted."""
+    """The control: the same requests do reach servers that are not forbidden."""
     open_limits = made.limits.model_copy(update={"allow_private": ["127.0.0.0/8"]})
     assert (
         fetch_one(open_limits, f"http://127.0.0.1:{made.forbidden}/a.jpg")[0].content == b"secret"
@@ -108,7 +108,7 @@ def test_the_environments_proxy_is_not_asked(made: World, monkeypatch: pytest.Mo
 
 
 class Told(QuietHandler):
-    """Keeps what it was told; /to/PORT redirects to that port."""
+    """Keeps the requests; /to/PORT redirects to that port."""
 
     headers_of: ClassVar[dict[str, dict[str, str]]] = {}
 
@@ -127,12 +127,16 @@ def test_what_one_host_is_told_does_not_go_to_the_next(made: World) -> None:
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     first, second = (server.server_port for server in servers)
-    told = {
+    summary = {
         "headers": {"Authorization": "Bearer x", "User-Agent": "us"},
         "client_kwargs": {"headers": {"X-Key": "y"}},
     }
     allow = [f"http://127.0.0.1:{port}/" for port in (first, second)]
-    update = {"allow": allow, "allow_private": ["127.0.0.0/8"], "storage_options": {"http": told}}
+    update = {
+        "allow": allow,
+        "allow_private": ["127.0.0.0/8"],
+        "storage_options": {"http": summary},
+    }
     by = Fetcher(made.limits.model_copy(update=update))
     assert [
         one.status

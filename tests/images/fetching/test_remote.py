@@ -1,4 +1,4 @@
-"""Objects in an S3 store, and parts of files on servers: what comes, how much of it, and from where it may."""
+"""Objects in an S3 store and parts of files on servers: contents, amounts, allowed sources."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def store() -> Iterator[ObjectStore]:
 
 def test_objects_come_from_s3(store: ObjectStore) -> None:
     urls = [store.put(name, content) for name, content in CONTENTS.items()]
-    found = fetcher(store).fetch([*urls, urls[0].replace("s3://", "s3a://")])
-    assert [one.content for one in found] == [*CONTENTS.values(), CONTENTS["kitchen/000.jpg"]]
+    result = fetcher(store).fetch([*urls, urls[0].replace("s3://", "s3a://")])
+    assert [one.content for one in result] == [*CONTENTS.values(), CONTENTS["kitchen/000.jpg"]]
 
 
 def test_what_s3_says_is_a_status(store: ObjectStore) -> None:
@@ -65,13 +65,13 @@ def test_a_shard_on_a_server_without_ranges_is_a_status() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), NoRanges) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         here = f"http://127.0.0.1:{server.server_port}/"
-        found = one(f"tar://kitchen/020.jpg::{here}1.tar", fetcher(allow=[here]))
+        result = one(f"tar://kitchen/020.jpg::{here}1.tar", fetcher(allow=[here]))
         server.shutdown()
-    assert found == Fetched("missing", "no ranges")
+    assert result == Fetched("missing", "no ranges")
 
 
 class Ranges(QuietHandler):
-    """A server with one tar under any name; what the path says first is how it answers who asks for a range of it."""
+    """A server with one tar under any name; the path's first part says how it answers ranges."""
 
     protocol_version = "HTTP/1.1"
     content = tar_of(CONTENTS)
@@ -135,14 +135,14 @@ def ranges() -> Iterator[str]:
 def test_a_server_that_sends_more_than_it_was_asked_for_is_cut_off(
     kind: str, how: str, outcome: tuple[str, str], ranges: str
 ) -> None:
-    found = one(f"{kind}://kitchen/020.jpg::{ranges}{how}", fetcher(allow=[ranges], retries=0))
-    assert (found.status, found.detail) == outcome
+    result = one(f"{kind}://kitchen/020.jpg::{ranges}{how}", fetcher(allow=[ranges], retries=0))
+    assert (result.status, result.detail) == outcome
     assert Ranges.sent[how] < 16 << 20  # what lies in sockets
 
 
 @pytest.mark.parametrize("how", ["one-more", "endless", "error"])
 def test_a_range_of_http_is_no_longer_than_asked(how: str, ranges: str) -> None:
-    """As a member is read, when the headers are known."""
+    """Reads a range like a member whose position is known."""
     stores = Stores(QUICK.model_copy(update={"allow": [ranges]}))
     filesystem, path = stores._open_shard(f"{ranges}sound")
     assert read_range(filesystem, path, 512, 600, time.monotonic() + 10) == Ranges.content[512:600]
@@ -216,11 +216,11 @@ class Busy(QuietHandler):
 
     def do_GET(self) -> None:
         Busy.asked.append(self.headers.get("Range", ""))
-        said = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
+        text = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
         self.send_response(503)
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(text)
 
 
 def test_s3_is_asked_again_as_often_as_we_say_and_never_for_more_than_the_cap() -> None:

@@ -1,4 +1,4 @@
-"""What is asked again, when and how often; which host may hold up whom; which connections are used again."""
+"""Retries, their pauses and limits; per-host limits; reuse of connections."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ QUICK = BASE.model_copy(update={"first_wait_s": 0.001, "max_wait_s": 0.002, "ret
 
 
 class Site(QuietHandler):
-    """/<answers>/<name>: one answer for each time that it is asked, the last one for ever; "cut" hangs up."""
+    """/<answers>/<name>: one answer per request, the last one for ever; "cut" hangs up."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -106,9 +106,9 @@ def fetched(url: str, **limits: Any) -> Fetched:
 def test_only_what_may_pass_is_asked_again(
     site: str, answers: str, tries: int, status: str, detail: str
 ) -> None:
-    found = fetched(f"{site}/{answers}/a.jpg")
-    assert (found.status, found.detail) == (status, detail)
-    assert found.content == (b"here" if status == "ok" else None)
+    result = fetched(f"{site}/{answers}/a.jpg")
+    assert (result.status, result.detail) == (status, detail)
+    assert result.content == (b"here" if status == "ok" else None)
     assert len(Site.asked[f"/{answers}/a.jpg"]) == tries
 
 
@@ -142,9 +142,9 @@ def test_a_server_that_hangs_is_asked_again(site: str) -> None:
 
 def test_retries_end_with_the_time_for_the_image(site: str) -> None:
     began = time.monotonic()
-    found = fetched(f"{site}/hang/a.jpg", silence_timeout_s=0.2, timeout_s=1.5, retries=20)
-    assert found.status == "timeout"
-    assert "127.0.0.1" not in found.detail
+    result = fetched(f"{site}/hang/a.jpg", silence_timeout_s=0.2, timeout_s=1.5, retries=20)
+    assert result.status == "timeout"
+    assert "127.0.0.1" not in result.detail
     assert 2 <= len(Site.asked["/hang/a.jpg"]) <= 8  # of 21; there is time for seven
     assert time.monotonic() - began < 6  # generous, for the same reason
 

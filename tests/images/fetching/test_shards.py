@@ -81,8 +81,8 @@ def test_members_are_their_bytes(kind: str, where: str, store: ObjectStore, tmp_
         (tmp_path / f"0001.{kind}").write_bytes(MAKERS[kind](CONTENTS))
         shard = f"{'file://' * (where == 'file URL')}{tmp_path}/0001.{kind}"
     by = fetcher(store)
-    found = by.fetch([f"{kind}://{name}::{shard}" for name in [*CONTENTS, *reversed(CONTENTS)]])
-    assert [one.content for one in found] == [*CONTENTS.values(), *reversed(CONTENTS.values())]
+    result = by.fetch([f"{kind}://{name}::{shard}" for name in [*CONTENTS, *reversed(CONTENTS)]])
+    assert [one.content for one in result] == [*CONTENTS.values(), *reversed(CONTENTS.values())]
     assert one(f"{kind}://nowhere.jpg::{shard}", by) == Fetched("missing", "no such member")
 
 
@@ -177,11 +177,11 @@ def test_names_in_a_tar_are_as_its_users_write_them(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(
         tar_of({"./a.jpg": b"a", "/b.jpg": b"b", name: b"c", "twice": b"1", "twice/": b""})
     )
-    found = {
+    result = {
         key: one(f"tar://{key}::{tmp_path}/a.tar").content
         for key in ("a.jpg", "./a.jpg", "/b.jpg", "b.jpg", name)
     }
-    assert list(found.values()) == [b"a", b"a", b"b", b"b", b"c"]
+    assert list(result.values()) == [b"a", b"a", b"b", b"b", b"c"]
 
 
 def test_only_files_are_members_of_a_tar(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_only_files_are_members_of_a_tar(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in ("a.jpg", "hard.jpg", "soft.jpg", "."):
             tar.add(tmp_path / name, f"photos/{name}", recursive=False)
-    found = [
+    result = [
         one(f"tar://photos/{name}::{tmp_path}/a.tar")
         for name in ("a.jpg", "hard.jpg", "soft.jpg", ".")
     ]
-    assert [one.content for one in found] == [b"abc", b"abc", None, None]
+    assert [one.content for one in result] == [b"abc", b"abc", None, None]
 
 
 def test_the_size_in_a_tar_is_judged_before_reading(counted: Callable[[str, bytes], str]) -> None:
@@ -209,8 +209,8 @@ def test_the_size_in_a_tar_is_judged_before_reading(counted: Callable[[str, byte
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_a_compressed_tar_is_refused(mode: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(CONTENTS, mode))
-    found = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar")
-    assert found == Fetched("missing", "compressed tar: its members have no positions")
+    result = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar")
+    assert result == Fetched("missing", "compressed tar: its members have no positions")
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
 
 def test_reading_the_headers_has_its_own_time(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(CONTENTS))
-    found = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar", fetcher(shard_timeout_s=1e-9))
-    assert found == Fetched("timeout", "over 1e-09 s")
+    result = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar", fetcher(shard_timeout_s=1e-9))
+    assert result == Fetched("timeout", "over 1e-09 s")
     assert one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar", fetcher(timeout_s=1e-9)).status == "ok"
 
 
@@ -285,8 +285,8 @@ def test_the_columns_of_a_parquet_shard_have_the_names_of_the_configuration(tmp_
 def test_keys_may_be_numbers_and_contents_null_or_too_large(tmp_path: Path) -> None:
     contents = {1: b"abc", 2: None, 3: bytes(10_001), 4: bytes(10_000), 5: b""}
     (tmp_path / "a").write_bytes(parquet_of(contents))  # type: ignore[arg-type]
-    found = [one(f"parquet://{key}::{tmp_path}/a") for key in contents]
-    assert [(each.status, each.detail) for each in found] == [
+    result = [one(f"parquet://{key}::{tmp_path}/a") for key in contents]
+    assert [(each.status, each.detail) for each in result] == [
         ("ok", ""),
         ("missing", "the member is null"),
         ("too_large", "over 10000 bytes"),
@@ -297,12 +297,12 @@ def test_keys_may_be_numbers_and_contents_null_or_too_large(tmp_path: Path) -> N
 
 def test_a_row_group_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(parquet_of(CONTENTS, rows_per_group=30))
-    found = one(f"parquet://kitchen/001.jpg::{tmp_path}/a", fetcher(max_row_group_bytes=1000))
-    assert found == Fetched("too_large", "its row group is over 1000 bytes")
+    result = one(f"parquet://kitchen/001.jpg::{tmp_path}/a", fetcher(max_row_group_bytes=1000))
+    assert result == Fetched("too_large", "its row group is over 1000 bytes")
 
 
 def bomb(keys: list[str], contents: list[bytes]) -> bytes:
-    """A Parquet file with one row group, whose footer tells the size of its dictionaries and not what they make."""
+    """A Parquet file whose footer gives the size of its dictionaries, not of the decoded rows."""
     file = io.BytesIO()
     pq.write_table(
         pa.table({"key": keys, "content": contents}), file, use_dictionary=True, compression="zstd"
@@ -314,7 +314,7 @@ def bomb(keys: list[str], contents: list[bytes]) -> bytes:
 
 
 def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) -> None:
-    """As soon as it has grown too large, not in the end."""
+    """It stops when the size is exceeded, not at the end."""
     (tmp_path / "a").write_bytes(
         bomb([str(number) for number in range(500)], [bytes(100_000)] * 500)
     )
@@ -328,22 +328,22 @@ def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) ->
             yield batch
 
     with mock.patch.object(pq.ParquetFile, "iter_batches", watched):
-        found = one(f"parquet://7::{tmp_path}/a", by)
-    assert found == Fetched("too_large", "its row group is over 5000000 bytes")
+        result = one(f"parquet://7::{tmp_path}/a", by)
+    assert result == Fetched("too_large", "its row group is over 5000000 bytes")
     assert max(grown) < 15_000_000  # of 50 million
 
 
 def test_keys_that_grow_when_they_are_decoded_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bomb(["k" * 100_000] * 500, [b"abc"] * 500))
-    found = one(f"parquet://k::{tmp_path}/a", fetcher(max_row_group_bytes=5_000_000))
-    assert found == Fetched("too_large", "its keys are over 5000000 bytes")
+    result = one(f"parquet://k::{tmp_path}/a", fetcher(max_row_group_bytes=5_000_000))
+    assert result == Fetched("too_large", "its keys are over 5000000 bytes")
 
 
 def test_keys_count_over_all_row_groups(tmp_path: Path) -> None:
     contents: dict[str, Any] = {f"{number:06}": b"abc" for number in range(1_000)}
     (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=10))
-    found = one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=5_000))
-    assert found == Fetched("too_large", "its keys are over 5000 bytes")
+    result = one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=5_000))
+    assert result == Fetched("too_large", "its keys are over 5000 bytes")
     assert (
         one(f"parquet://000007::{tmp_path}/a", fetcher(max_row_group_bytes=20_000)).content
         == b"abc"
@@ -354,8 +354,8 @@ def test_keys_count_over_all_row_groups(tmp_path: Path) -> None:
 def test_rows_have_their_contents_wherever_batches_end(rows: int, tmp_path: Path) -> None:
     contents: dict[str, Any] = {str(number): f"content {number}".encode() for number in range(rows)}
     (tmp_path / "a").write_bytes(parquet_of(contents, rows_per_group=100))
-    found = fetcher().fetch([f"parquet://{key}::{tmp_path}/a" for key in contents])
-    assert [one.content for one in found] == list(contents.values())
+    result = fetcher().fetch([f"parquet://{key}::{tmp_path}/a" for key in contents])
+    assert [one.content for one in result] == list(contents.values())
 
 
 def test_a_parquet_shard_whose_pages_are_broken_is_damaged(tmp_path: Path) -> None:

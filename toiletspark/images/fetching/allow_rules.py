@@ -1,7 +1,7 @@
 """The rules of `fetch.allow`: they check an image's URL by its text, before anything is opened.
 
-Hosts are checked here by name, and by address if the name is one. The addresses that a name resolves
-to are checked when they are dialled, in `http_session`.
+Hosts are checked here by name, and by address if the name is one. The addresses that a name
+resolves to are checked when they are dialled, in `http_session`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Location:
-    """An allowed location: without a scheme, `path` is local with all links followed, else a URL."""
+    """An allowed location: `path` is a URL, or without a scheme local, with all links followed."""
 
     scheme: str
     path: str
@@ -49,8 +49,9 @@ class AllowRules:
     Args:
         allow: the lines.
         networks: which addresses may be dialled.
-        for_shards: a line with `*` for any host or bucket is then not enough. Strangers may bring an
-            image, which is decoded in a sandbox, but nothing that Arrow or tarfile reads in the worker.
+        for_shards: a line with `*` for any host or bucket is then not enough. Strangers may bring
+            an image, which is decoded in a sandbox, but nothing that Arrow or tarfile reads in the
+            worker.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class AllowRules:
         return [line for line in self._lines if line.scheme == scheme and line.has_host(host)]
 
     def _host(self, host: str) -> str:
-        """Normalises a host. A number must be an address in the usual notation that may be dialled."""
+        """Normalises a host. A number must be an address in usual notation that may be dialled."""
         if ":" in host:
             return self._address(host)
         if not _HOST.fullmatch(host) or ".." in host:
@@ -166,7 +167,7 @@ class AllowRules:
 
 
 def _real(path: str) -> str:
-    """Follows all links. Images of one folder are adjacent, so the folder is resolved once a second."""
+    """Follows all links. A folder is resolved once a second, because its images are adjacent."""
     folder, name = os.path.split(path)
     if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - Path is slow a billion times
         return os.path.realpath(path)

@@ -49,7 +49,7 @@ def no_url() -> FetchError:
 
 
 def failure_of(error: Exception) -> FetchError:
-    """Returns the failure behind an error of a store's client; unknown errors count as transient."""
+    """Returns the failure behind a store client's error; unknown errors count as transient."""
     if own := _own_failure(error):
         return own
     name = type(error).__name__

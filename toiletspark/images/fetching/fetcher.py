@@ -19,7 +19,7 @@ from toiletspark.images.fetching.stores import Stores
 
 @dataclass(frozen=True)
 class Fetched:
-    """`content` if status is ok, else None. detail never holds a URL, because URLs carry secrets."""
+    """`content` if status is ok, else None. `detail` never holds a URL: URLs carry secrets."""
 
     status: str
     detail: str = ""

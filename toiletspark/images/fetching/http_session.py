@@ -1,8 +1,8 @@
 """An aiohttp session that checks each URL, each redirect and each address that it dials.
 
-A name is resolved once per connection, and only the checked addresses are dialled. fsspec's file system
-of http reads images and shards through this session, so that both obey the same rules. It would read a
-range as far as a server sends; the session refuses more than was asked for.
+A name is resolved once per connection, and only the checked addresses are dialled. fsspec's file
+system of http reads images and shards through this session, so that both obey the same rules. It
+would read a range as far as a server sends; the session refuses more than was asked for.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Session:
         limits: timeouts and the number of redirects.
         rules: check URLs.
         networks: check addresses.
-        arguments: the user's arguments for `ClientSession`. Connector, cookie jar and proxies are ours,
-            and not taken from them or from the environment.
+        arguments: the user's arguments for `ClientSession`. Connector, cookie jar and proxies are
+            ours, and not taken from them or from the environment.
     """
 
     def __init__(

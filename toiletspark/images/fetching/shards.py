@@ -1,8 +1,8 @@
-"""Images packed in tar or Parquet files, called shards, because stores are slow with billions of files.
+"""Images packed in tar or Parquet files, called shards: stores are slow with billions of files.
 
 A member is named as fsspec chains names: `tar://path/in/it.jpg::s3://bucket/0001.tar`, and
-`parquet://KEY::/photos/0001.parquet` for the row with that key. The positions of a shard's members are
-read once per worker, and kept for the few shards used last.
+`parquet://KEY::/photos/0001.parquet` for the row with that key. The positions of a shard's members
+are read once per worker, and kept for the few shards used last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads one image once: from local files, http(s), buckets, and shards, if `allow_rules` permits."""
+"""Reads one image once: from local files, http(s), buckets or shards that are allowed."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Stores:
         return self._decompressed(bytes(content), encoding)
 
     def _decompressed(self, content: bytes, encoding: str) -> bytes:
-        """Undoes a server's compression, which it was asked not to use; the cap holds afterwards."""
+        """Undoes compression that a server used unasked; the cap holds for the result."""
         if encoding not in _COMPRESSIONS:
             return content
         most = self._limits.max_image_bytes + 1

@@ -44,7 +44,7 @@ class TarShard:
             self._positions, self._is_complete = _read_headers(file, deadline)
 
     def read(self, member: str, deadline: float) -> bytes:
-        """Reads a member together with its header, which shows if the tar was replaced meanwhile."""
+        """Reads a member with its header, which shows if the tar was replaced meanwhile."""
         position = self._positions.get(_plain(member))
         if position is None:
             detail = "no such member" if self._is_complete else "damaged shard"

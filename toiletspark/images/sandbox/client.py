@@ -1,8 +1,8 @@
 """The worker's side of the sandbox.
 
-A worker has one child at a time, for all its threads. After a crash, a fresh child gets the file once
-more, alone, because an earlier file may have damaged the process. A child that takes too long is killed
-by its own alarm, or from here if that was switched off.
+A worker has one child at a time, for all its threads. After a crash, a fresh child gets the file
+once more, alone, because an earlier file may have damaged the process. A child that takes too long
+is killed by its own alarm, or from here if that was switched off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The messages between worker and decode child: raw bytes with their lengths before them.
 
-A request is a task and an image file; a response is a `Decoded` and a picture. A file may have taken
-the child over, so every length and value of a response is checked: see `read_response`.
+A request is a task and an image file; a response is a `Decoded` and a picture. A file may have
+taken the child over, so every length and value of a response is checked: see `read_response`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runtimes of the backbone: uint8 pixels (n, crop_px, crop_px, 3) in, float32 (n, 512) out.
 
-A runtime knows no file, URL, table or Spark. On the driver, `choice` picks one and `conversion` compiles
-the backbone for it; a worker imports only the runtime that it starts.
+A runtime knows no file, URL, table or Spark. On the driver, `choice` picks one and `conversion`
+compiles the backbone for it; a worker imports only the runtime that it starts.
 """
 
 from collections.abc import Callable

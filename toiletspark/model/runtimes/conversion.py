@@ -1,4 +1,4 @@
-"""Converts torch's network to a program for OpenVINO, once on the driver, so workers need no torch."""
+"""Converts torch's network to an OpenVINO program, on the driver: workers need no torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ def compiled(spec: BackboneSpec) -> BackboneSpec:
     """The spec for workers: with a program, and its constants in place of torch's weights.
 
     Args:
-        spec: from `weights.load_spec`; returned unchanged for torch, and if it has its program already.
+        spec: from `weights.load_spec`; returned unchanged for torch, and if it has its program
+            already.
 
     Raises:
-        BackboneError: OpenVINO is not installed, or `quantisation` has not made the int8 program yet.
+        BackboneError: OpenVINO is not installed, or `quantisation` has not made the int8 program
+            yet.
 
     Cost: a few seconds for OpenVINO, nothing for torch.
     """

@@ -1,7 +1,7 @@
 """JPEG decoding on the network's device: nvJPEG on a GPU, libjpeg-turbo on a CPU, by torchvision.
 
-nvJPEG knows neither EXIF nor CMYK, and does not detect truncated files. So it gets only plain files, by
-their headers and last bytes; Pillow decodes all others, and those that it rejects.
+nvJPEG knows neither EXIF nor CMYK, and does not detect truncated files. So it gets only plain
+files, by their headers and last bytes; Pillow decodes all others, and those that it rejects.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixe
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Does the same as `decoding.preprocess` to a uint8 tensor (3, height, width), but for rounding."""
+    """Does `decoding.preprocess` to a uint8 tensor (3, height, width); pixels differ by rounding."""
     left, top, right, bottom = _without_far_ends(picture.shape[2], picture.shape[1])
     size, (x, y) = decoding.crop_geometry(right - left, bottom - top, preprocessing)
     kept = picture[:, top:bottom, left:right]

@@ -20,8 +20,8 @@ def start(program: bytes, weights: bytes, precision: Precision, threads: int) ->
     Args:
         program: the intermediate representation, XML.
         weights: its constants.
-        precision: of the arithmetic. int8 programs have float32 between their quantised parts; bf16 is
-            faster on CPUs with AVX512_BF16 or AMX, elsewhere OpenVINO computes in float32.
+        precision: of the arithmetic. int8 programs have float32 between their quantised parts; bf16
+            is faster on CPUs with AVX512_BF16 or AMX, elsewhere OpenVINO computes in float32.
         threads: for the runtime.
 
     Raises:

@@ -67,14 +67,15 @@ def network(architecture: str, weights: bytes) -> torch.nn.Module:
     """The network without its final layer, in evaluation mode, with these weights."""
     module = without_final_layer(architecture)
     state = OrderedDict(safetensors.torch.load(weights))
-    # safetensors keeps no versions; MNASNet takes tensors without one for those of its first edition
+    # safetensors keeps no versions; MNASNet takes tensors without one for those of its first
+    # edition
     state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=True)
     return module.eval()
 
 
 def without_final_layer(architecture: str) -> torch.nn.Module:
-    """torchvision's network with random weights; the identity as final layer, so it gives (n, width)."""
+    """torchvision's network, random, with the identity as final layer: it gives (n, width)."""
     with torch.random.fork_rng(devices=[]):  # others' random numbers stay as they are
         module = full_network(architecture)
     module.set_submodule(final_layer(module), torch.nn.Identity())
@@ -92,8 +93,9 @@ def full_network(architecture: str) -> torch.nn.Module:
 def final_layer(network: torch.nn.Module) -> str:
     """The name of the layer that turns the embedding into classes.
 
-    The last linear layer that was registered, or without one, as in SqueezeNet, the last convolution.
-    SqueezeNet averages after it, so its embedding is the average of the last feature maps.
+    The last linear layer that was registered, or without one, as in SqueezeNet, the last
+    convolution. SqueezeNet averages after it, so its embedding is the average of the last feature
+    maps.
 
     Args:
         network: one of torchvision's classification networks, with all layers.
