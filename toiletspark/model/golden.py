@@ -23,8 +23,7 @@ from toiletspark.model.spec import BackboneSpec
 
 # relative distance of one image's embeddings. Measured for the same backbone on other runtimes and
 # kernels: 0.00007, 0.018, 0.010. For another backbone: fp32 run in bf16 0.0056, int8 run in fp32
-# 0.043, JPEG scaling off 0.080, resized to 257 px 0.083. `python -m benchmarks.golden`,
-# benchmarks/LOG.md
+# 0.043, JPEG scaling off 0.080, resized to 257 px 0.083. benchmarks/LOG.md has them
 MAX_DISTANCE = {"fp32": 0.003, "bf16": 0.04, "int8": 0.03}
 # nvJPEG replaces libjpeg on GPUs, and workers without one go on with libjpeg: pixels that differ by
 # one gave 0.030 (median). Not measured on a GPU
