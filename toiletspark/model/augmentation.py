@@ -36,13 +36,7 @@ def view_names(settings: Sequence[View]) -> list[str]:
 def embed_views(
     contents: Iterable[bytes], names: Sequence[str], backbone: Backbone, limits: Decode
 ) -> list[dict[str, NDArray[np.float32]]]:
-    """Embeds views of image files.
-
-    Args:
-        contents: whole files.
-        names: which views, see `view_names`.
-        backbone: decodes and embeds as it does the catalog.
-        limits: which formats and sizes are decoded at all.
+    """Embeds views of image files, by their names, see `view_names`.
 
     Returns:
         Per file its embeddings by view, float32, (width,); {} if it is no sound image.

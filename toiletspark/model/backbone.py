@@ -63,10 +63,7 @@ class Backbone:
     ) -> list[Decoded]:
         """Decodes image files into its input, see `decoding.decode`; with nvJPEG on its GPU.
 
-        Args:
-            contents: whole files.
-            limits: which formats and sizes are decoded at all.
-            sizes: others than its own, for views that are cut from a larger picture.
+        Other sizes than its own are for views that are cut from a larger picture.
         """
         decode = self._decode or sandbox.decode
         return decode(contents, limits, sizes or self.spec.preprocessing)

@@ -64,11 +64,9 @@ def choose(
 
     Args:
         labelled: image_id, content_digest and label, in any order.
-        count: at most.
-        seed: of the hash.
 
     Returns:
-        One image per content, the first by its id.
+        At most `count` rows, one image per content, the first by its id.
     """
     by_digest = {row[1]: row for row in sorted(labelled, reverse=True)}
     rows = sorted(by_digest.values(), key=lambda row: hash_fraction(seed, f"golden:{row[1]}"))
@@ -110,13 +108,7 @@ def distance(embedding: bytes, kept: bytes) -> float:
 def require_embedding(
     backbone: Backbone, image: GoldenImage, decode: Decode, *, doing: str
 ) -> None:
-    """Stops if this machine's embedding of a golden image differs from the head's.
-
-    Args:
-        backbone: as built here.
-        image: see `probe`.
-        decode: the run's limits.
-        doing: for the message.
+    """Stops if this machine's embedding of a golden image differs from the kept one.
 
     Raises:
         BackboneError: the embedding is farther from the kept one than `max_distance`, or there is

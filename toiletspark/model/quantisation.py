@@ -74,12 +74,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compares two precisions of a backbone.
 
-    Args:
-        fp32: the reference, with its program.
-        int8: with its program.
-        held_out: uint8, (n, crop_px, crop_px, 3).
-        head: of the fp32 backbone, or None.
-        operating_threshold: at which it decides.
+    Arguments as in `quantise`; both specs have their programs.
 
     Returns:
         `held_out_images`; `mean_cosine` and `min_cosine` between an image's two embeddings, see

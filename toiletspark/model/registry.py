@@ -75,11 +75,6 @@ def newest_for(store: Store, backbone_id: str) -> Head | None:
 def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
     """The scoring head's golden image with which workers are checked before they embed.
 
-    Args:
-        store: where.
-        folder: score.head; "" = the newest head of the store that was promoted.
-        backbone_id: that embeds.
-
     Returns:
         None before the first head for this backbone, and if the head has no golden images.
     """

@@ -36,13 +36,10 @@ class Fetcher:
         self._process = 0
 
     def start(self, url: str | None) -> Future[Fetched]:
-        """Queues one image, and returns at once.
+        """Queues one image, and returns at once. A failure is a status, never an exception.
 
         Args:
             url: a path, a URL that fsspec opens, or a shard's member; None and "" are missing.
-
-        Returns:
-            The outcome to come. A failure is a status, never an exception.
         """
         if self._process != os.getpid():  # threads and connections do not survive a fork
             self._process = os.getpid()
@@ -59,11 +56,7 @@ class Fetcher:
     def fetch_all(
         self, urls: Iterable[str | None], contents: Iterable[bytes | None]
     ) -> list[Fetched]:
-        """Takes inline bytes as they are, under the same cap, and fetches the others.
-
-        Args:
-            urls: one per image.
-            contents: one per image, None where the URL is to be fetched.
+        """Takes inline bytes under the same cap, and fetches the others (None).
 
         Returns:
             One outcome per image, in order.

@@ -23,12 +23,6 @@ _CONTENTS_PER_BATCH, _KEYS_PER_BATCH = 16, 256  # rows are decoded before their 
 class ParquetShard:
     """The positions of a Parquet file's keys.
 
-    Args:
-        filesystem: where the file lies.
-        path: there.
-        limits: the byte caps and the names of the columns.
-        row_groups: those in memory, of all shards.
-
     Raises:
         FetchError: it is no Parquet file, or lacks these columns.
 

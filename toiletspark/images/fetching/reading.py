@@ -35,13 +35,10 @@ class Cache(Generic[K, V]):
     def get(self, key: K, make: Callable[[], V], deadline: float) -> V:
         """Returns the value under `key`, and makes it first if there is none.
 
-        Args:
-            key: of the value.
-            make: its error is raised to all that wait, and the next call tries again.
-            deadline: on `time.monotonic`'s clock.
+        An error of `make` is raised to all that wait, and the next call tries again.
 
         Raises:
-            TimeoutError: another thread was making it until the deadline.
+            TimeoutError: another thread was making it until the deadline (of `time.monotonic`).
         """
         with self._lock:
             value = self._values.get(key)
@@ -71,12 +68,7 @@ def read_range(
 ) -> bytes:
     """Reads bytes `start` to `stop` (exclusive) of a file, fewer at its end, with one request.
 
-    Args:
-        filesystem: where.
-        path: there.
-        start: 0 or more.
-        stop: more than `start`.
-        deadline: on `time.monotonic`'s clock; held by asynchronous file systems, such as S3's.
+    The deadline, on `time.monotonic`'s clock, is held by asynchronous file systems, such as S3's.
     """
     if not filesystem.async_impl:
         return cast(bytes, filesystem.cat_file(path, start=start, end=stop))

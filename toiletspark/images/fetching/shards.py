@@ -64,11 +64,7 @@ class Shards:
         self._row_groups: RowGroups = Cache(limits.open_row_groups)
 
     def read(self, url: str, deadline: float) -> bytes:
-        """Reads a member's bytes.
-
-        Args:
-            url: see the module's text.
-            deadline: on `time.monotonic`'s clock; whoever comes first also opens the shard by then.
+        """Reads a member's bytes until the deadline, which includes opening the shard.
 
         Raises:
             FetchError: see `Shard.read`; or the shard is damaged.

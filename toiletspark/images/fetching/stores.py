@@ -41,11 +41,7 @@ class Stores:
         self._http_filesystems: dict[AllowRules, Any] = {}
 
     def read(self, url: str, deadline: float) -> bytes:
-        """Reads an image's bytes.
-
-        Args:
-            url: a path, a URL, or a shard's member.
-            deadline: on `time.monotonic`'s clock.
+        """Reads an image's bytes until the deadline, on `time.monotonic`'s clock.
 
         Raises:
             FetchError: it is refused, over the byte cap or too slow, or its shard lacks it.

@@ -21,12 +21,6 @@ _BLOCK = tarfile.BLOCKSIZE
 class TarShard:
     """The positions of a tar's members. Holds no file open.
 
-    Args:
-        filesystem: where the tar lies.
-        path: there.
-        limits: the byte cap.
-        deadline: for reading the headers, on `time.monotonic`'s clock.
-
     Raises:
         FetchError: it is compressed (then members have no positions), no tar, or takes too long.
 

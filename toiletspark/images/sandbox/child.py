@@ -22,13 +22,13 @@ _parse_task = lru_cache(maxsize=8)(protocol.parse_task)
 
 
 def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, parent: int) -> None:
-    """Serves requests until the connection is closed.
+    """Serves requests until the worker closes the connection, or `parent` (a process id) ends.
 
     Args:
         connection: to the worker.
         timeout_s: for one request.
         max_memory_bytes: of this process's address space.
-        parent: the process that forked this child, which ends with it.
+        parent: the fork server.
     """
     _confine(max_memory_bytes, parent)
     while request := protocol.read_request(connection):

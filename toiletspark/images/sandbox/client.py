@@ -135,21 +135,16 @@ class _Sandbox:
             wait()
             protocol.write_request(child, protocol.format_task(task), content)
             outcome, picture = protocol.read_response(child, task, wait)
-        except TimeoutError:
-            self._end_child()
-            return self._timeout(), bytearray()
         except (OSError, ProtocolError) as error:
             reason = self._end_child()
-            if reason == "SIGALRM":
-                return self._timeout(), bytearray()
+            if isinstance(error, TimeoutError) or reason == "SIGALRM":
+                detail = f"over {self._limits.timeout_s:g} s"
+                return Decoded("decode_timeout", detail), bytearray()
             lie = str(error) if isinstance(error, ProtocolError) else ""
             return Decoded("crashed", lie or reason), bytearray()
         if outcome.status == "out_of_memory":
             self._end_child()  # its memory is fragmented
         return outcome, picture
-
-    def _timeout(self) -> Decoded:
-        return Decoded("decode_timeout", f"over {self._limits.timeout_s:g} s")
 
     def _ready_child(self) -> socket.socket:
         if self._child is not None and self._requests >= self._limits.images_per_child:

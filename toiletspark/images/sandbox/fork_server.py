@@ -25,13 +25,7 @@ HOOK = "TOILETSPARK_DECODE_HOOK"  # tests name a file here, which makes some fil
 
 
 def main(handle: int, timeout_s: float, max_memory_bytes: int) -> None:
-    """Serves requests until the worker has ended.
-
-    Args:
-        handle: of the connection to the worker.
-        timeout_s: of a child's request.
-        max_memory_bytes: of a child.
-    """
+    """Serves requests over the worker's connection until the worker has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.init()  # loads all of Pillow's plugins, because a child may open only few files
     if hook := os.environ.get(HOOK):

@@ -110,10 +110,7 @@ def read_response(
 ) -> tuple[Decoded, bytearray]:
     """Reads an outcome and the picture's bytes, which are empty unless the status is ok.
 
-    Args:
-        connection: to the child.
-        task: of the request.
-        wait: called before each read; raises once the time is over.
+    `wait` is called before each read, and raises once the time is over.
 
     Raises:
         ProtocolError: the connection breaks off, or the response does not fit the task.

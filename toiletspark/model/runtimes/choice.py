@@ -16,10 +16,6 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, NVIDIA unde
 def choose_runtime(runtime: Runtime, precision: Precision) -> RuntimeName:
     """Resolves `auto` on the driver: torch with a GPU; else OpenVINO, if installed; else torch.
 
-    Args:
-        runtime: as configured.
-        precision: int8 needs OpenVINO.
-
     Raises:
         BackboneError: OpenVINO is needed and not installed.
     """

@@ -54,11 +54,7 @@ def decode(
 ) -> list[Decoded]:
     """Does the same as `decoding.decode`, on a device.
 
-    Args:
-        contents: whole files.
-        limits: formats and sizes; at most `limits.max_pixels` together are on the device at a time.
-        preprocessing: resize and crop.
-        device: where.
+    At most `limits.max_pixels` together are on the device at a time.
 
     Returns:
         One outcome per file, in order. A bad file is never an exception.

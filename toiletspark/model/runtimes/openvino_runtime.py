@@ -17,12 +17,8 @@ from toiletspark.model.runtimes import Forward
 def start(program: bytes, weights: bytes, precision: Precision, threads: int) -> Forward:
     """Compiles a program for this machine, in about a second.
 
-    Args:
-        program: the intermediate representation, XML.
-        weights: its constants.
-        precision: of the arithmetic. int8 programs have float32 between their quantised parts; bf16
-            is faster on CPUs with AVX512_BF16 or AMX, elsewhere OpenVINO computes in float32.
-        threads: for the runtime.
+    int8 programs have float32 between their quantised parts. bf16 is faster on CPUs with
+    AVX512_BF16 or AMX; elsewhere OpenVINO computes in float32.
 
     Raises:
         BackboneError: OpenVINO is not installed.

@@ -24,15 +24,7 @@ _ARGUMENTS = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
 def start(
     architecture: str, weights: bytes, precision: Precision, threads: int, device: torch.device
 ) -> Forward:
-    """Builds the network.
-
-    Args:
-        architecture: torchvision's name.
-        weights: safetensors bytes of the state dict without the final layer.
-        precision: fp32, or bf16 by autocast.
-        threads: on the CPU.
-        device: where it computes.
-    """
+    """Builds the network of a `BackboneSpec`; bf16 by autocast."""
     torch.set_num_threads(threads)
     # TF32 shortens float32 to 10 bits in convolutions, so embeddings would be another backbone's
     torch.backends.cudnn.allow_tf32 = False
