@@ -133,7 +133,8 @@ class World:
     def limits(self) -> Fetch:
         """Everything is open that can be, but for addresses that are not public."""
         sets = [
-            f'fetch.allow=["http://*", "https://*", "s3://photos/", "{self.folder}/photos", "{self.named}"]',
+            'fetch.allow=["http://*", "https://*", "s3://photos/", '
+            f'"{self.folder}/photos", "{self.named}"]',
             f'fetch.allow_private=["{PUBLIC}/32"]',
             *(
                 f"fetch.timeout_s={TIMEOUT_S}",
@@ -307,7 +308,8 @@ def _public(made: World) -> Iterator[None]:
             if path.startswith("/to/"):
                 location = made.target(path.removeprefix("/to/"))
                 connection.sendall(
-                    f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+                    f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n"
+                    "Content-Length: 0\r\n\r\n".encode()
                 )
             else:
                 for piece, pause_s in _pieces(path.removeprefix("/")):

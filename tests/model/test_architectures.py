@@ -110,8 +110,8 @@ def test_the_final_layer_on_embeddings_is_the_whole_network(name: str, tmp_path:
     with torch.inference_mode():
         network(normalised(pixels, torch.device("cpu")))
         embeddings = torch.from_numpy(result.embed(pixels))
-        put_back = layer(embeddings if embeddings.shape[1:] == (layer.weight.shape[1],) and layer.weight.ndim == 2
-                         else embeddings[:, :, None, None]).flatten(1)  # fmt: skip
+        is_linear = layer.weight.ndim == 2 and embeddings.shape[1:] == layer.weight.shape[1:]
+        put_back = layer(embeddings if is_linear else embeddings[:, :, None, None]).flatten(1)
     wanted = logits[0].flatten(2).mean(dim=2) if logits[0].ndim == 4 else logits[0]
     assert torch.allclose(put_back, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
     assert float(wanted.std(dim=0).max()) > 1e-3  # and pictures differ
@@ -203,5 +203,6 @@ def test_where_there_are_no_imagenet_weights_those_that_there_are_are_named() ->
         "while finding the backbone's weights for regnet_y_128gf\n"
         "  expected: torchvision's IMAGENET1K_V1, which backbone.weights=imagenet stands for\n"
         "  found:    IMAGENET1K_SWAG_E2E_V1, IMAGENET1K_SWAG_LINEAR_V1\n"
-        f"  do:       set backbone.weights to one of {base}swag-c8ce3e52.pth, {base}lc_swag-cbe8ce12.pth"
+        f"  do:       set backbone.weights to one of {base}swag-c8ce3e52.pth, "
+        f"{base}lc_swag-cbe8ce12.pth"
     )

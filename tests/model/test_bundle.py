@@ -143,7 +143,8 @@ def test_tampering_is_told_by_the_digests(folder: str, kind: str) -> None:
         ),
         (
             "other_mean_and_std",
-            "preprocessing as this toiletspark does it: mean [0.485, 0.456, 0.406], std [0.229, 0.224, 0.225]",
+            "preprocessing as this toiletspark does it: mean [0.485, 0.456, 0.406], "
+            "std [0.229, 0.224, 0.225]",
             "mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]",
         ),
     ],

@@ -29,7 +29,8 @@ from toiletspark.tables.runs import Store
 
 section = BackboneSettings(**json.loads(sys.argv[2]))
 spec = int8.load(Store(sys.argv[1]), section)
-print(json.dumps([spec.weights_digest, spec.program_digest, sorted({"torch", "torchvision"} & set(sys.modules))]))
+loaded = sorted({"torch", "torchvision"} & set(sys.modules))
+print(json.dumps([spec.weights_digest, spec.program_digest, loaded]))
 """
 
 NO_TORCH_AT_ALL = """
@@ -252,8 +253,8 @@ def test_a_backbone_that_cannot_be_kept_is_used_with_a_warning(
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("toiletspark", "WARNING")
     assert record.getMessage().startswith(
-        f"warning: the backbone could not be kept in {tmp_path}/backbones, so the next run compiles "
-        "it again: "
+        f"warning: the backbone could not be kept in {tmp_path}/backbones, so the next run "
+        "compiles it again: "
     )
 
 
@@ -270,8 +271,8 @@ def test_a_driver_without_torch_is_told_what_to_do(tmp_path: Path) -> None:
         "while making the backbone resnet18 ready\n"
         "  expected: torch where the driver runs\n"
         f"  found:    {sys.executable} does not have it\n"
-        "  do:       run the driver in an environment with all of toiletspark's packages; executors that embed with "
-        "OpenVINO need no torch (docs/clusters.md)\n"
+        "  do:       run the driver in an environment with all of toiletspark's packages; executors "
+        "that embed with OpenVINO need no torch (docs/clusters.md)\n"
     )
 
 

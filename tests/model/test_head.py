@@ -182,7 +182,8 @@ def test_altered_weights_are_told(folder: str) -> None:
     assert str(refused(folder)) == (
         f"while reading the head {folder}\n"
         f"  expected: weights and classes that give the id {head.head_id}\n"
-        f"  found:    the id {other.head_id}, classes ['toilet', 'bathroom', 'other'], weight (3, 512)\n"
+        f"  found:    the id {other.head_id}, classes ['toilet', 'bathroom', 'other'], "
+        "weight (3, 512)\n"
         "  do:       the head was altered or damaged: take it from its backup, or train again"
     )
 
@@ -249,7 +250,8 @@ def test_a_head_for_another_backbone_is_refused() -> None:
         "while scoring the catalog\n"
         "  expected: a head for the backbone resnet34-x, with which the catalog is embedded\n"
         f"  found:    the head {head.head_id} for the backbone resnet18-abc-r256c224-fp32\n"
-        "  do:       train a head on this backbone's embeddings, or set [backbone] to what the head was fitted on"
+        "  do:       train a head on this backbone's embeddings, or set [backbone] to what "
+        "the head was fitted on"
     )
 
 

@@ -190,7 +190,8 @@ def test_a_worker_whose_decoder_does_not_work_says_so(
 
     def broken(*given: Any) -> Any:
         raise RuntimeError(
-            "decode_jpegs_cuda: torchvision not compiled with nvJPEG support\nException raised from ..."
+            "decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
+            "Exception raised from ..."
         )
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", broken)
@@ -200,8 +201,8 @@ def test_a_worker_whose_decoder_does_not_work_says_so(
         "while decoding a sound JPEG file, as backbone.jpeg_decoder = nvjpeg asks for\n"
         f"  expected: a torchvision that can, on {torch_runtime.default_device('')}\n"
         "  found:    decode_jpegs_cuda: torchvision not compiled with nvJPEG support\n"
-        "  do:       repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an identity of "
-        "their own"
+        "  do:       repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings "
+        "have an identity of their own"
     )
 
 

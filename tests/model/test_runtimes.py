@@ -177,7 +177,8 @@ def test_a_worker_embeds_with_openvino_and_without_torch(
     file, pixels = tmp_path / "spec", noise(2)
     file.write_bytes(pickle.dumps((program, pixels)))
     code = (
-        "import pickle, sys; from pathlib import Path; from toiletspark.model.backbone import Backbone;"
+        "import pickle, sys; from pathlib import Path;"
+        "from toiletspark.model.backbone import Backbone;"
         "spec, pixels = pickle.loads(Path(sys.argv[1]).read_bytes());"
         "print(Backbone(spec).embed(pixels).tobytes().hex(), 'torch' in sys.modules)"
     )
@@ -190,7 +191,8 @@ def test_a_worker_embeds_with_openvino_and_without_torch(
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path) -> None:
     """By default it writes an id to the home folder, and reports imports and conversions."""
     code = (
-        "import sys; from toiletspark.model.runtimes import openvino_runtime as runtime; runtime.import_openvino();"
+        "from toiletspark.model.runtimes import openvino_runtime;"
+        "openvino_runtime.import_openvino();"
         "import openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
     )
     run = [sys.executable, "-c", code]

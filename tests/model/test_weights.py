@@ -173,7 +173,8 @@ def test_weights_of_another_architecture_are_refused(weights: Path) -> None:
     assert str(refused(weights, architecture="resnet34")) == (
         f"while fitting the weights {weights} to resnet34\n"
         "  expected: the 216 tensors of torchvision's resnet34 (the final layer is not needed)\n"
-        "  found:    80 tensors missing, unknown or of another shape, among them layer1.2.bn1.bias\n"
+        "  found:    80 tensors missing, unknown or of another shape, "
+        "among them layer1.2.bn1.bias\n"
         "  do:       set backbone.architecture to the one that the weights were trained with"
     )
 
@@ -368,7 +369,8 @@ def test_a_file_that_is_not_there_is_told(served: Any) -> None:
         "while downloading the backbone's weights resnet18-00000000.pth\n"
         "  expected: an answer from 127.0.0.1\n"
         "  found:    Not Found\n"
-        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, or, to try things "
+        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, or, to "
+        "try things "
         "out only, set backbone.weights=random"
     )
 

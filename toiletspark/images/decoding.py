@@ -273,7 +273,7 @@ def _check_size(size: tuple[int, int], limits: Decode) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Converts from any mode of Pillow; transparent parts become white, 16 bits keep their upper 8."""
+    """Converts any mode of Pillow; transparent parts become white, of 16 bits the upper 8 stay."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         is_deep = any(np.asarray(band).max(initial=0) > 255 for _, band in _bands(image))
         grey = image.info.get("transparency")  # a PNG's one transparent grey, if it has one

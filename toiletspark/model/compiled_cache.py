@@ -85,8 +85,8 @@ def _compile(section: BackboneSettings) -> BackboneSpec:
             doing=f"making the backbone {section.architecture} ready",
             expected=f"{error.name} where the driver runs",
             found=f"{sys.executable} does not have it",
-            todo="run the driver in an environment with all of toiletspark's packages; executors that "
-            "embed with OpenVINO need no torch (docs/clusters.md)",
+            todo="run the driver in an environment with all of toiletspark's packages; executors "
+            "that embed with OpenVINO need no torch (docs/clusters.md)",
         ) from None
     with _lock:
         weights.load_spec.cache_clear()  # the weights' file may have changed since

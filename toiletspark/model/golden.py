@@ -131,7 +131,7 @@ def require_embedding(
         expected=f"the golden image {image.image_id!r} within {limit:g} of the embedding "
         "in the head's bundle",
         found=found,
-        todo="nothing was kept. Install the versions of Pillow, torch or OpenVINO there with which the "
-        "head was trained (head.json has them); if all machines have newer ones, run "
+        todo="nothing was kept. Install the versions of Pillow, torch or OpenVINO there with which "
+        "the head was trained (head.json has them); if all machines have newer ones, run "
         "`toiletspark train` again",
     )

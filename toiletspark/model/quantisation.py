@@ -139,8 +139,8 @@ def require_equivalent(int8: BackboneSpec, facts: dict[str, Any], limits: Int8) 
     raise BackboneError(
         doing=f"quantising the backbone {facts['fp32_id']} to int8",
         expected=f"a centred cosine to fp32 of at least {limits.min_mean_cosine} on average and "
-        f"{limits.min_cosine} for every image, and at most {limits.max_decisions_changed:.2%} of the "
-        "decisions changed",
+        f"{limits.min_cosine} for every image, and at most {limits.max_decisions_changed:.2%} of "
+        "the decisions changed",
         found=f"{mean:.4f} on average, {least:.4f} at least, on "
         f"{facts['held_out_images']} images{decisions}",
         todo="set backbone.precision to fp32 or bf16, or calibrate on more of the catalog "

@@ -99,6 +99,6 @@ def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
             doing=doing,
             expected=f"a head for the backbone {backbone_id}, with which the catalog is embedded",
             found=f"the head {head.head_id} for the backbone {head.backbone_id}",
-            todo="train a head on this backbone's embeddings, or set [backbone] to what the head was "
-            "fitted on",
+            todo="train a head on this backbone's embeddings, or set [backbone] to what the head "
+            "was fitted on",
         )

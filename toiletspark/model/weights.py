@@ -123,8 +123,8 @@ def _random_state(architecture: str, crop_px: int) -> tuple[State, str]:
             doing=f"building the backbone {architecture}",
             expected="a square that it takes in backbone.crop_px",
             found=f"{crop_px} px: {_first_sentence(error)}",
-            todo="set backbone.crop_px to the size that the weights were trained with, 224 px for most, "
-            "and backbone.resize_px to at least that",
+            todo="set backbone.crop_px to the size that the weights were trained with, 224 px for "
+            "most, and backbone.resize_px to at least that",
         ) from None
     return state, final
 
@@ -145,7 +145,8 @@ def _fitted(architecture: str, state: State, expected: State, weights: str) -> S
             doing=f"fitting the weights {weights} to {architecture}",
             expected=f"the {len(expected)} tensors of torchvision's {architecture} "
             "(the final layer is not needed)",
-            found=f"{len(wrong)} tensors missing, unknown or of another shape, among them {wrong[0]}",
+            found=f"{len(wrong)} tensors missing, unknown or of another shape, "
+            f"among them {wrong[0]}",
             todo="set backbone.architecture to the one that the weights were trained with",
         )
     return {name: tensors[name].to(expected[name].dtype).contiguous() for name in sorted(expected)}
@@ -220,8 +221,8 @@ def _download(url: str) -> State:
             doing=doing,
             expected=f"an answer from {urlsplit(url).hostname}",
             found=str(getattr(error, "reason", error)),
-            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things out "
-            "only, set backbone.weights=random",
+            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
+            "out only, set backbone.weights=random",
         ) from None
     except Exception as error:  # noqa: BLE001 - see _read
         expected = "a state dict saved with torch.save"

@@ -375,7 +375,8 @@ def test_what_stores_are_told_stands_in_no_manifest() -> None:
         [],
         [
             'fetch.allow=["https://img.example.com/"]',
-            f'fetch.storage_options.s3={{ key = "{SECRET}", client_kwargs = {{ a = ["{SECRET}"] }} }}',
+            f'fetch.storage_options.s3={{ key = "{SECRET}", '
+            f'client_kwargs = {{ a = ["{SECRET}"] }} }}',
             f'fetch.storage_options.http.headers.Authorization="{SECRET}"',
         ],
     )

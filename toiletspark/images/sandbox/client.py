@@ -208,7 +208,7 @@ class _ForkServer:
             raise UserError(
                 doing="starting the process that decodes images",
                 expected=f"{sys.executable} to start here once more, and to load toiletspark",
-                found=f"it ended ({type(error).__name__}); its messages are in this worker's stderr",
+                found=f"it ended ({type(error).__name__}); its messages are in the worker's stderr",
                 todo="see there; decode.isolated=false decodes without it, and then one bad file "
                 "may end the run",
             ) from None

@@ -44,8 +44,8 @@ def require_working(device: torch.device) -> None:
             doing="decoding a sound JPEG file, as backbone.jpeg_decoder = nvjpeg asks for",
             expected=f"a torchvision that can, on {device}",
             found=str(error),
-            todo="repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have an "
-            "identity of their own",
+            todo="repair the worker, or set backbone.jpeg_decoder to pillow, whose embeddings have "
+            "an identity of their own",
         ) from None
 
 
@@ -151,7 +151,7 @@ def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixe
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Does `decoding.preprocess` to a uint8 tensor (3, height, width); pixels differ by rounding."""
+    """Does `decoding.preprocess` to a uint8 tensor (3, height, width), with other rounding."""
     left, top, right, bottom = _without_far_ends(picture.shape[2], picture.shape[1])
     size, (x, y) = decoding.crop_geometry(right - left, bottom - top, preprocessing)
     kept = picture[:, top:bottom, left:right]
