@@ -1,7 +1,7 @@
-"""Twelve faults in real files, each of which must be blocked, and clean runs, none of which may: `make bench-faults`.
+"""Twelve faults in real files, which must be blocked, and clean runs: `make bench-faults`.
 
-A portal (`benchmarks/portal.py`) publishes a version a day, RUNS days with other seeds; then each fault is put into a
-copy of its store, and publishing must end with exit code 3, a rule's name, and nothing changed for readers.
+A portal (`benchmarks/portal.py`) publishes a version a day, RUNS days with other seeds; then each
+fault is put into a copy of its store, and publishing must end with exit code 3, a rule's name, and nothing changed for readers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from pyspark.sql import SparkSession
 from benchmarks import portal
 from benchmarks.measure import ROOT, machine
 from benchmarks.portal import Portal
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.errors import AuditError
 from toiletspark.jobs import publish_exclusions
 from toiletspark.launch import session
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -103,7 +102,7 @@ def stratum_missing(shop: Portal) -> None:
 
 def stale_input(shop: Portal) -> None:
     """Scores of a catalog that is older than the published one."""
-    oldest = shop.store.runs(tables.CATALOG)[0]
+    oldest = shop.store.runs(schemas.CATALOG)[0]
     seen = pq.read_table(oldest.folder).to_pandas()
     shop.keep_scores(shop.scores(seen), oldest.run_id)
 
@@ -126,9 +125,9 @@ def foreign_schema(shop: Portal) -> None:
     )
 
 
-def scoring_table(shop: Portal) -> tables.Table:
-    """`tables.SCORES` of the portal's head."""
-    return tables.SCORES.with_columns(tables.probability_columns(shop.head.classes))
+def scoring_table(shop: Portal) -> schemas.Table:
+    """`schemas.SCORES` of the portal's head."""
+    return schemas.SCORES.with_columns(schemas.probability_columns(shop.head.classes))
 
 
 # which rule must be among those that stop it
@@ -150,7 +149,7 @@ FAULTS: dict[Callable[[Portal], None], str] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a publication that should not be: the rules that stopped it, and whether readers saw nothing."""
+    """The result of a faulty publication: the rules that stopped it, and what readers saw."""
 
     rules: list[str]
     unseen: bool
@@ -158,13 +157,13 @@ class Outcome:
     message: str
 
     def blocked_by(self, rule: str) -> bool:
-        """Whether it was stopped as it must be."""
+        """True if it was stopped as it must be."""
         return rule in self.rules and self.unseen and self.exit_code == AuditError.exit_code
 
 
 def config_of(root: str) -> Config:
-    """conf/base.toml and conf/local.toml with this output root; strata of 200 images and more are judged."""
-    return conf_files.load([ROOT / "conf" / "local.toml"], [f"output.root={root}"])
+    """conf/base.toml and conf/local.toml with this output root; strata of 200 images are judged."""
+    return loading.load([ROOT / "conf" / "local.toml"], [f"output.root={root}"])
 
 
 def clean_day(spark: SparkSession, shop: Portal) -> dict[str, Any]:
@@ -204,7 +203,7 @@ def copied(shop: Portal, root: Path) -> Portal:
 
 def _readers_see(store: Store) -> dict[str, bytes]:
     """The pointer and the log, to the last bit."""
-    listed = Path(store.root) / tables.EXCLUSION_LIST.name
+    listed = Path(store.root) / schemas.EXCLUSION_LIST.name
     return {
         str(path): path.read_bytes()
         for path in [listed / "_current.json", *listed.glob("_versions/*.json")]
@@ -212,7 +211,7 @@ def _readers_see(store: Store) -> dict[str, bytes]:
 
 
 def _files(shop: Portal) -> list[Path]:
-    return sorted(Path(shop.store.runs(tables.SCORES)[-1].folder).glob("*.parquet"))
+    return sorted(Path(shop.store.runs(schemas.SCORES)[-1].folder).glob("*.parquet"))
 
 
 def _biased(shop: Portal, bias: float) -> None:

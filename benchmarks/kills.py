@@ -1,4 +1,4 @@
-"""Publishers that are killed at five points, and what readers see then: used by `benchmarks/publish.py` and the tests.
+"""Publishers that are killed at five points, for `benchmarks/publish.py` and the tests.
 
 As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves nobody the time to
 tidy up, and its JVM dies with it, as with a machine that loses power.
@@ -23,17 +23,13 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from benchmarks import readers
 from benchmarks.measure import ROOT
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.jobs import publish_exclusions
 from toiletspark.launch import session
 from toiletspark.publishing import decisions
 from toiletspark.publishing.audits import checks as audits
-from toiletspark.publishing.versions import log as versions
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import runs
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.publishing.versions import log
+from toiletspark.tables import arrow_io, runs, schemas, spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -56,7 +52,7 @@ _SLEEP_MS = 60_000  # of the row that a killed stage waits for
 
 def configuration(root: str) -> Config:
     """One machine, a small JVM, and conf/base.toml for the rest."""
-    return conf_files.load(
+    return loading.load(
         [ROOT / "conf" / "local.toml"], ["images.path=none", f"output.root={root}", SMALL]
     )
 
@@ -77,8 +73,10 @@ def prepare(root: str, *, more: int = 0) -> None:
          "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
         for number in range(LISTINGS * PER_LISTING)
     ]  # fmt: skip
-    rows.write(store, tables.CATALOG, catalog, images, config={}, inputs=Inputs(**inputs))
-    rows.write(store, tables.SCORES, runs.new_run_id(), images, config={}, inputs=Inputs(**inputs))
+    arrow_io.write(store, schemas.CATALOG, catalog, images, config={}, inputs=Inputs(**inputs))
+    arrow_io.write(
+        store, schemas.SCORES, runs.new_run_id(), images, config={}, inputs=Inputs(**inputs)
+    )
 
 
 def _score(listing: int, place: int, more: int) -> float:
@@ -87,14 +85,14 @@ def _score(listing: int, place: int, more: int) -> float:
 
 
 def first_version(spark: SparkSession, root: str) -> None:
-    """A store with one version, and with scores from which the next one will be made, which lists more."""
+    """A store with one version, and with scores for the next one, which lists more."""
     prepare(root)
     publish_exclusions.step(Workspace.open(spark, configuration(root)))
     prepare(root, more=2)
 
 
 def undisturbed(spark: SparkSession, first: str, root: str) -> pd.DataFrame:
-    """What the second version lists where nobody is killed: made at `root`, from a copy of the store `first`."""
+    """The list of the second version if nobody is killed, made at `root` from a copy of `first`."""
     shutil.copytree(first, root)
     publish_exclusions.step(Workspace.open(spark, configuration(root)))
     return listed(root)
@@ -102,13 +100,13 @@ def undisturbed(spark: SparkSession, first: str, root: str) -> pd.DataFrame:
 
 def bytes_seen(root: str) -> dict[str, bytes]:
     """All that a reader may open: the pointer, and the files that it names."""
-    pointer = Path(root) / "exclusion_list" / versions.POINTER
-    folder = Path(versions.current(root).folder)
+    pointer = Path(root) / "exclusion_list" / log.POINTER
+    folder = Path(log.current(root).folder)
     return {str(path): path.read_bytes() for path in [pointer, *sorted(folder.iterdir())]}
 
 
 def listed(root: str) -> pd.DataFrame:
-    """What the pandas reader of docs/readers.md reads, without the run that it comes from."""
+    """The rows of the pandas reader of docs/readers.md, without their run_id."""
     names: dict[str, Any] = {}
     exec(readers.code("pandas", root), names)
     return names["excluded"].drop(columns="run_id").sort_values("image_id").reset_index(drop=True)
@@ -121,7 +119,7 @@ def kill(root: str, point: str) -> dict[str, Any]:
         RuntimeError: it did not die, or not there.
     """
     before, shown = bytes_seen(root), listed(root)
-    log = len(versions.log(Store(root)))
+    before_kill = len(log.read_all(Store(root)))
     words = [sys.executable, "-m", "benchmarks.kills", root, point]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -138,14 +136,14 @@ def kill(root: str, point: str) -> dict[str, Any]:
     return {
         "point": point,
         "unchanged": bytes_seen(root) == before and listed(root).equals(shown),
-        "versions_more": len(versions.log(Store(root))) - log,
+        "versions_more": len(log.read_all(Store(root))) - before_kill,
     }
 
 
 def publish_again(spark: SparkSession, root: str, expected: pd.DataFrame) -> bool:
-    """The next run; whether it is the version that counts, and lists what an undisturbed one lists."""
+    """Returns True if the next run is live, and lists the same as an undisturbed one."""
     told = publish_exclusions.step(Workspace.open(spark, configuration(root)))
-    live = versions.live(Store(root))
+    live = log.live(Store(root))
     return bool(live and live.number == told["version"] and listed(root).equals(expected))
 
 
@@ -168,19 +166,19 @@ def main() -> None:
 
 
 def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
-    write_files, require = frames.write_files, audits.require
+    write_files, require = spark_io.write_files, audits.require
 
     def dying(*_: Any, **__: Any) -> None:
         die()
 
-    def after_the_list(frame: DataFrame, store: Store, table: tables.Table, run_id: str) -> str:
+    def after_the_list(frame: DataFrame, store: Store, table: schemas.Table, run_id: str) -> str:
         folder = write_files(frame, store, table, run_id)
-        if table is tables.EXCLUSION_LIST:
+        if table is schemas.EXCLUSION_LIST:
             die()
         return folder
 
-    def slowly(frame: DataFrame, store: Store, table: tables.Table, run_id: str) -> str:
-        if table is tables.DECISIONS:
+    def slowly(frame: DataFrame, store: Store, table: schemas.Table, run_id: str) -> str:
+        if table is schemas.DECISIONS:
             threading.Thread(
                 target=_when_half_written, args=(root / table.name / run_id, die), daemon=True
             ).start()
@@ -198,13 +196,13 @@ def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
     if point == "before the write":
         decisions.decide = dying
     elif point == "mid-stage":
-        frames.write_files = slowly
+        spark_io.write_files = slowly
     elif point == "after the write":
-        frames.write_files = after_the_list
+        spark_io.write_files = after_the_list
     elif point == "during the audit":
         audits.require = at_the_audit
     elif point == "between commit and pointer":
-        versions.point = dying
+        log.point = dying
     else:
         raise SystemExit(f"no such point: {point}")
 

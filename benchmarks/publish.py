@@ -1,6 +1,6 @@
-"""Readers while versions are published, publishers at once, answers that are lost, publishers that are killed.
+"""Readers while versions are published, publishers at once, lost answers, killed publishers.
 
-`make bench-publish`. Versions are written by pyarrow and published by `versions.publish`. Each row says of which run it
+`make bench-publish`. Versions are written by pyarrow and published by `log.publish`. Each row says of which run it
 is and how many rows its version has, so that a mixed, a partial and an empty read show in what was read, whatever the
 reader itself has checked.
 """
@@ -26,9 +26,8 @@ from benchmarks import kills, readers
 from benchmarks.measure import machine
 from toiletspark.feed import readers as exclusions
 from toiletspark.launch import session
-from toiletspark.publishing.versions import log as versions
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import runs, storage
+from toiletspark.publishing.versions import log
+from toiletspark.tables import arrow_io, runs, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
@@ -68,15 +67,15 @@ def write(store: Store, number: int) -> Run:
         }
         for place in range(count)
     ]
-    return rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
+    return arrow_io.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
 
 
 def while_reading(
     root: str, publishes: int, seconds: float, kinds: Iterable[str] = ("pandas", "spark")
 ) -> Told:
-    """Publishes evenly over some seconds while each reader reads, in a process of its own, again and again."""
+    """Publishes evenly over some seconds, while each reader reads in a process of its own."""
     store = Store.open(root)
-    versions.publish(store, write(store, 0))
+    log.publish(store, write(store, 0))
     spawn = multiprocessing.get_context("spawn")
     ready, ended, heard = spawn.Semaphore(0), spawn.Event(), spawn.Queue()
     started = [
@@ -89,7 +88,7 @@ def while_reading(
             raise SystemExit("a reader did not start")
     begun = time.monotonic()
     for number in range(1, publishes + 1):
-        versions.publish(store, write(store, number))
+        log.publish(store, write(store, number))
         time.sleep(max(0.0, begun + number * seconds / publishes - time.monotonic()))
     took = time.monotonic() - begun
     ended.set()
@@ -179,14 +178,15 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     poller.join()
     for publisher in started:
         publisher.join(60)
-    log, live = versions.log(store), versions.live(store)
+    entries, live = log.read_all(store), log.live(store)
     return {
-        "versions": len(log),
+        "versions": len(entries),
         "of": publishers * each,
-        "contiguous": [version.number for version in log] == list(range(1, publishers * each + 1)),
-        "lost": len(set(published) - {version.run_id for version in log}),
-        "doubled": len(log) - len({version.run_id for version in log}),
-        "newest_is_live": bool(live and log and live.number == log[-1].number),
+        "contiguous": [version.number for version in entries]
+        == list(range(1, publishers * each + 1)),
+        "lost": len(set(published) - {version.run_id for version in entries}),
+        "doubled": len(entries) - len({version.run_id for version in entries}),
+        "newest_is_live": bool(live and entries and live.number == entries[-1].number),
         "polls": len(pointers),
         "moved_back": sum(after < before for before, after in itertools.pairwise(pointers)),
         "seconds": round(took, 1),
@@ -196,12 +196,12 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
 def _publish(root: str, each: int, together: Any, heard: Any) -> None:
     store = Store(root)
     together.wait()
-    heard.put([versions.publish(store, write(store, number)).run_id for number in range(each)])
+    heard.put([log.publish(store, write(store, number)).run_id for number in range(each)])
 
 
 def _poll(store: Store, pointers: list[int], ended: threading.Event) -> None:
     while not ended.is_set():
-        live = versions.live(store)
+        live = log.live(store)
         pointers.append(live.number if live else 0)
         time.sleep(0.001)
 
@@ -217,15 +217,13 @@ def lost_answers(root: str, times: int) -> Told:
         raise OSError(5, "the answer was lost")
 
     with mock.patch.object(os, "link", linked):
-        published = [
-            versions.publish(store, write(store, number)).run_id for number in range(times)
-        ]
-    log = [version.run_id for version in versions.log(store)]
+        published = [log.publish(store, write(store, number)).run_id for number in range(times)]
+    run_ids = [version.run_id for version in log.read_all(store)]
     return {
         "injected": len(failures),
-        "lost": len(set(published) - set(log)),
-        "doubled": len(log) - len(set(log)),
-        "live": storage.read_json(f"{root}/exclusion_list/{versions.POINTER}")["run_id"]
+        "lost": len(set(published) - set(run_ids)),
+        "doubled": len(run_ids) - len(set(run_ids)),
+        "live": storage.read_json(f"{root}/exclusion_list/{log.POINTER}")["run_id"]
         == published[-1],
     }
 

@@ -31,18 +31,18 @@ def step(work: Workspace) -> Summary:
     rows, image_id = user_tables.read_feed(spark, config)
     path, mode = config.feed.path or config.images.path, config.feed.mode
     recorded = config.recorded()
-    inputs = Inputs(feed=path, version=version.number, exclusion_list=version.listed.run_id)
+    inputs = Inputs(feed=path, version=version.number, exclusion_list=version.exclusion_list.run_id)
 
     images = feed.standings(rows, decisions, image_id)
     images = spark_io.set_aside(images, store, work.run_id, "feed_images")
     counts = feed.count(images)
     feed.require_known(images, counts, image_id, table=path, version=version.number)
-    exclusion_list = spark_io.read_named(spark, version.listed)
+    exclusion_list = spark_io.read_named(spark, version.exclusion_list)
     kept = feed.build_feed(rows, exclusion_list, decisions, image_id, mode)
     table = Table(FEED.name, (image_id,), dict(kept.dtypes))
     folder = spark_io.write_files(kept, store, table, work.run_id)
     rows_out = sum(file.rows for file in described_files(folder))
-    summary = feed.told(counts, mode, rows_out)
+    summary = feed.summary(counts, mode, rows_out)
     _log.info("the feed by version %s (%s): %s", version.number, mode, feed.sentence(summary))
 
     best = best_images.of_version(spark, config, version, images)

@@ -284,7 +284,7 @@ def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -
         config = loading.load(conf, sets)
         meters = leak_meter.trend(Store(config.output.root), config.labels)
     if as_json:
-        show({"versions": [meter.told() for meter in meters]}, as_json)
+        show({"versions": [meter.as_json() for meter in meters]}, as_json)
     else:
         print(leak_meter.shown(meters))
 

@@ -120,7 +120,7 @@ def roll_back(
         if table:
             metastore.quoted(table)  # a bad name is an error before anything changes
         live = rollback.roll_back(store, config.publish, version)
-        summary: Summary = rollback.told(store, config, live)
+        summary: Summary = rollback.summary(store, config, live)
     if table:
         sql = "; ".join(metastore.statements(table, summary["exclusion_list"]))
         summary["catalog_table"] = (

@@ -29,7 +29,7 @@ def step(work: Workspace) -> Summary:
     rows = [row.asDict() for row in drawn.drop("size").collect()]
     store.clear(work.run_id)
 
-    labels = leak_meter.said_of(rows, merge.newest(store), work.config.labels.conflicts)
+    labels = leak_meter.labels_of(rows, merge.newest(store), work.config.labels.conflicts)
     known = []
     for row, label in zip(rows, labels, strict=True):
         if label is not None:

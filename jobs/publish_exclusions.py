@@ -14,8 +14,8 @@ from toiletspark.config.command_line import Summary
 from toiletspark.jobs import draw_leaks
 from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, overrides, publication
-from toiletspark.publishing.publication import Made
-from toiletspark.publishing.versions import metastore, retention
+from toiletspark.publishing.publication import Made, Shipped
+from toiletspark.publishing.versions import metastore
 from toiletspark.reports.plan_page import gather
 from toiletspark.tables.workspace import Workspace
 
@@ -30,13 +30,15 @@ def step(work: Workspace) -> Summary:
     store, config = work.store, work.config
     metastore.require_ours(work.spark, config.publish.catalog_table, store.root)
     if config.publish.approve:
-        return {**_approve(work), **_follow_up(work)}
+        return _approve(work)
     made = publication.make(work, publication.newest_sources(store))
     _report(made)
-    if config.publish.plan or publication.needs_approval(store, config, made.listed):
+    live = made.sources.history.live
+    if config.publish.plan or publication.needs_approval(config, made.exclusion_list, live):
         begun = _plan(work, made)
     else:
-        begun = {"version": publication.ship(store, config, made).number, **_follow_up(work)}
+        shipped = publication.ship(store, config, made.exclusion_list)
+        begun = {"version": shipped.version.number, **_follow_up(work, shipped)}
     summary = {
         **begun,
         **made.figures.counts,
@@ -44,7 +46,7 @@ def step(work: Workspace) -> Summary:
         "unscored": made.figures.statuses,
         "operating_threshold": made.settled.operating_threshold,
         "threshold_reason": made.settled.reason,
-        "exclusion_list": made.listed.folder,
+        "exclusion_list": made.exclusion_list.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
         "alarms": made.alarms,
@@ -59,16 +61,16 @@ def _report(made: Made) -> None:
     for alarm in made.alarms:
         _log.warning("ALARM: %s", alarm)
     if made.overrides.get("unmet"):
-        _log.warning(overrides.shown_unmet(made.overrides))
+        _log.warning(overrides.unmet_sentence(made.overrides))
 
 
 def _plan(work: Workspace, made: Made) -> Summary:
     """Makes a plan of a version and writes the page of what it would change."""
     page = gather.write_page(work, made)
-    plan_id = approvals.plan(work.store, made.listed, page).run_id
+    plan_id = approvals.plan(work.store, made.exclusion_list, page).run_id
     _log.info("what plan %s would change: %s", plan_id, page)
-    publication.require_passed(made.listed)
-    live = made.sources.live
+    publication.require_passed(made.exclusion_list)
+    live = made.sources.history.live
     summary = {"version": live.number if live else None, "plan": plan_id, "diff_page": page}
     if work.config.publish.plan:
         return summary
@@ -78,25 +80,26 @@ def _plan(work: Workspace, made: Made) -> Summary:
 
 def _approve(work: Workspace) -> Summary:
     """Publishes the plan that publish.approve names."""
-    listed, version = approvals.approve(work.store, work.config)
+    shipped = approvals.approve(work.store, work.config)
+    version, exclusion_list = shipped.version, shipped.exclusion_list
     counts = {name: version.counts[name] for name in ("images", "kept", "excluded", "no_score")}
     return {
         "version": version.number,
-        "approved": listed.run_id,
+        "approved": exclusion_list.run_id,
         **counts,
-        "operating_threshold": listed.inputs.operating_threshold,
-        "exclusion_list": listed.folder,
+        "operating_threshold": exclusion_list.inputs.operating_threshold,
+        "exclusion_list": exclusion_list.folder,
+        **_follow_up(work, shipped),
     }
 
 
-def _follow_up(work: Workspace) -> Summary:
-    """Does what follows once readers see the new version."""
-    section = work.config.publish
-    metastore.follow(work.spark, section.catalog_table, work.store.root)
+def _follow_up(work: Workspace, shipped: Shipped) -> Summary:
+    """Moves the catalog table and draws a leak sample, after readers see the new version."""
+    metastore.follow(work.spark, work.config.publish.catalog_table, work.store.root)
     leaks: Summary = {}
     if work.config.leaks.each_run:
         leaks = draw_leaks.step(work.for_next_step())
-    return {**leaks, "removed": retention.clean(work.store, section)}
+    return {**leaks, "removed": shipped.removed}
 
 
 JOB = Job("publish_exclusions", step, __doc__)

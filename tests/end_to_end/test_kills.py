@@ -24,4 +24,4 @@ def test_a_killed_publisher_changes_nothing_and_the_next_one_publishes(
     assert told == {"point": "between commit and pointer", "unchanged": True, "versions_more": 1}
     assert len(kills.listed(root)) < len(undisturbed)
     assert kills.publish_again(spark, root, undisturbed)
-    assert [version.number for version in versions.log(Store(root))] == [1, 2, 3]
+    assert [version.number for version in versions.read_all(Store(root))] == [1, 2, 3]

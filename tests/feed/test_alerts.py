@@ -1,4 +1,4 @@
-"""Which images agents should look at, and in which words; and that no cell of the file for them is a formula."""
+"""The images that agents should look at, the words for them, and a CSV without formulas."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.feeds import decided, publish
 from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.feed import alerts
-from toiletspark.jobs import build_feed as job
-from toiletspark.tables import schemas as tables
+from toiletspark.jobs import build_feed
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -28,8 +28,8 @@ SINCE = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
 def decisions_of(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
-    full = [tuple(row.get(name) for name in tables.DECISIONS.columns) for row in rows]
-    return spark.createDataFrame(full, tables.DECISIONS.schema)
+    full = [tuple(row.get(name) for name in schemas.DECISIONS.columns) for row in rows]
+    return spark.createDataFrame(full, schemas.DECISIONS.schema)
 
 
 def unread(image_id: str, decision: str, status: str, detail: str = "") -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_every_cause_has_its_sentence(spark: SparkSession) -> None:
         unread("slow", "unscored", "timeout", "over 20 s, 3 tries"),
     ]
     found = alerts.alerts(decisions_of(spark, rows), alerts.shown_classes(None, ["toilet"]))
-    assert found.columns == list(tables.ALERTS.columns)
+    assert found.columns == list(schemas.ALERTS.columns)
     assert {row["image_id"]: row["why"] for row in found.collect()} == {
         "two toilets": 'Not shown: it shows "toilet".',
         "near": 'Not shown: it shows "toilet".',
@@ -149,7 +149,7 @@ def test_the_file_is_by_listing_with_dates_and_short_scores(tmp_path: Path) -> N
         alert("b", "L2", 'Not shown: a person has decided so ("Zoë", no\nmore).'),
         alert("=cmd|' /C calc'!A0", "L1", score=0.91234, since=SINCE),
     ]
-    run = stored(store, tables.ALERTS, rows)
+    run = stored(store, schemas.ALERTS, rows)
     place = alerts.write_csv(run, f"{store.root}/reports/alerts.csv")
     with Path(place).open(encoding="utf-8-sig", newline="") as file:
         assert list(csv.reader(file)) == [
@@ -172,10 +172,10 @@ def test_the_file_is_bounded_and_the_table_is_not(
 ) -> None:
     monkeypatch.setattr(alerts, "MAX_CSV_ROWS", 3)
     store = Store.open(str(tmp_path / "output"))
-    run = stored(store, tables.ALERTS, [alert(str(number), "L") for number in range(5)])
+    run = stored(store, schemas.ALERTS, [alert(str(number), "L") for number in range(5)])
     read = pd.read_csv(alerts.write_csv(run, f"{store.root}/reports/alerts.csv"))
     assert (len(read), run.rows) == (3, 5)
-    empty = stored(store, tables.ALERTS, [])
+    empty = stored(store, schemas.ALERTS, [])
     assert len(pd.read_csv(alerts.write_csv(empty, f"{store.root}/reports/none.csv"))) == 0
 
 
@@ -191,7 +191,7 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     config = make_config({"feed.path": tmp_path / "feed.parquet", "feed.mode": "open"})
     rows = [decided("a"), decided("b", "exclude"), unread("c", "exclude", "truncated")]
     publish(Store.open(config.output.root), rows)
-    told = job.step(Workspace.open(spark, config))
+    told = build_feed.step(Workspace.open(spark, config))
     assert (told["feed_out"], told["alerts"], told["listings"]) == (1, 2, 1)
     assert pd.read_parquet(told["alerts_table"])["image_id"].sort_values().tolist() == ["b", "c"]
     assert len(pd.read_csv(told["alerts_csv"])) == 1

@@ -16,7 +16,8 @@ from tests.support.feeds import decided, publish
 from toiletspark.config import Config
 from toiletspark.errors import ConfigError, OutputError
 from toiletspark.feed import best_images, feed
-from toiletspark.jobs import build_feed as job
+from toiletspark.jobs import build_feed
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -204,7 +205,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
     ]
     config = make_config({"feed.best_by": "rooms"})
     publish(Store.open(config.output.root), rows, scores)
-    told = job.step(Workspace.open(spark, config))
+    told = build_feed.step(Workspace.open(spark, config))
     assert (told["listings"], told["listings_with_none"]) == (6, 2)
     assert (
         "toiletspark: 2 of 6 listings have no image left: 'L2', 'L5'\n" in capsys.readouterr().err
@@ -219,7 +220,7 @@ def test_rooms_that_the_head_does_not_know_are_named(
 ) -> None:
     store = Store.open(str(tmp_path / "output"))
     scored = publish(store, [decided("a")], [{"image_id": "a", "p_toilet": 0.1, "p_kitchen": 0.9}])
-    scores = store.newest(best_images.tables.SCORES)
+    scores = store.newest(schemas.SCORES)
     assert scores is not None
     assert scored.number == 1
     config = make_config({"feed.prefer_classes": '["kitchn"]'})
@@ -243,11 +244,9 @@ def test_a_catalog_that_is_gone_is_told(spark: SparkSession, make_config: MakeCo
     config = make_config()
     store = Store.open(config.output.root)
     publish(store, [decided("a")])
-    Path(
-        store.require(best_images.tables.CATALOG, doing="", step="").folder, "_manifest.json"
-    ).unlink()
+    Path(store.require(schemas.CATALOG, doing="", step="").folder, "_manifest.json").unlink()
     version = best_images.Current(
-        store.root, 1, store.require(best_images.tables.EXCLUSION_LIST, doing="", step="")
+        store.root, 1, store.require(schemas.EXCLUSION_LIST, doing="", step="")
     )
     with pytest.raises(OutputError, match="the catalog that the version 1 was decided on"):
         best_images.of_version(spark, config, version, spark.range(1).toDF("image_id"))

@@ -14,12 +14,10 @@ from tests.conftest import drawn_images, picture
 from tests.support.feeds import DECIDED, FEED, decided, list_reason, publish
 from toiletspark.config import Config
 from toiletspark.errors import OutputError, TableError
-from toiletspark.feed import feed
-from toiletspark.feed import readers as exclusions
-from toiletspark.feed.feed import Counts, build_feed
-from toiletspark.jobs import build_feed as job
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import storage
+from toiletspark.feed import feed, readers
+from toiletspark.feed.feed import Counts
+from toiletspark.jobs import build_feed
+from toiletspark.tables import schemas, storage
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -51,11 +49,13 @@ def places(frame: DataFrame) -> list[int]:
 def built(
     spark: SparkSession, rows: list[Any], version: list[dict[str, Any]]
 ) -> dict[str, list[int]]:
-    """What each mode leaves, and that it is what the counts say."""
+    """The rows that each mode leaves, which are those of the counts."""
     listed, decisions = version_of(spark, version)
     frame = feed_of(spark, rows)
     counts = feed.count(feed.standings(frame, decisions, "photo"))
-    left = {mode: places(build_feed(frame, listed, decisions, "photo", mode)) for mode in MODES}
+    left = {
+        mode: places(feed.build_feed(frame, listed, decisions, "photo", mode)) for mode in MODES
+    }
     assert counts.feed_in == len(rows)
     for mode, kept in left.items():
         assert len(kept) == len(rows) - sum(counts.removed(mode).values())
@@ -67,7 +67,7 @@ def test_what_each_mode_leaves_and_what_the_counts_say_of_it(spark: SparkSession
     listed, decisions = version_of(spark, DECIDED)
     frame = feed_of(spark)
     twice = decisions.union(decisions)
-    kept = {mode: build_feed(frame, listed, twice, "photo", mode) for mode in MODES}
+    kept = {mode: feed.build_feed(frame, listed, twice, "photo", mode) for mode in MODES}
     assert {mode: left.columns for mode, left in kept.items()} == {
         mode: ["photo", "place"] for mode in MODES
     }
@@ -115,7 +115,7 @@ def test_null_ids_stay_where_not_in_would_empty_the_feed(spark: SparkSession) ->
         "SELECT * FROM feed_of_the_contrast WHERE photo NOT IN (SELECT image_id FROM list_of_the_contrast)"
     )
     assert emptied.count() == 0
-    assert places(build_feed(feed_of(spark), listed, decisions, "photo", "mixed")) == [
+    assert places(feed.build_feed(feed_of(spark), listed, decisions, "photo", "mixed")) == [
         1,
         4,
         5,
@@ -164,10 +164,10 @@ def test_every_mode_is_what_a_loop_over_the_rows_gives(spark: SparkSession, seed
 
 def test_counts_that_do_not_add_up_are_refused() -> None:
     counts = Counts({**dict.fromkeys(feed.STANDINGS, 0), "keep": 5, "excluded_model": 2}, 0, 0)
-    told = feed.told(counts, "open", 5)
+    told = feed.summary(counts, "open", 5)
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (7, 5, 2)
     with pytest.raises(OutputError) as stopped:
-        feed.told(counts, "open", 4)
+        feed.summary(counts, "open", 4)
     assert str(stopped.value) == (
         "while building the feed, mode open\n"
         "  expected: 7 rows of the feed table less 2 removed ones\n"
@@ -183,12 +183,12 @@ def test_the_sentence_names_what_was_removed_and_the_holes() -> None:
         "unknown_id": 3,
         "null_id": 1,
     }
-    told = feed.told(Counts(rows, 0, 0), "mixed", 9)
+    told = feed.summary(Counts(rows, 0, 0), "mixed", 9)
     assert feed.sentence(told) == (
         "11 rows in, 9 out, 2 removed (2 excluded by score); let through though nobody has decided: "
         "3 with an id that the version does not know, 1 without an id"
     )
-    assert feed.sentence(feed.told(Counts(rows, 0, 0), "closed", 5)) == (
+    assert feed.sentence(feed.summary(Counts(rows, 0, 0), "closed", 5)) == (
         "11 rows in, 5 out, 6 removed "
         "(2 excluded by score, 3 with an id that the version does not know, 1 without an id)"
     )
@@ -201,20 +201,22 @@ def test_numeric_ids_are_compared_as_texts(spark: SparkSession) -> None:
     )
     for kind in ("bigint", "int"):
         frame = feed_of(spark, rows, f"photo {kind}, place int")
-        kept = build_feed(frame, listed, decisions, "photo", "mixed")
+        kept = feed.build_feed(frame, listed, decisions, "photo", "mixed")
         assert places(kept) == [2, 3, 4]
         assert dict(kept.dtypes)["photo"] == kind
 
 
 @pytest.mark.parametrize("kind", ["double", "float", "decimal(20,2)"])
 def test_ids_that_have_become_floats_are_found_all_the_same(spark: SparkSession, kind: str) -> None:
-    """Of pandas' integers with a null among them; Spark's own cast would ask for 7.0 and 1.2345678E7."""
+    """Integers of pandas with a null; Spark's own cast would give 7.0 and 1.2345678E7."""
     rows = [("7", 1), ("12345678", 2), ("70", 3), (None, 4)]
     frame = feed_of(spark, rows).withColumn("photo", F.col("photo").cast(kind))
     listed, decisions = version_of(
         spark, [decided("7", "exclude"), decided("12345678", "exclude"), decided("70")]
     )
-    kept = {mode: places(build_feed(frame, listed, decisions, "photo", mode)) for mode in MODES}
+    kept = {
+        mode: places(feed.build_feed(frame, listed, decisions, "photo", mode)) for mode in MODES
+    }
     assert kept == {"open": [3, 4], "mixed": [3, 4], "closed": [3]}
     counts = feed.count(feed.standings(frame, decisions, "photo"))
     assert counts.rows == dict.fromkeys(feed.STANDINGS, 0) | {
@@ -228,7 +230,7 @@ def test_a_column_with_dots_and_a_column_called_image_id(spark: SparkSession) ->
     rows = [("a", "b", 1), ("b", "a", 2)]
     frame = feed_of(spark, rows, "`photo.id` string, image_id string, place int")
     listed, decisions = version_of(spark, [decided("a", "exclude")])
-    kept = build_feed(frame, listed, decisions, "photo.id", "mixed")
+    kept = feed.build_feed(frame, listed, decisions, "photo.id", "mixed")
     assert kept.columns == ["photo.id", "image_id", "place"]
     assert places(kept) == [2]
     counts = feed.count(feed.standings(frame, decisions, "photo.id"))
@@ -238,7 +240,7 @@ def test_a_column_with_dots_and_a_column_called_image_id(spark: SparkSession) ->
 def test_a_missing_column_names_the_nearest(spark: SparkSession) -> None:
     listed, decisions = version_of(spark, [decided("a", "exclude")])
     with pytest.raises(TableError) as stopped:
-        build_feed(feed_of(spark), listed, decisions, "photos", "mixed")
+        feed.build_feed(feed_of(spark), listed, decisions, "photos", "mixed")
     assert str(stopped.value) == (
         "while building the feed\n"
         "  expected: the column 'photos' (feed.image_id) in the feed table\n"
@@ -271,7 +273,7 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
     table.to_parquet(tmp_path / "feed.parquet")
     config = make_config({"feed.path": tmp_path / "feed.parquet", "feed.image_id": "my photo.id"})
     publish_excluding(config, "10")
-    told = job.step(Workspace.open(spark, config))
+    told = build_feed.step(Workspace.open(spark, config))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (3, 1, 2)
     assert told["feed_rows"] == dict.fromkeys(feed.STANDINGS, 0) | {
         "excluded_model": 2,
@@ -310,7 +312,7 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
     config = make_config(sets)
     publish_excluding(config, "10", kept=["11"])
     with pytest.raises(TableError) as stopped:
-        job.step(Workspace.open(spark, config))
+        build_feed.step(Workspace.open(spark, config))
     assert stopped.value.exit_code == 2
     assert str(stopped.value) == (
         f"while building the feed from {config.feed.path}\n"
@@ -319,7 +321,7 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
         "  do:       set feed.image_id to the column that holds the ids of the images table, written as there; if all "
         "images are new, run `toiletspark rescore` first"
     )
-    assert Store(config.output.root).runs(tables.FEED) == []
+    assert Store(config.output.root).runs(schemas.FEED) == []
 
 
 def test_a_feed_without_any_id_or_any_row_is_built(
@@ -331,7 +333,7 @@ def test_a_feed_without_any_id_or_any_row_is_built(
         frame.head(rows).to_parquet(tmp_path / "feed.parquet")
         config = make_config(sets)
         publish_excluding(config, "10")
-        assert job.step(Workspace.open(spark, config))["feed_out"] == rows
+        assert build_feed.step(Workspace.open(spark, config))["feed_out"] == rows
 
 
 def test_inline_bytes_of_the_images_table_stay_out_of_the_feed(
@@ -349,7 +351,7 @@ def test_inline_bytes_of_the_images_table_stay_out_of_the_feed(
         {"images.columns.image_url": "", "images.columns.content": "bytes"}, images=images
     )
     publish_excluding(config, "b", "gone since")
-    told = job.step(Workspace.open(spark, config))
+    told = build_feed.step(Workspace.open(spark, config))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (3, 2, 1)
     kept = pd.read_parquet(told["feed"]).sort_values("image_id")
     assert kept.to_dict("list") == {
@@ -364,8 +366,8 @@ def test_without_a_published_list_there_is_no_feed(
 ) -> None:
     config = make_config()
     with pytest.raises(OutputError, match="an unreadable list must not be taken for an empty one"):
-        job.step(Workspace.open(spark, config))
-    assert Store(config.output.root).runs(tables.FEED) == []
+        build_feed.step(Workspace.open(spark, config))
+    assert Store(config.output.root).runs(schemas.FEED) == []
 
 
 def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
@@ -379,18 +381,18 @@ def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
     ]
     publish(Store.open(config.output.root), rows, valid_for_h=1e-9)
     with pytest.raises(OutputError, match="a version that is still valid"):
-        job.step(Workspace.open(spark, config))
+        build_feed.step(Workspace.open(spark, config))
     stale = make_config(
         {"feed.mode": "closed", "feed.allow_stale": "true"}, images=drawn_images(tmp_path / "again")
     )
-    told = job.step(Workspace.open(spark, stale))
+    told = build_feed.step(Workspace.open(spark, stale))
     assert (told["feed_in"], told["feed_out"], told["feed_removed"]) == (18, 1, 17)
     assert pd.read_parquet(told["feed"])["image_id"].tolist() == ["L1-1"]
 
     store = Store(config.output.root)
-    runs = [store.newest(table) for table in (tables.FEED, tables.BEST_IMAGES, tables.ALERTS)]
+    runs = [store.newest(table) for table in (schemas.FEED, schemas.BEST_IMAGES, schemas.ALERTS)]
     assert [run and run.run_id for run in runs] == [Path(told["feed"]).name] * 3
-    listed = store.newest(tables.EXCLUSION_LIST)
+    listed = store.newest(schemas.EXCLUSION_LIST)
     for run in runs:
         assert run is not None
         assert run.inputs.as_json() == {
@@ -407,50 +409,54 @@ def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
 def test_what_is_published_meanwhile_does_not_mix_versions(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "output"))
     publish(store, [decided("a", "exclude")])
-    version = exclusions.resolve(store.root)
+    version = readers.resolve(store.root)
     publish(store, [decided("b")])
     runs = [
-        version.run(table) for table in (tables.EXCLUSION_LIST, tables.DECISIONS, tables.UNSCORED)
+        version.run(table)
+        for table in (schemas.EXCLUSION_LIST, schemas.DECISIONS, schemas.UNSCORED)
     ]
-    assert {run.run_id for run in runs} == {version.listed.run_id}
+    assert {run.run_id for run in runs} == {version.exclusion_list.run_id}
     assert [run.rows for run in runs] == [1, 1, 0]
-    seen = version.source(tables.CATALOG)
+    seen = version.source(schemas.CATALOG)
     assert seen is not None
     assert seen.rows == 1
-    newer = exclusions.resolve(store.root)
+    newer = readers.resolve(store.root)
     assert (version.number, newer.number) == (1, 2)
-    assert newer.run(tables.EXCLUSION_LIST).rows == 0
+    assert newer.run(schemas.EXCLUSION_LIST).rows == 0
 
 
-def test_a_publisher_between_two_looks_at_the_pointer_is_waited_out(
+def test_the_pointer_is_read_once_so_that_no_publisher_comes_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path / "output"))
     publish(store, [decided("a", "exclude")])
-    looks, live = [], exclusions.versions.live
+    looks: list[str] = []
+    read_json = storage.read_json
 
-    def live_and_then_another(of: Store) -> Any:
-        found = live(of)
-        if not looks:
-            publish(store, [decided("b")])
-        looks.append(found)
+    def read_and_publish(location: str) -> Any:
+        found = read_json(location)
+        if location.endswith("_current.json"):
+            looks.append(location)
+            if len(looks) == 1:
+                publish(store, [decided("b")])
         return found
 
-    monkeypatch.setattr(exclusions.versions, "live", live_and_then_another)
-    version = exclusions.resolve(store.root)
-    assert version.number == 2
-    assert version.listed.run_id == looks[1].run_id
-    assert len(looks) == 2
+    monkeypatch.setattr(storage, "read_json", read_and_publish)
+    version = readers.resolve(store.root)
+    assert len(looks) == 1
+    assert version.number == 1
+    assert version.exclusion_list.rows == 1
+    assert version.run(schemas.DECISIONS).run_id == version.exclusion_list.run_id
 
 
 def test_a_companion_that_is_gone_or_altered_is_not_read(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "output"))
     publish(store, [decided("a", "exclude")])
-    version = exclusions.resolve(store.root)
-    for file in Path(version.run(tables.DECISIONS).folder).glob("*.parquet"):
+    version = readers.resolve(store.root)
+    for file in Path(version.run(schemas.DECISIONS).folder).glob("*.parquet"):
         file.unlink()
     with pytest.raises(OutputError, match="the 1 files of the manifest"):
-        version.run(tables.DECISIONS)
-    storage.remove_folder(store.folder(tables.UNSCORED, version.listed.run_id))
+        version.run(schemas.DECISIONS)
+    storage.remove_folder(store.folder(schemas.UNSCORED, version.exclusion_list.run_id))
     with pytest.raises(OutputError, match="the version with all its tables"):
-        version.run(tables.UNSCORED)
+        version.run(schemas.UNSCORED)

@@ -12,12 +12,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import REPOSITORY, literal_config
 from tests.support.feeds import DECIDED, FEED, publish
-from toiletspark.feed import feed
-from toiletspark.feed import readers as exclusions
+from toiletspark.feed import feed, readers
 from toiletspark.feed.readers import Current
 from toiletspark.statuses import FAILURE_CLASSES
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 
 PAGE = (REPOSITORY / "docs" / "feed.md").read_text(encoding="utf-8")
@@ -30,7 +28,7 @@ ROWS = pd.DataFrame(FEED, columns=["image_id", "place"])
 def version(tmp_path: Path) -> Current:
     store = Store.open(str(tmp_path / "output"))
     publish(store, DECIDED)
-    return exclusions.resolve(store.root)
+    return readers.resolve(store.root)
 
 
 def of(version: Current, block: str) -> list[str]:
@@ -38,7 +36,7 @@ def of(version: Current, block: str) -> list[str]:
     told = (
         BLOCKS[block]
         .replace("/data/toiletspark", version.root)
-        .replace("RUN_ID", version.listed.run_id)
+        .replace("RUN_ID", version.exclusion_list.run_id)
     )
     return [statement for statement in told.split(";") if statement.strip()]
 
@@ -49,8 +47,8 @@ def places(frame: pd.DataFrame) -> list[int]:
 
 def by_feed(spark: SparkSession, rows: DataFrame, version: Current, mode: str) -> list[int]:
     listed, decided = (
-        frames.read_run(spark, version.run(table))
-        for table in (tables.EXCLUSION_LIST, tables.DECISIONS)
+        spark_io.read_run(spark, version.run(table))
+        for table in (schemas.EXCLUSION_LIST, schemas.DECISIONS)
     )
     return places(feed.build_feed(rows, listed, decided, "image_id", mode).toPandas())
 
@@ -81,7 +79,7 @@ def test_every_block_gives_what_the_feed_gives(spark: SparkSession, version: Cur
     assert left == {"open": [1, 4, 5, 6, 7, 8, 9], "mixed": [1, 4, 6, 7, 8, 9], "closed": [1, 6, 7]}
 
     counted = feed.count(
-        feed.standings(rows, frames.read_run(spark, version.run(tables.DECISIONS)), "image_id")
+        feed.standings(rows, spark_io.read_run(spark, version.run(schemas.DECISIONS)), "image_id")
     ).rows
     for found in (
         spark.sql(*of(version, "counts, any database")).toPandas(),
@@ -142,8 +140,8 @@ def test_the_table_of_counts_is_what_the_modes_remove() -> None:
     }
 
 
-@pytest.mark.parametrize("table", [tables.BEST_IMAGES, tables.ALERTS])
-def test_the_columns_of_the_tables_beside_the_feed_are_told(table: tables.Table) -> None:
+@pytest.mark.parametrize("table", [schemas.BEST_IMAGES, schemas.ALERTS])
+def test_the_columns_of_the_tables_beside_the_feed_are_told(table: schemas.Table) -> None:
     _, _, section = PAGE.partition(f"\n`{table.name}`: ")
     names = [
         name

@@ -12,20 +12,17 @@ from pyspark.sql import SparkSession
 
 from tests.conftest import stored
 from tests.reports.test_contact_sheet_on_spark import shown
-from toiletspark import hashing as digests
+from toiletspark import hashing
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
-from toiletspark.feed import leak_meter as leaks
-from toiletspark.feed import leak_sample
+from toiletspark.feed import leak_meter, leak_sample
 from toiletspark.jobs import draw_leaks, import_labels, make_sheet
-from toiletspark.labels import merge as labels
+from toiletspark.labels import merge
 from toiletspark.labels.merge import Label, SourceLabels
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.sampling import design_weights
 from toiletspark.sampling.inclusion_probabilities import CERTAIN, SIZE_ONE
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import arrow_io, schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -49,8 +46,8 @@ def decided(at: int, **changes: Any) -> dict[str, Any]:
 
 def published(store: Store, decisions: list[dict[str, Any]]) -> str:
     inputs = {"head_id": "h1", "operating_threshold": 0.5, "catalog": "c1"}
-    run = stored(store, tables.DECISIONS, decisions, inputs=inputs)
-    versions.publish(store, stored(store, tables.EXCLUSION_LIST, [], run_id=run.run_id))
+    run = stored(store, schemas.DECISIONS, decisions, inputs=inputs)
+    log.publish(store, stored(store, schemas.EXCLUSION_LIST, [], run_id=run.run_id))
     return run.run_id
 
 
@@ -86,22 +83,22 @@ def version_of(store: Store) -> str:
 
 
 def drawn(store: Store) -> pd.DataFrame:
-    return pd.DataFrame(rows.read(store.newest(tables.LEAKS))).set_index("content_digest")
+    return pd.DataFrame(arrow_io.read(store.newest(schemas.LEAKS))).set_index("content_digest")
 
 
 def test_what_is_drawn_stands_for_all_sound_images(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
-    config = make_config({"leaks.size": 60})
+    config = make_config({"leak_meter.size": 60})
     store = Store.open(config.output.root)
     run_id = version_of(store)
     words = [
         Label("i0", "other", "d0", "sheet", "ann"),
         Label("i150", "toilet", "d150", "sheet", "ann"),
     ]
-    labels.save(store, SourceLabels(words), "", {}, "sheet of ann")
+    merge.save(store, SourceLabels(words), "", {}, "sheet of ann")
     told = draw_leaks.step(Workspace.open(spark, config))
-    leaked, queue = store.newest(tables.LEAKS), store.newest(tables.QUEUES)
+    leaked, queue = store.newest(schemas.LEAKS), store.newest(schemas.QUEUES)
     assert leaked is not None and queue is not None and leaked.run_id == queue.run_id
     for run in (leaked, queue):
         assert run.inputs.as_json() == {
@@ -120,7 +117,7 @@ def test_what_is_drawn_stands_for_all_sound_images(
     known = found[found["rank"].isna()]
     assert set(known.index) == set(found.index) & {"d0", "d150"}
     assert told["leaks_known"] == len(known) == 60 - told["leaks_to_label"]
-    asked = pd.DataFrame(rows.read(queue)).sort_values("rank")
+    asked = pd.DataFrame(arrow_io.read(queue)).sort_values("rank")
     assert list(asked["rank"]) == list(range(1, told["leaks_to_label"] + 1))
     assert set(asked["content_digest"]) == set(found.index) - set(known.index)
     assert asked["suggested"].isna().all() and asked["label"].isna().all()
@@ -135,10 +132,10 @@ def test_the_population_are_the_sound_contents_by_what_their_labels_may_tell(
 ) -> None:
     store = Store.open(make_config().output.root)
     version_of(store)
-    decisions = store.newest(tables.DECISIONS)
+    decisions = store.newest(schemas.DECISIONS)
     assert decisions is not None
     found = (
-        leak_sample.population(frames.read_run(spark, decisions))
+        leak_sample.population(spark_io.read_run(spark, decisions))
         .toPandas()
         .set_index("content_digest")
     )
@@ -160,7 +157,7 @@ def test_the_population_are_the_sound_contents_by_what_their_labels_may_tell(
 def test_the_same_version_is_drawn_alike_and_another_one_otherwise(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
-    config = make_config({"leaks.size": 20})
+    config = make_config({"leak_meter.size": 20})
     store = Store.open(config.output.root)
     told = []
     for _ in range(2):
@@ -182,7 +179,7 @@ def test_where_no_image_is_sound_nothing_is_drawn(
     published(store, [decided(1, status="truncated", content_digest=None, exclusion_score=None)])
     told = draw_leaks.step(Workspace.open(spark, config))
     assert told == {"leaks_drawn": 0, "leaks_known": 0, "leaks_to_label": 0}
-    assert store.newest(tables.LEAKS) is None and store.newest(tables.QUEUES) is None
+    assert store.newest(schemas.LEAKS) is None and store.newest(schemas.QUEUES) is None
 
 
 def test_ranks_are_by_hash_and_what_is_known_has_none() -> None:
@@ -209,12 +206,12 @@ def test_a_leak_sample_leaves_the_weights_of_training_alone(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
     """It draws images that stand in a sample, which must not lose its doubtful ones to it."""
-    config = make_config({"leaks.size": 60})
+    config = make_config({"leak_meter.size": 60})
     store = Store.open(config.output.root)
     version_of(store)
     first = stored(
         store,
-        tables.SAMPLE,
+        schemas.SAMPLE,
         [{"image_id": f"i{at}", "inclusion_probability": 0.5} for at in range(200)],
     )
     draw_leaks.step(Workspace.open(spark, config))
@@ -226,10 +223,10 @@ def test_the_whole_way_from_the_draw_to_the_figures(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     """Drawn, put on a contact sheet, labelled there, imported, and read."""
-    config = make_config({"labels.of": "leaks", "leaks.size": 100})
+    config = make_config({"merge.of": "leaks", "leak_meter.size": 100})
     store = Store.open(config.output.root)
     images = pd.read_parquet(config.images.path)
-    contents = [digests.content_digest(Path(url).read_bytes()) for url in images["image_url"]]
+    contents = [hashing.content_digest(Path(url).read_bytes()) for url in images["image_url"]]
     # the head excludes what shows no toilet of L1, and keeps all toilets but two
     out = [name in {"L1-1", "L2-3", "L3-3"} for name in images["image_id"]]
     published(
@@ -267,15 +264,15 @@ def test_the_whole_way_from_the_draw_to_the_figures(
         "labeller": "ann",
         "labels": words,
     }
-    (tmp_path / "labels.json").write_text(json.dumps(content))
-    section = config.labels.model_copy(update={"file": str(tmp_path / "labels.json")})
+    (tmp_path / "merge.json").write_text(json.dumps(content))
+    section = config.labels.model_copy(update={"file": str(tmp_path / "merge.json")})
     import_labels.step(Workspace.open(spark, config.model_copy(update={"labels": section})))
-    (meter,) = leaks.trend(store, config.labels)
+    (meter,) = leak_meter.trend(store, config.labels)
     assert (meter.version, meter.drawn, meter.labelled, meter.missing) == (1, 18, 18, 0)
     # of 15 images in the feed 4 are toilets, and of 12 good ones 1 is gone
     assert (meter.leaking.value, meter.lost.value) == (pytest.approx(4 / 15), pytest.approx(1 / 12))
     assert str(meter) == "too few labels to say: 18 of 18"
     again = draw_leaks.step(Workspace.open(spark, config))  # of labelled ones nobody is asked again
     assert (again["leaks_known"], again["leaks_to_label"]) == (18, 0)
-    (meter,) = leaks.trend(store, config.labels)
+    (meter,) = leak_meter.trend(store, config.labels)
     assert (meter.leaking.value, meter.asked) == (pytest.approx(4 / 15), 0)

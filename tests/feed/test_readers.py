@@ -14,10 +14,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import readers
-from toiletspark.publishing.versions import log as versions
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import runs
-from toiletspark.tables import spark_io as frames
+from toiletspark.publishing.versions import log
+from toiletspark.tables import arrow_io, runs, spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
@@ -32,8 +30,8 @@ def published(store: Store, images: Iterable[str], *, valid_for_h: float = 0.0) 
         {"image_id": name, "listing_id": "L", "reason": "model", "run_id": run_id}
         for name in images
     ]
-    listed = rows.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
-    versions.publish(store, listed, valid_for_h=valid_for_h)
+    listed = arrow_io.write(store, EXCLUSION_LIST, run_id, excluded, config={}, inputs=Inputs())
+    log.publish(store, listed, valid_for_h=valid_for_h)
     return listed
 
 
@@ -44,12 +42,14 @@ def store(tmp_path: Path) -> Store:
     published(store, "zyx")
     published(store, "abc", valid_for_h=1)
     run_id = runs.new_run_id()
-    rows.write(store, EXCLUSION_LIST, run_id, [{"image_id": "never"}], config={}, inputs=Inputs())
+    arrow_io.write(
+        store, EXCLUSION_LIST, run_id, [{"image_id": "never"}], config={}, inputs=Inputs()
+    )
     return store
 
 
 def ids(heading: str, store: Store) -> list[str]:
-    """What a reader reads: it leaves the list in `excluded`."""
+    """The list that a reader leaves in `excluded`."""
     names: dict[str, Any] = {}
     exec(readers.code(heading, store.root), names)
     found = names["excluded"]
@@ -84,7 +84,7 @@ def join(heading: str) -> str:
 
 
 def feed(heading: str, store: Store, image_id: "pd.Series[Any]") -> list[str]:
-    """What is left of images with these ids by a reader's join, as texts without a point."""
+    """The ids that a reader's join leaves of these, as texts without a point."""
     names: dict[str, Any] = {"images": pd.DataFrame({"image_id": image_id})}
     exec(readers.code(heading, store.root), names)
     if heading == WITH_SPARK:
@@ -101,7 +101,7 @@ def texts(found: Iterable[Any]) -> list[str]:
 
 
 def part(store: Store) -> Path:
-    return Path(versions.current(store.root).folder) / "part-0.parquet"
+    return Path(log.current(store.root).folder) / "part-0.parquet"
 
 
 def pointer(store: Store) -> Path:
@@ -206,11 +206,11 @@ def test_a_reader_refuses(heading: str, harm: Callable[[Store], None], store: St
 def test_the_reader_for_spark(spark: SparkSession, store: Store) -> None:
     """All its cases at once: a query takes as long as the others' whole tests."""
     assert ids(WITH_SPARK, store) == ["a", "b", "c"]
-    empty = frames.no_rows(spark, EXCLUSION_LIST.columns)
-    listed = frames.write_run(
+    empty = spark_io.no_rows(spark, EXCLUSION_LIST.columns)
+    listed = spark_io.write_run(
         empty, store, EXCLUSION_LIST, runs.new_run_id(), config={}, inputs=Inputs()
     )
-    versions.publish(store, listed)
+    log.publish(store, listed)
     assert [file.rows for file in listed.files] == [
         0
     ]  # as the page says: Spark writes one file at least

@@ -205,7 +205,7 @@ def _versions(folder: Path) -> None:
         lambda: arrow_io.read(log.current(str(folder), allow_stale=True)),
         lambda: log.live(store),
         lambda: log.published(str(folder)),
-        lambda: [(one.run_id, one.counts, one.shows) for one in log.log(store)],
+        lambda: [(one.run_id, one.counts, one.shows) for one in log.read_all(store)],
     ):
         run(Target(st.just({}), lambda _, read=read: read()), folder)
 

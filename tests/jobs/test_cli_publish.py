@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 
 from tests.conftest import REPOSITORY
 from tests.support import small_versions
-from tests.support.small_versions import killed_before_the_pointer, layout_1, published
-from toiletspark.config import loading as conf_files
+from tests.support.small_versions import killed_before_the_pointer, published
+from toiletspark.config import loading
 from toiletspark.jobs import cli
 from toiletspark.launch.job import Job
-from toiletspark.publishing.versions import log as versions
-from toiletspark.reports import versions_table as history
+from toiletspark.publishing.versions import log
+from toiletspark.reports import versions_table
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
 
@@ -71,7 +71,7 @@ def test_the_options_set_keys(ran: list[Any], said: list[str], set_to: list[str]
     assert done.exit_code == 0, done.output
     ((job, files, sets, as_json),) = ran
     assert (job.name, files, sets, as_json) == ("publish_exclusions", [], set_to, True)
-    section = conf_files.load([], sets).publish
+    section = loading.load([], sets).publish
     assert section.because == next(
         (said[at + 1] for at, word in enumerate(said) if word == "--because"), ""
     )
@@ -123,7 +123,7 @@ def test_a_rollback_tells_what_it_did_and_what_the_next_publication_does(store: 
     done = publish("rollback", "--because", "kitchens were gone", "--json", store=store)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    live = versions.live(store)
+    live = log.live(store)
     assert live is not None
     assert {
         name: told[name] for name in ("version", "rolled_back_to", "run_id", "head_id", "because")
@@ -134,7 +134,7 @@ def test_a_rollback_tells_what_it_did_and_what_the_next_publication_does(store: 
         "head_id": "good",
         "because": "kitchens were gone",
     }
-    assert told["valid_until"] == live.said["valid_until"] is not None
+    assert told["valid_until"] == live.valid_until is not None
     assert told["exclusion_list"] == f"{store.root}/exclusion_list/{first.run_id}"
     assert "score.head to the folder of head good, publish.operating_threshold=0.4" in told["next"]
     assert "catalog_table" not in told
@@ -159,13 +159,13 @@ def test_the_table_of_the_catalog_is_not_moved_and_the_sql_for_it_is_told(store:
         publish("rollback", "1", "--set", "publish.catalog_table=order; DROP", store=store)
     )
     assert parts[2] == "'order; DROP'"
-    assert len(versions.log(store)) == 3
+    assert len(log.read_all(store)) == 3
 
 
 def test_a_rollback_that_is_refused_changes_nothing(store: Store) -> None:
     published(store)
     assert mistake(publish("rollback", "2", store=store))[2] == "no version 2"
-    assert len(versions.log(store)) == 1
+    assert len(log.read_all(store)) == 1
 
 
 WITHOUT_SPARK = """
@@ -197,8 +197,8 @@ def test_neither_the_way_back_nor_the_list_load_spark_and_they_take_less_than_tw
     ]
     done = subprocess.run(timed, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
-    rollback, history, loaded = done.stdout.splitlines()
-    assert json.loads(rollback)["version"] == json.loads(history)["current"] == 3
+    rollback, versions_table, loaded = done.stdout.splitlines()
+    assert json.loads(rollback)["version"] == json.loads(versions_table)["current"] == 3
     assert loaded == "[]"
     assert (
         sum(float(part) for part in done.stderr.split()) < 2
@@ -209,9 +209,6 @@ def test_neither_the_way_back_nor_the_list_load_spark_and_they_take_less_than_tw
 
 
 def test_the_list_tells_all_that_was_live_and_what_became_of_it(store: Store) -> None:
-    layout_1(store)
-    early = publish("list", "--json", store=store)
-    assert [row["version"] for row in json.loads(early.stdout)["versions"]] == [0]
     first = published(store, 1, "good", 0.4, valid_for_h=1e-9)
     gone = published(store, 9, "bad", 0.6)
     storage.remove_file(f"{store.root}/exclusion_list/{gone.run_id}/_manifest.json")
@@ -263,9 +260,11 @@ def test_a_narrow_terminal_loses_columns_and_no_figure_is_cut(
 ) -> None:
     published(store, 1, "a-head-of-some-length", valid_for_h=24.0)
     monkeypatch.setattr(
-        history, "Console", partial(Console, width=130, force_terminal=True, color_system=None)
+        versions_table,
+        "Console",
+        partial(Console, width=130, force_terminal=True, color_system=None),
     )
-    history.show(history.history(store), as_json=False)
+    versions_table.show(versions_table.history(store), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "too narrow for run, kept, valid until: --json tells them"
     assert max(len(line) for line in lines) <= 130

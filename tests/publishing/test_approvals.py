@@ -16,18 +16,18 @@ from toiletspark.errors import AuditError, OutputError
 from toiletspark.jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
 from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, publication
-from toiletspark.publishing.audits import checks as audits
+from toiletspark.publishing.audits import checks
 from toiletspark.publishing.audits.checks import Check
-from toiletspark.publishing.versions import log as versions
-from toiletspark.tables import runs, storage
-from toiletspark.tables import schemas as tables
+from toiletspark.publishing.versions import log
+from toiletspark.publishing.versions.log import History
+from toiletspark.tables import runs, schemas, storage
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
 COUNTS = {"images": 9, "kept": 6, "excluded": 3, "unscored": 0, "no_score": 0, "policy": 0}
 PASSED = Check("size", "9", "9", True)
 FAILED = Check("share.excluded", "at most 10 %", "33 %", False)
-GONE = "make one with `toiletspark publish plan`, look at its diff page, and approve the id that it tells"
+GONE = "make one with `toiletspark publish plan`, look at its diff page, and approve its id"
 
 
 def written(
@@ -39,19 +39,21 @@ def written(
     check: Check = PASSED,
 ) -> Run:
     """A version as `publication.make` leaves it, against the one that is live."""
-    run_id, live = runs.new_run_id(), versions.live(store)
+    run_id, live = runs.new_run_id(), log.live(store)
     inputs = {
         **{"head_id": head, "operating_threshold": threshold, "catalog": catalog},
         "last_version": live.number if live else None,
         "last_run": live.run_id if live else None,
     }
-    if store.run(tables.CATALOG, catalog) is None:
-        stored(store, tables.CATALOG, [], run_id=catalog)
-    told = {"audits": [check.told()], "drift": None, "alarms": [], **COUNTS}
-    for table in (tables.DECISIONS, tables.UNSCORED, tables.STRATA):
+    if store.run(schemas.CATALOG, catalog) is None:
+        stored(store, schemas.CATALOG, [], run_id=catalog)
+    told = {"audits": [check.as_json()], "drift": None, "alarms": [], **COUNTS}
+    for table in (schemas.DECISIONS, schemas.UNSCORED, schemas.STRATA):
         stored(store, table, [], run_id=run_id, inputs=inputs)
     excluded = [{"image_id": f"{run_id}/{number}", "run_id": run_id} for number in range(3)]
-    return stored(store, tables.EXCLUSION_LIST, excluded, run_id=run_id, inputs=inputs, counts=told)
+    return stored(
+        store, schemas.EXCLUSION_LIST, excluded, run_id=run_id, inputs=inputs, counts=told
+    )
 
 
 def planned(store: Store, **how: Any) -> Run:
@@ -62,8 +64,8 @@ def publishing(config: Config, **changed: Any) -> Config:
     return config.model_copy(update={"publish": config.publish.model_copy(update=changed)})
 
 
-def approve(store: Store, config: Config, plan_id: str, **changed: Any) -> versions.Version:
-    return approvals.approve(store, publishing(config, approve=plan_id, **changed))[1]
+def approve(store: Store, config: Config, plan_id: str, **changed: Any) -> log.Version:
+    return approvals.approve(store, publishing(config, approve=plan_id, **changed)).version
 
 
 def pointer(store: Store) -> bytes | None:
@@ -73,10 +75,10 @@ def pointer(store: Store) -> bytes | None:
 
 def refused(store: Store, config: Config, plan_id: str) -> OutputError:
     """The refusal, which changes nothing."""
-    before, log = pointer(store), versions.log(store)
+    before, entries = pointer(store), log.read_all(store)
     with pytest.raises(OutputError) as stopped:
         approve(store, config, plan_id)
-    assert (pointer(store), versions.log(store)) == (before, log)
+    assert (pointer(store), log.read_all(store)) == (before, entries)
     assert stopped.value.doing.startswith(f"approving the plan {plan_id}")
     assert stopped.value.exit_code == 2
     return stopped.value
@@ -89,17 +91,17 @@ def test_what_is_approved_is_what_was_planned(
     store: Store, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "marta")
-    versions.publish(store, written(store, threshold=0.4))
+    log.publish(store, written(store, threshold=0.4))
     plan = planned(store)
     files = {path: path.stat().st_mtime_ns for path in Path(store.root).rglob("*.parquet")}
     before = pointer(store)
     version = approve(store, config, plan.run_id, because="all toilets")
     assert pointer(store) != before
-    assert versions.live(store) == version
+    assert log.live(store) == version
     assert (version.number, version.run_id, version.counts) == (2, plan.run_id, COUNTS)
     assert {path: path.stat().st_mtime_ns for path in Path(store.root).rglob("*.parquet")} == files
-    assert versions.current(store.root).run_id == plan.run_id
-    said = version.said
+    assert log.current(store.root).run_id == plan.run_id
+    said = version.as_json()
     assert {name: said[name] for name in ("head_id", "operating_threshold", "catalog")} == {
         "head_id": "H",
         "operating_threshold": 0.5,
@@ -120,7 +122,7 @@ def test_a_user_without_a_name_approves_by_number(
         raise KeyError("uid not found")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    said = approve(store, config, planned(store).run_id).said["approval"]
+    said = approve(store, config, planned(store).run_id).approval
     assert said["who"].startswith("uid ")
     assert said["because"] is None
 
@@ -128,13 +130,13 @@ def test_a_user_without_a_name_approves_by_number(
 def test_a_publisher_that_was_killed_before_the_pointer_moved_is_brought_to_its_end(
     store: Store, config: Config
 ) -> None:
-    versions.publish(store, written(store))
+    log.publish(store, written(store))
     plan, before = planned(store), pointer(store)
-    committed = versions.commit(store, plan)
+    committed = log.commit(store, plan)
     assert pointer(store) == before
     assert approve(store, config, plan.run_id) == committed
-    assert versions.live(store) == committed
-    assert len(versions.log(store)) == 2
+    assert log.live(store) == committed
+    assert len(log.read_all(store)) == 2
 
 
 def test_two_who_approve_at_once_publish_it_once(store: Store, config: Config) -> None:
@@ -150,7 +152,7 @@ def test_two_who_approve_at_once_publish_it_once(store: Store, config: Config) -
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(one, range(8))) == 1
-    assert [version.run_id for version in versions.log(store)] == [plan.run_id]
+    assert [version.run_id for version in log.read_all(store)] == [plan.run_id]
 
 
 # What is refused
@@ -184,18 +186,15 @@ def test_a_list_that_nobody_has_looked_at_is_no_plan(store: Store, config: Confi
 
 
 def test_a_plan_that_was_published_is_not_published_again(store: Store, config: Config) -> None:
-    old = versions.publish(store, written(store))
+    old = log.publish(store, written(store))
     plan = planned(store)
     version = approve(store, config, plan.run_id)
     again = refused(store, config, plan.run_id)
     assert again.expected == "a plan that was not published yet"
-    assert (
-        again.found
-        == f"version 2 of {version.said['published_at']}, which shows it; version 2 is live"
-    )
-    back = store.run(tables.EXCLUSION_LIST, old.run_id)
+    assert again.found == f"version 2 of {version.published_at}, which shows it; version 2 is live"
+    back = store.run(schemas.EXCLUSION_LIST, old.run_id)
     assert back is not None
-    versions.publish(store, back, facts={"rolled_back_to": old.number})
+    log.publish(store, back, facts={"rolled_back_to": old.number})
     later = refused(store, config, plan.run_id)
     assert later.found.endswith("; version 3 is live")
     assert later.todo == (
@@ -208,29 +207,26 @@ def test_a_plan_against_another_version_than_the_live_one_is_made_again(
     store: Store, config: Config
 ) -> None:
     first, plan = written(store), planned(store)
-    versions.publish(store, first)
+    log.publish(store, first)
     other = refused(store, config, plan.run_id)
     assert other.expected == "the version that it was compared with to be live: none"
-    assert (
-        other.found
-        == f"{first.run_id}, published since; the diff page no longer tells what would change"
-    )
+    assert other.found == f"{first.run_id}, published since; the diff page is out of date"
     assert other.todo == "run `toiletspark publish plan` again, and look at the new page"
     against_first = planned(store)
-    assert approvals.waiting(store) == [against_first.run_id]
+    assert approvals.waiting(History.read(store)) == [against_first.run_id]
     second = written(store)
-    versions.publish(store, second)
+    log.publish(store, second)
     assert second.run_id in refused(store, config, against_first.run_id).found
-    assert approvals.waiting(store) == []
-    versions.publish(
+    assert approvals.waiting(History.read(store)) == []
+    log.publish(
         store, first, facts={"rolled_back_to": 1}
     )  # what it was compared with is live again
     assert approve(store, config, against_first.run_id).number == 4
 
 
-@pytest.mark.parametrize("table", versions.TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", log.TABLES, ids=lambda table: table.name)
 def test_a_plan_whose_files_are_others_is_refused(
-    store: Store, config: Config, table: tables.Table
+    store: Store, config: Config, table: schemas.Table
 ) -> None:
     plan = planned(store)
     (file,) = Path(store.folder(table, plan.run_id)).glob("*.parquet")
@@ -242,7 +238,7 @@ def test_a_plan_whose_files_are_others_is_refused(
 
 def test_a_plan_without_one_of_its_tables_is_refused(store: Store, config: Config) -> None:
     plan = planned(store)
-    (Path(store.folder(tables.STRATA, plan.run_id)) / "_manifest.json").unlink()
+    (Path(store.folder(schemas.STRATA, plan.run_id)) / "_manifest.json").unlink()
     stopped = refused(store, config, plan.run_id)
     assert (
         stopped.expected
@@ -259,14 +255,14 @@ def test_a_plan_that_has_failed_its_audits_is_refused_unless_somebody_has_accept
         approve(store, config, plan.run_id)
     assert stopped.value.expected == "share.excluded: at most 10 %"
     assert stopped.value.exit_code == 3
-    assert versions.log(store) == []
-    (accepted,) = audits.accepted([FAILED], ["share.excluded"], "a new city")
+    assert log.read_all(store) == []
+    (accepted,) = checks.accepted([FAILED], ["share.excluded"], "a new city")
     assert approve(store, config, planned(store, check=accepted).run_id).number == 1
 
 
 def grow_old(store: Store) -> None:
     """The catalog C is from long ago."""
-    seen = store.run(tables.CATALOG, "C")
+    seen = store.run(schemas.CATALOG, "C")
     assert seen is not None
     storage.replace_json(
         f"{seen.folder}/_manifest.json",
@@ -281,7 +277,7 @@ def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(
     grow_old(store)
     with pytest.raises(AuditError) as stopped:
         approve(store, config, plan.run_id)
-    assert versions.log(store) == []
+    assert log.read_all(store) == []
     assert stopped.value.doing == f"approving the plan {plan.run_id}"
     assert stopped.value.expected.startswith("freshness: a catalog of the last 168 hours")
     assert stopped.value.found == "freshness: one of 2020-01-01T00:00:00+00:00"
@@ -295,7 +291,7 @@ def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(
 def test_a_plan_of_an_old_catalog_that_somebody_has_accepted_stays_accepted(
     store: Store, config: Config
 ) -> None:
-    (accepted,) = audits.accepted(
+    (accepted,) = checks.accepted(
         [Check("freshness", "new", "old", False)], ["freshness"], "nothing moves in August"
     )
     plan = planned(store, check=accepted)
@@ -305,7 +301,7 @@ def test_a_plan_of_an_old_catalog_that_somebody_has_accepted_stays_accepted(
 
 def test_a_plan_whose_catalog_is_gone_is_refused(store: Store, config: Config) -> None:
     plan = planned(store)
-    (Path(store.folder(tables.CATALOG, "C")) / "_manifest.json").unlink()
+    (Path(store.folder(schemas.CATALOG, "C")) / "_manifest.json").unlink()
     stopped = refused(store, config, plan.run_id)
     assert stopped.found == "no complete catalog/C"
 
@@ -334,12 +330,11 @@ def test_another_head_or_threshold_must_be_looked_at_where_the_conf_says_so(
     needed: bool,
 ) -> None:
     if live is not None:
-        versions.publish(store, written(store, **live))
+        run = written(store, **live)
+        log.publish(store, run, facts=publication.entry_facts(run))
     made = written(store, **new)
-    assert (
-        publication.needs_approval(store, publishing(config, require_approval=required), made)
-        is needed
-    )
+    asking = publishing(config, require_approval=required)
+    assert publication.needs_approval(asking, made, log.live(store)) is needed
 
 
 def chain(

@@ -14,14 +14,13 @@ from pyspark.sql import SparkSession
 from tests.conftest import drawn_images, stored
 from tests.publishing.test_publication import listed, pointer_of, prepare, with_threshold
 from tests.reports.test_run_page import Parsed
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.errors import AuditError, OutputError
-from toiletspark.feed import readers as exclusions
+from toiletspark.feed import readers
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import publish_exclusions
-from toiletspark.publishing.versions import log as versions
-from toiletspark.tables import schemas as tables
+from toiletspark.publishing.versions import log
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -29,7 +28,7 @@ from toiletspark.tables.workspace import Workspace
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """No thumbnails: there is no images table."""
-    return conf_files.load([], [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"])
+    return loading.load([], [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"])
 
 
 def publishing(config: Config, **changed: Any) -> Config:
@@ -50,7 +49,7 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
         Workspace.open(spark, publishing(with_threshold(config, 0.3), plan=True))
     )
     assert pointer_of(store).read_bytes() == before
-    assert [version.number for version in versions.log(store)] == [1]
+    assert [version.number for version in log.read_all(store)] == [1]
     assert (told["version"], told["excluded"], told["operating_threshold"]) == (1, 5, 0.3)
     assert "waits_for_approval" not in told
     plan = told["plan"]
@@ -65,7 +64,7 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     assert (shipped["version"], shipped["approved"], shipped["excluded"]) == (2, plan, 5)
     assert shipped["operating_threshold"] == 0.3
     assert {path: path.stat().st_mtime_ns for path in files} == files
-    found = exclusions.read_current(spark, store.root)
+    found = readers.read_current(spark, store.root)
     assert listed(found) == {"a": 0.95, "b": 0.6, "c": 0.5, "d": 0.4}
     assert {row["run_id"] for row in found.collect()} == {plan}
     with pytest.raises(OutputError, match="version 2 is live"):
@@ -125,7 +124,7 @@ def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
     assert page.of("h2", id="approve") == ["This plan cannot be shipped"]
     with pytest.raises(AuditError, match=r"containment\.decision"):
         publish_exclusions.step(Workspace.open(spark, publishing(config, approve=found[1])))
-    assert versions.log(store) == []
+    assert log.read_all(store) == []
 
 
 def with_pictures(make_config: Callable[..., Config], tmp_path: Path) -> tuple[Config, list[str]]:
@@ -144,11 +143,11 @@ def scored(store: Store, images: pd.DataFrame, scores: list[float], head: str) -
         for row, digest, score in zip(images.itertuples(), digests, scores, strict=True)
     ]  # fmt: skip
     seen = stored(
-        store, tables.CATALOG, [{k: row.get(k) for k in tables.CATALOG.columns} for row in rows]
+        store, schemas.CATALOG, [{k: row.get(k) for k in schemas.CATALOG.columns} for row in rows]
     )
     inputs = {"catalog": seen.run_id, "head_id": head, "backbone_id": "B"}
-    of_scores = [{k: row.get(k) for k in tables.SCORES.columns} for row in rows]
-    stored(store, tables.SCORES, of_scores, inputs=inputs)
+    of_scores = [{k: row.get(k) for k in schemas.SCORES.columns} for row in rows]
+    stored(store, schemas.SCORES, of_scores, inputs=inputs)
 
 
 def test_the_page_shows_what_another_head_would_change(

@@ -12,12 +12,12 @@ import safetensors.numpy
 
 from tests.support import bundles
 from tests.support.small_versions import written
-from toiletspark.config import loading as conf_files
+from toiletspark.config import loading
 from toiletspark.errors import ConfigError, HeadError, LabelsError, OutputError
 from toiletspark.labels import class_folders, label_files
 from toiletspark.model import bundle
 from toiletspark.model.registry import load
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
 
@@ -74,7 +74,7 @@ def test_a_damaged_json_file_is_not_taken_for_a_missing_one(
 def test_a_pointer_or_an_entry_that_was_altered_is_told(
     store: Store, changed: dict[str, Any], found: str
 ) -> None:
-    versions.publish(store, written(store))
+    log.publish(store, written(store))
     for place in (
         f"{store.root}/exclusion_list/_current.json",
         f"{store.root}/exclusion_list/_versions/00000001.json",
@@ -83,7 +83,7 @@ def test_a_pointer_or_an_entry_that_was_altered_is_told(
         assert said is not None
         storage.replace_json(place, {**said, **changed})
         with pytest.raises(OutputError) as told:
-            versions.current(store.root) if place.endswith("_current.json") else versions.log(store)
+            log.current(store.root) if place.endswith("_current.json") else log.read_all(store)
         assert told.value.doing == f"reading {place}"
         assert told.value.found.startswith(found)
 
@@ -93,10 +93,10 @@ def test_a_manifest_without_files_is_no_sound_version(
     store: Store, manifest: dict[str, Any]
 ) -> None:
     listed = written(store)
-    versions.publish(store, listed)
+    log.publish(store, listed)
     storage.replace_json(f"{listed.folder}/_manifest.json", manifest)
     with pytest.raises(OutputError, match="other files, sizes or contents"):
-        versions.current(store.root)
+        log.current(store.root)
 
 
 # Bundles
@@ -240,13 +240,13 @@ def test_an_export_with_other_types_is_told(
 def test_a_configuration_that_is_too_much_is_told(tmp_path: Path, text: str, found: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ConfigError) as told:
-        conf_files.load([tmp_path / "mine.toml"])
+        loading.load([tmp_path / "mine.toml"])
     assert told.value.found.startswith(found)
     with pytest.raises(ConfigError):
-        conf_files.load([], [text.replace(" = ", "=")])
+        loading.load([], [text.replace(" = ", "=")])
 
 
 def test_a_resolved_configuration_without_end_is_told(tmp_path: Path) -> None:
     (tmp_path / "resolved.json").write_bytes(b'{"a": ' * 5000)
     with pytest.raises(ConfigError, match="hundreds deep"):
-        conf_files.load([tmp_path / "resolved.json"])
+        loading.load([tmp_path / "resolved.json"])

@@ -1,4 +1,4 @@
-"""What is decided of each image: by its score, by what was decided last, by what people say."""
+"""The decision on each image: by its score, the last decision, and overrides."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from toiletspark import statuses
 from toiletspark.model.head import excluded
-from toiletspark.publishing import decisions, figures, overrides
+from toiletspark.publishing import decisions, figures
 from toiletspark.publishing.decisions import Rules
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas, spark_io
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SCORED_AT = NOW - timedelta(hours=1)
@@ -36,7 +36,7 @@ def rules(**changed: Any) -> Rules:
     )
 
 
-def frame(spark: SparkSession, table: tables.Table, rows: Rows) -> DataFrame:
+def frame(spark: SparkSession, table: schemas.Table, rows: Rows) -> DataFrame:
     """By way of Arrow, which starts no Python workers."""
     columns = {
         name: pd.Series(
@@ -59,7 +59,7 @@ def catalog(spark: SparkSession, statuses: Mapping[str, str], **others: Any) -> 
         }
         for name, status in statuses.items()
     ]
-    return frame(spark, tables.CATALOG, rows)
+    return frame(spark, schemas.CATALOG, rows)
 
 
 def content(image_id: str, status: str = "ok") -> str | None:
@@ -71,19 +71,21 @@ def scores(spark: SparkSession, found: Mapping[str, float], head_id: str = "H") 
         {"image_id": name, "head_id": head_id, "exclusion_score": float(score)}
         for name, score in found.items()
     ]
-    return frame(spark, tables.SCORES, rows)
+    return frame(spark, schemas.SCORES, rows)
 
 
 def said(spark: SparkSession, of_images: Mapping[str, str], of_contents: Mapping[str, str]) -> Any:
     """Overrides as `decisions.decide` takes them."""
     pair = []
     for key, of_it in (("image_id", of_images), ("content_digest", of_contents)):
-        pair.append(
-            overrides._frame(
-                spark, key, [(name, word, f"ann: {word} {name}") for name, word in of_it.items()]
-            )
-        )
+        rows = [(name, word, f"ann: {word} {name}") for name, word in of_it.items()]
+        pair.append(override_frame(spark, key, rows))
     return tuple(pair)
+
+
+def override_frame(spark: SparkSession, key: str, rows: list[Any]) -> DataFrame:
+    columns = dict.fromkeys((key, "override_decision", "override_note"), "string")
+    return spark_io.of_rows(spark, rows, columns)
 
 
 def decided(found: DataFrame) -> dict[str, Any]:
@@ -231,9 +233,9 @@ def test_every_decision_is_that_of_an_obvious_version(
     }
     of_contents = {f"c{number}": rng.choice(["keep", "exclude"]) for number in range(8)}
     made = decisions.decide(
-        frame(spark, tables.CATALOG, images),
+        frame(spark, schemas.CATALOG, images),
         scores(spark, found),
-        frame(spark, tables.DECISIONS, last),
+        frame(spark, schemas.DECISIONS, last),
         said(spark, of_images, of_contents),
         by,
     )
@@ -249,7 +251,7 @@ def test_every_decision_is_that_of_an_obvious_version(
         assert got == tuple(plain(value) for value in right), (image, before.get(name))
         seen.add(right[:2])
     reasons = {reason for _, reason in seen}
-    assert reasons == set(tables.REASONS) - (set() if hysteresis else {"hysteresis", "last_score"})
+    assert reasons == set(schemas.REASONS) - (set() if hysteresis else {"hysteresis", "last_score"})
 
 
 def plain(value: Any) -> Any:
@@ -279,7 +281,7 @@ def runs(
         seen, scored, words, by = run(number)
         pandas = decisions.decide(seen, scored, last, words, by).toPandas()
         found.append({row["image_id"]: row for row in pandas.to_dict("records")})
-        last = spark.createDataFrame(pandas, tables.DECISIONS.schema)
+        last = spark.createDataFrame(pandas, schemas.DECISIONS.schema)
     return found
 
 
@@ -374,7 +376,7 @@ def test_an_override_ends_while_the_last_score_still_counts(spark: SparkSession)
         ("exclude", "unscored"),
     ]
     again = [
-        frame(spark, tables.DECISIONS, [dict(row) for row in version.values()])
+        frame(spark, schemas.DECISIONS, [dict(row) for row in version.values()])
         for version in versions[:2]
     ]
     assert [figures.gather(version).scores_amiss for version in again] == [0, 0]
@@ -384,7 +386,7 @@ def test_nulls_meet_nobody(spark: SparkSession) -> None:
     """Neither an image without an id nor one without a content is anybody else's; not the override's either."""
     seen = frame(
         spark,
-        tables.CATALOG,
+        schemas.CATALOG,
         [
             {"image_id": None, "status": "ok", "content_digest": None, "image_version": "v1"},
             {"image_id": "a", "status": "timeout", "content_digest": None, "image_version": None},
@@ -392,7 +394,7 @@ def test_nulls_meet_nobody(spark: SparkSession) -> None:
     )
     last = frame(
         spark,
-        tables.DECISIONS,
+        schemas.DECISIONS,
         [
             {
                 "image_id": None,
@@ -405,11 +407,11 @@ def test_nulls_meet_nobody(spark: SparkSession) -> None:
     )
     words: Any = [(None, "exclude", "ann: all")]
     nobody = (
-        overrides._frame(spark, "image_id", words),
-        overrides._frame(spark, "content_digest", words),
+        override_frame(spark, "image_id", words),
+        override_frame(spark, "content_digest", words),
     )
     scored = frame(
-        spark, tables.SCORES, [{"image_id": None, "exclusion_score": 0.9, "head_id": "H"}]
+        spark, schemas.SCORES, [{"image_id": None, "exclusion_score": 0.9, "head_id": "H"}]
     )
     found = decided(decisions.decide(seen, scored, last, nobody, rules(hysteresis=0.4)))
     assert found == {None: (None, "model"), "a": ("unscored", "unscored")}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toiletspark.publishing.audits import drift
-from toiletspark.publishing.audits import significance as chance
+from toiletspark.publishing.audits import drift, significance
 from toiletspark.publishing.audits.drift import Drift
 from toiletspark.publishing.audits.significance import Share
 
@@ -19,7 +18,7 @@ def histogram(scores: np.ndarray) -> np.ndarray:
 
 
 def scores_of(seed: int, n: int, toilets: float = 0.05) -> np.ndarray:
-    """As a sure head gives them: nearly all at the two ends."""
+    """Scores of a sure head: nearly all at the two ends."""
     rng = np.random.default_rng(seed)
     return np.where(rng.random(n) < toilets, rng.beta(8, 1, n), rng.beta(1, 20, n))
 
@@ -82,8 +81,8 @@ def test_a_major_shift_is_one_and_a_few_images_do_not_tell() -> None:
 @pytest.mark.parametrize("looks", [1, 20])
 @pytest.mark.parametrize("freedom", [5, 9, 30])
 def test_the_quantile_of_chi_square(freedom: int, looks: int) -> None:
-    exact = stats.chi2.isf(chance.LEVEL / looks, freedom)
-    assert exact * 0.999 <= chance.chi_square(freedom, looks) <= exact * 1.03
+    exact = stats.chi2.isf(significance.LEVEL / looks, freedom)
+    assert exact * 0.999 <= significance.chi_square(freedom, looks) <= exact * 1.03
 
 
 # Shares
@@ -93,19 +92,19 @@ def test_the_quantile_of_chi_square(freedom: int, looks: int) -> None:
 def test_a_share_at_its_bound_is_called_above_it_no_more_often_than_told(
     n: int, bound: float
 ) -> None:
-    called = [part for part in range(n + 1) if chance.above(Share(part, n), bound)]
+    called = [part for part in range(n + 1) if significance.above(Share(part, n), bound)]
     assert called, "so many are above any bound"
     assert called == list(range(called[0], n + 1))
     false_alarm = stats.binom.sf(called[0] - 1, n, bound)
-    assert false_alarm <= chance.LEVEL
-    assert false_alarm > chance.LEVEL / 100, "the bound would be too kind"
+    assert false_alarm <= significance.LEVEL
+    assert false_alarm > significance.LEVEL / 100, "the bound would be too kind"
 
 
 def test_a_bound_of_nothing_allows_nothing_and_a_bound_of_all_allows_all() -> None:
-    assert chance.above(Share(1, 1000), 0.0)
-    assert not chance.above(Share(0, 1000), 0.0)
-    assert not chance.above(Share(1000, 1000), 1.0)
-    assert not chance.above(Share(0, 0), 0.0)
+    assert significance.above(Share(1, 1000), 0.0)
+    assert not significance.above(Share(0, 1000), 0.0)
+    assert not significance.above(Share(1000, 1000), 1.0)
+    assert not significance.above(Share(0, 0), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,9 @@ def test_a_factor_of_two_is_called_more_no_more_often_than_told(
 ) -> None:
     rng, draws = np.random.default_rng(4), 3000
     found = sum(
-        chance.moved_above(Share(int(now), n), Share(int(then), before), lambda truth: truth * 2)
+        significance.moved_above(
+            Share(int(now), n), Share(int(then), before), lambda truth: truth * 2
+        )
         for now, then in zip(
             rng.binomial(n, min(1.0, 2 * share), draws),
             rng.binomial(before, share, draws),
@@ -128,9 +129,9 @@ def test_a_factor_of_two_is_called_more_no_more_often_than_told(
 
 def test_of_many_that_are_looked_at_one_is_rare_by_chance() -> None:
     """40 of 1,000 are rare where 20 are expected, and not the rarest of a thousand such draws."""
-    assert chance.above(Share(40, 1000), 0.02)
-    assert not chance.above(Share(40, 1000), 0.02, looks=1000)
-    assert chance.above(Share(60, 1000), 0.02, looks=1000)
+    assert significance.above(Share(40, 1000), 0.02)
+    assert not significance.above(Share(40, 1000), 0.02, looks=1000)
+    assert significance.above(Share(60, 1000), 0.02, looks=1000)
 
 
 def test_what_has_clearly_moved_is_told() -> None:
@@ -140,11 +141,11 @@ def test_what_has_clearly_moved_is_told() -> None:
     def two_more(truth: np.ndarray) -> np.ndarray:
         return truth + 0.02
 
-    assert chance.moved_above(Share(600, 4000), Share(200, 4000), twice)
-    assert chance.moved_above(Share(200, 4000), Share(0, 4000), twice)
-    assert not chance.moved_above(Share(5, 400), Share(0, 400), twice)
-    assert not chance.moved_above(Share(404, 4000), Share(200, 4000), twice)
-    assert chance.moved_above(Share(300, 4000), Share(40, 4000), two_more)
-    assert not chance.moved_above(Share(140, 4000), Share(40, 4000), two_more)
-    assert not chance.moved_above(Share(20, 400), Share(4, 400), two_more)
-    assert not chance.moved_above(Share(20, 400), Share(4, 400), two_more, looks=100)
+    assert significance.moved_above(Share(600, 4000), Share(200, 4000), twice)
+    assert significance.moved_above(Share(200, 4000), Share(0, 4000), twice)
+    assert not significance.moved_above(Share(5, 400), Share(0, 400), twice)
+    assert not significance.moved_above(Share(404, 4000), Share(200, 4000), twice)
+    assert significance.moved_above(Share(300, 4000), Share(40, 4000), two_more)
+    assert not significance.moved_above(Share(140, 4000), Share(40, 4000), two_more)
+    assert not significance.moved_above(Share(20, 400), Share(4, 400), two_more)
+    assert not significance.moved_above(Share(20, 400), Share(4, 400), two_more, looks=100)

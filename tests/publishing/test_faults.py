@@ -18,7 +18,7 @@ from benchmarks.portal import Portal
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.jobs import publish_exclusions
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.tables.workspace import Workspace
 
 
@@ -41,7 +41,7 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_a_clean_day_is_published_with_all_its_audits(published: Published) -> None:
     assert (published.told["version"], published.told["alarms"]) == (2, [])
-    counts = versions.current(published.shop.store.root).counts
+    counts = log.current(published.shop.store.root).counts
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
     assert len(judged) == 27
     assert set(judged.values()) == {True}
@@ -83,8 +83,7 @@ def test_a_share_can_be_accepted_for_a_reason_that_is_kept(
         Workspace.open(spark, accepting(faults.config_of(copy.store.root)))
     )
     kept = {
-        check["rule"]: check["accepted"]
-        for check in versions.current(copy.store.root).counts["audits"]
+        check["rule"]: check["accepted"] for check in log.current(copy.store.root).counts["audits"]
     }
     assert {rule: because for rule, because in kept.items() if because} == dict.fromkeys(
         accept, "the store is being moved"

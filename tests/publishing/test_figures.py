@@ -1,4 +1,4 @@
-"""What is counted of a version's decisions, on rows as they should and as they should not be."""
+"""The counts of a version's decisions, on sound and on damaged rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from toiletspark.publishing import figures
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
 
@@ -23,8 +22,10 @@ def decided(spark: SparkSession, found: list[dict[str, Any]]) -> DataFrame:
         "head_id": "H",
         "content_digest": "d",
     }
-    full = [tuple({**usual, **row}.get(name) for name in tables.DECISIONS.columns) for row in found]
-    return spark.createDataFrame(full, tables.DECISIONS.schema)
+    full = [
+        tuple({**usual, **row}.get(name) for name in schemas.DECISIONS.columns) for row in found
+    ]
+    return spark.createDataFrame(full, schemas.DECISIONS.schema)
 
 
 def image(
@@ -113,15 +114,15 @@ def test_the_figures_of_sound_decisions(spark: SparkSession, tmp_path: Path) -> 
         90: 2,
         99: 2,
     }
-    kept = rows.write(
+    kept = arrow_io.write(
         Store.open(str(tmp_path / "store")),
-        tables.STRATA,
+        schemas.STRATA,
         "r",
         figures.rows_of(found),
         config={},
         inputs=Inputs(),
     )
-    again = figures.strata_of(rows.read(kept))
+    again = figures.strata_of(arrow_io.read(kept))
     assert {name: vars(one) | {"histogram": None} for name, one in again.items()} == {
         name: vars(one) | {"histogram": None} for name, one in found.strata.items()
     }

@@ -13,11 +13,10 @@ from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import registry
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.publishing import thresholds
-from toiletspark.publishing.thresholds import Judged
+from toiletspark.publishing.thresholds import HeldOut
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample, describe_draws
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training.heads import train
 
@@ -111,18 +110,18 @@ def test_a_sample_of_some_strata_never_stands_for_the_catalog() -> None:
 def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     counts = {"asked": {"A": 300, "B": 0, "C": 0}, "units": {"A": 400, "B": 9, "C": 1}}
-    few = stored(store, tables.SAMPLE, [], counts=counts)
-    whole = stored(store, tables.SAMPLE, [], counts={"asked": {"A": 2}, "units": {"A": 400}})
-    early = stored(store, tables.SAMPLE, [])
+    few = stored(store, schemas.SAMPLE, [], counts=counts)
+    whole = stored(store, schemas.SAMPLE, [], counts={"asked": {"A": 2}, "units": {"A": 400}})
+    early = stored(store, schemas.SAMPLE, [])
     empty = stored(
-        store, tables.SAMPLE, [], counts={"asked": {"A": 2, "B": 0}, "units": {"A": 400, "B": 0}}
+        store, schemas.SAMPLE, [], counts={"asked": {"A": 2, "B": 0}, "units": {"A": 400, "B": 0}}
     )
     ids = [run.run_id for run in (few, whole, early, empty)]
     part = {
         early.run_id: {"drawn": 40, "labelled": 36, "share": 0.95},
         "queue": {"drawn": 9, "labelled": 1, "share": 0.25},
     }
-    made = stored(store, tables.TRAINING_SET, [], counts={"draws": part})
+    made = stored(store, schemas.TRAINING_SET, [], counts={"draws": part})
     known = describe_draws(store, [*ids, "queue", None], made)
     assert [known[run_id] for run_id in (few.run_id, whole.run_id, empty.run_id)] == [
         Draw("sample", omitted=2),  # nobody has counted
@@ -133,7 +132,7 @@ def test_what_a_draw_was_stands_in_its_manifest(tmp_path: Path) -> None:
         Draw("sample", 0, 40, 36, 0.95),
         Draw("queue", 0, 9, 1, 0.25),
     )
-    assert describe_draws(store, ["queue"], stored(store, tables.TRAINING_SET, [])) == {
+    assert describe_draws(store, ["queue"], stored(store, schemas.TRAINING_SET, [])) == {
         "queue": Draw("queue")
     }
 
@@ -158,7 +157,7 @@ def test_a_sample_that_is_labelled_in_part_stands_for_the_catalog_from_nine_tent
 
 def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() -> None:
     told = made_with()
-    judged, stand = thresholds.judged(told, ("toilet",), KINDS)
+    judged, stand = thresholds.held_out_images(told, ("toilet",), KINDS)
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     assert stand.description == f"{len(wanted)} held-out images of the sample sample"
     assert judged.scores.tolist() == [row["exclusion_score"] for row in wanted]
@@ -191,7 +190,7 @@ def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> N
     slow = thresholds.by_policy(
         name,
         value,
-        Judged(scores, np.array([row["label"] == "toilet" for row in wanted]), bootstrap),
+        HeldOut(scores, np.array([row["label"] == "toilet" for row in wanted]), bootstrap),
         safe=False,
     )
     assert found.operating_threshold == slow.operating_threshold
@@ -204,9 +203,10 @@ def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
         "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"
-        "  expected: a promise that some threshold keeps, and images of both kinds to tell\n"
+        "  expected: a policy value that some threshold can reach, and held-out images with and without the "
+        "excluded classes\n"
         "  found:    no operating threshold has min_precision 1 at the safe end\n"
-        "  do:       promise less, set publish.policy.safe=false, or label more images"
+        "  do:       lower the value, set publish.policy.safe=false, or label more images"
     )
 
 
@@ -250,7 +250,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
     run = registry.run_of(store, told["head_id"])
     toilets = [
         row["exclusion_score"]
-        for row in rows.read(run)
+        for row in arrow_io.read(run)
         if row["held_out"] and row["label"] == "toilet"
     ]
     excluded = [score >= np.float32(found.operating_threshold) for score in toilets]
@@ -282,9 +282,9 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
 
 def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
-    stored(store, tables.HEADS, [], inputs={"head_id": "old"})
+    stored(store, schemas.HEADS, [], inputs={"head_id": "old"})
     expected = {
-        "old": "one without them, made by an earlier toiletspark",
+        "old": "one without them",
         "gone": "no such head in the store",
     }
     for head_id, found in expected.items():
@@ -295,15 +295,15 @@ def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
             thresholds.settle_for(store, publish("min_recall", 0.9), head_id, "")
         assert caught.value.found == found
         assert caught.value.expected.startswith(
-            f"the run folder of the head {head_id}, with the images"
+            f"the run folder of the head {head_id}, with its held-out images"
         )
 
 
 @pytest.mark.petastorm
 def test_the_images_come_back_as_they_were_written(root: Path) -> None:
     told = train(config(root, ("toilet", "other"), "train.learning_curve=[]"))
-    run = Store(str(root)).run(tables.HEADS, Path(told["head"]).name)
+    run = Store(str(root)).run(schemas.HEADS, Path(told["head"]).name)
     assert isinstance(run, Run)
-    held = [row for row in rows.read(run) if row["held_out"]]
+    held = [row for row in arrow_io.read(run) if row["held_out"]]
     assert len(held) == told["validation"]["n"]
     assert all(row["draw"] is None for row in held)

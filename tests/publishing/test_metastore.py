@@ -8,11 +8,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.support.small_versions import published
-from toiletspark.config import loading as conf_files
+from toiletspark.config import loading
 from toiletspark.errors import ConfigError, OutputError
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions import metastore as catalog_table
-from toiletspark.publishing.versions import rollback
+from toiletspark.publishing.versions import log, metastore, rollback
 from toiletspark.tables.runs import Store
 
 DATABASE = "toiletspark_tests"
@@ -38,11 +36,11 @@ def test_the_table_is_made_and_moved_with_each_version(
     spark: SparkSession, store: Store, database: str
 ) -> None:
     name, shown = f"{database}.order", f"{database}.`order`"  # a word of SQL
-    catalog_table.require_ours(spark, name, store.root)
-    catalog_table.follow(spark, name, store.root)
+    metastore.require_ours(spark, name, store.root)
+    metastore.follow(spark, name, store.root)
     assert not spark.catalog.tableExists(shown)  # nothing was published yet
     published(store, 0)
-    catalog_table.follow(spark, name, store.root)
+    metastore.follow(spark, name, store.root)
     assert images(spark, shown) == []
     assert spark.table(shown).columns == [
         "image_id",
@@ -53,12 +51,12 @@ def test_the_table_is_made_and_moved_with_each_version(
         "run_id",
     ]
     published(store, 2)
-    catalog_table.follow(spark, name, store.root)
+    metastore.follow(spark, name, store.root)
     assert images(spark, shown) == ["i0", "i1"]
-    rollback.roll_back(store, conf_files.load().publish)
+    rollback.roll_back(store, loading.load().publish)
     assert images(spark, shown) == ["i0", "i1"]
-    folder = store.root + "/exclusion_list/" + versions.log(store)[0].run_id
-    for statement in catalog_table.statements(name, folder):
+    folder = store.root + "/exclusion_list/" + log.read_all(store)[0].run_id
+    for statement in metastore.statements(name, folder):
         spark.sql(statement)
     assert images(spark, shown) == []
     spark.sql(f"DROP TABLE {shown}")
@@ -75,12 +73,12 @@ def test_a_table_of_somebody_else_is_left_alone(
     published(store)
     for name in ("listings", "seen"):
         with pytest.raises(OutputError) as stopped:
-            catalog_table.follow(spark, f"{database}.{name}", store.root)
+            metastore.follow(spark, f"{database}.{name}", store.root)
         assert stopped.value.found == "a table or view that toiletspark did not make"
         assert images(spark, f"{database}.{name}") == ["mine"]
-    catalog_table.follow(spark, f"{database}.ours", store.root)
+    metastore.follow(spark, f"{database}.ours", store.root)
     with pytest.raises(OutputError) as stopped:
-        catalog_table.require_ours(spark, f"{database}.ours", "/another/root")
+        metastore.require_ours(spark, f"{database}.ours", "/another/root")
     assert stopped.value.found == f"one for {store.root}"
 
 
@@ -88,9 +86,9 @@ def test_a_database_that_is_not_there_is_told_with_what_to_run(
     spark: SparkSession, store: Store
 ) -> None:
     published(store)
-    catalog_table.require_ours(spark, "", store.root)
+    metastore.require_ours(spark, "", store.root)
     with pytest.raises(OutputError) as stopped:
-        catalog_table.follow(spark, "nowhere.exclusions", store.root)
+        metastore.follow(spark, "nowhere.exclusions", store.root)
     text = str(stopped.value)
     assert text.startswith(
         f"while pointing the table nowhere.exclusions to {store.root}/exclusion_list/"
@@ -105,7 +103,7 @@ def test_a_database_that_is_not_there_is_told_with_what_to_run(
 )
 def test_what_is_no_name_of_a_table(name: str) -> None:
     with pytest.raises(ConfigError) as stopped:
-        catalog_table.quoted(name)
+        metastore.quoted(name)
     assert re.match(
         "while reading publish.catalog_table\n  expected: database.table, of letters",
         str(stopped.value),
@@ -114,4 +112,4 @@ def test_what_is_no_name_of_a_table(name: str) -> None:
 
 
 def test_names_are_quoted() -> None:
-    assert catalog_table.quoted("main.portal.2nd-list") == "`main`.`portal`.`2nd-list`"
+    assert metastore.quoted("main.portal.2nd-list") == "`main`.`portal`.`2nd-list`"

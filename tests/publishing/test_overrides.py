@@ -1,4 +1,4 @@
-"""What a row of the table of overrides means, which of several counts, and what they say as labels."""
+"""Rows of the overrides table: checked, resolved, and as labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from toiletspark.errors import TableError
-from toiletspark.labels import merge as labels
+from toiletspark.labels import merge
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import (
@@ -80,7 +80,7 @@ def test_a_row_gets_its_types() -> None:
         datetime(2026, 11, 20, 18, tzinfo=UTC),
         datetime(2026, 11, 20, 16, tzinfo=UTC),
     )
-    assert second.told == "ann: no toilet"
+    assert second.note == "ann: no toilet"
     assert parse([], CLASSES, doing=DOING) == []
 
 
@@ -94,38 +94,44 @@ def test_a_row_gets_its_types() -> None:
                 row(image_id=None, content_digest="d", decision="KEEP"),
             ],
             "the decision keep or exclude in each row",
-            "'kept', 'KEEP' (did you mean 'keep'?) in 2 rows, about 'b', 'd'",
-            "mend these rows",
+            "'kept', 'KEEP' (did you mean 'keep'?) in 2 rows: 'b', 'd'",
+            "correct these rows",
         ),
         (
             [row(decision=None)],
             "the decision keep or exclude in each row",
-            "'' in 1 row, about 'a'",
-            "mend these rows",
+            "'' in 1 row: 'a'",
+            "correct these rows",
         ),
         (
             [row(), row(content_digest="d"), row(image_id="b", content_digest="e", who="bob")],
             "either an image_id or a content_digest in each row",
-            "2 with both: 'a', 'b' (by 'ann', 'bob')",
+            "'both' in 2 rows: 'a', 'b'",
             "make two rows of a row with both: one for the image, one for its content",
         ),
         (
-            [row(image_id=""), row(image_id=None)],
+            [row(image_id=""), row(image_id=None, who="bob")],
             "either an image_id or a content_digest in each row",
-            "2 with neither (by 'ann')",
-            "say which image or content the row is about, or remove it",
+            "'neither' in 2 rows: 'by ann', 'by bob'",
+            "name the image or the content that the row is about, or remove it",
         ),
         (
-            [row(who=" "), row(image_id="b", why=None), row(image_id="c")],
-            "in each row who has decided it, and why",
-            "nothing in 2 rows, about 'a', 'b'",
+            [row(who=" "), row(image_id="c")],
+            "in each row the person who decided",
+            "'' in 1 row: 'a'",
+            "fill it in: an override beats every score, so others must be able to ask about it",
+        ),
+        (
+            [row(), row(image_id="b", why=None)],
+            "in each row the reason",
+            "'' in 1 row: 'b'",
             "fill it in: an override beats every score, so others must be able to ask about it",
         ),
         (
             [row(label="toilets"), row(label="other")],
-            "one of labels.classes: toilet, bath, other; or nothing",
-            "'toilets' (did you mean 'toilet'?)",
-            "mend the class, or leave it empty",
+            "one of merge.classes, or nothing: toilet, bath, other",
+            "'toilets' (did you mean 'toilet'?) in 1 row: 'a'",
+            "correct the class, or leave it empty",
         ),
         (
             [
@@ -134,19 +140,19 @@ def test_a_row_gets_its_types() -> None:
                 row(image_id="c", until="soon"),
             ],
             "in until a day or a moment, as in 2026-11-30 or 2026-11-30T18:00:00+01:00, or nothing",
-            "'30.11.2026', 'soon' in 3 rows, about 'a', 'b', 'c'",
+            "'30.11.2026', 'soon' in 3 rows: 'a', 'b', 'c'",
             "write years first; a moment without a zone is UTC",
         ),
         (
             [row(when="2026-02-30")],
             "in when a day or a moment, as in 2026-11-30 or 2026-11-30T18:00:00+01:00, or nothing",
-            "'2026-02-30' in 1 row, about 'a'",
+            "'2026-02-30' in 1 row: 'a'",
             "write years first; a moment without a zone is UTC",
         ),
         (
             [row(until="0001-01-01T00:00+01:00")],
             "in until a day or a moment, as in 2026-11-30 or 2026-11-30T18:00:00+01:00, or nothing",
-            "'0001-01-01T00:00+01:00' in 1 row, about 'a'",
+            "'0001-01-01T00:00+01:00' in 1 row: 'a'",
             "write years first; a moment without a zone is UTC",
         ),
     ],
@@ -155,7 +161,8 @@ def test_a_row_gets_its_types() -> None:
         "no word",
         "both",
         "neither",
-        "unsigned",
+        "nobody",
+        "no reason",
         "class",
         "until",
         "when",
@@ -336,11 +343,11 @@ def test_each_row_of_the_one_voice_has_its_own_labeller() -> None:
         ]
         return SourceLabels(found, frozenset([*shows, *(label.image_id for label in found)]))
 
-    first = labels.merge(
+    first = merge.merge(
         [], [], said(("a", "toilet", "ann"), ("b", "other", "bob")), "O", "importer"
     )
     assert sorted(first.labels) == [("a", "ann"), ("b", "bob")]
-    again = labels.merge(
+    again = merge.merge(
         first.labels.values(),
         first.sources,
         said(("a", "toilet", "ann"), ("b", "other", "bob")),
@@ -349,7 +356,7 @@ def test_each_row_of_the_one_voice_has_its_own_labeller() -> None:
     )
     assert (again.labels, again.sources) == (first.labels, first.sources)
     assert again.summary() == "0 new, 0 changed, 0 gone, 2 unchanged"
-    moved = labels.merge(
+    moved = merge.merge(
         again.labels.values(), again.sources, said(("b", "toilet", "cem"), shows="a"), "O", "else"
     )
     assert {key: label.label for key, label in moved.labels.items()} == {("b", "cem"): "toilet"}
@@ -365,14 +372,14 @@ def test_what_its_labeller_has_also_said_elsewhere_outlives_an_override(tmp_path
             frozenset([*ids, *shows]),
         )
 
-    labels.save(
+    merge.save(
         store, SourceLabels([Label("a", "toilet", "d", "sheet", "ann", NOON)]), "importer", {}, "S"
     )
-    labels.save(store, words("a", "b"), "importer", {}, "O")
-    spoken = labels.labelled_contents(store, "O", "override")
+    merge.save(store, words("a", "b"), "importer", {}, "O")
+    spoken = merge.labelled_contents(store, "O", "override")
     assert spoken == {"b": "d"}
-    assert labels.labelled_contents(store, "S", "sheet") == {}  # which has no one voice
-    _, merged = labels.save(store, words(shows=spoken), "importer", {}, "O")
+    assert merge.labelled_contents(store, "S", "sheet") == {}  # which has no one voice
+    _, merged = merge.save(store, words(shows=spoken), "importer", {}, "O")
     assert {key: label.how for key, label in merged.labels.items()} == {("a", "ann"): "sheet"}
 
 

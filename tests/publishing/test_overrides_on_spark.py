@@ -15,12 +15,11 @@ from pyspark.sql import SparkSession
 from tests.conftest import literal_config, stored
 from toiletspark.config import Config
 from toiletspark.errors import TableError
-from toiletspark.feed import readers as exclusions
+from toiletspark.feed import readers
 from toiletspark.jobs import import_labels, publish_exclusions, run_chain
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
-from toiletspark.tables import arrow_io as rows
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -70,10 +69,10 @@ def test_a_table_with_its_own_names_and_types(spark: SparkSession, tmp_path: Pat
         first, second = sorted(overrides.read_rows(spark, config), key=lambda one: one.image_id)
     finally:
         spark.conf.set("spark.sql.session.timeZone", zone or "UTC")
-    assert (first.image_id, first.decision, first.told) == ("7", "keep", "ann: a, b")
+    assert (first.image_id, first.decision, first.note) == ("7", "keep", "ann: a, b")
     assert first.when == datetime(2026, 11, 30, 17, tzinfo=UTC)
     assert first.until == datetime(2026, 12, 1, 23, 59, 59, 999999, UTC)
-    assert (second.told, second.when, second.until) == ('ann: "so"', None, None)
+    assert (second.note, second.when, second.until) == ('ann: "so"', None, None)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
@@ -156,8 +155,8 @@ def test_tables_that_cannot_be_taken(
         "(overrides.columns.content_digest), the column 'class' (overrides.columns.class), the column 'until' "
         "(overrides.columns.until)\n"
         "  found:    the columns 'image', 'decision', 'who', 'why', 'when' (did you mean 'image'?)\n"
-        '  do:       say in the configuration what your column is called; "" = there is none (image_id or '
-        "content_digest, class, when, until)"
+        '  do:       set overrides.columns to the names of your columns; "" = your table has no such '
+        "column (image_id or content_digest, class, when, until)"
     )
     said = [(name, None, "keep", None, "ann", "so", None, None) for name in "abc"]
     monkeypatch.setattr(overrides, "MOST", 2)
@@ -165,13 +164,13 @@ def test_tables_that_cannot_be_taken(
         f"while reading the overrides table {path}\n"
         "  expected: at most 2 overrides: exceptions that people have made\n"
         "  found:    more\n"
-        "  do:       remove what has expired; so many words are labels: import them (labels.table) and train a head"
+        "  do:       remove the expired ones; so many decisions are labels: import them (labels.table) and train a head"
     )
     assert len(overrides.read_rows(spark, written(config, *said[:2]))) == 2
     wrong = stopped(spark, written(config, ("a", None, "drop", None, "ann", "so", None, None)))
     assert wrong.splitlines()[1:3] == [
         "  expected: the decision keep or exclude in each row",
-        "  found:    'drop' in 1 row, about 'a'",
+        "  found:    'drop' in 1 row: 'a'",
     ]
 
 
@@ -213,7 +212,7 @@ def catalog_of(store: Store) -> None:
         {**row, "stratum": "S", "status": statuses.get(row["image_id"], "ok"), "detail": ""}
         for row in common
     ]
-    run = stored(store, tables.CATALOG, seen)
+    run = stored(store, schemas.CATALOG, seen)
     scored = [
         {**row, "head_id": "H", "exclusion_score": IMAGES[row["image_id"]]}
         for row in common
@@ -221,7 +220,7 @@ def catalog_of(store: Store) -> None:
     ]
     stored(
         store,
-        tables.SCORES,
+        schemas.SCORES,
         scored,
         inputs={"catalog": run.run_id, "head_id": "H", "backbone_id": "B"},
     )
@@ -253,7 +252,7 @@ def test_overrides_beat_scores_and_failures(
         "late": ("exclude", "override", "ann: known for years"),
         "broken": ("keep", "override", "ann: browsers show it"),
     }  # fmt: skip
-    listed = exclusions.read_current(spark, config.output.root).collect()
+    listed = readers.read_current(spark, config.output.root).collect()
     excluded = {"b", "copy 1", "copy 2", "late"}
     assert {(row["image_id"], row["reason"]) for row in listed} == {
         (name, "override") for name in excluded
@@ -261,7 +260,7 @@ def test_overrides_beat_scores_and_failures(
     assert "overrides" not in publish_exclusions.step(
         Workspace.open(spark, literal_config({"output.root": config.output.root}))
     )
-    listed = exclusions.read_current(spark, config.output.root).collect()
+    listed = readers.read_current(spark, config.output.root).collect()
     assert {(row["image_id"], row["reason"]) for row in listed} == {
         ("a", "model"),
         ("broken", "unscored"),
@@ -321,11 +320,13 @@ def test_overrides_come_back_as_labels(
     of_overrides = {"labels": 8, "without_class": 0, "without_image": 1, "since_last": since}
     assert told["labels_of_overrides"] == of_overrides
     assert f"toiletspark: labels of overrides: {since}\n" in capsys.readouterr().err
-    at = {row["image_id"]: row["labelled_at"] for row in rows.read(store.newest(tables.LABELS))}
+    at = {
+        row["image_id"]: row["labelled_at"] for row in arrow_io.read(store.newest(schemas.LABELS))
+    }
     assert at["a"] == datetime(2026, 11, 20, tzinfo=UTC)
 
     stored(
-        store, tables.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}]
+        store, schemas.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}]
     )  # all others have ended
     again = import_labels.import_overrides(Workspace.open(spark, written(config, *OVERRIDES)))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
@@ -359,7 +360,7 @@ def test_without_a_table_or_without_a_word_nothing_is_imported(
     )
     told = import_labels.import_overrides(Workspace.open(spark, written(config)))
     assert told == {"labels_of_overrides": {"labels": 0, "without_class": 0, "without_image": 0}}
-    assert Store(config.output.root).newest(tables.LABELS) is None
+    assert Store(config.output.root).newest(schemas.LABELS) is None
 
 
 def test_the_chain_takes_overrides_once_their_contents_are_known(

@@ -17,17 +17,14 @@ from tests.conftest import stored
 from toiletspark import __version__
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
-from toiletspark.feed import readers as exclusions
+from toiletspark.feed import readers
 from toiletspark.jobs import publish_exclusions
 from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.publishing import decisions, publication
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions import rollback
+from toiletspark.publishing.versions import log, rollback
 from toiletspark.scoring.scores import table_of
-from toiletspark.tables import runs
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
+from toiletspark.tables import runs, schemas, spark_io, storage
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
@@ -54,7 +51,7 @@ def prepare(
         {"image_id": image_id, "listing_id": f"L{image_id}", "status": status, "detail": detail}
         for image_id, (status, detail) in what.items()
     ]
-    seen = stored(store, tables.CATALOG, catalog)
+    seen = stored(store, schemas.CATALOG, catalog)
     rows = [
         {
             "image_id": image_id,
@@ -110,8 +107,8 @@ def test_every_image_is_in_one_of_scores_and_unscored(
         "removed": [],
     }
     run_id = Path(told["exclusion_list"]).name
-    excluded = exclusions.read_current(spark, config.output.root).orderBy("image_id").toPandas()
-    assert list(excluded.columns) == list(tables.EXCLUSION_LIST.columns)
+    excluded = readers.read_current(spark, config.output.root).orderBy("image_id").toPandas()
+    assert list(excluded.columns) == list(schemas.EXCLUSION_LIST.columns)
     assert [tuple(row) for row in excluded.itertuples(index=False)] == [
         *(
             (image_id, f"L{image_id}", "model", pytest.approx(score), "H", run_id)
@@ -134,8 +131,8 @@ def test_manifests_tell_what_the_version_was_made_from(
     scores = prepare(store)
     told = publish_exclusions.step(Workspace.open(spark, config))
     for folder, table, rows in (
-        (told["exclusion_list"], tables.EXCLUSION_LIST, 4),
-        (told["unscored_table"], tables.UNSCORED, 2),
+        (told["exclusion_list"], schemas.EXCLUSION_LIST, 4),
+        (told["unscored_table"], schemas.UNSCORED, 2),
     ):
         manifest = json.loads((Path(folder) / "_manifest.json").read_text())
         assert manifest["rows"] == rows
@@ -170,16 +167,16 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    old = versions.current(config.output.root)
+    old = log.current(config.output.root)
     before = {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()}
     publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.55)))
-    new = versions.current(config.output.root)
+    new = log.current(config.output.root)
     assert new.run_id > old.run_id
-    assert listed(frames.read_run(spark, new)) == {"a": 0.95, "b": 0.6}
-    assert listed(frames.read_run(spark, old)) == {"a": 0.95, "b": 0.6, "c": 0.5}
+    assert listed(spark_io.read_run(spark, new)) == {"a": 0.95, "b": 0.6}
+    assert listed(spark_io.read_run(spark, old)) == {"a": 0.95, "b": 0.6, "c": 0.5}
     assert {path: path.stat().st_mtime_ns for path in Path(old.folder).iterdir()} == before
-    assert len(store.runs(tables.SCORES)) == 1
-    assert [run.inputs.operating_threshold for run in store.runs(tables.EXCLUSION_LIST)] == [
+    assert len(store.runs(schemas.SCORES)) == 1
+    assert [run.inputs.operating_threshold for run in store.runs(schemas.EXCLUSION_LIST)] == [
         0.5,
         0.55,
     ]
@@ -201,9 +198,9 @@ def judged_head(store: Store) -> Run:
          "label": label, "weight": 1.0, "held_out": True, "exclusion_score": score}
         for place, (score, label) in enumerate(held)
     ]  # fmt: skip
-    stored(store, tables.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
-    bundle.write(store.folder(tables.HEADS, run_id), HEAD)
-    return store.require(tables.HEADS, doing="testing", step="train")
+    stored(store, schemas.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
+    bundle.write(store.folder(schemas.HEADS, run_id), HEAD)
+    return store.require(schemas.HEADS, doing="testing", step="train")
 
 
 def by_policy(config: Config, name: str, value: float) -> Config:
@@ -224,20 +221,20 @@ def test_another_policy_needs_neither_training_nor_scoring(
         ("cost_ratio", 0.5),
     ):
         told = publish_exclusions.step(Workspace.open(spark, by_policy(config, name, value)))
-        inputs = versions.current(config.output.root).inputs
+        inputs = log.current(config.output.root).inputs
         assert inputs.operating_threshold == told["operating_threshold"]
         assert inputs.threshold_reason == told["threshold_reason"]
         assert told["threshold_reason"].endswith(
             "; by 6 held-out images that were not drawn at random and represent only themselves"
         )
-        excluded = sorted(listed(exclusions.read_current(spark, config.output.root)))
+        excluded = sorted(listed(readers.read_current(spark, config.output.root)))
         found[name] = (round(told["operating_threshold"], 2), "".join(excluded))
     assert found == {
         "min_recall": (0.45, "abc"),
         "max_share_of_good_images_lost": (0.7, "a"),
         "cost_ratio": (0.7, "a"),
     }
-    assert [len(store.runs(table)) for table in (tables.HEADS, tables.SCORES)] == [1, 1]
+    assert [len(store.runs(table)) for table in (schemas.HEADS, schemas.SCORES)] == [1, 1]
 
 
 def test_a_policy_that_cannot_be_kept_publishes_nothing(
@@ -255,7 +252,7 @@ def test_a_policy_that_cannot_be_kept_publishes_nothing(
     assert stopped.value.found == "no operating threshold has min_recall 1 at the safe end"
     assert (gone.value.exit_code, stopped.value.exit_code) == (2, 2)
     assert not pointer_of(store).exists()
-    assert store.runs(tables.EXCLUSION_LIST) == []
+    assert store.runs(schemas.EXCLUSION_LIST) == []
 
 
 def test_a_threshold_of_one_and_no_such_score_gives_an_honestly_empty_list(
@@ -263,9 +260,9 @@ def test_a_threshold_of_one_and_no_such_score_gives_an_honestly_empty_list(
 ) -> None:
     prepare(store, unscored={})
     told = publish_exclusions.step(Workspace.open(spark, with_threshold(config, 1.0)))
-    empty = exclusions.read_current(spark, config.output.root)
+    empty = readers.read_current(spark, config.output.root)
     assert told["excluded"] == 0
-    assert empty.columns == list(tables.EXCLUSION_LIST.columns)
+    assert empty.columns == list(schemas.EXCLUSION_LIST.columns)
     assert empty.count() == 0
 
 
@@ -275,7 +272,7 @@ def test_a_catalog_without_a_sound_image_is_published_as_unscored(
     prepare(store, scores={}, unscored={"x": ("missing", "")})
     told = publish_exclusions.step(Workspace.open(spark, config))
     assert (told["images"], told["scored"], told["excluded"]) == (1, 0, 0)
-    assert exclusions.read_current(spark, config.output.root).count() == 0
+    assert readers.read_current(spark, config.output.root).count() == 0
 
 
 # What is not published
@@ -287,22 +284,55 @@ def test_the_pointer_moves_last(
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
     before = pointer_of(store).read_bytes()
-    write_run: Callable[..., Run] = frames.write_run
+    write_run: Callable[..., Run] = spark_io.write_run
 
-    def full_disk(frame: Any, where: Store, table: tables.Table, *args: Any, **facts: Any) -> Run:
-        if table is tables.UNSCORED:
+    def full_disk(frame: Any, where: Store, table: schemas.Table, *args: Any, **facts: Any) -> Run:
+        if table is schemas.UNSCORED:
             raise OSError(28, "No space left on device")
         return write_run(frame, where, table, *args, **facts)
 
-    monkeypatch.setattr(frames, "write_run", full_disk)
+    monkeypatch.setattr(spark_io, "write_run", full_disk)
     with pytest.raises(OSError, match="No space left"):
         publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.9)))
     assert pointer_of(store).read_bytes() == before
-    assert listed(exclusions.read_current(spark, config.output.root)) == {
+    assert listed(readers.read_current(spark, config.output.root)) == {
         "a": 0.95,
         "b": 0.6,
         "c": 0.5,
     }
+
+
+def test_the_live_version_is_asked_for_at_the_start_and_under_the_lock_and_nowhere_else(
+    spark: SparkSession, config: Config, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(store)
+    publish_exclusions.step(Workspace.open(spark, config))
+    order: list[str] = []
+    read_json, read_jsons = storage.read_json, storage.read_jsons
+    replace_json, one_at_a_time = storage.replace_json, storage.one_at_a_time
+
+    def reads_pointer(location: str) -> Any:
+        order.extend(["pointer"] * location.endswith("exclusion_list/_current.json"))
+        return read_json(location)
+
+    def reads_log(locations: list[str]) -> Any:
+        order.extend(["log"] * ("exclusion_list/_versions/" in "".join(locations)))
+        return read_jsons(locations)
+
+    def moves_pointer(location: str, content: dict[str, Any]) -> None:
+        order.extend(["moved"] * location.endswith("exclusion_list/_current.json"))
+        replace_json(location, content)
+
+    def locks(location: str) -> Any:
+        order.extend(["locked"] * location.endswith(".approval.lock"))
+        return one_at_a_time(location)
+
+    monkeypatch.setattr(storage, "read_json", reads_pointer)
+    monkeypatch.setattr(storage, "read_jsons", reads_log)
+    monkeypatch.setattr(storage, "replace_json", moves_pointer)
+    monkeypatch.setattr(storage, "one_at_a_time", locks)
+    publish_exclusions.step(Workspace.open(spark, config))
+    assert order == ["pointer", "log", "locked", "pointer", "log", "moved"]
 
 
 def test_an_image_that_is_nowhere_stops_the_publication(
@@ -314,14 +344,14 @@ def test_an_image_that_is_nowhere_stops_the_publication(
     prepare(store, unembedded="z")
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(Workspace.open(spark, config))
-    made = store.newest(tables.EXCLUSION_LIST)
+    made = store.newest(schemas.EXCLUSION_LIST)
     assert made is not None
     assert str(stopped.value) == (
         f"while auditing the exclusion list {made.run_id}\n"
         "  expected: containment.decision: each of 8 images kept, excluded or unscored, for a known reason; "
         "containment.exclusion_score: a number in [0, 1] where there is a score, and null elsewhere\n"
-        "  found:    containment.decision: 7 are, and 1 rows hold a word that no list has; "
-        "containment.exclusion_score: 1 rows where it is not\n"
+        "  found:    containment.decision: 7 are, and 1 rows have an unknown word; "
+        "containment.exclusion_score: 1 other rows\n"
         "  do:       the last version stays in force; run `toiletspark rescore` again, and report this if it comes back"
     )
     assert stopped.value.exit_code == 3
@@ -339,14 +369,14 @@ def test_a_list_that_was_written_short_is_not_published(
     table: str,
     rule: str,
 ) -> None:
-    """What was decided is counted on the decisions; readers get other files."""
+    """Figures are counted on the decisions; readers get other files."""
     prepare(store)
     whole: Callable[[Any], Any] = getattr(decisions, table)
     monkeypatch.setattr(decisions, table, lambda decided: whole(decided).where("image_id != 'y'"))
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(Workspace.open(spark, config))
     assert [told.partition(":")[0] for told in stopped.value.expected.split("; ")] == [rule]
-    assert versions.log(store) == []
+    assert log.read_all(store) == []
 
 
 def test_a_rollback_while_a_version_is_made_stands(
@@ -365,15 +395,15 @@ def test_a_rollback_while_a_version_is_made_stands(
     monkeypatch.setattr(publication, "make", meanwhile)
     with pytest.raises(AuditError, match="overtaken: version 3 is live, a rollback to version 1"):
         publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.55)))
-    assert listed(exclusions.read_current(spark, store.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
+    assert listed(readers.read_current(spark, store.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
 
 
 def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparison(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     run_id = runs.new_run_id()
-    early = stored(store, tables.EXCLUSION_LIST, [{"image_id": "a"}], run_id=run_id)
-    stored(store, tables.UNSCORED, [], run_id=run_id)
+    early = stored(store, schemas.EXCLUSION_LIST, [{"image_id": "a"}], run_id=run_id)
+    stored(store, schemas.UNSCORED, [], run_id=run_id)
     told = {
         "run_id": run_id,
         "exclusion_list": f"exclusion_list/{run_id}",
@@ -383,7 +413,7 @@ def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparis
     pointer_of(store).write_text(json.dumps({**told, "files": [file.name for file in early.files]}))
     prepare(store)
     assert publish_exclusions.step(Workspace.open(spark, config))["version"] == 1
-    counts = versions.current(config.output.root).counts
+    counts = log.current(config.output.root).counts
     judged = {check["rule"]: check["passed"] for check in counts["audits"]}
     change = {
         "rate_of_change.size",
@@ -421,9 +451,9 @@ def published(store: Store) -> Run:
 def publish_tiny(store: Store, rows: int) -> Run:
     run_id = runs.new_run_id()
     excluded = [{"image_id": f"{run_id}/{number}", "run_id": run_id} for number in range(rows)]
-    listed_run = stored(store, tables.EXCLUSION_LIST, excluded, run_id=run_id)
-    stored(store, tables.UNSCORED, [], run_id=run_id)
-    versions.publish(store, listed_run)
+    listed_run = stored(store, schemas.EXCLUSION_LIST, excluded, run_id=run_id)
+    stored(store, schemas.UNSCORED, [], run_id=run_id)
+    log.publish(store, listed_run)
     return listed_run
 
 
@@ -431,7 +461,7 @@ def test_nothing_published_is_an_error_and_not_an_empty_list(
     spark: SparkSession, store: Store
 ) -> None:
     with pytest.raises(OutputError) as stopped:
-        exclusions.read_current(spark, store.root)
+        readers.read_current(spark, store.root)
     assert str(stopped.value) == (
         f"while reading the current exclusion list of {store.root}\n"
         "  expected: exclusion_list/_current.json that names a complete version\n"
@@ -445,7 +475,7 @@ def test_a_version_without_its_manifest_is_an_error(
 ) -> None:
     (Path(published.folder) / "_manifest.json").unlink()
     with pytest.raises(OutputError) as stopped:
-        exclusions.read_current(spark, store.root)
+        readers.read_current(spark, store.root)
     assert stopped.value.found == f"the version {published.run_id} without a manifest"
 
 
@@ -481,10 +511,10 @@ def empty_file(folder: Path) -> None:
 def test_a_version_that_was_changed_is_an_error(
     spark: SparkSession, store: Store, published: Run, harm: Callable[[Path], None]
 ) -> None:
-    assert exclusions.read_current(spark, store.root).count() == 3
+    assert readers.read_current(spark, store.root).count() == 3
     harm(Path(published.folder))
     with pytest.raises(OutputError) as stopped:
-        exclusions.read_current(spark, store.root)
+        readers.read_current(spark, store.root)
     assert str(stopped.value) == (
         f"while reading the current exclusion list of {store.root}\n"
         f"  expected: the 1 files of the manifest of {published.run_id}, unchanged\n"
@@ -519,9 +549,9 @@ def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
     reader = threading.Thread(target=read_all_the_time)
     reader.start()
     try:
-        versions = []
+        made = []
         for _ in range(20):
-            versions.append(publish_tiny(store, int(rng.integers(1, 50))).run_id)
+            made.append(publish_tiny(store, int(rng.integers(1, 50))).run_id)
             while read_again.acquire(blocking=False):
                 pass  # reads that ended before the publication
             for _ in range(2):  # the second read from now has begun after it
@@ -531,5 +561,5 @@ def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
         reader.join()
     assert wrong == []
     assert len(seen) >= 40
-    assert set(versions) <= set(seen)
+    assert set(made) <= set(seen)
     assert seen == sorted(seen)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,9 +13,7 @@ from tests.publishing.test_approvals import publishing, written
 from toiletspark.config import Config
 from toiletspark.errors import AuditError
 from toiletspark.publishing import publication
-from toiletspark.publishing.publication import Made
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions import rollback
+from toiletspark.publishing.versions import log, rollback
 from toiletspark.publishing.versions.log import Version
 from toiletspark.tables.runs import Run, Store
 
@@ -56,13 +53,13 @@ def test_a_version_whose_publisher_died_before_the_pointer_moved_waits_unseen(
     tmp_path: Path,
 ) -> None:
     store = Store.open(str(tmp_path / "output"))
-    first = versions.publish(store, publish.write(store, 1))
-    versions.commit(store, publish.write(store, 2))
-    live = versions.live(store)
+    first = log.publish(store, publish.write(store, 1))
+    log.commit(store, publish.write(store, 2))
+    live = log.live(store)
     assert live is not None
     assert (live.number, live.run_id) == (1, first.run_id)
-    assert versions.publish(store, publish.write(store, 3)).number == 3
-    assert [version.number for version in versions.log(store)] == [1, 2, 3]
+    assert log.publish(store, publish.write(store, 3)).number == 3
+    assert [version.number for version in log.read_all(store)] == [1, 2, 3]
 
 
 def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
@@ -70,17 +67,17 @@ def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
 ) -> None:
     """Another one takes the next number and moves the pointer between this one's number and its pointer."""
     store = Store.open(str(tmp_path / "output"))
-    commit, newer = versions.commit, publish.write(store, 2)
+    commit, newer = log.commit, publish.write(store, 2)
 
     def overtaken(*args: Any, **facts: Any) -> Version:
         version = commit(*args, **facts)
-        monkeypatch.setattr(versions, "commit", commit)
-        versions.publish(store, newer)
+        monkeypatch.setattr(log, "commit", commit)
+        log.publish(store, newer)
         return version
 
-    monkeypatch.setattr(versions, "commit", overtaken)
-    assert versions.publish(store, publish.write(store, 1)).number == 1
-    live = versions.live(store)
+    monkeypatch.setattr(log, "commit", overtaken)
+    assert log.publish(store, publish.write(store, 1)).number == 1
+    live = log.live(store)
     assert live is not None
     assert (live.number, live.run_id) == (2, newer.run_id)
 
@@ -89,7 +86,7 @@ def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
 
 
 def shipped(store: Store, config: Config, listed: Run) -> Version:
-    return publication.ship(store, config, cast(Made, SimpleNamespace(listed=listed)))
+    return publication.ship(store, config, listed).version
 
 
 def of_catalog(store: Store, catalog: str, **how: Any) -> Callable[[Config], Version]:
@@ -99,11 +96,11 @@ def of_catalog(store: Store, catalog: str, **how: Any) -> Callable[[Config], Ver
 
 
 def refused(store: Store, config: Config, listed: Run) -> AuditError:
-    before = versions.log(store)
+    before = log.read_all(store)
     with pytest.raises(AuditError) as stopped:
         shipped(store, config, listed)
-    assert versions.log(store) == before
-    assert versions.live(store) == before[-1]
+    assert log.read_all(store) == before
+    assert log.live(store) == before[-1]
     return stopped.value
 
 

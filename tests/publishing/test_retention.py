@@ -1,4 +1,4 @@
-"""What is removed after a publication, and what never is; without Spark."""
+"""Old runs are removed after a publication, and no others; without Spark."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -8,35 +8,37 @@ from typing import Any
 import pytest
 
 from tests.support import small_versions
-from tests.support.small_versions import killed_before_the_pointer, layout_1, published
-from toiletspark.config import Publish
-from toiletspark.config import loading as conf_files
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions import retention, rollback
-from toiletspark.tables import runs, storage
-from toiletspark.tables import schemas as tables
+from tests.support.small_versions import killed_before_the_pointer, published
+from toiletspark.config import Publish, loading
+from toiletspark.publishing.versions import log, retention, rollback
+from toiletspark.publishing.versions.log import History
+from toiletspark.tables import runs, schemas, storage
 from toiletspark.tables.runs import Run, Store
 
 NOW = datetime.now(UTC)
-TABLES = [table.name for table in versions.TABLES]
+TABLES = [table.name for table in log.TABLES]
 
 
 def keeping(days: float = 30.0, unpublished_days: float = 7.0) -> Publish:
     sets = [f"publish.keep_days={days}", f"publish.keep_unpublished_days={unpublished_days}"]
-    return conf_files.load([], sets).publish
+    return loading.load([], sets).publish
 
 
-def published_days_ago(store: Store, days: float) -> versions.Version:
+def clean(store: Store, publish: Publish, now: datetime = NOW) -> list[str]:
+    return retention.clean(History.read(store), publish, now)
+
+
+def published_days_ago(store: Store, days: float) -> log.Version:
     """A version whose entry says that it was published then, by a run of then."""
-    version = versions.publish(store, written_days_ago(store, days))
+    version = log.publish(store, written_days_ago(store, days))
     entry = Path(store.root) / "exclusion_list" / "_versions" / f"{version.number:08d}.json"
     told = {
-        **version.said,
+        **version.as_json(),
         "published_at": (NOW - timedelta(days=days)).isoformat(timespec="seconds"),
     }
     entry.write_text(json.dumps(told))
-    versions.point(store)
-    return versions.Version(version.number, told)
+    log.point(store)
+    return log.Version.model_validate(told)
 
 
 def written_days_ago(store: Store, days: float) -> Run:
@@ -65,12 +67,12 @@ def there(store: Store) -> set[str]:
 
 def test_a_version_goes_with_all_its_tables_once_it_was_replaced_long_ago(store: Store) -> None:
     first, second, third = (published_days_ago(store, days) for days in (90, 31, 29))
-    before = [version.said for version in versions.log(store)]
-    assert retention.clean(store, keeping(30), NOW) == folders(first.run_id)
+    before = [version.as_json() for version in log.read_all(store)]
+    assert clean(store, keeping(30), NOW) == folders(first.run_id)
     assert there(store) == {second.run_id, third.run_id}
-    assert [version.said for version in versions.log(store)] == before
-    assert versions.current(store.root).run_id == third.run_id
-    assert retention.clean(store, keeping(30), NOW) == []
+    assert [version.as_json() for version in log.read_all(store)] == before
+    assert log.current(store.root).run_id == third.run_id
+    assert clean(store, keeping(30), NOW) == []
 
 
 def test_a_version_is_as_old_as_its_replacement_so_that_the_way_back_is_not_lost(
@@ -78,7 +80,7 @@ def test_a_version_is_as_old_as_its_replacement_so_that_the_way_back_is_not_lost
 ) -> None:
     first = published_days_ago(store, 300)
     published_days_ago(store, 0)
-    assert retention.clean(store, keeping(30), NOW) == []
+    assert clean(store, keeping(30), NOW) == []
     assert rollback.roll_back(store, keeping(30)).run_id == first.run_id
 
 
@@ -86,17 +88,17 @@ def test_the_live_version_stays_however_old_and_so_does_one_that_was_gone_back_t
     store: Store,
 ) -> None:
     first, second = published_days_ago(store, 200), published_days_ago(store, 100)
-    assert retention.clean(store, keeping(200), NOW) == []
+    assert clean(store, keeping(200), NOW) == []
     rollback.roll_back(store, keeping(), 1)
-    assert retention.clean(store, keeping(30), NOW + timedelta(days=1)) == []
-    assert retention.clean(store, keeping(30), NOW + timedelta(days=31)) == folders(second.run_id)
-    assert versions.current(store.root).run_id == first.run_id
+    assert clean(store, keeping(30), NOW + timedelta(days=1)) == []
+    assert clean(store, keeping(30), NOW + timedelta(days=31)) == folders(second.run_id)
+    assert log.current(store.root).run_id == first.run_id
 
 
 def test_what_is_live_stays_though_a_newer_version_waits_unseen(store: Store) -> None:
     live = published(store)
     waiting = killed_before_the_pointer(store)
-    assert retention.clean(store, keeping(30), NOW + timedelta(days=400)) == []
+    assert clean(store, keeping(30), NOW + timedelta(days=400)) == []
     assert there(store) == {live.run_id, waiting.run_id}
 
 
@@ -105,16 +107,7 @@ def test_zero_is_never(store: Store, days: float, unpublished_days: float) -> No
     old, failed = published_days_ago(store, 1000), written_days_ago(store, 800)
     published_days_ago(store, 500)
     expected = folders(old.run_id) if days else folders(failed.run_id) if unpublished_days else []
-    assert retention.clean(store, keeping(days, unpublished_days), NOW) == expected
-
-
-def test_what_was_live_before_there_was_a_log_is_kept_as_long_as_a_version(store: Store) -> None:
-    early = layout_1(store)
-    assert retention.clean(store, keeping(), NOW + timedelta(days=400)) == []  # still live
-    published(store)
-    assert retention.clean(store, keeping(30, 7), NOW + timedelta(days=29)) == []
-    gone = [f"exclusion_list/{early.run_id}", f"unscored/{early.run_id}"]
-    assert retention.clean(store, keeping(30, 7), NOW + timedelta(days=31)) == gone
+    assert clean(store, keeping(days, unpublished_days), NOW) == expected
 
 
 # What was never published
@@ -123,8 +116,8 @@ def test_what_was_live_before_there_was_a_log_is_kept_as_long_as_a_version(store
 def test_what_was_never_published_goes_after_its_days_and_the_plan_with_it(store: Store) -> None:
     published_days_ago(store, 20)
     old, young = written_days_ago(store, 8), written_days_ago(store, 6)
-    storage.replace_json(f"{store.folder(tables.EXCLUSION_LIST, old.run_id)}/_plan.json", {})
-    assert retention.clean(store, keeping(), NOW) == folders(old.run_id)
+    storage.replace_json(f"{store.folder(schemas.EXCLUSION_LIST, old.run_id)}/_plan.json", {})
+    assert clean(store, keeping(), NOW) == folders(old.run_id)
     assert young.run_id in there(store)
     assert old.run_id not in there(store)
 
@@ -133,7 +126,7 @@ def test_a_folder_that_is_not_complete_is_left_to_those_who_clear_them(store: St
     live, broken = published_days_ago(store, 20), written_days_ago(store, 8)
     for name in TABLES[1:]:
         (Path(store.root) / name / broken.run_id / runs.MANIFEST).unlink()
-    assert retention.clean(store, keeping(), NOW) == [f"decisions/{broken.run_id}"]
+    assert clean(store, keeping(), NOW) == [f"decisions/{broken.run_id}"]
     assert there(store) == {live.run_id, broken.run_id}
 
 
@@ -147,7 +140,7 @@ def test_other_tables_and_strangers_files_are_left_alone(store: Store) -> None:
     old = f"{runs.run_id_at(NOW - timedelta(days=300))}-0000"
     for name in (names[0], names[2], f"scores/{old}/_manifest.json", f"feed/{old}/_manifest.json"):
         storage.replace_json(f"{store.root}/{name}", {"rows": 0})
-    assert retention.clean(store, keeping(), NOW) == []
+    assert clean(store, keeping(), NOW) == []
     assert all(
         storage.exists(f"{store.root}/{name}") for name in [*names, f"scores/{old}", f"feed/{old}"]
     )
@@ -155,14 +148,14 @@ def test_other_tables_and_strangers_files_are_left_alone(store: Store) -> None:
 
 def test_a_store_without_a_version_loses_nothing(store: Store) -> None:
     written_days_ago(store, 300)
-    assert retention.clean(store, keeping(), NOW) == []
+    assert clean(store, keeping(), NOW) == []
 
 
 # Broken off
 
 
 def test_a_removal_that_is_broken_off_leaves_nothing_readable_and_the_next_ends_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, _ = published_days_ago(store, 90), published_days_ago(store, 40)
     live = published_days_ago(store, 1)
@@ -178,15 +171,15 @@ def test_a_removal_that_is_broken_off_leaves_nothing_readable_and_the_next_ends_
 
     monkeypatch.setattr(storage, "remove_file", gone)
     monkeypatch.setattr(storage, "remove_folder", full)
-    assert retention.clean(store, keeping(30), NOW) == []
-    assert capsys.readouterr().err == (
-        f"toiletspark: the old run {first.run_id} could not be removed: [Errno 5] Input/output error\n"
-    )
+    assert clean(store, keeping(30), NOW) == []
+    assert caplog.messages == [
+        f"the old run {first.run_id} could not be removed: [Errno 5] Input/output error"
+    ]
     assert order == ["exclusion_list", "decisions", "unscored", "strata"]
-    assert [store.run(table, first.run_id) for table in versions.TABLES] == [None] * 4
+    assert [store.run(table, first.run_id) for table in log.TABLES] == [None] * 4
     monkeypatch.setattr(storage, "remove_folder", remove_folder)
-    assert retention.clean(store, keeping(30), NOW) == folders(first.run_id)
-    assert versions.current(store.root).run_id == live.run_id
+    assert clean(store, keeping(30), NOW) == folders(first.run_id)
+    assert log.current(store.root).run_id == live.run_id
 
 
 def test_a_file_is_removed_and_a_missing_one_is_no_error(tmp_path: Path) -> None:

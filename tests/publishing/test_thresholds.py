@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toiletspark.publishing.thresholds import NOTHING_EXCLUDED, Judged, by_policy
+from toiletspark.publishing.thresholds import NOTHING_EXCLUDED, HeldOut, by_policy
 from toiletspark.sampling.estimates import Bootstrap
 
 Array = NDArray[np.float64]
 
 
-def judged(seed: int, images: int = 300, toilets: float = 0.3) -> tuple[Judged, Array]:
+def judged(seed: int, images: int = 300, toilets: float = 0.3) -> tuple[HeldOut, Array]:
     """Scores that overlap, weights that differ; and the weights."""
     rng = np.random.default_rng(seed)
     to_exclude = rng.random(images) < toilets
@@ -19,10 +19,10 @@ def judged(seed: int, images: int = 300, toilets: float = 0.3) -> tuple[Judged, 
     ).astype(np.float32)
     weight = rng.uniform(1, 20, images)
     bootstrap = Bootstrap(np.zeros(images), np.arange(images) // 2, weight, replicates=200)
-    return Judged(scores, to_exclude, bootstrap), weight
+    return HeldOut(scores, to_exclude, bootstrap), weight
 
 
-def weighed(one: Judged, weight: Array, threshold: float) -> dict[str, float]:
+def weighed(one: HeldOut, weight: Array, threshold: float) -> dict[str, float]:
     """The figures of a threshold, image by image."""
     sums = {(label, out): 0.0 for label in (True, False) for out in (True, False)}
     for score, label, each in zip(
@@ -45,7 +45,7 @@ def weighed(one: Judged, weight: Array, threshold: float) -> dict[str, float]:
     }
 
 
-def thresholds_of(one: Judged) -> list[float]:
+def thresholds_of(one: HeldOut) -> list[float]:
     return sorted({*map(float, one.scores), NOTHING_EXCLUDED})
 
 
@@ -91,12 +91,12 @@ def test_a_dearer_miss_lowers_the_threshold() -> None:
     assert found[0] > found[-1]
 
 
-def ranked(*runs: tuple[bool, int]) -> Judged:
+def ranked(*runs: tuple[bool, int]) -> HeldOut:
     """Images in the order of their scores, the highest first: runs of one label, each with its length."""
     to_exclude = np.repeat([label for label, _ in runs], [count for _, count in runs])
     count = len(to_exclude)
     scores = np.linspace(1, 0, count, dtype=np.float32)
-    return Judged(
+    return HeldOut(
         scores,
         to_exclude,
         Bootstrap(np.zeros(count), np.arange(count), np.ones(count), replicates=200),
@@ -168,12 +168,12 @@ def test_a_promise_that_nothing_keeps_is_an_error() -> None:
 
 @pytest.mark.parametrize("label", [True, False])
 def test_images_of_one_kind_settle_nothing(label: bool) -> None:
-    one = Judged(
+    one = HeldOut(
         np.linspace(0, 1, 5, dtype=np.float32),
         np.full(5, label),
         Bootstrap([0] * 5, range(5), np.ones(5)),
     )
-    with pytest.raises(ValueError, match="both kinds"):
+    with pytest.raises(ValueError, match="images to exclude, and others to keep"):
         by_policy("min_recall", 0.5, one, safe=False)
 
 

@@ -1,4 +1,4 @@
-"""The log of versions, the pointer, and the way back; all without Spark."""
+"""The log of log, the pointer, and the way back; all without Spark."""
 
 import json
 import threading
@@ -12,19 +12,15 @@ from tests.conftest import stored
 from tests.support import small_versions
 from tests.support.small_versions import (
     killed_before_the_pointer,
-    layout_1,
     pointer,
     pointer_file,
     published,
 )
-from toiletspark.config import Config
-from toiletspark.config import loading as conf_files
+from toiletspark.config import Config, loading
 from toiletspark.errors import OutputError
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions import rollback
+from toiletspark.publishing.versions import log, rollback
 from toiletspark.publishing.versions.log import Version
-from toiletspark.tables import runs, storage
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import runs, schemas, storage
 from toiletspark.tables.runs import Store
 
 
@@ -33,16 +29,16 @@ def back(store: Store, config: Config, number: int | None = None) -> Version:
 
 
 def refused(store: Store, config: Config, number: int | None = None) -> OutputError:
-    """What a rollback that is refused says; it has changed nothing."""
+    """The error of a refused rollback, which has changed nothing."""
     before = (
         storage.read_json(str(pointer_file(store))),
-        [version.said for version in versions.log(store)],
+        [version.as_json() for version in log.read_all(store)],
     )
     with pytest.raises(OutputError) as stopped:
         back(store, config, number)
     assert (
         storage.read_json(str(pointer_file(store))),
-        [version.said for version in versions.log(store)],
+        [version.as_json() for version in log.read_all(store)],
     ) == before
     return stopped.value
 
@@ -53,9 +49,11 @@ def refused(store: Store, config: Config, number: int | None = None) -> OutputEr
 def test_numbers_have_no_gap_and_the_pointer_is_the_newest_entry(store: Store) -> None:
     made = [published(store, excluded) for excluded in (1, 2, 3)]
     assert [version.number for version in made] == [1, 2, 3]
-    assert [version.said for version in versions.log(store)] == [version.said for version in made]
-    assert pointer(store) == made[-1].said
-    assert versions.live(store) == made[-1]
+    assert [version.as_json() for version in log.read_all(store)] == [
+        version.as_json() for version in made
+    ]
+    assert pointer(store) == made[-1].as_json()
+    assert log.live(store) == made[-1]
     assert {
         name: pointer(store)[name]
         for name in ("layout", "decisions", "strata", "rows", "valid_until")
@@ -72,20 +70,20 @@ def test_numbers_have_no_gap_and_the_pointer_is_the_newest_entry(store: Store) -
 def test_publishers_of_the_same_run_at_once_each_have_a_number_of_their_own(
     store: Store, place: str
 ) -> None:
-    """Of the same run in the same second: only what tells their entries apart keeps one from taking another's."""
+    """All entries name the same run and second; only `entry` tells them apart."""
     listed = small_versions.written(store)
     where = store if place == "local" else Store("memory://versions-at-once")
     together = threading.Barrier(4)
 
     def publish(_: int) -> list[int]:
         together.wait()
-        return [versions.publish(where, listed).number for _ in range(10)]
+        return [log.publish(where, listed).number for _ in range(10)]
 
     with ThreadPoolExecutor(4) as threads:
         numbers = [number for some in threads.map(publish, range(4)) for number in some]
     assert sorted(numbers) == list(range(1, 41))
-    assert [version.number for version in versions.log(where)] == list(range(1, 41))
-    live = versions.live(where)
+    assert [version.number for version in log.read_all(where)] == list(range(1, 41))
+    live = log.live(where)
     assert live is not None
     assert live.number == 40
     storage.remove_folder("memory://versions-at-once")
@@ -94,11 +92,11 @@ def test_publishers_of_the_same_run_at_once_each_have_a_number_of_their_own(
 def test_two_entries_are_never_equal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that read back an equal entry of another publisher would take it for its own."""
     listed = small_versions.written(store)
-    monkeypatch.setattr(versions, "_newest_number", lambda store: 0)
+    monkeypatch.setattr(log, "_newest_number", lambda store: 0)
     told: list[dict[str, object]] = []
     monkeypatch.setattr(storage, "create_json", lambda location, content: not told.append(content))
-    versions.commit(store, listed)
-    versions.commit(store, listed)
+    log.commit(store, listed)
+    log.commit(store, listed)
     first, second = (
         {name: value for name, value in said.items() if name != "published_at"} for said in told
     )
@@ -107,7 +105,7 @@ def test_two_entries_are_never_equal(store: Store, monkeypatch: pytest.MonkeyPat
 
 def test_the_pointer_never_moves_back(store: Store) -> None:
     first, second = published(store), published(store)
-    versions.point(store)  # of the first one's publisher, who was slow
+    log.point(store)  # of the first one's publisher, who was slow
     assert (first.number, pointer(store)["version"]) == (1, second.number)
 
 
@@ -124,34 +122,24 @@ def test_a_version_whose_publisher_was_killed_waits_unseen_and_the_next_is_newer
 
 def test_a_version_ends_when_it_says_so(store: Store) -> None:
     version = published(store, valid_for_h=2.0)
-    until = datetime.fromisoformat(version.said["valid_until"])
+    until = datetime.fromisoformat(version.valid_until)
     assert timedelta(hours=1.9) < until - datetime.now(UTC) <= timedelta(hours=2)
-    assert versions.current(store.root).run_id == version.run_id
+    assert log.current(store.root).run_id == version.run_id
     told = {**pointer(store), "valid_until": "2026-01-02T03:04:05+00:00"}
     pointer_file(store).write_text(json.dumps(told))
     with pytest.raises(OutputError) as stopped:
-        versions.current(store.root)
+        log.current(store.root)
     assert stopped.value.found == (
         f"one of {told['published_at']}, valid until 2026-01-02T03:04:05+00:00 (publish.valid_for_h)"
     )
-    assert versions.current(store.root, allow_stale=True).run_id == version.run_id
-
-
-def test_a_list_of_before_there_was_a_log_is_still_the_one_that_counts(store: Store) -> None:
-    listed = layout_1(store)
-    assert versions.current(store.root).run_id == listed.run_id
-    live = versions.live(store)
-    assert live is not None
-    assert (live.number, live.shows, live.counts) == (0, 0, {})
-    assert versions.log(store) == []
-    assert published(store).number == 1
+    assert log.current(store.root, allow_stale=True).run_id == version.run_id
 
 
 def test_a_newer_layout_is_told_whatever_it_looks_like(store: Store) -> None:
     published(store)
     pointer_file(store).write_text(json.dumps({"layout": 3, "versions": ["otherwise"]}))
     with pytest.raises(OutputError) as stopped:
-        versions.current(store.root)
+        log.current(store.root)
     assert stopped.value.found == "layout 3, made by a newer toiletspark"
 
 
@@ -166,15 +154,15 @@ def test_a_rollback_is_a_new_version_of_the_older_run(store: Store, config: Conf
     )
     version = rollback.roll_back(store, publish)
     assert (version.number, version.run_id, version.shows) == (3, first.run_id, 1)
-    assert pointer(store) == version.said
+    assert pointer(store) == version.as_json()
     unlike = {"version", "published_at", "valid_until", "entry", "rolled_back_to", "because"}
-    assert {name: value for name, value in version.said.items() if name not in unlike} == {
-        name: value for name, value in first.said.items() if name not in unlike
+    assert {name: value for name, value in version.as_json().items() if name not in unlike} == {
+        name: value for name, value in first.as_json().items() if name not in unlike
     }
-    assert (version.said["rolled_back_to"], version.said["because"]) == (1, "kitchens were gone")
-    left = datetime.fromisoformat(version.said["valid_until"]) - datetime.now(UTC)
+    assert (version.rolled_back_to, version.because) == (1, "kitchens were gone")
+    left = datetime.fromisoformat(version.valid_until) - datetime.now(UTC)
     assert timedelta(hours=23.9) < left <= timedelta(hours=24)
-    assert versions.current(store.root).run_id == first.run_id
+    assert log.current(store.root).run_id == first.run_id
 
 
 def test_a_rollback_of_a_rollback_goes_further_back_and_never_to_and_fro(
@@ -182,16 +170,16 @@ def test_a_rollback_of_a_rollback_goes_further_back_and_never_to_and_fro(
 ) -> None:
     runs_of = {number: published(store, number).run_id for number in (1, 2, 3)}
     gone = [
-        (version.said["rolled_back_to"], version.run_id)
+        (version.rolled_back_to, version.run_id)
         for version in (back(store, config), back(store, config))
     ]
     assert gone == [(2, runs_of[2]), (1, runs_of[1])]
     assert refused(store, config).found == "none: version 5 is live, which shows version 1"
     assert (
-        back(store, config, 4).said["rolled_back_to"] == 2
+        back(store, config, 4).rolled_back_to == 2
     )  # an entry that is a rollback stands for what it shows
     assert published(store).number == 7
-    assert back(store, config).said["rolled_back_to"] == 2  # what was live before
+    assert back(store, config).rolled_back_to == 2  # what was live before
 
 
 def test_going_forth_again_by_number_undoes_a_rollback(store: Store, config: Config) -> None:
@@ -199,14 +187,14 @@ def test_going_forth_again_by_number_undoes_a_rollback(store: Store, config: Con
     second = published(store)
     back(store, config)
     assert back(store, config, 2).run_id == second.run_id
-    assert versions.current(store.root).run_id == second.run_id
+    assert log.current(store.root).run_id == second.run_id
 
 
 def test_the_version_before_is_one_of_another_run(store: Store, config: Config) -> None:
     first, second = published(store), published(store)
     back(store, config, 2)  # the live one once more: valid for longer
-    assert versions.current(store.root).run_id == second.run_id
-    versions.publish(store, versions.current(store.root))  # the same run twice, and no rollback
+    assert log.current(store.root).run_id == second.run_id
+    log.publish(store, log.current(store.root))  # the same run twice, and no rollback
     assert back(store, config).run_id == first.run_id
 
 
@@ -215,7 +203,7 @@ def test_going_back_from_before_a_version_that_nobody_has_seen(
 ) -> None:
     first, second = published(store), published(store)
     killed_before_the_pointer(store)
-    assert versions.live(store) == second
+    assert log.live(store) == second
     version = back(store, config)
     assert (version.number, version.run_id) == (4, first.run_id)
 
@@ -227,7 +215,7 @@ def test_an_expired_version_is_valid_again_once_somebody_goes_back_to_it(
     published(store)
     version = back(store, config)
     assert version.run_id == first.run_id
-    assert versions.current(store.root).run_id == first.run_id
+    assert log.current(store.root).run_id == first.run_id
 
 
 def test_there_must_be_a_version_to_go_to(store: Store, config: Config) -> None:
@@ -265,18 +253,6 @@ def test_the_first_version_has_none_before_it(store: Store, config: Config) -> N
     )
 
 
-def test_lists_of_before_there_was_a_log_cannot_be_gone_back_to(
-    store: Store, config: Config
-) -> None:
-    listed = layout_1(store)
-    assert (
-        refused(store, config).found
-        == f"none: {listed.run_id} is live, from before versions had numbers"
-    )
-    published(store)
-    assert refused(store, config).found == "none: version 1 is live"
-
-
 def test_a_version_whose_files_were_removed_is_refused_and_others_are_named(
     store: Store, config: Config
 ) -> None:
@@ -293,7 +269,7 @@ def test_a_version_whose_files_were_removed_is_refused_and_others_are_named(
     assert refused(store, config, 1).found == "none any more; they were removed (publish.keep_days)"
 
 
-@pytest.mark.parametrize("table", [table.name for table in versions.TABLES])
+@pytest.mark.parametrize("table", [table.name for table in log.TABLES])
 def test_a_version_whose_files_were_changed_is_refused(
     store: Store, config: Config, table: str
 ) -> None:
@@ -301,36 +277,40 @@ def test_a_version_whose_files_were_changed_is_refused(
     published(store)
     (Path(store.root) / table / first.run_id / "part-0.parquet").write_bytes(b"disk error")
     stopped = refused(store, config)
-    assert stopped.found == "other files, sizes or contents"
+    assert stopped.found.startswith("'part-0.parquet: 10 bytes of ")
     assert f"({table}/{first.run_id})" in stopped.expected
 
 
+@pytest.mark.parametrize("file", ["_versions/00000001.json", "_current.json"])
 def test_an_older_toiletspark_does_not_go_back_where_a_newer_one_has_published(
-    store: Store, config: Config
+    store: Store, config: Config, file: str
 ) -> None:
     published(store)
-    entry = Path(store.root) / "exclusion_list" / "_versions" / "00000001.json"
-    entry.write_text(json.dumps({**json.loads(entry.read_text()), "layout": 3}))
     published(store)
-    assert refused(store, config, 1).found == "layout 3, made by a newer toiletspark"
-    pointer_file(store).write_text(json.dumps({**pointer(store), "layout": 3}))
-    assert refused(store, config, 2).found == "layout 3, made by a newer toiletspark"
+    path = Path(store.root) / "exclusion_list" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), "layout": 3}))
+    before = pointer(store)
+    with pytest.raises(OutputError) as stopped:
+        back(store, config, 1)
+    assert stopped.value.found == "layout 3, made by a newer toiletspark"
+    assert pointer(store) == before
+    assert len(list((Path(store.root) / "exclusion_list" / "_versions").glob("*.json"))) == 2
 
 
 def test_what_must_be_set_to_stay_is_told(store: Store, config: Config) -> None:
     run_id = runs.new_run_id()
-    head = stored(store, tables.HEADS, [], run_id=run_id, inputs={"head_id": "good"})
+    head = stored(store, schemas.HEADS, [], run_id=run_id, inputs={"head_id": "good"})
     published(store, 1, "good", 0.4)
     published(store, 9, "bad", 0.6)
-    told = rollback.told(store, config, back(store, config))
+    told = rollback.summary(store, config, back(store, config))
     assert told["next"] == (
-        "the next publication decides anew, and with the same head and threshold publishes again what you went back "
+        "the next publication decides anew, and with the same head and threshold it publishes again what you went back "
         f'from; to stay with the head and threshold of version 1, set score.head="{head.folder}" (and score again), '
         "publish.operating_threshold=0.4"
     )
     assert (told["version"], told["rolled_back_to"], told["head_id"]) == (3, 1, "good")
-    changed = conf_files.load([], ["publish.policy.name=min_recall", "publish.policy.value=0.9"])
-    told = rollback.told(store, changed, back(store, config, 2))
+    changed = loading.load([], ["publish.policy.name=min_recall", "publish.policy.value=0.9"])
+    told = rollback.summary(store, changed, back(store, config, 2))
     assert told["next"].endswith(
         "set score.head to the folder of head bad, publish.policy.name=fixed, publish.operating_threshold=0.6"
     )
@@ -352,7 +332,7 @@ def test_a_store_without_links_is_told_in_four_parts(
         f"while writing the versions of {store.root}\n"
         "  expected: a store that this user may write to, where files can be linked and locked\n"
         "  found:    PermissionError: Operation not permitted\n"
-        "  do:       see who may write to output.root, and docs/readers.md for the stores that are supported"
+        "  do:       see who may write to output.root, and docs/readers.md for the supported stores"
     )
     assert pointer_file(store).read_bytes() == before
     monkeypatch.setattr("fcntl.flock", no_links)

@@ -119,7 +119,9 @@ def test_a_first_version_that_has_expired_has_its_page(
 def live(store: Store, **facts: Any) -> gather.LiveRuns:
     config = {"backbone": {"weights": "imagenet"}}
     run = Run("any", "r", store.root, Manifest(table="any", run_id="r", config=config))
-    return gather.LiveRuns(Version(9, {"run_id": "r", **facts}), run, run, run, run, run)
+    return gather.LiveRuns(
+        Version(version=9, run_id="r", layout=2, published_at="", **facts), run, run, run, run, run
+    )
 
 
 def test_an_expired_version_and_a_rollback_are_told_first(store: Store) -> None:

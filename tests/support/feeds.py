@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tests.conftest import stored
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.publishing.versions.log import Version
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 Row = Mapping[str, Any]
@@ -38,27 +38,27 @@ def publish(
         store: where.
         rows: see `decided`; position is the catalog's.
         scores: rows of SCORES, with p_<class> columns.
-        options: of `versions.publish`.
+        options: of `log.publish`.
     """
     run_id, rows, scores = new_run_id(), list(rows), list(scores)
     classes = [name for name in (scores[0] if scores else {}) if name.startswith("p_")]
-    scored = tables.SCORES.with_columns(dict.fromkeys(classes, "float"))
+    scored = schemas.SCORES.with_columns(dict.fromkeys(classes, "float"))
     seen, judged = (
-        stored(store, tables.CATALOG, [*map(dict, rows)]),
+        stored(store, schemas.CATALOG, [*map(dict, rows)]),
         stored(store, scored, [*map(dict, scores)]),
     )
     inputs = {"catalog": seen.run_id, "scores": judged.run_id}
 
-    def written(table: tables.Table, of: Iterable[Row]) -> Run:
+    def written(table: schemas.Table, of: Iterable[Row]) -> Run:
         return stored(store, table, [*map(dict, of)], run_id=run_id, inputs=inputs)
 
-    written(tables.DECISIONS, rows)
-    written(tables.UNSCORED, (row for row in rows if row["status"] != "ok"))
+    written(schemas.DECISIONS, rows)
+    written(schemas.UNSCORED, (row for row in rows if row["status"] != "ok"))
     excluded = (row for row in rows if row["decision"] == "exclude")
     listed = written(
-        tables.EXCLUSION_LIST, ({**row, "reason": list_reason(row)} for row in excluded)
+        schemas.EXCLUSION_LIST, ({**row, "reason": list_reason(row)} for row in excluded)
     )
-    return versions.publish(store, listed, **options)
+    return log.publish(store, listed, **options)
 
 
 def list_reason(row: Row) -> str:

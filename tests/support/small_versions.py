@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import stored
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.publishing.versions.log import Version
-from toiletspark.tables import runs
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import runs, schemas
 from toiletspark.tables.runs import Run, Store
 
 
@@ -16,23 +15,21 @@ def written(store: Store, excluded: int = 2, *, run_id: str | None = None) -> Ru
     """The tables of a version that nobody has published."""
     run_id = run_id or runs.new_run_id()
     images = [{"image_id": f"i{number}", "run_id": run_id} for number in range(excluded)]
-    for table in (tables.DECISIONS, tables.UNSCORED, tables.STRATA):
-        stored(store, table, images if table is tables.DECISIONS else [], run_id=run_id)
-    return stored(store, tables.EXCLUSION_LIST, images, run_id=run_id)
+    for table in (schemas.DECISIONS, schemas.UNSCORED, schemas.STRATA):
+        stored(store, table, images if table is schemas.DECISIONS else [], run_id=run_id)
+    return stored(store, schemas.EXCLUSION_LIST, images, run_id=run_id)
 
 
 def published(
     store: Store, excluded: int = 2, head: str = "H", threshold: float = 0.5, **facts: Any
 ) -> Version:
     """One more version, and the pointer on it."""
-    return versions.publish(
-        store, written(store, excluded), **said(excluded, head, threshold), **facts
-    )
+    return log.publish(store, written(store, excluded), **said(excluded, head, threshold), **facts)
 
 
 def killed_before_the_pointer(store: Store, excluded: int = 2) -> Version:
     """A version that stands in the log and that no reader has seen."""
-    return versions.commit(store, written(store, excluded), **said(excluded, "H", 0.5))
+    return log.commit(store, written(store, excluded), **said(excluded, "H", 0.5))
 
 
 def said(excluded: int, head: str, threshold: float) -> dict[str, Any]:
@@ -50,15 +47,3 @@ def pointer(store: Store) -> dict[str, Any]:
 
 def pointer_file(store: Store) -> Path:
     return Path(store.root) / "exclusion_list" / "_current.json"
-
-
-def layout_1(store: Store) -> Run:
-    """What stood there before there was a log: a list with its companion, and a pointer without a number."""
-    run_id = runs.new_run_id()
-    stored(store, tables.UNSCORED, [], run_id=run_id)
-    listed = stored(
-        store, tables.EXCLUSION_LIST, [{"image_id": "old", "run_id": run_id}], run_id=run_id
-    )
-    told = {"layout": 1, "run_id": run_id, "exclusion_list": f"exclusion_list/{run_id}", "rows": 1}
-    pointer_file(store).write_text(json.dumps(told))
-    return listed

@@ -17,7 +17,6 @@ import pytest
 from tests.conftest import stored
 from toiletspark import __version__
 from toiletspark.errors import OutputError
-from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import runs, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import (
@@ -355,10 +354,10 @@ def flip_a_bit_in_the_middle(file: Path) -> None:
 @pytest.mark.parametrize("table", [EXCLUSION_LIST, UNSCORED, STRATA], ids=lambda table: table.name)
 def test_a_bit_in_the_middle_of_what_readers_get_is_noticed(tmp_path: Path, table: Table) -> None:
     run, file = large(Store.open(str(tmp_path)), table)
-    assert versions.unchanged(run)
+    assert not run.difference()
     flip_a_bit_in_the_middle(file)
     assert pq.read_metadata(file).num_rows == 4000
-    assert not versions.unchanged(run)
+    assert run.difference()
 
 
 def test_files_that_are_too_large_for_it_are_known_by_their_ends(
@@ -367,11 +366,11 @@ def test_files_that_are_too_large_for_it_are_known_by_their_ends(
     monkeypatch.setattr(runs, "_WHOLE_BYTES", 100_000)
     run, file = large(Store.open(str(tmp_path)), EXCLUSION_LIST)
     assert run.files[0].sha256 is None
-    assert versions.unchanged(run)
+    assert not run.difference()
     flip_a_bit_in_the_middle(file)
-    assert versions.unchanged(run)
+    assert not run.difference()
     file.write_bytes(file.read_bytes() + b"x")
-    assert not versions.unchanged(run)
+    assert run.difference()
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,7 @@ def test_versions_are_published_on_s3_and_none_is_lost_to_lost_answers(
     with monkeypatch.context() as patch, ThreadPoolExecutor(3) as threads:
         places = lose_answers(store.root, patch, lambda: OSError(5, "reset by peer"))
         published = list(threads.map(publish, range(9)))
-    found = versions.log(store)
+    found = versions.read_all(store)
     assert [version.number for version in found] == list(range(1, 10))
     assert sorted(version.run_id for version in found) == sorted(published)
     assert len(places) == 9

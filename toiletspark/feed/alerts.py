@@ -1,4 +1,4 @@
-"""Which images agents should look at, and why, in words for people who know nothing of heads and thresholds."""
+"""Images that agents should look at, with reasons for people who know no thresholds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.feed.readers import Current
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables import storage
+from toiletspark.tables import spark_io, storage
 from toiletspark.tables.runs import Run
+from toiletspark.tables.schemas import ALERTS, SCORES
 
 MAX_CSV_ROWS = 100_000  # of the file for people; the table has them all
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,41 +26,35 @@ _WITH_DETAIL = ("too_many_pixels", "too_small")  # "9000 x 9000, limit 50000000"
 def of_version(
     spark: SparkSession, config: Config, version: Current, decisions: DataFrame
 ) -> DataFrame:
-    """`alerts` of a version; where its scores are gone, they do not name classes, unless only one is excluded."""
-    scores = version.source(tables.SCORES)
-    classes = config.labels.exclude_classes
-    return alerts(
-        decisions, shown_classes(frames.read_run(spark, scores) if scores else None, classes)
-    )
+    """`alerts` of a version. Without its scores they name no class, unless only one is excluded."""
+    scores, classes = version.source(SCORES), config.labels.exclude_classes
+    frame = spark_io.read_run(spark, scores) if scores else None
+    return alerts(decisions, shown_classes(frame, classes))
 
 
 def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
-    """The images of a version that are excluded, or that nobody could decide on.
+    """The images of a version that are excluded, or that could not be decided.
 
     Args:
-        decisions: `tables.DECISIONS`.
-        shows: the class that images excluded on a score show: one for all of them, or by image_id, as `shown_classes`
-            gives it; null where it is not known.
+        decisions: `schemas.DECISIONS`.
+        shows: the class of images that were excluded by score, from `shown_classes`.
 
     Returns:
-        The columns of `tables.ALERTS`, one row per image whose decision is not keep. Cost: one join by id where
-        classes are told by image; else none.
+        The columns of `schemas.ALERTS`, one row per image whose decision is not keep. Cost: one
+        join by id if `shows` is a frame.
     """
-    told = decisions.where(~F.col("decision").eqNullSafe("keep"))
+    images = decisions.where(~F.col("decision").eqNullSafe("keep"))
     if isinstance(shows, DataFrame):
-        told = told.join(shows, on="image_id", how="left")
+        images = images.join(shows, on="image_id", how="left")
     else:
-        told = told.withColumn("shows", shows)
+        images = images.withColumn("shows", shows)
     by_score, by_person = F.col("exclusion_score").isNotNull(), F.col("reason") == "override"
     cause = (
-        F.when(by_person, _decided_by_a_person())
-        .when(by_score, _what_it_shows())
-        .otherwise(_why_unread())
+        F.when(by_person, _by_a_person()).when(by_score, _by_score()).otherwise(_without_score())
     )
-    outcome = F.when(F.col("decision") == "exclude", "Not shown: ").otherwise(
-        "Could not be checked: "
-    )
-    return told.select(
+    is_excluded = F.col("decision") == "exclude"
+    outcome = F.when(is_excluded, "Not shown: ").otherwise("Could not be checked: ")
+    return images.select(
         "image_id",
         "listing_id",
         F.concat(outcome, cause, F.lit(".")).alias("why"),
@@ -73,14 +66,14 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
 
 
 def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> Column | DataFrame:
-    """The most probable excluded class of each scored image, for `alerts`.
+    """The most probable excluded class of each scored image.
 
     Args:
-        scores: the run of `tables.SCORES` that the version was decided on; None where it is gone.
-        exclude_classes: what the feed must not show. Where it is one, nothing is read.
+        scores: the run of `schemas.SCORES` that the version was decided on; None if it is gone.
+        exclude_classes: classes that the feed must not show. If it is one, nothing is read.
 
     Returns:
-        The class for all images; or image_id, shows.
+        One class for all images (null if unknown), or a frame of image_id and shows.
     """
     columns = {f"p_{name}": name for name in exclude_classes}
     if len(columns) == 1:
@@ -88,10 +81,8 @@ def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> C
     if scores is None or not set(columns) <= set(scores.columns):
         return F.lit(None).cast("string")
     top = F.greatest(*(F.col(f"`{column}`") for column in columns))
-    shows = F.coalesce(
-        *(F.when(F.col(f"`{column}`") == top, name) for column, name in columns.items())
-    )
-    return scores.select("image_id", shows.alias("shows"))
+    is_top = [F.when(F.col(f"`{column}`") == top, name) for column, name in columns.items()]
+    return scores.select("image_id", F.coalesce(*is_top).alias("shows"))
 
 
 def write_csv(run: Run, location: str) -> str:
@@ -100,24 +91,23 @@ def write_csv(run: Run, location: str) -> str:
     Cost: at most `MAX_CSV_ROWS` rows in memory.
     """
     rows = sorted(_first_rows(run, MAX_CSV_ROWS), key=lambda row: (str(row[1]), str(row[0])))
-    text = csv_text(list(tables.ALERTS.columns), rows)
-    storage.replace_bytes(
-        location, text.encode("utf-8-sig")
-    )  # with its mark, or spreadsheets misread umlauts
+    text = csv_text(list(ALERTS.columns), rows)
+    # with the byte order mark, or spreadsheets misread umlauts
+    storage.replace_bytes(location, text.encode("utf-8-sig"))
     return location
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A header line and a line per row; null is an empty cell. Texts from strangers are defused."""
-    written = io.StringIO()
-    writer = csv.writer(written)
+    """A header line and a line per row; null is an empty cell; no cell becomes a formula."""
+    file = io.StringIO()
+    writer = csv.writer(file)
     writer.writerow([defused(name) for name in header])
     writer.writerows([["" if cell is None else defused(str(cell)) for cell in row] for row in rows])
-    return written.getvalue()
+    return file.getvalue()
 
 
 def defused(cell: str) -> str:
-    """The cell with an apostrophe before it, where a spreadsheet would calculate it.
+    """The cell, with an apostrophe before it if a spreadsheet would calculate it.
 
     Source: OWASP, "CSV Injection".
 
@@ -128,57 +118,48 @@ def defused(cell: str) -> str:
 
 
 def _first_rows(run: Run, limit: int) -> list[tuple[object, ...]]:
-    found: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for file in run.files:
-        if len(found) >= limit:
-            break
         filesystem, path = storage.open_filesystem(f"{run.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
-            for batch in pq.ParquetFile(opened).iter_batches(columns=list(tables.ALERTS.columns)):
-                found += [
-                    _for_people(row) for row in batch.slice(0, limit - len(found)).to_pylist()
-                ]
-                if len(found) >= limit:
-                    break
-    return found
+            for batch in pq.ParquetFile(opened).iter_batches(columns=list(ALERTS.columns)):
+                missing = batch.slice(0, limit - len(rows)).to_pylist()
+                rows += [_for_people(row) for row in missing]
+                if len(rows) >= limit:
+                    return rows
+    return rows
 
 
 def _for_people(row: dict[str, object]) -> tuple[object, ...]:
     score, since = row["score"], row["since"]
-    told = {
-        **row,
-        "score": None if score is None else f"{score:.3f}",
-        "since": since and f"{since:%Y-%m-%d}",
-    }
-    return tuple(told[name] for name in tables.ALERTS.columns)
+    if score is not None:
+        row = {**row, "score": f"{score:.3f}"}
+    if since is not None:
+        row = {**row, "since": f"{since:%Y-%m-%d}"}
+    return tuple(row[name] for name in ALERTS.columns)
 
 
-def _decided_by_a_person() -> Column:
-    said = F.concat(F.lit("a person has decided so ("), F.col("override"), F.lit(")"))
-    return F.coalesce(said, F.lit("a person has decided so"))
+def _by_a_person() -> Column:
+    plain = F.lit("a person has decided so")
+    return F.coalesce(F.concat(plain, F.lit(" ("), F.col("override"), F.lit(")")), plain)
 
 
-def _what_it_shows() -> Column:
-    earlier = F.col("reason") == "last_score"
-    shows = F.coalesce(
-        F.concat(F.lit('"'), F.col("shows"), F.lit('"')),
-        F.lit("something that is kept out of the feed"),
-    )
-    return F.when(
-        earlier, F.concat(F.lit("it showed "), shows, F.lit(" when it was last read"))
-    ).otherwise(F.concat(F.lit("it shows "), shows))
+def _by_score() -> Column:
+    quoted = F.concat(F.lit('"'), F.col("shows"), F.lit('"'))
+    shows = F.coalesce(quoted, F.lit("something that is kept out of the feed"))
+    past = F.concat(F.lit("it showed "), shows, F.lit(" when it was last read"))
+    now = F.concat(F.lit("it shows "), shows)
+    return F.when(F.col("reason") == "last_score", past).otherwise(now)
 
 
-def _why_unread() -> Column:
+def _without_score() -> Column:
     words = [F.lit(word) for word in chain.from_iterable(statuses.CAUSES.items())]
-    cause = F.coalesce(
-        F.element_at(F.create_map(*words), F.col("status")), F.lit("it has no score")
-    )
-    detailed = F.col("status").isin(*_WITH_DETAIL) & (F.col("detail") != "")
-    over = F.regexp_extract(F.coalesce("detail", F.lit("")), r"over (\d+) bytes", 1)
-    limit = F.format_string(" (the limit is %.1f MB)", over.cast("double") / 1e6)
-    return (
-        F.when(detailed, F.concat(cause, F.lit(" ("), F.col("detail"), F.lit(")")))
-        .when((F.col("status") == "too_large") & (over != ""), F.concat(cause, limit))
-        .otherwise(cause)
-    )
+    cause = F.element_at(F.create_map(*words), F.col("status"))
+    cause = F.coalesce(cause, F.lit("it has no score"))
+    has_detail = F.col("status").isin(*_WITH_DETAIL) & (F.col("detail") != "")
+    detail = F.concat(F.lit(" ("), F.col("detail"), F.lit(")"))
+    bytes_ = F.regexp_extract(F.coalesce("detail", F.lit("")), r"over (\d+) bytes", 1)
+    has_limit = (F.col("status") == "too_large") & (bytes_ != "")
+    limit = F.format_string(" (the limit is %.1f MB)", bytes_.cast("double") / 1e6)
+    detailed = F.when(has_detail, F.concat(cause, detail))
+    return detailed.when(has_limit, F.concat(cause, limit)).otherwise(cause)

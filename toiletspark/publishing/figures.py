@@ -1,4 +1,4 @@
-"""The figures of a version that audits judge, counted on the files that readers will get."""
+"""The figures of a version that audits judge, counted on its written decisions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import statuses
 from toiletspark.publishing.decisions import failure_class
-from toiletspark.tables import schemas as tables
+from toiletspark.tables import schemas
 
-SAME_SCORE = 1e-4  # what one head may give one content on two days, in float32 on other machines
+SAME_SCORE = 1e-4  # differences of one head's score for one content between machines, in float32
 COUNTS = ("images", "kept", "excluded", "unscored", "no_score", "policy")
 BINS = 100  # of exclusion scores, equal, over [0, 1]; a score of 1 falls into the last
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """One row of `tables.STRATA`; histogram: int64, (100,)."""
+    """One row of `schemas.STRATA`; histogram: int64, (100,)."""
 
     stratum: str
     images: int
@@ -39,22 +39,23 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the decisions of a version hold.
+    """Counts of the decisions of a version.
 
     Attributes:
         images: rows.
         null_ids: rows without an image_id.
         repeated_ids: rows whose image_id another row has too, the first of each not counted.
-        unknown_words: rows with a decision, a reason or a status that none of `tables`' lists has.
-        scores_amiss: rows whose score is missing where there must be one, is NaN, lies outside [0, 1], or is there
-            though there can be none.
-        statuses: rows by status, but for ok.
+        unknown_words: rows with a decision, a reason or a status that is in none of our lists.
+        scores_amiss: rows whose score is missing, is NaN, lies outside [0, 1], or is there though
+            there can be none.
+        statuses: rows by status, except ok.
         strata: by stratum.
-        listings: listings with images; an image that stands for itself (listing_id is its own id) is none.
-        emptied: those of them all of whose images are excluded.
-        newly_emptied: of these, those of whose images one was not excluded in the last version, or none was in it.
-        changed: images with another decision than the last version's by the same content, head and threshold, whose
-            score has moved by more than `SAME_SCORE`; None where the versions cannot be compared.
+        listings: listings with images; an image that is its own listing is none.
+        emptied: listings all of whose images are excluded.
+        newly_emptied: emptied listings that had an image in the last version, or were not in it.
+        changed: images with another decision than in the last version by the same content, head
+            and threshold, whose score has moved by more than `SAME_SCORE`; None if the versions
+            cannot be compared.
     """
 
     images: int
@@ -70,12 +71,12 @@ class Figures:
     changed: int | None = None
 
     def total(self, name: str) -> int:
-        """The sum over all strata of one of their counts."""
+        """The sum of a count over all strata."""
         return sum(int(getattr(stratum, name)) for stratum in self.strata.values())
 
     @property
     def counts(self) -> dict[str, int]:
-        """As versions tell them: images, kept, excluded, unscored, no_score, policy."""
+        """The counts of a version: images, kept, excluded, unscored, no_score, policy."""
         return {name: self.total(name) for name in COUNTS}
 
 
@@ -83,24 +84,27 @@ def gather(decisions: DataFrame, last: DataFrame | None = None) -> Figures:
     """Counts a version's decisions.
 
     Args:
-        decisions: `tables.DECISIONS`, as written.
-        last: those of the last version, where it was decided by the same head and threshold; else None.
+        decisions: `schemas.DECISIONS`, as written.
+        last: those of the last version if the same head and threshold made them, else None.
 
-    Cost: three passes over some columns of the files. Ids and listings are compared by hash, 8 bytes a row in a shuffle
-    each. What is rare costs more only where it occurs: equal hashes, and decisions that a score has changed.
+    Cost: three passes over some columns of the files. Ids and listings are compared by hash, 8
+    bytes a row in a shuffle each. Rare cases cost more only where they occur: equal hashes, and
+    decisions that a score has changed.
     """
-    ids, counted, listings = _ids(decisions), _counted(decisions).collect(), _listings(decisions)
+    ids, listings = _ids(decisions), _listings(decisions)
+    groups = _groups(decisions).collect()
     changed = None
     if last is not None:
-        changed = _changed(decisions, last) if any(row["turned"] for row in counted) else 0
+        is_any_turned = any(row["turned"] for row in groups)
+        changed = _changed(decisions, last) if is_any_turned else 0
     return Figures(
         images=int(ids["rows"]),
         null_ids=int(ids["nulls"]),
-        repeated_ids=_repeated(decisions) if ids["again"] else 0,
-        unknown_words=sum(row["unknown"] for row in counted),
-        scores_amiss=sum(row["amiss"] for row in counted),
-        statuses=_statuses(counted),
-        strata=_strata(counted),
+        repeated_ids=_repeated(decisions) if ids["is_any_repeated"] else 0,
+        unknown_words=sum(row["unknown"] for row in groups),
+        scores_amiss=sum(row["amiss"] for row in groups),
+        statuses=_statuses(groups),
+        strata=_strata(groups),
         listings=listings["listings"],
         emptied=listings["emptied"],
         newly_emptied=listings["newly_emptied"],
@@ -109,148 +113,140 @@ def gather(decisions: DataFrame, last: DataFrame | None = None) -> Figures:
 
 
 def _ids(decisions: DataFrame) -> Row:
-    """rows, nulls, and again: whether two rows have one hash of their image_id, as ids that are repeated do."""
-    hashed = decisions.select(
-        F.xxhash64("image_id").alias("hashed"), F.col("image_id").isNull().alias("null")
+    """rows, nulls, and is_any_repeated: True if two ids have the same hash."""
+    is_null = F.col("image_id").isNull()
+    hashes = decisions.select(F.xxhash64("image_id").alias("hash"), is_null.alias("null"))
+    hashes = hashes.repartition("hash")  # first, because counting before the shuffle merges nothing
+    per_hash = hashes.groupBy("hash").agg(
+        F.count("*").alias("rows"), F.count_if("null").alias("nulls")
     )
-    per_hash = (
-        hashed.repartition(
-            "hashed"
-        )  # laid out by hash first, since counting before the shuffle merges nothing
-        .groupBy("hashed")
-        .agg(F.count("*").alias("rows"), F.count_if("null").alias("nulls"))
+    is_repeated = F.max(F.col("rows") - F.col("nulls")) > 1
+    totals = per_hash.agg(
+        F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum("nulls"), F.lit(0)).alias("nulls"),
+        F.coalesce(is_repeated, F.lit(False)).alias("is_any_repeated"),
     )
-    sums = {
-        **{name: F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in ("rows", "nulls")},
-        "again": F.coalesce(F.max(F.col("rows") - F.col("nulls")) > 1, F.lit(False)).alias("again"),
-    }
-    return per_hash.agg(*sums.values()).collect()[0]
+    return totals.collect()[0]
 
 
 def _repeated(decisions: DataFrame) -> int:
     """Rows too many, counted on the ids themselves."""
     per_id = decisions.where(F.col("image_id").isNotNull()).groupBy("image_id").count()
-    return int(
-        per_id.agg(F.coalesce(F.sum(F.col("count") - 1), F.lit(0)).alias("more")).collect()[0][
-            "more"
-        ]
-    )
+    more = F.coalesce(F.sum(F.col("count") - 1), F.lit(0))
+    return int(per_id.agg(more.alias("more")).collect()[0]["more"])
 
 
 def _listings(decisions: DataFrame) -> Row:
-    """Listings with images, emptied and newly emptied; ids are told apart by their hash of 64 bits."""
-    shown = F.coalesce(F.col("decision") != "exclude", F.lit(True))
+    """listings, emptied and newly_emptied; ids are told apart by their hash of 64 bits."""
     images = decisions.where(F.col("listing_id") != F.col("image_id")).select(
         F.xxhash64("listing_id").alias("listing"),
-        shown.alias("shown"),
+        F.coalesce(F.col("decision") != "exclude", F.lit(True)).alias("shown"),
         F.coalesce(F.col("was") != "exclude", F.lit(False)).alias("had"),
         F.col("was").isNotNull().alias("known"),
     )
-    marks = [F.max(name).alias(name) for name in ("shown", "had", "known")]
-    emptied = ~F.col("shown")
-    return (
-        images.groupBy("listing")
-        .agg(*marks)
-        .agg(
-            F.count("*").alias("listings"),
-            F.count_if(emptied).alias("emptied"),
-            F.count_if(emptied & (F.col("had") | ~F.col("known"))).alias("newly_emptied"),
-        )
-        .collect()[0]
+    per_listing = images.groupBy("listing").agg(
+        *(F.max(name).alias(name) for name in ("shown", "had", "known"))
     )
+    is_emptied = ~F.col("shown")
+    totals = per_listing.agg(
+        F.count("*").alias("listings"),
+        F.count_if(is_emptied).alias("emptied"),
+        F.count_if(is_emptied & (F.col("had") | ~F.col("known"))).alias("newly_emptied"),
+    )
+    return totals.collect()[0]
 
 
 def _changed(decisions: DataFrame, last: DataFrame) -> int:
-    """Images that a score has decided otherwise than the last version, though nothing else has changed."""
-    names = ("content_digest", "head_id", "exclusion_score", "reason")
-    then = last.select("image_id", *(F.col(name).alias(f"last_{name}") for name in names))
-    turned = (
-        decisions.where(_turned()).select("image_id", *names).join(then, on="image_id", how="inner")
+    """Images that a score has decided otherwise than before, though nothing else has changed."""
+    same, score = ("content_digest", "head_id", "reason"), "exclusion_score"
+    before = last.select(
+        "image_id", *(F.col(name).alias(f"last_{name}") for name in (*same, score))
     )
-    same = [
-        F.col(name) == F.col(f"last_{name}") for name in ("content_digest", "head_id", "reason")
-    ]
-    moved = (
-        F.abs(F.col("exclusion_score").cast("double") - F.col("last_exclusion_score")) > SAME_SCORE
-    )
-    return turned.where(functools.reduce(operator.and_, [*same, moved])).count()
+    turned = decisions.where(_is_turned()).select("image_id", *same, score)
+    turned = turned.join(before, on="image_id", how="inner")
+    for name in same:
+        turned = turned.where(F.col(name) == F.col(f"last_{name}"))
+    move = F.abs(F.col(score).cast("double") - F.col(f"last_{score}"))
+    return turned.where(move > SAME_SCORE).count()
 
 
-def _turned() -> Column:
-    """Whether a score, without hysteresis, has decided otherwise than the last version."""
+def _is_turned() -> Column:
+    """True if a score, without hysteresis, has decided otherwise than the last version."""
     return (F.col("reason") == "model") & (F.col("was") != F.col("decision"))
 
 
-def _counted(decisions: DataFrame) -> DataFrame:
+def _groups(decisions: DataFrame) -> DataFrame:
     """Counts by stratum, status and bin of the score: a few dozen rows a stratum."""
-    score = F.col("exclusion_score")
-    has_score = (F.col("status") == "ok") | (F.col("reason") == "last_score")
-    may_have_score = (
-        F.col("reason") == "override"
-    )  # the last one, which counts again once the override ends
-    sane = F.coalesce(score.between(0, 1) & ~F.isnan(score), F.lit(False))
-    lists = {
-        "decision": tables.DECISIONS_OF_IMAGES,
-        "reason": tables.REASONS,
+    score, reason = F.col("exclusion_score"), F.col("reason")
+    is_sound = F.col("status") == "ok"
+    is_in_range = F.coalesce(score.between(0, 1) & ~F.isnan(score), F.lit(False))
+    is_amiss = (
+        F.when(is_sound | (reason == "last_score"), ~is_in_range)
+        # an override keeps the last score, if any, which counts again after the override
+        .when(reason == "override", score.isNotNull() & ~is_in_range)
+        .otherwise(score.isNotNull())
+    )
+    words = {
+        "decision": schemas.DECISIONS_OF_IMAGES,
+        "reason": schemas.REASONS,
         "status": statuses.STATUSES,
     }
-    known = [F.coalesce(F.col(name).isin(*words), F.lit(False)) for name, words in lists.items()]
-    inside = F.least(F.floor(score * BINS), F.lit(BINS - 1)).cast("int")
-    sides = (("kept", "keep"), ("excluded", "exclude"), ("unscored", "unscored"))
+    is_known = [F.coalesce(F.col(name).isin(*known), F.lit(False)) for name, known in words.items()]
+    bin_ = F.least(F.floor(score * BINS), F.lit(BINS - 1)).cast("int")
+    decision = F.col("decision")
     marked = decisions.select(
         F.coalesce("stratum", F.lit("")).alias("stratum"),
         F.coalesce("status", F.lit("")).alias("status"),
-        F.when((F.col("status") == "ok") & sane, inside).alias("bin"),
-        *((F.col("decision") == word).alias(name) for name, word in sides),
+        F.when(is_sound & is_in_range, bin_).alias("bin"),
+        (decision == "keep").alias("kept"),
+        (decision == "exclude").alias("excluded"),
+        (decision == "unscored").alias("unscored"),
         (F.col("status") != "ok").alias("no_score"),
         (failure_class() == "policy").alias("policy"),
-        (~functools.reduce(operator.and_, known)).alias("unknown"),
-        F.when(has_score, ~sane)
-        .when(may_have_score, score.isNotNull() & ~sane)
-        .otherwise(score.isNotNull())
-        .alias("amiss"),
-        F.coalesce(_turned(), F.lit(False)).alias("turned"),
+        (~functools.reduce(operator.and_, is_known)).alias("unknown"),
+        is_amiss.alias("amiss"),
+        F.coalesce(_is_turned(), F.lit(False)).alias("turned"),
     )
-    counts = [F.count_if(name).alias(name) for name in (*COUNTS[1:], "unknown", "amiss", "turned")]
+    names = (*COUNTS[1:], "unknown", "amiss", "turned")
+    counts = [F.count_if(name).alias(name) for name in names]
     return marked.groupBy("stratum", "status", "bin").agg(F.count("*").alias("images"), *counts)
 
 
-def _strata(counted: Iterable[Row]) -> dict[str, Stratum]:
-    sums: dict[str, dict[str, int]] = {}
+def _strata(groups: Iterable[Row]) -> dict[str, Stratum]:
+    sums: dict[str, Counter[str]] = {}
     histograms: dict[str, NDArray[np.int64]] = {}
-    for row in counted:
-        so_far = sums.setdefault(row["stratum"], dict.fromkeys(COUNTS, 0))
-        for name in COUNTS:
-            so_far[name] += row[name]
+    for row in groups:
+        counts = sums.setdefault(row["stratum"], Counter())
+        counts.update({name: row[name] for name in COUNTS})
         histogram = histograms.setdefault(row["stratum"], np.zeros(BINS, np.int64))
         if row["bin"] is not None:
             histogram[row["bin"]] += row["images"]
     return {
-        name: Stratum(name, **of_it, histogram=histograms[name])
-        for name, of_it in sorted(sums.items())
+        name: Stratum(name, **counts, histogram=histograms[name])
+        for name, counts in sorted(sums.items())
     }
 
 
-def _statuses(counted: Iterable[Row]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for row in counted:
+def _statuses(groups: Iterable[Row]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for row in groups:
         if row["status"] != "ok":
-            found[row["status"]] += row["images"]
-    return dict(sorted(found.items()))
+            counts[row["status"]] += row["images"]
+    return dict(sorted(counts.items()))
 
 
-def rows_of(counted: Figures) -> list[dict[str, Any]]:
-    """The rows of `tables.STRATA`."""
+def rows_of(figures: Figures) -> list[dict[str, Any]]:
+    """The rows of `schemas.STRATA`."""
     return [
         {**vars(stratum), "histogram": stratum.histogram.astype("<i8").tobytes()}
-        for stratum in counted.strata.values()
+        for stratum in figures.strata.values()
     ]
 
 
-def strata_of(found: list[dict[str, Any]]) -> dict[str, Stratum]:
-    """The strata of a run of `tables.STRATA`, as `rows.read` gives it."""
-    strata = (
-        Stratum(**{**row, "histogram": np.frombuffer(row["histogram"], "<i8").astype(np.int64)})
-        for row in found
-    )
-    return {stratum.stratum: stratum for stratum in strata}
+def strata_of(rows: list[dict[str, Any]]) -> dict[str, Stratum]:
+    """The strata of a run of `schemas.STRATA`, as `arrow_io.read` gives its rows."""
+    strata = {}
+    for row in rows:
+        histogram = np.frombuffer(row["histogram"], "<i8").astype(np.int64)
+        strata[row["stratum"]] = Stratum(**{**row, "histogram": histogram})
+    return strata

@@ -1,11 +1,11 @@
-"""What people have decided of images: their table read and checked, as frames for a version and as labels.
+"""The overrides table, read and checked: as frames for a version, and as labels.
 
-The rows come to the driver: people make them, so they are few. What they mean: see `override_rules`.
+The rows come to the driver: people make them, so they are few. See `override_rules` for the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,172 +14,155 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Config
-from toiletspark.config import Overrides as Section
 from toiletspark.errors import TableError, nearest, shown
-from toiletspark.labels import merge as labels
+from toiletspark.labels import merge
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override
-from toiletspark.tables import schemas as tables
-from toiletspark.tables import spark_io as frames
-from toiletspark.tables.runs import Store
+from toiletspark.tables import spark_io
+from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.user_tables import read_table, text
 from toiletspark.tables.workspace import Workspace
 
 MOST = 1_000_000  # rows: so many take 18 s and 1.1 GB of the driver's Python
-_SAID = ("override_decision", "override_told")
-_SHOWN = 5  # subjects without an image that are named
+_EXAMPLES = 5  # subjects without an image that are named
 
 
 @dataclass(frozen=True)
-class Read:
+class ActiveOverrides:
     """The overrides that count now.
 
     Attributes:
-        frames: those of images and those of contents, as `decisions.decide` takes them: image_id or content_digest
-            (unique), override_decision, override_told.
-        counts: rows of the table (`total`); how many count (`in_force`), are past their until (`expired`), or give way
-            to another about the same (`superseded`).
-        subjects: what `in_force` are about, see `Override.key`.
+        frames: one by image_id and one by content_digest (unique), as `decisions.decide` takes
+            them, each with override_decision and override_note.
+        counts: rows of the table (`total`); of these, how many count (`in_force`), have expired
+            (`expired`), or are replaced by another about the same subject (`superseded`).
+        subjects: those of `in_force`, see `Override.key`.
     """
 
     frames: tuple[DataFrame, DataFrame]
     counts: dict[str, int]
     subjects: frozenset[tuple[str, str]]
 
-    def told(self, decisions: DataFrame) -> dict[str, Any]:
-        """The counts, and what a version made of it.
+    def summary(self, decisions: DataFrame) -> dict[str, Any]:
+        """The counts, and what became of the overrides in a version.
 
         Args:
-            decisions: `tables.DECISIONS`, as written.
+            decisions: `schemas.DECISIONS`, as written.
 
         Returns:
-            `counts` with `met`: images that overrides decide; `unmet`: overrides that no image has; `unmet_among`: the
-            first of these. Cost: one pass over three columns.
+            `counts` with `met`: images that overrides decide; `unmet`: overrides that no image has;
+            `unmet_among`: the first of these. Cost: one pass over three columns.
         """
-        overridden = decisions.where(F.col("override").isNotNull()).select(
-            "image_id", "content_digest"
-        )
+        is_overridden = F.col("override").isNotNull()
+        overridden = decisions.where(is_overridden).select("image_id", "content_digest")
         for frame in self.frames:
             key = frame.columns[0]
-            overridden = overridden.join(
-                F.broadcast(frame.select(key, F.col(key).alias(f"{key}_met"))), on=key, how="left"
-            )
-        found = overridden.agg(
+            keys = frame.select(key, F.col(key).alias(f"{key}_met"))
+            overridden = overridden.join(F.broadcast(keys), on=key, how="left")
+        row = overridden.agg(
             F.count("*").alias("met"),
             F.collect_set("image_id_met").alias("images"),
             F.collect_set("content_digest_met").alias("contents"),
         ).collect()[0]
-        met = {(image_id, "") for image_id in found["images"]} | {
-            ("", digest) for digest in found["contents"]
-        }
+        met = {(image_id, "") for image_id in row["images"]}
+        met |= {("", digest) for digest in row["contents"]}
         unmet = sorted(image_id or digest for image_id, digest in self.subjects - met)
-        return {
-            **self.counts,
-            "met": found["met"],
-            "unmet": len(unmet),
-            "unmet_among": unmet[:_SHOWN],
-        }
+        examples = unmet[:_EXAMPLES]
+        return {**self.counts, "met": row["met"], "unmet": len(unmet), "unmet_among": examples}
 
 
-def shown_unmet(told: Mapping[str, Any]) -> str:
-    """A sentence about the overrides that no image has, from `Read.told`."""
-    rest = told["unmet"] - len(told["unmet_among"])
-    named = shown(told["unmet_among"]) + (f" and {rest} more" if rest else "")
-    return f"{told['unmet']} of {told['in_force']} overrides are about no image of the catalog: {named}"
+def unmet_sentence(summary: Mapping[str, Any]) -> str:
+    """A sentence about the overrides that no image has, from `ActiveOverrides.summary`."""
+    rest = summary["unmet"] - len(summary["unmet_among"])
+    examples = shown(summary["unmet_among"]) + (f" and {rest} more" if rest else "")
+    unmet, in_force = summary["unmet"], summary["in_force"]
+    return f"{unmet} of {in_force} overrides are about no image of the catalog: {examples}"
 
 
-def read(spark: SparkSession, config: Config, now: datetime) -> Read | None:
-    """The overrides that count at a moment, or None where there is no table of them.
+def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides | None:
+    """The overrides that count at a moment, or None if there is no table of them.
 
     Raises:
         TableError: see `read_rows`.
     """
     if not config.overrides.path:
         return None
-    everything = read_rows(spark, config)
-    valid = [override for override in everything if override.counts_at(now)]
-    counting = override_rules.resolve(valid)
+    rows = read_rows(spark, config)
+    valid = [override for override in rows if override.counts_at(now)]
+    resolved = override_rules.resolve(valid)
     counts = {
-        "total": len(everything),
-        "in_force": len(counting),
-        "expired": len(everything) - len(valid),
-        "superseded": len(valid) - len(counting),
+        "total": len(rows),
+        "in_force": len(resolved),
+        "expired": len(rows) - len(valid),
+        "superseded": len(valid) - len(resolved),
     }
-    by_image = [(one.image_id, one.decision, one.told) for one in counting.values() if one.image_id]
-    by_content = [
-        (one.content_digest, one.decision, one.told)
-        for one in counting.values()
-        if one.content_digest
-    ]
-    pair = _frame(spark, "image_id", by_image), _frame(spark, "content_digest", by_content)
-    return Read(pair, counts, frozenset(counting))
+    frames = _decided(spark, "image_id", resolved), _decided(spark, "content_digest", resolved)
+    return ActiveOverrides(frames, counts, frozenset(resolved))
 
 
 def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """All rows of the table, also those that have expired.
 
     Raises:
-        TableError: the table or a column is missing, there are more than `MOST` rows, or a row is not sound (see
-            `override_rules.parse`).
+        TableError: the table or a column is missing, there are more than `MOST` rows, or a row is
+            not sound (see `override_rules.parse`).
     """
     section, doing = config.overrides, f"reading the overrides table {config.overrides.path}"
     raw = read_table(spark, section, "overrides")
-    _require_columns(raw, section, doing)
+    _require_columns(raw, section.columns.model_dump(by_alias=True), doing)
     names = section.columns.model_dump()
-    asked = raw.select(*(_text(raw, name).alias(ours) for ours, name in names.items() if name))
-    found = asked.limit(MOST + 1).toPandas()
-    if len(found) > MOST:
+    columns = [_text(raw, name).alias(ours) for ours, name in names.items() if name]
+    frame = raw.select(*columns).limit(MOST + 1).toPandas()
+    if len(frame) > MOST:
         raise TableError(
             doing=doing,
             expected=f"at most {MOST:,} overrides: exceptions that people have made",
             found="more",
-            todo="remove what has expired; so many words are labels: import them (labels.table) and train a head",
+            todo="remove the expired ones; so many decisions are labels: import them "
+            "(labels.table) and train a head",
         )
-    said: list[dict[str, str | None]] = found.to_dict("records")  # type: ignore[assignment]
-    return override_rules.parse(said, config.labels.classes, doing=doing)
+    rows: list[dict[str, str | None]] = frame.to_dict("records")  # type: ignore[assignment]
+    return override_rules.parse(rows, config.labels.classes, doing=doing)
 
 
 def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
-    """What overrides say as labels; also those that have expired, since what was seen stays true.
+    """Overrides as labels; also expired ones, because the class of the image stays true.
 
     Returns:
-        The labels, with the content that the newest catalog knows of their images (without a catalog, none), and how
-        many overrides give none. It shows all that the table has said and nobody has said otherwise since: a row that
-        is gone takes its label back.
+        The labels, with the content that the newest catalog knows of their images (none without a
+        catalog), and the number of overrides that give none. A row that is gone from the table
+        takes its label back, unless somebody has labelled the image otherwise since.
 
     Raises:
         TableError: see `read_rows`.
     """
-    resolved = override_rules.resolve(read_rows(work.spark, work.config))
-    earlier = labels.labelled_contents(work.store, work.config.overrides.path, "override")
-    digests, images = _in_catalog(work.spark, work.store, resolved)
-    images.update(
-        {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
-    )
     section = work.config.labels
-    said, missing = override_rules.as_labels(
+    resolved = override_rules.resolve(read_rows(work.spark, work.config))
+    earlier = merge.labelled_contents(work.store, work.config.overrides.path, "override")
+    digests, images = _in_catalog(work, resolved)
+    for image_id, digest in earlier.items():
+        if ("", digest) in resolved:
+            images[digest] = image_id
+    labels, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )
-    return SourceLabels(said, frozenset([*earlier, *(label.image_id for label in said)])), missing
+    shows = frozenset([*earlier, *(label.image_id for label in labels)])
+    return SourceLabels(labels, shows), missing
 
 
 def _in_catalog(
-    spark: SparkSession, store: Store, resolved: Iterable[tuple[str, str]]
+    work: Workspace, subjects: Collection[tuple[str, str]]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The contents of the images that are named, and the first image of each content that is. Two passes."""
-    seen, named = store.newest(tables.CATALOG), list(resolved)
-    if seen is None:
+    """The contents of the named images, and the first image of each named content. Two passes."""
+    catalog = work.store.newest(CATALOG)
+    if catalog is None:
         return {}, {}
-    pairs = (
-        frames.read_run(spark, seen)
-        .select("image_id", "content_digest")
-        .where("content_digest is not null")
-    )
-    by_image = _frame(spark, "image_id", [(image_id, "", "") for image_id, _ in named if image_id])
-    by_content = _frame(
-        spark, "content_digest", [(digest, "", "") for _, digest in named if digest]
-    )
+    pairs = spark_io.read_run(work.spark, catalog).select("image_id", "content_digest")
+    pairs = pairs.where("content_digest is not null")
+    image_ids, contents = zip(*subjects, strict=True) if subjects else ((), ())
+    by_image = _keys(work.spark, "image_id", image_ids)
+    by_content = _keys(work.spark, "content_digest", contents)
     digests = pairs.join(F.broadcast(by_image), on="image_id", how="left_semi").collect()
     of_content = pairs.join(F.broadcast(by_content), on="content_digest", how="left_semi")
     images = of_content.groupBy("content_digest").agg(F.min("image_id").alias("image_id")).collect()
@@ -189,29 +172,39 @@ def _in_catalog(
     )
 
 
-def _frame(spark: SparkSession, key: str, told: list[tuple[str, str, str]]) -> DataFrame:
-    return frames.of_rows(spark, told, dict.fromkeys((key, *_SAID), "string"))
+def _decided(
+    spark: SparkSession, key: str, resolved: Mapping[tuple[str, str], Override]
+) -> DataFrame:
+    """The overrides whose subject is a `key`: image_id or content_digest."""
+    overrides = [override for override in resolved.values() if getattr(override, key)]
+    rows = [(getattr(override, key), override.decision, override.note) for override in overrides]
+    columns = dict.fromkeys((key, "override_decision", "override_note"), "string")
+    return spark_io.of_rows(spark, rows, columns)
+
+
+def _keys(spark: SparkSession, key: str, values: Iterable[str]) -> DataFrame:
+    return spark_io.of_rows(spark, [(value,) for value in values if value], {key: "string"})
 
 
 def _text(raw: DataFrame, name: str) -> Column:
-    """A column as text; moments with their zone, whatever the session's is."""
+    """A column as text; moments with their zone, because the session may have another one."""
     if dict(raw.dtypes)[name] != "timestamp":
         return text(raw, name)
     column = F.col("`" + name.replace("`", "``") + "`")
     return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")
 
 
-def _require_columns(raw: DataFrame, section: Section, doing: str) -> None:
-    named: Mapping[str, str] = section.columns.model_dump(by_alias=True)
-    missing = {key: name for key, name in named.items() if name and name not in raw.columns}
+def _require_columns(raw: DataFrame, names: Mapping[str, str], doing: str) -> None:
+    missing = {key: name for key, name in names.items() if name and name not in raw.columns}
     if missing:
         first = next(iter(missing.values()))
+        columns = [
+            f"the column '{name}' (overrides.columns.{key})" for key, name in missing.items()
+        ]
         raise TableError(
             doing=doing,
-            expected=", ".join(
-                f"the column '{name}' (overrides.columns.{key})" for key, name in missing.items()
-            ),
+            expected=", ".join(columns),
             found=f"the columns {shown(raw.columns, 20)}{nearest(first, raw.columns)}",
-            todo='say in the configuration what your column is called; "" = there is none (image_id or content_digest, '
-            "class, when, until)",
+            todo='set overrides.columns to the names of your columns; "" = your table has no such '
+            "column (image_id or content_digest, class, when, until)",
         )

@@ -41,7 +41,7 @@ def history(store: Store) -> Summary:
         rolled_back_to, because, valid_until (null where it is not known), current, shown (false:
         readers never saw it, because its publisher was killed before), files_removed, expired.
     """
-    live, versions = log.live(store), log.log(store)
+    live, versions = log.live(store), log.read_all(store)
     run_ids = sorted({version.run_id for version in versions})
     paths = [f"{store.folder(EXCLUSION_LIST, run_id)}/{MANIFEST}" for run_id in run_ids]
     manifests = zip(run_ids, storage.read_jsons(paths), strict=True)
@@ -85,7 +85,7 @@ def _table(rows: list[dict[str, str]], dropped: tuple[str, ...]) -> Table:
 
 
 def _row(version: Version, current: int | None, has_files: bool) -> Summary:
-    facts = {name: version.said.get(name) for name in _FACTS}
+    facts = {name: getattr(version, name) for name in _FACTS}
     counts = {name: version.counts.get(name) for name in _COUNTS}
     until = facts["valid_until"]
     return {

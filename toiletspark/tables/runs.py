@@ -21,11 +21,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from toiletspark import __version__
-from toiletspark.errors import OutputError
+from toiletspark.errors import OutputError, shown
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import FileEntry, Inputs, Manifest
 from toiletspark.tables.schemas import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Table
@@ -77,6 +78,41 @@ class Run:
     def made_at(self) -> str:
         """The moment of its commit, ISO 8601, UTC."""
         return self.manifest.made_at
+
+    def difference(self) -> str:
+        """Compares the Parquet files in the folder with the manifest: names, sizes, rows, digests.
+
+        Returns:
+            The first difference in words, as in "'part-0.parquet': missing"; "" if there is none.
+            Cost: see `described_files`.
+        """
+        recorded, names = [file.name for file in self.files], _parquet_names(self.folder)
+        if missing := sorted(set(recorded) - set(names)):
+            return f"{shown(missing, 3)}: missing"
+        if unknown := sorted(set(names) - set(recorded)):
+            return f"{shown(unknown, 3)}: in no manifest"
+        try:
+            if described_files(self.folder, whole=self.table in _WHOLE) == self.files:
+                return ""
+            return _other_sizes(self) or "other contents"
+        except pa.ArrowInvalid:
+            return _other_sizes(self) or "no Parquet"
+        except OSError as error:  # gone while it was read
+            return f"unreadable: {error}"
+
+    def verify(self, *, doing: str) -> None:
+        """Stops if the files of the run are not those of its manifest.
+
+        Raises:
+            OutputError: a file is missing, new, or another one.
+        """
+        if difference := self.difference():
+            raise OutputError(
+                doing=doing,
+                expected=f"the {len(self.files)} files of the manifest of {self.run_id}, unchanged",
+                found=difference,
+                todo="run `toiletspark publish` again; versions are never changed in place",
+            )
 
 
 def new_run_id() -> str:
@@ -282,8 +318,22 @@ def described_files(folder: str, *, whole: bool = False) -> list[FileEntry]:
         whole: True adds `sha256` to files of up to 64 MiB. Cost: they are read, once.
     """
     filesystem, path = storage.open_filesystem(folder)
-    names = [name for name in storage.entries(folder) if name.endswith(".parquet")]
-    return [_described(filesystem, path, name, whole) for name in names]
+    return [_described(filesystem, path, name, whole) for name in _parquet_names(folder)]
+
+
+def _parquet_names(folder: str) -> list[str]:
+    return [name for name in storage.entries(folder) if name.endswith(".parquet")]
+
+
+def _other_sizes(run: Run) -> str:
+    filesystem, folder = storage.open_filesystem(run.folder)
+    sizes = [int(filesystem.size(f"{folder}/{file.name}")) for file in run.files]
+    differences = [
+        f"{file.name}: {size} bytes of {file.bytes}"
+        for file, size in zip(run.files, sizes, strict=True)
+        if size != file.bytes
+    ]
+    return shown(differences, 3)
 
 
 def _described(

@@ -1,10 +1,10 @@
-"""What a version must be to be published: rules, named as Deequ names them, and how they stop. Without Spark.
+"""The rules that a version must keep, named as Deequ names them. No Spark.
 
-Rules of integrity (files, schemas, rows, ids, values, heads) cannot be accepted away: a list that breaks one is wrong.
-Rules about shares and change can be, with a reason, since a catalog may really have changed. `source_audits` judges
-what a version is made from, before anything is decided; `of_version` the rows that were written; `of_files` whether
-readers get all of them; `change_audits` how much of everything they hold. Source of the names: Schelter et al.,
-Automating large-scale data quality verification (2018), the paper on Deequ.
+Rules of integrity (files, schemas, rows, ids, values, heads) cannot be accepted: a list that breaks
+one is wrong. Rules about shares and change can be, with a reason, because a catalog may really have
+changed. `inputs` judges the sources before anything is decided; `of_version` the rows that were
+written; `of_files` the files for readers; `changes` shares and change. Source of the names:
+Schelter et al., Automating large-scale data quality verification (2018), the paper on Deequ.
 """
 
 from __future__ import annotations
@@ -23,13 +23,8 @@ INTEGRITY = (
     *("files.scores", "files.catalog", "files.last_version"),
     *("schema.scores", "schema.catalog", "schema.last_version"),
     *("size.scores", "containment.head_id", "golden_images"),
-    *(
-        "size",
-        "completeness.image_id",
-        "uniqueness.image_id",
-        "containment.decision",
-        "containment.exclusion_score",
-    ),
+    *("size", "completeness.image_id", "uniqueness.image_id"),
+    *("containment.decision", "containment.exclusion_score"),
     *("consistency.decision", "size.exclusion_list", "size.unscored"),
 )
 ACCEPTABLE = (
@@ -41,15 +36,15 @@ ACCEPTABLE = (
 
 @dataclass(frozen=True)
 class Check:
-    """One rule, and what came of it.
+    """One rule and its result.
 
     Attributes:
         rule: its name, as `--accept` takes it.
         expected: in words.
         found: in words.
-        passed: None where it could not be judged, and `found` says why.
-        todo: what a person can do about it.
-        accepted: why it was accepted though it failed; "" if it was not.
+        passed: None if it could not be judged; `found` says why.
+        todo: advice to people.
+        accepted: the reason why it was accepted though it failed; "" if it was not.
     """
 
     rule: str
@@ -59,39 +54,58 @@ class Check:
     todo: str = ""
     accepted: str = ""
 
-    @property
-    def acceptable(self) -> bool:
-        """Whether `--accept` may overrule it."""
-        return self.rule in ACCEPTABLE
-
-    def told(self) -> dict[str, Any]:
-        """As manifests hold it."""
+    def as_json(self) -> dict[str, Any]:
+        """The check as it stands in manifests."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A rule before it is judged; see `Check`."""
+
+    name: str
+    expected: str
+    todo: str = ""
+
+    def passed(self, found: str) -> Check:
+        """The rule is kept."""
+        return self.judged(found, passed=True)
+
+    def failed(self, found: str) -> Check:
+        """The rule is broken."""
+        return self.judged(found, passed=False)
+
+    def unknown(self, why: str) -> Check:
+        """The rule could not be judged."""
+        return Check(self.name, self.expected, why, None)
+
+    def judged(self, found: str, *, passed: bool) -> Check:
+        """The rule is kept or broken."""
+        return Check(self.name, self.expected, found, passed, self.todo)
+
+
 def require_acceptable(rules: Iterable[str]) -> None:
-    """Stops where somebody accepts a rule that there is not, or one of integrity.
+    """Stops if somebody accepts an unknown rule, or one of integrity.
 
     Raises:
         UserError: names it, and the rules that can be accepted.
     """
-    named = set(rules)
-    fixed, unknown = sorted(named & set(INTEGRITY)), sorted(named - {*INTEGRITY, *ACCEPTABLE})
+    unknown = sorted(set(rules) - {*INTEGRITY, *ACCEPTABLE})
+    fixed = sorted(set(rules) & set(INTEGRITY))
+    found, todo = f"{shown(fixed)}, of integrity", "a list that breaks a rule of integrity is wrong"
+    if unknown:
+        found, todo = f"{shown(unknown)}{nearest(unknown[0], ACCEPTABLE)}", "correct the name"
     if unknown or fixed:
         raise UserError(
             doing="accepting failed audits (publish.accept)",
             expected=f"rules that can be accepted: {shown(ACCEPTABLE, len(ACCEPTABLE))}",
-            found=f"{shown(unknown)}{nearest(unknown[0], ACCEPTABLE)}"
-            if unknown
-            else f"{shown(fixed)}, of integrity",
-            todo="mend the name"
-            if unknown
-            else "a list that breaks a rule of integrity is wrong, whatever the reason",
+            found=found,
+            todo=todo,
         )
 
 
 def accepted(checks: Sequence[Check], rules: Iterable[str], because: str) -> list[Check]:
-    """The checks, with the failed ones among `rules` accepted; to accept what has not failed changes nothing.
+    """The checks, with the failed ones among `rules` accepted.
 
     Raises:
         UserError: see `require_acceptable`.
@@ -105,129 +119,121 @@ def accepted(checks: Sequence[Check], rules: Iterable[str], because: str) -> lis
 
 
 def failed(checks: Iterable[Check]) -> list[Check]:
-    """Those that stop a publication."""
+    """The checks that stop a publication."""
     return [check for check in checks if check.passed is False and not check.accepted]
 
 
 def require(checks: Iterable[Check], *, doing: str) -> None:
-    """Stops where a check failed that nobody has accepted.
+    """Stops if a check failed and was not accepted.
 
     Raises:
-        AuditError: names every such rule, what it expected and what was found.
+        AuditError: names every such rule, with what was expected and found.
     """
     stopping = failed(checks)
-    if stopping:
-        names = [check.rule for check in stopping if check.rule in ACCEPTABLE]
-        options = " ".join(f"--accept {name}" for name in names)
-        ways = [check.todo for check in stopping if check.todo]
-        if names and len(names) == len(stopping):
-            ways.append(
-                f'or, if it is right as it is, `toiletspark publish {options} --because "..."`'
-            )
-        todo = "; ".join(dict.fromkeys(ways))
-        raise AuditError(
-            doing=doing,
-            expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
-            found="; ".join(f"{check.rule}: {check.found}" for check in stopping),
-            todo=LAST_STAYS
-            + (todo or "run `toiletspark rescore` again, and report this if it comes back"),
+    if not stopping:
+        return
+    advice = [check.todo for check in stopping if check.todo]
+    if all(check.rule in ACCEPTABLE for check in stopping):
+        options = " ".join(f"--accept {check.rule}" for check in stopping)
+        advice.append(
+            f'or, if it is right as it is, `toiletspark publish {options} --because "..."`'
         )
+    todo = "; ".join(dict.fromkeys(advice))
+    raise AuditError(
+        doing=doing,
+        expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
+        found="; ".join(f"{check.rule}: {check.found}" for check in stopping),
+        todo=LAST_STAYS
+        + (todo or "run `toiletspark rescore` again, and report this if it comes back"),
+    )
 
 
 def of_version(figures: Figures, images: int) -> list[Check]:
-    """The rules of integrity.
+    """The rules of integrity about the rows of a version.
 
     Args:
         figures: of the decisions, as written.
         images: rows of the catalog that they are about.
     """
-    sides = figures.total("kept") + figures.total("excluded") + figures.total("unscored")
+    decided = figures.total("kept") + figures.total("excluded") + figures.total("unscored")
+    known_words = Rule(
+        "containment.decision",
+        f"each of {images} images kept, excluded or unscored, for a known reason",
+    )
+    scores = Rule(
+        "containment.exclusion_score",
+        "a number in [0, 1] where there is a score, and null elsewhere",
+    )
     return [
-        Check(
-            "size",
-            f"one decision for each of {images} images",
-            f"{figures.images}",
-            0 < figures.images == images,
+        Rule("size", f"one decision for each of {images} images").judged(
+            f"{figures.images}", passed=0 < figures.images == images
         ),
-        Check(
-            "completeness.image_id", "no null", f"{figures.null_ids} nulls", not figures.null_ids
+        Rule("completeness.image_id", "no null").judged(
+            f"{figures.null_ids} nulls", passed=not figures.null_ids
         ),
-        Check(
-            "uniqueness.image_id",
-            "each once",
-            f"{figures.repeated_ids} more",
-            not figures.repeated_ids,
+        Rule("uniqueness.image_id", "each once").judged(
+            f"{figures.repeated_ids} more", passed=not figures.repeated_ids
         ),
         _consistency(figures.changed),
-        Check(
-            "containment.decision",
-            f"each of {images} images kept, excluded or unscored, for a known reason",
-            f"{sides} are, and {figures.unknown_words} rows hold a word that no list has",
-            sides == images and not figures.unknown_words,
+        known_words.judged(
+            f"{decided} are, and {figures.unknown_words} rows have an unknown word",
+            passed=decided == images and not figures.unknown_words,
         ),
-        Check(
-            "containment.exclusion_score",
-            "a number in [0, 1] where there is a score, and null elsewhere",
-            f"{figures.scores_amiss} rows where it is not",
-            not figures.scores_amiss,
-        ),
+        scores.judged(f"{figures.scores_amiss} other rows", passed=not figures.scores_amiss),
     ]
 
 
-def of_files(figures: Figures, listed: int, unscored: int) -> list[Check]:
-    """Whether what readers get is what was decided: they read other files than those that the figures were counted on.
+def of_files(figures: Figures, excluded_rows: int, unscored_rows: int) -> list[Check]:
+    """Compares the files for readers with the decisions that the figures were counted on.
 
     Args:
         figures: of the decisions, as written.
-        listed: rows of the written exclusion list.
-        unscored: rows of the written companion.
+        excluded_rows: of the written exclusion list.
+        unscored_rows: of the written table of images without a score.
     """
     todo = "run `toiletspark publish` again, which writes both anew"
-    wanted = (
-        ("exclusion_list", "excluded images", figures.total("excluded"), listed),
-        ("unscored", "images without a score", figures.total("no_score"), unscored),
-    )
+    excluded, no_score = figures.total("excluded"), figures.total("no_score")
     return [
-        Check(f"size.{table}", f"a row for each of {count} {what}", f"{rows}", rows == count, todo)
-        for table, what, count, rows in wanted
+        Rule("size.exclusion_list", f"a row for each of {excluded} excluded images", todo).judged(
+            f"{excluded_rows}", passed=excluded_rows == excluded
+        ),
+        Rule("size.unscored", f"a row for each of {no_score} images without a score", todo).judged(
+            f"{unscored_rows}", passed=unscored_rows == no_score
+        ),
     ]
 
 
 def _consistency(changed: int | None) -> Check:
-    """The same content, head and threshold give the same decision."""
-    rule, expected = (
+    rule = Rule(
         "consistency.decision",
-        "no other decision where content, head and threshold are the same",
+        "the same decision where content, head and threshold are the same",
+        "scores or embeddings were changed in place: run `toiletspark score` again, and find out "
+        "by whom",
     )
     if changed is None:
-        return Check(
-            rule,
-            expected,
-            "the last version is of another head or threshold, or there is none",
-            None,
-        )
-    todo = "scores or embeddings were changed in place: run `toiletspark score` again, and find out by whom"
-    return Check(
-        rule, expected, f"{changed} images whose score moved by more than 0.0001", not changed, todo
-    )
+        return rule.unknown("the last version is of another head or threshold, or there is none")
+    found = f"{changed} images whose score moved by more than 0.0001"
+    return rule.judged(found, passed=not changed)
 
 
 def alarms(figures: Figures, checks: Iterable[Check], policy: str) -> list[str]:
-    """What people must look at at once, in sentences.
+    """Sentences about what people must look at at once.
 
     Args:
         figures: of the decisions.
         checks: all of the version.
-        policy: what becomes of images to which access was denied (publish.failures.policy).
+        policy: publish.failures.policy.
     """
-    denied = figures.total("policy")
-    told = [
-        f"access to {denied} of {figures.images} images was denied (publish.failures.policy: {policy}); "
-        "it is a mistake in the configuration, or an attack"
-    ]
     overruled = [
-        f"{one.rule} failed ({one.found}) and was accepted: {one.accepted}"
-        for one in checks
-        if one.accepted
+        f"{check.rule} failed ({check.found}) and was accepted: {check.accepted}"
+        for check in checks
+        if check.accepted
     ]
-    return [*(told if denied else []), *overruled]
+    denied = figures.total("policy")
+    if not denied:
+        return overruled
+    alarm = (
+        f"access to {denied} of {figures.images} images was denied (publish.failures.policy: "
+        f"{policy}); it is a mistake in the configuration, or an attack"
+    )
+    return [alarm, *overruled]

@@ -1,9 +1,10 @@
-"""How far the exclusion scores of two versions lie apart, by their histograms. Numpy only.
+"""The distance between the exclusion scores of two versions, by their histograms. Numpy only.
 
-Population stability index: the sum over bins of (a - b) ln(a / b), with a and b the bins' shares. Source: Siddiqi,
-Credit Risk Scorecards (2006), who calls 0.1 small and 0.25 a major shift. It is the divergence of Jeffreys (1946).
-Kolmogorov and Smirnov's distance: the largest difference of the two distribution functions. Source: Smirnov, Table for
-estimating the goodness of fit of empirical distributions (1948).
+Population stability index: the sum over bins of (a - b) ln(a / b), with a and b the bins' shares.
+Source: Siddiqi, Credit Risk Scorecards (2006), who calls 0.1 small and 0.25 a major shift. It is
+the divergence of Jeffreys (1946). Kolmogorov-Smirnov distance: the largest difference of the two
+distribution functions. Source: Smirnov, Table for estimating the goodness of fit of empirical
+distributions (1948).
 """
 
 from __future__ import annotations
@@ -14,29 +15,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from toiletspark.publishing.audits import significance as chance
+from toiletspark.publishing.audits import significance
 
 PSI_BINS = 10
-MOST_TOLD = 20
-_HALF = 0.5  # what an empty bin holds
+MAX_STRATA = 20  # strata in a summary
+_HALF = 0.5  # added to each bin
+
+Histogram = NDArray[np.int64]
+Histograms = Mapping[str, Histogram]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Of one stratum, or of all. images: scored ones, now and then."""
+    """Drift of one stratum, or of all images. images: scored ones, now and before."""
 
     psi: float
     ks: float
     images: int
     images_before: int
 
-    def told(self) -> dict[str, float | int]:
-        """As manifests hold it."""
+    @property
+    def fewest_images(self) -> int:
+        """The scored images of the smaller side."""
+        return min(self.images, self.images_before)
+
+    def as_json(self) -> dict[str, float | int]:
+        """The drift as it stands in manifests."""
         return {"psi": round(self.psi, 4), "ks": round(self.ks, 4), "images": self.images}
 
 
-def between(now: NDArray[np.int64], before: NDArray[np.int64]) -> Drift | None:
-    """Compares two histograms over [0, 1]; None where one of them is empty.
+def between(now: Histogram, before: Histogram) -> Drift | None:
+    """Compares two histograms over [0, 1]; None if one of them is empty.
 
     Args:
         now: int64, (100,) or another multiple of `PSI_BINS`.
@@ -47,76 +56,72 @@ def between(now: NDArray[np.int64], before: NDArray[np.int64]) -> Drift | None:
     return Drift(psi(now, before), ks(now, before), int(now.sum()), int(before.sum()))
 
 
-def psi(now: NDArray[np.int64], before: NDArray[np.int64]) -> float:
+def psi(now: Histogram, before: Histogram) -> float:
     """Population stability index over ten equal bins, >= 0.
 
-    Equal bins mean the same in all strata and runs; quantiles, which scorecards use, would leave two or three bins
-    here, where most scores are near 0. An image more in a bin that was empty would make it infinite: each bin
-    counts half an image more (Jeffreys' prior of shares), which is nothing to bins that hold many.
+    Equal bins mean the same in all strata and runs. Quantiles, which scorecards use, would leave
+    two or three bins here, because most scores are near 0. An image more in a bin that was empty
+    would make the index infinite, so each bin counts half an image more (Jeffreys' prior of shares).
     """
-    first, second = (_shares(histogram) for histogram in (now, before))
+    first, second = _shares(now), _shares(before)
     return float(((first - second) * np.log(first / second)).sum())
 
 
-def ks(now: NDArray[np.int64], before: NDArray[np.int64]) -> float:
+def ks(now: Histogram, before: Histogram) -> float:
     """The largest difference of the distribution functions at the edges of the bins, [0, 1].
 
-    Never more than the exact one, which may lie inside a bin; less by at most what one bin holds.
+    Never more than the exact one, which may lie inside a bin; less by at most one bin's share.
     """
     first, second = (np.cumsum(histogram) / histogram.sum() for histogram in (now, before))
     return float(np.abs(first - second).max())
 
 
-def is_shift(found: Drift, most: float, looks: int = 1) -> bool:
-    """Whether a PSI is above `most` by more than chance makes of so many images.
+def is_shift(drift: Drift, most: float, looks: int = 1) -> bool:
+    """Returns True if a PSI is above `most` by more than chance explains.
 
-    Without any drift, PSI is distributed as (1 / n + 1 / m) chi-square, with one degree of freedom less than bins.
-    Source: Yurdakul and Naranjo, Statistical properties of the population stability index (2020).
+    Without any drift, PSI is distributed as (1 / n + 1 / m) chi-square, with one degree of freedom
+    less than bins. Source: Yurdakul and Naranjo, Statistical properties of the population stability
+    index (2020).
 
     Args:
-        found: the drift.
-        most: what is allowed.
-        looks: how many strata are looked at together.
+        drift: of one stratum, or of all.
+        most: the bound.
+        looks: the number of strata that are judged together.
     """
-    noise = chance.chi_square(PSI_BINS - 1, looks) * (1 / found.images + 1 / found.images_before)
-    return found.psi > most + noise
+    chi_square = significance.chi_square(PSI_BINS - 1, looks)
+    return drift.psi > most + chi_square * (1 / drift.images + 1 / drift.images_before)
 
 
-def by_stratum(
-    now: Mapping[str, NDArray[np.int64]], before: Mapping[str, NDArray[np.int64]]
-) -> dict[str, Drift]:
+def by_stratum(now: Histograms, before: Histograms) -> dict[str, Drift]:
     """The drift of each stratum that both have scores of, the largest PSI first."""
-    both = {
-        name: between(histogram, before[name]) for name, histogram in now.items() if name in before
+    drifts = {
+        name: drift
+        for name, histogram in now.items()
+        if name in before and (drift := between(histogram, before[name]))
     }
-    found = {name: drift for name, drift in both.items() if drift}
-    return dict(sorted(found.items(), key=lambda pair: -pair[1].psi))
+    return dict(sorted(drifts.items(), key=lambda pair: -pair[1].psi))
 
 
-def overall(
-    now: Mapping[str, NDArray[np.int64]], before: Mapping[str, NDArray[np.int64]]
-) -> Drift | None:
+def overall(now: Histograms, before: Histograms) -> Drift | None:
     """The drift of all strata together, or None."""
     if not now or not before:
         return None
     return between(np.sum(list(now.values()), axis=0), np.sum(list(before.values()), axis=0))
 
 
-def told(
-    now: Mapping[str, NDArray[np.int64]], before: Mapping[str, NDArray[np.int64]]
-) -> dict[str, dict[str, object]] | None:
-    """As manifests hold it: overall, and the `MOST_TOLD` strata with the largest PSI; None without scores."""
+def summary(now: Histograms, before: Histograms) -> dict[str, dict[str, object]] | None:
+    """Overall drift, and the `MAX_STRATA` strata with the largest PSI; None without scores."""
     total = overall(now, before)
     if total is None:
         return None
-    worst = list(by_stratum(now, before).items())[:MOST_TOLD]
+    worst = list(by_stratum(now, before).items())[:MAX_STRATA]
     return {
         "overall": {"psi": round(total.psi, 4), "ks": round(total.ks, 4)},
-        "strata": {name: one.told() for name, one in worst},
+        "strata": {name: drift.as_json() for name, drift in worst},
     }
 
 
-def _shares(histogram: NDArray[np.int64]) -> NDArray[np.float64]:
+def _shares(histogram: Histogram) -> NDArray[np.float64]:
     counts = histogram.reshape(PSI_BINS, -1).sum(axis=1) + _HALF
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

@@ -1,14 +1,15 @@
-"""Whether a share is out of bounds, or whether chance could have done it. Numpy only.
+"""Is a share out of bounds, or can chance explain it? Numpy only.
 
-A share found among n images says that the true share is above a bound only if so large a share would be rare where the
-true one lies at the bound. How rare is bounded by Chernoff: P(found or more) <= exp(-n KL(found, bound)), for any n and
-any bound, also where a normal approximation fails (few images, rare events). Two shares are compared at the true
-shares that are kindest to them, so the exponents of both add up.
-Sources: Chernoff, A measure of asymptotic efficiency for tests of a hypothesis (1952); Hoeffding, Probability
-inequalities for sums of bounded random variables (1963), theorem 1; of two samples, the likelihood ratio (Wilks 1938).
+A share observed among n images says that the true share is above a bound only if so large a share
+would be rare with the true one at the bound. Chernoff bounds how rare:
+P(observed or more) <= exp(-n KL(observed, bound)), for any n and any bound, also where a normal
+approximation fails (few images, rare events). Two shares are compared at the true shares that are
+most favourable to them, so the exponents of both add up. Sources: Chernoff, A measure of asymptotic
+efficiency for tests of a hypothesis (1952); Hoeffding, Probability inequalities for sums of bounded
+random variables (1963), theorem 1; for two samples, the likelihood ratio (Wilks 1938).
 
-Images count as if they were independent. Those of one listing are not, so chance is a little larger than told; bounds
-of a version are factors of two, and LEVEL is small, to leave room for that.
+Images count as if they were independent. Those of one listing are not, so chance is a little larger
+than computed. Bounds of a version are factors of two, and LEVEL is small, to leave room for that.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.001  # chance of one false alarm of a rule, over all strata that it looks at (Bonferroni)
-_STEPS = 1001  # of the search for the kindest true share
+LEVEL = 0.001  # chance of a false alarm of a rule, over all its strata (Bonferroni)
+_STEPS = 1001  # of the search for the most favourable true share
 
 
 @dataclass(frozen=True)
@@ -38,51 +39,52 @@ class Share:
         return self.part / self.whole if self.whole else 0.0
 
 
-def above(found: Share, bound: float, looks: int = 1) -> bool:
-    """Whether a true share is above `bound`.
+def above(share: Share, bound: float, looks: int = 1) -> bool:
+    """Returns True if a true share is above `bound`.
 
     Args:
-        found: what was counted.
+        share: as counted.
         bound: [0, 1]; 0 means that the first one is too many.
-        looks: how many such shares are looked at together.
+        looks: the number of such shares that are judged together.
     """
-    if found.value <= bound:
+    if share.value <= bound:
         return False
-    return found.whole * float(_divergence(found.value, np.array([bound]))[0]) > _limit(looks)
+    return share.whole * float(_divergence(share.value, np.array([bound]))[0]) > _limit(looks)
 
 
 def moved_above(
-    found: Share,
+    now: Share,
     before: Share,
     bound: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     looks: int = 1,
 ) -> bool:
-    """Whether a true share is above what `bound` allows, given the true share before; both were only counted.
+    """Returns True if a true share is above a bound that depends on the true share before.
 
     Args:
-        found: what was counted now.
-        before: what was counted then.
-        bound: the most that is allowed, of the share before; rises with it.
+        now: as counted now.
+        before: as counted then.
+        bound: the largest allowed share, by the share before; rises with it.
         looks: see `above`.
 
     Cost: some 0.1 ms.
     """
     low, high = before.value, 1.0
-    if found.value <= float(bound(np.array([low]))[0]):
+    if now.value <= float(bound(np.array([low]))[0]):
         return False
-    for _ in range(60):  # the least share before that would make the found one right
+    for _ in range(60):  # the least share before that allows the share now
         middle = (low + high) / 2
-        low, high = (low, middle) if bound(np.array([middle]))[0] >= found.value else (middle, high)
+        low, high = (low, middle) if bound(np.array([middle]))[0] >= now.value else (middle, high)
     truths = np.linspace(before.value, high, _STEPS)
-    surprise = found.whole * _divergence(found.value, np.minimum(bound(truths), 1.0))
+    surprise = now.whole * _divergence(now.value, np.minimum(bound(truths), 1.0))
     surprise += before.whole * _divergence(before.value, truths)
     return bool(surprise.min() > _limit(looks))
 
 
 def chi_square(freedom: int, looks: int = 1) -> float:
-    """What a chi-square of so many degrees of freedom exceeds with chance LEVEL / looks.
+    """The value that a chi-square with this freedom exceeds with a probability of LEVEL / looks.
 
-    Source: Wilson and Hilferty, The distribution of chi-square (1931); at most 3 % too much from 5 degrees on.
+    Source: Wilson and Hilferty, The distribution of chi-square (1931); at most 3 % too much from 5
+    degrees on.
     """
     z, spread = NormalDist().inv_cdf(1 - LEVEL / looks), 2 / (9 * freedom)
     return float(freedom * (1 - spread + z * math.sqrt(spread)) ** 3)
@@ -92,11 +94,10 @@ def _limit(looks: int) -> float:
     return math.log(max(looks, 1) / LEVEL)
 
 
-def _divergence(found: float, truth: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Kullback and Leibler's, in nats, of two coins: float64, as long as `truth`; infinite where it cannot be."""
+def _divergence(share: float, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kullback-Leibler divergence of two coins in nats, float64, (n,); may be infinite."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        heads = found * np.log(found / truth) if found else np.zeros_like(truth)
-        tails = (
-            (1 - found) * np.log((1 - found) / (1 - truth)) if found < 1 else np.zeros_like(truth)
-        )
+        heads = share * np.log(share / truth) if share else np.zeros_like(truth)
+        others = 1 - share
+        tails = others * np.log(others / (1 - truth)) if others else np.zeros_like(truth)
     return np.asarray(heads + tails)

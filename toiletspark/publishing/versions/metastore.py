@@ -1,7 +1,7 @@
-"""A table of Spark's catalog for those who read by name: its location follows the live version, in one step.
+"""A table of Spark's catalog, for those who read by name: its location follows the live version.
 
-It is external: its files are the version's own. A session that has read it before asks again after REFRESH TABLE. It
-knows neither valid_until nor whether the files are those of the manifest: those who need that read by the pointer.
+It is external: its files are the version's own. A session that has read it must REFRESH TABLE. The
+table knows neither valid_until nor the manifest's digests; read by the pointer if you need those.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from toiletspark.errors import ConfigError, OutputError
-from toiletspark.publishing.versions import log as versions
+from toiletspark.publishing.versions import log
 from toiletspark.tables import storage
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # a rollback shows the statements, and starts no Spark
     from pyspark.sql import SparkSession
 
 _NAME = re.compile(r"[\w-]+(\.[\w-]+){1,2}", re.ASCII)
-_OURS = "toiletspark.root"  # of the table's properties
+_ROOT_PROPERTY = "toiletspark.root"
 
 
 def quoted(name: str) -> str:
-    """The name of a table as SQL takes it, whatever words it is made of.
+    """The name of a table for SQL, whatever words it is made of.
 
     Args:
         name: database.table, or catalog.database.table.
@@ -53,7 +53,7 @@ def statements(name: str, folder: str) -> list[str]:
 
 
 def require_ours(spark: SparkSession, name: str, root: str) -> None:
-    """Stops before anything is written where the name is not one, or is somebody else's table; "" = none is wanted.
+    """Stops before anything is written if the table belongs to somebody else; "" = no table.
 
     Raises:
         ConfigError: see `quoted`.
@@ -61,70 +61,62 @@ def require_ours(spark: SparkSession, name: str, root: str) -> None:
     """
     if not name:
         return
-    found = _root_of(spark, quoted(name))
-    if found not in (None, root):
+    owner = _root_of(spark, quoted(name))
+    if owner not in (None, root):
         raise OutputError(
             doing=f"pointing the table {name} to the next version",
-            expected=f"no such table yet, or one that toiletspark made for {root} (its property {_OURS})",
-            found=f"one for {found}" if found else "a table or view that toiletspark did not make",
+            expected=f"no such table yet, or one that toiletspark made for {root} "
+            f"(its property {_ROOT_PROPERTY})",
+            found=f"one for {owner}" if owner else "a table or view that toiletspark did not make",
             todo="set publish.catalog_table to another name, or drop that table first",
         )
 
 
 def follow(spark: SparkSession, name: str, root: str) -> None:
-    """Points the table to the version that is live, and makes it if there is none; "" = nothing to do.
-
-    Args:
-        spark: the session, whose catalog it is.
-        name: see `quoted`.
-        root: the output root.
+    """Points the table to the live version, and makes it if there is none; "" = nothing to do.
 
     Raises:
         OutputError: the catalog refuses; the version stays published.
     """
-    moved, listed = None, versions.published(root) if name else None
-    while listed and listed.folder != moved:  # another publisher's pointer may have moved meanwhile
+    moved, exclusion_list = None, log.published(root) if name else None
+    while exclusion_list and exclusion_list.folder != moved:  # the pointer may move meanwhile
         require_ours(spark, name, root)
-        _point(spark, name, root, listed.folder)
-        moved, listed = listed.folder, versions.published(root)
+        _point(spark, name, root, exclusion_list.folder)
+        moved, exclusion_list = exclusion_list.folder, log.published(root)
 
 
 def _point(spark: SparkSession, name: str, root: str, folder: str) -> None:
     from pyspark.errors import PySparkException
 
+    columns = EXCLUSION_LIST.schema  # so that an empty list is a table too
+    create = (
+        f"CREATE TABLE IF NOT EXISTS {quoted(name)} ({columns}) USING parquet "
+        f"LOCATION {_text(storage.spark_path(folder))} "
+        f"TBLPROPERTIES ({_text(_ROOT_PROPERTY)} = {_text(root)})"
+    )
     try:
-        for statement in [_made(name, root, folder), *statements(name, folder)]:
+        for statement in [create, *statements(name, folder)]:
             spark.sql(statement)
     except PySparkException as error:
         raise OutputError(
             doing=f"pointing the table {name} to {folder}, which is published",
             expected="a catalog and a database in which tables can be made and altered",
             found=str(error).strip().partition("\n")[0],
-            todo=f"mend that, then publish again or run: {'; '.join(statements(name, folder))}",
+            todo="correct that, then publish again or run: " + "; ".join(statements(name, folder)),
         ) from None
 
 
-def _made(name: str, root: str, folder: str) -> str:
-    """With its columns, so that an honestly empty list is a table too."""
-    return (
-        f"CREATE TABLE IF NOT EXISTS {quoted(name)} ({EXCLUSION_LIST.schema}) USING parquet "
-        f"LOCATION {_text(storage.spark_path(folder))} TBLPROPERTIES ({_text(_OURS)} = {_text(root)})"
-    )
-
-
 def _root_of(spark: SparkSession, table: str) -> str | None:
-    """The output root for which a table was made, "" where it does not tell, None where there is no such table."""
+    """The output root of a table, "" if it has none, None if there is no such table."""
     from pyspark.errors import PySparkException
 
     try:
         if not spark.catalog.tableExists(table):
             return None
-        told = {
-            row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {table}").collect()
-        }
+        rows = spark.sql(f"SHOW TBLPROPERTIES {table}").collect()
     except PySparkException:
         return None if not spark.catalog.tableExists(table) else ""
-    return str(told.get(_OURS, ""))
+    return str({row["key"]: row["value"] for row in rows}.get(_ROOT_PROPERTY, ""))
 
 
 def _text(value: str) -> str:

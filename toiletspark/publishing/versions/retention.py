@@ -1,100 +1,97 @@
-"""What is removed once nobody needs it: versions that were replaced long ago, and what was written and never published.
+"""Removal by age: old versions, and tables that were never published. No Spark.
 
-The log keeps its entries: what was published when, by which head, how much it excluded. Without Spark.
+The log keeps its entries: the time, the head, the counts.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
+import logging
 from datetime import UTC, datetime, timedelta
 
 from toiletspark.config import Publish
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions.log import Version
+from toiletspark.publishing.versions.log import TABLES, History, Version
 from toiletspark.tables import storage
 from toiletspark.tables.runs import MANIFEST, RUN_ID, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
+_log = logging.getLogger("toiletspark")
 
-def clean(store: Store, publish: Publish, now: datetime | None = None) -> list[str]:
+
+def clean(history: History, publish: Publish, now: datetime | None = None) -> list[str]:
     """Removes what is older than publish.keep_days and publish.keep_unpublished_days; 0 = never.
 
-    A version is as old as the publication that replaced it, so that neither a reader that has just begun nor the way
-    back is lost when somebody publishes after a long time. Never removed: the live version, the newest of the log (its
-    pointer may be about to move), and folders that are not complete (see `Store.clear_unfinished`).
+    A version is as old as the publication that replaced it. So nothing that a reader has just
+    opened is removed, nor the way back, when somebody publishes after a long time. Never removed:
+    the live version, the newest of the log (its pointer may be about to move), and folders that are
+    not complete (see `Store.clear_unfinished`).
 
     Args:
-        store: where.
+        history: read while `log.publishing_lock` is held, which must still be held.
         publish: the days.
         now: for tests.
 
     Returns:
-        The removed folders below the root, as in "decisions/<run_id>". What cannot be removed is told on stderr and
-        tried again by the next publication: the version is out already.
+        The removed folders below the root, as in "decisions/<run_id>". Folders that cannot be
+        removed are logged, and the next publication tries again.
 
-    Cost: lists the tables of versions, and reads the log.
+    Cost: lists the tables of versions.
     """
     removed: list[str] = []
-    with versions.nothing_is_removed(store):
-        for run_id, folders in _due(store, publish, now or datetime.now(UTC)).items():
-            try:
-                _remove(store, folders)
-            except OSError as error:
-                print(
-                    f"toiletspark: the old run {run_id} could not be removed: {error}",
-                    file=sys.stderr,
-                )
-            else:
-                removed += folders
+    for run_id, folders in _due(history, publish, now or datetime.now(UTC)).items():
+        try:
+            _remove(history.store, folders)
+        except OSError as error:
+            _log.warning("the old run %s could not be removed: %s", run_id, error)
+        else:
+            removed += folders
     return removed
 
 
-def _due(store: Store, publish: Publish, now: datetime) -> dict[str, list[str]]:
-    """The folders that go, by run, oldest first."""
-    log = versions.log(store)
-    if not log:
+def _due(history: History, publish: Publish, now: datetime) -> dict[str, list[str]]:
+    """The folders to remove, by run, oldest first."""
+    if not history.versions:
         return {}
-    live, replaced, first = versions.live(store), _replaced(log), _published(log[0])
-    never = {log[-1].run_id, live.run_id if live else ""}
+    store, replaced = history.store, _replaced(history.versions)
+    protected = {history.versions[-1].run_id, history.live.run_id if history.live else ""}
     due = {}
     for run_id, folders in sorted(_folders(store).items()):
-        if run_id in never:
+        if run_id in protected:
             continue
-        if (
-            run_id in replaced or run_id < log[0].run_id
-        ):  # those may be versions of before there was a log
-            old = _older(replaced.get(run_id, first), publish.keep_days, now)
+        if run_id in replaced:
+            is_old = _is_older(replaced[run_id], publish.keep_days, now)
         else:
-            folders = [
-                folder for folder in folders if storage.exists(f"{store.root}/{folder}/{MANIFEST}")
-            ]
-            old = bool(folders) and _older(_begun(run_id), publish.keep_unpublished_days, now)
-        if old:
+            folders = [name for name in folders if _is_complete(store, name)]
+            is_old = _is_older(_begun(run_id), publish.keep_unpublished_days, now)
+        if is_old and folders:
             due[run_id] = folders
     return due
 
 
 def _folders(store: Store) -> dict[str, list[str]]:
     """All run folders of the tables of versions, complete or not, by run."""
-    found: dict[str, list[str]] = {}
-    for table in versions.TABLES:
+    folders: dict[str, list[str]] = {}
+    for table in TABLES:
         for run_id in storage.entries(f"{store.root}/{table.name}"):
             if RUN_ID.fullmatch(run_id):
-                found.setdefault(run_id, []).append(f"{table.name}/{run_id}")
-    return found
+                folders.setdefault(run_id, []).append(f"{table.name}/{run_id}")
+    return folders
 
 
-def _replaced(log: list[Version]) -> dict[str, datetime]:
-    """When each run of the log was last replaced by another one; not the newest one's, which counts."""
+def _is_complete(store: Store, folder: str) -> bool:
+    return storage.exists(f"{store.root}/{folder}/{MANIFEST}")
+
+
+def _replaced(versions: list[Version]) -> dict[str, datetime]:
+    """The time at which another run last replaced each run; the newest run is not replaced."""
     return {
-        earlier.run_id: _published(later)
-        for earlier, later in itertools.pairwise(log)
+        earlier.run_id: datetime.fromisoformat(later.published_at)
+        for earlier, later in itertools.pairwise(versions)
         if earlier.run_id != later.run_id
     }
 
 
-def _older(moment: datetime, days: float, now: datetime) -> bool:
+def _is_older(moment: datetime, days: float, now: datetime) -> bool:
     return bool(days) and moment < now - timedelta(days=days)
 
 
@@ -102,12 +99,8 @@ def _begun(run_id: str) -> datetime:
     return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
 
 
-def _published(version: Version) -> datetime:
-    return datetime.fromisoformat(version.said["published_at"])
-
-
 def _remove(store: Store, folders: list[str]) -> None:
-    """The manifests first, the list's before the others: broken off, it leaves nothing that counts as complete."""
+    """Removes the manifests first, the list's before all: cut off, it leaves no complete run."""
     for folder in sorted(folders, key=lambda name: not name.startswith(f"{EXCLUSION_LIST.name}/")):
         storage.remove_file(f"{store.root}/{folder}/{MANIFEST}")
     for folder in folders:

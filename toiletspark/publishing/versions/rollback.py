@@ -1,7 +1,7 @@
-"""Going back to an older version: a new entry of the log that names its run. Nothing is decided, read or copied.
+"""Rollback to an older version: a new entry of the log that names its run; nothing is copied.
 
-An entry that is a rollback stands for the version that it shows: the version before it is older still, and not the one
-that it was to undo.
+A rollback stands for the version that it shows. So the version before a rollback is older still,
+and not the one that the rollback undid.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from toiletspark.config import Config, Publish
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import OutputError
 from toiletspark.model import registry
-from toiletspark.publishing.versions import log as versions
-from toiletspark.publishing.versions.log import Version
+from toiletspark.publishing.versions import log
+from toiletspark.publishing.versions.log import History, Version
 from toiletspark.tables import storage
 from toiletspark.tables.runs import MANIFEST, MARKER, Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
-_KEPT = ("head_id", "operating_threshold", "catalog")
+_LIST = "`toiletspark publish list`"
 
 
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
@@ -24,139 +24,143 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
 
     Args:
         store: where.
-        publish: how long it is valid, and `because`, which the log keeps.
-        number: of the version to go to; None = the one before the version that is live.
+        publish: valid_for_h, and `because`, which the log keeps.
+        number: the version to go to; None = the one before the live version.
 
     Returns:
         The new version, which is live.
 
     Raises:
-        OutputError: there is no such version, or its files were removed or are not those of its manifests, or it was
-            made by a newer toiletspark.
+        OutputError: there is no such version, its files were removed or altered, or a newer
+            toiletspark made it.
 
-    Cost: the end of each file of that version is read, and all of the smaller ones (see `runs.described_files`).
+    Cost: the end of each file of that version is read, and the small files whole.
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)
-    with versions.nothing_is_removed(store):
-        log, live = versions.log(store), versions.live(store)
-        versions.require_known_layout(live.said if live else None, doing=doing)
-        asked = _before(log, live, doing) if number is None else _numbered(log, number, doing)
-        versions.require_known_layout(asked.said, doing=doing)
-        listed = _require_files(store, log, asked, doing)
-        facts = {name: asked.said.get(name) for name in _KEPT}
-        facts |= {"rolled_back_to": asked.shows, "because": publish.because.strip() or None}
-        return versions.publish(
-            store, listed, counts=asked.counts, valid_for_h=publish.valid_for_h, facts=facts
+    with log.publishing_lock(store):
+        history = History.read(store)
+        if number is None:
+            target = _before_live(history, doing)
+        else:
+            target = _numbered(history, number, doing)
+        exclusion_list = _verified(history, target, doing)
+        facts = {
+            "head_id": target.head_id,
+            "operating_threshold": target.operating_threshold,
+            "catalog": target.catalog,
+            "rolled_back_to": target.shows,
+            "because": publish.because.strip() or None,
+        }
+        return log.publish(
+            store,
+            exclusion_list,
+            counts=target.counts,
+            valid_for_h=publish.valid_for_h,
+            facts=facts,
         )
 
 
-def told(store: Store, config: Config, version: Version) -> Summary:
-    """What people must know of a rollback, and what would undo it."""
-    names = (
-        "rolled_back_to",
-        "run_id",
-        "published_at",
-        "valid_until",
-        "head_id",
-        "operating_threshold",
-        "because",
-    )
-    said: Summary = {"version": version.number, **{name: version.said.get(name) for name in names}}
+def summary(store: Store, config: Config, version: Version) -> Summary:
+    """The new version for people, and the settings that keep later publications on it."""
     return {
-        **said,
-        "exclusion_list": f"{store.root}/{version.said[EXCLUSION_LIST.name]}",
-        "next": _next(store, config, said),
+        "version": version.number,
+        "rolled_back_to": version.rolled_back_to,
+        "run_id": version.run_id,
+        "published_at": version.published_at,
+        "valid_until": version.valid_until,
+        "head_id": version.head_id,
+        "operating_threshold": version.operating_threshold,
+        "because": version.because,
+        "exclusion_list": store.folder(EXCLUSION_LIST, version.run_id),
+        "next": _next(store, config, version),
     }
 
 
 def _require_store(store: Store, doing: str) -> None:
-    """A lock is a file too: a folder that is not toiletspark's, or that is not there, must stay as it is."""
+    """A folder that is not toiletspark's must stay as it is, without a file for the lock."""
     if not storage.exists(f"{store.root}/{MARKER}"):
         raise OutputError(
             doing=doing,
             expected=f"toiletspark's {MARKER} in {store.root}",
             found="none",
-            todo="set output.root to the folder that `toiletspark publish` writes to; nothing was touched",
+            todo="set output.root to the folder that `toiletspark publish` writes to; "
+            "nothing was touched",
         )
 
 
-def _before(log: list[Version], live: Version | None, doing: str) -> Version:
-    """The newest version older than what is live, by another run."""
-    shows = live.shows if live else 0
-    for version in reversed(log):
-        if live and version.number < shows and version.run_id != live.run_id:
+def _before_live(history: History, doing: str) -> Version:
+    """The newest version that is older than the live one and has another run."""
+    live = history.live
+    for version in reversed(history.versions):
+        if live and version.number < live.shows and version.run_id != live.run_id:
             return version
+    found = "no version at all"
+    if live:
+        shown = f", which shows version {live.shows}" if live.rolled_back_to else ""
+        found = f"none: version {live.number} is live{shown}"
     raise OutputError(
         doing=doing,
         expected="a version before the one that is live",
-        found=_none_before(live),
-        todo="see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`",
+        found=found,
+        todo=f"see {_LIST}, and name one, as in `toiletspark publish rollback 3`",
     )
 
 
-def _none_before(live: Version | None) -> str:
-    if live is None:
-        return "no version at all"
-    if live.number == 0:
-        return f"none: {live.run_id} is live, from before versions had numbers"
-    shown = f", which shows version {live.shows}" if live.shows != live.number else ""
-    return f"none: version {live.number} is live{shown}"
-
-
-def _numbered(log: list[Version], number: int, doing: str) -> Version:
-    for version in log:
+def _numbered(history: History, number: int, doing: str) -> Version:
+    versions = history.versions
+    for version in versions:
         if version.number == number:
             return version
-    raise OutputError(
-        doing=doing,
-        expected=f"one of the versions {log[0].number} to {log[-1].number}" if log else "a version",
-        found=f"no version {number}" if log else "none was published yet",
-        todo="see `toiletspark publish list`",
-    )
+    expected, found = "a version", "none was published yet"
+    if versions:
+        expected = f"one of the versions {versions[0].number} to {versions[-1].number}"
+        found = f"no version {number}"
+    raise OutputError(doing=doing, expected=expected, found=found, todo=f"see {_LIST}")
 
 
-def _require_files(store: Store, log: list[Version], asked: Version, doing: str) -> Run:
-    """The version's exclusion list, once all its tables are found as they were written."""
-    for table in versions.TABLES:
-        run = store.run(table, asked.run_id)
-        if run is None or not versions.unchanged(run):
+def _verified(history: History, target: Version, doing: str) -> Run:
+    """The version's exclusion list, after all its tables were verified."""
+    runs = {}
+    for table in log.TABLES:
+        run = history.store.run(table, target.run_id)
+        found = run.difference() if run else "none any more; they were removed (publish.keep_days)"
+        if found or run is None:
             raise OutputError(
                 doing=doing,
-                expected=f"version {asked.number} with the files of its manifests ({table.name}/{asked.run_id})",
-                found="none any more; they were removed (publish.keep_days)"
-                if run is None
-                else "other files, sizes or contents",
-                todo=f"choose another: {_others(store, log, asked)}",
+                expected=f"version {target.number} with the files of its manifests "
+                f"({table.name}/{target.run_id})",
+                found=found,
+                todo=f"choose another: {_others(history, target)}",
             )
-        if table is EXCLUSION_LIST:
-            listed = run
-    return listed
+        runs[table.name] = run
+    return runs[EXCLUSION_LIST.name]
 
 
-def _others(store: Store, log: list[Version], asked: Version) -> str:
+def _others(history: History, target: Version) -> str:
     """The newest five versions that have their files; one for each run."""
-    newest = {version.run_id: version.number for version in log if version.run_id != asked.run_id}
-    there = [
+    newest = {version.run_id: version.number for version in history.versions}
+    newest.pop(target.run_id)
+    candidates = sorted(newest.items(), key=lambda item: -item[1])[:50]
+    numbers = [
         str(number)
-        for run_id, number in sorted(newest.items(), key=lambda item: -item[1])[:50]
-        if storage.exists(f"{store.folder(EXCLUSION_LIST, run_id)}/{MANIFEST}")
+        for run_id, number in candidates
+        if storage.exists(f"{history.store.folder(EXCLUSION_LIST, run_id)}/{MANIFEST}")
     ]
-    return f"{', '.join(there[:5])} have theirs" if there else "no other version has its files"
+    return f"{', '.join(numbers[:5])} have theirs" if numbers else "no other version has its files"
 
 
-def _next(store: Store, config: Config, said: Summary) -> str:
-    """The next publication decides by the newest scores: what to set so that it does as the version gone back to."""
-    head_id, threshold = said["head_id"], said["operating_threshold"]
-    run = registry.run_of(store, str(head_id), config.score.head)
-    sets = [
-        f'score.head="{run.folder}" (and score again)'
-        if run
-        else f"score.head to the folder of head {head_id}"
-    ]
-    sets += ["publish.policy.name=fixed"] if config.publish.policy.name != "fixed" else []
-    sets += [f"publish.operating_threshold={threshold}"]
+def _next(store: Store, config: Config, version: Version) -> str:
+    """The settings with which the next publication decides as the version that is shown."""
+    run = registry.run_of(store, str(version.head_id), config.score.head)
+    keys = [f"score.head to the folder of head {version.head_id}"]
+    if run:
+        keys = [f'score.head="{run.folder}" (and score again)']
+    if config.publish.policy.name != "fixed":
+        keys.append("publish.policy.name=fixed")
+    keys.append(f"publish.operating_threshold={version.operating_threshold}")
     return (
-        "the next publication decides anew, and with the same head and threshold publishes again what you went back "
-        f"from; to stay with the head and threshold of version {said['rolled_back_to']}, set {', '.join(sets)}"
+        "the next publication decides anew, and with the same head and threshold it publishes "
+        "again what you went back from; to stay with the head and threshold of version "
+        f"{version.rolled_back_to}, set {', '.join(keys)}"
     )

@@ -37,7 +37,7 @@ _SHOWN = ("listing_id", "content_digest", "status", "exclusion_score", "reason",
 
 def write_page(work: Workspace, made: Made) -> str:
     """Writes <root>/reports/plan-<run_id>.html; returns its location."""
-    location = f"{work.store.root}/reports/plan-{made.listed.run_id}.html"
+    location = f"{work.store.root}/reports/plan-{made.exclusion_list.run_id}.html"
     html.write(location, render(gather(work, made)))
     return location
 
@@ -48,7 +48,7 @@ def gather(work: Workspace, made: Made) -> PlanPage:
     Cost: a pass over the plan's decisions for the counts, and one for the images to show. Only
     these are looked up in the live version and fetched.
     """
-    decisions, last = spark_io.read_run(work.spark, made.decisions), made.sources.last
+    decisions, last = spark_io.read_run(work.spark, made.decisions), made.sources.history.decisions
     strata = by_stratum(decisions)
     most, threshold = work.config.report.max_excluded, made.settled.operating_threshold
     rows = to_show(decisions, most, threshold)
@@ -60,14 +60,14 @@ def gather(work: Workspace, made: Made) -> PlanPage:
         image = _image(row, before.get(row["image_id"]), pictures)
         changed.setdefault(row["change"], []).append(image)
     return PlanPage(
-        before=_live_side(work.store, made.sources.live),
-        after=_side("this plan", made.listed),
+        before=_live_side(work.store, made.sources.history.live),
+        after=_side("this plan", made.exclusion_list),
         strata=strata,
         gone=last.rows - sum(stratum.known for stratum in strata) if last else 0,
         changed=changed,
-        audits=publication.checks_of(made.listed),
+        audits=publication.checks_of(made.exclusion_list),
         warnings=_warnings(made),
-        command=approvals.command(made.listed.run_id),
+        command=approvals.command(made.exclusion_list.run_id),
         removed_after_days=work.config.publish.keep_unpublished_days,
     )
 
@@ -222,6 +222,6 @@ def _side(name: str, exclusion_list: Run) -> Side:
 
 
 def _warnings(made: Made) -> list[str]:
-    backbone = made.sources.seen.manifest.config.get("backbone", {})
+    backbone = made.sources.catalog.manifest.config.get("backbone", {})
     random = [RANDOM_BACKBONE] if backbone.get("weights") == "random" else []
-    return [*made.listed.counts["alarms"], *random]
+    return [*made.exclusion_list.counts["alarms"], *random]

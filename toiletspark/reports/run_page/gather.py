@@ -109,16 +109,16 @@ def warnings(runs: LiveRuns) -> list[str]:
     """Sentences to read before any number: expired, a rollback, or a random backbone."""
     version = runs.version
     sentences = []
-    until = version.said.get("valid_until")
+    until = version.valid_until
     if until and datetime.fromisoformat(until) < datetime.now(UTC):
         sentences.append(
             f"This version was valid until {until}: readers refuse it, and feeds stand still."
         )
-    if version.said.get("rolled_back_to") is not None:
-        because = f": {version.said['because']}" if version.said.get("because") else ""
+    if version.rolled_back_to is not None:
+        because = f": {version.because}" if version.because else ""
         sentences.append(
             "This version is a rollback: it has the decisions of version "
-            f"{version.said['rolled_back_to']}{because}."
+            f"{version.rolled_back_to}{because}."
         )
     if runs.catalog.manifest.config["backbone"]["weights"] == "random":
         sentences.append(RANDOM_BACKBONE)
@@ -150,7 +150,7 @@ def _version_facts(work: Workspace, runs: LiveRuns, decided: list[Row]) -> Versi
     has_leaks = work.store.newest(LEAKS) is not None
     return VersionFacts(
         number=runs.version.number,
-        valid_until=runs.version.said.get("valid_until") or "",
+        valid_until=runs.version.valid_until or "",
         alarms=counts["alarms"],
         decided=dict(by_reason),
         checks=publication.checks_of(runs.excluded),
