@@ -158,7 +158,7 @@ def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
             "run": run_id,
             "commit": run.inputs.commit,
         }
-        assert run.inputs == inputs
+        assert run.inputs.as_json() == inputs
     numbers = committed(config, schemas.IMAGE_LEDGER)
     assert committed(config, schemas.EMBEDDINGS) == numbers == sorted(set(numbers))
     assert len(numbers) > 2
