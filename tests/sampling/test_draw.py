@@ -149,10 +149,10 @@ def test_the_cut_is_found_where_it_was_not_expected(
     monkeypatch.setattr(sampling, "_ZONE_DEVIATIONS", 0.0)
     monkeypatch.setattr(sampling, "_ZONE_UNITS", 0.02)
     looked: list[int] = []
-    look = sampling._looked_for
+    look = sampling._search
     monkeypatch.setattr(
         sampling,
-        "_looked_for",
+        "_search",
         lambda placed, zones: looked.append(len(zones)) or look(placed, zones),
     )
     assert sorted(population.draw(sample)["image_id"]) == wanted
@@ -168,7 +168,7 @@ def test_no_task_sees_more_of_a_large_stratum_than_lies_near_its_cut() -> None:
         (10_000_000, 9_999_999),
         (1000, 3),
     ):
-        zone = sampling._zone("s", wanted, units, 1.0)
+        zone = sampling._zone(Stratum("s", units, units, 1.0), wanted, 1.0)
         width = (zone.high - zone.low) / 2**64 * units
         assert width <= 2 * (6 * min(wanted, units - wanted) ** 0.5 + 10) + 1
         expected = -(2**63) + wanted / units * 2**64
