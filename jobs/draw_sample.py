@@ -48,7 +48,7 @@ def step(work: Workspace) -> Summary:
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)
-    page = gather.write_page(work.spark, store, run, cells, wanted, config.sample)
+    page = gather.write_page(work, run, cells, wanted)
     store.clear(run_id)
     return {
         "images": counted["images"],

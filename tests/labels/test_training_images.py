@@ -129,7 +129,7 @@ def test_nothing_is_gathered_unasked_and_refusals_are_told(
         == training_images.gather(Workspace.open(spark, config))
         == {}
     )
-    assert not (tmp_path / "output").exists()
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["_toiletspark.json"]
     config = make_config(ASKED, images=images)
     store = labelled(config, images)
     row = {"image_id": "a", "content_digest": "nowhere", "label": "toilet", "weight": 1.0}

@@ -24,8 +24,6 @@ from toiletspark.tables.workspace import Workspace
 
 DOING = "gathering the labelled images"
 _NAMED = [name for name in TRAINING_IMAGES.columns if name != "content"]
-_ARROW = {"string": pa.string(), "double": pa.float64(), "binary": pa.binary()}
-_SCHEMA = pa.schema([(name, _ARROW[type_]) for name, type_ in TRAINING_IMAGES.columns.items()])
 
 
 def gather(work: Workspace) -> dict[str, int]:
@@ -102,7 +100,7 @@ def fetched(rows: DataFrame, limits: Fetch) -> DataFrame:
 
     def fetch(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for complete in contents(batches, limits):
-            yield pa.RecordBatch.from_pylist(complete, schema=_SCHEMA)
+            yield pa.RecordBatch.from_pylist(complete, schema=TRAINING_IMAGES.arrow_schema)
 
     partitions = max(rows.sparkSession.sparkContext.defaultParallelism, 1)
     rows = rows.select(*_NAMED, "image_url", "inline").repartition(partitions)

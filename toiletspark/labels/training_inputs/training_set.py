@@ -74,8 +74,8 @@ def gather(work: Workspace, table: Table) -> Summary:
             found=f"{labelled} labels, none of whose images could be embedded",
             todo=f"see the column status in {store.root}/{IMAGE_LEDGER.name}",
         )
-    counts = {"without_embedding": without_embedding, "in_conflict": disputed}
-    return {"labelled": labelled, **counts}
+    counts = {"labelled": labelled, "without_embedding": without_embedding}
+    return {**counts, "in_conflict": disputed}
 
 
 def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:

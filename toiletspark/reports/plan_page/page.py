@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from toiletspark.publishing.audits.checks import Check
 
 LEAVING, RETURNING, NEW = "leaving", "returning", "new"  # changes of which pictures are shown
+_TEXTS = {  # heading, lead, and the text where there is no image
+    LEAVING: (
+        "Would leave the feed",
+        "In the feed today, and no longer if this ships. Is a good photo among them? The first of "
+        "a group are the surest to be excluded, the last the most doubtful.",
+        "No image that is in the feed today would leave it.",
+    ),
+    RETURNING: (
+        "Would return to the feed",
+        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody "
+        "should see? The first of a group are the most doubtful.",
+        "No image that is excluded today would return.",
+    ),
+    NEW: (
+        "New, and excluded at once",
+        "The live version did not know these images, so it has not shown them in the feed.",
+        "No new image would be excluded.",
+    ),
+}
 MAX_STRATA = 40  # rows of the table; one more row sums up the rest
 
 
@@ -241,45 +260,16 @@ def what_differs(page: PlanPage) -> str:
 
 def _sections(page: PlanPage, ranked: Sequence[StratumChanges]) -> Iterator[ChangeSection]:
     if page.before is None:
-        title, lead = "Would be excluded", "The surest first in each group."
-        yield _section(page, ranked, NEW, title, lead, "Nothing.")
+        texts = ("Would be excluded", "The surest first in each group.", "Nothing.")
+        yield _section(page, ranked, NEW, texts)
         return
-    yield _section(
-        page,
-        ranked,
-        LEAVING,
-        "Would leave the feed",
-        "In the feed today, and no longer if this ships. Is a good photo among them? The first of "
-        "a group are the surest to be excluded, the last the most doubtful.",
-        "No image that is in the feed today would leave it.",
-    )
-    yield _section(
-        page,
-        ranked,
-        RETURNING,
-        "Would return to the feed",
-        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody "
-        "should see? The first of a group are the most doubtful.",
-        "No image that is excluded today would return.",
-    )
-    if page.total("new_excluded"):
-        yield _section(
-            page,
-            ranked,
-            NEW,
-            "New, and excluded at once",
-            "The live version did not know these images, so it has not shown them in the feed.",
-            "No new image would be excluded.",
-        )
+    for change, texts in _TEXTS.items():
+        if change != NEW or page.total("new_excluded"):
+            yield _section(page, ranked, change, texts)
 
 
 def _section(
-    page: PlanPage,
-    ranked: Sequence[StratumChanges],
-    change: str,
-    title: str,
-    lead: str,
-    none: str,
+    page: PlanPage, ranked: Sequence[StratumChanges], change: str, texts: tuple[str, str, str]
 ) -> ChangeSection:
     count = "new_excluded" if change == NEW else change
     by_stratum: dict[str, list[ChangedImage]] = {}
@@ -289,7 +279,7 @@ def _section(
     for row in ranked:
         if row.stratum in by_stratum:
             groups.append((row.stratum, getattr(row, count), by_stratum[row.stratum]))
-    return ChangeSection(change, title, lead, none, page.total(count), groups)
+    return ChangeSection(change, *texts, page.total(count), groups)
 
 
 def _sum(strata: Sequence[StratumChanges]) -> StratumChanges:

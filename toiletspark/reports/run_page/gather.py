@@ -167,12 +167,9 @@ def _decided(work: Workspace, decisions: Run) -> list[Row]:
 
 
 def _facts(runs: LiveRuns, seconds: dict[str, float]) -> list[tuple[str, str]]:
-    facts = [
-        ("images in", html.with_commas(runs.catalog.rows)),
-        ("scored", html.with_commas(runs.scores.rows)),
-        ("unscored", html.with_commas(runs.unscored.rows)),
-        ("excluded", html.with_commas(runs.excluded.rows)),
-    ]
+    names = {"images in": runs.catalog, "scored": runs.scores}
+    names |= {"unscored": runs.unscored, "excluded": runs.excluded}
+    facts = [(name, html.with_commas(run.rows)) for name, run in names.items()]
     return [*facts, ("wall time", f"{sum(seconds.values()):.0f} s")] if seconds else facts
 
 

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import Row
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Sample
 from toiletspark.config.command_line import Summary
 from toiletspark.reports import html
-from toiletspark.reports.sample_page.page import (
-    SamplePage,
-    StratumRow,
-    as_json,
-    design_effect,
-    render,
-    totals,
-)
+from toiletspark.reports.sample_page import page
+from toiletspark.reports.sample_page.page import SamplePage, StratumRow
 from toiletspark.sampling.allocation import Stratum
 from toiletspark.sampling.estimates import half_width
 from toiletspark.tables import spark_io
-from toiletspark.tables.runs import Run, Store
+from toiletspark.tables.runs import Run
+from toiletspark.tables.workspace import Workspace
 
 
 def write_page(
-    spark: SparkSession,
-    store: Store,
-    run: Run,
-    strata: Sequence[Stratum],
-    wanted: Mapping[str, int],
-    sample: Sample,
+    work: Workspace, run: Run, strata: Sequence[Stratum], wanted: Mapping[str, int]
 ) -> Summary:
     """Writes <root>/reports/sample-<run_id>.html and .json.
 
@@ -38,36 +28,32 @@ def write_page(
         run: the sample.
         strata: of the catalog.
         wanted: units that each stratum should give.
-        sample: how it was drawn.
 
     Returns:
         The location of the page, and its main figures.
     """
-    page = gather(spark, run, strata, wanted, sample)
-    location = f"{store.root}/reports/sample-{run.run_id}"
-    html.write(f"{location}.html", render(page))
-    html.write_json(f"{location}.json", as_json(page))
+    sample = gather(work, run, strata, wanted)
+    location = f"{work.store.root}/reports/sample-{run.run_id}"
+    html.write(f"{location}.html", page.render(sample))
+    html.write_json(f"{location}.json", page.as_json(sample))
     return {
-        "covered": round(page.covered_images, 6),
-        "design_effect": round(page.design_effect, 4),
-        "thin_strata": totals(page)["thin"],
+        "covered": round(sample.covered_images, 6),
+        "design_effect": round(sample.design_effect, 4),
+        "thin_strata": page.totals(sample)["thin"],
         "sample_report": f"{location}.html",
     }
 
 
 def gather(
-    spark: SparkSession,
-    run: Run,
-    strata: Sequence[Stratum],
-    wanted: Mapping[str, int],
-    sample: Sample,
+    work: Workspace, run: Run, strata: Sequence[Stratum], wanted: Mapping[str, int]
 ) -> SamplePage:
     """Everything on the page; see `write_page`. One pass over the drawn rows."""
+    sample = work.config.sample
     listing = F.struct(F.coalesce("listing_id", "image_id"), F.col("listing_id").isNull())
     got = F.count("*") if sample.unit == "image" else F.count_distinct(listing)
     weight = F.col("weight")
     sums = [F.sum(weight).alias("weights"), F.sum(weight**2).alias("squares")]
-    groups = spark_io.read_run(spark, run).groupBy("stratum")
+    groups = spark_io.read_run(work.spark, run).groupBy("stratum")
     drawn = groups.agg(got.alias("got"), F.count("*").alias("images"), *sums).collect()
     by_name = {row["stratum"]: row for row in drawn}
     rows = []
@@ -75,7 +61,7 @@ def gather(
         row = by_name.get(stratum.name)
         rows.append(_row(stratum, wanted[stratum.name], row, sample.max_half_width))
     weights, squares = (sum(row[name] for row in drawn) for name in ("weights", "squares"))
-    effect = design_effect(run.rows, weights, squares)
+    effect = page.design_effect(run.rows, weights, squares)
     covered = [stratum for stratum in strata if wanted[stratum.name]]
     images, units = (sum(getattr(row, name) for row in strata) for name in ("images", "units"))
     return SamplePage(
