@@ -56,14 +56,14 @@ def images(*ids: str) -> list[ExportedImage]:
     ]
 
 
-def places(folder: Path) -> dict[str, str]:
-    """Where the index says that each picture was put, by image_id."""
+def locations(folder: Path) -> dict[str, str]:
+    """The file of each picture in the index, by image_id."""
     with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
         return {row["image_id"]: row["file"] for row in csv.DictReader(file)}
 
 
 def drag(folder: Path, image_id: str, to: str) -> Path:
-    file = folder / places(folder)[image_id]
+    file = folder / locations(folder)[image_id]
     return file.rename(folder / to / file.name)
 
 
@@ -104,8 +104,8 @@ def test_an_export_puts_pictures_and_class_folders(tmp_path: Path) -> None:
         "toilet",
         "unlabelled",
     ]
-    assert (folder / places(folder)["a"]).read_bytes() == jpeg(1)
-    assert places(folder)["a"] == "unlabelled/ca978112ca1bbdca.jpg"
+    assert (folder / locations(folder)["a"]).read_bytes() == jpeg(1)
+    assert locations(folder)["a"] == "unlabelled/ca978112ca1bbdca.jpg"
     assert exported_ids(folder) == {"a", "b"}
     assert exported_ids(tmp_path / "none") == set()
 
@@ -123,11 +123,11 @@ def test_hostile_ids_get_safe_files_and_come_back(tmp_path: Path) -> None:
     drag(folder, HOSTILE[0], "other")
     for image_id in HOSTILE[1:]:
         drag(folder, image_id, "toilet")
-    found = {
+    result = {
         label.image_id: (label.label, label.content_digest)
         for label in import_folder(folder, CLASSES)
     }
-    assert found == {
+    assert result == {
         image_id: ("toilet" if image_id != HOSTILE[0] else "other", f"digest of {image_id!r}")
         for image_id in HOSTILE
     }
@@ -139,7 +139,7 @@ def test_a_top_up_keeps_what_people_have_moved(sorted_folder: Path) -> None:
     assert export([*again, *images("f")], sorted_folder, [*CLASSES, "bathroom"]) == 1
     after = tree(sorted_folder)
     added = set(after) - set(before)
-    assert added == {"bathroom", places(sorted_folder)["f"]}
+    assert added == {"bathroom", locations(sorted_folder)["f"]}
     assert {name: after[name] for name in before if name != "index.csv"} == {
         name: content for name, content in before.items() if name != "index.csv"
     }
@@ -184,7 +184,7 @@ def test_an_export_that_was_cut_off_goes_on(tmp_path: Path, ids: str) -> None:
     export(images("a", "b", "c", "d"), folder, CLASSES)
     assert exported_ids(folder) == {"a", "b", "c", "d"}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")} == set(
-        places(folder).values()
+        locations(folder).values()
     )
 
 
@@ -211,16 +211,16 @@ def test_a_picture_that_the_index_has_missed_stays_where_it_lies_and_is_no_label
         )
         == 3
     )
-    assert {name: Path(place).parent.name for name, place in places(tmp_path).items()} == {
+    assert {name: Path(index).parent.name for name, index in locations(tmp_path).items()} == {
         **{"a": "toilet", "b": "toilet", "c": "other"}
     }
     assert (
-        (tmp_path / places(tmp_path)["a"]).read_bytes()
-        == (tmp_path / places(tmp_path)["b"]).read_bytes()
+        (tmp_path / locations(tmp_path)["a"]).read_bytes()
+        == (tmp_path / locations(tmp_path)["b"]).read_bytes()
         == jpeg(1)
     )
-    said = read(tmp_path, CLASSES)
-    assert (said.labels, len(said.waiting)) == ([], 3)
+    imported = read(tmp_path, CLASSES)
+    assert (imported.labels, len(imported.waiting)) == ([], 3)
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_what_was_dragged_is_read(sorted_folder: Path) -> None:
 
 
 def test_the_order_of_the_classes_does_not_matter(sorted_folder: Path) -> None:
-    found = import_folder(sorted_folder, ["other", "toilet"])
-    assert {label.image_id: label.label for label in found} == {
+    result = import_folder(sorted_folder, ["other", "toilet"])
+    assert {label.image_id: label.label for label in result} == {
         "a": "toilet",
         "b": "other",
         "c": "other",
@@ -255,14 +255,14 @@ def test_a_changed_ending_is_another_name(sorted_folder: Path) -> None:
 
 
 def refused_renaming(folder: Path, name: str) -> LabelsError:
-    (folder / "toilet" / Path(places(folder)["a"]).name).rename(folder / "toilet" / name)
+    (folder / "toilet" / Path(locations(folder)["a"]).name).rename(folder / "toilet" / name)
     return refused(folder)
 
 
 def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
     expected = import_folder(sorted_folder, CLASSES)
     beside_a_picture = (
-        f"._{Path(places(sorted_folder)['a']).name}"  # macOS writes them on network shares
+        f"._{Path(locations(sorted_folder)['a']).name}"  # macOS writes them on network shares
     )
     for name in (
         ".DS_Store",
@@ -272,8 +272,8 @@ def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None
         "._index.csv",
         beside_a_picture,
     ):
-        for place in ("", "toilet", "unlabelled"):
-            (sorted_folder / place / name).write_bytes(b"x")
+        for index in ("", "toilet", "unlabelled"):
+            (sorted_folder / index / name).write_bytes(b"x")
     assert import_folder(sorted_folder, CLASSES) == expected
 
 
@@ -305,13 +305,13 @@ def test_a_stray_file_is_named(sorted_folder: Path) -> None:
 def test_a_folder_inside_a_class_is_named(sorted_folder: Path, name: str) -> None:
     """Whoever sorted into toilet/doubtful did not mean toilet."""
     (sorted_folder / "toilet" / name).mkdir()
-    file = sorted_folder / places(sorted_folder)["d"]
+    file = sorted_folder / locations(sorted_folder)["d"]
     file.rename(sorted_folder / "toilet" / name / file.name)
     assert refused(sorted_folder).found == f"also 'toilet/{name}'"
 
 
 def test_an_empty_class_is_named(sorted_folder: Path) -> None:
-    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
+    (sorted_folder / "toilet" / Path(locations(sorted_folder)["a"]).name).unlink()
     (sorted_folder / "toilet" / ".DS_Store").write_bytes(b"x")
     assert str(refused(sorted_folder)) == (
         f"while importing labels from {sorted_folder}\n"
@@ -326,7 +326,7 @@ def test_a_class_without_a_folder_is_named(sorted_folder: Path) -> None:
 
 
 def test_a_class_that_holds_only_an_empty_folder_is_empty(sorted_folder: Path) -> None:
-    (sorted_folder / "toilet" / Path(places(sorted_folder)["a"]).name).unlink()
+    (sorted_folder / "toilet" / Path(locations(sorted_folder)["a"]).name).unlink()
     (sorted_folder / "toilet" / "nothing").mkdir()
     assert refused(sorted_folder).found == "also 'toilet/nothing'"
     assert not any_labelled(sorted_folder, ["toilet"])
@@ -352,7 +352,7 @@ def test_a_renamed_file_is_named(sorted_folder: Path) -> None:
 
 
 def test_a_picture_in_two_classes_is_named(sorted_folder: Path) -> None:
-    name = Path(places(sorted_folder)["a"]).name
+    name = Path(locations(sorted_folder)["a"]).name
     (sorted_folder / "other" / name).write_bytes(jpeg(1))
     assert str(refused(sorted_folder)) == (
         f"while importing labels from {sorted_folder}\n"
@@ -364,7 +364,7 @@ def test_a_picture_in_two_classes_is_named(sorted_folder: Path) -> None:
 
 def test_a_copied_picture_counts_once(sorted_folder: Path) -> None:
     """Copied instead of moved: it also still waits in unlabelled."""
-    name = Path(places(sorted_folder)["a"]).name
+    name = Path(locations(sorted_folder)["a"]).name
     (sorted_folder / "unlabelled" / name).write_bytes(jpeg(1))
     assert len(import_folder(sorted_folder, CLASSES)) == 3
 
@@ -377,16 +377,16 @@ def test_an_export_without_unlabelled_is_read(sorted_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "found"), [(False, "no such folder"), (True, "no index.csv in it")]
+    ("make", "result"), [(False, "no such folder"), (True, "no index.csv in it")]
 )
-def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, found: str) -> None:
+def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, result: str) -> None:
     folder = tmp_path / "labelling"
     if make:
         (folder / "toilet").mkdir(parents=True)
     assert str(refused(folder)) == (
         f"while importing labels from {folder}\n"
         "  expected: a folder that `toiletspark labels export` made, with its index.csv\n"
-        f"  found:    {found}\n"
+        f"  found:    {result}\n"
         "  do:       run `toiletspark labels export`, or set labels.folder"
     )
 
@@ -407,11 +407,18 @@ def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
 def presorted(tmp_path: Path) -> Path:
     """Two pictures in toilet and two in other by the scores, one that nobody has scored, one of a foreign class."""
     folder = tmp_path / "presorted"
-    said = {"a": "toilet", "b": "toilet", "c": "other", "d": "other", "e": None, "f": "../attic"}
+    imported = {
+        "a": "toilet",
+        "b": "toilet",
+        "c": "other",
+        "d": "other",
+        "e": None,
+        "f": "../attic",
+    }
     export(
         [
-            ExportedImage(one.image_id, one.content_digest, one.jpeg, said[one.image_id])
-            for one in images(*said)
+            ExportedImage(one.image_id, one.content_digest, one.jpeg, imported[one.image_id])
+            for one in images(*imported)
         ],
         folder,
         CLASSES,
@@ -424,7 +431,9 @@ def words(labels: list[Label]) -> set[tuple[str, str, str]]:
 
 
 def test_presorted_pictures_lie_where_the_scores_say(presorted: Path) -> None:
-    assert {image_id: Path(place).parent.name for image_id, place in places(presorted).items()} == {
+    assert {
+        image_id: Path(index).parent.name for image_id, index in locations(presorted).items()
+    } == {
         "a": "toilet",
         "b": "toilet",
         "c": "other",
@@ -432,28 +441,28 @@ def test_presorted_pictures_lie_where_the_scores_say(presorted: Path) -> None:
         "e": "unlabelled",
         "f": "unlabelled",
     }
-    assert all((presorted / place).is_file() for place in places(presorted).values())
+    assert all((presorted / index).is_file() for index in locations(presorted).values())
     assert {path.parent.parent for path in presorted.rglob("*.jpg")} == {presorted}
 
 
 def test_what_nobody_has_looked_at_is_no_label(presorted: Path) -> None:
     drag(presorted, "b", "other")
     drag(presorted, "e", "toilet")
-    said = read(presorted, CLASSES)
-    assert words(said.labels) == {("b", "other", "folder"), ("e", "toilet", "folder")}
-    assert words(said.waiting) == {
+    imported = read(presorted, CLASSES)
+    assert words(imported.labels) == {("b", "other", "folder"), ("e", "toilet", "folder")}
+    assert words(imported.waiting) == {
         ("a", "toilet", "folder_presorted"),
         ("c", "other", "folder_presorted"),
         ("d", "other", "folder_presorted"),
     }
-    assert said.covers == {"a", "b", "c", "d", "e", "f"}
+    assert imported.covers == {"a", "b", "c", "d", "e", "f"}
 
 
 def test_what_stays_in_a_folder_that_was_looked_through_is_a_label(presorted: Path) -> None:
     drag(presorted, "b", "other")
-    said = read(presorted, CLASSES, ["toilet"])
-    assert words(said.labels) == {("a", "toilet", "folder_presorted"), ("b", "other", "folder")}
-    assert words(said.waiting) == {
+    imported = read(presorted, CLASSES, ["toilet"])
+    assert words(imported.labels) == {("a", "toilet", "folder_presorted"), ("b", "other", "folder")}
+    assert words(imported.waiting) == {
         ("c", "other", "folder_presorted"),
         ("d", "other", "folder_presorted"),
     }

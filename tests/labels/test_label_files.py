@@ -61,27 +61,27 @@ def test_the_sheets_file_is_read(tmp_path: Path) -> None:
     content = sheet(
         word(), word("b", "other", content_digest=None, labelled_at="2026-11-24T12:00:00.5+02:00")
     )
-    said = read(saved(tmp_path, content), CLASSES)
-    assert said.labels == [
+    imported = read(saved(tmp_path, content), CLASSES)
+    assert imported.labels == [
         Label("a", "toilet", "d", "sheet", "ann", MOMENT),
         Label("b", "other", None, "sheet", "ann", MOMENT.replace(microsecond=500_000)),
     ]
-    assert said.covers is None
+    assert imported.covers is None
 
 
 def test_hostile_ids_come_back(tmp_path: Path) -> None:
     ids = [*HOSTILE, "A.jpg", "a.jpg"]
-    said = read(
+    imported = read(
         saved(tmp_path, sheet(*(word(image_id) for image_id in ids), labeller="<b>../eve</b>")),
         CLASSES,
     )
-    assert [label.image_id for label in said.labels] == ids
-    assert {label.labeller for label in said.labels} == {"<b>../eve</b>"}
+    assert [label.image_id for label in imported.labels] == ids
+    assert {label.labeller for label in imported.labels} == {"<b>../eve</b>"}
     assert [path.name for path in tmp_path.iterdir()] == ["labels.json"]
 
 
 @pytest.mark.parametrize(
-    ("content", "found", "todo"),
+    ("content", "results", "todo"),
     [
         (b"", "no JSON: EOF while parsing", "as it was downloaded"),
         (b"\xff\xfe", "no JSON: expected value", "as it was downloaded"),
@@ -102,10 +102,10 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_as_downloaded_is_refused(
-    tmp_path: Path, content: Any, found: str, todo: str
+    tmp_path: Path, content: Any, results: str, todo: str
 ) -> None:
     error = refused(tmp_path, content)
-    assert error.found.startswith(found)
+    assert error.found.startswith(results)
     assert todo in error.todo
     assert error.expected == (
         "a labels file of the contact sheet (toiletspark-labels 1, each image once), or Label "
@@ -237,7 +237,7 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "results"),
     [
         (["text"], "at 0.JSON-MIN: Input should be a valid dictionary"),
         (
@@ -264,9 +264,9 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_an_export_of_something_else_is_refused(tmp_path: Path, content: Any, found: str) -> None:
+def test_an_export_of_something_else_is_refused(tmp_path: Path, content: Any, results: str) -> None:
     error = refused(tmp_path, content)
-    assert error.found.startswith(found)
+    assert error.found.startswith(results)
     assert error.todo == "export the project again as JSON; tasks from elsewhere have no image_id"
 
 
@@ -306,8 +306,8 @@ def test_a_task_goes_there_and_back(tmp_path: Path) -> None:
         }
         for one in tasks
     ]
-    said = read(saved(tmp_path, json.loads(json.dumps(answered))), CLASSES)
-    assert [(label.image_id, label.label) for label in said.labels] == [
+    imported = read(saved(tmp_path, json.loads(json.dumps(answered))), CLASSES)
+    assert [(label.image_id, label.label) for label in imported.labels] == [
         (image_id, "other") for image_id in HOSTILE
     ]
 

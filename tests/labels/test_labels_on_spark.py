@@ -69,10 +69,10 @@ def test_a_table_of_labels(spark: SparkSession, make_config: MakeConfig, tmp_pat
         ("nobody's", None),
         (7, "other"),
     ]
-    found = imported(
+    result = imported(
         spark, make_config, tmp_path, pd.DataFrame(rows, columns=["image_id", "class"])
     )
-    assert sorted(found, key=lambda label: label.image_id) == [
+    assert sorted(result, key=lambda label: label.image_id) == [
         Label("7", "other", None, "table"),
         Label("a", "toilet", None, "table"),
         Label("b", "other", None, "table"),
@@ -90,9 +90,9 @@ def test_labels_of_ids_that_pandas_has_made_floats(
     sets = {"labels.table.path": tmp_path / "labels.parquet", "labels.table.format": "parquet"}
     classes = {"labels.classes": '["1", "0"]', "labels.exclude_classes": '["1"]'}
     config = make_config({**sets, **classes}, images=images)
-    said = label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
-    assert said.labels == [Label("1", "1", None, "table")]
-    assert "12345678" in said.covers
+    answers = label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
+    assert answers.labels == [Label("1", "1", None, "table")]
+    assert "12345678" in answers.covers
 
 
 def test_a_table_with_other_column_names(
@@ -106,7 +106,7 @@ def test_a_table_with_other_column_names(
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected", "found", "todo"),
+    ("rows", "expected", "result", "todo"),
     [
         (
             [("a", "toilets"), ("b", "other"), ("c", "zebra")],
@@ -147,14 +147,14 @@ def test_labels_that_cannot_be_taken(
     tmp_path: Path,
     rows: Any,
     expected: str,
-    found: str,
+    result: str,
     todo: str,
 ) -> None:
     frame = pd.DataFrame(rows, columns=["image_id", "class"])
     assert stopped(LabelsError, spark, make_config, tmp_path, frame) == (
         f"while importing labels from {tmp_path}/labels.csv\n"
         f"  expected: {expected}\n"
-        f"  found:    {found}\n"
+        f"  found:    {result}\n"
         f"  do:       {todo}"
     )
 
@@ -194,8 +194,8 @@ def test_from_the_sample_through_class_folders_to_a_head(
     config = make_config({**sets, "train.python": training_python()}, images=images)
     folder = tmp_path / "output" / "labelling"
     draw_sample.step(Workspace.open(spark, config))
-    told = export_labels.step(Workspace.open(spark, config))
-    assert told == {"sampled": 18, "exported": 17, "folder": str(folder)}
+    summary = export_labels.step(Workspace.open(spark, config))
+    assert summary == {"sampled": 18, "exported": 17, "folder": str(folder)}
     index = pd.read_csv(folder / "index.csv").set_index("image_id")
     urls = images.set_index("image_id")["image_url"]
     assert set(index.index) == set(images["image_id"]) - {"L1-1"}
@@ -210,36 +210,43 @@ def test_from_the_sample_through_class_folders_to_a_head(
     )  # what people have sorted stays where it is
     assert len(list((folder / "toilet").iterdir())) == 6
 
-    told = import_labels.step(Workspace.open(spark, config))
-    assert told["since_last"] == "16 new, 0 changed, 0 gone, 0 unchanged"
-    assert (told["labelled"], told["per_class"]) == (16, {"toilet": 6, "other": 10})
-    rows = pd.read_parquet(told["labels"]).set_index("image_id")
+    summary = import_labels.step(Workspace.open(spark, config))
+    assert summary["since_last"] == "16 new, 0 changed, 0 gone, 0 unchanged"
+    assert (summary["labelled"], summary["per_class"]) == (16, {"toilet": 6, "other": 10})
+    rows = pd.read_parquet(summary["labels"]).set_index("image_id")
     assert rows.loc["L2-3", "class"] == "toilet"
     assert set(rows["labeller"]) == {"ann"}
     assert set(rows["how"]) == {"folder"}
     assert dict(rows["content_digest"]) == dict(index["content_digest"].drop("L6-2"))
 
     embed_images.step(Workspace.open(spark, config))
-    told = train_head.step(Workspace.open(spark, config))
-    assert (told["labelled"], told["without_embedding"], told["in_conflict"], told["corrupt"]) == (
+    summary = train_head.step(Workspace.open(spark, config))
+    assert (
+        summary["labelled"],
+        summary["without_embedding"],
+        summary["in_conflict"],
+        summary["corrupt"],
+    ) == (
         16,
         0,
         0,
         0,
     )
-    assert told["trained_on"] + told["validation"]["n"] == 16
-    made = registry.load(told["head"])
+    assert summary["trained_on"] + summary["validation"]["n"] == 16
+    made = registry.load(summary["head"])
     assert made.classes == ("toilet", "other")
     assert made.backbone_id == Store(config.output.root).newest(tables.CATALOG).inputs.backbone_id
-    assert made.head_id == told["head_id"]
-    assert_golden(made, urls, config, told)
+    assert made.head_id == summary["head_id"]
+    assert_golden(made, urls, config, summary)
 
 
-def assert_golden(made: Head, urls: pd.Series, config: Config, told: dict[str, Any]) -> None:
+def assert_golden(made: Head, urls: pd.Series, config: Config, summary: dict[str, Any]) -> None:
     """All 16 distinct labelled images, in turn over the classes; their embeddings are those of the JPEGs themselves."""
-    assert (told["golden_images"], told["golden_left_out"]) == (16, 0)
+    assert (summary["golden_images"], summary["golden_left_out"]) == (16, 0)
     in_turn = [image.label for image in made.golden]
-    assert all(set(in_turn[place : place + 2]) == {"toilet", "other"} for place in range(0, 12, 2))
+    assert all(
+        set(in_turn[position : position + 2]) == {"toilet", "other"} for position in range(0, 12, 2)
+    )
     spec = weights.load_spec(config.backbone)
     assert made.facts["backbone"] == spec.description
     for image in made.golden:
@@ -247,7 +254,7 @@ def assert_golden(made: Head, urls: pd.Series, config: Config, told: dict[str, A
         assert image.content_digest == content_digest(labelled) != content_digest(image.jpeg)
         golden.require_embedding(Backbone(spec), image, config.decode, doing="testing")
     names = [f"golden-{number:02}.jpg" for number in range(16)] + ["golden.safetensors"]
-    sealed = json.loads(Path(told["head"], "bundle.json").read_text())
+    sealed = json.loads(Path(summary["head"], "bundle.json").read_text())
     assert sorted(sealed["files"]) == sorted(
         [*names, "head.json", "head.safetensors", "evaluation.json", "part-0.parquet"]
     )
@@ -357,10 +364,10 @@ def test_a_file_of_labels_is_merged(
 ) -> None:
     """Its labeller left the name open; one image has gone from the catalog since the sheet was made."""
     file = labels_file(tmp_path, "L1-1", "gone")
-    told = import_labels.step(
+    summary = import_labels.step(
         Workspace.open(spark, make_config({"labels.file": file, "labels.labeller": "ann"}))
     )
-    rows = pd.read_parquet(told["labels"])
+    rows = pd.read_parquet(summary["labels"])
     assert list(zip(rows["image_id"], rows["labeller"], rows["how"], strict=True)) == [
         ("L1-1", "ann", "sheet"),
         ("gone", "ann", "sheet"),
@@ -406,26 +413,28 @@ def test_pictures_are_presorted_by_the_newest_scores(
     scored(config, {"L1-3": (0.9, 0.1), "L2-3": (0.5, 0.5), "L1-1": (0.2, 0.8)})
     folder = Path(export_labels.step(Workspace.open(spark, config))["folder"])
     index = pd.read_csv(folder / "index.csv").set_index("image_id")["file"]
-    places = {name: file.partition("/")[0] for name, file in index.items()}
-    assert {name: place for name, place in places.items() if place != "unlabelled"} == {
+    locations = {name: file.partition("/")[0] for name, file in index.items()}
+    assert {name: position for name, position in locations.items() if position != "unlabelled"} == {
         "L1-3": "toilet",
         "L2-3": "toilet",
         "L1-1": "other",
     }
     file = folder / index["L2-3"]
     file.rename(folder / "other" / file.name)  # a mistake of the head
-    told = import_labels.step(Workspace.open(spark, config))
+    summary = import_labels.step(Workspace.open(spark, config))
     assert (
-        told["since_last"] == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
+        summary["since_last"]
+        == "1 new, 0 changed, 0 gone, 0 unchanged, 2 presorted and not looked at"
     )
     reviewed = config.model_copy(
         update={"labels": config.labels.model_copy(update={"reviewed": ["toilet"]})}
     )
-    told = import_labels.step(Workspace.open(spark, reviewed))
+    summary = import_labels.step(Workspace.open(spark, reviewed))
     assert (
-        told["since_last"] == "1 new, 0 changed, 0 gone, 1 unchanged, 1 presorted and not looked at"
+        summary["since_last"]
+        == "1 new, 0 changed, 0 gone, 1 unchanged, 1 presorted and not looked at"
     )
-    rows = pd.read_parquet(told["labels"]).set_index("image_id")
+    rows = pd.read_parquet(summary["labels"]).set_index("image_id")
     assert dict(rows["class"] + " " + rows["how"]) == {
         "L1-3": "toilet folder_presorted",
         "L2-3": "other folder",
@@ -452,13 +461,13 @@ def test_tasks_for_label_studio(
     stored(store, tables.QUEUES, queue, inputs={"kind": "suggest"})
     stored(store, tables.QUEUES, queue[:1], inputs={"kind": "second_look"})
     scored(config, {"L1-1": (0.25, 0.75), "L5-1": (0.5, 0.5)})
-    told = write_tasks.step(Workspace.open(spark, config))
-    assert (told["tasks"], told["pre_annotated"]) == (3, 1)
-    assert sorted(path.name for path in Path(told["folder"]).iterdir()) == [
+    summary = write_tasks.step(Workspace.open(spark, config))
+    assert (summary["tasks"], summary["pre_annotated"]) == (3, 1)
+    assert sorted(path.name for path in Path(summary["folder"]).iterdir()) == [
         "labelling.xml",
         "tasks.json",
     ]
-    tasks = json.loads((Path(told["folder"]) / "tasks.json").read_text())
+    tasks = json.loads((Path(summary["folder"]) / "tasks.json").read_text())
     assert [task["data"]["image_id"] for task in tasks] == ["L2-3", "L1-1", "L6-2"]
     assert tasks[0] == {
         "data": {

@@ -1,4 +1,4 @@
-"""What becomes of labels when somebody says something new: nothing is lost silently, and who said what stays."""
+"""Merging labels: nothing is lost silently, and each label keeps its labeller."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,27 +19,30 @@ TUESDAY = MONDAY + timedelta(days=1)
 
 
 def folder(
-    *said: tuple[str, str], shows: str = "abcdefgh", waiting: tuple[tuple[str, str], ...] = ()
+    *imported: tuple[str, str], shows: str = "abcdefgh", waiting: tuple[tuple[str, str], ...] = ()
 ) -> SourceLabels:
-    """What a folder of eight pictures says; digests follow from the ids."""
+    """The labels of a folder of eight pictures; digests follow from the ids."""
     return SourceLabels(
-        [Label(image_id, name, f"d-{image_id}", "folder") for image_id, name in said],
+        [Label(image_id, name, f"d-{image_id}", "folder") for image_id, name in imported],
         frozenset(shows),
         [Label(image_id, name, f"d-{image_id}", "folder_presorted") for image_id, name in waiting],
     )
 
 
-def sheet(labeller: str, at: datetime, *said: tuple[str, str]) -> SourceLabels:
+def sheet(labeller: str, at: datetime, *imported: tuple[str, str]) -> SourceLabels:
     return SourceLabels(
-        [Label(image_id, name, f"d-{image_id}", "sheet", labeller, at) for image_id, name in said]
+        [
+            Label(image_id, name, f"d-{image_id}", "sheet", labeller, at)
+            for image_id, name in imported
+        ]
     )
 
 
 def after(*imports: tuple[SourceLabels, str, str]) -> Merged:
-    """What counts after several imports: (what was said, source, who imported)."""
+    """The labels after several imports: (labels, source, importer)."""
     merged = Merged({}, [])
-    for said, source, who in imports:
-        merged = merge(merged.labels.values(), merged.sources, said, source, who)
+    for imported, source, who in imports:
+        merged = merge(merged.labels.values(), merged.sources, imported, source, who)
     return merged
 
 
@@ -179,7 +182,9 @@ def test_a_word_that_is_known_keeps_its_time() -> None:
         folder(("a", "other")),
         sheet("ann", MONDAY, ("a", "other")),
     )
-    merged = after(*((said, source, "ann") for said, source in zip(words, "SFT", strict=True)))
+    merged = after(
+        *((imported, source, "ann") for imported, source in zip(words, "SFT", strict=True))
+    )
     assert merged.labels["a", "ann"] == Label("a", "other", "d-a", "sheet", "ann", TUESDAY)
     assert merged.summary() == "0 new, 0 changed, 0 gone, 1 unchanged"
 
@@ -194,9 +199,9 @@ def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
 
 @pytest.mark.parametrize("said", ["other", "toilet"])
 def test_an_old_sheet_that_comes_again_does_not_take_the_label_of_the_newer_picture(
-    said: str,
+    imported: str,
 ) -> None:
-    old = SourceLabels([Label("a", said, "old", "sheet", "ann", MONDAY)])
+    old = SourceLabels([Label("a", imported, "old", "sheet", "ann", MONDAY)])
     new = SourceLabels([Label("a", "toilet", "new", "sheet", "ann", TUESDAY)])
     merged = after((old, "1", "me"), (new, "2", "me"), (old, "1", "me"))
     assert merged.labels["a", "ann"] == new.labels[0]
@@ -234,8 +239,10 @@ def test_conflicts_are_about_contents() -> None:
         Label("e", "toilet", None, "table", "ann", MONDAY),
         Label("e", "other", None, "table", "bob", MONDAY),
     ]
-    found = [[(label.image_id, label.label) for label in said] for said in conflicts(words)]
-    assert found == [
+    result = [
+        [(label.image_id, label.label) for label in imported] for imported in conflicts(words)
+    ]
+    assert result == [
         [("a", "toilet"), ("b", "other")],
         [("d", "toilet"), ("d", "other")],
         [("e", "toilet"), ("e", "other")],
@@ -290,8 +297,8 @@ def test_the_newest_run_holds_everything_and_earlier_ones_stay(tmp_path: Path) -
         (1, "bob", "other"),
     ]
     assert second.counts["conflicts"] == 1
-    said = rows.read(store.run(LABEL_SOURCES, second.run_id))
-    assert said == [{"source": "F", "image_id": "a", "class": "toilet", "labeller": "ann"}]
+    imported = rows.read(store.run(LABEL_SOURCES, second.run_id))
+    assert imported == [{"source": "F", "image_id": "a", "class": "toilet", "labeller": "ann"}]
 
 
 def test_a_labeller_without_a_name_is_the_user(

@@ -1,4 +1,4 @@
-"""What train gathers beside the embeddings: the labelled files and their views, as they lie now, each once."""
+"""Training inputs beside the embeddings: the labelled files and their views, each once."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,16 +45,16 @@ def labelled(config: Config, images: pd.DataFrame) -> Store:
         {
             "content_digest": row["content_digest"],
             "backbone_id": backbone_id,
-            "embedding": vector(place),
+            "embedding": vector(position),
         }
-        for place, row in enumerate(rows)
+        for position, row in enumerate(rows)
     ]
     stored(store, tables.EMBEDDINGS, embedded)
-    said = [
-        Label(row["image_id"], ("toilet", "other")[place % 2], None, "table")
-        for place, row in enumerate(rows)
+    imported = [
+        Label(row["image_id"], ("toilet", "other")[position % 2], None, "table")
+        for position, row in enumerate(rows)
     ]
-    labels.save(store, SourceLabels(said), "ann", {}, "by hand")
+    labels.save(store, SourceLabels(imported), "ann", {}, "by hand")
     return store
 
 
@@ -68,11 +68,11 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     Path(urls["L1-2"]).unlink()
     Path(urls["L2-1"]).write_bytes(picture("kitchen", 99))  # replaced since it was labelled
     monkeypatch.setattr(trainer, "train", lambda config: {"head": ""})
-    monkeypatch.setattr(evaluated, "write_page", lambda *told: "")
+    monkeypatch.setattr(evaluated, "write_page", lambda *summary: "")
 
-    told = train_head.step(Workspace.open(spark, config))
-    assert (told["labelled"], told["views_embedded"]) == (6, 4)
-    assert (told["images_gathered"], told["images_without_file"]) == (4, 2)
+    summary = train_head.step(Workspace.open(spark, config))
+    assert (summary["labelled"], summary["views_embedded"]) == (6, 4)
+    assert (summary["images_gathered"], summary["images_without_file"]) == (4, 2)
     files = pd.read_parquet(store.newest(tables.TRAINING_IMAGES).folder).set_index("image_id")
     assert set(files.index) == {"L1-1", "L1-3", "L2-2", "L2-3"}
     for image_id, row in files.iterrows():
@@ -81,17 +81,17 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     source = store.newest(tables.TRAINING_SET)
     assert store.newest(tables.TRAINING_IMAGES).inputs.training_set == source.run_id
 
-    found = (
+    result = (
         frames.read_all(spark, store, tables.TRAINING_VIEWS).toPandas().set_index("content_digest")
     )
     spec = load_spec(config.backbone)
-    assert set(found["view"]) == {"flip"}
-    assert set(found["backbone_id"]) == {spec.backbone_id}
+    assert set(result["view"]) == {"flip"}
+    assert set(result["backbone_id"]) == {spec.backbone_id}
     backbone, file = Backbone(spec), Path(urls["L1-1"]).read_bytes()
     mirrored = backbone.embed(
         backbone.decode([file], config.decode)[0].pixels[None, :, ::-1].copy()
     )[0]
-    kept = np.frombuffer(found.loc[content_digest(file), "embedding"], "<f2").astype(np.float32)
+    kept = np.frombuffer(result.loc[content_digest(file), "embedding"], "<f2").astype(np.float32)
     assert np.allclose(kept, mirrored, rtol=2e-3, atol=1e-3)
 
     Path(urls["L1-2"]).write_bytes(Path(urls["L1-3"]).read_bytes())
@@ -112,10 +112,10 @@ def test_files_that_stand_in_the_images_table(
     of_six = frames.read_run(spark, store.newest(tables.CATALOG)).selectExpr(
         "content_digest", "image_id AS name"
     )
-    found = training_images.located(Workspace(spark, store, config), of_six).toPandas()
-    assert len(found) == 6
+    result = training_images.located(Workspace(spark, store, config), of_six).toPandas()
+    assert len(result) == 6
     assert all(
-        content_digest(bytes(row.inline)) == row.content_digest for row in found.itertuples()
+        content_digest(bytes(row.inline)) == row.content_digest for row in result.itertuples()
     )
 
 

@@ -30,9 +30,9 @@ MakeConfig = Callable[..., Config]
 
 @pytest.fixture
 def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
-    """What is gathered for: a plain label, a changed image, one without an embedding, one that is gone, a copy."""
+    """Rows of a plain label, a changed image, one without an embedding, a lost one, and a copy."""
     store = Store.open(str(tmp_path / "output"))
-    found = [
+    result = [
         ("plain", "ok", "digest-1"),
         ("changed", "ok", "digest-new"),
         ("bad", "truncated", "digest-bad"),
@@ -46,7 +46,7 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
             "status": status,
             "content_digest": digest,
         }
-        for name, status, digest in found
+        for name, status, digest in result
     ]
     kept = {"digest-1": 1, "digest-old": 2, "digest-new": 3, "digest-gone": 4}
     embeddings = [
@@ -78,9 +78,9 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
     read = {name: frames.read_run(spark, run) for name, run in runs.items()}
     settled = training_set.settle(read["labels"], read["catalog"])
     settled = training_set.with_listings(settled, training_set.drawn_listings(spark, store))
-    found = training_set.with_embeddings(settled, read["embeddings"], "ours")
-    weighed = design_weights.weigh(found, design_weights.read_draws(spark, store), read["catalog"])
-    rows = training_set.weighted(found, weighed).toPandas()
+    result = training_set.with_embeddings(settled, read["embeddings"], "ours")
+    weighed = design_weights.weigh(result, design_weights.read_draws(spark, store), read["catalog"])
+    rows = training_set.weighted(result, weighed).toPandas()
     return rows.sort_values("image_id").set_index("image_id")
 
 
@@ -143,12 +143,12 @@ def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path:
         tables.SAMPLE,
         [{"image_id": "lone", "inclusion_probability": 0.5, "stratum": "unknown"}],
     )
-    said = [
+    imported = [
         {"image_id": name, "labeller": "ann", "class": "other"}
         for name in ("a", "b", "c", "lone", "live")
     ]
     here = [{"image_id": "live", "listing_id": "lone", "stratum": "Bonn | rent"}]
-    words, now = stored(store, tables.LABELS, said), stored(store, tables.CATALOG, here)
+    words, now = stored(store, tables.LABELS, imported), stored(store, tables.CATALOG, here)
     settled = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, now))
     placed = training_set.with_listings(
         settled, training_set.drawn_listings(spark, store)
@@ -166,27 +166,27 @@ def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path:
 
 
 def settled(
-    spark: SparkSession, tmp_path: Path, *said: tuple[str, str, str, str | None, int]
+    spark: SparkSession, tmp_path: Path, *imported: tuple[str, str, str, str | None, int]
 ) -> dict[str, Any]:
-    """What stands of (image_id, labeller, class, digest, day) in a catalog where a and b show the same."""
+    """Settled labels of (image_id, labeller, class, digest, day); a and b show the same."""
     store = Store.open(str(tmp_path / "output"))
     now = {"a": "same", "b": "same", "c": "d-c", "d": None}
-    seen = [
+    snapshot = [
         {"image_id": name, "listing_id": f"L-{name}", "content_digest": digest}
         for name, digest in now.items()
     ]
     rows = [
         {"image_id": image_id, "labeller": who, "class": name, "content_digest": digest,
          "labelled_at": datetime(2026, 11, day, tzinfo=UTC)}
-        for image_id, who, name, digest, day in said
+        for image_id, who, name, digest, day in imported
     ]  # fmt: skip
-    words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, seen)
+    words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, snapshot)
     frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
-    found = [row.asDict() for row in frame.collect()]
-    assert len({row["image_id"] for row in found}) == len(found)
+    result = [row.asDict() for row in frame.collect()]
+    assert len({row["image_id"] for row in result}) == len(result)
     return {
         row["image_id"]: (row["label"], row["newest"], row["content_digest"], row["in_conflict"])
-        for row in found
+        for row in result
     }
 
 
@@ -233,8 +233,8 @@ def test_what_is_trained_on_where_labels_are_in_conflict(
     spark: SparkSession, make_config: MakeConfig, how: str, trained: dict[str, str]
 ) -> None:
     config = with_a_conflict(make_config, how)
-    told = training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
-    assert told == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
+    summary = training_set.gather(Workspace.open(spark, config), tables.TRAINING_SET)
+    assert summary == {"labelled": 2, "without_embedding": 0, "in_conflict": 1}
     rows = pd.read_parquet(Store(config.output.root).newest(tables.TRAINING_SET).folder)
     assert dict(zip(rows["image_id"], rows["label"], strict=True)) == trained
     assert set(rows["content_digest"]) == {f"d-{name}" for name in trained}
@@ -272,8 +272,8 @@ def test_what_is_gathered_of_a_part_of_a_sample_says_so(
 def with_a_conflict(make_config: MakeConfig, how: str) -> Config:
     config = make_config({"labels.conflicts": how})
     store = Store.open(config.output.root)
-    found = [{"image_id": name, "content_digest": f"d-{name}", "status": "ok"} for name in "ab"]
-    stored(store, tables.CATALOG, found, inputs={"backbone_id": "ours"})
+    result = [{"image_id": name, "content_digest": f"d-{name}", "status": "ok"} for name in "ab"]
+    stored(store, tables.CATALOG, result, inputs={"backbone_id": "ours"})
     kept = [
         {"content_digest": f"d-{name}", "backbone_id": "ours", "embedding": vector(1)}
         for name in "ab"

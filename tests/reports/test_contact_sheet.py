@@ -73,13 +73,13 @@ def test_pictures_and_tiles_come_back_out_of_the_page() -> None:
     assert [base64.b64decode(line) for _, block in blocks for line in block.split("\n")] == [
         one.jpeg for one in tiles
     ]
-    told = json.loads(page.partition('id="sheet">')[2].partition("</script>")[0])
-    assert (told["id"], told["classes"], told["asks_about_labels"]) == (
+    summary = json.loads(page.partition('id="sheet">')[2].partition("</script>")[0])
+    assert (summary["id"], summary["classes"], summary["asks_about_labels"]) == (
         made.sheet_id,
         list(CLASSES),
         False,
     )
-    assert told["tiles"][1] == {
+    assert summary["tiles"][1] == {
         "image_id": "1",
         "listing_id": "L1",
         "content_digest": "d" * 64,
@@ -156,48 +156,53 @@ def embeddings(*angles: float) -> np.ndarray:
     return np.array([(np.cos(np.radians(a)), np.sin(np.radians(a))) for a in angles], np.float32)
 
 
-def names(found: list[Tile]) -> str:
-    return " ".join(one.image_id for one in found)
+def names(result: list[Tile]) -> str:
+    return " ".join(one.image_id for one in result)
 
 
 def test_classes_then_bands_then_likeness() -> None:
-    said = [("a", "kitchen", 0.99), ("b", "toilet", 0.6), ("c", "toilet", 0.99), ("d", None, None)]
-    said += [
+    expected = [
+        ("a", "kitchen", 0.99),
+        ("b", "toilet", 0.6),
+        ("c", "toilet", 0.99),
+        ("d", None, None),
+    ]
+    expected += [
         ("e", "toilet", 0.96),
         ("f", "toilet", 0.95),
         ("g", "cellar", 0.5),
         ("h", "toilet", 0.97),
     ]
-    tiles = [tile(name, suggested=suggested, score=score) for name, suggested, score in said]
-    found = arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
+    tiles = [tile(name, suggested=suggested, score=score) for name, suggested, score in expected]
+    result = arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
     assert (
-        names(found) == "c f e h b a g d"
+        names(result) == "c f e h b a g d"
     )  # c has the highest score, then 20, 50 and 80 degrees from it
-    assert [one.section for one in found] == [
+    assert [one.section for one in result] == [
         *["toilet? 0.95 to 1"] * 4,
         "toilet? 0.5 to 0.8",
         "kitchen? 0.95 to 1",
         "cellar? 0.5 to 0.8",
         "no suggestion",
     ]
-    assert {one.group for one in found if one.image_id in "abcdg"} == {0}
-    assert len({one.group for one in found}) == 4
+    assert {one.group for one in result if one.image_id in "abcdg"} == {0}
+    assert len({one.group for one in result}) == 4
 
 
 def test_without_suggestions_there_are_no_headings_and_without_embeddings_the_order_stays() -> None:
     tiles = [tile(name) for name in "abcd"]
     nothing = np.zeros((4, 1), np.float32)
-    found = arranged(tiles, nothing, CLASSES, 0.9)
-    assert (names(found), {one.section for one in found}) == ("a b c d", {""})
-    assert [one.group for one in found] == [0, 1, 2, 3]
+    result = arranged(tiles, nothing, CLASSES, 0.9)
+    assert (names(result), {one.section for one in result}) == ("a b c d", {""})
+    assert [one.group for one in result] == [0, 1, 2, 3]
     scored = [replace(one, suggested="toilet", score=0.5 + n / 10) for n, one in enumerate(tiles)]
     assert names(arranged(scored, nothing, CLASSES, 0.9)) == "d c b a"
 
 
 def test_a_queue_keeps_its_ranks_and_has_groups() -> None:
     tiles = [tile(name, suggested="toilet", score=0.5) for name in "abc"]
-    found = grouped(tiles, embeddings(0, 90, 0), 0.9)
-    assert [(one.image_id, one.group, one.section) for one in found] == [
+    result = grouped(tiles, embeddings(0, 90, 0), 0.9)
+    assert [(one.image_id, one.group, one.section) for one in result] == [
         ("a", 0, ""),
         ("b", 1, ""),
         ("c", 0, ""),

@@ -95,20 +95,20 @@ def test_more_than_fifty_images_with_mouse_and_keys(
     sheet, path = written(tmp_path, tiles(120))
     ann = visit()
     page = ann.open(path)
-    said: dict[int, str] = {}
+    words: dict[int, str] = {}
 
     for number, name in enumerate(
         ["toilet", "kitchen", "other", "toilet"]
     ):  # one by one: the focus goes on by itself
         page.keyboard.press(str(CLASSES.index(name) + 1))
-        said[number] = name
+        words[number] = name
     tile(page, 5).click()
     tile(page, 12).click(modifiers=["Shift"])
     assert selected(page) == set(range(5, 13))
     tile(page, 7).click(modifiers=["Control"])
     tile(page, 14).click(modifiers=["Control"])
     page.keyboard.press("2")
-    said |= dict.fromkeys([5, 6, *range(8, 13), 14], "kitchen")
+    words |= dict.fromkeys([5, 6, *range(8, 13), 14], "kitchen")
 
     touched = drag(page, 15, 28)
     assert touched == selected(page)
@@ -116,7 +116,7 @@ def test_more_than_fifty_images_with_mouse_and_keys(
     more = drag_with(page, "Control", 32, 34)
     assert selected(page) == touched | more
     page.get_by_role("button", name="other").click()
-    said |= dict.fromkeys(touched | more, "other")
+    words |= dict.fromkeys(touched | more, "other")
 
     tile(page, 40).dblclick()
     assert selected(page) == {39, 40, 41}
@@ -124,19 +124,21 @@ def test_more_than_fifty_images_with_mouse_and_keys(
     tile(page, 44).click()
     page.keyboard.press("g")
     page.keyboard.press("Enter")
-    said |= dict.fromkeys([39, 40, 41, 42, 43, 44], "toilet")
+    words |= dict.fromkeys([39, 40, 41, 42, 43, 44], "toilet")
     page.locator(".heading", has_text="other?").scroll_into_view_if_needed()
     page.locator(".heading", has_text="other?").click()
     page.keyboard.press("3")
-    said |= dict.fromkeys(range(60, 120), "other")
-    assert len(said) > 50
-    expect(page.locator("#labelled")).to_have_text(f"{len(said)} of 120 labelled")
-    assert labels(downloaded(page), sheet) == expected(said)
+    words |= dict.fromkeys(range(60, 120), "other")
+    assert len(words) > 50
+    expect(page.locator("#labelled")).to_have_text(f"{len(words)} of 120 labelled")
+    assert labels(downloaded(page), sheet) == expected(words)
 
     for _ in range(3):
         page.keyboard.press("u")
     undone = {
-        number: name for number, name in said.items() if number < 60 and number not in range(39, 45)
+        number: name
+        for number, name in words.items()
+        if number < 60 and number not in range(39, 45)
     }
     assert labels(downloaded(page), sheet) == expected(undone)
     page.keyboard.press("Shift+U")
@@ -147,7 +149,7 @@ def test_more_than_fifty_images_with_mouse_and_keys(
     page.keyboard.press("Control+Shift+Z")  # what was undone before the reload comes back after it
     page.get_by_label("Your name").fill("Ann <b>")
     file = downloaded(page)
-    assert labels(file, sheet, "Ann <b>") == expected(said)
+    assert labels(file, sheet, "Ann <b>") == expected(words)
 
     bob = visit().open(path)
     for key in (
@@ -158,9 +160,11 @@ def test_more_than_fifty_images_with_mouse_and_keys(
         bob.keyboard.press(key)
     bob.set_input_files("#file", file)
     expect(bob.locator("#message")).to_have_text(
-        f"{len(said) - 2} labels taken up, 2 as new or newer here"
+        f"{len(words) - 2} labels taken up, 2 as new or newer here"
     )
-    assert labels(downloaded(bob), sheet, "Ann <b>") == expected(said | {0: "toilet", 1: "kitchen"})
+    assert labels(downloaded(bob), sheet, "Ann <b>") == expected(
+        words | {0: "toilet", 1: "kitchen"}
+    )
     bob.keyboard.press("u")
     assert labels(downloaded(bob), sheet, "Ann <b>") == {"image-0": "toilet", "image-1": "kitchen"}
 
@@ -341,11 +345,11 @@ def test_of_thousands_only_what_is_near_is_drawn_and_dragging_scrolls(
     page.mouse.move(x0 + 20, 880, steps=5)
     until(page, "grid.scrollTop > 3000")
     page.mouse.up()
-    found = selected(page)
-    assert found == set(
-        range(0, max(found) + 1, columns)
+    result = selected(page)
+    assert result == set(
+        range(0, max(result) + 1, columns)
     )  # the first column, down to where the window has come
-    assert len(found) > 20
+    assert len(result) > 20
     page.keyboard.press("End")
     expect(tile(page, 1999)).to_be_in_viewport()
     assert page.evaluate("drawn.get(1999).firstChild.decode().then(() => true)")
@@ -423,7 +427,7 @@ def test_storage_that_is_full_is_told(visit: Callable[[], Visit], tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "summary"),
     [
         ("{", "cannot be taken up"),
         ('{"format": "something else"}', "not a labels file"),
@@ -444,13 +448,13 @@ def test_storage_that_is_full_is_told(visit: Callable[[], Visit], tmp_path: Path
     ids=["broken", "foreign", "newer", "half of it"],
 )
 def test_a_file_that_does_not_fit_is_told(
-    visit: Callable[[], Visit], tmp_path: Path, content: str, told: str
+    visit: Callable[[], Visit], tmp_path: Path, content: str, summary: str
 ) -> None:
     _, path = written(tmp_path, tiles(6))
     (tmp_path / "a.json").write_text(content)
     page = visit().open(path)
     page.set_input_files("#file", tmp_path / "a.json")
-    expect(page.locator("#message")).to_contain_text(told)
+    expect(page.locator("#message")).to_contain_text(summary)
 
 
 def test_the_policy_stops_scripts_and_requests_that_slip_in(

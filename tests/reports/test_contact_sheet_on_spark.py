@@ -35,14 +35,14 @@ HOSTILE = [
 
 
 def shown(path: str) -> dict[str, Any]:
-    """What a page says of its tiles, and how many pictures it has."""
+    """The JSON of a page; it has as many pictures as tiles."""
     text = Path(path).read_text(encoding="utf-8")
-    told: dict[str, Any] = json.loads(text.partition('id="sheet">')[2].partition("</script>")[0])
+    summary: dict[str, Any] = json.loads(text.partition('id="sheet">')[2].partition("</script>")[0])
     blocks = re.findall(
         r'<script type="text/plain" id="p\d+">(.*?)</script>', text, flags=re.DOTALL
     )
-    assert sum(len(block.split("\n")) for block in blocks) == len(told["tiles"])
-    return told
+    assert sum(len(block.split("\n")) for block in blocks) == len(summary["tiles"])
+    return summary
 
 
 def sheet_of(spark: SparkSession, config: Config) -> list[dict[str, Any]]:
@@ -79,18 +79,18 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
         images=images,
     )
     draw_sample.step(Workspace.open(spark, config))
-    told = make_sheet.step(Workspace.open(spark, config))
-    assert {name: told[name] for name in ("asked", "shown", "left_out", "suggested")} == {
+    summary = make_sheet.step(Workspace.open(spark, config))
+    assert {name: summary[name] for name in ("asked", "shown", "left_out", "suggested")} == {
         "asked": 18,
         "shown": 17,
         "left_out": 1,
         "suggested": 0,
     }
-    pages = [shown(path) for path in told["sheets"]]
+    pages = [shown(path) for path in summary["sheets"]]
     tiles = [tile for page in pages for tile in page["tiles"]]
     assert [tile["image_id"] for tile in tiles] == sorted(set(images["image_id"]) - {"L1-1"})
     assert [len(page["tiles"]) for page in pages] == [7, 7, 3]
-    assert [Path(path).name for path in told["sheets"]] == [
+    assert [Path(path).name for path in summary["sheets"]] == [
         f"sheet-{page['id']}.html" for page in pages
     ]
     assert all(tile["content_digest"] == digest_of(images, tile["image_id"]) for tile in tiles)
@@ -99,10 +99,10 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
     } == {(None, None, None, "")}
     reports = tmp_path / "output" / "reports"
     assert {path.name for path in reports.glob("sheet-*")} == {
-        Path(path).name for path in told["sheets"]
+        Path(path).name for path in summary["sheets"]
     }
     assert (
-        make_sheet.step(Workspace.open(spark, config))["sheets"] == told["sheets"]
+        make_sheet.step(Workspace.open(spark, config))["sheets"] == summary["sheets"]
     )  # the same sheet has the same id
     assert not list((tmp_path / "output" / "_work").iterdir())
 
@@ -129,7 +129,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
         for backbone_id, factor in (("another", 0), ("ours", 1))
     ]
     stored(store, tables.EMBEDDINGS, kept + kept[:1])
-    told = {"L1-1": 0.99, "L1-2": 0.98, "L1-3": 0.97, "L2-1": 0.96, "L2-2": 0.5, "L2-3": 0.999}
+    summary = {"L1-1": 0.99, "L1-2": 0.98, "L1-3": 0.97, "L2-1": 0.96, "L2-2": 0.5, "L2-3": 0.999}
     rows = [
         {
             "image_id": name,
@@ -137,7 +137,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
             "p_toilet": toilet,
             "p_other": 1 - toilet,
         }
-        for name, toilet in told.items()
+        for name, toilet in summary.items()
     ]
     rows[-1]["content_digest"] = "of an earlier file"
     scores(config, rows)
@@ -145,7 +145,7 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
         store, SourceLabels([Label("L1-1", "other", None, "table")]), "ann", {}, "an older run"
     )
     at = pd.Timestamp("2026-11-24", tz="UTC")
-    said = [
+    words = [
         ("L1-2", "ann", "other", None, 1),
         ("L1-2", "bob", "toilet", None, 2),
         ("L1-3", "ann", "toilet", "old", 1),
@@ -161,12 +161,12 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
                 "content_digest": of,
                 "labelled_at": at.replace(hour=hour),
             }
-            for name, who, given, of, hour in said
+            for name, who, given, of, hour in words
         ],
     )
-    found = sheet_of(spark, config)
+    result = sheet_of(spark, config)
     assert [
-        (tile["image_id"], tile["suggested"], tile["score"], tile["label"]) for tile in found
+        (tile["image_id"], tile["suggested"], tile["score"], tile["label"]) for tile in result
     ] == [
         ("L1-1", "toilet", 0.99, None),
         ("L1-3", "toilet", 0.97, None),  # looks like L1-1
@@ -175,12 +175,12 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
         ("L2-2", "toilet", 0.5, None),  # as probable as other, and the first class
         ("L2-3", None, None, None),
     ]
-    assert [tile["section"] for tile in found] == [
+    assert [tile["section"] for tile in result] == [
         *["toilet? 0.95 to 1"] * 4,
         "toilet? 0.5 to 0.8",
         "no suggestion",
     ]
-    groups = [tile["group"] for tile in found]
+    groups = [tile["group"] for tile in result]
     assert groups[0] == groups[1] == groups[5]
     assert groups[2] == groups[3]
     assert len(set(groups)) == 3
@@ -213,9 +213,9 @@ def test_a_queue_by_rank_with_what_it_says(
     ]
     stored(store, tables.QUEUES, queued, inputs={"kind": "second_look"})
     stored(store, tables.QUEUES, [row("L5-1", 1)], inputs={"kind": "suggest"})
-    told = make_sheet.step(Workspace.open(spark, config))
-    assert (told["asked"], told["shown"], told["left_out"]) == (4, 3, 1)
-    page = shown(told["sheets"][0])
+    summary = make_sheet.step(Workspace.open(spark, config))
+    assert (summary["asked"], summary["shown"], summary["left_out"]) == (4, 3, 1)
+    page = shown(summary["sheets"][0])
     assert page["asks_about_labels"] is True
     assert [
         (tile["image_id"], tile["suggested"], tile["score"], tile["label"])
@@ -238,11 +238,13 @@ def test_hostile_ids_stay_in_their_file(
     config = make_config({"sample.size": len(HOSTILE), "sample.method": "exact"}, images=images)
     draw_sample.step(Workspace.open(spark, config))
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    told = make_sheet.step(Workspace.open(spark, config))
+    summary = make_sheet.step(Workspace.open(spark, config))
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before == set(
-        map(Path, told["sheets"])
+        map(Path, summary["sheets"])
     )
-    assert sorted(tile["image_id"] for tile in shown(told["sheets"][0])["tiles"]) == sorted(HOSTILE)
+    assert sorted(tile["image_id"] for tile in shown(summary["sheets"][0])["tiles"]) == sorted(
+        HOSTILE
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ MADE = {
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
-    found, labels = examples(360, strata=4)
+    result, labels = examples(360, strata=4)
     few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]
-    torn = type(found)(**{**found.__dict__, "stratum": few})
+    torn = type(result)(**{**result.__dict__, "stratum": few})
     return {**MADE, **evaluate(HEAD, torn, labels, SAMPLE, 0.5, CONFIG)}
 
 
@@ -146,9 +146,9 @@ def test_mistakes_are_shown_with_their_thumbnails(evaluation: dict[str, Any]) ->
     assert f"Missed: {len(missed)} shown" in parsed.of("h3")
     notes = parsed.of("p", **{"class": "note"})
     assert len(notes) == len(evaluation["mistakes"])
-    said = missed[0]["said"]
-    share = missed[0]["probabilities"][said]
-    assert notes[0] == f"labelled a; {said} {share:.2f}; {missed[0]['stratum']}"
+    expected = missed[0]["said"]
+    share = missed[0]["probabilities"][expected]
+    assert notes[0] == f"labelled a; {expected} {share:.2f}; {missed[0]['stratum']}"
     alone = Parsed(render(evaluation, {})).of("span", **{"class": "placeholder"})
     assert set(alone) == {"no thumbnail:this page was made without the images"}
     evaluation["mistakes"] = []
@@ -214,10 +214,10 @@ def test_the_page_loads_nothing_and_runs_nothing(evaluation: dict[str, Any]) -> 
 
 def test_page_and_json_lie_side_by_side(evaluation: dict[str, Any], tmp_path: Path) -> None:
     evaluation["mistakes"][0]["image_id"] = "bad\udcff.jpg"
-    place = Path(head_page.write(str(tmp_path), evaluation, {}))
-    assert place == tmp_path / "reports" / f"head-{MADE['run_id']}.html"
-    assert "bad\\udcff.jpg" in place.read_text(encoding="utf-8")
-    assert json.loads(place.with_suffix(".json").read_text()) == evaluation
+    index = Path(head_page.write(str(tmp_path), evaluation, {}))
+    assert index == tmp_path / "reports" / f"head-{MADE['run_id']}.html"
+    assert "bad\\udcff.jpg" in index.read_text(encoding="utf-8")
+    assert json.loads(index.with_suffix(".json").read_text()) == evaluation
 
 
 # Plots

@@ -65,9 +65,9 @@ def page(**changes: Any) -> PlanPage:
 
 
 def numbers(parsed: Parsed) -> list[str]:
-    """What stands in cells for numbers, in order."""
-    found = zip(parsed.texts, parsed.elements, strict=True)
-    return [text for text, (_, given) in found if "number" in given.get("class", "")]
+    """The texts of cells for numbers, in order."""
+    result = zip(parsed.texts, parsed.elements, strict=True)
+    return [text for text, (_, given) in result if "number" in given.get("class", "")]
 
 
 def hostile_page(text: str) -> PlanPage:
@@ -90,12 +90,12 @@ def test_a_hostile_string_stays_text_and_opens_no_way_out(text: str) -> None:
     parsed, plain = Parsed(render(hostile_page(text))), Parsed(render(hostile_page("plain")))
 
     assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in plain.elements]
-    assert [sorted(found) for _, found in parsed.elements] == [
-        sorted(found) for _, found in plain.elements
+    assert [sorted(result) for _, result in parsed.elements] == [
+        sorted(result) for _, result in plain.elements
     ]
     assert not {"script", "link", "a", "form", "iframe"} & {tag for tag, _ in parsed.elements}
     assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 40
-    attributes = [pair for _, found in parsed.elements for pair in found.items()]
+    attributes = [pair for _, result in parsed.elements for pair in result.items()]
     assert [name for name, _ in attributes if name.startswith("on")] == []
     addresses = [
         value
@@ -118,9 +118,9 @@ def test_a_hostile_command_stays_text(passes: bool) -> None:
 def test_nothing_is_loaded_from_elsewhere() -> None:
     html = render(page())
     policies = [
-        found["content"]
-        for tag, found in Parsed(html).elements
-        if tag == "meta" and "http-equiv" in found
+        result["content"]
+        for tag, result in Parsed(html).elements
+        if tag == "meta" and "http-equiv" in result
     ]
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     assert (
@@ -269,20 +269,20 @@ def test_a_plan_that_changes_nothing_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("leaving", "returning", "said"),
+    ("leaving", "returning", "expected"),
     [
         (1, 0, "1 image leaves the feed and no image returns to it."),
         (0, 1, "no image leaves the feed and 1 image returns to it."),
         (1_234, 2, "1,234 images leave the feed and 2 images return to it."),
     ],
 )
-def test_the_headline_speaks_english(leaving: int, returning: int, said: str) -> None:
+def test_the_headline_speaks_english(leaving: int, returning: int, expected: str) -> None:
     strata = [StratumChanges("S", 2_000, 2_000, leaving, returning, 0, 0, 0, 0)]
-    assert headline(page(strata=strata)) == f"If this ships, {said}"
+    assert headline(page(strata=strata)) == f"If this ships, {expected}"
 
 
 @pytest.mark.parametrize(
-    ("head_id", "threshold", "said"),
+    ("head_id", "threshold", "expected"),
     [
         ("6ea2", 0.4, "The same head, but the operating threshold goes from 0.5 to 0.4."),
         ("beef", 0.5, "Another head scores; the operating threshold stays 0.5."),
@@ -290,13 +290,15 @@ def test_the_headline_speaks_english(leaving: int, returning: int, said: str) ->
         ("6ea2", 0.5, "Head and operating threshold (0.5) are those of the live version"),
     ],
 )
-def test_the_page_says_why_anything_would_change(head_id: str, threshold: float, said: str) -> None:
+def test_the_page_says_why_anything_would_change(
+    head_id: str, threshold: float, expected: str
+) -> None:
     after = dataclasses.replace(AFTER, head_id=head_id, operating_threshold=threshold)
-    assert what_differs(page(after=after)).startswith(said)
+    assert what_differs(page(after=after)).startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "said"),
+    ("before", "now", "expected"),
     [
         ({"reason": "model"}, {"reason": "model"}, ""),
         (None, {"reason": "model"}, ""),
@@ -324,9 +326,9 @@ def test_the_page_says_why_anything_would_change(head_id: str, threshold: float,
     ],
 )
 def test_what_has_decided_is_told_where_it_is_not_the_score(
-    before: dict[str, Any] | None, now: dict[str, Any], said: str
+    before: dict[str, Any] | None, now: dict[str, Any], expected: str
 ) -> None:
-    assert why(before, {"override": None, "status": "ok", **now}) == said
+    assert why(before, {"override": None, "status": "ok", **now}) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a plan changes: who leaves and who returns, per stratum, and which images are shown of many."""
+"""The changes of a plan: images that leave and return, per stratum, and those that are shown."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ LITERAL = [
 
 
 def test_who_leaves_and_who_returns(spark: SparkSession) -> None:
-    found = frame(spark, LITERAL).select("image_id", gather.change().alias("change")).collect()
-    assert {row["image_id"]: row["change"] for row in found if row["change"]} == {
+    result = frame(spark, LITERAL).select("image_id", gather.change().alias("change")).collect()
+    assert {row["image_id"]: row["change"] for row in result if row["change"]} == {
         "leaves": "leaving",
         "leaves, unscored before": "leaving",
         "returns": "returning",
@@ -111,16 +111,16 @@ def slow_to_show(rows: list[dict[str, Any]], most: int, threshold: float) -> dic
     table["rank"] = table["exclusion_score"] * np.where(table["change"] == "returning", 1, -1)
     shown: dict[str, set[str]] = {}
     for change, of_kind in table[table["change"] != ""].groupby("change"):
-        places = []
+        locations = []
         for stratum, group in of_kind.groupby("stratum"):
             top = group.sort_values(["rank", "image_id"], na_position="last")["image_id"].tolist()
             near = group.sort_values(["distance", "image_id"], na_position="last")[
                 "image_id"
             ].tolist()
             for image_id in group["image_id"]:
-                place = min(2 * top.index(image_id), 2 * near.index(image_id) + 1)
-                places.append((place, -len(group), stratum, image_id))
-        shown[str(change)] = {image_id for *_, image_id in sorted(places)[:most]}
+                position = min(2 * top.index(image_id), 2 * near.index(image_id) + 1)
+                locations.append((position, -len(group), stratum, image_id))
+        shown[str(change)] = {image_id for *_, image_id in sorted(locations)[:most]}
     return shown
 
 
@@ -129,13 +129,13 @@ def test_what_is_shown_equals_a_slow_obvious_choice(
     spark: SparkSession, most: int, seed: int
 ) -> None:
     rows = some(400, seed)
-    found = gather.to_show(frame(spark, rows).repartition(5), most, 0.4)
+    result = gather.to_show(frame(spark, rows).repartition(5), most, 0.4)
     shown: dict[str, set[str]] = {}
-    for row in found:
+    for row in result:
         shown.setdefault(row["change"], set()).add(row["image_id"])
     assert shown == slow_to_show(rows, most, 0.4)
     assert max(len(ids) for ids in shown.values()) == most
-    scores = [-1.0 if row["exclusion_score"] is None else row["exclusion_score"] for row in found]
+    scores = [-1.0 if row["exclusion_score"] is None else row["exclusion_score"] for row in result]
     assert scores == sorted(scores, reverse=True)
 
 

@@ -60,7 +60,7 @@ class Parsed(HTMLParser):
         self._open: list[int] = []
         self.feed(html)
         self.close()
-        assert not self._open, f"never closed: {[self.elements[place][0] for place in self._open]}"
+        assert not self._open, f"never closed: {[self.elements[index][0] for index in self._open]}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
@@ -73,15 +73,15 @@ class Parsed(HTMLParser):
         assert opened == tag, f"<{opened}> is closed by </{tag}>"
 
     def handle_data(self, data: str) -> None:
-        for place in self._open:
-            self.texts[place] += data
+        for index in self._open:
+            self.texts[index] += data
 
     def of(self, tag: str, **attributes: str) -> list[str]:
         """Returns the texts of a tag's elements that have all the attributes; a run of white space is one."""
         return [
             " ".join(text.split())
-            for (name, found), text in zip(self.elements, self.texts, strict=True)
-            if name == tag and attributes.items() <= found.items()
+            for (name, result), text in zip(self.elements, self.texts, strict=True)
+            if name == tag and attributes.items() <= result.items()
         ]
 
     def verbatim(self, tag: str) -> list[str]:
@@ -140,8 +140,8 @@ def test_a_hostile_string_stays_text(text: str) -> None:
     plain = Parsed(render(hostile_page("plain")))
 
     assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in plain.elements]
-    assert [sorted(found) for _, found in parsed.elements] == [
-        sorted(found) for _, found in plain.elements
+    assert [sorted(result) for _, result in parsed.elements] == [
+        sorted(result) for _, result in plain.elements
     ]
     assert "script" not in {tag for tag, _ in parsed.elements}
     assert parsed.verbatim("title")[0] == text
@@ -151,7 +151,7 @@ def test_a_hostile_string_stays_text(text: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_string_opens_no_way_out(text: str) -> None:
     attributes = [
-        pair for _, found in Parsed(render(hostile_page(text))).elements for pair in found.items()
+        pair for _, result in Parsed(render(hostile_page(text))).elements for pair in result.items()
     ]
 
     assert [name for name, _ in attributes if name.startswith("on")] == []
@@ -168,9 +168,9 @@ def test_a_hostile_string_opens_no_way_out(text: str) -> None:
 
 def test_the_policy_forbids_everything_but_thumbnails_and_style() -> None:
     policies = [
-        found
-        for tag, found in Parsed(render(page())).elements
-        if tag == "meta" and "http-equiv" in found
+        result
+        for tag, result in Parsed(render(page())).elements
+        if tag == "meta" and "http-equiv" in result
     ]
 
     assert policies == [{
@@ -211,7 +211,7 @@ def test_a_thumbnail_comes_back_byte_for_byte() -> None:
         render(page(excluded=[dataclasses.replace(card(), thumbnail_jpeg=content)], borderline=[]))
     )
 
-    (address,) = [found["src"] for tag, found in parsed.elements if tag == "img"]
+    (address,) = [result["src"] for tag, result in parsed.elements if tag == "img"]
     assert base64.b64decode(address.removeprefix("data:image/jpeg;base64,")) == content
 
 
@@ -334,9 +334,13 @@ def test_excluded_images_without_cards_are_not_called_none() -> None:
 
 
 def test_validation_and_times_are_said_as_people_say_them() -> None:
-    said = Parsed(render(page())).of("dd") + Parsed(render(page())).of("td", **{"class": "number"})
+    expected = Parsed(render(page())).of("dd") + Parsed(render(page())).of(
+        "td", **{"class": "number"}
+    )
 
-    assert {"96.9 %", "92.0 %", "95.0 %91.0 to 98.0", "1,340", "1 min 15 s", "0.4 s"} <= set(said)
+    assert {"96.9 %", "92.0 %", "95.0 %91.0 to 98.0", "1,340", "1 min 15 s", "0.4 s"} <= set(
+        expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -376,16 +380,18 @@ def test_the_reason_for_the_threshold_is_told_where_there_is_one() -> None:
 def test_bars_are_split_at_the_operating_threshold() -> None:
     parsed = Parsed(render(page(operating_threshold=0.62, score_histogram=[1000, 20, 0, 3, 80])))
 
-    rects = [found for tag, found in parsed.elements if tag == "rect" and "class" in found]
+    rects = [result for tag, result in parsed.elements if tag == "rect" and "class" in result]
     edges = [
-        (found["class"], float(found["x"][:-1]), float(found["width"][:-1])) for found in rects
+        (result["class"], float(result["x"][:-1]), float(result["width"][:-1])) for result in rects
     ]
     assert edges == [
         ("kept", 0, 20), ("kept", 20, 20), ("kept", 60, 2),
         ("excluded", 62, pytest.approx(18)), ("excluded", 80, 20),
     ]  # fmt: skip
     (line,) = [
-        found for tag, found in parsed.elements if tag == "line" and found["class"] == "threshold"
+        result
+        for tag, result in parsed.elements
+        if tag == "line" and result["class"] == "threshold"
     ]
     assert line["x1"] == line["x2"] == "62.0%"
 
@@ -395,7 +401,9 @@ def test_a_threshold_at_or_past_the_end_stays_in_the_plot(threshold: float, left
     parsed = Parsed(render(page(operating_threshold=threshold)))
 
     (line,) = [
-        found for tag, found in parsed.elements if tag == "line" and found["class"] == "threshold"
+        result
+        for tag, result in parsed.elements
+        if tag == "line" and result["class"] == "threshold"
     ]
     assert line["x1"] == left
 

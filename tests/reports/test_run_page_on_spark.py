@@ -27,25 +27,25 @@ SCORES = {"L1-1": 0.1, "L1-2": 0.2, "L1-3": 0.9, "L2-1": 0.505, "L2-2": 0.3}
 
 def scored(store: Store, config: Config) -> None:
     """Seven images of which five have a score, one is broken and one did not come."""
-    seen = [
+    snapshot = [
         {
             **{"image_id": name, "listing_id": name[:2], "stratum": "s", "status": "ok"},
             "content_digest": f"d-{name}",
         }
         for name in SCORES
     ]
-    seen += [{**seen[0], "image_id": "L2-3", "status": "truncated", "content_digest": None}]
-    seen += [{**seen[0], "image_id": "L3-1", "status": "timeout", "content_digest": None}]
+    snapshot += [{**snapshot[0], "image_id": "L2-3", "status": "truncated", "content_digest": None}]
+    snapshot += [{**snapshot[0], "image_id": "L3-1", "status": "timeout", "content_digest": None}]
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": {}}
-    catalog = rows.write(store, tables.CATALOG, runs.new_run_id(), seen, **facts)
+    catalog = rows.write(store, tables.CATALOG, runs.new_run_id(), snapshot, **facts)
     table = tables.SCORES.with_columns(tables.probability_columns(("toilet", "other")))
-    found = [
+    result = [
         {**{"image_id": name, "listing_id": name[:2], "content_digest": f"d-{name}", "head_id": "h"},
          **{"exclusion_score": score, "p_toilet": score, "p_other": 1 - score}}
         for name, score in SCORES.items()
     ]  # fmt: skip
     facts["inputs"] = {"catalog": catalog.run_id, "head_id": "h", "backbone_id": "b"}
-    rows.write(store, table, runs.new_run_id(), found, **facts)
+    rows.write(store, table, runs.new_run_id(), result, **facts)
 
 
 @pytest.fixture
@@ -68,14 +68,14 @@ def test_a_version_tells_how_it_came_to_be(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     scored(store, config)
-    told = publish_exclusions.step(Workspace.open(spark, config))
-    assert (told["leaks_drawn"], told["leaks_to_label"]) == (
+    summary = publish_exclusions.step(Workspace.open(spark, config))
+    assert (summary["leaks_drawn"], summary["leaks_to_label"]) == (
         5,
         5,
     )  # drawn with each publication, as it is set
     overall = {"psi": 0.3, "ks": 0.1}
     drift = {"same_head": True, "overall": overall, "strata": {}}
-    told_in_manifest(told["exclusion_list"], alarms=["look"], drift=drift)
+    told_in_manifest(summary["exclusion_list"], alarms=["look"], drift=drift)
     page = gather.gather(Workspace(spark, store, config), {})
     version = page.version
     assert (version.number, version.alarms, version.valid_until[:2]) == (1, ["look"], "20")

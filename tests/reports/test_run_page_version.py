@@ -1,4 +1,4 @@
-"""What the run page tells of a version: alarms, decisions, audits, drift and the leak meter."""
+"""The version on the run page: alarms, decisions, audits, drift and the leak meter."""
 
 import dataclasses
 from typing import Any
@@ -69,13 +69,13 @@ def hostile(text: str) -> VersionFacts:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_string_stays_text(text: str) -> None:
-    found, plain = (Parsed(render(page(version=hostile(one)))) for one in (text, PLAIN))
-    assert [tag for tag, _ in found.elements] == [tag for tag, _ in plain.elements]
-    assert [sorted(names) for _, names in found.elements] == [
+    result, plain = (Parsed(render(page(version=hostile(one)))) for one in (text, PLAIN))
+    assert [tag for tag, _ in result.elements] == [tag for tag, _ in plain.elements]
+    assert [sorted(names) for _, names in result.elements] == [
         sorted(names) for _, names in plain.elements
     ]
-    assert "script" not in {tag for tag, _ in found.elements}
-    assert found.verbatim("bdi").count(text) == plain.verbatim("bdi").count(PLAIN) == 9
+    assert "script" not in {tag for tag, _ in result.elements}
+    assert result.verbatim("bdi").count(text) == plain.verbatim("bdi").count(PLAIN) == 9
 
 
 # What stands on the page
@@ -90,10 +90,10 @@ def test_alarms_stand_above_all_else() -> None:
 
 
 def test_the_version_and_how_long_it_is_valid() -> None:
-    (told,) = parsed().of("p", **{"class": "when"})
-    assert told.startswith("Version 3 · valid until 2026-12-02T10:00:00+00:00 · Run run-1 · ")
-    (told,) = parsed(valid_until="").of("p", **{"class": "when"})
-    assert told.startswith("Version 3 · valid for ever · Run run-1 · ")
+    (summary,) = parsed().of("p", **{"class": "when"})
+    assert summary.startswith("Version 3 · valid until 2026-12-02T10:00:00+00:00 · Run run-1 · ")
+    (summary,) = parsed(valid_until="").of("p", **{"class": "when"})
+    assert summary.startswith("Version 3 · valid for ever · Run run-1 · ")
 
 
 def test_decisions_by_reason_add_up() -> None:
@@ -114,15 +114,17 @@ def test_decisions_by_reason_add_up() -> None:
 
 
 def test_excluded_images_without_a_card_are_counted() -> None:
-    told = [
+    summary = [
         Parsed(render(page(excluded_unscored=n))).of("p", **{"class": "lead"}) for n in (0, 1, 27)
     ]
-    found = [next(text for text in of if text.startswith("These images stay out")) for of in told]
-    assert found[0].endswith("the next head learns from their labels.")
-    assert found[1].endswith(
+    result = [
+        next(text for text in of if text.startswith("These images stay out")) for of in summary
+    ]
+    assert result[0].endswith("the next head learns from their labels.")
+    assert result[1].endswith(
         "labels. 1 of the excluded images has no score now, and no card on this page."
     )
-    assert found[2].endswith(
+    assert result[2].endswith(
         "labels. 27 of the excluded images have no score now, and no card on this page."
     )
 
@@ -175,7 +177,7 @@ def test_drift_is_shown_with_the_worst_stratum_first() -> None:
         lead in text for text in parsed(drift=drift_table({**DRIFT, "same_head": False})).of("p")
     )
     widths = [
-        found["width"] for tag, found in parsed().elements if tag == "rect" and found.get("rx")
+        result["width"] for tag, result in parsed().elements if tag == "rect" and result.get("rx")
     ][:3]
     assert widths == ["7.7%", "100.0%", "38.5%"]
 
@@ -188,11 +190,11 @@ def test_the_first_version_has_no_drift() -> None:
 
 
 def test_the_figures_of_this_version_and_the_trend() -> None:
-    found = parsed()
-    said = found.of("dd")
-    assert {"0.4 %0.2 to 0.8", "0.6 %0.3 to 1.1"} <= set(said)
-    assert "toilets still in the feed" in found.of("dt")
-    trend = [row for row in found.of("tr") if " of 300" in row]
+    result = parsed()
+    expected = result.of("dd")
+    assert {"0.4 %0.2 to 0.8", "0.6 %0.3 to 1.1"} <= set(expected)
+    assert "toilets still in the feed" in result.of("dt")
+    trend = [row for row in result.of("tr") if " of 300" in row]
     assert [row.split(" ")[0] for row in trend] == ["12026-11-25", "32026-11-25"]
     assert trend[1].endswith("290 of 300 0.4 % (0.2 to 0.8) 0.6 % (0.3 to 1.1)")
 
@@ -233,8 +235,8 @@ def test_what_was_not_measured_is_said() -> None:
         "There is no earlier version to compare the scores with.",
     ]
     few = parsed(meters=[meter_of(labelled=234, asked=76, asked_labelled=10)])
-    (told,) = few.of("p", **{"class": "empty"})
-    assert told.startswith(
+    (summary,) = few.of("p", **{"class": "empty"})
+    assert summary.startswith(
         "A leak sample was drawn, but too few of its images are labelled for an estimate: 10 of 76, and 224"
     )
     assert "caption" not in {tag for tag, _ in few.elements}  # a single version is no trend

@@ -112,8 +112,8 @@ def test_a_preview_is_a_table_or_one_object(
         Stratum("[red]a[/red]\x1b[31m | rent", 2500, 2500, 1.0),
         Stratum("b | sale", 10, 10, 1.0),
     ]
-    told = preview.preview(cells, {cells[0].name: 25, "b | sale": 0}, literal_config().sample)
-    preview.show(told, False)
+    summary = preview.preview(cells, {cells[0].name: 25, "b | sale": 0}, literal_config().sample)
+    preview.show(summary, False)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     rows = [
@@ -126,7 +126,7 @@ def test_a_preview_is_a_table_or_one_object(
         ["b | sale", "10", "0", "0.0000", "none"],
         ["in all", "2,510", "25", "0.0100", "100.40"],
     ]
-    preview.show(told, True)
+    preview.show(summary, True)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["strata"][1] == {
         "stratum": "b | sale",
@@ -137,15 +137,17 @@ def test_a_preview_is_a_table_or_one_object(
     }
 
 
-@pytest.mark.parametrize(("said", "job"), [([], "draw_sample"), (["--preview"], "preview_sample")])
+@pytest.mark.parametrize(
+    ("expected", "job"), [([], "draw_sample"), (["--preview"], "preview_sample")]
+)
 def test_the_command_previews_when_asked(
-    monkeypatch: pytest.MonkeyPatch, said: list[str], job: str
+    monkeypatch: pytest.MonkeyPatch, expected: list[str], job: str
 ) -> None:
     ran: list[Any] = []
     monkeypatch.setattr(Job, "run", lambda *arguments: ran.append(arguments))
-    done = CliRunner().invoke(cli.app, ["sample", "--json", "--set", "sample.size=3", *said])
+    done = CliRunner().invoke(cli.app, ["sample", "--json", "--set", "sample.size=3", *expected])
     assert done.exit_code == 0, done.output
     ((started, files, sets, as_object),) = ran
     assert (started.name, files, sets, as_object) == (job, [], ["sample.size=3"], True)
-    assert (started.show is preview.show) == started.read_only == bool(said)
+    assert (started.show is preview.show) == started.read_only == bool(expected)
     assert Path(started.step.__code__.co_filename).stem == job

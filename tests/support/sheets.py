@@ -110,7 +110,7 @@ def downloaded(page: Page) -> Path:
 
 
 def labels(path: Path, sheet: ContactSheet, labeller: str = "") -> dict[str, str]:
-    """What a labels file says, by image_id, held against the format that `toiletspark labels import` takes."""
+    """The labels of a file by image_id, checked with `toiletspark labels import`."""
     file = json.loads(path.read_text(encoding="utf-8"))
     rows = file.pop("labels")
     assert file == {
@@ -136,7 +136,7 @@ def labels(path: Path, sheet: ContactSheet, labeller: str = "") -> dict[str, str
 
 
 def imported(path: Path, rows: list[dict[str, Any]]) -> dict[str, tuple[str, str | None]]:
-    """What the import makes of the file: class and content by image_id. No table can hold half a character."""
+    """Class and content by image_id, as imported. No table can hold half a character."""
     whole = [row for row in rows if HALF not in row["image_id"]]
     if whole != rows:
         with pytest.raises(LabelsError):

@@ -38,7 +38,7 @@ POPULATIONS = {  # see `evaluation_sample.EvaluationSample`
 
 @dataclass(frozen=True)
 class HeadFigures:
-    """How often the head is right.
+    """The quality of the head on held-out images.
 
     Attributes:
         figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined,
