@@ -197,11 +197,11 @@ def test_another_picture_under_the_same_id_is_labelled_anew() -> None:
     assert merged.labels["a", "ann"].content_digest == "new"
 
 
-@pytest.mark.parametrize("said", ["other", "toilet"])
+@pytest.mark.parametrize("old_class", ["other", "toilet"])
 def test_an_old_sheet_that_comes_again_does_not_take_the_label_of_the_newer_picture(
-    imported: str,
+    old_class: str,
 ) -> None:
-    old = SourceLabels([Label("a", imported, "old", "sheet", "ann", MONDAY)])
+    old = SourceLabels([Label("a", old_class, "old", "sheet", "ann", MONDAY)])
     new = SourceLabels([Label("a", "toilet", "new", "sheet", "ann", TUESDAY)])
     merged = after((old, "1", "me"), (new, "2", "me"), (old, "1", "me"))
     assert merged.labels["a", "ann"] == new.labels[0]
