@@ -126,13 +126,13 @@ def warnings(runs: LiveRuns) -> list[str]:
 
 
 def _live_runs(store: Store) -> LiveRuns:
-    excluded = log.current(store.root, allow_stale=True)  # people must see one that has expired
-    version = log.live(store)
+    # people must see a version that has expired
+    version, excluded = log.current_version(store.root, allow_stale=True)
     unscored = store.run(UNSCORED, excluded.run_id)
     decisions = store.run(DECISIONS, excluded.run_id)
     scores = store.run(SCORES, excluded.inputs.scores)
     catalog = store.run(CATALOG, excluded.inputs.catalog)
-    if not (version and unscored and decisions and scores and catalog):
+    if not (unscored and decisions and scores and catalog):
         raise OutputError(
             doing=f"gathering the run page of {excluded.run_id}",
             expected="the runs that it was made from",
