@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").
 
 # pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it runs code from files.
 SAFE_PYARROW = "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0"
-FIT = ["cleanlab>=2.9,<3", "matplotlib>=3.9", "scipy>=1.11", "threadpoolctl>=3.1"]
+FIT = ["cleanlab>=2.9,<3", "matplotlib>=3.9", "scipy>=1.11"]
 
 setup(
     name="toiletspark",
@@ -51,7 +51,7 @@ setup(
     ],
     extras_require={
         # Fits and figures: of training/, all that reads no table. cleanlab: which labels are likely wrong;
-        # matplotlib: the plots of a head's page; scipy, threadpoolctl: the fit
+        # matplotlib: the plots of a head's page; scipy: temperatures, quantiles, groups
         "fit": FIT,
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
         # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml

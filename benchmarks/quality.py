@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,8 @@ from toiletspark.model.backbone import Backbone
 from toiletspark.model.embedding_codec import from_stored, to_stored
 from toiletspark.model.head import Head
 from toiletspark.model.runtimes import conversion as convert
-from toiletspark.progress import Progress
 from toiletspark.sampling.estimates import Bootstrap
-from toiletspark.training.fit import fit, steps
+from toiletspark.training.fit import fit
 from toiletspark.training.splits import folds_of
 
 FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
@@ -133,10 +131,7 @@ def _of_ways(photos: Source, ways: list[tuple[Floats, NDArray[np.bool_]]]) -> di
 def _head(source: Source, config: Config) -> Head:
     classes = sorted(set(source.room.tolist()))
     labels = np.array([classes.index(room) for room in source.room], dtype=np.int64)
-    silent = Progress("fitting", *steps(config.train), 1e9, io.StringIO())
-    layer = fit(
-        source.embeddings, labels, len(classes), config.train, silent, groups=source.listing
-    )
+    layer = fit(source.embeddings, labels, len(classes), config.train, groups=source.listing)
     return Head(tuple(classes), (BATHROOM,), "", layer.weight, layer.bias)
 
 

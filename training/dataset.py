@@ -1,22 +1,25 @@
-"""The training set, read with petastorm. The only file that knows petastorm, whose maintainers have left it.
+"""The training set, its files and its views, read with petastorm.
 
-It is imported when something is read: fits, splits and figures work without it.
+No other file imports petastorm, which is no longer maintained.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from toiletspark.config import View
 from toiletspark.hashing import content_digest, settings_digest
-from toiletspark.tables import storage
-from toiletspark.tables.runs import Run
+from toiletspark.model import augmentation
+from toiletspark.tables import schemas, storage
+from toiletspark.tables.runs import Run, Store
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -27,15 +30,12 @@ class TrainingSet:
     """Labelled embeddings; all of length n, in the order of image_id.
 
     Attributes:
-        image_id: n names.
-        listing_id: n names; images of one listing look alike and must not be split.
-        stratum: n names, location x listing type.
-        content_digest: n digests of what was labelled.
-        label: n class names.
-        draw: n runs that drew the image, which the weights belong to; None where no chance drew it.
+        stratum: location x listing type.
+        content_digest: of the labelled bytes.
+        draw: the runs that drew the images, None for images not drawn at random.
         weight: float64, (n,), > 0; design weights.
         embeddings: float32, (n, width); 512 for ResNet18.
-        corrupt: rows that were left out, because their embedding is missing, of another length or not finite.
+        corrupt: rows left out, because their embedding is missing, of another length or not finite.
     """
 
     image_id: list[str]
@@ -50,17 +50,13 @@ class TrainingSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over image_id, content_digest and label of all rows in order: what a head was trained on."""
-        return settings_digest(
-            list(zip(self.image_id, self.content_digest, self.label, strict=True))
-        )
+        """SHA-256 over image_id, content_digest and label of all rows in order."""
+        rows = zip(self.image_id, self.content_digest, self.label, strict=True)
+        return settings_digest(list(rows))
 
     def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
-        """Some of its images: bool, (n,)."""
-        named = {
-            name: [one for one, kept in zip(getattr(self, name), rows, strict=True) if kept]
-            for name in _NAMES
-        }
+        """The rows that are True: bool, (n,)."""
+        named = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
         return TrainingSet(
             **named,
             weight=self.weight[rows],
@@ -71,13 +67,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Some labelled files; both lists are of one length.
-
-    Attributes:
-        image_id: their names.
-        content: whole files, as they were labelled.
-        corrupt: rows that were left out beside them.
-    """
+    """Labelled files with their ids; `corrupt` counts the rows left out beside them."""
 
     image_id: list[str]
     content: list[bytes]
@@ -89,15 +79,14 @@ def read(run: Run) -> TrainingSet:
 
     Cost: 1 kB a row in memory as stored, and 2 kB as float32; 40,000 rows take half a second.
     """
-    packed: dict[
-        int, bytearray
-    ] = {}  # by length, at once: thousands of small objects would leave memory in holes
+    # by length, in one buffer: thousands of small objects would fragment the memory
+    packed: dict[int, bytearray] = {}
     rows_of: dict[int, list[int]] = {}
     columns: dict[str, list[Any]] = {name: [] for name in (*_NAMES, "weight")}
     for batch in _batches(run):
-        for row, one in enumerate(batch.embedding, len(columns["weight"])):
-            length = len(one or b"")
-            packed.setdefault(length, bytearray()).extend(one or b"")
+        for row, embedding in enumerate(batch.embedding, len(columns["weight"])):
+            length = len(embedding or b"")
+            packed.setdefault(length, bytearray()).extend(embedding or b"")
             rows_of.setdefault(length, []).append(row)
         for name, values in columns.items():
             values.extend(getattr(batch, name).tolist())
@@ -109,59 +98,41 @@ def read(run: Run) -> TrainingSet:
 
 
 def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
-    """Reads a run of the training_images table, file by file.
-
-    Args:
-        run: which.
-        images_per_batch: at most so many at a time.
-
-    Yields:
-        Batches; a file that is missing, or is not the one that was labelled, is counted and left out.
+    """Yields the files of a training_images run in batches; files that are missing or altered are
+    left out.
 
     Cost: one row group of the table in memory.
     """
     for batch in _batches(run):
-        for start in range(0, len(batch.image_id), images_per_batch):
-            part = slice(start, start + images_per_batch)
-            given = list(
-                zip(
-                    batch.image_id[part],
-                    batch.content_digest[part],
-                    batch.content[part],
-                    strict=True,
-                )
-            )
+        rows = list(zip(batch.image_id, batch.content_digest, batch.content, strict=True))
+        for start in range(0, len(rows), images_per_batch):
+            part = rows[start : start + images_per_batch]
             sound = [
                 (name, file)
-                for name, digest, file in given
+                for name, digest, file in part
                 if file and content_digest(file) == digest
             ]
-            yield LabelledImages(
-                [name for name, _ in sound], [file for _, file in sound], len(given) - len(sound)
-            )
+            names = [name for name, _ in sound]
+            yield LabelledImages(names, [file for _, file in sound], len(part) - len(sound))
 
 
 def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
-    """Reads stored views of labelled contents.
-
-    Args:
-        runs: of the training_views table, all of one backbone.
-        names: the views that are wanted.
+    """Reads stored views from training_views runs of one backbone.
 
     Returns:
-        By content digest, float32, (views, width), in the order of `names`; what is not finite is left out.
+        By content digest, float32, (views, width), in the order of `names`; without embeddings that
+        are not finite.
     """
-    found: dict[str, dict[str, NDArray[np.float32]]] = {}
+    stored: dict[str, dict[str, NDArray[np.float32]]] = {}
     for batch in (batch for run in runs for batch in _batches(run)):
-        for digest, view, stored in zip(
-            batch.content_digest, batch.view, batch.embedding, strict=True
-        ):
-            vector = np.frombuffer(stored or b"", dtype="<f2").astype(np.float32)
+        rows = zip(batch.content_digest, batch.view, batch.embedding, strict=True)
+        for digest, view, embedding in rows:
+            vector = np.frombuffer(embedding or b"", dtype="<f2").astype(np.float32)
             if view in names and len(vector) and np.isfinite(vector).all():
-                found.setdefault(digest, {})[view] = vector
+                stored.setdefault(digest, {})[view] = vector
     return {
         digest: np.stack([views[name] for name in names if name in views])
-        for digest, views in found.items()
+        for digest, views in stored.items()
     }
 
 
@@ -170,46 +141,94 @@ def _batches(run: Run) -> Iterator[Any]:
     urls = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files if file.rows]
     if not urls:
         return
-    usual = pa.default_memory_pool()
-    pa.set_memory_pool(
-        pa.system_memory_pool()
-    )  # gives back at once what a row group took: 100 MB of 40,000 rows
+    usual_pool = pa.default_memory_pool()
+    # gives back at once the memory of a row group: 100 MB of 40,000 rows
+    pa.set_memory_pool(pa.system_memory_pool())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # petastorm speaks pyarrow's old dialect and says so at every import
+            warnings.simplefilter("ignore")  # petastorm calls deprecated pyarrow functions
             from petastorm import make_batch_reader
 
-            with make_batch_reader(
-                urls, reader_pool_type="dummy", shuffle_row_groups=False
-            ) as reader:
+            options = {"reader_pool_type": "dummy", "shuffle_row_groups": False}
+            with make_batch_reader(urls, **options) as reader:
                 yield from reader
     finally:
-        pa.set_memory_pool(usual)
+        pa.set_memory_pool(usual_pool)
 
 
 def _arranged(
     stored: NDArray[np.float16], rows: list[int], columns: dict[str, list[Any]]
 ) -> TrainingSet:
-    """In the order of image_id, without what is corrupt.
+    """The sound rows in the order of image_id.
 
     Args:
-        stored: float16, (m, width), those of the usual width.
-        rows: m rows that they are of.
-        columns: of all rows, by name.
+        stored: (m, width), the embeddings of the usual width.
+        rows: the m row numbers that they belong to.
+        columns: of all rows.
     """
     ids = columns["image_id"]
-    order = np.array(sorted(range(len(rows)), key=lambda place: ids[rows[place]]), dtype=np.int64)
+    order = np.array(sorted(range(len(rows)), key=lambda at: ids[rows[at]]), dtype=np.int64)
     order = order[np.isfinite(stored).all(axis=1)[order]]
-    kept = [rows[place] for place in order.tolist()]
+    kept = [rows[at] for at in order.tolist()]
     named = {name: [columns[name][row] for row in kept] for name in _NAMES}
-    named["draw"] = [
-        None if draw in (None, "None") else draw for draw in named["draw"]
-    ]  # petastorm's text for null
+    # petastorm reads null as the text None
+    named["draw"] = [None if draw in (None, "None") else draw for draw in named["draw"]]
     return TrainingSet(
         **named,
         weight=np.array([columns["weight"][row] for row in kept], dtype=np.float64),
         embeddings=stored[order].astype(np.float32),
         corrupt=len(ids) - len(kept),
     )
+
+
+class FitRows(NamedTuple):
+    """The rows that a head is fitted to: those of the images, in their order, then those of their
+    stored views.
+
+    Attributes:
+        embeddings: float32, (m, width).
+        labels: int64, (m,), index of the class.
+        image: int64, (m,), the row of the training set that each one shows.
+        row_weight: float32, (m,), all rows of one image add up to 1; None where nothing has a view.
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    image: NDArray[np.int64]
+    row_weight: NDArray[np.float32] | None
+
+
+def stored_views(
+    store: Store, backbone_id: str, wanted: Sequence[View]
+) -> dict[str, NDArray[np.float32]]:
+    """The stored views of this backbone that `train.views` asks for, see `read_views`."""
+    runs = store.runs(schemas.TRAINING_VIEWS) if wanted else []
+    own = [run for run in runs if run.inputs.backbone_id == backbone_id]
+    return read_views(own, augmentation.view_names(wanted))
+
+
+def with_views(
+    examples: TrainingSet,
+    labels: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+    stored: Mapping[str, NDArray[np.float32]],
+) -> FitRows:
+    """The chosen images with their views; an image has the same weight, however many views it has.
+
+    Args:
+        examples: all labelled images.
+        labels: int64, (n,), index of the class.
+        chosen: bool, (n,), the images that are fitted to.
+        stored: views by content digest, float32, (views, width).
+    """
+    images = np.flatnonzero(chosen)
+    views = {image: stored.get(examples.content_digest[image]) for image in images.tolist()}
+    augmented = {image: rows for image, rows in views.items() if rows is not None}
+    if not augmented:
+        return FitRows(examples.embeddings[images], labels[images], images, None)
+    of_views = np.repeat(list(augmented), [len(rows) for rows in augmented.values()])
+    image = np.concatenate([images, of_views]).astype(np.int64)
+    embeddings = np.concatenate([examples.embeddings[images], *augmented.values()])
+    rows_of_image = np.bincount(image, minlength=len(labels))
+    row_weight = (1 / rows_of_image[image]).astype(np.float32)
+    return FitRows(embeddings, labels[image], image, row_weight)

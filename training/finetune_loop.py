@@ -1,9 +1,11 @@
-"""Fine-tuning: some of a network's weights moved towards the labels, by pictures. Arrays in, weights out.
+"""Fine-tuning: trains some of a network's weights on labelled pictures. Arrays in, weights out.
 
-The network stays in evaluation mode throughout, so that batch norm's statistics do not drift; its factors and offsets
-are not moved either. It starts with a final layer that fits, or the first steps would tear the weights about.
+The network stays in evaluation mode, so that batch norm's statistics do not drift; its factors and
+offsets are not trained either. It starts with a fitted final layer, or the first steps would
+distort the weights.
 
-Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution (ICLR 2022).
+Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution (ICLR 2022).
 """
 
 from __future__ import annotations
@@ -27,17 +29,21 @@ from toiletspark.training.fit import FinalLayer
 
 _BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 _NORMS = (_BATCH_NORM, torch.nn.LayerNorm)
-_ROWS = (torch.nn.Sequential, torch.nn.ModuleList, torchvision.models.vision_transformer.Encoder)
-Told = Callable[[str, int, float], None]
+_SEQUENCES = (
+    torch.nn.Sequential,
+    torch.nn.ModuleList,
+    torchvision.models.vision_transformer.Encoder,
+)
+OnLoss = Callable[[str, int, float], None]
 
 
 class Tuned(NamedTuple):
-    """What came of it.
+    """The result of fine-tuning.
 
     Attributes:
         state: the network's state dict with the weights of the best epoch, on the CPU.
         losses: cross entropy on the inner held-out pictures, before the first epoch and after each.
-        best: the epoch with the least of them; 0: the network is as it was.
+        best: the epoch with the least of them; 0: the network is unchanged.
     """
 
     state: dict[str, torch.Tensor]
@@ -46,13 +52,13 @@ class Tuned(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """What is learnt from.
+    """The labelled pictures.
 
     Attributes:
         pixels: uint8, (n, crop_px, crop_px, 3); may lie in a file.
         labels: int64, (n,), index of the class.
-        steps: int64, rows that are stepped on.
-        inner: int64, rows that say which epoch was the best.
+        steps: int64, rows that are trained on.
+        inner: int64, rows by which the best epoch is chosen.
     """
 
     pixels: Pixels
@@ -64,172 +70,154 @@ class Pictures(NamedTuple):
 def tune(
     network: torch.nn.Module,
     start: FinalLayer,
-    given: Pictures,
-    everything: bool,
+    pictures: Pictures,
+    whole: bool,
     settings: Finetune,
     seed: int,
-    place: torch.device,
+    device: torch.device,
     progress: Progress,
-    told: Told,
+    on_loss: OnLoss,
 ) -> Tuned:
-    """Moves weights by AdamW, and keeps those of the epoch that the inner held-out pictures like best.
+    """Trains weights by AdamW, and keeps those of the epoch with the least loss on inner held-out
+    pictures.
 
     Args:
-        network: without its final layer, in evaluation mode; its weights are moved in place.
+        network: without its final layer, in evaluation mode; its weights are changed in place.
         start: the final layer that fits it.
-        given: what is learnt from.
-        everything: whether all its weights are moved, or those of its last block, see `last_block`.
-        settings: epochs, rates, batches.
-        seed: order of the pictures, and which are mirrored; the same gives the same weights on one machine.
-        place: where it computes; on a GPU in mixed precision.
-        progress: of settings.epochs times the pictures that are stepped on.
-        told: hears curve, epoch and loss.
+        whole: trains all weights, else those of the last block, see `last_block`.
+        seed: order of the pictures, and which are mirrored; the same gives the same weights on one
+            machine.
+        device: on a GPU in mixed precision.
+        progress: of settings.epochs times the pictures that are trained on.
+        on_loss: called with curve, epoch and loss.
 
-    Cost: with last_block about one forward pass an epoch and picture, else three.
+    Cost: with the last block about one forward pass an epoch and picture, else three.
     """
-    final, moved = _layer(start), choose(network, everything)
-    whole = torch.nn.Sequential(network, final).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = choose(network, whole)
+    weight, bias = (torch.from_numpy(values.copy()) for values in (start.weight, start.bias))
+    final = torch.nn.Linear(weight.shape[1], len(bias), device="meta")  # draws no numbers
+    final.weight, final.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
+    model = torch.nn.Sequential(network, final).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        [*moved, *final.parameters()], lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [*trained, *final.parameters()],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
-    steps, kept = (
-        _Steps(whole, optimizer, given, settings, seed, place),
-        [one.detach().clone() for one in moved],
-    )
+    epochs = _Epochs(model, optimizer, pictures, settings, seed, device)
+    kept = [values.detach().clone() for values in trained]
     with repeatable():
-        losses, best = [steps.inner_loss()], 0
+        losses, best = [epochs.inner_loss()], 0
         for epoch in range(1, settings.epochs + 1):
-            told("loss/finetune", epoch, steps.epoch(progress))
-            losses.append(steps.inner_loss())
-            told("loss/finetune inner", epoch, losses[-1])
+            on_loss("loss/finetune", epoch, epochs.run(progress))
+            losses.append(epochs.inner_loss())
+            on_loss("loss/finetune inner", epoch, losses[-1])
             if losses[-1] < losses[best]:
-                best, kept = epoch, [one.detach().clone() for one in moved]
+                best, kept = epoch, [values.detach().clone() for values in trained]
             elif epoch - best >= settings.patience:
                 break
     with torch.no_grad():
-        for one, value in zip(moved, kept, strict=True):
-            one.copy_(value)
-    return Tuned(
-        {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()},
-        losses,
-        best,
-    )
+        for values, best_values in zip(trained, kept, strict=True):
+            values.copy_(best_values)
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return Tuned(state, losses, best)
 
 
-def _layer(start: FinalLayer) -> torch.nn.Linear:
-    layer = torch.nn.Linear(
-        start.weight.shape[1], len(start.bias), device="meta"
-    )  # draws no numbers
-    weight, bias = torch.from_numpy(start.weight.copy()), torch.from_numpy(start.bias.copy())
-    layer.weight, layer.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
-    return layer
-
-
-class _Steps:
-    """One epoch, and what the inner held-out pictures say after it."""
+class _Epochs:
+    """Trains one epoch, and evaluates on the inner held-out pictures."""
 
     def __init__(
         self,
-        whole: torch.nn.Module,
+        model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        given: Pictures,
+        pictures: Pictures,
         settings: Finetune,
         seed: int,
-        place: torch.device,
+        device: torch.device,
     ) -> None:
-        self._whole, self._optimizer, self._given = whole, optimizer, given
-        self._settings, self._place, self._done = settings, place, 0
-        self._chance = torch.Generator().manual_seed(seed)
-        gpu = place.type == "cuda"
-        self._kind = torch.bfloat16 if not gpu or torch.cuda.is_bf16_supported() else torch.float16
-        self._mixed = gpu
-        self._scaler = GradScaler(place.type, enabled=self._kind is torch.float16)
+        self._model, self._optimizer, self._pictures = model, optimizer, pictures
+        self._settings, self._device, self._done = settings, device, 0
+        self._random = torch.Generator().manual_seed(seed)
+        self._mixed = device.type == "cuda"
+        bf16 = not self._mixed or torch.cuda.is_bf16_supported()
+        self._dtype = torch.bfloat16 if bf16 else torch.float16
+        self._scaler = GradScaler(device.type, enabled=not bf16)
 
-    def epoch(self, progress: Progress) -> float:
-        """Steps through its pictures in an order by chance; returns the mean loss."""
-        rows = torch.from_numpy(self._given.steps)
-        rows, total = rows[torch.randperm(len(rows), generator=self._chance)], 0.0
-        for some in torch.split(rows, self._settings.images_per_batch):
-            pixels = self._given.pixels[some.numpy()]
-            mirrored = (
-                torch.rand(len(some), generator=self._chance) < self._settings.flips * 0.5
-            ).numpy()
+    def run(self, progress: Progress) -> float:
+        """Trains on all pictures in random order; returns the mean loss."""
+        rows = torch.from_numpy(self._pictures.steps)
+        rows = rows[torch.randperm(len(rows), generator=self._random)]
+        total = 0.0
+        for batch in torch.split(rows, self._settings.images_per_batch):
+            pixels = self._pictures.pixels[batch.numpy()]
+            chance = torch.rand(len(batch), generator=self._random)
+            mirrored = (chance < self._settings.flips * 0.5).numpy()
             pixels[mirrored] = pixels[mirrored][:, :, ::-1]
-            loss = self._loss(pixels, some.numpy())
+            loss = self._loss(pixels, batch.numpy())
             self._optimizer.zero_grad()
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self._scaler.step(self._optimizer)
             self._scaler.update()
-            total, self._done = total + loss.item() * len(some), self._done + len(some)
+            total += loss.item() * len(batch)
+            self._done += len(batch)
             progress.at(self._done, f"loss {loss.item():.4f}")
         return total / len(rows)
 
     def inner_loss(self) -> float:
-        """Mean cross entropy of the inner held-out pictures, as they are."""
-        rows = self._given.inner
-        parts = np.split(
-            rows, range(self._settings.images_per_batch, len(rows), self._settings.images_per_batch)
-        )
+        """Mean cross entropy of the inner held-out pictures, unmirrored."""
+        rows = self._pictures.inner
+        size = self._settings.images_per_batch
+        total = 0.0
         with torch.no_grad():
-            return sum(
-                self._loss(self._given.pixels[some], some).item() * len(some) for some in parts
-            ) / len(rows)
+            for batch in np.split(rows, range(size, len(rows), size)):
+                total += self._loss(self._pictures.pixels[batch], batch).item() * len(batch)
+        return total / len(rows)
 
     def _loss(self, pixels: Pixels, rows: NDArray[np.int64]) -> torch.Tensor:
-        with torch.autocast(self._place.type, self._kind, enabled=self._mixed):
-            logits = self._whole(normalised(pixels, self._place))
-        labels = torch.from_numpy(self._given.labels[rows]).to(self._place)
+        with torch.autocast(self._device.type, self._dtype, enabled=self._mixed):
+            logits = self._model(normalised(pixels, self._device))
+        labels = torch.from_numpy(self._pictures.labels[rows]).to(self._device)
         return torch.nn.functional.cross_entropy(logits.float(), labels)
 
 
-def choose(network: torch.nn.Module, everything: bool) -> list[torch.nn.Parameter]:
-    """The parameters that are moved, batch norm's never; the gradients of all others are switched off."""
+def choose(network: torch.nn.Module, whole: bool) -> list[torch.nn.Parameter]:
+    """The parameters to train, without batch norm's; switches off the gradients of all others."""
     network.requires_grad_(False)
-    part = network if everything else network.get_submodule(last_block(network))
-    frozen = {
-        id(one)
-        for layer in part.modules()
-        if isinstance(layer, _BATCH_NORM)
-        for one in layer.parameters()
-    }
-    moved = [one for one in part.parameters() if id(one) not in frozen]
-    for one in moved:
-        one.requires_grad_(True)
-    return moved
+    part = network if whole else network.get_submodule(last_block(network))
+    norms = [layer for layer in part.modules() if isinstance(layer, _BATCH_NORM)]
+    frozen = {id(values) for norm in norms for values in norm.parameters()}
+    trained = [values for values in part.parameters() if id(values) not in frozen]
+    for values in trained:
+        values.requires_grad_(True)
+    return trained
 
 
 def last_block(network: torch.nn.Module) -> str:
-    """The name of the last part with weights: a residual block, an encoder layer, or a layer that stands alone.
+    """The name of the last part with weights: a residual block, an encoder layer, or a single
+    layer.
 
-    It is looked for inwards, as long as a part is only a row of others. Norms behind it do not count.
+    Searches inwards while a part is only a sequence of others; norms at its end do not count.
     """
     name, part = "", network
-    while not name or isinstance(part, _ROWS):
-        inside = [
-            (child, layer)
-            for child, layer in part.named_children()
-            if not isinstance(layer, _NORMS)
-        ]
-        child, part = [(child, layer) for child, layer in inside if _has_weights(layer)][-1]
+    while not name or isinstance(part, _SEQUENCES):
+        children = part.named_children()
+        child, part = [(child, layer) for child, layer in children if _has_weights(layer)][-1]
         name = f"{name}.{child}" if name else child
     return name
 
 
 def _has_weights(part: torch.nn.Module) -> bool:
+    """Norms aside."""
     layers = (layer for layer in part.modules() if not isinstance(layer, _NORMS))
     return any(True for layer in layers for _ in layer.parameters(recurse=False))
 
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """torch's deterministic algorithms where it has them."""
-    before, warned = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # without it, cuBLAS may add up in another order
+    """Uses torch's deterministic algorithms where it has them."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    # without it, cuBLAS may add up in another order
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield

@@ -1,63 +1,57 @@
-"""Fits a final layer to embeddings of the frozen backbone: multinomial logistic regression.
+"""Fits a head's final layer to stored embeddings: multinomial logistic regression by torch.
 
-How strongly it is held back (L2), how long Adam goes on and how sure it may be (temperature) is found by inner
-cross-validation: heads that have not seen a listing say what they think of it. What is held out for evaluation has no
-part in it.
+    sum(weight x cross entropy) / sum(weight) + sum(penalty x W^2) / 2    (without the bias)
+
+Inner cross-validation, within the images trained on, chooses L2, temperature and epochs.
 """
 
 from __future__ import annotations
 
+import copy
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import Linear, Parameter
+from torch.nn.functional import cross_entropy, one_hot
+from torch.optim import LBFGS, AdamW
 
 from toiletspark.config import Train
 from toiletspark.progress import Progress
-from toiletspark.training.adam import Fleet, by_adam
-from toiletspark.training.descent import (
-    EXACT,
-    ROUGH,
-    Axes,
-    Layer,
-    Rows,
-    by_lbfgs,
-    covariance,
-    first,
-    one_thread,
-)
-from toiletspark.training.inner import Folds, Judged
+from toiletspark.training.splits import inner_folds
 
-_LEAST_DEVIATION = (
-    1e-6  # embeddings that do not vary say nothing; dividing by their deviation would
-)
-
-
-Told = Callable[[int, float], None]
+_LBFGS: dict[str, Any] = {"tolerance_grad": 3e-6, "line_search_fn": "strong_wolfe"}
+OnEpoch = Callable[[int, float], None] | None
+_Layers = Sequence[Linear]
+_Choice = tuple[float, float, float, int]  # loss, temperature, L2, epochs (1 for L-BFGS)
 
 
 class FinalLayer(NamedTuple):
-    """A final layer, and how it came about.
+    """The layer, already divided by `temperature`."""
 
-    Attributes:
-        weight: float32, (classes, 512).
-        bias: float32, (classes,).
-        l2: what was asked for, or chosen.
-        temperature: what the logits were divided by; it is in weight and bias already.
-        epochs: those of Adam after which it was taken; 0 for L-BFGS.
-        inner_loss: cross entropy out of fold, with this L2 and temperature; None where there was no inner fold.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    weight: NDArray[np.float32]  # (classes, width)
+    bias: NDArray[np.float32]  # (classes,)
     l2: float
     temperature: float
-    epochs: int
-    inner_loss: float | None
+    epochs: int  # of AdamW; 0 for L-BFGS
+    inner_loss: float | None  # cross entropy on the inner folds, if there are any
+
+
+class _Rows(NamedTuple):
+    inputs: Tensor  # float32, (n, width), centred and scaled
+    labels: Tensor  # int64, (n,), index of the class
+    weight: Tensor  # float64, (n,), >= 0
+
+    def where(self, kept: Tensor) -> _Rows:
+        return _Rows(*(values[kept] for values in self))
 
 
 def fit(
@@ -65,146 +59,142 @@ def fit(
     labels: NDArray[np.int64],
     classes: int,
     settings: Train,
-    progress: Progress,
+    progress: Progress | None = None,
     *,
     groups: Sequence[str] | None = None,
     row_weight: NDArray[np.float32] | None = None,
-    told: Told = lambda epoch, loss: None,
+    on_epoch: OnEpoch = None,
 ) -> FinalLayer:
-    """Trains the final layer.
+    """Fits the layer: the same bytes on any number of cores of one type, whatever the random state.
 
-    Embeddings are centred and divided by one number while fitting, so that one learning rate and one L2 suit every
-    backbone, and that is folded into the layer afterwards: the head itself takes embeddings as they are stored. Each
-    feature keeps its own spread: dividing it away would lend a voice to features that hardly ever light up.
-
-    Beside L2 a feature's weights are held back by its variance: that spreads a decision over many features, so that
-    errors in proportion to their values, such as the store's rounding to float16, move a logit less. (By the variance
-    and not by the square, which holds all back where features lie far from zero, as with random weights.)
-    Source: Bishop, Training with noise is equivalent to Tikhonov regularization (1995).
-
-    Args:
-        embeddings: float32, (n, 512).
-        labels: int64, (n,), index of the class.
-        classes: how many.
-        settings: see [train] in conf/base.toml.
-        progress: told after each epoch of Adam, or each inner fold and the fit itself; see `steps`.
-        groups: n names; rows of one name stay in one inner fold. Without, each row is its own.
-        row_weight: float32, (n,), >= 0; how much each row counts, as where an image is there in several views.
-        told: hears the number of each epoch of Adam and its loss; L-BFGS has none.
-
-    Returns:
-        The layer; the same for the same input, settings, NumPy and kind of processor, whatever NumPy's global seed and
-        the number of cores.
-
-    Cost: with the defaults 32,000 rows take about 4 s on two cores, and two copies of the embeddings.
+    Embeddings are divided by one common factor: one per feature would amplify rarely active ones.
+    A feature's weights are penalised by its variance, too, so that float16's rounding moves a logit
+    less (Bishop, Training with noise is equivalent to Tikhonov regularization, 1995). Rows with one
+    name in `groups` stay in one inner fold. `progress` has `steps(settings)`; `on_epoch` gets the
+    number and the loss of each epoch. Cost: 4 s for 32,000 rows on two cores, three copies of them.
     """
-    mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
-    inputs = embeddings - mean
-    deviation = float(
-        np.sqrt(np.einsum("nd,nd->d", inputs, inputs).mean(dtype=np.float64) / max(1, len(inputs)))
-    )
-    spread = np.float32(deviation if deviation > _LEAST_DEVIATION else np.inf)
-    inputs /= spread
+    mean = embeddings.mean(axis=0, dtype=np.float64)
+    inputs = embeddings - mean.astype(np.float32)
     variance = np.einsum("nd,nd->d", inputs, inputs, dtype=np.float64) / max(1, len(inputs))
-    with one_thread():
-        weight = _weights(labels, classes, settings, row_weight)
-        rows = Rows(inputs, labels, weight, classes, settings.variance_l2 * variance)
-        folds = Folds.of(groups, rows, settings)
-        by = {"lbfgs": _by_lbfgs, "adam": _by_adam}[settings.optimizer]
-        layer, judged, l2, epochs = by(rows, folds, settings, progress, told)
-    temperature = judged.temperature if judged and settings.calibrate else 1.0
-    unscaled = layer.weight / spread
-    bias = layer.bias - unscaled @ mean
-    scale, loss = np.float32(temperature), judged.loss if judged else None
-    return FinalLayer(unscaled / scale, bias / scale, l2, temperature, epochs, loss)
-
-
-def plain_fit(
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    classes: int,
-    settings: Train,
-    like: FinalLayer,
-) -> FinalLayer:
-    """A fit beside the head's own, with what that one has found: its L2 and its temperature, without inner folds."""
-    plain = settings.model_copy(update={"l2": like.l2, "calibrate": False})
-    silent = Progress("fitting", *steps(plain), 1e9, io.StringIO())
-    layer, scale = fit(embeddings, labels, classes, plain, silent), np.float32(like.temperature)
-    return layer._replace(weight=layer.weight / scale, bias=layer.bias / scale)
+    deviation = float(np.sqrt(variance.mean()))
+    scale = deviation if deviation > 1e-6 else np.inf  # constant embeddings become zeros
+    inputs /= np.float32(scale)
+    weight = np.ones(len(labels)) if row_weight is None else row_weight.astype(np.float64)
+    if settings.class_weight == "balanced":
+        sums = np.bincount(labels, weights=weight, minlength=classes)
+        weight /= np.where(sums > 0, sums, 1)[labels]
+    rows = _Rows(*(torch.from_numpy(values) for values in (inputs, labels, weight)))
+    fits = _Fits(classes, torch.from_numpy(settings.variance_l2 * variance / scale**2), settings)
+    folds = [torch.from_numpy(held) for held in inner_folds(groups, labels, weight, settings)]
+    shown = progress or Progress("fitting", *steps(settings), 1e9, io.StringIO())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums split over threads would be rounded by their number
+    try:
+        loss, temperature, l2, epochs = fits.choose(rows, folds, shown)
+        for layers in islice(fits.rounds(rows, [l2], on_epoch), epochs):
+            weights, bias = (values.detach().double() for values in layers[0].parameters())
+        bias -= weights @ torch.from_numpy(mean / scale)
+    finally:
+        torch.set_num_threads(threads)
+    shown.at(shown.total, f"l2 {l2:g}")
+    divisor = temperature if settings.calibrate else 1.0
+    arrays = (weights / (scale * divisor)).float().numpy(), (bias / divisor).float().numpy()
+    epochs = epochs if settings.optimizer == "adam" else 0
+    return FinalLayer(*arrays, l2, divisor, epochs, loss if folds else None)
 
 
 def steps(settings: Train) -> tuple[int, str]:
-    """How many steps `fit` tells its progress of, and what they are called."""
-    if settings.optimizer == "adam":
-        return settings.epochs, "epochs"
-    return settings.inner_folds * settings.looks_inside + 1, "fits"
+    """The number and the name of the steps of `fit`'s progress: inner folds, then the head."""
+    rounds, name = (settings.epochs, "epochs") if settings.optimizer == "adam" else (1, "fits")
+    return settings.inner_folds * settings.looks_inside * rounds + 1, name
 
 
-def _weights(
-    labels: NDArray[np.int64], classes: int, settings: Train, row_weight: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
-    """What each row counts: float32, (n,), 1 on average over what counts at all."""
-    weight = np.ones(len(labels)) if row_weight is None else row_weight.astype(np.float64)
-    if settings.class_weight == "balanced":
-        of_class = np.bincount(labels, weights=weight, minlength=classes)
-        weight = weight / np.where(of_class > 0, of_class, 1)[labels]
-    scaled: NDArray[np.float32] = (weight * (np.count_nonzero(weight) / weight.sum())).astype(
-        np.float32
-    )
-    return scaled
+class _Fits(NamedTuple):
+    classes: int
+    variance_penalty: Tensor  # float64, (width,), on top of L2
+    settings: Train
+
+    def choose(self, rows: _Rows, folds: list[Tensor], progress: Progress) -> _Choice:
+        """The best L2, and the best epoch before `patience` others; the middle L2 without folds."""
+        path = self.settings.l2_path
+        rounds = self.settings.epochs if self.settings.optimizer == "adam" else 1
+        best: _Choice = (np.inf, 1.0, path[len(path) // 2], rounds)
+        runs = [self.rounds(rows.where(~held), path, None) for held in folds]
+        with ThreadPoolExecutor(os.cpu_count(), "fold", torch.set_num_threads, (1,)) as pool:
+            for number in range(1, rounds * bool(folds) + 1):
+                parts = []  # for each fold the logits of each L2
+                for held, layers in zip(folds, pool.map(next, runs), strict=True):
+                    parts.append([layer(rows.inputs[held]).detach().double() for layer in layers])
+                    progress.at((number - 1) * len(folds) + len(parts))
+                labels = torch.cat([rows.labels[held] for held in folds])
+                weight = torch.cat([rows.weight[held] for held in folds])
+                for l2, logits in zip(path, map(torch.cat, zip(*parts, strict=True)), strict=True):
+                    divisor = best_temperature(logits, labels, weight)
+                    losses = cross_entropy(logits / divisor, labels, reduction="none")
+                    loss = float(losses @ weight / weight.sum())
+                    best = min(best, (loss, divisor, l2, number), key=lambda choice: choice[0])
+                if number - best[3] >= self.settings.patience:
+                    break
+        return best
+
+    def rounds(self, rows: _Rows, path: list[float], on_epoch: OnEpoch) -> Iterator[_Layers]:
+        """Yields a layer for each L2, strong to weak: once by L-BFGS, after each AdamW epoch."""
+        rows = rows._replace(weight=rows.weight / rows.weight.mean())
+        layer = Linear(rows.inputs.shape[1], self.classes, device="meta")  # draws no numbers
+        layer.weight = Parameter(torch.zeros(layer.weight.shape))
+        shares = torch.bincount(rows.labels, rows.weight, self.classes) + 1
+        layer.bias = Parameter(torch.log(shares / shares.sum()).float())
+        if self.settings.optimizer == "adam":
+            runs = [self.epochs(copy.deepcopy(layer), rows, l2, on_epoch) for l2 in path]
+            yield from zip(*runs, strict=True)
+            return
+        layers = []
+        for l2 in path:  # each fit starts where the one before ended
+            optimizer = LBFGS(layer.parameters(), max_iter=self.settings.max_iterations, **_LBFGS)
+            self.step(optimizer, layer, rows, l2)
+            layers.append(copy.deepcopy(layer))
+        yield layers
+
+    def epochs(self, layer: Linear, rows: _Rows, l2: float, on_epoch: OnEpoch) -> Iterator[Linear]:
+        """Yields the layer after each epoch of AdamW, which trains it in place."""
+        free: dict[str, Any] = {"params": layer.bias, "weight_decay": 0.0}
+        rate = self.settings.learning_rate
+        optimizer = AdamW([{"params": layer.weight}, free], rate, weight_decay=l2)
+        order = np.random.default_rng(self.settings.seed)
+        for epoch in range(1, self.settings.epochs + 1):
+            shuffled = torch.from_numpy(order.permutation(len(rows.labels)))
+            batches = torch.split(shuffled, self.settings.batch_size)
+            losses = [self.step(optimizer, layer, rows.where(batch), 0.0) for batch in batches]
+            if on_epoch:
+                on_epoch(epoch, float(np.mean(losses)))
+            yield layer
+
+    def step(self, optimizer: Any, layer: Linear, rows: _Rows, l2: float) -> float:
+        """One step of AdamW, or all of L-BFGS; returns the loss before."""
+        penalty = l2 + self.variance_penalty
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            losses = cross_entropy(layer(rows.inputs), rows.labels, reduction="none").double()
+            total = losses @ rows.weight / len(losses) + (penalty * layer.weight**2).sum() / 2
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        return float(optimizer.step(loss).detach())
 
 
-_Fitted = tuple[Layer, Judged | None, float, int]
+def best_temperature(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
+    """The divisor of out-of-fold logits with the least cross entropy (Guo et al., ICML 2017).
 
+    A label of a class with n images is (n + 1) / (n + classes) sure (Platt, 1999), or heads without
+    a mistake would become infinitely sure.
+    """
+    classes = logits.shape[1]
+    doubt = (1 / (torch.bincount(labels, minlength=classes) + classes).double())[labels, None]
+    targets = (doubt + one_hot(labels, classes) * (1 - classes * doubt)) * weight[:, None]
 
-def _by_lbfgs(rows: Rows, folds: Folds, settings: Train, progress: Progress, _: Told) -> _Fitted:
-    """A path of L2 from strong to weak in each fold, each fit beginning where the last one ended."""
-    path, spread = settings.l2_path, covariance(rows.inputs)
-    axes = [Axes.of(spread, l2 + rows.held) for l2 in path]
+    def loss(log_temperature: float) -> float:
+        return float(cross_entropy(logits / np.exp(log_temperature), targets, reduction="sum"))
 
-    def out_of_fold(fold: int) -> list[NDArray[np.float32]]:
-        kept, found = rows.only(folds.number != fold), []
-        layer, held = first(kept), folds.number == fold
-        for one in axes:
-            layer = by_lbfgs(kept, one, layer, settings.max_iterations, ROUGH)
-            found.append(layer.logits(rows.inputs[held]))
-        return found
-
-    logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (fold, found) in enumerate(
-            zip(folds.used, pool.map(out_of_fold, folds.used), strict=True), 1
-        ):
-            logits[:, folds.number == fold] = np.stack(found)
-            progress.at(done)
-    judged, place = folds.chosen(logits, rows)
-    layer = by_lbfgs(rows, axes[place], first(rows), settings.max_iterations, EXACT)
-    progress.at(progress.total, f"l2 {path[place]:g}")
-    return layer, judged, path[place], 0
-
-
-def _by_adam(rows: Rows, folds: Folds, settings: Train, progress: Progress, heard: Told) -> _Fitted:
-    """The fit itself and those of all folds and L2 side by side; what they say out of fold ends it early."""
-    path, everything = settings.l2_path, np.ones(len(rows.targets), dtype=bool)
-    kept = np.repeat(
-        [everything, *(folds.number != fold for fold in folds.used)], len(path), axis=0
-    )
-    fleet = Fleet(np.tile(np.array(path, np.float32), 1 + len(folds.used)), kept)
-    best: _Fitted | None = None
-    pace = (settings.epochs, settings.batch_size, settings.learning_rate, settings.seed)
-    for epoch, (layers, losses) in enumerate(by_adam(rows, fleet, *pace), 1):
-        logits = np.zeros((len(path), len(rows.targets), rows.classes), np.float32)
-        for at, layer in enumerate(layers[len(path) :]):
-            held = folds.number == folds.used[at // len(path)]
-            logits[at % len(path), held] = layer.logits(rows.inputs[held])
-        judged, place = folds.chosen(logits, rows)
-        if best is None or judged is None or best[1] is None or judged.loss < best[1].loss:
-            best = (layers[place], judged, path[place], epoch)
-        heard(epoch, float(losses[place]))
-        progress.at(epoch, f"loss {losses[place]:.4f}")
-        if judged and epoch - best[3] >= settings.patience:
-            break
-    if best is None:
-        raise ValueError("Adam needs an epoch at least")
-    progress.at(progress.total)
-    return best
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x))

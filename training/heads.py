@@ -1,8 +1,12 @@
-"""From a training set to a head that is fitted, judged, compared with the live one, and kept."""
+"""Trains a head: split, fit, evaluation, comparison with the live head; then the head is saved."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import dataclasses
+import importlib.metadata
+import logging
+import platform
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,38 +14,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from toiletspark import __version__
 from toiletspark.config import Config
 from toiletspark.errors import ConfigError, LabelsError, nearest
+from toiletspark.model import bundle
+from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
-from toiletspark.publishing.thresholds import Settled, settle
+from toiletspark.publishing.thresholds import settle
+from toiletspark.reports.head_page import page as head_page
 from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.evaluation_sample import Draw
-from toiletspark.tables import schemas as tables
-from toiletspark.tables.runs import Run, Store
+from toiletspark.tables import arrow_io, schemas, storage
+from toiletspark.tables.manifest import Inputs
+from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion, splits
-from toiletspark.training.augment import stored_views, with_views
-from toiletspark.training.dataset import TrainingSet, read
+from toiletspark.training.dataset import TrainingSet, read, stored_views, with_views
 from toiletspark.training.evaluation.evaluate import evaluate, short
-from toiletspark.training.evaluation.learning_curve import learning_curve
-from toiletspark.training.evaluation.naive import naive_split
+from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
 from toiletspark.training.fit import FinalLayer, fit, steps
-from toiletspark.training.keep import keep
 from toiletspark.training.logbook import Logbook, opened
-from toiletspark.training.tuned import seen
 
 if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
 
+Split = NDArray[np.bool_]
+_log = logging.getLogger("toiletspark")
+
 
 def train(config: Config) -> dict[str, Any]:
-    """Splits by groups of listings, fits, evaluates on held-out groups, compares with the live head, keeps the head.
+    """Splits by groups of listings, fits, evaluates on held-out groups, compares with the live
+    head, saves the head.
 
     Returns:
-        head (its folder), head_id, validation figures, how many rows were used, operating_threshold and
-        threshold_reason (what publishing will settle), champion (see `champion.compare`), promoted (whether scoring
-        takes the head from now on), what the learning_curve comes to, if it is asked for; finetuned, see
-        `finetune.finetune`.
+        The trainer's summary: see `save_head`; and `finetuned`, see `finetune.finetune`.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
@@ -49,51 +55,49 @@ def train(config: Config) -> dict[str, Any]:
     """
     store = Store.open(config.output.root)
     with opened(config.train.tensorboard, config.recorded()) as book:
-        tuned = _finetuned(config, store, book)
-        gathered = (
-            tuned.run
-            if tuned
-            else store.require(tables.TRAINING_SET, doing="training the head", step="train")
-        )
+        finetuned = _finetuned(config, store, book)
+        if finetuned:
+            gathered = finetuned.run
+        else:
+            gathered = store.require(schemas.TRAINING_SET, doing="training the head", step="train")
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
         groups = splits.groups(examples, config.lookalikes.min_cosine)
-        known = seen(store, gathered.inputs.backbone_id, examples.listing_id)
+        backbone_id = gathered.inputs.backbone_id
+        seen = splits.seen_by_backbone(store, backbone_id, examples.listing_id)
         held = splits.held_out(groups, config.train.validation_share, config.train.seed)
-        held &= ~splits.whole_groups(known, groups)
+        held &= ~splits.whole_groups(seen, groups)
         _check_split(labels, held, config)
-        head, layer = _fitted(config, store, gathered, examples, labels, groups, held, book)
+        layer = _fitted(config, store, backbone_id, examples, labels, groups, held, book)
+        classes, exclude = tuple(config.labels.classes), tuple(config.labels.exclude_classes)
+        head = Head(classes, exclude, backbone_id, layer.weight, layer.bias)
         made_with = list(_images(head, examples, held))
         kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", short(evaluation))
         book.figures("fit", evaluation["fit"])
-    unseen, inside = (
-        examples.where(held),
-        [groups[place] for place in np.flatnonzero(held).tolist()],
-    )
     compared = champion.compare(
-        head, evaluation["operating_threshold"], unseen, inside, kinds, store, config.publish
-    )
-    new_backbone = tuned is not None and tuned.facts["backbone"] is not None
-    promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=not new_backbone)
-    used = {"trained_on": int((~held).sum()), "corrupt": examples.corrupt}
-    data = {"rows": len(examples.label), "digest": examples.digest}
-    kept = keep(
         head,
-        evaluation,
-        promotion,
-        {**used, "training_data": data},
-        made_with,
-        gathered,
+        evaluation["operating_threshold"],
+        examples.where(held),
+        [groups[row] for row in np.flatnonzero(held).tolist()],
+        kinds,
         store,
-        config,
+        config.publish,
     )
-    return {**kept, "finetuned": tuned.facts} if tuned else kept
+    of_catalog = finetuned is None or finetuned.facts["backbone"] is None
+    promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=of_catalog)
+    used = {
+        "trained_on": int((~held).sum()),
+        "corrupt": examples.corrupt,
+        "training_data": {"rows": len(examples.label), "digest": examples.digest},
+    }
+    summary = save_head(head, evaluation, promotion, used, made_with, gathered, store, config)
+    return {**summary, "finetuned": finetuned.facts} if finetuned else summary
 
 
 def _finetuned(config: Config, store: Store, book: Logbook) -> Finetuned | None:
-    """A backbone of one's own, if `train.finetune` asks for it; only then is torchvision loaded, 150 MB of it."""
+    """Fine-tunes a backbone if `train.finetune` says so; only then is torchvision loaded."""
     if config.train.finetune == "none":
         return None
     from toiletspark.training.finetune import finetune
@@ -104,34 +108,29 @@ def _finetuned(config: Config, store: Store, book: Logbook) -> Finetuned | None:
 def _fitted(
     config: Config,
     store: Store,
-    gathered: Run,
+    backbone_id: str,
     examples: TrainingSet,
     labels: NDArray[np.int64],
     groups: list[str],
-    held: NDArray[np.bool_],
+    held: Split,
     book: Logbook,
-) -> tuple[Head, FinalLayer]:
-    """The head that is fitted to what is not held out, and to its views if `train.views` asks for them."""
-    backbone_id, classes = gathered.inputs.backbone_id, config.labels.classes
-    given = with_views(
-        examples, labels, ~held, stored_views(store, backbone_id, config.train.views)
-    )
-    inside = [groups[image] for image in given.image.tolist()]
+) -> FinalLayer:
+    """The layer fitted to the images that are not held out, and to their views, if any."""
+    views = stored_views(store, backbone_id, config.train.views)
+    rows = with_views(examples, labels, ~held, views)
     progress = Progress("training", *steps(config.train), config.progress.line_every_s)
     layer = fit(
-        given.embeddings,
-        given.labels,
-        len(classes),
+        rows.embeddings,
+        rows.labels,
+        len(config.labels.classes),
         config.train,
         progress,
-        groups=inside,
-        row_weight=given.row_weight,
-        told=partial(book.loss, "loss/head"),
+        groups=[groups[image] for image in rows.image.tolist()],
+        row_weight=rows.row_weight,
+        on_epoch=partial(book.loss, "loss/head"),
     )
     progress.close()
-    return Head(
-        tuple(classes), tuple(config.labels.exclude_classes), backbone_id, layer.weight, layer.bias
-    ), layer
+    return layer
 
 
 def _evaluated(
@@ -139,57 +138,53 @@ def _evaluated(
     layer: FinalLayer,
     examples: TrainingSet,
     labels: NDArray[np.int64],
-    held: NDArray[np.bool_],
+    held: Split,
     made_with: list[dict[str, Any]],
     kinds: dict[str, Draw],
     config: Config,
 ) -> dict[str, Any]:
-    """Everything that is known of the head: see `evaluate`, and what else its page shows."""
-    settled = _settled(made_with, head, config, kinds)
-    threshold, temperature = (
-        settled.operating_threshold,
-        layer.temperature if config.train.calibrate else None,
-    )
-    found = {
-        **evaluate(head, examples.where(held), labels[held], kinds, threshold, config, temperature),
-        "threshold_reason": settled.reason,
-        "naive_split": naive_split(examples, labels, layer, threshold, config),
-        "fit": {
-            name: getattr(layer, name) for name in ("l2", "temperature", "epochs", "inner_loss")
-        },
+    """The figures of `evaluate`, and what else the head's page shows."""
+    threshold, reason = _threshold(made_with, head, config, kinds)
+    temperature = layer.temperature if config.train.calibrate else None
+    unseen = examples.where(held)
+    fit_facts = ("l2", "temperature", "epochs", "inner_loss")
+    evaluation = {
+        **evaluate(head, unseen, labels[held], kinds, threshold, config, temperature),
+        "threshold_reason": reason,
+        "naive_split": image_split_baseline(examples, labels, layer, threshold, config),
+        "fit": {name: getattr(layer, name) for name in fit_facts},
     }
     if config.train.learning_curve:
-        found["learning_curve"] = learning_curve(head, examples, labels, held, config, kinds, layer)
-    return found
+        curve = learning_curve(head, examples, labels, held, config, kinds, layer)
+        evaluation["learning_curve"] = curve
+    return evaluation
 
 
-def _settled(
+def _threshold(
     made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]
-) -> Settled:
-    """The threshold that publishing will come to.
+) -> tuple[float, str]:
+    """The threshold that publishing will use, and why.
 
-    Where the policy cannot be kept, the head is kept all the same: another policy needs no other head, so it is
-    publishing that refuses.
+    A head that cannot keep the policy is saved all the same: another policy needs no other head.
     """
     try:
-        return settle(config.publish, made_with, head.exclude_classes, kinds)
+        settled = settle(config.publish, made_with, head.exclude_classes, kinds)
+        return settled.operating_threshold, settled.reason
     except ConfigError as error:
-        print(f"toiletspark: {error}", file=sys.stderr)
+        _log.warning(error)
         reason = f"publish.operating_threshold for now, and publishing will refuse: {error.found}"
-        return Settled(config.publish.operating_threshold, reason)
+        return config.publish.operating_threshold, reason
 
 
-def _images(head: Head, examples: TrainingSet, held: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
-    """The rows of `tables.HEADS`."""
+def _images(head: Head, examples: TrainingSet, held: Split) -> Iterator[dict[str, Any]]:
+    """The rows of `schemas.HEADS`."""
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
-    for place, values in enumerate(
-        zip(*(getattr(examples, name) for name in tables.LABELLED), strict=True)
-    ):
-        score = float(scores[place]) if held[place] else None
+    columns = (getattr(examples, name) for name in schemas.LABELLED)
+    for values, out, score in zip(zip(*columns, strict=True), held, scores, strict=True):
         yield {
-            **dict(zip(tables.LABELLED, values, strict=True)),
-            "held_out": bool(held[place]),
-            "exclusion_score": score,
+            **dict(zip(schemas.LABELLED, values, strict=True)),
+            "held_out": bool(out),
+            "exclusion_score": float(score) if out else None,
         }
 
 
@@ -210,20 +205,100 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], held: NDArray[np.bool_], config: Config) -> None:
-    """Each class must be there to be learnt, and there must be something to judge by."""
-    counts = {
-        name: (int((labels[~held] == index).sum()), int((labels[held] == index).sum()))
-        for index, name in enumerate(config.labels.classes)
-    }
-    if all(train and kept for train, kept in counts.values()):
+def _check_split(labels: NDArray[np.int64], held: Split, config: Config) -> None:
+    """Raises a LabelsError unless every class is on both sides of the split."""
+    classes = config.labels.classes
+    trained = np.bincount(labels[~held], minlength=len(classes))
+    kept = np.bincount(labels[held], minlength=len(classes))
+    if trained.all() and kept.all():
         return
+    counts = zip(classes, trained, kept, strict=True)
     raise LabelsError(
         doing="splitting the labels by groups of listings",
         expected="images of every class on both sides",
-        found=", ".join(
-            f"{name}: {train} to train, {kept} held out" for name, (train, kept) in counts.items()
-        ),
-        todo="label more images of the class that lacks them, from more listings; or change train.validation_share "
-        "or train.seed",
+        found=", ".join(f"{name}: {train} to train, {out} held out" for name, train, out in counts),
+        todo="label more images of the class that lacks them, from more listings; or change "
+        "train.validation_share or train.seed",
     )
+
+
+def save_head(
+    head: Head,
+    evaluation: dict[str, Any],
+    promotion: dict[str, Any],
+    used: dict[str, Any],
+    made_with: list[dict[str, Any]],
+    gathered: Run,
+    store: Store,
+    config: Config,
+) -> dict[str, Any]:
+    """Writes the head's images, its evaluation and its bundle, then the manifest that makes the run
+    visible.
+
+    The comparison with the live head stands in the manifest and in evaluation.json, not in the
+    bundle: the same training gives the same bundle, byte for byte.
+
+    Args:
+        promotion: see `champion.promotion`.
+        used: trained_on, corrupt, training_data (rows and digest).
+        made_with: the rows of `schemas.HEADS`.
+        gathered: the training set; its golden images have the same run_id.
+
+    Returns:
+        head (its folder), head_id, bundle_digest, golden_images, trained_on, corrupt, validation
+        (figures), operating_threshold and threshold_reason, learning_curve (its sentence),
+        promoted, champion.
+    """
+    golden_run = store.run(schemas.GOLDEN_IMAGES, gathered.run_id)
+    golden = [GoldenImage(**row) for row in arrow_io.read(golden_run)]
+    figures = short(evaluation)
+    threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
+    facts = {
+        "validation": figures,
+        **threshold,
+        "fit": evaluation["fit"],
+        "naive_split": evaluation["naive_split"],
+        **used,
+        "settings": config.train.model_dump(),
+        "versions": _versions(),
+    }
+    if golden_run:
+        facts["backbone"] = golden_run.inputs.backbone
+    run_id = new_run_id()
+    folder = arrow_io.write_file(store, schemas.HEADS, run_id, made_with)
+    origin = {"run_id": run_id, "training_set": gathered.run_id, **used}
+    shown = {**origin, **evaluation, "champion": promotion["champion"]}
+    storage.replace_json(f"{folder}/{head_page.EVALUATION}", shown)
+    complete = dataclasses.replace(head, facts=facts).with_golden(golden)
+    digest = bundle.write(folder, complete)
+    inputs = Inputs(
+        training_set=gathered.run_id,
+        head_id=head.head_id,
+        backbone_id=head.backbone_id,
+        **promotion,
+    )
+    counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
+    store.commit(schemas.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
+    _log.info(champion.describe(promotion))
+    summary = {
+        "head": folder,
+        "head_id": head.head_id,
+        "bundle_digest": digest,
+        "golden_images": len(golden),
+        "trained_on": used["trained_on"],
+        "corrupt": used["corrupt"],
+        "validation": figures,
+        **threshold,
+    }
+    if "learning_curve" in evaluation:
+        summary["learning_curve"] = evaluation["learning_curve"]["sentence"]
+    return {**summary, **promotion}
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what embeds, fits and scores; packages that are not installed are left out."""
+    versions = {"toiletspark": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "openvino", "numpy", "Pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -1,4 +1,4 @@
-"""Losses and figures of a training for TensorBoard, where somebody asks for them; the extra [tensorboard]."""
+"""Losses and figures of a training for TensorBoard, with the extra [tensorboard]."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Logbook:
         if self._writer:
             self._writer.add_scalar(name, value, epoch)
 
-    def figures(self, name: str, found: Mapping[str, Any]) -> None:
-        """Numbers under name/key; what is no number, or undefined, is left out."""
-        for key, value in found.items():
+    def figures(self, name: str, values: Mapping[str, Any]) -> None:
+        """Numbers under name/key; other values are left out."""
+        for key, value in values.items():
             if self._writer and isinstance(value, (int, float)):
                 self._writer.add_scalar(f"{name}/{key}", value)
 
@@ -38,7 +38,7 @@ class Logbook:
 
 @contextmanager
 def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
-    """A logbook in a folder of its own below `folder`; one that writes nothing where that is "".
+    """A logbook in a new folder below `folder`; one that writes nothing if that is "".
 
     Args:
         folder: `train.tensorboard`.

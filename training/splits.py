@@ -1,12 +1,13 @@
-"""Who is held out, and who judges whom: by hash of the group, since photos of one home look alike.
+"""Held-out images and folds, chosen by hash of the group, since photos of one home look alike.
 
-A group is a listing, with the listings that show one of its photos again (a home that is offered twice, an agent's
-stock photo): on two sides of a split, they would let a head be judged on what it has learnt by heart.
+A group is a listing, with the listings that show one of its photos again (a home that is offered
+twice, an agent's stock photo): on two sides of a split, they would let a head be judged on images
+that it was trained on.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
@@ -15,47 +16,57 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from toiletspark.config import Train
 from toiletspark.hashing import hash_fraction
 from toiletspark.sampling import near_duplicates
+from toiletspark.tables import storage
+from toiletspark.tables.runs import Store
 from toiletspark.training.dataset import TrainingSet
 
-_SWALLOWED = 0.5  # of all images in one group
-_MOST_LISTINGS = 20  # that offer one home again; where links join too much, what more of them show is a placeholder
+WEIGHTS, DESCRIPTION = "weights.safetensors", "finetuned.json"  # of a fine-tuned backbone
+_DIGITS = 12  # of the weights' digest, as in a backbone_id
+_ENOUGH_JUDGED = 10_000  # rows out of fold that settle L2 and temperature
+_MOST_IN_ONE_GROUP = 0.5  # of all images
+_MOST_LISTINGS = 20  # that offer one home; see `groups`
+_log = logging.getLogger("toiletspark")
 
 
 def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     """The group of each row: n names.
 
-    Listings that share a near-duplicate are one group, named by its first listing in the order of names. Ids mostly
-    count upwards, so the name, and with it the side of the split, stays when labels of newer listings come in.
+    Listings that share a near-duplicate are one group, named by its first listing in the order of
+    names. Ids mostly count upwards, so the name, and with it the side of the split, stays when
+    newer listings are labelled.
 
-    Where one group would swallow more than half of all images, look-alikes that more than 20 listings show join none of
-    them: a placeholder, or a portal's logo, says nothing of a home, though it may then lie on both sides. Where one
-    still would, or no link is left, these are no near-duplicates: a backbone without ImageNet's weights takes all
-    photos for one, and listings alone are kept together. Either is told on stderr.
+    If one group would hold more than half of all images, near-duplicates that more than 20 listings
+    show join none of them: a placeholder, or a portal's logo, is no sign of one home. If one group
+    still would, or no link is left, these are no near-duplicates: to a backbone without ImageNet's
+    weights all photos are alike, and only listings are kept together. A warning names the threshold
+    in both cases.
 
     Args:
-        examples: the labelled images.
-        min_cosine: (0, 1]; two embeddings from here on are one photo. See [lookalikes] in conf/base.toml.
+        min_cosine: (0, 1]; from here on two embeddings are one photo. See [lookalikes] in
+            conf/base.toml.
 
     Cost: see `near_duplicates.groups`; 40,000 rows take about 2 s on two cores.
     """
     names, listing = np.unique(np.array(examples.listing_id, dtype=np.str_), return_inverse=True)
     alike = near_duplicates.groups(examples.embeddings, min_cosine)
-    found = _joined(names, listing, alike, np.ones(len(listing), dtype=bool))
-    size = _swallowed(examples.listing_id, found)
+    joined = _joined(names, listing, alike, np.ones(len(listing), dtype=bool))
+    size = _too_large(examples.listing_id, joined)
     if not size:
-        return found
+        return joined
     narrower = _joined(names, listing, alike, ~_wide(listing, alike))
-    if narrower == examples.listing_id or _swallowed(examples.listing_id, narrower):
-        told = f"takes {size} of {len(found)} labelled images for one photo: only listings are kept together"
-        found, more = list(examples.listing_id), ""
+    images = f"{size} of {len(joined)} labelled images"
+    if narrower == examples.listing_id or _too_large(examples.listing_id, narrower):
+        narrower = list(examples.listing_id)
+        effect = f"takes {images} for one photo: only listings are kept together"
+        todo = "raise it for this backbone"
     else:
-        told = f"joins {size} of {len(found)} labelled images: what more than {_MOST_LISTINGS} listings show joins none"
-        found, more = narrower, " if that is no placeholder"
-    told = f"toiletspark: lookalikes.min_cosine {min_cosine:g} {told}; raise it for this backbone{more}"
-    print(told, file=sys.stderr)
-    return found
+        effect = f"joins {images}: what more than {_MOST_LISTINGS} listings show joins none"
+        todo = "raise it for this backbone if that is no placeholder"
+    _log.warning(f"lookalikes.min_cosine {min_cosine:g} {effect}; {todo}")
+    return narrower
 
 
 def _joined(
@@ -64,41 +75,71 @@ def _joined(
     alike: NDArray[np.int64],
     linked: NDArray[np.bool_],
 ) -> list[str]:
-    """The group of each row where these rows, bool, (n,), join their listing with those of their look-alikes."""
+    """The group of each row; rows in `linked` join the listings of their near-duplicates."""
     nodes = len(names) + int(alike.max(initial=-1)) + 1
     ends = listing[linked], len(names) + alike[linked]
-    _, member_of = connected_components(
-        coo_matrix((np.ones(len(ends[0])), ends), (nodes, nodes)), directed=False
-    )
-    _, first = np.unique(
-        member_of[: len(names)], return_index=True
-    )  # names are in order: the first is the least
-    of_component = dict(zip(member_of[first].tolist(), names[first].tolist(), strict=True))
-    return [of_component[component] for component in member_of[listing].tolist()]
+    graph = coo_matrix((np.ones(len(ends[0])), ends), (nodes, nodes))
+    _, component = connected_components(graph, directed=False)
+    # names are sorted: the first of a component is the least
+    _, first, member_of = np.unique(component[: len(names)], return_index=True, return_inverse=True)
+    group: list[str] = names[first][member_of][listing].tolist()
+    return group
 
 
-def _swallowed(listing_ids: Sequence[str], found: list[str]) -> int:
-    """How many images lie in a group of several listings that holds too many of all; 0 where there is none."""
-    name, size = Counter(found).most_common(1)[0] if found else ("", 0)
-    listings = {one for one, group in zip(listing_ids, found, strict=True) if group == name}
-    return size if len(listings) > 1 and size > len(found) * _SWALLOWED else 0
+def _too_large(listing_ids: Sequence[str], group_names: list[str]) -> int:
+    """The size of a group of several listings with too many of all images; 0 if none is."""
+    name, size = Counter(group_names).most_common(1)[0] if group_names else ("", 0)
+    pairs = zip(listing_ids, group_names, strict=True)
+    listings = {listing for listing, group in pairs if group == name}
+    return size if len(listings) > 1 and size > len(group_names) * _MOST_IN_ONE_GROUP else 0
 
 
 def _wide(listing: NDArray[np.intp], alike: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """The rows whose look-alikes lie in too many listings for photos of one home: bool, (n,)."""
+    """True for rows with near-duplicates in too many listings for one home: bool, (n,)."""
     shown_by = np.unique(np.stack([alike, listing], axis=1), axis=0)[:, 0]  # once for each listing
     wide: NDArray[np.bool_] = np.bincount(shown_by)[alike] > _MOST_LISTINGS
     return wide
 
 
 def held_out(group_names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows are held out: bool, (n,). All images of a group fall on the same side, chosen by hash."""
+    """True for held-out rows: bool, (n,), chosen by hash of the group."""
     return _fractions("split", group_names, seed) < share
 
 
 def folds_of(group_names: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
     """The fold of each row, int64, (n,), [0, folds): chosen by hash of the group."""
     return (_fractions("fold", group_names, seed) * folds).astype(np.int64)
+
+
+def inner_folds(
+    group_names: Sequence[str] | None,
+    labels: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    settings: Train,
+) -> list[NDArray[np.bool_]]:
+    """The rows that each inner fold holds out, bool, (n,): of two folds, or more until enough rows
+    are judged.
+
+    None if nothing is to be chosen. Rows without weight are in no fold, nor are rows whose class
+    has none outside.
+
+    Args:
+        group_names: n names; None: each row is a group.
+        labels: class indices, (n,).
+        weight: (n,), >= 0.
+        settings: inner_folds, seed, and what is to be chosen.
+    """
+    names = group_names or [str(row) for row in range(len(labels))]
+    numbers = folds_of(names, settings.inner_folds, settings.seed)
+    chosen: list[NDArray[np.bool_]] = []
+    for fold in range(settings.inner_folds if settings.looks_inside else 0):
+        counted = weight > 0
+        elsewhere = np.isin(labels, labels[counted & (numbers != fold)])
+        held = counted & (numbers == fold) & elsewhere
+        judged = sum(int(rows.sum()) for rows in chosen)
+        if held.any() and (len(chosen) < 2 or judged < _ENOUGH_JUDGED):
+            chosen.append(held)
+    return chosen
 
 
 def whole_groups(rows: NDArray[np.bool_], group_names: Sequence[str]) -> NDArray[np.bool_]:
@@ -111,3 +152,18 @@ def _fractions(purpose: str, names: Sequence[str], seed: int) -> NDArray[np.floa
     """A number in [0, 1) for each row that follows from its name: float64, (n,)."""
     of_name = {name: hash_fraction(seed, f"{purpose}:{name}") for name in set(names)}
     return np.array([of_name[name] for name in names], dtype=np.float64)
+
+
+def finetuned_folder(store: Store, weights_digest: str) -> str:
+    """The folder of a fine-tuned backbone, whether it exists or not."""
+    return f"{store.root}/backbones/finetuned-{weights_digest[:_DIGITS]}"
+
+
+def seen_by_backbone(
+    store: Store, backbone_id: str, listing_ids: Sequence[str]
+) -> NDArray[np.bool_]:
+    """True for images of listings that the backbone was fine-tuned on: bool, (n,)."""
+    digest = backbone_id.partition("-")[2].partition("-")[0]
+    description = storage.read_json(f"{finetuned_folder(store, digest)}/{DESCRIPTION}") or {}
+    seen = description.get("seen_listings", [])
+    return np.isin(np.array(listing_ids, dtype=np.str_), np.array(seen, dtype=np.str_))

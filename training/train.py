@@ -1,15 +1,18 @@
 """Fits a head to the newest training set: `python -m training.train --conf-file mytables.toml`.
 
-Single node, no Spark session, no Java. The training set is what `toiletspark train` gathers on the cluster.
+Single node, no Spark session, no Java. The training set is what `toiletspark train` gathers on the
+cluster.
 """
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from toiletspark.config import loading as conf_files
+from toiletspark.config import loading
 from toiletspark.config.command_line import (
     AsJson,
     ConfFiles,
@@ -18,22 +21,42 @@ from toiletspark.config.command_line import (
     run_program,
     show,
 )
+from toiletspark.errors import UserError
 from toiletspark.tables import storage
-from toiletspark.training import extra
 
 Page = Annotated[
     bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")
 ]
 
 
+NEEDED = ("petastorm", "scipy", "cleanlab", "matplotlib")
+
+
+def require_extra(*, doing: str) -> None:
+    """Raises a UserError that names the packages of the extra [train] that this Python lacks.
+
+    Imported packages would end the program with a stack trace.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            doing=doing,
+            expected="the extra [train] in this Python, or in the one that train.python names",
+            found=f"no {', '.join(missing)} for {sys.executable}",
+            todo="make a virtual environment with Python 3.11, pip install 'toiletspark[train]' "
+            "there (Spark 3.5 comes along and is not started), and set train.python to its "
+            "bin/python",
+        )
+
+
 def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
     """Fits a head to the newest training set."""
     with reported_errors():
-        extra.require(doing="training the head")
+        require_extra(doing="training the head")
         from toiletspark.reports.head_page import page as head_page
         from toiletspark.training.heads import train
 
-        config = conf_files.load(conf, sets)
+        config = loading.load(conf, sets)
         summary = train(config)
         if page:
             evaluation = storage.read_json(f"{summary['head']}/{head_page.EVALUATION}") or {}

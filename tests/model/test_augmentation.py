@@ -18,7 +18,7 @@ from toiletspark.model.embedding_codec import to_stored
 from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
 from toiletspark.training import dataset
-from toiletspark.training.augment import stored_views, with_views
+from toiletspark.training.dataset import stored_views, with_views
 from toiletspark.training.heads import train
 from toiletspark.training.splits import held_out
 

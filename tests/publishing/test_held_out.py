@@ -262,7 +262,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
 
 @pytest.mark.petastorm
 def test_a_head_is_trained_though_its_policy_cannot_be_kept(
-    root: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sets = [
         "publish.policy.name=min_precision",
@@ -276,7 +276,7 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
         "no operating threshold has min_precision 1 at the safe end"
     )
     assert (
-        "while settling the operating threshold by min_precision 1 on " in capsys.readouterr().err
+        "while settling the operating threshold by min_precision 1 on " in caplog.text
     )
 
 

@@ -198,8 +198,9 @@ def test_the_first_head_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
 
 @pytest.mark.petastorm
 def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "toiletspark")
     made(tmp_path)
     good = trained(tmp_path)
     made(tmp_path, wrong=True)
@@ -218,7 +219,7 @@ def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     assert compared["sentence"].startswith(
         f"Worse than the live head {good['head_id']}: cost of 1,000 images +1000.0 ("
     )
-    assert "Kept, not promoted: scoring goes on with the head before" in capsys.readouterr().err
+    assert "Kept, not promoted: scoring goes on with the head before" in caplog.text
     kept = Store(str(tmp_path)).newest(tables.HEADS)
     assert kept is not None
     assert (kept.folder, kept.inputs.promoted) == (bad["head"], False)

@@ -17,8 +17,8 @@ from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import reliability
 from toiletspark.training.evaluation.curves import curves
-from toiletspark.training.evaluation.evaluate import evaluate, naive, short
-from toiletspark.training.evaluation.predictions import ask
+from toiletspark.training.evaluation.evaluate import evaluate, short, unweighted
+from toiletspark.training.evaluation.predictions import predict
 
 BACKBONE_ID = "resnet18-abc-r256c224-fp32"
 CLASSES = ("a", "b", "c")
@@ -77,7 +77,7 @@ def judge(
         np.zeros(3, dtype=np.float32),
     )
     embeddings = np.array(rows, dtype=np.float32).reshape(-1, 3)
-    return naive(head, embeddings, np.array(labels, dtype=np.int64), threshold)
+    return unweighted(head, embeddings, np.array(labels, dtype=np.int64), threshold)
 
 
 def test_figures_of_a_tiny_case() -> None:
@@ -156,7 +156,7 @@ def test_figures_rest_on_one_draw_and_plain_ones_on_all_that_was_held_out() -> N
     alone = evaluate(HEAD, found.where(kept), labels[kept], SAMPLE, 0.5, CONFIG)
     assert told["draw"] == {"run_id": "s", "kind": "sample", "rows": 225, "outside": 75, "said": ""}
     assert told["shares"] == alone["shares"]
-    assert told["naive"] == naive(HEAD, found.embeddings, labels, 0.5)
+    assert told["naive"] == unweighted(HEAD, found.embeddings, labels, 0.5)
     assert (short(told)["n"], short(told)["held_out"]) == (225, 300)
 
 
@@ -201,7 +201,7 @@ def test_shares_are_the_slow_sums_of_the_weights() -> None:
     }
     assert {name: share["value"] for name, share in told.items()} == pytest.approx(expected)
     assert all(share["low"] < share["value"] < share["high"] for share in told.values())
-    plain = naive(HEAD, found.embeddings, labels, 0.5)
+    plain = unweighted(HEAD, found.embeddings, labels, 0.5)
     assert any(
         abs(plain[name] - expected[name]) > 0.01 for name in expected
     )  # the weights do matter here
@@ -342,11 +342,11 @@ def test_strata_are_judged_by_themselves_and_thin_ones_are_named() -> None:
     assert (rows["S0"]["thin"], rows["S0"]["listings"], rows["S0"]["n"]) == (True, 3, 9)
     assert [rows["S0"][name] for name in ("accuracy", "recall", "good_images_lost")] == [None] * 3
     inside = np.array([name == "S2" for name in few])
-    answers = ask(HEAD, found.where(inside), labels[inside], 0.5)
-    right = answers.excluded == answers.to_exclude
+    predictions = predict(HEAD, found.where(inside), labels[inside], 0.5)
+    right = predictions.excluded == predictions.to_exclude
     assert not rows["S2"]["thin"]
     assert rows["S2"]["accuracy"]["value"] == pytest.approx(
-        np.average(right, weights=answers.examples.weight)
+        np.average(right, weights=predictions.examples.weight)
     )
     assert rows["S2"]["accuracy"]["n"] == rows["S2"]["n"] == 342
 

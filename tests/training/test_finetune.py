@@ -26,15 +26,13 @@ from toiletspark.model.weights import load_spec
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io as small_tables
 from toiletspark.tables import schemas as tables
-from toiletspark.tables import storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import dataset
 from toiletspark.training.finetune_loop import Pictures, Tuned, choose, last_block, tune
 from toiletspark.training.fit import FinalLayer
 from toiletspark.training.heads import train
-from toiletspark.training.splits import held_out
-from toiletspark.training.tuned import DESCRIPTION, folder, seen
+from toiletspark.training.splits import held_out, seen_by_backbone
 
 SETTINGS = load(
     sets=["finetune.images_per_batch=8", "finetune.learning_rate=0.01", "finetune.epochs=3"]
@@ -146,7 +144,7 @@ def test_the_last_block_of_a_network(architecture: str, name: str) -> None:
         network = without_final_layer(architecture)
     assert last_block(network) == name
     everything = sum(one.numel() for one in network.parameters())
-    assert 0 < sum(one.numel() for one in choose(network, everything=False)) < everything
+    assert 0 < sum(one.numel() for one in choose(network, whole=False)) < everything
 
 
 # From gathered images to a head
@@ -325,21 +323,6 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     )  # the same weights, by their digest
 
 
-def test_an_image_without_a_listing_was_seen_under_its_old_name_too(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    storage.replace_json(
-        f"{folder(store, 'abc')}/{DESCRIPTION}", {"seen_listings": ["i1", "image i2"]}
-    )
-    listings = ["image i1", "image i2", "image i3", "i1", "i2"]
-    assert seen(store, "resnet18-abc-r40c32-fp32", listings).tolist() == [
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-
-
 @pytest.mark.petastorm
 def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None:
     """Also where somebody changes the split's seed afterwards."""
@@ -347,9 +330,9 @@ def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None
     train(config)
     store, backbone_id = Store(str(tmp_path)), newest(config).inputs.backbone_id
     listings = [f"L{number // 2}" for number in range(60)]
-    known = seen(store, backbone_id, listings)
+    known = seen_by_backbone(store, backbone_id, listings)
     assert 0 < known.sum() < 60
-    assert not seen(store, "resnet18-unknown-r40c32-fp32", listings).any()
+    assert not seen_by_backbone(store, "resnet18-unknown-r40c32-fp32", listings).any()
     other = config.train.model_copy(update={"seed": 8, "finetune": "none", "validation_share": 0.5})
     summary = train(config.model_copy(update={"train": other}))
     wanted = held_out(listings, 0.5, 8)

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from tests.training.test_train import clusters
 from toiletspark.config.loading import load
 from toiletspark.progress import Progress
-from toiletspark.training.fit import FinalLayer, fit, steps
-from toiletspark.training.inner import temperature
+from toiletspark.training.fit import FinalLayer, best_temperature, fit, steps
 
 SETTINGS = load().train
 PLAIN = {"l2": 0.1, "variance_l2": 0.0, "calibrate": False}
@@ -24,8 +23,7 @@ def fitted(
 ) -> FinalLayer:
     rest = {name: changes.pop(name) for name in ("groups", "row_weight") if name in changes}
     settings = SETTINGS.model_copy(update=changes)
-    progress = Progress("training", *steps(settings), 60.0, io.StringIO())
-    return fit(embeddings, labels, classes, settings, progress, **rest)
+    return fit(embeddings, labels, classes, settings, **rest)
 
 
 def same(one: FinalLayer, other: FinalLayer) -> bool:
@@ -60,21 +58,25 @@ def test_a_fit_is_the_same_twice_whatever_numpys_seed_and_threads(changes: dict[
     np.random.seed(1)
     first = fitted(embeddings, labels, 3, **changes)
     np.random.seed(2)
-    with threadpool_limits(limits=3):
-        again = fitted(embeddings, labels, 3, **changes)
+    torch.manual_seed(3)
+    torch.set_num_threads(3)
+    again = fitted(embeddings, labels, 3, **changes)
+    assert torch.get_num_threads() == 3
     assert same(first, again)
     assert first[2:] == again[2:]
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_fit_leaves_numpys_seed_and_its_input_alone(optimizer: str) -> None:
+def test_a_fit_leaves_random_states_and_its_input_alone(optimizer: str) -> None:
     embeddings, labels = clusters(100)
     kept = embeddings.copy()
     np.random.seed(1)
+    state = torch.get_rng_state()
     fitted(embeddings, labels, optimizer=optimizer)
     after = np.random.random()
     np.random.seed(1)
     assert np.random.random() == after
+    assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(embeddings, kept)
 
 
@@ -179,11 +181,13 @@ def test_embeddings_that_do_not_vary_leave_the_shares() -> None:
 # Adam
 
 
-def test_adam_equals_adam_written_out() -> None:
+def test_adam_equals_adamw_written_out() -> None:
     """In float64 on scaled rows, without the folding: the logits on raw rows are the same."""
     embeddings, labels = blurred(90, 3, width=16)
     layer = fitted(embeddings, labels, 3, epochs=3, batch_size=32, **ADAM)
-    scaled, weight, bias = slow_adam(embeddings.astype(np.float64), labels, epochs=3, batch_size=32)
+    scaled, weight, bias = slow_adamw(
+        embeddings.astype(np.float64), labels, epochs=3, batch_size=32
+    )
     assert np.allclose(logits(layer, embeddings), scaled @ weight.T + bias, atol=1e-3)
     assert layer.epochs == 3
 
@@ -207,7 +211,7 @@ def test_float16_moves_a_logit_less_where_great_values_are_held_back() -> None:
         assert right[1] > right[0] - 0.02, changes
 
 
-def slow_adam(
+def slow_adamw(
     rows: np.ndarray, labels: np.ndarray, epochs: int, batch_size: int
 ) -> tuple[np.ndarray, ...]:
     centred = rows - rows.mean(axis=0)
@@ -216,8 +220,8 @@ def slow_adam(
     values[:, -1] = np.log((np.bincount(labels) + 1) / (len(labels) + 3))
     mean, square, step = np.zeros_like(values), np.zeros_like(values), 0
     order = np.random.default_rng(SETTINGS.seed)
-    decay = np.full_like(values, PLAIN["l2"])
-    decay[:, -1] = 0
+    kept = np.full_like(values, 1 - SETTINGS.learning_rate * PLAIN["l2"])
+    kept[:, -1] = 1  # the bias does not decay
     for _ in range(epochs):
         shuffled = order.permutation(len(rows))
         for batch in (
@@ -226,33 +230,33 @@ def slow_adam(
             inputs = np.hstack([scaled[batch], np.ones((len(batch), 1))])
             shares = np.exp(inputs @ values.T)
             shares /= shares.sum(axis=1, keepdims=True)
-            gradient = (shares - np.eye(3)[labels[batch]]).T @ inputs / len(batch) + decay * values
+            gradient = (shares - np.eye(3)[labels[batch]]).T @ inputs / len(batch)
             step += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
             steep = np.sqrt(square / (1 - 0.999**step)) + 1e-8
-            values = values - SETTINGS.learning_rate * (mean / (1 - 0.9**step)) / steep
+            values = kept * values - SETTINGS.learning_rate * (mean / (1 - 0.9**step)) / steep
     return scaled, values[:, :-1], values[:, -1]
 
 
 def test_adam_ends_early_where_inner_folds_do_not_gain() -> None:
     embeddings, labels = blurred(120, width=60)
-    told: list[tuple[int, str]] = []
+    done: list[int] = []
+    epochs: list[int] = []
 
     class Heard(Progress):
-        def at(self, done: int, remark: str = "") -> None:
-            told.append((done, remark))
+        def at(self, count: int, remark: str = "") -> None:
+            done.append(count)
 
-    settings = SETTINGS.model_copy(
-        update={"optimizer": "adam", "epochs": 60, "learning_rate": 0.05, "patience": 2}
-    )
+    changes = {"optimizer": "adam", "epochs": 60, "learning_rate": 0.05, "patience": 2}
+    settings = SETTINGS.model_copy(update=changes)
+    heard = Heard("training", *steps(settings), 1.0, io.StringIO())
     layer = fit(
-        embeddings, labels, 2, settings, Heard("training", *steps(settings), 1.0, io.StringIO())
+        embeddings, labels, 2, settings, heard, on_epoch=lambda epoch, loss: epochs.append(epoch)
     )
-    epochs = [done for done, remark in told if remark]
-    assert epochs == list(range(1, layer.epochs + 2 + 1))
     assert layer.epochs < 58
-    assert told[-1][0] == 60
+    assert done == [*range(1, 5 * (layer.epochs + 2) + 1), 5 * 60 + 1]
+    assert epochs == list(range(1, layer.epochs + 1))
 
 
 # inside
@@ -294,10 +298,9 @@ def test_temperature_is_where_a_grid_has_its_least() -> None:
     wanted = np.full((200, 3), 0.0) + doubt[:, None]
     wanted[np.arange(200), labels] = 1 - 2 * doubt
     losses = [-(wanted * np.log(softmax(said / one))).sum(axis=1) @ weight for one in grid]
-    assert temperature(said, labels, weight) == pytest.approx(
-        grid[int(np.argmin(losses))], rel=0.003
-    )
-    assert temperature(said, labels, weight) == pytest.approx(2, rel=0.25)
+    best = best_temperature(*map(torch.from_numpy, (said, labels, weight)))
+    assert best == pytest.approx(grid[int(np.argmin(losses))], rel=0.003)
+    assert best == pytest.approx(2, rel=0.25)
 
 
 def softmax(rows: np.ndarray) -> np.ndarray:
@@ -307,8 +310,9 @@ def softmax(rows: np.ndarray) -> np.ndarray:
 
 def test_logits_without_a_mistake_do_not_become_infinitely_sure() -> None:
     labels = np.arange(40) % 2
-    found = temperature(np.where(np.eye(2)[labels] > 0, 5.0, -5.0), labels, np.ones(40))
-    assert 10 / found == pytest.approx(np.log(21), abs=0.02)  # 21 of 22, as Platt has it
+    logits = np.where(np.eye(2)[labels] > 0, 5.0, -5.0)
+    best = best_temperature(*map(torch.from_numpy, (logits, labels, np.ones(40))))
+    assert 10 / best == pytest.approx(np.log(21), abs=0.02)  # 21 of 22, as Platt has it
 
 
 def test_a_class_of_one_group_is_not_judged_and_not_lost() -> None:

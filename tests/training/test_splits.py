@@ -88,15 +88,12 @@ def shown_again(listings: int, of: int) -> TrainingSet:
 
 
 def test_a_placeholder_that_joins_most_images_joins_none_and_other_links_stay(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = shown_again(30, of=40)
     assert splits.groups(given, 0.95) == ["L000"] * 6 + given.listing_id[6:]
     told = "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: what more than 20 listings show joins none"
-    assert (
-        capsys.readouterr().err
-        == f"toiletspark: {told}; raise it for this backbone if that is no placeholder\n"
-    )
+    assert caplog.messages == [f"{told}; raise it for this backbone if that is no placeholder"]
 
 
 def test_a_stock_photo_of_many_listings_joins_them_where_it_does_not_join_most_images() -> None:
@@ -105,13 +102,13 @@ def test_a_stock_photo_of_many_listings_joins_them_where_it_does_not_join_most_i
 
 
 def test_where_narrow_links_join_most_images_listings_alone_are_kept_together(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = shown_again(20, of=30)
     assert splits.groups(given, 0.95) == given.listing_id
     told = "lookalikes.min_cosine 0.95 takes 60 of 90 labelled images for one photo"
-    told = f"toiletspark: {told}: only listings are kept together; raise it for this backbone\n"
-    assert capsys.readouterr().err == told
+    told = f"{told}: only listings are kept together; raise it for this backbone"
+    assert caplog.messages == [told]
 
 
 def test_groups_are_those_of_the_slow_way() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toiletspark.model.head import excluded
-from toiletspark.model.thresholds import Validation, validate
+from toiletspark.training.evaluation.evaluate import validate
 
 
 def booleans(text: str) -> np.ndarray:
@@ -41,25 +41,25 @@ def test_whatever_a_threshold_excludes_a_lower_one_excludes_too() -> None:
 @pytest.mark.parametrize(
     ("decided", "labelled", "expected"),
     [
-        ("xx..", "x.x.", Validation(0.5, 0.5, 0.5, 4, 2)),
-        ("x...", "xx..", Validation(0.75, 1.0, 0.5, 4, 2)),
-        ("xxx.", "x...", Validation(0.5, 1 / 3, 1.0, 4, 1)),
-        ("....", "x...", Validation(0.75, None, 0.0, 4, 1)),
-        ("x...", "....", Validation(0.75, 0.0, None, 4, 0)),
-        ("....", "....", Validation(1.0, None, None, 4, 0)),
-        ("", "", Validation(None, None, None, 0, 0)),
+        ("xx..", "x.x.", (0.5, 0.5, 0.5, 4, 2)),
+        ("x...", "xx..", (0.75, 1.0, 0.5, 4, 2)),
+        ("xxx.", "x...", (0.5, 1 / 3, 1.0, 4, 1)),
+        ("....", "x...", (0.75, None, 0.0, 4, 1)),
+        ("x...", "....", (0.75, 0.0, None, 4, 0)),
+        ("....", "....", (1.0, None, None, 4, 0)),
+        ("", "", (None, None, None, 0, 0)),
     ],
 )
-def test_figures_on_small_cases(decided: str, labelled: str, expected: Validation) -> None:
-    assert validate(booleans(decided), booleans(labelled)) == expected
+def test_figures_on_small_cases(decided: str, labelled: str, expected: tuple[object, ...]) -> None:
+    assert tuple(validate(booleans(decided), booleans(labelled)).values()) == expected
 
 
 def test_figures_equal_a_slow_count() -> None:
     rng = np.random.default_rng(9)
     decided, labelled = rng.random(500) < 0.3, rng.random(500) < 0.4
     pairs = list(zip(decided.tolist(), labelled.tolist(), strict=True))
-    found = validate(decided, labelled)
-    assert found.accuracy == sum(said == was for said, was in pairs) / 500
-    assert found.precision == pairs.count((True, True)) / sum(said for said, _ in pairs)
-    assert found.recall == pairs.count((True, True)) / sum(was for _, was in pairs)
-    assert (found.n, found.positives) == (500, sum(was for _, was in pairs))
+    figures = validate(decided, labelled)
+    assert figures["accuracy"] == sum(said == was for said, was in pairs) / 500
+    assert figures["precision"] == pairs.count((True, True)) / sum(said for said, _ in pairs)
+    assert figures["recall"] == pairs.count((True, True)) / sum(was for _, was in pairs)
+    assert (figures["n"], figures["positives"]) == (500, sum(was for _, was in pairs))

@@ -1,4 +1,4 @@
-"""Precision, recall and good images lost at every threshold, weighted; and what one number says of all thresholds."""
+"""Weighted PR and ROC curves with intervals, and the areas under them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toiletspark.model.head import excluded
 from toiletspark.sampling.estimates import Bootstrap, Share
 
-_POINTS = 200  # of a curve: half of them evenly by rank among what is to be excluded, half among what is not
+_POINTS = 200  # of a curve: half by rank among images to exclude, half among the others
 _BANDS = 40  # of them with an interval
 
 
@@ -26,9 +26,10 @@ def curves(
         bootstrap: their weights, and what the sample might have been.
 
     Returns:
-        roc_auc, average_precision: an `estimates.Share` as JSON, unknown where one kind of image is missing.
-        points: at most 200, by falling threshold, none where one kind is missing: threshold, recall, precision,
-        good_images_lost (the false positive rate), and at every fifth of them `intervals` of the three.
+        roc_auc, average_precision: an `estimates.Share` as JSON, unknown if all images are to
+        exclude, or none. points: at most 200, by falling threshold, none in that case: threshold,
+        recall, precision, good_images_lost (the false positive rate), and at every fifth of them
+        `intervals` of the three.
     """
     none: dict[str, Any] = asdict(Share(None, 0.0, 1.0, int(to_exclude.sum())))
     if not to_exclude.any() or to_exclude.all():
@@ -52,7 +53,8 @@ class _Ranked:
         self._hit = to_exclude[self._order]
 
     def roc_auc(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The share of pairs, one to be excluded and one to be kept, that the scores put in order; ties are half.
+        """The share of pairs, one to be excluded and one to be kept, that the scores put in order;
+        ties are half.
 
         Args:
             weight: float64, (replicates, n).
@@ -60,7 +62,8 @@ class _Ranked:
         Returns:
             float64, (replicates,); NaN where there is no pair.
 
-        Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143 (1982).
+        Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143
+        (1982).
         """
         hits, lost = self._by_score(weight)
         above = np.cumsum(hits, axis=1) - hits / 2
@@ -69,14 +72,14 @@ class _Ranked:
     def average_precision(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """Precision at each score, averaged over what is to be excluded; as `roc_auc`."""
         hits, lost = self._by_score(weight)
-        found = np.cumsum(hits, axis=1)
-        precision = _ratio(found, found + np.cumsum(lost, axis=1))
+        above = np.cumsum(hits, axis=1)
+        precision = _ratio(above, above + np.cumsum(lost, axis=1))
         return _ratio(np.where(hits > 0, hits * precision, 0.0).sum(axis=1), hits.sum(axis=1))
 
     def _by_score(
         self, weight: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights of what is to be excluded and of what is not, summed up by score: (replicates, scores) each."""
+        """Sums of the weights to exclude, and of the others, by score: (replicates, scores)."""
         ordered = weight[:, self._order]
         sums = np.add.reduceat(ordered, self._starts, axis=1)
         hits = np.add.reduceat(ordered * self._hit, self._starts, axis=1)
@@ -86,54 +89,52 @@ class _Ranked:
 def _points(
     scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
 ) -> list[dict[str, Any]]:
-    """See `curves`; precision is null where nothing is excluded, which at a score that occurs cannot be."""
+    """See `curves`; precision is defined, since each threshold is a score."""
     thresholds = _thresholds(scores, to_exclude)
     total, good = bootstrap.total(to_exclude), bootstrap.total(~to_exclude)
-    points = []
+    points: list[dict[str, Any]] = []
     for threshold in thresholds:
         out = excluded(scores, threshold)
         hits, lost = bootstrap.total(out & to_exclude), bootstrap.total(out & ~to_exclude)
-        figures = {
-            "recall": hits / total,
-            "precision": hits / (hits + lost),
-            "good_images_lost": lost / good,
-        }
-        points.append({"threshold": threshold, **figures})
-    marked = np.unique(
-        np.linspace(0, len(points) - 1, min(_BANDS, len(points))).round().astype(int)
-    ).tolist()
-    out = np.stack([excluded(scores, thresholds[at]) for at in marked])
-    every = [np.broadcast_to(one, out.shape) for one in (to_exclude, ~to_exclude)]
-    found = bootstrap.shares(
-        np.concatenate([out, every[0], out]), np.concatenate([every[0], out, every[1]])
-    )
-    for place, at in enumerate(marked):
-        recall, precision, lost_share = (found[kind * len(marked) + place] for kind in range(3))
-        named = {"recall": recall, "precision": precision, "good_images_lost": lost_share}
-        points[at]["intervals"] = {name: [share.low, share.high] for name, share in named.items()}
+        points.append(
+            {
+                "threshold": threshold,
+                "recall": hits / total,
+                "precision": hits / (hits + lost),
+                "good_images_lost": lost / good,
+            }
+        )
+    places = np.linspace(0, len(points) - 1, min(_BANDS, len(points))).round().astype(int)
+    marked = np.unique(places).tolist()
+    out = np.stack([excluded(scores, thresholds[index]) for index in marked])
+    wanted = np.broadcast_to(to_exclude, out.shape)
+    figures = {
+        "recall": bootstrap.shares(out, wanted),
+        "precision": bootstrap.shares(wanted, out),
+        "good_images_lost": bootstrap.shares(out, ~wanted),
+    }
+    for row, index in enumerate(marked):
+        intervals = {name: [shares[row].low, shares[row].high] for name, shares in figures.items()}
+        points[index]["intervals"] = intervals
     return points
 
 
 def _thresholds(scores: NDArray[np.float32], to_exclude: NDArray[np.bool_]) -> list[float]:
-    """Scores that occur, falling, the highest and the lowest among them.
+    """Scores that occur, falling, with the highest and the lowest.
 
-    Evenly by rank within either kind: over all images nearly every point would lie where nothing is to be excluded.
+    Evenly by rank among images to exclude, and among the others: over all images nearly every point
+    would lie where nothing is to exclude.
     """
     distinct = np.unique(scores)
-    if len(distinct) <= _POINTS:
-        return [float(score) for score in distinct[::-1]]
-    chosen: list[NDArray[np.float32]] = [distinct[:1], distinct[-1:]]
-    for kind in (scores[to_exclude], scores[~to_exclude]):
-        falling = np.sort(kind)[::-1]
-        places = (
-            np.linspace(0, len(falling) - 1, min(len(falling), _POINTS // 2 - 1))
-            .round()
-            .astype(int)
-        )
-        chosen.append(falling[places])
-    return [float(score) for score in np.unique(np.concatenate(chosen))[::-1]]
+    if len(distinct) > _POINTS:
+        chosen: list[NDArray[np.float32]] = [distinct[:1], distinct[-1:]]
+        for part in (scores[to_exclude], scores[~to_exclude]):
+            number = min(len(part), _POINTS // 2 - 1)
+            chosen.append(np.sort(part)[np.linspace(0, len(part) - 1, number).round().astype(int)])
+        distinct = np.unique(np.concatenate(chosen))
+    return [float(score) for score in distinct[::-1]]
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """NaN where nothing is to divide by."""
+    """NaN for division by zero."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

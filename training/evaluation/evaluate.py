@@ -1,12 +1,13 @@
-"""What a head is worth: figures of the whole catalog, estimated from the held-out images that chance has drawn.
+"""Figures of the whole catalog, estimated from the held-out images that were drawn at random.
 
-Weights are design weights (Horvitz and Thompson), raised for what is not labelled (`design_weights`); intervals are
-clustered by listing, see `estimates.Bootstrap`. What the figures are figures of, they say themselves (`figures_of`).
+Weights are design weights (Horvitz and Thompson), adjusted for nonresponse (`design_weights`);
+intervals are clustered by listing, see `estimates.Bootstrap`. `figures_of` names the population
+that the figures stand for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,15 +16,14 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.model.head import Head, excluded
-from toiletspark.model.thresholds import validate
 from toiletspark.sampling.estimates import Bootstrap, half_width
 from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import calibration
 from toiletspark.training.evaluation.curves import curves
-from toiletspark.training.evaluation.mistakes import mistakes
-from toiletspark.training.evaluation.predictions import Answers, ask
+from toiletspark.training.evaluation.predictions import Predictions, predict
 
+Ratio = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # the part and the whole of a share
 _SHORT = ("accuracy", "precision", "recall", "good_images_lost", "class_accuracy")
 
 
@@ -36,54 +36,58 @@ def evaluate(
     config: Config,
     temperature: float | None = None,
 ) -> dict[str, Any]:
-    """Everything that is known of a head, as JSON without NaN; shares are `estimates.Share`s: value, low, high, n.
+    """All figures of a head, as JSON without NaN; shares are `estimates.Share`s: value, low, high,
+    n.
 
     Args:
-        head: what is judged.
-        examples: held out from its training, n of them.
+        examples: held-out images, n of them.
         labels: int64, (n,), index of the class.
-        kinds: what the draws were, see `evaluation_sample.describe_draws`.
+        kinds: see `evaluation_sample.describe_draws`.
         operating_threshold: [0, 1]; excluded when exclusion_score >= it.
         config: sample.max_half_width, report.max_mistakes, train.seed.
-        temperature: by which the head's logits were divided when it was made; None if by nothing.
+        temperature: the divisor of the head's logits; None if there was none.
 
     Returns:
-        figures_of: catalog, part of the catalog (of a sample that does not stand for all of it), unlabelled images (of
-        a queue), or labelled images (no chance: unweighted).
-        draw: run_id, kind, rows (that the figures rest on), outside (further held-out rows), said (`Draw.note`). n,
-        positives, listings.
-        shares: accuracy, precision, recall, good_images_lost, class_accuracy (the most probable class is the label).
+        figures_of: catalog, part of the catalog (a sample of a part of it), unlabelled images (a
+        queue), or labelled images (not drawn at random: unweighted).
+        draw: run_id, kind, rows (on which the figures rest), outside (further held-out rows), said
+        (`Draw.note`). n, positives, listings.
+        shares: accuracy, precision, recall, good_images_lost, class_accuracy (the most probable
+            class is the label).
         naive: the same without weights, of all held-out rows, plain numbers; n, positives.
-        curves: see `curves.curves`. calibration: see `reliability.calibration`. classes: see `_per_class`. strata: see
-        `_per_stratum`. confusion: see `_confusion`. mistakes: see `mistakes.mistakes`, of all held-out rows.
+        curves, calibration, per_class, per_stratum, confusion, mistakes (of all held-out rows): see
+        the functions.
 
     Cost: 8,000 images of as many listings: 1.5 s, 150 MB.
     """
-    everything = ask(head, examples, labels, operating_threshold)
+    everything = predict(head, examples, labels, operating_threshold)
     on = choose_evaluation_sample(examples.draw, kinds)
-    answers = everything.where(on.rows)
-    bootstrap = answers.bootstrap(on, config.train.seed)
+    predictions = everything.where(on.rows)
+    bootstrap = predictions.bootstrap(on, config.train.seed)
+    right_class = predictions.predicted_class == predictions.labels
+    class_accuracy = (right_class, np.ones_like(right_class))
     return {
-        **_standing(on, answers, head),
-        "operating_threshold": answers.operating_threshold,
-        "shares": _shares(answers, bootstrap),
-        "naive": naive(head, examples.embeddings, labels, everything.operating_threshold),
-        "curves": curves(answers.scores, answers.to_exclude, bootstrap),
-        "calibration": calibration(answers, bootstrap, temperature),
-        "per_class": _per_class(answers, bootstrap),
+        **_standing(on, predictions, head),
+        "operating_threshold": predictions.operating_threshold,
+        "shares": _shares(bootstrap, {**_figures(predictions), "class_accuracy": class_accuracy}),
+        "naive": unweighted(head, examples.embeddings, labels, everything.operating_threshold),
+        "curves": curves(predictions.scores, predictions.to_exclude, bootstrap),
+        "calibration": calibration(predictions, bootstrap, temperature),
+        "per_class": _per_class(predictions, bootstrap),
         "max_half_width": config.sample.max_half_width,
-        "per_stratum": list(_per_stratum(answers, bootstrap, config.sample.max_half_width)),
-        "confusion": _confusion(answers, bootstrap),
-        "mistakes": mistakes(everything, config.report.max_mistakes),
+        "per_stratum": _per_stratum(predictions, bootstrap, config.sample.max_half_width),
+        "confusion": _confusion(predictions, bootstrap),
+        "mistakes": worst_mistakes(everything, config.report.max_mistakes),
     }
 
 
 def short(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The main figures of an evaluation: what manifests and summaries tell.
+    """The main figures of an evaluation, for manifests and summaries.
 
     Returns:
-        accuracy, precision, recall, good_images_lost, class_accuracy (null where undefined), n, positives, held_out
-        (all rows that were), figures_of, and intervals, [low, high] by name of the figure.
+        accuracy, precision, recall, good_images_lost, class_accuracy (null if undefined), n,
+        positives, held_out (all held-out rows), figures_of, and intervals, [low, high] by name of
+        the figure.
     """
     shares, draw = evaluation["shares"], evaluation["draw"]
     return {
@@ -96,36 +100,53 @@ def short(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def naive(
+def unweighted(
     head: Head,
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
     operating_threshold: float,
 ) -> dict[str, Any]:
-    """Plain figures: every image counts once, whoever chose it.
-
-    Args:
-        head: what is judged.
-        embeddings: float32, (n, 512), held out.
-        labels: int64, (n,), index of the class.
-        operating_threshold: [0, 1]; excluded when exclusion_score >= it.
+    """Plain figures of held-out embeddings: every image counts once.
 
     Returns:
-        accuracy, precision, recall, good_images_lost, class_accuracy (null where undefined), n, positives.
+        accuracy, precision, recall, good_images_lost, class_accuracy (null if undefined), n,
+        positives.
     """
     probabilities = head.probabilities(embeddings)
     decided = excluded(head.exclusion_scores(probabilities), operating_threshold)
     to_exclude = np.isin(labels, [head.classes.index(name) for name in head.exclude_classes])
     right = probabilities.argmax(axis=1) == labels
     return {
-        **asdict(validate(decided, to_exclude)),
-        "good_images_lost": float(decided[~to_exclude].mean()) if not to_exclude.all() else None,
-        "class_accuracy": float(right.mean()) if len(right) else None,
+        **validate(decided, to_exclude),
+        "good_images_lost": _mean(decided[~to_exclude]),
+        "class_accuracy": _mean(right),
     }
 
 
-def _standing(on: EvaluationSample, answers: Answers, head: Head) -> dict[str, Any]:
-    n, said = len(answers.labels), on.draw.note if on.draw else ""
+def validate(decided: NDArray[np.bool_], labelled: NDArray[np.bool_]) -> dict[str, Any]:
+    """Figures of decisions against labels, both bool, (n,), True = excluded; shares are None if
+    undefined.
+
+    >>> import numpy as np
+    >>> validate(np.array([True, True, False, False]), np.array([True, False, True, False]))
+    {'accuracy': 0.5, 'precision': 0.5, 'recall': 0.5, 'n': 4, 'positives': 2}
+    """
+    return {
+        "accuracy": _mean(decided == labelled),
+        "precision": _mean(labelled[decided]),
+        "recall": _mean(decided[labelled]),
+        "n": len(labelled),
+        "positives": int(labelled.sum()),
+    }
+
+
+def _mean(rows: NDArray[np.bool_]) -> float | None:
+    return float(rows.mean()) if len(rows) else None
+
+
+def _standing(on: EvaluationSample, predictions: Predictions, head: Head) -> dict[str, Any]:
+    examples = predictions.examples
+    rows = len(predictions.labels)
     return {
         "head_id": head.head_id,
         "backbone_id": head.backbone_id,
@@ -135,29 +156,19 @@ def _standing(on: EvaluationSample, answers: Answers, head: Head) -> dict[str, A
         "draw": {
             "run_id": on.run_id,
             "kind": on.kind,
-            "rows": n,
-            "outside": len(on.rows) - n,
-            "said": said,
+            "rows": rows,
+            "outside": len(on.rows) - rows,
+            "said": on.draw.note if on.draw else "",
         },
-        "n": n,
-        "positives": int(answers.to_exclude.sum()),
-        "listings": len(
-            set(zip(answers.examples.stratum, answers.examples.listing_id, strict=True))
-        ),
+        "n": rows,
+        "positives": int(predictions.to_exclude.sum()),
+        "listings": len(set(zip(examples.stratum, examples.listing_id, strict=True))),
     }
 
 
-def _shares(answers: Answers, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:
-    pairs = {
-        **_decided(answers),
-        "class_accuracy": (answers.said == answers.labels, np.ones_like(answers.excluded)),
-    }
-    return _named(bootstrap, pairs)
-
-
-def _decided(answers: Answers) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Of each share of decisions its part and its whole."""
-    out, wanted = answers.excluded, answers.to_exclude
+def _figures(predictions: Predictions) -> dict[str, Ratio]:
+    """The part and the whole of each share of decisions."""
+    out, wanted = predictions.excluded, predictions.to_exclude
     return {
         "accuracy": (out == wanted, np.ones_like(out)),
         "precision": (wanted, out),
@@ -166,83 +177,123 @@ def _decided(answers: Answers) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.
     }
 
 
-def _named(
-    bootstrap: Bootstrap, pairs: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]
-) -> dict[str, Any]:
-    parts, wholes = (np.stack([pair[side] for pair in pairs.values()]) for side in (0, 1))
-    return {
-        name: asdict(share)
-        for name, share in zip(pairs, bootstrap.shares(parts, wholes), strict=True)
-    }
+def _shares(bootstrap: Bootstrap, ratios: dict[str, Ratio]) -> dict[str, Any]:
+    """An `estimates.Share` as JSON for each ratio."""
+    parts = np.stack([part for part, _ in ratios.values()])
+    wholes = np.stack([whole for _, whole in ratios.values()])
+    shares = bootstrap.shares(parts, wholes)
+    return {name: asdict(share) for name, share in zip(ratios, shares, strict=True)}
 
 
-def _per_class(answers: Answers, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Of each class: class, n (labelled so), said (images for which it is the most probable), precision, recall."""
-    found = []
-    for index, name in enumerate(answers.head.classes):
-        said, is_it = answers.said == index, answers.labels == index
-        figures = _named(bootstrap, {"precision": (is_it, said), "recall": (said, is_it)})
-        found.append({"class": name, "n": int(is_it.sum()), "said": int(said.sum()), **figures})
-    return found
+def _per_class(predictions: Predictions, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """For each class: class, n (labels), said (most probable for so many), precision, recall."""
+    rows = []
+    for index, name in enumerate(predictions.head.classes):
+        predicted, labelled = predictions.predicted_class == index, predictions.labels == index
+        ratios = {"precision": (labelled, predicted), "recall": (predicted, labelled)}
+        counts = {"n": int(labelled.sum()), "said": int(predicted.sum())}
+        rows.append({"class": name, **counts, **_shares(bootstrap, ratios)})
+    return rows
 
 
 def _per_stratum(
-    answers: Answers, bootstrap: Bootstrap, max_half_width: float
-) -> Iterator[dict[str, Any]]:
-    """Of each stratum, the largest part of the catalog first, what can be claimed of it.
+    predictions: Predictions, bootstrap: Bootstrap, max_half_width: float
+) -> list[dict[str, Any]]:
+    """Figures of each stratum, the largest part of the catalog first.
 
     Returns:
-        stratum, n, listings, positives, share (of all, weighted), thin; accuracy, recall, good_images_lost, each None
-        where so few listings tell of it that it could be almost anything (`estimates.half_width`). A stratum is thin
-        where that is so of its accuracy.
+        stratum, n, listings, positives, share (of all, weighted), thin; accuracy, recall,
+        good_images_lost, each None if so few listings have such images that it could be almost
+        anything (`estimates.half_width`). A stratum is thin if that is so of its accuracy.
     """
-    listing = np.unique(answers.examples.listing_id, return_inverse=True)[1]
-    names, place = np.unique(answers.examples.stratum, return_inverse=True)
-    pairs = {name: pair for name, pair in _decided(answers).items() if name != "precision"}
-    total = bootstrap.total(np.ones_like(answers.excluded))
-    strata = []
+    listing = np.unique(predictions.examples.listing_id, return_inverse=True)[1]
+    names, stratum = np.unique(predictions.examples.stratum, return_inverse=True)
+    ratios = _figures(predictions)
+    del ratios["precision"]
+    total = bootstrap.total(np.ones_like(predictions.excluded))
+    strata: list[dict[str, Any]] = []
     for index, name in enumerate(names.tolist()):
-        rows = place == index
-        within = {figure: (part, whole & rows) for figure, (part, whole) in pairs.items()}
-        told = {
-            figure: pair
-            for figure, pair in within.items()
-            if not _thin(listing[pair[1]], max_half_width)
+        rows = stratum == index
+        within = {figure: (part, whole & rows) for figure, (part, whole) in ratios.items()}
+        known = {
+            figure: ratio
+            for figure, ratio in within.items()
+            if not _thin(listing[ratio[1]], max_half_width)
         }
-        known = _named(bootstrap, told) if told else {}
+        shares = _shares(bootstrap, known) if known else {}
         strata.append(
             {
                 "stratum": name,
                 "n": int(rows.sum()),
                 "listings": len(np.unique(listing[rows])),
-                "positives": int(answers.to_exclude[rows].sum()),
+                "positives": int(predictions.to_exclude[rows].sum()),
                 "share": bootstrap.total(rows) / total,
-                "thin": "accuracy" not in known,
-                **{figure: known.get(figure) for figure in pairs},
+                "thin": "accuracy" not in shares,
+                **{figure: shares.get(figure) for figure in ratios},
             }
         )
-    yield from sorted(strata, key=lambda row: (-row["share"], row["stratum"]))
+    return sorted(strata, key=lambda row: (-row["share"], row["stratum"]))
 
 
 def _thin(listings: NDArray[np.intp], max_half_width: float) -> bool:
-    """Whether so few listings say almost nothing; how many more the stratum has is not known here."""
+    """True if so few listings mean almost nothing; how many more there are is unknown."""
     width = half_width(len(np.unique(listings)), len(listings), np.inf)
     return width is None or width > max_half_width
 
 
-def _confusion(answers: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What was said of what: rows by label, columns by most probable class, both in the order of the classes.
+def _confusion(predictions: Predictions, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Rows by label, columns by most probable class, both in the order of the classes.
 
     Returns:
         counts: images. shares: of all, weighted; they add up to 1.
     """
-    classes = range(len(answers.head.classes))
-    cells = [
-        [(answers.labels == label) & (answers.said == said) for said in classes]
-        for label in classes
-    ]
-    total = bootstrap.total(np.ones_like(answers.excluded)) or 1.0
+    classes = range(len(predictions.head.classes))
+    labelled = [predictions.labels == index for index in classes]
+    predicted = [predictions.predicted_class == index for index in classes]
+    cells = [[row & column for column in predicted] for row in labelled]
+    total = bootstrap.total(np.ones_like(predictions.excluded)) or 1.0
     return {
         "counts": [[int(cell.sum()) for cell in row] for row in cells],
         "shares": [[bootstrap.total(cell) / total for cell in row] for row in cells],
+    }
+
+
+def worst_mistakes(predictions: Predictions, most: int) -> list[dict[str, Any]]:
+    """The mistakes of which the head was surest, for people to look at; some are wrong labels.
+
+    Args:
+        predictions: of all held-out images.
+        most: of each kind.
+
+    Returns:
+        kind (missed: to exclude, and kept; lost: a good image, excluded; confused: on the right
+        side, but another class is more probable than its label), image_id, listing_id, stratum,
+        content_digest, label, said (the most probable class), exclusion_score, probabilities by
+        class. Kinds in this order, the surest first in each.
+    """
+    out, wanted = predictions.excluded, predictions.to_exclude
+    confused = (wanted == out) & (predictions.predicted_class != predictions.labels)
+    kinds: dict[str, tuple[NDArray[np.bool_], NDArray[np.float32]]] = {
+        "missed": (wanted & ~out, -predictions.scores),
+        "lost": (~wanted & out, predictions.scores),
+        "confused": (confused, predictions.probabilities.max(axis=1)),
+    }
+    mistakes = []
+    for kind, (rows, sureness) in kinds.items():
+        numbers = np.flatnonzero(rows)
+        surest = numbers[np.argsort(-sureness[numbers], kind="stable")][:most]
+        mistakes += [_mistake(predictions, kind, row) for row in surest.tolist()]
+    return mistakes
+
+
+def _mistake(predictions: Predictions, kind: str, row: int) -> dict[str, Any]:
+    classes, examples = predictions.head.classes, predictions.examples
+    names = ("image_id", "listing_id", "stratum", "content_digest", "label")
+    probabilities = predictions.probabilities[row].astype(float).tolist()
+    return {
+        "kind": kind,
+        **{name: getattr(examples, name)[row] for name in names},
+        "said": classes[int(predictions.predicted_class[row])],
+        "exclusion_score": float(predictions.scores[row]),
+        "probabilities": dict(zip(classes, probabilities, strict=True)),
     }

@@ -1,4 +1,4 @@
-"""What a head says of images that it has not seen, beside their labels: what all figures are worked out from."""
+"""A head's predictions for held-out images, beside their labels: the basis of all figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from toiletspark.training.dataset import TrainingSet
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A head's answers; all of length n.
+class Predictions:
+    """A head's predictions; all of length n.
 
     Attributes:
-        head: who answered.
-        examples: the images that were asked about, held out from its training.
         labels: int64, (n,), index of the class.
         probabilities: float32, (n, classes).
         scores: float32, (n,), exclusion scores.
@@ -37,9 +35,8 @@ class Answers:
     @cached_property
     def to_exclude(self) -> NDArray[np.bool_]:
         """By label: bool, (n,)."""
-        return np.isin(
-            self.labels, [self.head.classes.index(name) for name in self.head.exclude_classes]
-        )
+        classes = [self.head.classes.index(name) for name in self.head.exclude_classes]
+        return np.isin(self.labels, classes)
 
     @cached_property
     def excluded(self) -> NDArray[np.bool_]:
@@ -47,32 +44,26 @@ class Answers:
         return excluded(self.scores, self.operating_threshold)
 
     @cached_property
-    def said(self) -> NDArray[np.int64]:
+    def predicted_class(self) -> NDArray[np.int64]:
         """The most probable class: int64, (n,)."""
         likeliest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return likeliest
 
-    def where(self, rows: NDArray[np.bool_]) -> Answers:
-        """Some of them: bool, (n,)."""
+    def where(self, rows: NDArray[np.bool_]) -> Predictions:
+        """The rows that are True: bool, (n,)."""
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
-        return Answers(self.head, self.examples.where(rows), *kept, self.operating_threshold)
+        return Predictions(self.head, self.examples.where(rows), *kept, self.operating_threshold)
 
     def bootstrap(self, standing: EvaluationSample, seed: int) -> Bootstrap:
-        """The sample that they are, and what it might have been; without a draw every image counts once."""
+        """Weighted resampling; without a draw every image counts once."""
         weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
         return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
 
 
-def ask(
+def predict(
     head: Head, examples: TrainingSet, labels: NDArray[np.int64], operating_threshold: float
-) -> Answers:
-    """Puts a head on the embeddings of held-out images."""
+) -> Predictions:
+    """The head's predictions from the embeddings of held-out images."""
     probabilities = head.probabilities(examples.embeddings)
-    return Answers(
-        head,
-        examples,
-        labels,
-        probabilities,
-        head.exclusion_scores(probabilities),
-        operating_threshold,
-    )
+    scores = head.exclusion_scores(probabilities)
+    return Predictions(head, examples, labels, probabilities, scores, operating_threshold)
