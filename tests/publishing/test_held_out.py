@@ -275,9 +275,7 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
         "publish.operating_threshold for now, and publishing will refuse: "
         "no operating threshold has min_precision 1 at the safe end"
     )
-    assert (
-        "while settling the operating threshold by min_precision 1 on " in caplog.text
-    )
+    assert "while settling the operating threshold by min_precision 1 on " in caplog.text
 
 
 def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
