@@ -116,7 +116,7 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
     try:
         outcome = KINDS[kind](argument)
     except MemoryError as error:
-        return [Decoded(*decoding._status_of(error, content))]
+        return [decoding._failed(error, content)]
     return [outcome] if isinstance(outcome, Decoded) else _decode([picture], limits, preprocessing)
 
 

@@ -224,12 +224,6 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
         return _failed(error, content)
 
 
-def _failed(error: Exception, content: bytes) -> Decoded:
-    return (
-        error.outcome if isinstance(error, _RefusedError) else Decoded(*_status_of(error, content))
-    )
-
-
 def _has_end(content: bytes) -> bool:
     """Returns True if a JPEG file has an end marker behind the start of its pixels.
 
@@ -249,18 +243,21 @@ def _is_cut_webp(content: bytes) -> bool:
     return is_webp and int.from_bytes(content[4:8], "little") + 8 > len(content)
 
 
-def _status_of(error: Exception, content: bytes) -> tuple[str, str]:
-    """The status for an error of Pillow, and a short reason without anything from the file."""
+def _failed(error: Exception, content: bytes) -> Decoded:
+    """The outcome for an error, with a short reason that holds nothing from the file."""
+    if isinstance(error, _RefusedError):
+        return error.outcome
     if isinstance(error, UnidentifiedImageError):
-        return "not_an_image", "not one of decode.formats"
+        return Decoded("not_an_image", "not one of decode.formats")
     # neither is an OSError
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return "too_many_pixels", "more than Pillow opens"
+        return Decoded("too_many_pixels", "more than Pillow opens")
     if isinstance(error, MemoryError):
-        return "out_of_memory", "decoding takes more than decode.max_memory_bytes"
-    if (isinstance(error, OSError) and "truncated" in str(error).lower()) or _is_cut_webp(content):
-        return _TRUNCATED
-    return "decode_failed", type(error).__name__
+        return Decoded("out_of_memory", "decoding takes more than decode.max_memory_bytes")
+    is_truncated = isinstance(error, OSError) and "truncated" in str(error).lower()
+    if is_truncated or _is_cut_webp(content):
+        return Decoded(*_TRUNCATED)
+    return Decoded("decode_failed", type(error).__name__)
 
 
 def _check_size(size: tuple[int, int], limits: Decode) -> None:
