@@ -92,7 +92,7 @@ def test_a_worker_that_embeds_otherwise_stops_the_run_and_one_that_does_not_goes
     assert f"  expected: the golden image {largest.image_id!r} within " in output
     assert "  found:    a distance of " in output
     assert (
-        "  do:       nothing was kept. Bring Pillow, torch or OpenVINO there to the versions"
+        "  do:       nothing was kept. Install the versions of Pillow, torch or OpenVINO there"
         in output
     )
     assert "Traceback" not in output
