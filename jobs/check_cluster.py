@@ -33,7 +33,7 @@ def step(spark: SparkSession, config: Config) -> Summary:
     return telling.summary(seen, checks.examine(seen), [], time.monotonic() - started)
 
 
-def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
     """Look in a minute for what would fail or slow down hours of work on the cluster at hand."""
     named, started = (
         "PYSPARK_PYTHON" in os.environ,

@@ -246,7 +246,7 @@ def import_labels(
     sets: Sets = [],
     as_json: AsJson = False,
 ) -> None:
-    """Read the class folders, the labels table or a file; show the changes since the last import."""
+    """Read class folders, the labels table or a file; show the changes since the last import."""
     keys = [*set_key("labels.file", file and str(file)), *set_key("labels.reviewed", reviewed)]
     job_of("import_labels").run(conf, [*sets, *keys], as_json)
 
@@ -275,7 +275,7 @@ leaks_app.command("draw", help="Draw a sample of the published version, to be la
 
 @leaks_app.command("show")
 def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
-    """Show what is still in the feed and what was lost, by the labels so far; a line per version."""
+    """Show what the feed still shows and what was lost, by the labels so far; a line per version."""
     from toiletspark.config import loading
     from toiletspark.feed import leak_meter
     from toiletspark.tables.runs import Store

@@ -61,13 +61,14 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish the exclusion list as a new version; or plan, approve, go back, list."""
-    if not context.invoked_subcommand:
+    name = context.invoked_subcommand
+    if not name:
         _publish([], accept, because, conf, sets, as_json)
     elif accept or because or conf or sets or as_json:
         with reported_errors():
             raise _mistake(
-                f"options after the sub-command, as in `publish {context.invoked_subcommand} --conf FILE`",
-                f"options before `{context.invoked_subcommand}`",
+                f"options after the sub-command, as in `publish {name} --conf FILE`",
+                f"options before `{name}`",
                 "move them to the end",
             )
 

@@ -1,9 +1,9 @@
-"""Draws a leak sample of the published version: its labels tell how many toilets are still in the feed.
+"""Draws a leak sample of the live version; its labels tell how many toilets the feed still shows.
 
     spark-submit --py-files dist/*.whl jobs/draw_leaks.py --conf-file mytables.toml
 
-People label it as a queue (`toiletspark labels sheet --queue leaks`); `toiletspark leaks show` gives
-the figures.
+People label it as a queue (`toiletspark labels sheet --queue leaks`); `toiletspark leaks show`
+gives the figures.
 """
 
 from __future__ import annotations

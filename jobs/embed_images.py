@@ -19,7 +19,7 @@ from toiletspark.tables.workspace import Workspace
 
 
 def step(work: Workspace) -> Summary:
-    """Reads the user's tables once, attempts what waits, and stores the catalog with each status."""
+    """Reads the user's tables once, attempts what waits, and stores the catalog with statuses."""
     spark, store, config = work.spark, work.store, work.config
     store.clear_unfinished(config.output.unfinished_after_h)
     images = _images(work)
@@ -73,7 +73,7 @@ def step(work: Workspace) -> Summary:
 
 
 def _images(work: Workspace) -> DataFrame:
-    """The user's images; for a retry of failures those of the last catalog, so that no new one comes in."""
+    """The user's images; for a retry of failures, the images of the last catalog and no new ones."""
     spark, config = work.spark, work.config
     if not config.embed.only_retry:
         user_tables.check_listings(spark, config)

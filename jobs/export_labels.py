@@ -27,7 +27,7 @@ DOING = "exporting images for labelling"
 
 
 def step(work: Workspace) -> Summary:
-    """Exports new images; those exported before stay where people put them, broken ones are left out."""
+    """Exports new images; earlier ones stay where people put them, broken ones are left out."""
     config, section = work.config, work.config.labels
     folder = Path(config.labels_folder)
     queue = queues.newest(work.store, section, doing=DOING)

@@ -2,8 +2,8 @@
 
     spark-submit --py-files dist/*.whl jobs/publish_exclusions.py --conf-file mytables.toml
 
-A new threshold or policy needs this step alone. publish.plan writes a version and the page of what it
-would change; publish.approve publishes such a plan.
+A new threshold or policy needs this step alone. publish.plan writes a version and the page of what
+it would change; publish.approve publishes such a plan.
 """
 
 from __future__ import annotations

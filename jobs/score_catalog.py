@@ -2,8 +2,8 @@
 
     spark-submit --py-files dist/*.whl jobs/score_catalog.py --conf-file mytables.toml
 
-Several heads share one pass: score.head, whose scores are published, and score.more_heads, to compare
-with.
+Several heads share one pass: score.head, whose scores are published, and score.more_heads, to
+compare with.
 """
 
 from __future__ import annotations

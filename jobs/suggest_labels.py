@@ -81,7 +81,7 @@ def step(work: Workspace) -> Summary:
 def _population(
     work: Workspace, scores: Run, labels: Run | None, embeddings: DataFrame
 ) -> tuple[DataFrame, DataFrame]:
-    """The unlabelled contents, and those of them that do not look like a labelled one; set aside."""
+    """The unlabelled contents, and the ones that look like no labelled content; set aside."""
     spark, config = work.spark, work.config
 
     def set_aside(frame: DataFrame, name: str) -> DataFrame:

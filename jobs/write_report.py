@@ -1,4 +1,4 @@
-"""Writes the run page: one HTML file with what is excluded, what is borderline and what has no score.
+"""Writes the run page: one HTML file with excluded, borderline and unscored images.
 
 spark-submit --py-files dist/*.whl jobs/write_report.py --conf-file mytables.toml
 """

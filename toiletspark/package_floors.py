@@ -1,8 +1,8 @@
 """Package versions that are safe with strangers' files.
 
-The ranges are those of setup.py. A cluster is seldom installed by pip alone, so every program checks
-them when it starts (the doctor reports them instead), and every worker before its first batch. The
-check reads the packages' metadata and imports nothing.
+The ranges are those of setup.py. A cluster is seldom installed by pip alone, so every program
+checks them when it starts (the doctor reports them instead), and every worker before its first
+batch. The check reads the packages' metadata and imports nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Floor:
         return f"{self.package}{self.versions}"
 
     def allows(self, version: str) -> bool:
-        """Returns True if this version may be used; a local version (2.12.1+cu130) counts as 2.12.1."""
+        """Returns True if this version may be used; 2.12.1+cu130 counts as 2.12.1."""
         return SpecifierSet(self.versions).contains(version, prereleases=True)
 
 
@@ -44,8 +44,8 @@ FLOORS = (
     Floor(
         "torch",
         ">=2.10,!=2.13.0",
-        "below, a file of weights can overwrite memory (CVE-2026-24747); with a CPU build of 2.13.0 "
-        "torchvision does not load",
+        "below, a file of weights can overwrite memory (CVE-2026-24747); with a CPU build of "
+        "2.13.0 torchvision does not load",
     ),
     Floor(
         "pyarrow",

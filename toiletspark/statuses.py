@@ -11,9 +11,9 @@ class Status:
 
     Attributes:
         name: as it stands in tables.
-        failure_class: content (the same bytes will fail again), transient (it may come next time), gone (there is
-            nothing to show either) or policy (access was refused: a mistake in the configuration, or an attack);
-            "" for sound images.
+        failure_class: content (the same bytes will fail again), transient (it may come next time),
+            gone (there is nothing to show either) or policy (access was refused: a mistake in the
+            configuration, or an attack); "" for sound images.
         retry_helps: the same image may be read the next time.
         meaning: a sentence for the pages.
         cause: half a sentence for the agents who own the image.

@@ -1,7 +1,7 @@
 """Parses a line of `fetch.allow`: a local folder, hosts with a path, or a bucket with a prefix.
 
-    https://img.example.com/           https://*.example.com/photos/      https://*          http://10.1.2.3:8080/
-    s3://bucket/prefix/                s3://*                             /photos/
+    https://img.example.com/    https://*.example.com/photos/    https://*    /photos/
+    http://10.1.2.3:8080/       s3://bucket/prefix/              s3://*
 
 A line always names a folder; a missing slash at its end is added.
 """
@@ -61,7 +61,8 @@ def parse(line: str) -> Allowed:
     scheme, (host, _, path) = ALIASES.get(scheme.lower(), scheme.lower()), rest.partition("/")
     if not mark or not _SCHEME.fullmatch(scheme):
         raise ValueError(
-            "neither a folder's path nor a URL as in https://img.example.com/ or s3://bucket/prefix/"
+            "neither a folder's path nor a URL as in https://img.example.com/ or "
+            "s3://bucket/prefix/"
         )
     if scheme in _OTHER_NAMES or "::" in re.sub(r"\[.*?\]", "", line):
         raise ValueError(f"name {_OTHER_NAMES.get(scheme, _OTHER_NAMES['tar'])} instead")

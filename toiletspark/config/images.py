@@ -107,7 +107,8 @@ class BackboneSettings(Section):
     def _decoder_fits(self) -> BackboneSettings:
         if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
             raise ValueError(
-                "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to pillow"
+                "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to "
+                "pillow"
             )
         if self.jpeg_decoder == "nvjpeg" and self.jpeg_scaling:  # Pillow decodes what it refuses
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Reads the configuration: `conf/base.toml` first, the user's files over it, `--set key=value` last."""
+"""Reads the configuration: conf/base.toml, then the user's files, then `--set key=value`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
 
     Args:
         files: TOML files, later ones win; each holds only what differs from conf/base.toml.
-        sets: "section.key=value" texts, which win over the files; a value that is not TOML is a string.
+        sets: "section.key=value" texts, which win over the files; a value that is not TOML is a
+            string.
 
     Raises:
         ConfigError: a file cannot be read, a key is unknown, or a value does not fit.

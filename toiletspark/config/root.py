@@ -72,7 +72,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _allow_url_prefix(cls, values: Any) -> Any:
-        """Adds the folder of images.url_prefix to fetch.allow, so that nobody has to name it twice."""
+        """Adds the folder of images.url_prefix to fetch.allow; nobody has to name it twice."""
         try:
             fetch, prefix = values["fetch"], values["images"]["url_prefix"]
             folder = folder_of(absolute_prefix(prefix))

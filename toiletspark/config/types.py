@@ -13,14 +13,14 @@ from toiletspark.config.allowed_places import parse
 
 
 def absolute(location: str) -> str:
-    """Makes a local path absolute, as executors run in other folders; URLs and "" stay unchanged."""
+    """Makes a local path absolute, as executors run in other folders; keeps URLs and ""."""
     if not location or "://" in location:
         return location.removeprefix("file://") if location.startswith("file:///") else location
     return os.path.abspath(os.path.expanduser(location))
 
 
 def absolute_prefix(prefix: str) -> str:
-    """Makes a local prefix absolute and keeps its closing slash: a part of a file's name may follow."""
+    """Makes a local prefix absolute; its closing slash stays, as a part of a name may follow."""
     is_local_folder = prefix.endswith("/") and "://" not in prefix and prefix.strip("/") != ""
     return f"{absolute(prefix)}/" if is_local_folder else absolute(prefix)
 

@@ -34,7 +34,7 @@ _INDEX_EVERY = 500  # new pictures between two writes of the index, which is wri
 
 @dataclass(frozen=True)
 class ExportedImage:
-    """A picture for people: a JPEG, the digest of its source file, and a suggested class or None."""
+    """A JPEG for people, the digest of its source file, and a suggested class or None."""
 
     image_id: str
     content_digest: str

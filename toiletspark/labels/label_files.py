@@ -1,4 +1,4 @@
-"""Labels that come as one JSON file: from the contact sheet, or from Label Studio. Without Spark."""
+"""Labels from a JSON file of the contact sheet or of Label Studio. Without Spark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that a table already holds, and labelled images checked against the catalog. With Spark."""
+"""Labels from a table, and labelled images checked against the catalog. With Spark."""
 
 from __future__ import annotations
 

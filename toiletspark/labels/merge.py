@@ -231,7 +231,7 @@ def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
 
 
 def shown_conflict(labels: list[Label]) -> str:
-    """A conflict in a line: "'H1': toilet (ann, 2026-11-24, sheet), other (bob, 2026-11-20, folder)"."""
+    """A conflict in a line: "'H1': toilet (ann, 2026-11-24, sheet), other (bob, ...)"."""
     texts = [
         f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})"
         for label in labels

@@ -61,7 +61,8 @@ class Job:
     def run(self, files: list[Path], sets: list[str], as_json: bool) -> Summary:
         """Loads the configuration, starts the session, runs the step and prints the summary.
 
-        Exits with 2 for a user's mistake and 3 for a failed audit, with a message and no stack trace.
+        Exits with 2 for a user's mistake and 3 for a failed audit, with a message and no stack
+        trace.
         """
         with reported_errors():
             config = loading.load(files, sets)

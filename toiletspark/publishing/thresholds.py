@@ -153,10 +153,10 @@ def by_policy(name: PolicyName, value: float, images: HeldOut, *, safe: bool) ->
 
     The value holds for all images that the threshold excludes, or keeps, together. Precision does
     not rise steadily with the threshold: a higher one may miss the value, because a few wrong
-    labels among the highest scores weigh more there. By the estimate alone, luck picks the threshold too,
-    and the catalog misses the value about every second time; `safe` prevents that. In 150 draws of
-    300 images and 150 of 1,000, with min_precision 0.9, the catalog missed it in 47 %; with `safe`,
-    in 3 % of the 155 that settled.
+    labels among the highest scores weigh more there. By the estimate alone, luck picks the
+    threshold too, and the catalog misses the value about every second time; `safe` prevents that.
+    In 150 draws of 300 images and 150 of 1,000, with min_precision 0.9, the catalog missed it in 47
+    %; with `safe`, in 3 % of the 155 that settled.
 
     Args:
         name: max_share_of_good_images_lost and min_precision take the lowest threshold that reaches

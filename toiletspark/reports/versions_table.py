@@ -1,4 +1,4 @@
-"""The published versions as a table in the terminal, and the ones that a rollback can go back to."""
+"""The published versions as a terminal table, and the ones that a rollback can show again."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def read(run: Run | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     files = [f"{run.folder}/{file.name}" for file in run.files] if run else []
     for content in storage.read_files(files):
-        # one thread: a short program that ends while pyarrow 14 starts threads is aborted (code 134)
+        # one thread: a program that ends while pyarrow 14 starts threads is aborted (134)
         table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
         rows.extend(table.to_pylist())
     return rows

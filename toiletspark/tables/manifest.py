@@ -13,8 +13,8 @@ class FileEntry(BaseModel):
 
     `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts,
     statistics, offsets): cheap for any size, and another file has another one. It does not notice
-    altered bytes before that, which Parquet reads without an error. `sha256` covers all bytes; small
-    files of some tables have it.
+    altered bytes before that, which Parquet reads without an error. `sha256` covers all bytes;
+    small files of some tables have it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -77,7 +77,7 @@ class Inputs(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The file that makes a run visible. `counts` are further numbers, other ones for each table."""
+    """The file that makes a run visible. `counts` are further numbers; each table has its own."""
 
     model_config = ConfigDict(frozen=True)
 

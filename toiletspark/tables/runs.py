@@ -136,7 +136,8 @@ class Store:
         """The store at `root`; it is made if there is none.
 
         Raises:
-            OutputError: the folder cannot be written, or holds something that toiletspark did not make.
+            OutputError: the folder cannot be written, or holds something that toiletspark did not
+                make.
         """
         doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
         try:
@@ -174,10 +175,10 @@ class Store:
         if problem:
             raise OutputError(
                 doing=doing,
-                expected=f"a worker that reads {self.root} with Python (fsspec), as the driver does",
+                expected=f"a worker that reads {self.root} with Python (fsspec), like the driver",
                 found=f"on {socket.gethostname()}: {problem}",
-                todo="give the executors the driver's credentials and packages, and a store that all "
-                "machines see; `toiletspark doctor` tries it out",
+                todo="give the executors the driver's credentials and packages, and a store that "
+                "all machines see; `toiletspark doctor` tries it out",
             )
 
     def folder(self, table: Table, run_id: str) -> str:
@@ -305,7 +306,7 @@ def _validated(folder: str, manifest: object) -> Manifest:
 
 
 def _foreign(root: str) -> list[str]:
-    """The entries of a folder without a marker; the rest of a marker whose writer was killed is ours."""
+    """The entries of a folder without a marker, except leftovers of a killed writer of one."""
     ours = storage.temporary_prefix(MARKER)
     return [name for name in storage.entries(root) if not name.startswith(ours)]
 

@@ -144,8 +144,8 @@ how            string     folder, folder_presorted, table, sheet, label_studio o
 LABELS = _table(
     "labels",
     "image_id labeller",
-    "The last label of each labeller for each image. folder_presorted: the picture lay in the folder "
-    "by the head's scores, and somebody looked through the folder and left it there.",
+    "The last label of each labeller for each image. folder_presorted: the picture lay in the "
+    "folder by the head's scores, and somebody looked through the folder and left it there.",
     _LABEL_LINES,
 )
 
@@ -289,8 +289,8 @@ exclusion_score float    of held-out images; else null
 SCORES = _table(
     "scores",
     "image_id",
-    "One row per scored image, with a column p_<class> per class at its end: float, [0, 1], the sum "
-    "of a row is 1.",
+    "One row per scored image, with a column p_<class> per class at its end: float, [0, 1], the "
+    "sum of a row is 1.",
     """
 image_id        string
 listing_id      string
@@ -388,7 +388,8 @@ unscored   bigint  images so decided, shown or not (feed.mode)
 ALERTS = _table(
     "alerts",
     "image_id",
-    "The images that agents should look at: all that are not plainly kept. Under the run_id of the feed.",
+    "The images that agents should look at: all that are not plainly kept. Under the run_id of "
+    "the feed.",
     """
 image_id   string
 listing_id string
@@ -403,8 +404,8 @@ since      timestamp
 LEAKS = _table(
     "leaks",
     "content_digest",
-    "The contents that a leak sample drew from the sound images of a version, under the run_id of its "
-    "queue, each with one of its images, chosen by hash.",
+    "The contents that a leak sample drew from the sound images of a version, under the run_id of "
+    "its queue, each with one of its images, chosen by hash.",
     """
 content_digest        string
 image_id              string

@@ -123,7 +123,7 @@ def write_run(
     inputs: Inputs,
     counts: dict[str, Any] | None = None,
 ) -> Run:
-    """Writes the table's columns of a frame as a new run and makes it visible; see `Store.commit`."""
+    """Writes the table's columns of a frame as a new run; see `Store.commit`."""
     write_files(frame, store, table, run_id)
     return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
 

@@ -1,7 +1,7 @@
 """Small files on any store: list, read, replace at once, create if absent. Spark writes the tables.
 
-A location is a local path or a URL that fsspec opens. Without a scheme it is a local path, for Spark
-too (`spark_path`), whatever the cluster's default file system is.
+A location is a local path or a URL that fsspec opens. Without a scheme it is a local path, for
+Spark too (`spark_path`), whatever the cluster's default file system is.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def read_json(location: str) -> dict[str, Any] | None:
     """The JSON object in a file, or None if there is no such file.
 
     Raises:
-        OutputError: the file holds something else. Such files are written whole or not at all, so it
-            was damaged since, and must not be treated as missing.
+        OutputError: the file holds something else. Such files are written whole or not at all, so
+            it was damaged since, and must not be treated as missing.
     """
     filesystem, path = open_filesystem(location)
     try:
@@ -142,11 +142,13 @@ def replace_bytes(location: str, content: bytes) -> None:
 def create_json(location: str, content: dict[str, Any]) -> bool:
     """Creates a JSON file if there is none (put-if-absent); of two writers only one succeeds.
 
-    Local files are linked into place; S3 gets `If-None-Match`. Other stores of fsspec check and then
+    Local files are linked into place; S3 gets `If-None-Match`. Other stores of fsspec check and
+    then
     write: there, only one writer may work at a time.
 
     Returns:
-        False if another file is there. A write whose answer was lost is read back, and counts as done.
+        False if another file is there. A write whose answer was lost is read back, and counts as
+        done.
     """
     written = _json_bytes(content)
     if not is_local(location):
@@ -170,7 +172,7 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def one_at_a_time(location: str) -> Iterator[None]:
-    """Holds a lock on a local file, which a killed process gives back; does nothing on other stores."""
+    """Holds a lock on a local file; a killed process releases it. No lock on other stores."""
     if not is_local(location):
         yield
         return
@@ -184,7 +186,8 @@ def one_at_a_time(location: str) -> Iterator[None]:
 def _create_object(location: str, written: bytes) -> bool:
     """Creates an object if there is none.
 
-    S3 refuses (409) while another writer's object is under way, which may yet fail: then it tries again.
+    S3 refuses (409) while another writer's object is under way, which may yet fail: then it tries
+    again.
     """
     filesystem, path = open_filesystem(location)
     for wait_s in (*_WAITS_S, None):

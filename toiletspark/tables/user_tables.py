@@ -65,7 +65,7 @@ def text(frame: DataFrame, name: str) -> Column:
     column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
     plain = column.cast("string")
     if kind in ("float", "double"):
-        # through bigint, since a decimal keeps only 17 digits of a double; larger ones would overflow
+        # through bigint: a decimal keeps only 17 digits of a double, and larger ones overflow
         is_whole = (column % 1 == 0) & (F.abs(column) < F.lit(2.0**63))
         digits = F.when(is_whole, column.cast("bigint").cast("string")).otherwise(plain)
         return F.when(~F.isnan(column), digits)
@@ -246,7 +246,8 @@ def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
     """Counts the rows, and stops at a null or duplicate key.
 
     Cost: one shuffle of 8 bytes a row. If no two keys have the same hash, none is a duplicate; else
-    the keys themselves are counted. `repartition` comes first, since a partial count merges nothing.
+    the keys themselves are counted. `repartition` comes first, since a partial count merges
+    nothing.
     """
     hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
     per_hash = (
@@ -263,7 +264,7 @@ def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
 
 
 def _count_keys(frame: DataFrame, key: str, path: str, name: str) -> int:
-    """Counts the rows by the keys themselves; the error names a duplicate. One shuffle of the keys."""
+    """Counts the rows by the keys themselves, in one shuffle; the error names a duplicate."""
     per_key = frame.groupBy(key).agg(F.count("*").alias("rows"))
     is_null = F.col(key).isNull()
     is_duplicate = ~is_null & (F.col("rows") > 1)
@@ -286,7 +287,8 @@ def _count_keys(frame: DataFrame, key: str, path: str, name: str) -> int:
             doing=f"checking the {name} table {path}",
             expected=f"at least one row, and {key} unique and never null",
             found="; ".join(problems),
-            todo=f"correct the table, or map {name}.columns.{key} to the column that identifies a row",
+            todo=f"correct the table, or map {name}.columns.{key} to the column that identifies a "
+            "row",
         )
     return int(row["rows"])
 

@@ -169,7 +169,7 @@ class AllowRules:
 def _real(path: str) -> str:
     """Follows all links. A folder is resolved once a second, because its images are adjacent."""
     folder, name = os.path.split(path)
-    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - Path is slow a billion times
+    if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114 - Path is slow
         return os.path.realpath(path)
     return f"{_real_folder(folder, int(time.monotonic())).rstrip('/')}/{name}"
 

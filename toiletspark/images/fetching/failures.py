@@ -108,5 +108,5 @@ def _seconds(retry_after: str | None) -> float:
 def _seconds_until(date: str) -> float:
     try:
         return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-    except Exception:  # noqa: BLE001 - any server writes it; absurd numbers raise more than ValueError
+    except Exception:  # noqa: BLE001 - servers write absurd numbers
         return 0.0

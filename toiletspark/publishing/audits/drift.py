@@ -61,7 +61,8 @@ def psi(now: Histogram, before: Histogram) -> float:
 
     Equal bins mean the same in all strata and runs. Quantiles, which scorecards use, would leave
     two or three bins here, because most scores are near 0. An image more in a bin that was empty
-    would make the index infinite, so each bin counts half an image more (Jeffreys' prior of shares).
+    would make the index infinite, so each bin counts half an image more (Jeffreys' prior of
+    shares).
     """
     first, second = _shares(now), _shares(before)
     return float(((first - second) * np.log(first / second)).sum())
