@@ -275,7 +275,7 @@ leaks_app.command("draw", help="Draw a sample of the published version, to be la
 
 @leaks_app.command("show")
 def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
-    """Show what the feed still shows and what was lost, by the labels so far; a line per version."""
+    """Show the toilets left in the feed and the images lost, by the labels so far, per version."""
     from toiletspark.config import loading
     from toiletspark.feed import leak_meter
     from toiletspark.tables.runs import Store

@@ -73,7 +73,7 @@ def step(work: Workspace) -> Summary:
 
 
 def _images(work: Workspace) -> DataFrame:
-    """The user's images; for a retry of failures, the images of the last catalog and no new ones."""
+    """The user's images; for a retry of failures, the images of the last catalog only."""
     spark, config = work.spark, work.config
     if not config.embed.only_retry:
         user_tables.check_listings(spark, config)

@@ -72,7 +72,7 @@ def from_imported(work: Workspace, begun: Summary) -> Summary:
 
 
 def to_feed(work: Workspace, begun: Summary) -> Summary:
-    """Goes from embeddings and a head to the feed and its page, by the live version if a plan waits."""
+    """Goes from embeddings and a head to the feed and its page."""
     summary = merged(begun, run_in_turn([score_catalog.JOB, publish_exclusions.JOB], work))
     approvals.require_live(summary.get("plan"), summary["version"])
     summary = merged(summary, run_in_turn([build_feed.JOB], work))

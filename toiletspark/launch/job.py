@@ -52,7 +52,11 @@ class Job:
     def submit(self) -> None:
         """Runs the job as a program of its own, as spark-submit starts it."""
 
-        def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
+        def command(
+            conf: ConfFiles = [],  # noqa: B006
+            sets: Sets = [],  # noqa: B006
+            as_json: AsJson = False,
+        ) -> None:
             self.run(conf, sets, as_json)
 
         command.__doc__ = self.about

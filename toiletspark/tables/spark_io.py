@@ -138,7 +138,7 @@ def write_files(frame: DataFrame, store: Store, table: Table, run_id: str) -> st
 
 @contextmanager
 def arrow_batches(spark: SparkSession, rows: int) -> Iterator[None]:
-    """Limits the rows of an Arrow batch while an action runs: images are large, scores are small."""
+    """Limits the rows of an Arrow batch while an action runs, since images are large."""
     before = spark.conf.get(ARROW_ROWS)
     spark.conf.set(ARROW_ROWS, str(rows))
     try:
