@@ -1,5 +1,5 @@
-// Which pictures are shown, where they lie, and drawing those near the window. Thousands of elements would make every
-// stroke slow, so a picture has an element only while it is near; where it lies is arithmetic, for the mouse as well.
+// The visible pictures: filters, layout, and drawing. Thousands of elements would make every stroke slow, so a picture
+// has an element only while it is near the window; its position is computed, also for the mouse.
 
 const SIZES = [72, 96, 120, 144, 176, 208, 224]; // px a tile is wide; pictures are at most 224 px on either side
 const GAP = 4;
@@ -94,16 +94,16 @@ function rowAt(y) {
 
 /** The numbers of the tiles that a rectangle of the canvas touches. */
 function tilesIn(left, top, right, bottom) {
-  const found = [];
+  const touched = [];
   const step = tileWidth + GAP;
   for (let r = rowAt(top); r < rows.length && rows[r].top <= bottom; r += 1) {
     const row = rows[r];
     if (row.heading !== undefined || row.top + tileHeight < top) continue;
     const from = Math.max(0, Math.ceil((left - tileWidth) / step));
     const to = Math.min(row.count - 1, Math.floor(right / step));
-    for (let column = from; column <= to; column += 1) found.push(shown[row.first + column]);
+    for (let column = from; column <= to; column += 1) touched.push(shown[row.first + column]);
   }
-  return found;
+  return touched;
 }
 
 function soonDraw() {
@@ -209,8 +209,8 @@ const shortScore = (score) => (score === null ? "" : score.toFixed(2));
 
 function spoken(number) {
   const { image_id, listing_id, suggested, label } = tiles[number];
-  const said = kept.decisions.has(number) ? `labelled ${labelOf(number)}` : label ? `earlier label ${label}` : "not labelled";
-  return `${said}${suggested ? `, suggested ${suggested}` : ""}, image ${image_id}, listing ${listing_id ?? "none"}`;
+  const state = kept.decisions.has(number) ? `labelled ${labelOf(number)}` : label ? `earlier label ${label}` : "not labelled";
+  return `${state}${suggested ? `, suggested ${suggested}` : ""}, image ${image_id}, listing ${listing_id ?? "none"}`;
 }
 
 function drawHeading(r, added) {

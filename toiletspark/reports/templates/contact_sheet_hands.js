@@ -35,7 +35,7 @@ function moveTo(number, { keepAnchor = false, scroll = true } = {}) {
   tell();
 }
 
-/** What a command is about: the large picture, or else the selected ones, or else the one in focus. */
+/** The tiles of a command: the large picture, or else the selected ones, or else the one in focus. */
 function targets() {
   if (!element.large.open && selected.size) return shown.filter((number) => selected.has(number));
   return placeOf[focus] === undefined ? [] : [focus];
@@ -84,7 +84,7 @@ function tell() {
   if (element.large.open) showLarge();
 }
 
-/** Counts, and whether what was done is safe. */
+/** Counts, and the state of the storage. */
 function tellLabels() {
   const perClass = new Map(classes.map((name) => [name, 0]));
   let labelled = 0;

@@ -1,5 +1,5 @@
 "use strict";
-// What people decide on this sheet, how it is undone, and where it is kept. Touches no element of the page.
+// The decisions of people on this sheet, undo and redo, and storage. Touches no element of the page.
 
 const sheet = JSON.parse(document.getElementById("sheet").textContent);
 const tiles = sheet.tiles;
@@ -8,9 +8,9 @@ const STORE = `toiletspark-sheet-${sheet.id}`;
 const UNDOABLE = 5000; // single labels of all steps together that an undo may bring back after a reload
 
 // decisions: tile number -> [class number, milliseconds since 1970]. past, future: steps, each a list of
-// [tile number, decision before or null, decision after or null]. downloaded: whether a file holds all of it.
+// [tile number, decision before or null, decision after or null]. downloaded: a file has all of it.
 const kept = { decisions: new Map(), past: [], future: [], labeller: "", downloaded: true };
-let keeping = true; // whether the browser has taken what was last saved
+let keeping = true; // the browser has taken the last save
 const listeners = []; // called after every change with the numbers of the tiles that changed
 
 /** The class of a tile: decided here, or else its earlier label; null if there is none. */
@@ -19,7 +19,7 @@ function labelOf(number) {
   return decision ? classes[decision[0]] : tiles[number].label;
 }
 
-/** Whether nothing is left to do: on a sheet that asks about labels, those do not answer it. */
+/** True if nothing is left to do: on a sheet that asks about labels, the present ones are no answer. */
 function isLabelled(number) {
   return kept.decisions.has(number) || (!sheet.asks_about_labels && tiles[number].label !== null);
 }
@@ -50,7 +50,7 @@ function doStep(step) {
   return applied(step, 2);
 }
 
-/** Takes the last step back; returns the tiles that it was about. */
+/** Takes the last step back; returns its tiles. */
 function undo() {
   const step = kept.past.pop();
   if (!step) return [];
@@ -98,11 +98,11 @@ function recent(steps) {
   return steps.slice(first);
 }
 
-/** Takes up what this browser has kept of this sheet; also what another tab has just changed. */
+/** Restores what this browser has kept of this sheet, also by another tab. */
 function restore() {
   try {
-    const found = JSON.parse(localStorage.getItem(STORE));
-    if (found) Object.assign(kept, found, { decisions: new Map(found.decisions) });
+    const stored = JSON.parse(localStorage.getItem(STORE));
+    if (stored) Object.assign(kept, stored, { decisions: new Map(stored.decisions) });
   } catch {
     keeping = false;
   }
@@ -110,7 +110,7 @@ function restore() {
 
 // As a file
 
-/** The labels file as text: what `toiletspark labels import` takes. JSON's escapes carry any id, also half a character. */
+/** The labels file for `toiletspark labels import`. JSON's escapes carry any id, also half a character. */
 function labelsFile() {
   const numbers = [...kept.decisions.keys()].sort((a, b) => a - b);
   const labels = numbers.map((number) => {
@@ -122,7 +122,7 @@ function labelsFile() {
   return JSON.stringify(file, null, 1);
 }
 
-/** Merges a labels file, the newer decision wins; returns what came of it in words. */
+/** Merges a labels file, the newer decision wins; returns the result in words. */
 function takeUp(text) {
   const file = JSON.parse(text);
   if (file?.format !== "toiletspark-labels" || file.format_version !== 1 || !Array.isArray(file.labels)) {
