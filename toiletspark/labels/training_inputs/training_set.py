@@ -12,47 +12,35 @@ from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, shown
 from toiletspark.sampling import design_weights
 from toiletspark.sampling.evaluation_sample import DRAWS
-from toiletspark.tables import spark_io
+from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store
-from toiletspark.tables.schemas import (
-    ALONE,
-    CATALOG,
-    CONFLICTS,
-    EMBEDDINGS,
-    IMAGE_LEDGER,
-    LABELS,
-    QUEUES,
-    SAMPLE,
-    TRAINING_SET,
-    Table,
-)
 from toiletspark.tables.workspace import Workspace
 
 DOING = "gathering the training set"
 _log = logging.getLogger("toiletspark")
 
 
-def gather(work: Workspace, table: Table) -> Summary:
+def gather(work: Workspace, table: schemas.Table) -> Summary:
     """Writes labelled embeddings as a run of `table`; counts the labels and those left out."""
     spark, store = work.spark, work.store
 
     def set_aside(frame: DataFrame, name: str) -> DataFrame:
         return spark_io.set_aside(frame, store, work.run_id, name)
 
-    labels = store.require(LABELS, doing=DOING, step="labels import")
-    catalog = store.require(CATALOG, doing=DOING, step="embed")
+    labels = store.require(schemas.LABELS, doing=DOING, step="labels import")
+    catalog = store.require(schemas.CATALOG, doing=DOING, step="embed")
     snapshot = spark_io.read_run(spark, catalog)
     settled = settle(spark_io.read_run(spark, labels), snapshot)
     settled = set_aside(with_listings(settled, drawn_listings(spark, store)), "settled")
     labelled = settled.count()
     disputed = settled.where("in_conflict").count()
     usable = settled
-    if disputed and table is TRAINING_SET:
+    if disputed and table is schemas.TRAINING_SET:
         usable = _without_conflicts(work, settled, disputed)
 
     backbone_id = catalog.inputs.backbone_id
-    embeddings = spark_io.read_all(spark, store, EMBEDDINGS)
+    embeddings = spark_io.read_all(spark, store, schemas.EMBEDDINGS)
     embedded = set_aside(with_embeddings(usable, embeddings, backbone_id), "embedded")
     weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
     weights = set_aside(weights, "weights")
@@ -72,7 +60,7 @@ def gather(work: Workspace, table: Table) -> Summary:
             doing=DOING,
             expected="labelled images that have an embedding",
             found=f"{labelled} labels, none of whose images could be embedded",
-            todo=f"see the column status in {store.root}/{IMAGE_LEDGER.name}",
+            todo=f"see the column status in {store.root}/{schemas.IMAGE_LEDGER.name}",
         )
     counts = {"labelled": labelled, "without_embedding": without_embedding}
     return {**counts, "in_conflict": disputed}
@@ -127,8 +115,8 @@ def drawn_listings(spark: SparkSession, store: Store) -> DataFrame:
         of all samples and queues.
     """
     drawn = []
-    for table in (SAMPLE, QUEUES):
-        stratum = F.col("stratum") if table is SAMPLE else F.lit(None).cast("string")
+    for table in (schemas.SAMPLE, schemas.QUEUES):
+        stratum = F.col("stratum") if table is schemas.SAMPLE else F.lit(None).cast("string")
         for run in store.runs(table):
             rows = spark_io.read_run(spark, run)
             at = F.lit(run.run_id).alias("at")
@@ -160,7 +148,7 @@ def with_listings(settled: DataFrame, drawn: DataFrame) -> DataFrame:
     Returns:
         `settled` without nulls in listing_id and stratum.
     """
-    alone = F.concat(F.lit(ALONE), "image_id")
+    alone = F.concat(F.lit(schemas.ALONE), "image_id")
     return (
         settled.join(drawn, on="image_id", how="left")
         .withColumn("listing_id", F.coalesce("listing_id", "drawn_listing", alone))
@@ -205,7 +193,7 @@ def _without_conflicts(work: Workspace, settled: DataFrame, disputed: int) -> Da
             doing=DOING,
             expected="labels that agree about each content (labels.conflicts is fail)",
             found=f"{disputed} images about whose content labels contradict each other: {ids}",
-            todo=f"settle them, see {work.store.root}/{CONFLICTS.name}; or set "
+            todo=f"settle them, see {work.store.root}/{schemas.CONFLICTS.name}; or set "
             "labels.conflicts=leave_out or newest",
         )
     _log.warning("labels contradict each other about the content of %s: %s", ids, policy)

@@ -13,17 +13,8 @@ from toiletspark.publishing import approvals, publication
 from toiletspark.publishing.publication import Made
 from toiletspark.publishing.versions.log import Version
 from toiletspark.reports import html
-from toiletspark.reports.plan_page.page import (
-    COUNTS,
-    LEAVING,
-    NEW,
-    RETURNING,
-    ChangedImage,
-    PlanPage,
-    Side,
-    StratumChanges,
-    render,
-)
+from toiletspark.reports.plan_page import page
+from toiletspark.reports.plan_page.page import ChangedImage, PlanPage, Side, StratumChanges
 from toiletspark.reports.run_page.gather import RANDOM_BACKBONE
 from toiletspark.statuses import MEANINGS
 from toiletspark.tables import spark_io
@@ -38,7 +29,7 @@ _SHOWN = ("listing_id", "content_digest", "status", "exclusion_score", "reason",
 def write_page(work: Workspace, made: Made) -> str:
     """Writes <root>/reports/plan-<run_id>.html; returns its location."""
     location = f"{work.store.root}/reports/plan-{made.exclusion_list.run_id}.html"
-    html.write(location, render(gather(work, made)))
+    html.write(location, page.render(gather(work, made)))
     return location
 
 
@@ -81,9 +72,9 @@ def change() -> Column:
     was, decision = F.col("was"), F.coalesce("decision", F.lit("unscored"))
     out = decision == "exclude"
     return (
-        F.when(was.isNull(), F.when(out, NEW))
-        .when((was != "exclude") & out, LEAVING)
-        .when((was == "exclude") & ~out, RETURNING)
+        F.when(was.isNull(), F.when(out, page.NEW))
+        .when((was != "exclude") & out, page.LEAVING)
+        .when((was == "exclude") & ~out, page.RETURNING)
         .when(was != decision, _BETWEEN)
     )
 
@@ -101,14 +92,14 @@ def by_stratum(decisions: DataFrame) -> list[StratumChanges]:
     counted = {
         "images": F.lit(True),
         "known": F.col("was").isNotNull(),
-        "leaving": F.col("change") == LEAVING,
-        "returning": F.col("change") == RETURNING,
+        "leaving": F.col("change") == page.LEAVING,
+        "returning": F.col("change") == page.RETURNING,
         "between": F.col("change") == _BETWEEN,
-        "new_excluded": F.col("change") == NEW,
+        "new_excluded": F.col("change") == page.NEW,
         "excluded_before": F.col("was") == "exclude",
         "excluded": F.col("decision") == "exclude",
     }
-    counts = [F.count_if(counted[name]).alias(name) for name in COUNTS]
+    counts = [F.count_if(counted[name]).alias(name) for name in page.COUNTS]
     rows = marked.groupBy("stratum").agg(*counts).orderBy("stratum").collect()
     return [StratumChanges(**row.asDict()) for row in rows]
 
@@ -132,13 +123,13 @@ def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list
     Cost: a shuffle of the changes by stratum; 3 x `most` rows to the driver.
     """
     group, score = Window.partitionBy("change", "stratum"), F.col("exclusion_score")
-    side = F.when(F.col("change") == RETURNING, -score).otherwise(score)
+    side = F.when(F.col("change") == page.RETURNING, -score).otherwise(score)
     surest = F.row_number().over(group.orderBy(side.desc_nulls_last(), "image_id"))
     distance = F.abs(score.cast("double") - F.lit(operating_threshold))
     nearest = F.row_number().over(group.orderBy(distance.asc_nulls_last(), "image_id"))
     stratum = F.coalesce("stratum", F.lit("")).alias("stratum")
     changed = decisions.select("image_id", stratum, *_SHOWN, change().alias("change"))
-    changed = changed.where(F.col("change").isin(LEAVING, RETURNING, NEW))
+    changed = changed.where(F.col("change").isin(page.LEAVING, page.RETURNING, page.NEW))
     ranked = changed.withColumns(
         {"rank": F.least(2 * surest - 1, 2 * nearest), "size": F.count("*").over(group)}
     )
