@@ -132,7 +132,7 @@ def _labels(work: Workspace) -> DataFrame:
 def _embeddings(work: Workspace, tiles: list[Tile], sound: DataFrame) -> NDArray[np.float32]:
     """float32, (n, d): the embeddings of the newest catalog's backbone; zeros where it has none."""
     run = work.store.newest(CATALOG)
-    if run is None:
+    if run is None or not tiles:
         return np.zeros((len(tiles), 1), np.float32)
     digests = F.broadcast(sound.select("content_digest").distinct())
     rows = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
