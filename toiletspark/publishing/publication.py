@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame
-
 from toiletspark.config import Config
 from toiletspark.errors import AuditError
 from toiletspark.publishing import decisions, figures, overrides, thresholds
@@ -127,10 +125,10 @@ def make(work: Workspace, sources: Sources) -> Made:
     written = spark_io.read_run(spark, decisions_run)
     counted = figures.gather(written, last_frame if _is_comparable(sources, settled) else None)
     unscored = spark_io.write_run(
-        _one_file(decisions.unscored(written)), store, UNSCORED, run_id, **facts
+        decisions.unscored(written).coalesce(1), store, UNSCORED, run_id, **facts
     )
     arrow_io.write(store, STRATA, run_id, figures.rows_of(counted), **facts)
-    excluded = _one_file(decisions.exclusion_list(written))
+    excluded = decisions.exclusion_list(written).coalesce(1)
     folder = spark_io.write_files(excluded, store, EXCLUSION_LIST, run_id)
     rows = sum(file.rows for file in described_files(folder))
 
@@ -149,10 +147,6 @@ def make(work: Workspace, sources: Sources) -> Made:
         sources=sources,
         overrides=counts["overrides"],
     )
-
-
-def _one_file(frame: DataFrame) -> DataFrame:
-    return frame.coalesce(1)
 
 
 def _rules(work: Workspace, settled: Settled, scores: Run) -> Rules:

@@ -29,6 +29,7 @@ _EXAMPLES = 3  # strata that a message names
 _HEAD = (
     "look at the excluded images (`toiletspark report`), the head and publish.operating_threshold"
 )
+_ACCESS = "correct the access that was denied"
 _STORE = (
     "see why images cannot be read (the statuses in the unscored table), then `toiletspark rescore`"
 )
@@ -99,8 +100,13 @@ def judge(figures: Figures, last: Last | None, bounds: Audits) -> list[Check]:
 def _share_rules(bounds: Audits) -> list[_ShareRule]:
     factor, rise = bounds.max_change_excluded, bounds.max_rise_unscored
 
-    def at_most(most: float) -> Breaks:
-        return lambda now, _, looks: significance.above(now, most, looks)
+    def at_most(name: str, count: str, words: str, most: float, todo: str) -> _ShareRule:
+        expected = f"at most {_percent(most)} of images {words} (publish.audits.max_share_{name})"
+
+        def breaks(now: Share, _: Share, looks: int) -> bool:
+            return significance.above(now, most, looks)
+
+        return _ShareRule(Rule(f"share.{name}", expected, todo), count, breaks)
 
     def by_factor(now: Share, then: Share, looks: int) -> bool:
         return any(
@@ -111,37 +117,22 @@ def _share_rules(bounds: Audits) -> list[_ShareRule]:
     def rises(now: Share, then: Share, looks: int) -> bool:
         return significance.moved_above(now, then, lambda share: share + rise, looks)
 
-    shares = [
-        ("excluded", "excluded", "excluded", bounds.max_share_excluded, _HEAD),
-        ("unscored", "no_score", "without a score", bounds.max_share_unscored, _STORE),
-        (
-            "policy",
-            "policy",
-            "denied",
-            bounds.max_share_policy,
-            "correct the access that was denied",
-        ),
-    ]
-    rules = []
-    for name, count, words, most, todo in shares:
-        expected = f"at most {_percent(most)} of images {words} (publish.audits.max_share_{name})"
-        rules.append(_ShareRule(Rule(f"share.{name}", expected, todo), count, at_most(most)))
-    change = Rule(
-        "rate_of_change.excluded",
+    by_change = (
         f"a share of excluded images within a factor of {factor:g} of the last versions' "
-        "(publish.audits.max_change_excluded)",
-        _HEAD,
+        "(publish.audits.max_change_excluded)"
     )
-    more_unscored = Rule(
-        "rate_of_change.unscored",
+    by_rise = (
         f"a share of images without a score at most {rise:.4g} above the last versions' "
-        "(publish.audits.max_rise_unscored)",
-        _STORE,
+        "(publish.audits.max_rise_unscored)"
     )
+    change = Rule("rate_of_change.excluded", by_change, _HEAD)
+    unscored = Rule("rate_of_change.unscored", by_rise, _STORE)
     return [
-        *rules,
+        at_most("excluded", "excluded", "excluded", bounds.max_share_excluded, _HEAD),
+        at_most("unscored", "no_score", "without a score", bounds.max_share_unscored, _STORE),
+        at_most("policy", "policy", "denied", bounds.max_share_policy, _ACCESS),
         _ShareRule(change, "excluded", by_factor, compares=True),
-        _ShareRule(more_unscored, "no_score", rises, compares=True),
+        _ShareRule(unscored, "no_score", rises, compares=True),
     ]
 
 

@@ -34,17 +34,6 @@ _SCORE = (
 )
 
 
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "binary": pa.binary(),
-}
-
-
 @dataclass(frozen=True)
 class _Source:
     """A run that a version is made from."""
@@ -164,9 +153,9 @@ def _schema(source: _Source, files: Check) -> Check:
     for file, footer in zip(run.files, _footers(run), strict=True):
         schema = footer.schema.to_arrow_schema()
         others = [
-            f"{name}: {_type_name(schema, name)}"
-            for name, kind in table.columns.items()
-            if not _has_column(schema, name, kind)
+            f"{field.name}: {_type_name(schema, field.name)}"
+            for field in table.arrow_schema
+            if not _has_field(schema, field)
         ]
         if others:
             return rule.failed(f"in {file.name} {shown(others, 3)}")
@@ -183,14 +172,14 @@ def _footers(run: Run) -> list[pq.FileMetaData]:
         return list(threads.map(footer, [file.name for file in run.files]))
 
 
-def _has_column(schema: pa.Schema, name: str, kind: str) -> bool:
+def _has_field(schema: pa.Schema, field: pa.Field) -> bool:
     """Returns True if Spark reads this column of a file as this type."""
-    if len(schema.get_all_field_indices(name)) != 1:
+    if len(schema.get_all_field_indices(field.name)) != 1:
         return False
-    type_ = schema.field(name).type
-    if kind == "timestamp":
+    type_ = schema.field(field.name).type
+    if pa.types.is_timestamp(field.type):
         return bool(pa.types.is_timestamp(type_))
-    return bool(type_ == _ARROW_TYPES[kind])
+    return bool(type_ == field.type)
 
 
 def _type_name(schema: pa.Schema, name: str) -> str:
