@@ -183,7 +183,7 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     spark: SparkSession,
     make_config: MakeConfig,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(alerts, "MAX_CSV_ROWS", 1)
@@ -195,5 +195,5 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     assert (told["feed_out"], told["alerts"], told["listings"]) == (1, 2, 1)
     assert pd.read_parquet(told["alerts_table"])["image_id"].sort_values().tolist() == ["b", "c"]
     assert len(pd.read_csv(told["alerts_csv"])) == 1
-    said = "toiletspark: the file for people has 1 of 2 alerts; the table has them all\n"
-    assert said in capsys.readouterr().err
+    said = "the file for people has 1 of 2 alerts; the table has them all\n"
+    assert said in caplog.text

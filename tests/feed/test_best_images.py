@@ -187,7 +187,7 @@ def test_the_best_is_what_a_sort_gives(spark: SparkSession) -> None:
 
 
 def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
-    spark: SparkSession, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [
         decided(
@@ -208,7 +208,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
     told = build_feed.step(Workspace.open(spark, config))
     assert (told["listings"], told["listings_with_none"]) == (6, 2)
     assert (
-        "toiletspark: 2 of 6 listings have no image left: 'L2', 'L5'\n" in capsys.readouterr().err
+        "2 of 6 listings have no image left: 'L2', 'L5'\n" in caplog.text
     )
     best = pd.read_parquet(told["best_images"]).set_index("listing_id")["image_id"]
     assert best.dropna().to_dict() == {"L1": "L1-3", "L3": "L3-1", "L4": "L4-1", "L6": "L6-1"}

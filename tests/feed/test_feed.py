@@ -260,7 +260,7 @@ def publish_excluding(config: Config, *ids: str, kept: Iterable[str] = ()) -> No
 
 
 def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
-    spark: SparkSession, make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = pd.DataFrame(
         {
@@ -287,10 +287,10 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
     assert told["feed_repeated"] == {"ids": 1, "rows": 2}
     assert (told["feed_mode"], told["feed_version"]) == ("mixed", 1)
     assert (told["listings"], told["listings_with_none"], told["alerts"]) == (1, 1, 1)
-    assert capsys.readouterr().err.splitlines() == [
-        "toiletspark: the feed by version 1 (mixed): 3 rows in, 1 out, 2 removed (2 excluded by score); "
+    assert caplog.messages == [
+        "the feed by version 1 (mixed): 3 rows in, 1 out, 2 removed (2 excluded by score); "
         "let through though nobody has decided: 1 with an id that the version does not know",
-        "toiletspark: 1 of 1 listings have no image left: 'L1'",
+        "1 of 1 listings have no image left: 'L1'",
     ]
     kept = pd.read_parquet(told["feed"])
     assert list(kept.columns) == ["content", "my photo.id", "price", "tags"]

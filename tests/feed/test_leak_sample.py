@@ -89,7 +89,7 @@ def drawn(store: Store) -> pd.DataFrame:
 def test_what_is_drawn_stands_for_all_sound_images(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
-    config = make_config({"leak_meter.size": 60})
+    config = make_config({"leaks.size": 60})
     store = Store.open(config.output.root)
     run_id = version_of(store)
     words = [
@@ -157,7 +157,7 @@ def test_the_population_are_the_sound_contents_by_what_their_labels_may_tell(
 def test_the_same_version_is_drawn_alike_and_another_one_otherwise(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
-    config = make_config({"leak_meter.size": 20})
+    config = make_config({"leaks.size": 20})
     store = Store.open(config.output.root)
     told = []
     for _ in range(2):
@@ -206,7 +206,7 @@ def test_a_leak_sample_leaves_the_weights_of_training_alone(
     spark: SparkSession, make_config: MakeConfig
 ) -> None:
     """It draws images that stand in a sample, which must not lose its doubtful ones to it."""
-    config = make_config({"leak_meter.size": 60})
+    config = make_config({"leaks.size": 60})
     store = Store.open(config.output.root)
     version_of(store)
     first = stored(
@@ -223,7 +223,7 @@ def test_the_whole_way_from_the_draw_to_the_figures(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     """Drawn, put on a contact sheet, labelled there, imported, and read."""
-    config = make_config({"merge.of": "leaks", "leak_meter.size": 100})
+    config = make_config({"labels.of": "leaks", "leaks.size": 100})
     store = Store.open(config.output.root)
     images = pd.read_parquet(config.images.path)
     contents = [hashing.content_digest(Path(url).read_bytes()) for url in images["image_url"]]
@@ -264,8 +264,8 @@ def test_the_whole_way_from_the_draw_to_the_figures(
         "labeller": "ann",
         "labels": words,
     }
-    (tmp_path / "merge.json").write_text(json.dumps(content))
-    section = config.labels.model_copy(update={"file": str(tmp_path / "merge.json")})
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    section = config.labels.model_copy(update={"file": str(tmp_path / "labels.json")})
     import_labels.step(Workspace.open(spark, config.model_copy(update={"labels": section})))
     (meter,) = leak_meter.trend(store, config.labels)
     assert (meter.version, meter.drawn, meter.labelled, meter.missing) == (1, 18, 18, 0)

@@ -40,7 +40,7 @@ def page_of(told: dict[str, Any]) -> Parsed:
 
 
 def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
-    spark: SparkSession, config: Config, store: Store, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, config: Config, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
@@ -54,7 +54,7 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     assert "waits_for_approval" not in told
     plan = told["plan"]
     assert told["diff_page"] == f"{store.root}/reports/plan-{plan}.html"
-    assert f"what plan {plan} would change: {told['diff_page']}" in capsys.readouterr().err
+    assert f"what plan {plan} would change: {told['diff_page']}" in caplog.text
     assert page_of(told).of("p", **{"class": "headline"}) == [
         "If this ships, 1 image leaves the feed and no image returns to it."
     ]
@@ -72,14 +72,14 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
 
 
 def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescoring_goes_on(
-    spark: SparkSession, config: Config, store: Store, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, config: Config, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(store)
     config = publishing(config, require_approval=True)
     first = publish_exclusions.step(Workspace.open(spark, config))
     command = f"toiletspark publish approve {first['plan']}"
     assert (first["version"], first["waits_for_approval"]) == (None, command)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "NOT PUBLISHED: publish.require_approval is set" in said
     assert f"there is no version yet. Look at the page, and publish it by `{command}`." in said
     assert not pointer_of(store).exists()
@@ -98,7 +98,7 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
     other = publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.95)))
     assert other["version"] == 2
     assert other["waits_for_approval"].endswith(other["plan"])
-    assert "version 2 stays live" in capsys.readouterr().err
+    assert "version 2 stays live" in caplog.text
     assert pointer_of(store).read_bytes() == before
     parsed = page_of(other)
     assert parsed.of("p", **{"class": "headline"}) == [
@@ -111,14 +111,14 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
 
 
 def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
-    spark: SparkSession, config: Config, store: Store, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, config: Config, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(store, unembedded="z")  # an image that has neither a score nor a failure
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(Workspace.open(spark, publishing(config, plan=True)))
     assert stopped.value.exit_code == 3
     assert "containment.decision" in stopped.value.expected
-    found = re.search(r"what plan (\S+) would change: (\S+)", capsys.readouterr().err)
+    found = re.search(r"what plan (\S+) would change: (\S+)", caplog.text)
     assert found is not None
     page = Parsed(Path(found[2]).read_text(encoding="utf-8"))
     assert page.of("h2", id="approve") == ["This plan cannot be shipped"]

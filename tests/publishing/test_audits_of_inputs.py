@@ -101,7 +101,7 @@ def spoil_in_place(file: Path) -> None:
         ),
         (lambda file: file.write_bytes(file.read_bytes()[:100]), "'part-1.parquet: 100 bytes of "),
         (lambda file: file.write_bytes(b""), "'part-1.parquet: 0 bytes of "),
-        (spoil_in_place, "other contents"),
+        (spoil_in_place, "no Parquet"),
     ],
     ids=["gone", "one more", "truncated", "empty", "spoilt"],
 )

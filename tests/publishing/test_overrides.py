@@ -129,7 +129,7 @@ def test_a_row_gets_its_types() -> None:
         ),
         (
             [row(label="toilets"), row(label="other")],
-            "one of merge.classes, or nothing: toilet, bath, other",
+            "one of labels.classes, or nothing: toilet, bath, other",
             "'toilets' (did you mean 'toilet'?) in 1 row: 'a'",
             "correct the class, or leave it empty",
         ),

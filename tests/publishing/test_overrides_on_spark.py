@@ -227,7 +227,7 @@ def catalog_of(store: Store) -> None:
 
 
 def test_overrides_beat_scores_and_failures(
-    spark: SparkSession, config: Config, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store.open(config.output.root)
     catalog_of(store)
@@ -235,8 +235,8 @@ def test_overrides_beat_scores_and_failures(
     counts = {"total": 9, "in_force": 8, "expired": 1, "superseded": 0, "met": 7, "unmet": 1}
     assert told["overrides"] == {**counts, "unmet_among": ["no such image"]}
     assert (
-        "toiletspark: 1 of 8 overrides are about no image of the catalog: 'no such image'\n"
-        in capsys.readouterr().err
+        "1 of 8 overrides are about no image of the catalog: 'no such image'\n"
+        in caplog.text
     )
     manifest = json.loads(Path(told["exclusion_list"], "_manifest.json").read_text())
     assert manifest["counts"]["overrides"] == told["overrides"]
@@ -284,7 +284,7 @@ def test_overrides_come_back_as_labels(
     spark: SparkSession,
     make_config: Callable[..., Config],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Also one that has expired; one about nothing keeps its word; a row that goes takes its label back."""
     images = pd.DataFrame({"image_id": [*IMAGES, "z"], "listing_id": "L1", "image_url": "u"})
@@ -319,7 +319,7 @@ def test_overrides_come_back_as_labels(
     since = "8 new, 0 changed, 0 gone, 0 unchanged"
     of_overrides = {"labels": 8, "without_class": 0, "without_image": 1, "since_last": since}
     assert told["labels_of_overrides"] == of_overrides
-    assert f"toiletspark: labels of overrides: {since}\n" in capsys.readouterr().err
+    assert f"labels of overrides: {since}\n" in caplog.text
     at = {
         row["image_id"]: row["labelled_at"] for row in arrow_io.read(store.newest(schemas.LABELS))
     }

@@ -10,6 +10,7 @@ Nothing that a reader may have open is overwritten or removed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -95,10 +96,10 @@ class Run:
             if described_files(self.folder, whole=self.table in _WHOLE) == self.files:
                 return ""
             return _other_sizes(self) or "other contents"
-        except pa.ArrowInvalid:
-            return _other_sizes(self) or "no Parquet"
-        except OSError as error:  # gone while it was read
-            return f"unreadable: {error}"
+        except (OSError, pa.ArrowInvalid):
+            with contextlib.suppress(OSError):
+                return _other_sizes(self) or "no Parquet"
+        return "gone while it was read"
 
     def verify(self, *, doing: str) -> None:
         """Stops if the files of the run are not those of its manifest.

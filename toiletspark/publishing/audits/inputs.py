@@ -184,7 +184,9 @@ def _has_field(schema: pa.Schema, field: pa.Field) -> bool:
 
 def _type_name(schema: pa.Schema, name: str) -> str:
     indices = schema.get_all_field_indices(name)
-    return str(schema.field(indices[0]).type) if len(indices) == 1 else f"{len(indices)} columns"
+    return (
+        str(schema.field(indices[0]).type) if len(indices) == 1 else f"{len(indices)} such columns"
+    )
 
 
 def _size(scores: Run, catalog: Run) -> Check:
