@@ -195,5 +195,5 @@ def test_the_job_alerts_of_the_whole_version_whatever_the_feed_table_holds(
     assert (told["feed_out"], told["alerts"], told["listings"]) == (1, 2, 1)
     assert pd.read_parquet(told["alerts_table"])["image_id"].sort_values().tolist() == ["b", "c"]
     assert len(pd.read_csv(told["alerts_csv"])) == 1
-    said = "the file for people has 1 of 2 alerts; the table has them all\n"
+    said = "the CSV file has 1 of 2 alerts; the table has them all\n"
     assert said in caplog.text
