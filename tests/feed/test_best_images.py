@@ -207,9 +207,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
     publish(Store.open(config.output.root), rows, scores)
     told = build_feed.step(Workspace.open(spark, config))
     assert (told["listings"], told["listings_with_none"]) == (6, 2)
-    assert (
-        "2 of 6 listings have no image left: 'L2', 'L5'\n" in caplog.text
-    )
+    assert "2 of 6 listings have no image left: 'L2', 'L5'\n" in caplog.text
     best = pd.read_parquet(told["best_images"]).set_index("listing_id")["image_id"]
     assert best.dropna().to_dict() == {"L1": "L1-3", "L3": "L3-1", "L4": "L4-1", "L6": "L6-1"}
     assert set(best.dropna()) <= set(pd.read_parquet(told["feed"])["image_id"])

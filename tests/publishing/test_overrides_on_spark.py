@@ -234,10 +234,7 @@ def test_overrides_beat_scores_and_failures(
     told = publish_exclusions.step(Workspace.open(spark, written(config, *OVERRIDES)))
     counts = {"total": 9, "in_force": 8, "expired": 1, "superseded": 0, "met": 7, "unmet": 1}
     assert told["overrides"] == {**counts, "unmet_among": ["no such image"]}
-    assert (
-        "1 of 8 overrides are about no image of the catalog: 'no such image'\n"
-        in caplog.text
-    )
+    assert "1 of 8 overrides are about no image of the catalog: 'no such image'\n" in caplog.text
     manifest = json.loads(Path(told["exclusion_list"], "_manifest.json").read_text())
     assert manifest["counts"]["overrides"] == told["overrides"]
     decided = pd.read_parquet(told["decisions"]).set_index("image_id")
