@@ -95,7 +95,7 @@ def test_a_manifest_without_files_is_no_sound_version(
     listed = written(store)
     log.publish(store, listed)
     storage.replace_json(f"{listed.folder}/_manifest.json", manifest)
-    with pytest.raises(OutputError, match="other files, sizes or contents"):
+    with pytest.raises(OutputError, match="a manifest as toiletspark writes it"):
         log.current(store.root)
 
 
@@ -201,28 +201,31 @@ def test_an_index_that_a_spreadsheet_has_spoilt_is_told(
     [
         (
             {"data": {"image_id": "a", "content_digest": ["d"]}},
-            "task 1 with a content_digest that is list",
+            "at 0.JSON.data.content_digest: Input should be a valid string",
         ),
-        ({"annotations": [{"result": 7}]}, "no labels"),
-        ({"annotations": [{"result": [{"type": "choices", "value": ["toilet"]}]}]}, None),
+        (
+            {"annotations": [{"result": 7}]},
+            "at 0.JSON.annotations.0.result: Input should be a valid list",
+        ),
+        (
+            {"annotations": [{"result": [{"type": "choices", "value": ["toilet"]}]}]},
+            "at 0.JSON.annotations.0.result.0.value: Input should be a valid dictionary",
+        ),
         (
             {"annotations": [{"result": [{"type": "choices", "value": {"choices": None}}]}]},
-            "no labels",
+            "at 0.JSON.annotations.0.result.0.value.choices: Input should be a valid list",
         ),
         ({"annotations": [{"result": [{"type": "choices", "value": None}]}]}, "no labels"),
     ],
 )
 def test_an_export_with_other_types_is_told(
-    tmp_path: Path, task: dict[str, Any], found: str | None
+    tmp_path: Path, task: dict[str, Any], found: str
 ) -> None:
     sound = {"id": 1, "data": {"image_id": "a", "content_digest": "d"}, "annotations": []}
     (tmp_path / "labels.json").write_text(json.dumps([{**sound, **task}]))
-    if found is None:
-        assert len(label_files.read(str(tmp_path / "labels.json"), CLASSES).labels) == 1
-        return
-    with pytest.raises(LabelsError) as told:
+    with pytest.raises(LabelsError) as stopped:
         label_files.read(str(tmp_path / "labels.json"), CLASSES)
-    assert told.value.found == found
+    assert stopped.value.found.startswith(found)
 
 
 # Configurations
