@@ -44,6 +44,7 @@ def test_importing_every_module_loads_no_torch_and_no_openvino() -> None:
         "runtimes.conversion",
         "runtimes.nvjpeg",
         "model.weights",
+        "demo.tour",
     )
     names = [name for name in modules("toiletspark", "jobs") if not name.endswith(computing)]
     code = (
