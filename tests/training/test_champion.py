@@ -506,9 +506,9 @@ def test_a_flag_without_a_reason_is_refused(reason: str, monkeypatch: pytest.Mon
     assert done.exit_code == 2
     assert done.output == (
         "toiletspark: while reading --accept-worse\n"
-        "  expected: the reason, in words, why a worse head shall be used; it is kept with the head\n"
-        "  found:    an empty one\n"
-        '  do:       say why, as in --accept-worse "the old one knows no bathrooms"\n'
+        "  expected: the reason to use a worse head, in words; it is kept with the head\n"
+        "  found:    an empty text\n"
+        '  do:       give a reason, as in --accept-worse "the old one knows no bathrooms"\n'
     )
 
 
