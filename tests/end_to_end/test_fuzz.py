@@ -13,6 +13,7 @@ from benchmarks import fuzz
 from tests.conftest import REPOSITORY
 from tests.fuzzing import pictures, targets
 from tests.fuzzing.targets import TARGETS, Files
+from toiletspark.images import decoding
 
 EXAMPLES = {"decode": 80, "thumbnail": 40, "overrides": 60, "versions": 25, "conf": 25}
 
@@ -69,12 +70,11 @@ def test_hostile_files_are_told_in_four_parts_or_are_rows(
 
 
 def test_the_seeds_are_sound_and_of_all_formats() -> None:
-    outcomes = targets.images.decode(pictures.seeds(), targets.decode_limits(), targets.INPUT)
+    outcomes = decoding.decode(pictures.seeds(), targets.decode_limits(), targets.INPUT)
     assert {one.status for one in outcomes} == {"ok"}
     assert all(b"".join(pictures.parts(seed)) == seed for seed in pictures.seeds())
     assert {
-        targets.images.open_checked(seed, targets.decode_limits()).format
-        for seed in pictures.seeds()
+        decoding.open_checked(seed, targets.decode_limits()).format for seed in pictures.seeds()
     } == {*pictures.FORMATS}
 
 
