@@ -163,7 +163,7 @@ def compared(store: Store, truth: pd.DataFrame) -> dict[str, Any]:
     )
     listed = versions.current(store.root)
     excluded = pd.concat(
-        [pq.read_table(f"{listed.folder}/{one['name']}").to_pandas() for one in listed.files]
+        [pq.read_table(f"{listed.folder}/{file.name}").to_pandas() for file in listed.files]
     )
     wanted, got = truth.set_index("image_id").sort_index(), seen.set_index("image_id").sort_index()
     vectors = dict(zip(kept["content_digest"], kept["embedding"], strict=True))

@@ -28,11 +28,13 @@ import json, sys
 from toiletspark.jobs import import_labels, run_chain, second_look
 from toiletspark.config import loading as conf_files
 from toiletspark.launch import session
+from toiletspark.tables.workspace import Workspace
 
 conf, table, *sets = sys.argv[1:]
 config, doubtful = conf_files.load([conf], sets), conf_files.load([conf], [*sets, f"labels.table.path={table}"])
 spark = session.start(config.spark)
-told = [run_chain.step(spark, config), import_labels.step(spark, doubtful), second_look.step(spark, doubtful)]
+work, second = Workspace.open(spark, config), Workspace.open(spark, doubtful)
+told = [run_chain.step(work), import_labels.step(second), second_look.step(second.for_next_step())]
 print(json.dumps(told, default=str))
 """
 
