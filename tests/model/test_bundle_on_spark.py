@@ -71,7 +71,7 @@ def test_a_tampered_bundle_scores_no_image(
         bundle.seal(folder)
     for step in (score_catalog.step, rescore_catalog.step):
         with pytest.raises(HeadError):
-            step(spark, config)
+            step(Workspace.open(spark, config))
     assert made(config) == ["catalog", "embeddings"]
     assert not (Path(config.output.root) / "scores").exists()
     assert not marker(folder).exists()
