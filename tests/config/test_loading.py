@@ -417,12 +417,12 @@ def test_a_class_name_that_is_a_safe_folder_name_is_taken(name: str) -> None:
         (
             ["toilet", "unlabelled"],
             ["toilet"],
-            "'unlabelled' is the folder of what nobody has labelled, not a class",
+            "'unlabelled' is the folder of unlabelled images, not a class",
         ),
         (
             ["toilet", "UNLABELLED"],
             ["toilet"],
-            "'unlabelled' is the folder of what nobody has labelled, not a class",
+            "'unlabelled' is the folder of unlabelled images, not a class",
         ),
     ],
 )
