@@ -33,8 +33,8 @@ SIZES = {
     "sample.size": 150,
     "train.validation_share": 0.4,
     "backbone.weights": "random",
-    "backbone.resize_px": 72,
-    "backbone.crop_px": 64,
+    "backbone.resize_px": 128,
+    "backbone.crop_px": 112,
 }
 
 

@@ -266,7 +266,7 @@ def test_a_narrow_terminal_loses_columns_and_no_figure_is_cut(
     )
     versions_table.show(versions_table.history(store), as_json=False)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "too narrow for run, kept, valid until: --json tells them"
+    assert lines[-1] == "too narrow for run, kept, valid until: --json has all columns"
     assert max(len(line) for line in lines) <= 130
     row = [cell.strip() for cell in lines[3].strip("│").split("│")]
     assert (row[0], row[3:]) == ("1", ["a-head-of-some-length", "0.5", "10", "1", "0", ""])

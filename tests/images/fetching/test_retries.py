@@ -275,7 +275,7 @@ def test_a_host_has_no_more_than_its_places() -> None:
     assert [one.result() for one in started] == list(range(60))
     assert most == {"host 0": 3, "host 1": 3}
     wait([lanes.start("", lambda: 0)])
-    assert not lanes._waiting
+    assert not lanes._queues
     assert not +lanes._running
 
 
