@@ -142,11 +142,11 @@ def test_quantiles_of_a_large_table_are_those_of_a_part_that_is_chosen_by_hash(
         ({"sample.weigh_by": "vews"}, "(did you mean 'views'?)"),
         (
             {"sample.weigh_by": "garden"},
-            "a negative one, or what is no number, in 2 strata, among them 'H | rent'",
+            "a negative number or no number, in 2 strata, among them 'H | rent'",
         ),
         (
             {"sample.weigh_by": "loss"},
-            "a negative one, or what is no number, in 1 strata, among them 'H | sale'",
+            "a negative number or no number, in 1 strata, among them 'H | sale'",
         ),
         ({"sample.max_strata": 2}, "more"),
     ],

@@ -362,8 +362,8 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
         errors.raise_first()
     assert str(stopped.value) == (
         "while scoring on a worker, before its first batch\n"
-        "  expected: a worker that reads memory://elsewhere with Python (fsspec), as the "
-        "driver does\n"
+        "  expected: a worker that reads memory://elsewhere with Python (fsspec), like "
+        "the driver\n"
         f"  found:    on {socket.gethostname()}: no _toiletspark.json there\n"
         "  do:       give the executors the driver's credentials and packages, and a store "
         "that all machines see; "

@@ -135,7 +135,7 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
         raise TableError(
             doing=f"weighing the strata by {sample.weigh_by!r}",
             expected="numbers of 0 or more in that column of the listings table; null counts 0",
-            found=f"a negative or no number, in {len(wrong)} strata, among them {wrong[0]!r}",
+            found=f"a negative number or no number, in {len(wrong)} strata, among them {wrong[0]!r}",
             todo="correct the column, or name another one in sample.weigh_by",
         )
     cells = []
