@@ -455,7 +455,7 @@ def test_the_report_tells_asked_against_got(spark: SparkSession, make_config: Ma
     assert page["design_effect"] == summary["design_effect"] == 1.0
     assert page["totals"]["thin"] == summary["thin_strata"] == 3
     html = Path(summary["sample_report"]).read_text()
-    assert "3 of 5 strata had no chance: they hold 9 images" in " ".join(html.split())
+    assert "3 of 5 strata had no chance to be drawn: they hold 9 images" in " ".join(html.split())
 
 
 def test_the_design_effect_is_kishs(spark: SparkSession, make_config: MakeConfig) -> None:
@@ -482,7 +482,7 @@ def test_a_preview_tells_what_the_draw_will_take_and_writes_nothing(
             "sample.unit": unit,
         }
     )
-    shown = preview_sample.step(Workspace.open(spark, config))
+    shown = preview_sample.step(Workspace(spark, Store(config.output.root), config))
     assert not Path(config.output.root).exists()
     draw_sample.step(Workspace.open(spark, config))
     run = Store(config.output.root).newest(schemas.SAMPLE)
