@@ -62,9 +62,7 @@ for job in jobs:
 print(json.dumps(told))
 """
 NO_JOBS = ("__init__", "cli", "cli_publish")
-JOBS = sorted(
-    path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem not in NO_JOBS
-)
+JOBS = sorted(path.stem for path in (REPOSITORY / "jobs").glob("*.py") if path.stem not in NO_JOBS)
 LISTINGS, IMAGES = 14, 56
 
 

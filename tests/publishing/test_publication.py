@@ -398,34 +398,6 @@ def test_a_rollback_while_a_version_is_made_stands(
     assert listed(readers.read_current(spark, store.root)) == {"a": 0.95, "b": 0.6, "c": 0.5}
 
 
-def test_a_version_of_before_there_were_decisions_is_followed_without_a_comparison(
-    spark: SparkSession, config: Config, store: Store
-) -> None:
-    run_id = runs.new_run_id()
-    early = stored(store, schemas.EXCLUSION_LIST, [{"image_id": "a"}], run_id=run_id)
-    stored(store, schemas.UNSCORED, [], run_id=run_id)
-    told = {
-        "run_id": run_id,
-        "exclusion_list": f"exclusion_list/{run_id}",
-        "unscored": f"unscored/{run_id}",
-        "rows": 1,
-    }
-    pointer_of(store).write_text(json.dumps({**told, "files": [file.name for file in early.files]}))
-    prepare(store)
-    assert publish_exclusions.step(Workspace.open(spark, config))["version"] == 1
-    counts = log.current(config.output.root).counts
-    judged = {check["rule"]: check["passed"] for check in counts["audits"]}
-    change = {
-        "rate_of_change.size",
-        "containment.strata",
-        "rate_of_change.excluded",
-        "rate_of_change.unscored",
-        "drift",
-    }
-    assert {judged[rule] for rule in change | {"consistency.decision"}} == {None}
-    assert counts["drift"] is None
-
-
 def test_publishing_before_scoring_names_the_step_that_is_missing(
     spark: SparkSession, config: Config
 ) -> None:
@@ -476,7 +448,7 @@ def test_a_version_without_its_manifest_is_an_error(
     (Path(published.folder) / "_manifest.json").unlink()
     with pytest.raises(OutputError) as stopped:
         readers.read_current(spark, store.root)
-    assert stopped.value.found == f"the version {published.run_id} without a manifest"
+    assert stopped.value.found == f"version {published.run_id} without a manifest"
 
 
 def alter_rows(folder: Path) -> None:
