@@ -67,7 +67,7 @@ def test_a_fault_is_stopped(
 
 
 def test_a_share_can_be_accepted_for_a_reason_that_is_kept(
-    spark: SparkSession, published: Published, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    spark: SparkSession, published: Published, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     accept = ("share.unscored", "rate_of_change.unscored")
 
@@ -89,4 +89,4 @@ def test_a_share_can_be_accepted_for_a_reason_that_is_kept(
         accept, "the store is being moved"
     )
     assert [alarm.partition(" failed")[0] for alarm in told["alarms"]] == list(accept)
-    assert f"toiletspark: ALARM: {told['alarms'][0]}" in capfd.readouterr().err
+    assert f"ALARM: {told['alarms'][0]}" in caplog.messages
