@@ -40,7 +40,7 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
                 doing=doing,
                 expected=f"the column '{name}' (labels.table.columns.{key})",
                 found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
-                todo="say in the configuration what your column is called",
+                todo="write the name of your column into the configuration",
             )
     rows = raw.select(
         text(raw, table.columns.image_id).alias("image_id"),
