@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Status:
-    """How an attempt at an image can end.
+    """One possible end of an attempt at an image.
 
     Attributes:
         name: as it stands in tables.
