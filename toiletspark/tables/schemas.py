@@ -30,23 +30,14 @@ ARROW_TYPES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours.
-
-    Attributes:
-        name: of its folder in the output root.
-        key: the columns that identify a row.
-        columns: names and Spark types.
-        schema_version: grows when columns change their meaning.
-        about: what a row is.
-        meanings: of the columns that need a word.
-    """
+    """A table of ours; `name` is its folder in the output root."""
 
     name: str
-    key: tuple[str, ...]
-    columns: dict[str, str]
-    schema_version: int = 1
-    about: str = ""
-    meanings: dict[str, str] = field(default_factory=dict)
+    key: tuple[str, ...]  # the columns that identify a row
+    columns: dict[str, str]  # names and Spark types
+    schema_version: int = 1  # grows when columns change their meaning
+    about: str = ""  # the meaning of a row
+    meanings: dict[str, str] = field(default_factory=dict)  # of the columns that need a word
 
     @property
     def schema(self) -> str:
@@ -73,12 +64,15 @@ def probability_columns(classes: tuple[str, ...]) -> dict[str, str]:
     return {f"p_{name}": "float" for name in classes}
 
 
-def _table(name: str, key: str, about: str, lines: str, schema_version: int = 1) -> Table:
-    """A table from lines of column, type and meaning."""
-    words = [[*line.split(maxsplit=2), ""] for line in lines.strip().splitlines()]
+def _table(text: str) -> Table:
+    """A table from its title, the sentences on a row, and lines of column, type and meaning."""
+    head, _, lines = text.strip().partition("\n\n")
+    title, _, about = head.partition("\n")
+    name, _, version, _, *key = title.replace(",", "").split()
+    words = [[*line.split(maxsplit=2), ""] for line in lines.splitlines() if line]
     columns = {column: kind for column, kind, *_ in words}
     meanings = {column: meaning for column, _, meaning, *_ in words if meaning}
-    return Table(name, tuple(key.split()), columns, schema_version, about, meanings)
+    return Table(name, tuple(key), columns, int(version), about.replace("\n", " "), meanings)
 
 
 _IMAGE_LINES = """
@@ -93,34 +87,30 @@ active         boolean    of the listing
 stratum        string     location | listing_type
 """
 
-IMAGES = _table(
-    "images",
-    "image_id",
-    "The user's images as one run saw them, without their bytes; not stored.",
-    _IMAGE_LINES,
-)
+IMAGES = _table(f"""
+images, version 1, key image_id
+The user's images as one run saw them, without their bytes; not stored.
 
-CATALOG = _table(
-    "catalog",
-    "image_id",
-    "One row per image of the user's table at the time of the run, with its newest attempt. Scores "
-    "and versions belong to such a snapshot. Rows whose embeddings share a file share a file.",
-    _IMAGE_LINES
-    + """
+{_IMAGE_LINES}
+""")
+
+CATALOG = _table(f"""
+catalog, version 2, key image_id
+One row per image of the user's table at the time of the run, with its newest attempt. Scores and
+versions belong to such a snapshot. Rows whose embeddings share a file share a file.
+
+{_IMAGE_LINES}
 status         string     ok, or how the attempt failed
 detail         string     never holds a URL
 content_digest string     SHA-256 of the file
 embedding_file int        index in the list inputs.embeddings of the manifest, from 0; null: none
 embedding_row  int        row in that file, from 0
-""".lstrip(),
-    schema_version=2,
-)
+""")
 
-SAMPLE = _table(
-    "sample",
-    "image_id",
-    "One row per drawn image.",
-    """
+SAMPLE = _table("""
+sample, version 2, key image_id
+One row per drawn image.
+
 image_id              string
 listing_id            string
 stratum               string
@@ -128,9 +118,7 @@ listing_probability   double  (0, 1], that the listing was drawn; 1 where images
 image_probability     double  (0, 1], that the image was drawn in its listing
 inclusion_probability double  the product of both
 weight                double  1 / inclusion_probability
-""",
-    schema_version=2,
-)
+""")
 
 _LABEL_LINES = """
 image_id       string
@@ -141,39 +129,37 @@ labelled_at    timestamp
 how            string     folder, folder_presorted, table, sheet, label_studio or override
 """
 
-LABELS = _table(
-    "labels",
-    "image_id labeller",
-    "The last label of each labeller for each image. folder_presorted: the picture lay in the "
-    "folder by the head's scores, and somebody looked through the folder and left it there.",
-    _LABEL_LINES,
-)
+LABELS = _table(f"""
+labels, version 1, key image_id labeller
+The last label of each labeller for each image. folder_presorted: the picture lay in the folder by
+the head's scores, and somebody looked through the folder and left it there.
 
-LABEL_SOURCES = _table(
-    "label_sources",
-    "source image_id",
-    "The last imported value per source, so that importing an unchanged folder or table again does "
-    "not overwrite newer labels. Under the run_id of the labels.",
-    """
+{_LABEL_LINES}
+""")
+
+LABEL_SOURCES = _table("""
+label_sources, version 1, key source image_id
+The last imported value per source, so that importing an unchanged folder or table again does not
+overwrite newer labels. Under the run_id of the labels.
+
 source   string
 image_id string
 class    string
 labeller string
-""",
-)
+""")
 
-CONFLICTS = _table(
-    "conflicts",
-    "conflict image_id labeller",
-    "The labels that contradict each other about one content, under the run_id of the labels.",
-    "conflict int numbers the contents, from 1" + _LABEL_LINES,
-)
+CONFLICTS = _table(f"""
+conflicts, version 1, key conflict image_id labeller
+The labels that contradict each other about one content, under the run_id of the labels.
 
-QUEUES = _table(
-    "queues",
-    "image_id",
-    "The images that people look at next.",
-    """
+conflict int numbers the contents, from 1
+{_LABEL_LINES}
+""")
+
+QUEUES = _table("""
+queues, version 1, key image_id
+The images that people look at next.
+
 image_id              string
 listing_id            string
 content_digest        string
@@ -183,14 +169,12 @@ score                 float
 suggested             string  a class
 label                 string  a class
 inclusion_probability double  null if the row was not drawn at random; 1 / it = images it stands for
-""",
-)
+""")
 
-IMAGE_LEDGER = _table(
-    "image_ledger",
-    "image_id image_version",
-    "One row per attempt at an image; the newest attempt counts.",
-    """
+IMAGE_LEDGER = _table("""
+image_ledger, version 1, key image_id image_version
+One row per attempt at an image; the newest attempt counts.
+
 image_id       string
 image_version  string
 status         string
@@ -201,19 +185,16 @@ height         int        pixels
 bytes          bigint
 attempts       int
 attempted_at   timestamp
-""",
-)
+""")
 
-EMBEDDINGS = _table(
-    "embeddings",
-    "content_digest backbone_id",
-    "One row per distinct content and backbone.",
-    """
+EMBEDDINGS = _table("""
+embeddings, version 1, key content_digest backbone_id
+One row per distinct content and backbone.
+
 content_digest string
 backbone_id    string
 embedding      binary  little-endian float16, 512 of them for ResNet18
-""",
-)
+""")
 
 ALONE = "image "  # and its image_id: the listing of a labelled image of which no listing is known
 
@@ -227,13 +208,13 @@ weight         double  images of the catalog that it stands for
 draw           string  the sample or queue that drew it
 """
 
-TRAINING_SET = _table(
-    "training_set",
-    "image_id",
-    "One row per labelled image that has an embedding: all that training needs, without Spark.",
-    _LABELLED_LINES + "embedding binary as in embeddings",
-    schema_version=2,
-)
+TRAINING_SET = _table(f"""
+training_set, version 2, key image_id
+One row per labelled image that has an embedding: all that training needs, without Spark.
+
+{_LABELLED_LINES}
+embedding binary as in embeddings
+""")
 
 LABELLED = {name: kind for name, kind in TRAINING_SET.columns.items() if name != "embedding"}
 
@@ -243,68 +224,60 @@ SECOND_LOOK_SET = replace(
     about="The same for all labels, conflicts included: the input of a second look.",
 )
 
-GOLDEN_IMAGES = _table(
-    "golden_images",
-    "image_id",
-    "Images that prove that a machine computes the same, under the run_id of the training set.",
-    """
+GOLDEN_IMAGES = _table("""
+golden_images, version 1, key image_id
+Images that prove that a machine computes the same, under the run_id of the training set.
+
 image_id       string
 content_digest string  of the labelled file
 label          string
 jpeg           binary  made anew from the labelled picture
 embedding      binary  of the jpeg
-""",
-)
+""")
 
-TRAINING_VIEWS = _table(
-    "training_views",
-    "content_digest backbone_id view",
-    "Flipped and cropped views of labelled contents; never used to score the catalog.",
-    """
+TRAINING_VIEWS = _table("""
+training_views, version 1, key content_digest backbone_id view
+Flipped and cropped views of labelled contents; never used to score the catalog.
+
 content_digest string
 backbone_id    string
 view           string
 embedding      binary
-""",
-)
+""")
 
-TRAINING_IMAGES = _table(
-    "training_images",
-    "image_id",
-    "The files behind the labels, on which a backbone is fine-tuned.",
-    _LABELLED_LINES + "content binary the file as it was labelled",
-)
+TRAINING_IMAGES = _table(f"""
+training_images, version 1, key image_id
+The files behind the labels, on which a backbone is fine-tuned.
 
-HEADS = _table(
-    "heads",
-    "image_id",
-    "Each run folder holds a head, and one row per image with which it was made.",
-    _LABELLED_LINES
-    + """held_out        boolean
+{_LABELLED_LINES}
+content binary the file as it was labelled
+""")
+
+HEADS = _table(f"""
+heads, version 2, key image_id
+Each run folder holds a head, and one row per image with which it was made.
+
+{_LABELLED_LINES}
+held_out        boolean
 exclusion_score float    of held-out images; else null
-""",
-    schema_version=2,
-)
+""")
 
-SCORES = _table(
-    "scores",
-    "image_id",
-    "One row per scored image, with a column p_<class> per class at its end: float, [0, 1], the "
-    "sum of a row is 1.",
-    """
+SCORES = _table("""
+scores, version 1, key image_id
+One row per scored image, with a column p_<class> per class at its end: float, [0, 1], the sum of
+a row is 1.
+
 image_id        string
 listing_id      string
 content_digest  string
 head_id         string
 exclusion_score float   [0, 1], higher = more surely excluded
-""",
-)
+""")
 
-DECISIONS = _table(
-    "decisions",
-    "image_id",
-    "One row per image of the catalog: the decision of a version, and its grounds.",
-    """
+DECISIONS = _table("""
+decisions, version 1, key image_id
+One row per image of the catalog: the decision of a version, and its grounds.
+
 image_id        string
 listing_id      string
 stratum         string
@@ -321,28 +294,24 @@ was             string     the decision of the version before; null: none
 since           timestamp  the moment from which an image without a score had none
 override        string     who decided, and why
 run_id          string
-""",
-)
+""")
 
-EXCLUSION_LIST = _table(
-    "exclusion_list",
-    "image_id",
-    "One row per excluded image.",
-    """
+EXCLUSION_LIST = _table("""
+exclusion_list, version 1, key image_id
+One row per excluded image.
+
 image_id        string
 listing_id      string
 reason          string  model (hysteresis and last_score included), override or unscored
 exclusion_score float
 head_id         string
 run_id          string
-""",
-)
+""")
 
-UNSCORED = _table(
-    "unscored",
-    "image_id",
-    "One row per image that has no score now.",
-    """
+UNSCORED = _table("""
+unscored, version 2, key image_id
+One row per image that has no score now.
+
 image_id      string
 listing_id    string
 status        string
@@ -350,15 +319,12 @@ detail        string
 failure_class string     content, transient, gone or policy
 decision      string     as in decisions
 since         timestamp  as in decisions
-""",
-    schema_version=2,
-)
+""")
 
-STRATA = _table(
-    "strata",
-    "stratum",
-    "One row per stratum of a version: what audits and drift compare.",
-    """
+STRATA = _table("""
+strata, version 1, key stratum
+One row per stratum of a version: what audits and drift compare.
+
 stratum   string
 images    bigint
 kept      bigint
@@ -367,14 +333,12 @@ unscored  bigint
 no_score  bigint
 policy    bigint  images whose access was refused
 histogram binary  of today's exclusion scores: 100 equal bins over [0, 1], little-endian int64
-""",
-)
+""")
 
-BEST_IMAGES = _table(
-    "best_images",
-    "listing_id",
-    "The best image that the feed still shows of each listing, under the run_id of the feed.",
-    """
+BEST_IMAGES = _table("""
+best_images, version 1, key listing_id
+The best image that the feed still shows of each listing, under the run_id of the feed.
+
 listing_id string
 image_id   string  null: no image is left
 position   int
@@ -382,15 +346,13 @@ why        string  in words
 remaining  bigint  images of the listing that the feed shows
 excluded   bigint  images so decided, shown or not (feed.mode)
 unscored   bigint  images so decided, shown or not (feed.mode)
-""",
-)
+""")
 
-ALERTS = _table(
-    "alerts",
-    "image_id",
-    "The images that agents should look at: all that are not plainly kept. Under the run_id of "
-    "the feed.",
-    """
+ALERTS = _table("""
+alerts, version 1, key image_id
+The images that agents should look at: all that are not plainly kept. Under the run_id of the
+feed.
+
 image_id   string
 listing_id string
 why        string     a sentence for people
@@ -398,15 +360,13 @@ decision   string     as in decisions
 status     string
 score      float
 since      timestamp
-""",
-)
+""")
 
-LEAKS = _table(
-    "leaks",
-    "content_digest",
-    "The contents that a leak sample drew from the sound images of a version, under the run_id of "
-    "its queue, each with one of its images, chosen by hash.",
-    """
+LEAKS = _table("""
+leaks, version 1, key content_digest
+The contents that a leak sample drew from the sound images of a version, under the run_id of its
+queue, each with one of its images, chosen by hash.
+
 content_digest        string
 image_id              string
 listing_id            string
@@ -417,8 +377,7 @@ excluded              int     images of the content that the version excludes
 inclusion_probability double  each of its images stands for 1 / inclusion_probability images
 reason                string
 rank                  int     in the queue; null if its label was known before
-""",
-)
+""")
 
 FEED = Table("feed", (), {}, about="The user's feed table without excluded images.")
 
