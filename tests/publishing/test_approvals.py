@@ -266,7 +266,7 @@ def grow_old(store: Store) -> None:
     assert seen is not None
     storage.replace_json(
         f"{seen.folder}/_manifest.json",
-        {**seen.manifest.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
+        {**seen.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
     )
 
 

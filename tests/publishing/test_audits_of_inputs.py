@@ -209,7 +209,7 @@ def test_the_manifest_has_the_columns_of_the_head_and_a_known_version(
     shop: Portal, said: dict[str, object], found: str
 ) -> None:
     run = shop.store.runs(schemas.SCORES)[-1]
-    storage.replace_json(f"{run.folder}/_manifest.json", {**run.manifest.as_json(), **said})
+    storage.replace_json(f"{run.folder}/_manifest.json", {**run.as_json(), **said})
     assert failed(judged(shop)) == {"schema.scores": found}
 
 
@@ -299,9 +299,7 @@ def test_a_score_head_that_cannot_be_read(shop: Portal) -> None:
 def test_a_head_that_was_altered_and_one_for_another_backbone(shop: Portal) -> None:
     seen = shop.store.runs(schemas.CATALOG)[-1]
     others = {**seen.inputs.as_json(), "backbone_id": "another"}
-    storage.replace_json(
-        f"{seen.folder}/_manifest.json", {**seen.manifest.as_json(), "inputs": others}
-    )
+    storage.replace_json(f"{seen.folder}/_manifest.json", {**seen.as_json(), "inputs": others})
     assert (
         "scores and catalog name 'a backbone of chance', 'another'"
         in failed(judged(shop))["containment.head_id"]
@@ -318,7 +316,7 @@ def test_an_old_catalog(shop: Portal) -> None:
     seen = shop.store.runs(schemas.CATALOG)[-1]
     storage.replace_json(
         f"{seen.folder}/_manifest.json",
-        {**seen.manifest.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
+        {**seen.as_json(), "made_at": "2020-01-01T00:00:00+00:00"},
     )
     assert failed(judged(shop)) == {"freshness": "one of 2020-01-01T00:00:00+00:00"}
     assert failed(judged(shop, "publish.audits.max_catalog_age_h=0")) == {}

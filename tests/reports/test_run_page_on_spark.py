@@ -17,7 +17,6 @@ from toiletspark.reports.run_page.version import outcome
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import runs
 from toiletspark.tables import schemas as tables
-from toiletspark.tables.manifest import Manifest
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
 
@@ -118,7 +117,7 @@ def test_a_first_version_that_has_expired_has_its_page(
 
 def live(store: Store, **facts: Any) -> gather.LiveRuns:
     config = {"backbone": {"weights": "imagenet"}}
-    run = Run("any", "r", store.root, Manifest(table="any", run_id="r", config=config))
+    run = Run(table="any", run_id="r", folder=store.root, config=config)
     return gather.LiveRuns(
         Version(version=9, run_id="r", layout=2, published_at="", **facts), run, run, run, run, run
     )

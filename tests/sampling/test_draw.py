@@ -419,7 +419,7 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     assert run is not None
     (band,) = run.inputs.bands
     assert band == {"column": "price", "cuts": [200.0]}
-    assert run.manifest.schema_version == 2
+    assert run.schema_version == 2
     assert run.counts["asked"] == {
         "H | rent | price below 200": 2,
         "H | rent | price from 200": 3,

@@ -379,7 +379,7 @@ def test_files_that_are_too_large_for_it_are_known_by_their_ends(
 def test_a_damaged_manifest_is_an_error(tmp_path: Path, change: dict[str, object]) -> None:
     store = Store.open(str(tmp_path))
     run, _ = large(store, EXCLUSION_LIST)
-    storage.replace_json(f"{run.folder}/_manifest.json", {**run.manifest.as_json(), **change})
+    storage.replace_json(f"{run.folder}/_manifest.json", {**run.as_json(), **change})
     with pytest.raises(OutputError) as stopped:
         store.run(EXCLUSION_LIST, run.run_id)
     assert stopped.value.doing == f"reading {run.folder}/_manifest.json"

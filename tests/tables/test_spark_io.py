@@ -13,7 +13,6 @@ from tests.support.small_versions import published
 from toiletspark.feed import readers as exclusions
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import spark_io as frames
-from toiletspark.tables.manifest import Manifest
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 
@@ -67,7 +66,7 @@ def test_a_reader_of_the_list_reads_the_files_of_the_manifest_and_nothing_else(
 
 def test_a_run_without_files_has_its_columns_and_no_rows(spark: SparkSession) -> None:
     columns = {"image_id": "string", "rank": "int"}
-    run = Run("feed", "r", "/nowhere", Manifest(table="feed", run_id="r", columns=columns))
+    run = Run(table="feed", run_id="r", folder="/nowhere", columns=columns)
     read = frames.read_named(spark, run)
     assert (read.columns, read.count()) == (["image_id", "rank"], 0)
 

@@ -9,7 +9,6 @@ from toiletspark.model import bundle, golden
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.tables import storage
-from toiletspark.tables.manifest import Manifest
 from toiletspark.tables.runs import MANIFEST, Run, Store
 from toiletspark.tables.schemas import HEADS
 
@@ -63,7 +62,7 @@ def run_of(store: Store, head_id: str, folder: str = "") -> Run | None:
     manifest = storage.read_json(f"{folder}/{MANIFEST}") if folder else None
     if manifest is None or manifest.get("inputs", {}).get("head_id") != head_id:
         return None
-    return Run(HEADS.name, manifest["run_id"], folder, Manifest.model_validate(manifest))
+    return Run.model_validate({**manifest, "table": HEADS.name, "folder": folder})
 
 
 def newest_for(store: Store, backbone_id: str) -> Head | None:

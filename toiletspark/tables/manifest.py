@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 class FileEntry(BaseModel):
     """One Parquet file of a run.
 
-    `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer (schema, row counts,
-    statistics, offsets): cheap for any size, and another file has another one. It does not notice
-    altered bytes before that, which Parquet reads without an error. `sha256` covers all bytes;
-    small files of some tables have it.
+    `tail_sha256` covers the last 64 KiB, where a Parquet file keeps its footer: cheap for any size,
+    and another file has another one. It does not notice altered bytes before that, which Parquet
+    reads without an error. `sha256` covers all bytes; small files of some tables have it.
     """
 
     model_config = ConfigDict(frozen=True)

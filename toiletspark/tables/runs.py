@@ -17,14 +17,13 @@ import os
 import re
 import secrets
 import socket
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from toiletspark import __version__
 from toiletspark.errors import OutputError, shown
@@ -41,51 +40,16 @@ _WHOLE_BYTES = 64 * 2**20  # files up to this size get a digest of all bytes, in
 _WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name}
 
 
-@dataclass(frozen=True)
-class Run:
-    """One complete run of one table."""
+class Run(Manifest):
+    """One complete run of one table: its manifest, and the folder in which it lies."""
 
-    table: str
-    run_id: str
-    folder: str
-    manifest: Manifest
-
-    @property
-    def rows(self) -> int:
-        """Rows in its files."""
-        return self.manifest.rows
-
-    @property
-    def inputs(self) -> Inputs:
-        """Everything that it was made from."""
-        return self.manifest.inputs
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """Further numbers about its rows."""
-        return self.manifest.counts
-
-    @property
-    def files(self) -> list[FileEntry]:
-        """Its Parquet files."""
-        return self.manifest.files
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """Names and Spark types of its columns."""
-        return self.manifest.columns
-
-    @property
-    def made_at(self) -> str:
-        """The moment of its commit, ISO 8601, UTC."""
-        return self.manifest.made_at
+    folder: str = Field(exclude=True)
 
     def difference(self) -> str:
         """Compares the Parquet files in the folder with the manifest: names, sizes, rows, digests.
 
-        Returns:
-            The first difference in words, as in "'part-0.parquet': missing"; "" if there is none.
-            Cost: see `described_files`.
+        Returns the first difference in words, as in "'part-0.parquet': missing"; "" if there is
+        none. Cost: see `described_files`.
         """
         recorded, names = [file.name for file in self.files], _parquet_names(self.folder)
         if missing := sorted(set(recorded) - set(names)):
@@ -102,11 +66,7 @@ class Run:
         return "gone while it was read"
 
     def verify(self, *, doing: str) -> None:
-        """Stops if the files of the run are not those of its manifest.
-
-        Raises:
-            OutputError: a file is missing, new, or another one.
-        """
+        """Raises OutputError if a file of the manifest is missing or another one, or one is new."""
         if difference := self.difference():
             raise OutputError(
                 doing=doing,
@@ -137,8 +97,7 @@ class Store:
         """The store at `root`; it is made if there is none.
 
         Raises:
-            OutputError: the folder cannot be written, or holds something that toiletspark did not
-                make.
+            OutputError: the folder cannot be written, or holds things that others made.
         """
         doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
         try:
@@ -164,11 +123,7 @@ class Store:
         return cls(root)
 
     def require_here(self, *, doing: str) -> None:
-        """Checks on a worker that it reads the store that the driver writes.
-
-        Raises:
-            OutputError: it cannot reach the store, or finds another one there.
-        """
+        """Raises OutputError on a worker that does not reach the store that the driver writes."""
         try:
             problem = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
         except Exception as error:  # noqa: BLE001 - every store's client has its own errors
@@ -195,13 +150,9 @@ class Store:
         storage.remove_folder(self.work_folder(run_id))
 
     def clear_unfinished(self, older_than_h: float) -> list[str]:
-        """Removes temporary frames and incomplete folders of runs that ended early.
+        """Removes temporary frames and incomplete folders of runs that ended early; returns them.
 
-        Args:
-            older_than_h: hours since the run began; younger ones may still be working.
-
-        Returns:
-            The removed folders.
+        Runs that began less than `older_than_h` hours ago may still be working, and are kept.
         """
         before = run_id_at(datetime.now(UTC) - timedelta(hours=older_than_h))
         removed = []
@@ -216,24 +167,18 @@ class Store:
 
     def runs(self, table: Table) -> list[Run]:
         """The complete runs of a table, oldest first."""
-        folders = {
-            run_id: self.folder(table, run_id)
-            for run_id in storage.entries(f"{self.root}/{table.name}")
-        }
-        manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders.values()])
-        return [
-            Run(table.name, run_id, folder, _validated(folder, manifest))
-            for (run_id, folder), manifest in zip(folders.items(), manifests, strict=True)
-            if manifest
+        folders = [
+            self.folder(table, name) for name in storage.entries(f"{self.root}/{table.name}")
         ]
+        manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders])
+        found = zip(folders, manifests, strict=True)
+        return [_run(folder, manifest) for folder, manifest in found if manifest]
 
     def run(self, table: Table, run_id: str) -> Run | None:
         """One complete run, or None."""
         folder = self.folder(table, run_id)
         manifest = storage.read_json(f"{folder}/{MANIFEST}")
-        if not manifest:
-            return None
-        return Run(table.name, run_id, folder, _validated(folder, manifest))
+        return _run(folder, manifest) if manifest else None
 
     def newest(self, table: Table) -> Run | None:
         """The newest complete run of a table, or None; runs made for comparison do not count."""
@@ -244,11 +189,7 @@ class Store:
         return None
 
     def require(self, table: Table, *, doing: str, step: str) -> Run:
-        """The newest complete run of a table.
-
-        Raises:
-            OutputError: there is none; the message names the `step` that makes one.
-        """
+        """The newest complete run of a table; OutputError names the `step` that makes one."""
         if run := self.newest(table):
             return run
         raise OutputError(
@@ -267,15 +208,11 @@ class Store:
         inputs: Inputs,
         counts: dict[str, Any] | None = None,
     ) -> Run:
-        """Makes a written run visible by writing its manifest.
-
-        Args:
-            config: the resolved configuration.
-            counts: further numbers about the rows; `rows` is counted from the files.
-        """
+        """Makes a written run visible by writing its manifest, whose `rows` are counted."""
         folder = self.folder(table, run_id)
         files = described_files(folder, whole=table.name in _WHOLE)
-        manifest = Manifest(
+        run = Run(
+            folder=folder,
             table=table.name,
             schema_version=table.schema_version,
             columns=table.columns,
@@ -289,8 +226,15 @@ class Store:
             files=files,
             config=config,
         )
-        storage.replace_json(f"{folder}/{MANIFEST}", manifest.as_json())
-        return Run(table.name, run_id, folder, manifest)
+        storage.replace_json(f"{folder}/{MANIFEST}", run.as_json())
+        return run
+
+
+def _run(folder: str, manifest: object) -> Run:
+    """The run in a folder, which is named by table and run id."""
+    table, run_id = folder.split("/")[-2:]
+    described = dict(_validated(folder, manifest))
+    return Run(**{**described, "folder": folder, "table": table, "run_id": run_id})
 
 
 def _validated(folder: str, manifest: object) -> Manifest:
@@ -313,11 +257,9 @@ def _foreign(root: str) -> list[str]:
 
 
 def described_files(folder: str, *, whole: bool = False) -> list[FileEntry]:
-    """The Parquet files of a folder, by name.
+    """The Parquet files of a run's folder, by name.
 
-    Args:
-        folder: of a run.
-        whole: True adds `sha256` to files of up to 64 MiB. Cost: they are read, once.
+    `whole` adds `sha256` to files of up to 64 MiB. Cost: they are read, once.
     """
     filesystem, path = storage.open_filesystem(folder)
     return [_described(filesystem, path, name, whole) for name in _parquet_names(folder)]

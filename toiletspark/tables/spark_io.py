@@ -37,14 +37,8 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 def read_all(
     spark: SparkSession, store: Store, table: Table, of_run: str | None = None
 ) -> DataFrame:
-    """The rows of all runs of a table that grows run by run.
-
-    Args:
-        of_run: only the commits of this run (`inputs.run`); None: all.
-    """
-    runs = store.runs(table)
-    if of_run is not None:
-        runs = [run for run in runs if run.inputs.run == of_run]
+    """The rows of all runs of a table, or only of the commits of one run (`inputs.run`)."""
+    runs = [run for run in store.runs(table) if of_run in (None, run.inputs.run)]
     folders = [storage.spark_path(run.folder) for run in runs]
     if not folders:
         return no_rows(spark, table.columns)
@@ -70,9 +64,7 @@ def of_rows(
 ) -> DataFrame:
     """Rows of the driver as a frame, through Arrow, so that no query on it starts Python workers.
 
-    Args:
-        rows: values in the order of the columns; a struct is a Row.
-        columns: name -> Spark type.
+    Rows hold values in the order of the columns (name -> Spark type); a struct is a Row.
     """
     if not rows:
         return no_rows(spark, columns)
@@ -85,12 +77,8 @@ def counting(
 ) -> tuple[DataFrame, Callable[[], dict[str, int]]]:
     """Counts rows while they are written, so that they need not be read again.
 
-    Args:
-        frame: must be written without a shuffle; a retried task would count twice.
-        conditions: a boolean column per count; null is not counted.
-
-    Returns:
-        The frame, and a function that gives the counts by name after the write.
+    Returns the frame, which must be written without a shuffle (a retried task would count twice),
+    and a function that gives the counts by name after the write. Null is not counted.
     """
     observation = Observation()
     counts = [F.count_if(column).alias(name) for name, column in conditions.items()]
@@ -100,13 +88,9 @@ def counting(
 def set_aside(
     frame: DataFrame, store: Store, run_id: str, name: str, *, partition_by: str | None = None
 ) -> DataFrame:
-    """Writes a frame into the run's work folder and reads it back.
+    """Writes a frame into the run's work folder and reads it back: it is computed once.
 
-    It is then computed once, and does not change while the run uses it.
-
-    Args:
-        name: of the folder.
-        partition_by: a column to cut the files by, so that a part can be read alone.
+    `partition_by` names a column to cut the files by, so that a part can be read alone.
     """
     location = storage.spark_path(f"{store.work_folder(run_id)}/{name}")
     frame.write.mode("errorifexists").parquet(location, partitionBy=partition_by)

@@ -31,8 +31,7 @@ def open_filesystem(
 ) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a location, and the path in it; listings are not cached.
 
-    Args:
-        options: fsspec's storage options by scheme; without them it asks the environment.
+    Without fsspec's storage options, which are given by scheme, it asks the environment.
     """
     scheme, separator, rest = location.partition("://")
     if separator:
@@ -75,9 +74,8 @@ def entries(location: str) -> list[str]:
 def read_json(location: str) -> dict[str, Any] | None:
     """The JSON object in a file, or None if there is no such file.
 
-    Raises:
-        OutputError: the file holds something else. Such files are written whole or not at all, so
-            it was damaged since, and must not be treated as missing.
+    Raises OutputError if the file holds something else. It is written whole or not at all, so it
+    was damaged since, and must not be treated as missing.
     """
     filesystem, path = open_filesystem(location)
     try:
@@ -103,11 +101,7 @@ def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:
 
 
 def read_files(locations: list[str]) -> list[bytes]:
-    """Reads many files in parallel, in order.
-
-    Raises:
-        OSError: one of them cannot be read.
-    """
+    """Reads many files in parallel, in order; raises OSError if one cannot be read."""
 
     def content(location: str) -> bytes:
         filesystem, path = open_filesystem(location)
@@ -143,12 +137,8 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
     """Creates a JSON file if there is none (put-if-absent); of two writers only one succeeds.
 
     Local files are linked into place; S3 gets `If-None-Match`. Other stores of fsspec check and
-    then
-    write: there, only one writer may work at a time.
-
-    Returns:
-        False if another file is there. A write whose answer was lost is read back, and counts as
-        done.
+    then write: there, only one writer may work at a time. Returns False if another file is there.
+    A write whose answer was lost is read back, and counts as done.
     """
     written = _json_bytes(content)
     if not is_local(location):
@@ -158,9 +148,7 @@ def create_json(location: str, content: dict[str, Any]) -> bool:
     try:
         os.link(temporary, path)
     except OSError as error:
-        if _is_linked(
-            temporary, path
-        ):  # NFS repeats a call whose answer was lost, then says "exists"
+        if _is_linked(temporary, path):  # NFS may say "exists" of a call that it has repeated
             return True
         if isinstance(error, FileExistsError):
             return False
@@ -184,11 +172,7 @@ def one_at_a_time(location: str) -> Iterator[None]:
 
 
 def _create_object(location: str, written: bytes) -> bool:
-    """Creates an object if there is none.
-
-    S3 refuses (409) while another writer's object is under way, which may yet fail: then it tries
-    again.
-    """
+    """Tries again while S3 refuses (409): another writer's object is under way, but may fail."""
     filesystem, path = open_filesystem(location)
     for wait_s in (*_WAITS_S, None):
         try:

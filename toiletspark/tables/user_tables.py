@@ -9,7 +9,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.config import Config, Images, Listings, Table
+from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io, storage
 from toiletspark.tables.schemas import IMAGES
@@ -17,20 +17,10 @@ from toiletspark.tables.schemas import IMAGES
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
 TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
-_LISTING_COLUMNS = {
-    "listing_id": "string",
-    "location": "string",
-    "listing_type": "string",
-    "active": "boolean",
-}
 
 
 def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
-    """One of the user's tables, unchanged.
-
-    Raises:
-        TableError: it does not exist or cannot be read.
-    """
+    """One of the user's tables, unchanged; TableError if it does not exist or cannot be read."""
     if not table.path:
         raise TableError(
             doing=f"reading the {name} table",
@@ -57,10 +47,7 @@ def text(frame: DataFrame, name: str) -> Column:
 
     Whole numbers are written as digits alone: pandas makes floats of integers as soon as one is
     missing, some databases give decimals, and Spark would write 1.0, 1.2345678E7 and 1.00. Null and
-    NaN become null; other values are as Spark casts them.
-
-    Args:
-        name: of the column; it may hold dots and blanks.
+    NaN become null; other values are as Spark casts them. The name may hold dots and blanks.
     """
     column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
     plain = column.cast("string")
@@ -79,10 +66,7 @@ def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
     """The images with location, listing type, activity and stratum of their listings.
 
     Columns: those of `schemas.IMAGES`, and `content` (binary; null where images come by URL). An
-    image whose listing is unknown keeps its row.
-
-    Raises:
-        TableError: a table or a column is missing.
+    image whose listing is unknown keeps its row. Raises TableError without a table or a column.
     """
     listings = read_listings(spark, config)
     joined = read_images(spark, config).join(listings, on="listing_id", how="left")
@@ -94,8 +78,8 @@ def read_images(spark: SparkSession, config: Config) -> DataFrame:
     table, names = config.images, config.images.columns
     raw = read_table(spark, table, "images")
     _require_mapped(raw, "images", names.model_dump(), table.path)
-    content, image_id = _column(names.content, "binary"), text(raw, names.image_id)
-    url = _image_url(table)
+    content, url = _column(names.content, "binary"), _image_url(table)
+    image_id = text(raw, names.image_id)
     listing_id = text(raw, names.listing_id) if names.listing_id else image_id
     return raw.select(
         image_id.alias("image_id"),
@@ -110,16 +94,13 @@ def read_images(spark: SparkSession, config: Config) -> DataFrame:
 def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) -> DataFrame:
     """The listings, unchecked: listing_id, location, listing_type, active; no rows without a table.
 
-    Args:
-        own: further columns of the user's table, unchanged, under the names of `own_columns`.
-
-    Raises:
-        TableError: the table or a column is missing.
+    `own` are further columns of the user's table, unchanged, under the names of `own_columns`.
+    Raises TableError if the table or a column is missing.
     """
-    table: Listings = config.listings
-    names = table.columns
+    table, names = config.listings, config.listings.columns
     if not table.path and not own:
-        return spark_io.no_rows(spark, _LISTING_COLUMNS)
+        ours = ("listing_id", "location", "listing_type", "active")
+        return spark_io.no_rows(spark, {name: IMAGES.columns[name] for name in ours})
     raw = read_table(spark, table, "listings")
     _require_mapped(raw, "listings", names.model_dump(), table.path)
     _require_own(raw, own, table.path)
@@ -157,8 +138,7 @@ def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
 def check(spark: SparkSession, config: Config) -> dict[str, int]:
     """Checks the keys of both tables before the cluster works; returns their numbers of rows.
 
-    Raises:
-        TableError: a null or duplicate id, or no image at all.
+    Raises TableError at a null or duplicate id, or without any image.
     """
     images = read_images(spark, config)
     return {"images": check_images(images, config), "listings": check_listings(spark, config)}
@@ -177,11 +157,7 @@ def check_listings(spark: SparkSession, config: Config) -> int:
 
 
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
-    """The table to clean and the column of its image ids: feed.path, or else the images table.
-
-    Raises:
-        TableError: it does not exist.
-    """
+    """The table to clean and the column of its image ids: feed.path, or else the images table."""
     if config.feed.path:
         return read_table(spark, config.feed, "feed"), config.feed.image_id
     names = config.images.columns
@@ -245,9 +221,8 @@ def _require_own(frame: DataFrame, own: Sequence[str], path: str) -> None:
 def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
     """Counts the rows, and stops at a null or duplicate key.
 
-    Cost: one shuffle of 8 bytes a row. If no two keys have the same hash, none is a duplicate; else
-    the keys themselves are counted. `repartition` comes first, since a partial count merges
-    nothing.
+    Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
+    `repartition` comes first, since a partial count merges nothing.
     """
     hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
     per_hash = (

@@ -23,11 +23,7 @@ class Workspace:
 
     @classmethod
     def open(cls, spark: SparkSession, config: Config) -> Workspace:
-        """A workspace at the configuration's output root, which is made if there is none.
-
-        Raises:
-            OutputError: see `Store.open`.
-        """
+        """A workspace at the configuration's output root, see `Store.open`."""
         return cls(spark, Store.open(config.output.root), config)
 
     def for_next_step(self) -> Workspace:

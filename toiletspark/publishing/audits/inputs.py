@@ -137,10 +137,10 @@ def _schema(source: _Source, files: Check) -> Check:
         f"the {len(table.columns)} columns of {table.name}, version {version}, with their types",
         source.todo,
     )
-    if run.manifest.schema_version != version:
-        writer = f"read it with the toiletspark that wrote it ({run.manifest.code_version})"
+    if run.schema_version != version:
+        writer = f"read it with the toiletspark that wrote it ({run.code_version})"
         older = Rule(rule.name, rule.expected, f"{writer}, or {source.todo}")
-        return older.failed(f"version {run.manifest.schema_version}")
+        return older.failed(f"version {run.schema_version}")
     others = [
         f"{name}: {run.columns.get(name)}"
         for name, kind in table.columns.items()

@@ -213,6 +213,6 @@ def _side(name: str, exclusion_list: Run) -> Side:
 
 
 def _warnings(made: Made) -> list[str]:
-    backbone = made.sources.catalog.manifest.config.get("backbone", {})
+    backbone = made.sources.catalog.config.get("backbone", {})
     random = [RANDOM_BACKBONE] if backbone.get("weights") == "random" else []
     return [*made.exclusion_list.counts["alarms"], *random]

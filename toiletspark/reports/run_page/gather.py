@@ -120,7 +120,7 @@ def warnings(runs: LiveRuns) -> list[str]:
             "This version is a rollback: it has the decisions of version "
             f"{version.rolled_back_to}{because}."
         )
-    if runs.catalog.manifest.config["backbone"]["weights"] == "random":
+    if runs.catalog.config["backbone"]["weights"] == "random":
         sentences.append(RANDOM_BACKBONE)
     return sentences
 
