@@ -1,14 +1,13 @@
 """Active learning: draws the images whose labels improve the head most.
 
 The population are the contents of sound images that nobody has labelled and that are no
-near-duplicate of a labelled one. The inclusion probability of each has an even part and a part that
-grows with the head's uncertainty (`inclusion_probabilities`). The draw is systematic: contents in
-the order of stratum and hash, one point in each stretch of probability 1. So every stratum gets its
-share to within one, the number is fixed, and 1 / inclusion_probability is an unbiased weight.
+near-duplicate of a labelled one. The inclusion probability has an even part and one that grows with
+the head's uncertainty (`inclusion_probabilities`). The draw is systematic: contents in the order of
+stratum and hash, one point in each stretch of probability 1. So every stratum gets its share to
+within one, the number is fixed, and 1 / inclusion_probability is an unbiased weight.
 
 Source: Madow, On the Theory of Systematic Sampling II (1949); in random order Hartley and Rao,
-Sampling with Unequal Probabilities and without Replacement (1962); the estimate is Horvitz and
-Thompson's (1952).
+Sampling with Unequal Probabilities and without Replacement (1962); Horvitz and Thompson (1952).
 """
 
 from __future__ import annotations
@@ -33,19 +32,15 @@ from toiletspark.tables import spark_io
 def candidates(
     catalog: DataFrame, suggested: DataFrame, settled: DataFrame, sharpness: float
 ) -> DataFrame:
-    """The contents that nobody has labelled.
+    """The contents of the scored `schemas.CATALOG` that nobody has labelled.
 
-    Args:
-        catalog: `schemas.CATALOG`, the run that was scored.
-        suggested: `scoring.tasks.suggest_classes` of its scores.
-        settled: `training_set.settle`; images with a labelled content are left out, but not those
-            whose content was replaced since it was labelled.
-        sharpness: size = uncertainty to this power.
+    `suggested` is made by `scoring.tasks.suggest_classes` of its scores, and `settled` by
+    `training_set.settle`. An image whose content was replaced since it was labelled stays in.
 
-    Returns:
-        content_digest, image_id, listing_id, stratum, suggested, of one image of the content chosen
-        by hash; images (int, how many show it), size (bigint, in units of 2^-30). One row per
-        content, no nulls but in suggested. One shuffle by image_id and one by content.
+    Returns content_digest, image_id, listing_id, stratum, suggested, of one image of the content
+    chosen by hash; images (int, how many show it), size (bigint, uncertainty to the power
+    `sharpness` in units of 2^-30). One row per content, no nulls but in suggested. Cost: one
+    shuffle by image_id and one by content.
     """
     sound = catalog.where(F.col("status") == "ok").join(suggested, "image_id")
     labelled = F.broadcast(settled.select("content_digest"))
@@ -65,15 +60,9 @@ def candidates(
 def near_labelled(
     embeddings: DataFrame, labelled: Broadcast[NDArray[np.float32]], min_cosine: float
 ) -> DataFrame:
-    """The contents whose embedding is a near-duplicate of a labelled one.
+    """The contents whose embedding is a near-duplicate of a labelled one, float32, (m, 512).
 
-    Args:
-        embeddings: content_digest, embedding; of one backbone.
-        labelled: float32, (m, 512).
-        min_cosine: see `near_duplicates.near`.
-
-    Returns:
-        content_digest, several times if it was embedded several times. One pass, no shuffle.
+    Returns content_digest, several times if it was embedded several times. One pass, no shuffle.
     """
 
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
@@ -102,19 +91,15 @@ def stack(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> DataFrame:
-    """Draws contents; the same ones with any partitioning.
+    """Draws contents of `candidates`; the same ones with any partitioning.
 
-    Args:
-        population: see `candidates`; read three times, so better set aside.
-        wanted: contents.
-        random_share: the part of them drawn evenly, see `inclusion_probabilities.chances`.
-        seed: chooses the points and the order of each stratum.
+    The population is read three times, so better set aside. `random_share` of the wanted contents
+    are drawn evenly, see `inclusion_probabilities.chances`.
 
-    Returns:
-        The columns of `population`, with chance (bigint, inclusion probability of the content in
-        units of 2^-40) and reason (random if its point lies in the even part of its chance, else
-        uncertain). `wanted` rows, or one more or less by rounding; all if there are no more. One
-        shuffle by stratum.
+    Returns the columns of `population`, with chance (bigint, inclusion probability of the content
+    in units of 2^-40) and reason (random if its point lies in the even part of its chance, else
+    uncertain). `wanted` rows, or one more or less by rounding; all if there are no more. Cost: one
+    shuffle by stratum.
     """
     largest = population.select("size").orderBy(F.desc("size")).limit(wanted).collect()
     sizes = np.array([row["size"] for row in largest], dtype=np.int64)
@@ -139,7 +124,7 @@ def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> 
 
 
 def shuffle(drawn: Iterable[Mapping[str, Any]], seed: int) -> list[tuple[float, Mapping[str, Any]]]:
-    """Orders rows by a hash of image_id, [0, 1), highest first; returns hash and row."""
+    """Orders rows by a hash of image_id, [0, 1), highest first, which is returned with each."""
     hashed = [(hash_fraction(seed, f"suggest:{row['image_id']}"), row) for row in drawn]
     return sorted(hashed, key=lambda pair: (-pair[0], pair[1]["image_id"]))
 
@@ -154,16 +139,10 @@ def make_queue(
 
     The order is by hash, so whoever stops early has labelled a random part of the queue. A row's
     weight, 1 / inclusion_probability, is the sum over the drawn images that it represents, itself
-    included.
+    included. `vectors` holds float32, (512,), by content_digest.
 
-    Args:
-        drawn: rows of `draw`.
-        vectors: float32, (512,), by content_digest.
-        min_cosine: see `near_duplicates.representatives`.
-
-    Returns:
-        Rows of `schemas.QUEUES` by rank, and the image_id in the queue that represents each
-        image_id left out.
+    Returns rows of `schemas.QUEUES` by rank, and the image_id in the queue that represents each
+    image_id left out, see `near_duplicates.representatives`.
     """
     shuffled = shuffle(drawn, seed)
     rows = [row for _, row in shuffled]
@@ -179,10 +158,8 @@ def make_queue(
         if first != number:
             represented_by[row["image_id"]] = rows[first]["image_id"]
             continue
-        queued = {name: row[name] for name in names}
-        probability = 1 / weights[number]
-        queued |= {"rank": len(queue) + 1, "score": score, "inclusion_probability": probability}
-        queue.append(queued)
+        figures = {"score": score, "inclusion_probability": 1 / weights[number]}
+        queue.append({**{name: row[name] for name in names}, "rank": len(queue) + 1, **figures})
     return queue, represented_by
 
 

@@ -1,9 +1,8 @@
 """Allocation: units per stratum; a larger sample contains the smaller one.
 
-A unit is a listing or an image. Units are allocated one after another to the stratum with the
-highest claim, in an order that does not depend on their number. So no stratum ever gets fewer units
-in a larger sample, as it can under largest remainder (the Alabama paradox), and enlarging a sample
-keeps every label.
+A unit is a listing or an image. Units go one after another to the stratum with the highest claim.
+So no stratum ever gets fewer units in a larger sample, as it can under largest remainder (the
+Alabama paradox), and enlarging a sample keeps every label.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,26 +20,19 @@ from toiletspark.config import Sample
 from toiletspark.errors import ConfigError, nearest, shown
 
 Method = Literal["proportional", "sqrt", "neyman", "equal"]
+Counts = NDArray[np.int64]  # units, by stratum
 OTHER = "other"
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """A cell of the catalog.
-
-    Attributes:
-        units: listings or images, >= 1; N in the formulas.
-        images: in it, >= units.
-        weight: >= 0: active listings, or the sum of the column that `sample.weigh_by` names.
-        deviation: >= 0: standard deviation between its units of the estimated figure; for `neyman`
-            alone.
-    """
+    """A cell of the catalog."""
 
     name: str
-    units: int
-    images: int
-    weight: float
-    deviation: float = 0.0
+    units: int  # listings or images, >= 1; N in the formulas
+    images: int  # >= units
+    weight: float  # >= 0: active listings, or the sum of the column that `sample.weigh_by` names
+    deviation: float = 0.0  # >= 0, of the estimated figure between its units; for `neyman` alone
 
 
 def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
@@ -51,9 +43,8 @@ def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
     `sample.strata` all of it is divided. Only a configured number may exceed the units of a
     stratum; all are drawn then.
 
-    Raises:
-        ConfigError: a configured stratum is not in the table, or one of the table is not configured
-            and there is no `other`.
+    Raises ConfigError if a configured stratum is not in the table, or if one of the table is not
+    configured and there is no `other`.
     """
     configured = {name: value for name, value in sample.strata.items() if name != OTHER}
     rest = sample.strata.get(OTHER, None if configured else "allocate")
@@ -84,13 +75,9 @@ def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
 
 
 def allocate(
-    cells: Sequence[Stratum],
-    size: int,
-    method: Method,
-    min_per_stratum: int,
-    max_per_stratum: int = 0,
+    cells: Sequence[Stratum], size: int, method: Method, min_units: int, max_units: int = 0
 ) -> dict[str, int]:
-    """Divides `size` units among strata.
+    """Divides `size` units among strata: more if the minima need more, fewer if no more fit.
 
     Every stratum first gets its minimum (all its units if it has fewer). Each further unit goes to
     the highest m / (k - 1/2), k being the stratum's next unit and m its measure:
@@ -102,14 +89,9 @@ def allocate(
         equal          1
 
     Strata that measure 0 get more than the minimum when all others are full, then by units. Ties go
-    to the first name.
+    to the first name. `max_units` bounds each stratum; 0 is no bound.
 
-    Args:
-        size: units in all; more if the minima need more, fewer if the bounds allow no more.
-        max_per_stratum: units; 0 is no bound.
-
-    Returns:
-        Units per stratum name; none is smaller for a larger size. Cost: a heap operation per unit.
+    Returns units per stratum name; none is smaller for a larger size. A heap operation per unit.
 
     Source: Cochran, Sampling Techniques (1977), 5.5 (Neyman) and ch. 5A (bounds); Bankier, The
     American Statistician 42 (1988), power allocation; Webster's divisors, Balinski and Young, Fair
@@ -117,8 +99,8 @@ def allocate(
     """
     ordered = sorted(cells, key=lambda cell: cell.name)
     units = np.array([cell.units for cell in ordered], dtype=np.int64)
-    most = np.minimum(units, max_per_stratum) if max_per_stratum else units
-    allocated = np.minimum(most, min_per_stratum)
+    most = np.minimum(units, max_units) if max_units else units
+    allocated = np.minimum(most, min_units)
     weights = np.array([cell.weight for cell in ordered], dtype=np.float64)
     deviations = np.array([cell.deviation for cell in ordered], dtype=np.float64)
     measure = {
@@ -133,12 +115,7 @@ def allocate(
     return {cell.name: int(count) for cell, count in zip(ordered, allocated, strict=True)}
 
 
-def _add_units(
-    measure: NDArray[np.float64] | NDArray[np.int64],
-    allocated: NDArray[np.int64],
-    most: NDArray[np.int64],
-    size: int,
-) -> NDArray[np.int64]:
+def _add_units(measure: NDArray[Any], allocated: Counts, most: Counts, size: int) -> Counts:
     """Adds units by the highest claim until there are `size`, at most `most` a stratum."""
     counts, measures, limits = allocated.tolist(), measure.tolist(), most.tolist()
 

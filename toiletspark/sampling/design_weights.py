@@ -1,8 +1,8 @@
 """Design weights: the number of images of the catalog that a labelled image represents.
 
 Weighting for nonresponse: in each stratum the labelled images carry the weight of all drawn images
-that could be labelled. That is right if the labelled images are a random part of them. If they are
-not, nothing better can be done, so a head states how much is labelled (`evaluation_sample.Draw`).
+that could be labelled. That is right if they are a random part of them; a head therefore states how
+much is labelled (`evaluation_sample.Draw`).
 
 Source: weighting-class adjustment, Oh and Scheuren (1983), in Incomplete Data in Sample Surveys, 2.
 """
@@ -41,10 +41,8 @@ def read_draws(spark: SparkSession, store: Store) -> DataFrame:
     these, the uncertain ones first, from the sample that they belong to. Their labels weigh 1 in
     training, as if they had not been drawn at random; `leak_meter` computes their own figures.
 
-    Returns:
-        image_id, draw (run id), stratum (of the draw; null in queues), weight (double, 1 /
-        inclusion probability), precedence (see `evaluation_sample.precedence`). One row per image
-        and draw.
+    Returns image_id, draw (run id), stratum (of the draw; null in queues), weight (double, 1 /
+    inclusion probability), `evaluation_sample.precedence`. One row per image and draw.
     """
     draws = []
     for table in (SAMPLE, QUEUES):
@@ -73,18 +71,14 @@ def weigh(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> DataFram
     the one with most labels; else the one with the largest labelled share. So a larger sample
     without labels takes no images from the sample that it continues.
 
-    Args:
-        labelled: image_id of each usable label.
-        drawn: see `read_draws`.
-        catalog: `schemas.CATALOG`, one run. Broken and missing images cannot be labelled, and
-            labels do not represent them. Images that are no longer in the catalog could have been
-            labelled.
+    `labelled` has the image_id of each usable label, `catalog` is one run of `schemas.CATALOG`.
+    Labels do not represent its broken and missing images, which cannot be labelled; images that are
+    no longer in it could have been.
 
-    Returns:
-        image_id, weight (double), draw; and for the draw `drawn` (images that could be labelled),
-        `labelled` (how many are; both bigint) and `share` (theirs, by weight, double). One row per
-        labelled image that was drawn at random. Per draw the weights add up to those of all `drawn`
-        images. Cost: a few shuffles of all images ever drawn; the catalog is not shuffled.
+    Returns image_id, weight (double), draw; and for the draw `drawn` (images that could be
+    labelled), `labelled` (how many are; both bigint) and `share` (theirs, by weight, double). One
+    row per labelled image that was drawn at random. Per draw the weights add up to those of all
+    `drawn` images. Cost: a few shuffles of all images ever drawn; the catalog is not shuffled.
     """
     counted = _count_labels(labelled, drawn, catalog)
     by_draw, by_image = Window.partitionBy("draw"), Window.partitionBy("image_id")
@@ -113,12 +107,9 @@ def _count_labels(labelled: DataFrame, drawn: DataFrame, catalog: DataFrame) -> 
     lost = catalog.where(F.col("status").isin(*_NOT_VISIBLE)).join(ids, "image_id", "left_semi")
     lost = lost.select("image_id", F.lit(True).alias("is_lost"))
     labels = labelled.select("image_id", F.lit(True).alias("has_label"))
-    visible = (
-        drawn.join(labels, "image_id", "left")
-        .join(lost, "image_id", "left")
-        .where("has_label or is_lost is null")
-        .withColumn("has_label", F.coalesce("has_label", F.lit(False)))
-    )
+    joined = drawn.join(labels, "image_id", "left").join(lost, "image_id", "left")
+    visible = joined.where("has_label or is_lost is null")
+    visible = visible.withColumn("has_label", F.coalesce("has_label", F.lit(False)))
     by_draw = Window.partitionBy("draw")
     label_weight = F.sum(F.when(F.col("has_label"), F.col("weight"))).over(by_draw)
     share = F.coalesce(label_weight / F.col("of_draw"), F.lit(0.0))

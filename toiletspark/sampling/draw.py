@@ -1,8 +1,7 @@
 """The draw: units of each stratum, images of a drawn listing, and their inclusion probabilities.
 
 Randomness follows from hash(seed, id), so the same units are drawn on any cluster and partitioning.
-Every drawn row carries the probabilities of both stages, so that figures of the sample can be
-estimated for the catalog.
+Every drawn row carries the probabilities of both stages, for estimates of the catalog.
 """
 
 from __future__ import annotations
@@ -22,16 +21,15 @@ from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import SAMPLE
 
 SetAside = Callable[[DataFrame, str], DataFrame]  # under a name, see `spark_io.set_aside`
+Wanted = Mapping[str, int]  # units per stratum name; a number beyond the stratum means all of it
 
 # Part of the definition of a sampleby draw: units are first put into this many partitions by hash
 # of their id and sorted there, since Spark's random numbers follow partition and position.
 _LAYOUT_PARTITIONS = 32
 _LEAST, _MOST = -(2**63), 2**63 - 1  # of xxhash64
 # The cut of a stratum is searched this far from its expected position: in standard deviations, and
-# in units in addition. It lies outside once in some 10^8 strata; the search then goes on in a wider
-# zone.
-_ZONE_DEVIATIONS, _ZONE_UNITS = 6.0, 10.0
-_WIDER = 4.0
+# in units in addition. Once in some 10^8 strata it lies outside, and the next zone is wider.
+_ZONE_DEVIATIONS, _ZONE_UNITS, _WIDER = 6.0, 10.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def draw(
     images: DataFrame,
     frame: DataFrame,
     cells: Sequence[Stratum],
-    wanted: Mapping[str, int],
+    wanted: Wanted,
     sample: Sample,
     set_aside: SetAside,
 ) -> DataFrame:
@@ -59,18 +57,13 @@ def draw(
     drawn by itself with the stratum's probability, and counts vary. With listings as units,
     images_per_listing of each drawn one are taken, those with the smallest hash of their own.
 
-    Args:
-        images: image_id (unique), listing_id (null: a listing of its own).
-        frame: of `strata.read_frame`, set aside: it is read twice.
-        cells: the strata of this frame.
-        wanted: units per stratum name; a number beyond the stratum means all of it.
-        sample: unit, images_per_listing, method, seed.
+    `images` has image_id (unique) and listing_id (null: a listing of its own); the frame is that of
+    `strata.read_frame`, set aside because it is read twice, and `cells` are its strata.
 
-    Returns:
-        The columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame
-        twice and shuffles only rows near a cut (some 10 units a stratum and 12 times the root of
-        the units drawn); `sampleby` shuffles and sorts the ids of all units. Listings as units: one
-        more pass over the images; images as units: one shuffle of them by listing.
+    Returns the columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame
+    twice and shuffles only rows near a cut (some 10 units a stratum and 12 times the root of the
+    units drawn); `sampleby` shuffles and sorts the ids of all units. Listings as units: one more
+    pass over the images; images as units: one shuffle of them by listing.
 
     Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages:
     Cochran, Sampling Techniques (1977), ch. 11.
@@ -91,11 +84,7 @@ def draw(
 
 
 def _draw_units(
-    units: DataFrame,
-    ids: list[str],
-    cells: Sequence[Stratum],
-    wanted: Mapping[str, int],
-    sample: Sample,
+    units: DataFrame, ids: list[str], cells: Sequence[Stratum], wanted: Wanted, sample: Sample
 ) -> DataFrame:
     """The drawn rows of `units`, whose key is `ids`, with `fraction`, the stratum's share."""
     fractions = {cell.name: min(1.0, wanted[cell.name] / cell.units) for cell in cells}
@@ -110,20 +99,14 @@ def _draw_units(
 
 
 def _draw_exactly(
-    units: DataFrame,
-    ids: list[str],
-    cells: Sequence[Stratum],
-    wanted: Mapping[str, int],
-    seed: int,
+    units: DataFrame, ids: list[str], cells: Sequence[Stratum], wanted: Wanted, seed: int
 ) -> DataFrame:
     """The wanted units of each stratum with the smallest hash; ties go by id."""
     chance = F.struct(F.xxhash64(F.lit(seed), ids[0]).alias("hash"), *ids)
     with_chance = units.withColumn("chance", chance)
     partly_drawn = [cell for cell in cells if 0 < wanted[cell.name] < cell.units]
-    cuts: dict[str, Row | None] = {
-        cell.name: None for cell in cells if wanted[cell.name] >= cell.units
-    }
-    cuts |= _find_cuts(with_chance, wanted, partly_drawn)
+    whole = [cell.name for cell in cells if wanted[cell.name] >= cell.units]
+    cuts = {**dict.fromkeys(whole), **_find_cuts(with_chance, wanted, partly_drawn)}
     columns = {"stratum": "string", "cut": with_chance.schema["chance"].dataType.simpleString()}
     rows = spark_io.of_rows(units.sparkSession, list(cuts.items()), columns)
     is_drawn = F.col("cut").isNull() | (F.col("chance") <= F.col("cut"))
@@ -131,14 +114,11 @@ def _draw_exactly(
     return drawn.drop("chance", "cut")
 
 
-def _find_cuts(
-    units: DataFrame, wanted: Mapping[str, int], cells: Sequence[Stratum]
-) -> dict[str, Row]:
+def _find_cuts(units: DataFrame, wanted: Wanted, cells: Sequence[Stratum]) -> dict[str, Row]:
     """The chance of the last drawn unit, per stratum.
 
     Only rows whose hash is near the expected cut are sorted, so that no task ever holds a stratum;
-    rows surely below it are counted. A cut outside its zone is searched again in a wider one, at
-    last in the whole stratum: exact whatever the ids are.
+    rows surely below it are counted. A cut outside its zone is searched again in a wider one.
     """
     cuts: dict[str, Row] = {}
     width = 1.0

@@ -1,8 +1,8 @@
 """Estimates for the whole catalog from a labelled sample: weighted shares with 95 % intervals.
 
-Numpy only. Weights are design weights (1 / inclusion probability), so totals over the sample
-estimate totals over the catalog (Horvitz and Thompson, 1952). Photos of one listing look alike and
-are drawn together, so the bootstrap resamples listings, not images.
+Weights are design weights (1 / inclusion probability), so totals over the sample estimate totals
+over the catalog (Horvitz and Thompson, 1952). Photos of one listing look alike and are drawn
+together, so the bootstrap resamples listings, not images.
 """
 
 from __future__ import annotations
@@ -27,19 +27,12 @@ _Z = 1.959963984540054  # standard normal quantile of (1 + CONFIDENCE) / 2
 
 @dataclass(frozen=True)
 class Share:
-    """An estimated share of the catalog, [0, 1], with the bounds of its 95 % interval.
+    """An estimated share of the catalog, [0, 1], with the bounds of its 95 % interval."""
 
-    Attributes:
-        value: the estimate; None if the sample holds nothing of the whole.
-        low: lower bound; 0 if the value is unknown.
-        high: upper bound; 1 if the value is unknown.
-        n: images of the sample that belong to the whole, unweighted.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    n: int
+    value: float | None  # None if the sample holds nothing of the whole
+    low: float  # 0 if the value is unknown
+    high: float  # 1 if the value is unknown
+    n: int  # images of the sample that belong to the whole, unweighted
 
     def __str__(self) -> str:
         """For people: 93.1 % (90.2 to 95.3)."""
@@ -50,20 +43,15 @@ class Share:
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two figures of the catalog, with the bounds of its 95 % interval.
+    """The difference of two figures of the catalog, with the bounds of its 95 % interval."""
 
-    Attributes:
-        value: None if one of the figures is unknown.
-        low: lower bound; -1, as of shares, if the value is unknown.
-        high: upper bound; 1 if the value is unknown.
-    """
-
-    value: float | None
-    low: float
-    high: float
+    value: float | None  # None if one of the figures is unknown
+    low: float  # -1, the least of shares, if the value is unknown
+    high: float  # 1 if the value is unknown
 
 
-# Of each image, (n,): the summed value, and whether the image belongs to the whole.
+# The summed value of each image, (n,), bool or float, and the images of the whole. For precision:
+# hits, excluded; for a mean cost: costs, all.
 Ratio = tuple[NDArray[Any], NDArray[np.bool_]]
 
 
@@ -75,8 +63,7 @@ class Bootstrap:
     listings drawn with replacement. Strata with a single listing are joined, since one listing
     shows no variance; a stratum that is the only such one is joined with the smallest other.
 
-    Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), with m = n -
-    1.
+    Source: Rao and Wu, Resampling inference with complex survey data, JASA 83 (1988), m = n - 1.
     """
 
     def __init__(
@@ -88,21 +75,15 @@ class Bootstrap:
         replicates: int = 1000,
         seed: int = 0,
     ) -> None:
-        """Draws the replicates, once for all figures.
+        """Draws the replicates, once for all figures; the same seed gives the same bounds.
 
-        Args:
-            stratum: (n,), of each image; any type that numpy sorts.
-            listing: (n,), of each image. A listing that occurs in two strata counts as two: a table
-                may contain that, and images without a listing stand under their own ids, which may
-                equal one.
-            weight: (n,), > 0, of each image.
-            replicates: with 1,000 the bounds vary by about a thirtieth of the interval's width.
-            seed: the same seed gives the same bounds.
+        Stratum, listing (any types that numpy sorts) and weight (> 0) are those of each image,
+        (n,). A listing that occurs in two strata counts as two: a table may contain that, and
+        images without a listing stand under their own ids, which may equal one. With 1,000
+        replicates the bounds vary by about a thirtieth of the interval's width.
 
-        Raises:
-            ValueError: lengths differ, or a weight is not positive.
-
-        Cost: replicates x listings x 8 bytes of memory.
+        Raises ValueError if lengths differ or a weight is not positive. Cost: replicates x listings
+        x 8 bytes of memory.
         """
         self._weight = np.asarray(weight, dtype=np.float64)
         strata, listings = np.asarray(stratum), np.asarray(listing)
@@ -121,16 +102,12 @@ class Bootstrap:
         self._times = _draw_replicates(stratum_of_listing, replicates, rng)
 
     def share(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Share:
-        """The share of `whole` that is also `part`, over the catalog.
+        """The share of `whole` that is also `part`, both bool, (n,), over the catalog.
 
         The bounds are Wilson's, for the effective sample size: as many independent images as would
         have the variance of the replicates, never more than there are images. Plain percentiles of
         the replicates are too narrow if positives are few: with 120 of them they held the truth in
         89 % of 300 draws, Wilson's in 95.
-
-        Args:
-            part: bool, (n,); for precision, recall and accuracy: hits, hits, right decisions.
-            whole: bool, (n,); excluded, to be excluded, all.
 
         Source: Korn and Graubard, Confidence intervals for proportions with small expected number
         of positive counts estimated from survey data, Survey Methodology 24 (1998), with Wilson's
@@ -154,10 +131,8 @@ class Bootstrap:
         for number, whole in enumerate(wholes):
             part_sums, whole_sums = sums[:, number], sums[:, len(wholes) + number]
             value = float(part_sums.sum() / whole_sums.sum()) if whole.any() else None
-            part_replicates = replicates[:, number]
-            whole_replicates = replicates[:, len(wholes) + number]
-            has_whole = whole_replicates > 0
-            ratios = part_replicates[has_whole] / whole_replicates[has_whole]
+            in_part, in_whole = replicates[:, number], replicates[:, len(wholes) + number]
+            ratios = in_part[in_whole > 0] / in_whole[in_whole > 0]
             shares.append(_with_bounds(value, ratios, whole_sums, int(whole.sum()), is_share=True))
         return shares
 
@@ -166,12 +141,10 @@ class Bootstrap:
     ) -> Share:
         """Another figure in [0, 1], such as the area under a curve; bounds as in `share`.
 
-        Args:
-            of: takes weights, float64, (replicates, n), some of them 0, and returns the figure of
-                each: (replicates,), NaN if there is none.
-            whole: bool, (n,); the images that it is a mean over; used if all replicates are equal.
-
-        Cost: `of`, for a few replicates at a time.
+        `of` takes weights, float64, (replicates, n), some of them 0, and returns the figure of
+        each: (replicates,), NaN if there is none. It is called for a few replicates at a time.
+        `whole`, bool, (n,), are the images that it is a mean over, for the case that all replicates
+        are equal.
         """
         value = float(of(self._weight[np.newaxis])[0])
         figures = []
@@ -191,10 +164,6 @@ class Bootstrap:
         there are listings that make the difference: four mistakes more on four listings are luck
         (the exact sign test agrees), whatever the number of images on which nothing differs. If
         nothing differs at all, Wilson's upper bound for none of the listings.
-
-        Args:
-            first: the summed values (bool or float), and the images of the whole (bool). For
-                precision: hits, excluded; for a mean cost: costs, all.
 
         Source: degrees of freedom: Satterthwaite, An approximate distribution of estimates of
         variance components, Biometrics 2 (1946), over the listings' parts of the difference.
@@ -238,19 +207,12 @@ class Bootstrap:
 
 
 def half_width(units_drawn: int, images_drawn: int, images: float) -> float | None:
-    """Half of the 95 % interval for a share of one half inside a stratum, where it is widest.
+    """Half of the 95 % interval, [0, 1], for a share of one half inside a stratum, its widest.
 
     Units count, not images: photos of one home look alike. The share of a stratum drawn whole is
-    known.
+    known; None if nothing was drawn. `images` is infinite if the number of the stratum is unknown.
 
-    Args:
-        images: images of the stratum; infinite if their number is unknown.
-
-    Returns:
-        [0, 1]; None if nothing was drawn.
-
-    Source: Cochran, Sampling Techniques (1977), 3.3 (normal approximation, finite population
-    correction).
+    Source: Cochran, Sampling Techniques (1977), 3.3: normal, with finite population correction.
 
     >>> round(half_width(30, 30, 100_000), 3), half_width(8, 8, 8), half_width(0, 0, 8)
     (0.179, 0.0, None)
@@ -267,14 +229,10 @@ def _with_bounds(
     n: int,
     is_share: bool = False,
 ) -> Share:
-    """An estimate with its bounds.
+    """An estimate with its bounds, from the replicates that have one.
 
-    Args:
-        replicates: the figure of each replicate that has one.
-        whole: float64, (listings,), weights of the whole.
-        n: images of the whole.
-        is_share: the effective sample size of a share is at most `n`; for other figures see
-            `_TRUST`.
+    `whole` are the weights of the whole, float64, (listings,); `n` are its images, and the largest
+    effective sample size of a share; for other figures see `_TRUST`.
     """
     if value is None:
         return Share(None, 0.0, 1.0, n)
@@ -288,11 +246,7 @@ def _with_bounds(
 
 
 def _join_singles(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Joins strata of one listing; a single one is joined with the smallest other stratum.
-
-    Args:
-        stratum: (listings,), numbered 0, 1, ... without a gap.
-    """
+    """Joins strata of one listing; a single one is joined with the smallest other stratum."""
     sizes = np.bincount(stratum)
     is_joined = sizes == 1
     if is_joined.sum() == 1 and len(sizes) > 1:

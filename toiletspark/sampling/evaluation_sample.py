@@ -1,7 +1,6 @@
 """The evaluation sample: the labelled images of one draw, and the population that it represents.
 
-Weights of different draws do not add up: each draw represents the population that it was drawn
-from. Does not use Spark.
+Weights of different draws do not add up: each represents the population that it was drawn from.
 """
 
 from __future__ import annotations
@@ -29,21 +28,13 @@ LABELLED_ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Draw:
-    """A run that drew images at random.
-
-    Attributes:
-        kind: a sample of the catalog, or a suggested queue.
-        omitted: strata with images from which the configuration asked for no unit.
-        drawn: its images that could be labelled.
-        labelled: those of them that are.
-        share: their share of `drawn`, by weight, [0, 1].
-    """
+    """A run that drew images at random: a sample of the catalog, or a suggested queue."""
 
     kind: Kind
-    omitted: int = 0
-    drawn: int = 0
-    labelled: int = 0
-    share: float = 1.0
+    omitted: int = 0  # strata with images from which the configuration asked for no unit
+    drawn: int = 0  # its images that could be labelled
+    labelled: int = 0  # those of them that are
+    share: float = 1.0  # their share of `drawn`, by weight, [0, 1]
 
     @property
     def covers_catalog(self) -> bool:
@@ -64,15 +55,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class EvaluationSample:
-    """The labelled images that figures are computed on.
+    """The labelled images that figures are computed on, and their draw, if they have one."""
 
-    Attributes:
-        rows: bool, (n,).
-        run_id: of their draw; None if none of the images was drawn at random.
-        draw: None if there is none.
-    """
-
-    rows: NDArray[np.bool_]
+    rows: NDArray[np.bool_]  # (n,)
     run_id: str | None
     draw: Draw | None
 
@@ -85,10 +70,9 @@ class EvaluationSample:
     def population(self) -> str:
         """The population of weighted figures.
 
-        `catalog` for a sample; `part of the catalog` if it leaves strata out or is partly labelled;
-        `unlabelled images` for a suggested queue, which is drawn from images without a label;
-        `labelled images` if nothing was drawn at random: figures then describe these images alone,
-        each counted once.
+        `part of the catalog` for a sample that leaves strata out or is partly labelled; `unlabelled
+        images` for a suggested queue, which is drawn from them; `labelled images` if nothing was
+        drawn at random: figures then describe these images alone, each counted once.
         """
         if self.draw is None:
             return LABELLED
@@ -128,12 +112,9 @@ def precedence(run: Run) -> int:
 
 
 def describe_draws(store: Store, run_ids: Iterable[str | None], made: Run) -> dict[str, Draw]:
-    """Describes the draws of labelled images, by run id.
+    """Describes the draws of labelled images (`run_ids`), by run id.
 
-    Args:
-        run_ids: the draw of each image.
-        made: the training set or the head of these images; it counts how much of each draw was
-            labelled.
+    `made` is the training set or head of these images; it counts the labelled part of each draw.
     """
     draws, labelled = {}, labelled_counts(made)[DRAWS]
     for run_id in sorted({run_id for run_id in run_ids if run_id is not None}):
@@ -148,8 +129,7 @@ def labelled_counts(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Counts the labelled part of each draw, for the manifest of what is made from `made`.
 
-    Args:
-        kept: the draw of each row that is still used, if some rows were left out since.
+    If rows were left out since, `kept` is the draw of each row that is still used.
     """
     draws = dict(made.counts.get(DRAWS, {}))
     if kept is not None:
@@ -165,12 +145,8 @@ def choose_evaluation_sample(
 ) -> EvaluationSample:
     """Chooses one draw: one that covers the catalog, else with most rows, then the newest.
 
-    Args:
-        run_ids: (n,), the draw of each image; None if it was not drawn at random.
-        draws: see `describe_draws`.
-
-    Returns:
-        The rows of that draw; all rows if there is none.
+    `run_ids`, (n,), are the draws of the images; None if one was not drawn at random. Returns the
+    rows of the chosen draw; all rows if there is none.
     """
     counts = Counter(run_id for run_id in run_ids if run_id is not None)
     if not counts:

@@ -17,15 +17,10 @@ SIZE_ONE = 1 << 30  # an uncertainty of 1
 
 @dataclass(frozen=True)
 class Chances:
-    """The inclusion probability as a function of size: min(CERTAIN, base + floor(factor x size)).
+    """The inclusion probability of a size: min(CERTAIN, base + floor(factor x size))."""
 
-    Attributes:
-        base: the even part, in units of 2^-40, [1, CERTAIN].
-        factor: probability, in units of 2^-40, per unit of size.
-    """
-
-    base: int
-    factor: float
+    base: int  # the even part, in units of 2^-40, [1, CERTAIN]
+    factor: float  # probability, in units of 2^-40, per unit of size
 
     def of(self, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Inclusion probabilities, int64 in units of 2^-40, (n,), for sizes int64, (n,)."""
@@ -37,19 +32,13 @@ class Chances:
 def chances(
     largest: NDArray[np.int64], total: int, units: int, wanted: int, random_share: float
 ) -> Chances:
-    """Divides `wanted` draws: random_share of them evenly, the rest in proportion to size.
+    """Divides `wanted` draws: random_share, (0, 1], evenly, the rest in proportion to size.
 
-    Args:
-        largest: int64, the min(units, wanted) largest sizes, falling; only these can become
-            certain.
-        total: sum of all sizes.
-        units: how many there are to draw from.
-        wanted: how many are to be drawn.
-        random_share: (0, 1].
+    `largest` are the min(units, wanted) largest sizes, int64, falling; only these can become
+    certain. `total` is the sum of the sizes of all units.
 
-    Returns:
-        Probabilities that add up to `wanted` (but for rounding, below 2^-39 a unit) and are at most
-        1; 1 for all if there are no more units than that.
+    Returns probabilities that add up to `wanted` (but for rounding, below 2^-39 a unit) and are at
+    most 1; 1 for all if there are no more units than that.
 
     Source: probability proportional to size with certainty units, Särndal, Swensson and Wretman,
     Model Assisted Survey Sampling (1992), 3.6.1; the even part keeps weights below units /

@@ -12,15 +12,9 @@ _BLOCK = 256  # rows of `groups` compared at once: 50 MB of cosines for 50,000 e
 def groups(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int64]:
     """Groups near-duplicates: the connected components of all pairs with at least this cosine.
 
-    Args:
-        embeddings: float32, (n, d). A row of zeros or with NaN is near nothing.
-        min_cosine: (0, 1].
-
-    Returns:
-        int64, (n,): the group of each row, numbered 0, 1, ... in the order of their first rows.
-        Another order of the rows gives the same groups under other numbers.
-
-    Cost: n * n * d / 2 products, in blocks.
+    `embeddings`: float32, (n, d). A row of zeros or with NaN is near nothing. Returns the group of
+    each row, int64, (n,), numbered 0, 1, ... in the order of their first rows. Another order of the
+    rows gives the same groups under other numbers. Cost: n * n * d / 2 products, in blocks.
     """
     unit = _unit(embeddings)
     group = np.arange(len(unit))  # named by its first row
@@ -42,12 +36,8 @@ def near(
 ) -> NDArray[np.bool_]:
     """Returns for each embedding, (n,), whether one of the others is a near-duplicate.
 
-    Args:
-        embeddings: float32, (n, d). A row of zeros is near nothing.
-        others: float32, (m, d); m may be 0.
-        min_cosine: (0, 1].
-
-    Cost: n x m x d products; 2,000 against 40,000 of 512 take about a second on a core.
+    Both are float32, (n, d) and (m, d); m may be 0. A row of zeros is near nothing. Cost: n x m x d
+    products; 2,000 against 40,000 of 512 take about a second on a core.
     """
     is_near = np.zeros(len(embeddings), dtype=bool)
     unit = _unit(embeddings)
@@ -60,15 +50,8 @@ def near(
 def representatives(embeddings: NDArray[np.float32], min_cosine: float) -> NDArray[np.int64]:
     """Chooses which earlier row represents each: collapses a short list from its top.
 
-    Args:
-        embeddings: float32, (n, d), the most wanted first.
-        min_cosine: (0, 1].
-
-    Returns:
-        int64, (n,): the first kept row that this one is a near-duplicate of; its own row if it is
-        kept.
-
-    Cost: (n, n) cosines, 4 MB for 1,000.
+    `embeddings`: float32, (n, d), the most wanted first. Returns int64, (n,): the first kept row
+    that this one is a near-duplicate of, or its own. Cost: (n, n) cosines, 4 MB for 1,000.
     """
     unit = _unit(embeddings)
     representative = np.arange(len(embeddings))
@@ -91,14 +74,8 @@ def similarity_order(
     greedy chain of nearest neighbours); the rows of a group stay together in their order. Without
     any similarity the rows keep their order.
 
-    Args:
-        embeddings: float32, (n, d).
-        group: int64, (n,), see `groups`; any whole numbers.
-
-    Returns:
-        int64, (n,): the rows in their new order.
-
-    Cost: groups * groups * d products; 2,000 x 512 take 0.3 s.
+    `embeddings`: float32, (n, d); `group`: int64, (n,), see `groups`. Returns the rows in their new
+    order, int64, (n,). Cost: groups * groups * d products; 2,000 x 512 take 0.3 s.
     """
     _, first, member_of = np.unique(group, return_index=True, return_inverse=True)
     by_row = np.argsort(first)  # ties between groups go to the one with the first row

@@ -1,7 +1,6 @@
 """Strata of a sample: location x listing type, further columns, and their sizes.
 
-Further stratifiers belong to the sample alone. The catalog's `stratum`, which reports and lists
-read, does not change.
+Further stratifiers belong to the sample alone; the catalog's `stratum` does not change.
 """
 
 from __future__ import annotations
@@ -23,25 +22,19 @@ from toiletspark.tables import spark_io, user_tables
 from toiletspark.tables.schemas import SCORES
 from toiletspark.tables.workspace import Workspace
 
-LISTING = [
-    "listing_id",
-    "lone",
-]  # key of a listing; an image without one is a listing of its own, lone
+# The key of a listing; an image without one is a listing of its own, lone.
+LISTING = ["listing_id", "lone"]
 # Quantiles are those of about as many listings, chosen by hash: the same with any partitioning,
-# unlike Spark's approximate quantiles, and within 0.2 % of the listings. A smaller table is taken
-# whole.
+# unlike Spark's approximate quantiles, and within 0.2 % of the listings.
 _LISTINGS_FOR_CUTS = 100_000
 _DIGITS = 10  # that sums keep: the last ones depend on the order in which rows arrive
 
 
 @dataclass(frozen=True)
 class Band:
-    """A further stratifier: a column of the listings table, and the cuts between its bands.
+    """A further stratifier: a column of the listings table, and the rising cuts between its bands.
 
-    Attributes:
-        column: the user's name for it.
-        cuts: rising; a value that equals a cut belongs to the band above. None: each value is a
-            stratum.
+    A value that equals a cut belongs to the band above. Without cuts each value is a stratum.
     """
 
     column: str
@@ -51,11 +44,8 @@ class Band:
 def cut_bands(spark: SparkSession, config: Config, listings: int) -> list[Band]:
     """Turns `sample.stratify_by` into bands; reads the listings table if quantiles are asked for.
 
-    Args:
-        listings: rows of the listings table.
-
-    Raises:
-        TableError: a column is missing, or holds no number and is to be cut.
+    `listings` counts the rows of that table. Raises TableError if a column is missing, or holds no
+    number and is to be cut.
     """
     stratifiers = config.sample.stratify_by
     columns = [stratifier.column for stratifier in stratifiers if stratifier.bands]
@@ -72,11 +62,10 @@ def cut_bands(spark: SparkSession, config: Config, listings: int) -> list[Band]:
 def read_frame(spark: SparkSession, config: Config, bands: Sequence[Band]) -> DataFrame:
     """Reads the sampling frame: the listings that have images.
 
-    Returns:
-        listing_id (image_id if there is none), lone (true then), images (how many, >= 1), stratum,
-        weight (double, NaN if the column holds no number). One row per listing_id and lone, no
-        nulls. An image whose listing is unknown counts under "unknown". One shuffle of the images'
-        listing ids and one of the listings.
+    Returns listing_id (image_id if there is none), lone (true then), images (how many, >= 1),
+    stratum, weight (double, NaN if the column holds no number). One row per listing_id and lone, no
+    nulls. An image whose listing is unknown counts under "unknown". Cost: one shuffle of the
+    images' listing ids and one of the listings.
     """
     own = [band.column for band in bands]
     if config.sample.weigh_by:
@@ -107,9 +96,7 @@ def with_listing_key(images: DataFrame) -> DataFrame:
 def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
     """Counts the strata of a frame (see `read_frame`), by name. One shuffle of the strata.
 
-    Raises:
-        TableError: a weight is negative or no number, or there are more strata than
-            sample.max_strata.
+    Raises TableError at a weight that is negative or no number, or over sample.max_strata strata.
     """
     counted = frame.groupBy("stratum").agg(
         F.count("*").alias("listings"),
@@ -128,9 +115,7 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
             + (f": {columns}" if columns else ""),
         )
     rows.sort(key=lambda row: row["stratum"])
-    wrong = [
-        row["stratum"] for row in rows if not (row["least"] >= 0 and np.isfinite(row["weight"]))
-    ]
+    wrong = [row.stratum for row in rows if not (row.least >= 0 and np.isfinite(row.weight))]
     if wrong:
         raise TableError(
             doing=f"weighing the strata by {sample.weigh_by!r}",
@@ -146,11 +131,9 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
 
 
 def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
-    """Counts the strata of a frame and measures what the configured allocation needs; by name.
+    """Counts the strata of a frame (`count_strata`), and measures what Neyman's allocation needs.
 
-    Raises:
-        TableError: see `count_strata`.
-        OutputError: Neyman's allocation is configured, and nothing was scored yet.
+    Raises OutputError if that is configured, and nothing was scored yet.
     """
     sample = work.config.sample
     cells = count_strata(frame, sample)
@@ -180,14 +163,8 @@ def with_deviations(
     variance over the two stages: with M images and a mean score p, of which m are drawn, Var(M p) +
     Mean(M^2 p (1 - p) / m). Strata without a score get the mean deviation of the others.
 
-    Args:
-        cells: of `count_strata`.
-        frame: of `read_frame`.
-        scores: image_id, listing_id, exclusion_score in [0, 1]; one row per image_id.
-
-    Cost: one shuffle of the scores by listing.
-
-    Source: Cochran, Sampling Techniques (1977), 5.5 and 10.3.
+    `scores` has image_id, listing_id, exclusion_score in [0, 1]; one row per image_id. Cost: one
+    shuffle of the scores by listing. Source: Cochran, Sampling Techniques (1977), 5.5 and 10.3.
     """
     by_listing = with_listing_key(scores).groupBy(*LISTING)
     mean_scores = by_listing.agg(F.count("*").alias("scored"), F.avg("exclusion_score").alias("p"))
@@ -219,10 +196,7 @@ def _read_values(
         rows = rows.where(F.xxhash64(F.lit("bands"), "listing_id") < F.lit(limit))
     names = user_tables.own_columns(columns)
     numbers = {name: F.col(name).cast("double") for name in names}
-    texts = [
-        F.max(F.when(number.isNull(), F.col(name).cast("string")))
-        for name, number in numbers.items()
-    ]
+    texts = [F.max(F.when(numbers[name].isNull(), F.col(name).cast("string"))) for name in names]
     for column, text in zip(columns, rows.agg(*texts).collect()[0], strict=True):
         if text is not None:
             raise _no_number(column, text)
@@ -260,16 +234,12 @@ def _stratum_part(band: Band, column: Column) -> Column:
     name = F.when(number.isNull() | F.isnan(number), F.lit(f"{prefix} unknown"))
     if not band.cuts:
         return name.otherwise(F.lit(f"{prefix} known"))
-    first, last = band.cuts[0], band.cuts[-1]
-    name = name.when(number < first, F.lit(f"{prefix} below {_text(first)}"))
-    for low, high in itertools.pairwise(band.cuts):
-        name = name.when(number < high, F.lit(f"{prefix} {_text(low)} to below {_text(high)}"))
-    return name.otherwise(F.lit(f"{prefix} from {_text(last)}"))
-
-
-def _text(number: float) -> str:
-    """A number without a trailing ".0"; different numbers stay different."""
-    return repr(number).removesuffix(".0")
+    texts = [repr(cut).removesuffix(".0") for cut in band.cuts]  # different cuts stay different
+    parts = [f"below {texts[0]}"]
+    parts += [f"{low} to below {high}" for low, high in itertools.pairwise(texts)]
+    for cut, part in zip(band.cuts, parts, strict=True):
+        name = name.when(number < cut, F.lit(f"{prefix} {part}"))
+    return name.otherwise(F.lit(f"{prefix} from {texts[-1]}"))
 
 
 def _number(column: Column) -> Column:
