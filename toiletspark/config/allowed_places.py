@@ -53,7 +53,7 @@ def parse(line: str) -> Allowed:
         ValueError: with the mistake.
     """
     line.encode()  # raises ValueError for half a surrogate pair
-    if re.search(r"[\x00-\x1f\x7f\\]", line) or _has_dots(line):
+    if re.search(r"[\x00-\x1f\x7f\\]", line) or has_dots(line):
         raise ValueError("no control characters, backslashes, and no parts '.' or '..'")
     if line.startswith("/") and "*" not in line:
         return Allowed("", "", None, _folder(line))
@@ -108,5 +108,6 @@ def _folder(path: str) -> str:
     return f"/{path.strip('/')}/" if path.strip("/") else "/"
 
 
-def _has_dots(line: str) -> bool:
-    return any(part in (".", "..") for part in line.split("/"))
+def has_dots(path: str) -> bool:
+    """Returns True if a part of a path is `.` or `..`."""
+    return any(part in (".", "..") for part in path.split("/"))

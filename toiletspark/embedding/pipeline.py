@@ -176,7 +176,7 @@ def _fetched(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[tuple[So
     largest, window = 0.0, pipeline.fetcher.limits.threads_per_task
     for source in sources:
         if source.content is not None or source.inline_bytes:
-            yield source, _inline(source, pipeline.fetcher)
+            yield source, pipeline.fetcher.inline(source.content)
             continue
         pending[pipeline.fetcher.start(source.url)] = source
         while len(pending) >= window:
@@ -197,9 +197,3 @@ def _window(largest: float, pipeline: Pipeline) -> int:
 def _arrived(pending: dict[Future[Fetched], Source]) -> list[tuple[Source, Fetched]]:
     done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
     return [(pending.pop(future), future.result()) for future in done]
-
-
-def _inline(source: Source, fetcher: Fetcher) -> Fetched:
-    if source.content is None:
-        return Fetched("too_large", f"over {fetcher.limits.max_image_bytes} bytes")
-    return fetcher.inline(source.content)

@@ -1,8 +1,4 @@
-"""Decodes an image file's bytes into upright RGB pixels, or a status.
-
-Knows nothing of Spark, URLs or tables. `preprocess` makes the backbone's input, for training and
-scoring alike; its settings are part of the backbone's identity.
-"""
+"""Decodes an image file's bytes into upright RGB pixels, or a status."""
 
 from __future__ import annotations
 
@@ -33,16 +29,12 @@ class Preprocessing:
     """The way to the backbone's input: short side to `resize_px`, then the centre `crop_px` square.
 
     Bilinear with antialiasing, then torchvision's ImageNet mean and deviation, as in torchvision's
-    `ImageClassification` preset for ResNet (resize_size=256, crop_size=224).
+    `ImageClassification` preset for ResNet (resize_size=256, crop_size=224). Training and scoring
+    share the settings, which are part of the backbone's identity.
 
-    Attributes:
-        resize_px: of the short side.
-        crop_px: of the square.
-        jpeg_scaling: JPEG files are decoded at 1/2, 1/4 or 1/8 of their size if that is still at
-            least `DRAFT_FACTOR` times resize_px. Faster, and nearly the same picture; but another
-            identity.
-        jpeg_decoder: "pillow", or "nvjpeg" for plain JPEG files on a GPU, see `runtimes.nvjpeg`;
-            another identity.
+    `jpeg_scaling` decodes JPEG files at 1/2, 1/4 or 1/8 of their size if that is still at least
+    `DRAFT_FACTOR` times resize_px: faster, and nearly the same picture. The `jpeg_decoder` nvjpeg
+    is for plain JPEG files on a GPU, see `runtimes.nvjpeg`.
     """
 
     resize_px: int
@@ -87,22 +79,13 @@ class _RefusedError(Exception):
         super().__init__(detail)
 
 
-def decode(
-    contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
-) -> list[Decoded]:
-    """Decodes a batch of whole image files, within limits for formats and sizes.
-
-    Returns:
-        One outcome per file, in order. A bad file is never an exception.
-    """
-    return [_decode_one(content, limits, preprocessing) for content in contents]
+def decode(files: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
+    """Decodes whole image files: one outcome per file, in order. A bad file is no exception."""
+    return [_decode_one(content, limits, preprocessing) for content in files]
 
 
 def measure(content: bytes, limits: Decode) -> Decoded:
-    """Width and height by the header, of a file that was decoded before.
-
-    Cost: reads a PNG to its end, where its orientation may be.
-    """
+    """Width and height by the header, of a file that was decoded before; reads a PNG to its end."""
     try:
         image = open_checked(content, limits)
         return Decoded("ok", "", *_upright_size(image.size, image))
@@ -113,9 +96,7 @@ def measure(content: bytes, limits: Decode) -> Decoded:
 def open_upright(content: bytes, limits: Decode) -> Image.Image:
     """Decodes for people: first frame, EXIF orientation applied, RGB, transparency on white.
 
-    Raises:
-        Exception: any that Pillow raises on a bad file; `decode` and `thumbnail` make a status of
-            it.
+    A bad file raises any error of Pillow, of which `decode` and `thumbnail` make a status.
     """
     return _upright(_open_whole(content, limits))
 
@@ -146,7 +127,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
-    """Width and height of the upright picture; `image` is not turned yet, and may be scaled."""
+    """Width and height of the upright picture; the image is not turned, and may be scaled."""
     with _ignoring_damaged_exif():
         if image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED:
             return size[1], size[0]
@@ -167,9 +148,7 @@ def _ignoring_damaged_exif() -> Iterator[None]:
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """Resizes the short side of an RGB picture and cuts the centre square, and computes only that.
 
-    Returns:
-        uint8, (crop_px, crop_px, 3), [0, 255]; within 1 of what torchvision's Resize and CenterCrop
-        give.
+    Returns uint8, (crop_px, crop_px, 3), within 1 of torchvision's Resize and CenterCrop.
     """
     (width, height), (left, top) = crop_geometry(*image.size, preprocessing)
     crop, across, down = preprocessing.crop_px, image.width / width, image.height / height
@@ -182,8 +161,7 @@ def crop_geometry(
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Width and height once resized, and the corner (left, top) of the centre square in them; px.
 
-    Truncates the long side and rounds the corner as torchvision does: a pixel's shift moves
-    embeddings.
+    Truncates and rounds as torchvision does: a pixel's shift moves embeddings.
     """
     short, crop = preprocessing.resize_px, preprocessing.crop_px
     if width <= height:
@@ -194,10 +172,9 @@ def crop_geometry(
 
 
 def thumbnail(content: bytes, limits: Decode, max_side_px: int, quality: int = 85) -> bytes | None:
-    """Makes a small JPEG for people, from the pixels alone: nothing else of the file is passed on.
+    """Makes a JPEG of at most max_side_px on either side, from the pixels and nothing else.
 
-    Returns:
-        JPEG bytes of at most max_side_px on either side, or None if the file is no sound image.
+    Returns None if the file is no sound image.
     """
     try:
         image = open_upright(content, limits)
@@ -227,8 +204,8 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
 def _has_end(content: bytes) -> bool:
     """Returns True if a JPEG file has an end marker behind the start of its pixels.
 
-    libjpeg decodes the zeros of an interrupted download as a grey part of the picture. Segments
-    before the pixels are skipped, because a thumbnail in them has an end marker of its own.
+    libjpeg decodes an interrupted download, with zeros at its end, partly grey. Segments before the
+    pixels are skipped, because a thumbnail in them has an end marker of its own.
     """
     at = 2
     while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):

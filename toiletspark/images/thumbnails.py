@@ -24,14 +24,8 @@ def of_few(
 ) -> dict[str, bytes]:
     """Makes thumbnails of the few images that a page shows.
 
-    Args:
-        spark: the session.
-        config: the images table, what a fetch may cost and what is decoded.
-        wanted: image_id -> digest of the content that the page shows; None: the image's present
-            one.
-
-    Returns:
-        JPEGs of at most 224 px by image_id, without images that are missing or have changed since.
+    `wanted` maps an image_id to the digest of the content that the page shows; None: the present
+    one. Returns JPEGs of at most 224 px, without images that are missing or have changed since.
     """
     if not wanted:
         return {}
@@ -52,21 +46,14 @@ def of_few(
 def thumbnails(
     images: DataFrame, fetch: Fetch, limits: Decode, max_side_px: int, quality: int = 85
 ) -> DataFrame:
-    """Fetches images and reduces them.
+    """Fetches images (image_id, image_url, content: binary, wins over the URL) and reduces them.
 
-    Args:
-        images: image_id, image_url, content (binary, wins over the URL if not null).
-        fetch: what one fetch may cost.
-        limits: what is decoded.
-        max_side_px: of the small picture.
-        quality: of its JPEG, 1 to 95.
-
-    Returns:
-        image_id, content_digest (of the original, null if it could not be fetched), jpeg (null if
-        it is no sound image); one row per image.
+    Returns one row per image: image_id, content_digest (of the original, null if it could not be
+    fetched), jpeg (null if it is no sound image). The JPEG quality is 1 to 95.
     """
+    schema = "content_digest string, jpeg binary"
 
-    @pandas_udf("content_digest string, jpeg binary")  # type: ignore[call-overload, untyped-decorator]
+    @pandas_udf(schema)  # type: ignore[call-overload, untyped-decorator]
     def reduce(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         package_floors.require(doing="checking the packages of a worker, before its first picture")
         fetcher = Fetcher(fetch)

@@ -115,12 +115,12 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
             + (f": {columns}" if columns else ""),
         )
     rows.sort(key=lambda row: row["stratum"])
-    wrong = [row.stratum for row in rows if not (row.least >= 0 and np.isfinite(row.weight))]
-    if wrong:
+    bad = [row.stratum for row in rows if not (row.least >= 0 and np.isfinite(row.weight))]
+    if bad:
         raise TableError(
             doing=f"weighing the strata by {sample.weigh_by!r}",
             expected="numbers of 0 or more in that column of the listings table; null counts 0",
-            found=f"a negative number or no number, in {len(wrong)} strata, among them {wrong[0]!r}",
+            found=f"a negative number or no number, in {len(bad)} strata, among them {bad[0]!r}",
             todo="correct the column, or name another one in sample.weigh_by",
         )
     cells = []

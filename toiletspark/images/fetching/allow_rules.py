@@ -1,7 +1,6 @@
 """The rules of `fetch.allow`: they check an image's URL by its text, before anything is opened.
 
-Hosts are checked here by name, and by address if the name is one. The addresses that a name
-resolves to are checked when they are dialled, in `http_session`.
+The addresses that a host's name resolves to are checked when they are dialled, in `http_session`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from toiletspark.config.allowed_places import ALIASES, WEB, Allowed, parse
+from toiletspark.config.allowed_places import ALIASES, WEB, Allowed, has_dots, parse
 from toiletspark.images.fetching.failures import FetchError, no_url
 from toiletspark.images.fetching.ip_addresses import Networks
 
@@ -27,7 +26,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?")
-_MOST_DECODINGS = 3
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _AZURE = re.compile(
     r"@[a-z0-9]+\.(dfs|blob)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)"
@@ -46,12 +44,8 @@ class Location:
 class AllowRules:
     """The parsed lines of `fetch.allow`.
 
-    Args:
-        allow: the lines.
-        networks: which addresses may be dialled.
-        for_shards: a line with `*` for any host or bucket is then not enough. Strangers may bring
-            an image, which is decoded in a sandbox, but nothing that Arrow or tarfile reads in the
-            worker.
+    A line with `*` for any host or bucket is not enough for shards. Strangers may bring an image,
+    which is decoded in a sandbox, but nothing that Arrow or tarfile reads in the worker.
     """
 
     def __init__(
@@ -66,9 +60,8 @@ class AllowRules:
     def check(self, location: str) -> Location:
         """Checks a path or a URL; for a shard's member, the shard's URL.
 
-        Raises:
-            FetchError: refused, with scheme, host, address, path, shard or url as its detail;
-                missing, if it is neither a path nor a URL.
+        Raises FetchError: refused, with scheme, host, address, path, shard or url as its detail;
+        missing, if it is neither a path nor a URL.
         """
         if _CONTROL.search(location):
             raise _refused("url")
@@ -90,17 +83,13 @@ class AllowRules:
         return Location(known, f"{scheme}:{rest}")  # `check_url` checks the rest of http(s) URLs
 
     def check_url(self, url: URL) -> None:
-        """Checks an http(s) URL just before its request; also each redirect.
-
-        Raises:
-            FetchError: see `check`.
-        """
+        """Checks an http(s) URL just before its request, also each redirect; see `check`."""
         if url.user is not None or url.password is not None or not url.raw_host:
             raise _refused("url")
         if url.scheme not in WEB or url.scheme not in self._schemes:
             raise _refused("scheme")
-        lines = self._lines_for(url.scheme, self._host(url.raw_host.lower()))
-        lines = [line for line in lines if _has_port(line, url)]
+        named = self._lines_for(url.scheme, self._host(url.raw_host.lower()))
+        lines = [line for line in named if _has_port(line, url)]
         if not lines:
             raise _refused("host")
         if _climbs(url.raw_path):
@@ -141,7 +130,7 @@ class AllowRules:
         lines = self._lines_for(scheme, authority)
         if not lines:
             raise _refused("host")
-        if _has_dots(key):
+        if has_dots(key):
             raise _refused("path")
         self._require_path(f"/{key}", lines)
 
@@ -184,15 +173,11 @@ def _climbs(path: str) -> bool:
 
     Some servers decode twice and more, some leave out what follows `;`.
     """
-    for _ in range(_MOST_DECODINGS):
+    for _ in range(3):
         path = unquote(path)
-        if _has_dots(re.sub(r";[^/\\]*", "", path).replace("\\", "/")):
+        if has_dots(re.sub(r";[^/\\]*", "", path).replace("\\", "/")):
             return True
     return False
-
-
-def _has_dots(path: str) -> bool:
-    return any(part in (".", "..") for part in path.split("/"))
 
 
 def _has_port(line: Allowed, url: URL) -> bool:

@@ -13,7 +13,6 @@ _STATUS_OF_HTTP = {401: "denied", 403: "denied", 404: "missing", 410: "missing"}
 _BUSY = (408, 429)  # too slow, too many requests: the only ones of 4xx that pass by themselves
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _NO_URL = (ValueError, ImportError)  # raised for impossible names, hosts and schemes
-_NO_URL_DETAIL = "not a URL that can be opened here"
 # botocore's, by name, because s3fs need not be installed
 _NO_CREDENTIALS = {
     "NoCredentialsError",
@@ -24,33 +23,31 @@ _NO_CREDENTIALS = {
 
 
 class FetchError(Exception):
-    """An image that could not be fetched.
+    """An image that could not be fetched; its status is one of `statuses.STATUSES`.
 
-    Args:
-        status: of `statuses.STATUSES`.
-        detail: a short code; it never holds a URL, because URLs carry secrets.
-        retryable: the failure may pass within seconds.
-        retry_after_s: pause that the server asks for, in seconds.
+    The detail is a short code that never holds a URL, because URLs carry secrets. A retryable
+    failure may pass within seconds; `retry_after_s` is the pause that the server asks for.
     """
 
     def __init__(
         self, status: str, detail: str, *, retryable: bool = False, retry_after_s: float = 0.0
     ) -> None:
-        self.status = status
-        self.detail = detail
-        self.retryable = retryable
-        self.retry_after_s = retry_after_s
+        self.status, self.detail = status, detail
+        self.retryable, self.retry_after_s = retryable, retry_after_s
         super().__init__(detail)
 
 
 def no_url() -> FetchError:
     """Returns the failure of a location that no store can open."""
-    return FetchError("missing", _NO_URL_DETAIL)
+    return FetchError("missing", "not a URL that can be opened here")
 
 
 def failure_of(error: Exception) -> FetchError:
     """Returns the failure behind a store client's error; unknown errors count as transient."""
-    if own := _own_failure(error):
+    own: BaseException | None = error
+    while own is not None and not isinstance(own, FetchError):  # fsspec may have wrapped it
+        own = own.__cause__
+    if own is not None:
         return own
     name = type(error).__name__
     code, headers = _http_response(error)
@@ -76,13 +73,6 @@ def failure_of(error: Exception) -> FetchError:
     retryable = code is not None and (code in _BUSY or code >= 500)
     pause_s = _seconds(headers.get("retry-after"))
     return FetchError(status, detail, retryable=retryable, retry_after_s=pause_s)
-
-
-def _own_failure(error: BaseException | None) -> FetchError | None:
-    """Our own failure, also if fsspec has wrapped it in another error."""
-    while error is not None and not isinstance(error, FetchError):
-        error = error.__cause__
-    return error
 
 
 def _http_response(error: Exception) -> tuple[int | None, dict[str, str]]:

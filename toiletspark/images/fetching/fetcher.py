@@ -36,10 +36,9 @@ class Fetcher:
         self._process = 0
 
     def start(self, url: str | None) -> Future[Fetched]:
-        """Queues one image, and returns at once. A failure is a status, never an exception.
+        """Queues a path, a URL that fsspec opens or a shard's member, and returns at once.
 
-        Args:
-            url: a path, a URL that fsspec opens, or a shard's member; None and "" are missing.
+        A failure is a status, never an exception; None and "" are missing.
         """
         if self._process != os.getpid():  # threads and connections do not survive a fork
             self._process = os.getpid()
@@ -56,42 +55,34 @@ class Fetcher:
     def fetch_all(
         self, urls: Iterable[str | None], contents: Iterable[bytes | None]
     ) -> list[Fetched]:
-        """Takes inline bytes under the same cap, and fetches the others (None).
-
-        Returns:
-            One outcome per image, in order.
-        """
+        """Takes inline bytes, and fetches the others (None); one outcome per image, in order."""
         pairs = list(zip(urls, contents, strict=True))
         fetched = iter(self.fetch([url for url, content in pairs if content is None]))
         return [next(fetched) if content is None else self.inline(content) for _, content in pairs]
 
-    def inline(self, content: bytes) -> Fetched:
-        """Returns the outcome for bytes that the images table holds itself."""
+    def inline(self, content: bytes | None) -> Fetched:
+        """Returns the outcome for inline bytes; None: they were too many to be passed on."""
         limit = self.limits.max_image_bytes
-        if len(content) > limit:
+        if content is None or len(content) > limit:
             return Fetched("too_large", f"over {limit} bytes")
         return Fetched("ok", "", content)
 
     def _fetch_one(self, url: str | None) -> Fetched:
         if not url:
             return Fetched("missing", "no image_url")
-        try:
-            return self._outcome(url)
-        except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
-            return Fetched("timeout", type(error).__name__)
-
-    def _outcome(self, url: str) -> Fetched:
         if shard_of(url):
             retrying, within_s = self._member, self.limits.shard_timeout_s
         else:
             retrying, within_s = self._image, self.limits.timeout_s
         try:
             content = retrying(self._read, url, time.monotonic() + within_s, within_s)
-            return Fetched("ok", "", content)
         except FetchError as failure:
             tries = retrying.statistics["attempt_number"]  # of this thread's last call
             suffix = f", {tries} tries" if tries > 1 else ""
             return Fetched(failure.status, failure.detail + suffix)
+        except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
+            return Fetched("timeout", type(error).__name__)
+        return Fetched("ok", "", content)
 
     def _read(self, url: str, deadline: float, within_s: float) -> bytes:
         try:
@@ -105,7 +96,7 @@ class Fetcher:
     def _retrying(self, within_s: float) -> tenacity.Retrying:
         attempts = tenacity.stop_after_attempt(self.limits.retries + 1)
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_retryable),
+            retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
             wait=self._wait_s,
             stop=attempts | tenacity.stop_before_delay(within_s),
             reraise=True,
@@ -117,7 +108,3 @@ class Fetcher:
         failure = state.outcome.exception() if state.outcome else None
         pause_s = failure.retry_after_s if isinstance(failure, FetchError) else 0.0
         return max(backoff(state), pause_s)
-
-
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, FetchError) and error.retryable

@@ -1,8 +1,7 @@
 """An aiohttp session that checks each URL, each redirect and each address that it dials.
 
 A name is resolved once per connection, and only the checked addresses are dialled. fsspec's file
-system of http reads images and shards through this session, so that both obey the same rules. It
-would read a range as far as a server sends; the session refuses more than was asked for.
+system of http reads images and shards through this session, so that both obey the same rules.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp import ClientResponse
 from aiohttp.abc import AbstractResolver, ResolveResult
 from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
@@ -50,12 +50,8 @@ def filesystem(limits: Fetch, rules: AllowRules, networks: Networks) -> HTTPFile
 class Session:
     """The part of `aiohttp.ClientSession` that fsspec and `stores` use.
 
-    Args:
-        limits: timeouts and the number of redirects.
-        rules: check URLs.
-        networks: check addresses.
-        arguments: the user's arguments for `ClientSession`. Connector, cookie jar and proxies are
-            ours, and not taken from them or from the environment.
+    `arguments` are the user's for `ClientSession`. Connector, cookie jar and proxies are ours, and
+    not taken from them or from the environment.
     """
 
     def __init__(
@@ -86,9 +82,7 @@ class Session:
         """Closes all connections."""
         await self._session.close()
 
-    async def _request(
-        self, method: str, url: URL, options: dict[str, Any]
-    ) -> aiohttp.ClientResponse:
+    async def _request(self, method: str, url: URL, options: dict[str, Any]) -> ClientResponse:
         headers = {**self._credentials.get("headers", {}), **options.get("headers", {})}
         headers["Accept-Encoding"] = "identity"
         options = {**self._credentials, **options, "headers": headers, "allow_redirects": False}
@@ -129,21 +123,13 @@ class Session:
         )
 
 
-class _Response(aiohttp.ClientResponse):
-    """A response that is read no further than the range that was asked for.
+class _Response(ClientResponse):
+    """A response that is read no further than the range that was asked for."""
 
-    Attributes:
-        max_bytes: of the range; None without one.
-    """
-
-    max_bytes: int | None = None
+    max_bytes: int | None = None  # of the range; None without one
 
     async def read(self) -> bytes:
-        """Reads the body; b"" for errors, whose body nobody needs.
-
-        Raises:
-            FetchError: it is longer than the range that was asked for.
-        """
+        """Reads the body (b"" for errors); FetchError if it is longer than the range."""
         if self.status >= _ERRORS:
             return b""
         if self.max_bytes is None:
@@ -156,9 +142,7 @@ class _Response(aiohttp.ClientResponse):
         return bytes(content)
 
 
-def _with_range(
-    response: aiohttp.ClientResponse, range_header: str | None
-) -> aiohttp.ClientResponse:
+def _with_range(response: ClientResponse, range_header: str | None) -> ClientResponse:
     """Requires the response to be the range that was asked for, if one was."""
     match = _RANGE.fullmatch(range_header or "")
     if not match or response.status >= _ERRORS or not isinstance(response, _Response):
@@ -169,7 +153,7 @@ def _with_range(
     return response
 
 
-def _no_ranges(response: aiohttp.ClientResponse) -> FetchError:
+def _no_ranges(response: ClientResponse) -> FetchError:
     response.close()  # its body may have no end
     return FetchError("missing", "no ranges")
 
@@ -177,13 +161,13 @@ def _no_ranges(response: aiohttp.ClientResponse) -> FetchError:
 class _PendingResponse:
     """A response to come; like aiohttp's, it can be awaited or entered."""
 
-    def __init__(self, response: Coroutine[Any, Any, aiohttp.ClientResponse]) -> None:
+    def __init__(self, response: Coroutine[Any, Any, ClientResponse]) -> None:
         self._pending = response
 
-    def __await__(self) -> Generator[Any, Any, aiohttp.ClientResponse]:
+    def __await__(self) -> Generator[Any, Any, ClientResponse]:
         return self._pending.__await__()
 
-    async def __aenter__(self) -> aiohttp.ClientResponse:
+    async def __aenter__(self) -> ClientResponse:
         self._response = await self._pending
         return self._response
 
@@ -201,26 +185,17 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Resolves a name, see `aiohttp.abc.AbstractResolver`.
-
-        Raises:
-            FetchError: none of the addresses may be dialled.
-            OSError: the name is not known.
-        """
-        flags = getattr(socket, "AI_ADDRCONFIG", 0)
-        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=flags)
+        """Resolves a name; OSError if it is unknown, FetchError if no address may be dialled."""
+        hints = getattr(socket, "AI_ADDRCONFIG", 0)
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=hints)
         addresses = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         results = []
-        for address_family, _, protocol, _, address in addresses:
+        for ip, _, proto, _, address in addresses:
             numeric = str(address[0])
             if self._networks.may_dial(numeric):
                 result = ResolveResult(
-                    hostname=host,
-                    host=numeric,
-                    port=port,
-                    family=address_family,
-                    proto=protocol,
-                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                    hostname=host, host=numeric, port=port, family=ip, proto=proto, flags=flags
                 )
                 results.append(result)
         if not results:

@@ -23,11 +23,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)  # third quarter of an address with an IPv4 a
 
 
 class Networks:
-    """The networks that may be dialled although they are not public.
-
-    Args:
-        private: as in "10.20.0.0/16".
-    """
+    """The networks that may be dialled although they are not public, as in "10.20.0.0/16"."""
 
     def __init__(self, private: Iterable[str]) -> None:
         self._private = [ipaddress.ip_network(network) for network in private]

@@ -23,8 +23,7 @@ DEADLINE: ContextVar[float] = ContextVar("deadline")
 class Cache(Generic[K, V]):
     """A thread-safe cache of the `size` values used last. Each value is made once; others wait.
 
-    Evicted values are not closed, because another thread may still be reading; they close when
-    garbage-collected.
+    Evicted values are not closed, because another thread may still be reading.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,10 +34,8 @@ class Cache(Generic[K, V]):
     def get(self, key: K, make: Callable[[], V], deadline: float) -> V:
         """Returns the value under `key`, and makes it first if there is none.
 
-        An error of `make` is raised to all that wait, and the next call tries again.
-
-        Raises:
-            TimeoutError: another thread was making it until the deadline (of `time.monotonic`).
+        An error of `make` is raised to all that wait, and the next call tries again. TimeoutError:
+        another thread was making it until the deadline (of `time.monotonic`).
         """
         with self._lock:
             value = self._values.get(key)
@@ -74,5 +71,4 @@ def read_range(
         return cast(bytes, filesystem.cat_file(path, start=start, end=stop))
     left_s = max(deadline - time.monotonic(), 0.001)
     read, loop = filesystem._cat_file, filesystem.loop
-    content = fsspec.asyn.sync(loop, read, path, start=start, end=stop, timeout=left_s)
-    return cast(bytes, content)
+    return cast(bytes, fsspec.asyn.sync(loop, read, path, start=start, end=stop, timeout=left_s))

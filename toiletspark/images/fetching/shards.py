@@ -35,11 +35,7 @@ class Shard(Protocol):
     """An open shard."""
 
     def read(self, member: str, deadline: float) -> bytes:
-        """Reads one member's bytes.
-
-        Raises:
-            FetchError: there is no such member, or it is over the byte cap.
-        """
+        """Reads a member's bytes; FetchError if there is none, or it is over the byte cap."""
 
 
 class FailedShard:
@@ -66,9 +62,8 @@ class Shards:
     def read(self, url: str, deadline: float) -> bytes:
         """Reads a member's bytes until the deadline, which includes opening the shard.
 
-        Raises:
-            FetchError: see `Shard.read`; or the shard is damaged.
-            Exception: any error of the store's client.
+        Raises FetchError (see `Shard.read`; or the shard is damaged), or any error of the store's
+        client.
         """
         file_format, member, location = _parse(url)
         key = (file_format, location)

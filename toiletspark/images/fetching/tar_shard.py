@@ -21,9 +21,7 @@ _BLOCK = tarfile.BLOCKSIZE
 class TarShard:
     """The positions of a tar's members. Holds no file open.
 
-    Raises:
-        FetchError: it is compressed (then members have no positions), no tar, or takes too long.
-
+    Raises FetchError if it is compressed (then members have no positions), no tar, or too slow.
     Cost: reads through the whole tar once if its members are small, else only the headers.
     """
 
@@ -41,8 +39,7 @@ class TarShard:
         """Reads a member with its header, which shows if the tar was replaced meanwhile."""
         position = self._positions.get(_plain(member))
         if position is None:
-            detail = "no such member" if self._is_complete else "damaged shard"
-            raise FetchError("missing", detail)
+            raise FetchError("missing", "no such member" if self._is_complete else "damaged shard")
         start, size = position
         if size > self._limits.max_image_bytes:
             raise FetchError("too_large", f"over {self._limits.max_image_bytes} bytes")

@@ -22,13 +22,10 @@ _parse_task = lru_cache(maxsize=8)(protocol.parse_task)
 
 
 def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, parent: int) -> None:
-    """Serves requests until the worker closes the connection, or `parent` (a process id) ends.
+    """Serves the worker's requests until it closes the connection, or the fork server ends.
 
-    Args:
-        connection: to the worker.
-        timeout_s: for one request.
-        max_memory_bytes: of this process's address space.
-        parent: the fork server.
+    The timeout is for one request, the memory that of this process's address space; `parent` is the
+    fork server's process id.
     """
     _confine(max_memory_bytes, parent)
     while request := protocol.read_request(connection):

@@ -1,8 +1,8 @@
 """The worker's side of the sandbox.
 
 A worker has one child at a time, for all its threads. After a crash, a fresh child gets the file
-once more, alone, because an earlier file may have damaged the process. A child that takes too long
-is killed by its own alarm, or from here if that was switched off.
+once more, because an earlier file may have damaged the process. A child that takes too long is
+killed by its own alarm, or from here if that was switched off.
 """
 
 from __future__ import annotations
@@ -40,20 +40,14 @@ _sandboxes: dict[tuple[float, ...], _Sandbox] = {}
 _lock = threading.Lock()
 
 
-def decode(
-    contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
-) -> list[Decoded]:
-    """Does the same as `decoding.decode`, in a child process if `limits.isolated`.
-
-    Raises:
-        UserError: no child can be started here.
-    """
+def decode(files: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
+    """Does the same as `decoding.decode`, in a child process (or UserError) if `limits.isolated`."""
     if not limits.isolated:
-        return decoding.decode(contents, limits, preprocessing)
+        return decoding.decode(files, limits, preprocessing)
     sandbox, task = _sandbox(limits), Input(limits, preprocessing)
     shape = (preprocessing.crop_px, preprocessing.crop_px, 3)
     outcomes = []
-    for content in contents:
+    for content in files:
         outcome, picture = sandbox.run(task, content)
         if picture:
             pixels = np.frombuffer(picture, dtype=np.uint8).reshape(shape)
@@ -84,11 +78,7 @@ def start_children(limits: Decode) -> None:
 
 
 def require_children(limits: Decode) -> None:
-    """Waits until the fork server has loaded, if `limits.isolated`.
-
-    Raises:
-        UserError: it does not start.
-    """
+    """Waits until the fork server has loaded, if `limits.isolated`; UserError if it has not."""
     if limits.isolated:
         _sandbox(limits).require()
 
@@ -112,7 +102,6 @@ class _Sandbox:
         self._requests = 0  # of this child
 
     def require(self) -> None:
-        """Waits for the fork server."""
         with self._lock:
             self._server.require()
 
@@ -184,21 +173,14 @@ class _ForkServer:
         path = [entry for entry in sys.path if entry and not entry.endswith(".jar")]  # Spark's jar
         handle = servers_end.fileno()
         arguments = json.dumps([path, handle, limits.timeout_s, limits.max_memory_bytes])
+        command, null = [sys.executable, "-I", "-c", _RUN, arguments], subprocess.DEVNULL
         with servers_end:
             self._process = subprocess.Popen(  # noqa: S603 - Python itself
-                [sys.executable, "-I", "-c", _RUN, arguments],
-                env=_environment(),
-                pass_fds=[handle],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                command, env=_environment(), pass_fds=[handle], stdin=null, stdout=null
             )
 
     def require(self) -> None:
-        """Waits until it has loaded.
-
-        Raises:
-            UserError: it ended before.
-        """
+        """Waits until it has loaded; UserError if it ended before."""
         if self._is_loaded:
             return
         try:

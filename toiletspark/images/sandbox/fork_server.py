@@ -1,9 +1,8 @@
 """The fork server: a process that has Pillow loaded, and forks and ends decode children on demand.
 
-A fork takes milliseconds, while starting Python takes a third of a second; so every suspicious file
-can have a fresh child. This process never reads image data. It has a single thread, without which
-forking would not be safe. It ends when the worker ends and closes the connection, and its children
-end with it.
+A fork takes milliseconds, starting Python a third of a second; so every suspicious file can have a
+fresh child. This process never reads image data, and has a single thread, else forking would not be
+safe. It ends when the worker closes the connection, and its children end with it.
 """
 
 from __future__ import annotations
