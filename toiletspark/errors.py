@@ -13,12 +13,6 @@ from collections.abc import Iterable
 class ToiletsparkError(Exception):
     """Base of all errors that a person can act on.
 
-    Args:
-        doing: what was being done, as in "reading the images table /data/images.parquet".
-        expected: a sound input.
-        found: the input that was there instead.
-        todo: the remedy.
-
     >>> print(UserError(doing="reading a", expected="b", found="c", todo="do d"))
     while reading a
       expected: b

@@ -25,8 +25,7 @@ def settings_digest(settings: Any) -> str:
 def hash_fraction(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on seed and key alone, on every machine.
 
-    Comparing it with a share draws by hash: 20 % of all keys lie below 0.2, and a key that is drawn
-    at 20 % is drawn at 30 % too.
+    Comparing it with a share draws by hash: a key that is drawn at 20 % is drawn at 30 % too.
     """
     first_bytes = hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8]
     return (int.from_bytes(first_bytes, "big") >> 11) / 2**53  # 53 bits: more would round up to 1

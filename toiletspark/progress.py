@@ -26,13 +26,8 @@ def watch(
 ) -> Iterator[None]:
     """Shows the progress of the Spark jobs that the body starts.
 
-    The share of finished tasks, as Spark counts them, stands for the share of `total`: exact at the
-    end, and off by a task's rows before.
-
-    Args:
-        doing: the name of the step, as in "embedding".
-        total: rows that the body works on; 0 shows nothing.
-        line_every_s: seconds between lines if stderr is no terminal.
+    The share of finished tasks, as Spark counts them, stands for the share of `total`, the rows
+    that the body works on: exact at the end, and off by a task's rows before. 0 shows nothing.
     """
     if not total:
         yield
@@ -54,13 +49,7 @@ def watch(
 
 
 class Progress:
-    """One line of progress: tqdm's bar on a terminal, plain lines elsewhere.
-
-    Args:
-        doing: the name of the step, as in "embedding".
-        unit: in the plural.
-        line_every_s: seconds between plain lines.
-    """
+    """One line of progress, as in "embedding": tqdm's bar on a terminal, plain lines elsewhere."""
 
     def __init__(
         self, doing: str, total: int, unit: str, line_every_s: float, stream: TextIO = sys.stderr

@@ -9,116 +9,92 @@ from dataclasses import dataclass
 class Status:
     """One possible end of an attempt at an image.
 
-    Attributes:
-        name: as it stands in tables.
-        failure_class: content (the same bytes will fail again), transient (it may come next time),
-            gone (there is nothing to show either) or policy (access was refused: a mistake in the
-            configuration, or an attack); "" for sound images.
-        retry_helps: the same image may be read the next time.
-        meaning: a sentence for the pages.
-        cause: half a sentence for the agents who own the image.
+    The failure class is content (the same bytes will fail again), transient (it may come next
+    time), gone (there is nothing to show either) or policy (access was refused: a mistake in the
+    configuration, or an attack); "" for sound images.
     """
 
-    name: str
+    name: str  # as it stands in tables
     failure_class: str = ""
-    retry_helps: bool = False
-    meaning: str = ""
-    cause: str = ""
+    meaning: str = ""  # a sentence for the pages
+    cause: str = ""  # half a sentence for the agents who own the image
 
 
 _ALL = (
     Status("ok"),
     Status(  # 404, 410, no such object; or no image_url at all
-        "missing",
-        "gone",
-        True,
-        "There was no image at the address.",
-        "no file was found at its address",
+        "missing", "gone", "There was no image at the address.", "no file was found at its address"
     ),
     Status(  # 401, 403, permissions of the store
-        "denied", "policy", True, "Access to the image was refused.", "access to the file is denied"
+        "denied", "policy", "Access to the image was refused.", "access to the file is denied"
     ),
     Status(  # fetch.allow does not name its location, or the address behind the name is private
         "refused",
         "policy",
-        True,
         "The image's address is not one that images may come from.",
         "its address is not one that images may come from",
     ),
     Status(  # fetch.timeout_s; or the host is out of order: 5xx, refused or reset connections
         "timeout",
         "transient",
-        True,
         "The image did not arrive in the time allowed.",
         "the file did not arrive in time",
     ),
     Status(  # fetch.max_image_bytes
-        "too_large",
-        "content",
-        False,
-        "The file has more bytes than allowed.",
-        "the file is too large",
+        "too_large", "content", "The file has more bytes than allowed.", "the file is too large"
     ),
     Status(  # no image, or a format that decode.formats does not list
         "not_an_image",
         "content",
-        False,
         "The file is not in an image format that is read.",
         "the file is not an image, or of a kind that is not read here",
     ),
     Status(
         "truncated",
         "content",
-        False,
         "The file ends too early.",
         "the file ends before the picture does, so its upload was probably cut off",
     ),
     Status(  # by the header, against decode.max_pixels
         "too_many_pixels",
         "content",
-        False,
         "The image has more pixels than allowed.",
         "the picture has too many pixels",
     ),
     Status(  # by the header, against decode.min_side_px
         "too_small",
         "content",
-        False,
         "The image has too few pixels to be judged.",
         "the picture is too small to tell what it shows",
     ),
     Status(
         "decode_failed",
         "content",
-        False,
         "The file looks like an image, but could not be decoded.",
         "the file is damaged and cannot be opened",
     ),
     Status(  # decode.timeout_s
         "decode_timeout",
         "content",
-        False,
         "Decoding the file took longer than allowed.",
         "the file takes too long to open",
     ),
     Status(  # decode.max_memory_bytes
         "out_of_memory",
         "content",
-        False,
         "Decoding the file took more memory than allowed.",
         "the picture takes too much memory to open",
     ),
     Status(  # the decoder died on it, twice
         "crashed",
         "content",
-        False,
         "Decoding the file ended the process that tried.",
         "the file is damaged so badly that it breaks the program that opens it",
     ),
 )
 
 STATUSES = tuple(status.name for status in _ALL)
-TRANSIENT = tuple(status.name for status in _ALL if status.retry_helps)
+TRANSIENT = tuple(status.name for status in _ALL if status.failure_class not in ("", "content"))
 FAILURE_CLASSES = {status.name: status.failure_class for status in _ALL if status.failure_class}
 MEANINGS = {status.name: status.meaning for status in _ALL if status.meaning}
 CAUSES = {status.name: status.cause for status in _ALL if status.cause}

@@ -1,8 +1,7 @@
 """Configuration: the keys, their types, and the command line that all programs share.
 
-Offers: `Config` and its sections; `loading.load`. conf/base.toml has every key once, with unit and
-reason; no key has a default in code. A run records the resolved configuration in its manifests.
-Never imports tables or anything above.
+conf/base.toml has every key once, with unit and reason; no key has a default in code. A run records
+the resolved configuration in its manifests.
 """
 
 from toiletspark.config.images import (
@@ -17,10 +16,10 @@ from toiletspark.config.images import (
     ShardColumns,
 )
 from toiletspark.config.labelling import Labels, Sample
-from toiletspark.config.model import Finetune, Score, Train, View
+from toiletspark.config.model import Finetune, Train, View
 from toiletspark.config.publishing import Audits, Leaks, Policy, PolicyName, Publish
 from toiletspark.config.root import Config, Spark
-from toiletspark.config.user_tables import Feed, Images, Listings, Overrides, Table
+from toiletspark.config.user_tables import Images, Table
 
 __all__ = [
     "Audits",
@@ -28,7 +27,6 @@ __all__ = [
     "Config",
     "Decode",
     "Embed",
-    "Feed",
     "Fetch",
     "Finetune",
     "Images",
@@ -36,15 +34,12 @@ __all__ = [
     "JpegDecoder",
     "Labels",
     "Leaks",
-    "Listings",
-    "Overrides",
     "Policy",
     "PolicyName",
     "Precision",
     "Publish",
     "Runtime",
     "Sample",
-    "Score",
     "ShardColumns",
     "Spark",
     "Table",

@@ -26,19 +26,12 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")  # container@account 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The locations that one line allows.
+    """The locations that one line allows."""
 
-    Attributes:
-        scheme: in lower case, aliases resolved (s3a is s3); "" for a local folder.
-        host: a host without brackets, a bucket, `*`, or `*.` and a domain.
-        port: None: any for the host `*`, else the scheme's own.
-        path: begins and ends with a slash.
-    """
-
-    scheme: str
-    host: str
-    port: int | None
-    path: str
+    scheme: str  # in lower case, aliases resolved (s3a is s3); "" for a local folder
+    host: str  # a host without brackets, a bucket, `*`, or `*.` and a domain
+    port: int | None  # None: any for the host `*`, else the scheme's own
+    path: str  # begins and ends with a slash
 
     def has_host(self, host: str) -> bool:
         """Returns True if the line names this host (in lower case) or bucket."""
@@ -47,11 +40,7 @@ class Allowed:
 
 
 def parse(line: str) -> Allowed:
-    """Reads one line.
-
-    Raises:
-        ValueError: with the mistake.
-    """
+    """Reads one line; ValueError with the mistake."""
     line.encode()  # raises ValueError for half a surrogate pair
     if re.search(r"[\x00-\x1f\x7f\\]", line) or has_dots(line):
         raise ValueError("no control characters, backslashes, and no parts '.' or '..'")

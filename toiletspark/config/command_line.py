@@ -43,11 +43,8 @@ def run_program(function: Callable[..., object]) -> None:
 def reported_errors(*, check_packages: bool = True) -> Iterator[None]:
     """Prints an error that a person can act on to stderr and exits with its code.
 
-    While the body runs, the logger `toiletspark` writes to stderr too.
-
-    Args:
-        check_packages: False skips the check for package versions that must not be used. Only the
-            doctor skips it: it lists such packages among its findings.
+    While the body runs, the logger `toiletspark` writes to stderr too. Only the doctor skips the
+    check for package versions that must not be used: it lists them among its findings.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("toiletspark: %(message)s"))

@@ -41,10 +41,7 @@ class Fetch(Section):
 
     @model_validator(mode="after")
     def _no_secret_for_any_host(self) -> Fetch:
-        options = {
-            **self.storage_options.get("http", {}),
-            **self.storage_options.get("https", {}),
-        }
+        options = {**self.storage_options.get("http", {}), **self.storage_options.get("https", {})}
         client = options.get("client_kwargs", {})
         client_headers = client.get("headers", {}) if isinstance(client, dict) else {}
         for table in (client, options.get("headers", {}), client_headers):
@@ -98,13 +95,9 @@ class BackboneSettings(Section):
     int8: Int8
 
     @model_validator(mode="after")
-    def _precision_fits(self) -> BackboneSettings:
+    def _values_fit(self) -> BackboneSettings:
         if self.runtime == "torch" and self.precision == "int8":
             raise ValueError("precision int8 runs on OpenVINO: set runtime to auto or openvino")
-        return self
-
-    @model_validator(mode="after")
-    def _decoder_fits(self) -> BackboneSettings:
         if self.jpeg_decoder == "nvjpeg" and self.runtime != "torch":
             raise ValueError(
                 "jpeg_decoder nvjpeg goes with torch: set runtime to torch, or jpeg_decoder to "
@@ -114,10 +107,6 @@ class BackboneSettings(Section):
             raise ValueError(
                 "jpeg_decoder nvjpeg decodes whole pictures: set jpeg_scaling to false"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> BackboneSettings:
         if self.crop_px > self.resize_px:
             raise ValueError(
                 f"crop_px ({self.crop_px}) must not exceed resize_px ({self.resize_px})"

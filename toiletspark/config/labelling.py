@@ -56,15 +56,11 @@ class Sample(Section):
     max_half_width: float = Field(gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _bounds_fit(self) -> Sample:
+    def _values_fit(self) -> Sample:
         if 0 < self.max_per_stratum < self.min_per_stratum:
             raise ValueError(
                 f"max_per_stratum ({self.max_per_stratum}) must not be below min_per_stratum"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _strata_fit(self) -> Sample:
         mistakes = [_number_or_share(value, name) for name, value in self.strata.items()]
         if any(mistakes):
             raise ValueError("; ".join(filter(None, mistakes)))
@@ -90,12 +86,10 @@ class Labels(Section):
             raise ValueError("classes must differ, also on file systems that ignore case")
         if "unlabelled" in {name.casefold() for name in self.classes}:
             raise ValueError("'unlabelled' is the folder of unlabelled images, not a class")
-        unknown = [name for name in self.exclude_classes if name not in self.classes]
-        if unknown:
-            raise ValueError(f"exclude_classes {unknown} are not among classes {self.classes}")
-        strange = [name for name in self.reviewed if name not in self.classes]
-        if strange:
-            raise ValueError(f"reviewed {strange} are not among classes {self.classes}")
+        for key in ("exclude_classes", "reviewed"):
+            unknown = [name for name in getattr(self, key) if name not in self.classes]
+            if unknown:
+                raise ValueError(f"{key} {unknown} are not among classes {self.classes}")
         if set(self.exclude_classes) == set(self.classes):
             raise ValueError("exclude_classes must leave at least one class to show")
         return self

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import tomllib
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -23,15 +22,10 @@ _ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def load(files: Iterable[str | Path] = (), sets: Iterable[str] = ()) -> Config:
-    """Reads the configuration.
+    """Reads TOML files (later ones win), then `sets`, "section.key=value" texts.
 
-    Args:
-        files: TOML files, later ones win; each holds only what differs from conf/base.toml.
-        sets: "section.key=value" texts, which win over the files; a value that is not TOML is a
-            string.
-
-    Raises:
-        ConfigError: a file cannot be read, a key is unknown, or a value does not fit.
+    Each file holds only what differs from conf/base.toml. A value of `sets` that is not TOML is a
+    string. Raises ConfigError if a file cannot be read, a key is unknown or a value does not fit.
     """
     names: list[str] = []
     try:
@@ -70,11 +64,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[st
         key = f"{prefix}{field.alias or name}"
         yield key
         kind = field.annotation
-        if (
-            isinstance(kind, type)
-            and not isinstance(kind, types.GenericAlias)
-            and issubclass(kind, BaseModel)
-        ):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from known_keys(kind, f"{key}.")
 
 
@@ -95,11 +85,9 @@ def _read(file: Path) -> dict[str, Any]:
             todo="check the path; conf/mytables.example.toml is a start",
         ) from None
     except ValueError as error:  # TOML, JSON, UTF-8, or a number with thousands of digits
+        toml = "TOML (https://toml.io)"
         raise ConfigError(
-            doing=doing,
-            expected="TOML (https://toml.io)",
-            found=str(error),
-            todo="correct that line",
+            doing=doing, expected=toml, found=str(error), todo="correct that line"
         ) from None
 
 

@@ -35,13 +35,9 @@ class Train(Section):
     python: Location
 
     @model_validator(mode="after")
-    def _shares_rise(self) -> Train:
+    def _values_fit(self) -> Train:
         if self.learning_curve != sorted(set(self.learning_curve)):
             raise ValueError("learning_curve must be shares that rise")
-        return self
-
-    @model_validator(mode="after")
-    def _reason_says_something(self) -> Train:
         if self.accept_worse and not self.accept_worse.strip():
             raise ValueError("accept_worse must be a reason in words")
         return self

@@ -66,15 +66,11 @@ class Publish(Section):
     audits: Audits
 
     @model_validator(mode="after")
-    def _accepted_for_a_reason(self) -> Publish:
+    def _values_fit(self) -> Publish:
         if self.accept and not self.because.strip():
             raise ValueError(
                 "accept needs because: the reason in words; it is kept with the version"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_thing(self) -> Publish:
         if self.plan and self.approve:
             raise ValueError("one of plan and approve, not both")
         return self

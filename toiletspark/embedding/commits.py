@@ -1,8 +1,8 @@
 """Embeds the planned images commit by commit.
 
-A commit becomes visible as a whole or not at all. Its attempts are first set aside, so that each
-image is worked on once; then its embeddings are committed, then the ledger rows that refer to them.
-A killed run loses less than one commit's work, and the next run continues with what is missing.
+The attempts of a commit are first set aside, so that each image is worked on once; then its
+embeddings are committed, then the ledger rows that refer to them. A killed run loses less than one
+commit's work, and the next run continues with what is missing.
 """
 
 from __future__ import annotations
@@ -34,19 +34,12 @@ _MOST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of a run, or of one of its commits.
+    """Counts of a run, or of one of its commits."""
 
-    Attributes:
-        attempted: images that were tried.
-        fetched: sources that were read for them.
-        sound: sources whose content is a sound image.
-        embedded: contents whose embedding is new.
-    """
-
-    attempted: int = 0
-    fetched: int = 0
-    sound: int = 0
-    embedded: int = 0
+    attempted: int = 0  # images that were tried
+    fetched: int = 0  # sources that were read for them
+    sound: int = 0  # sources whose content is a sound image
+    embedded: int = 0  # contents whose embedding is new
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*map(operator.add, dataclasses.astuple(self), dataclasses.astuple(other)))
@@ -57,16 +50,13 @@ def embed_plan(
 ) -> Totals:
     """Attempts the planned images; stores runs of `image_ledger` and `embeddings`.
 
-    Args:
-        plan: see `plan.make_plan`.
-        spec: the backbone, see `int8.load`.
-        probe: a golden image whose embedding every worker must reproduce, see `head.probe`.
-
-    Raises:
-        BackboneError: a worker does not, or cannot start the backbone; its commit is not kept.
+    The probe is a golden image whose embedding every worker must reproduce, see `head.probe`.
+    Raises BackboneError if one does not, or cannot start the backbone; its commit is not kept.
     """
     context = work.spark.sparkContext
-    stored = context.broadcast(_stored_contents(work, spec.backbone_id))
+    earlier = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
+    earlier = earlier.where(F.col("backbone_id") == spec.backbone_id)
+    stored = context.broadcast(read_contents(earlier))
     inputs = TaskInputs(
         spec=context.broadcast(spec),
         known=(),
@@ -92,12 +82,6 @@ def embed_plan(
     return totals
 
 
-def _stored_contents(work: Workspace, backbone_id: str) -> KnownContents:
-    """The contents that earlier runs have embedded."""
-    stored = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
-    return read_contents(stored.where(F.col("backbone_id") == backbone_id))
-
-
 def read_contents(embeddings: DataFrame) -> KnownContents:
     """Collects the digests of embedded contents to the driver: 16 bytes each."""
 
@@ -111,8 +95,6 @@ def read_contents(embeddings: DataFrame) -> KnownContents:
 
 @dataclass(frozen=True)
 class _Commit:
-    """One commit of a run."""
-
     work: Workspace
     backbone_id: str
     number: int

@@ -19,15 +19,10 @@ PART_DIGITS = 15  # hexadecimal: 60 bits, which a signed integer of Spark holds
 
 @dataclass(frozen=True)
 class KnownContents:
-    """The contents that have an embedding; small enough to be broadcast (16 bytes each).
+    """The contents that have an embedding; small enough to be broadcast (16 bytes each)."""
 
-    Attributes:
-        high: int64, (n,), ascending: the first 15 digits.
-        low: int64, (n,): the next 15 digits of the same contents.
-    """
-
-    high: NDArray[np.int64]
-    low: NDArray[np.int64]
+    high: NDArray[np.int64]  # (n,), ascending: the first 15 digits
+    low: NDArray[np.int64]  # (n,): the next 15 digits of the same contents
 
     @classmethod
     def from_parts(cls, high: ArrayLike, low: ArrayLike) -> KnownContents:
@@ -53,13 +48,9 @@ class Claims:
     """Divides contents among the tasks of one machine: the first task to claim a content embeds it.
 
     A claim is a hard link named after the content, to a file that names the task. A link is made
-    atomically, and costs no file of its own, for which a full disk may take a millisecond. A
-    retried task gets its own claims again, so contents that a failed attempt had claimed are still
-    embedded.
-
-    Args:
-        folder: shared by the tasks; a new one for every commit.
-        task: names the task, the same for each of its attempts.
+    atomically, and costs no file of its own, for which a full disk may take a millisecond. The
+    tasks share a folder, a new one for every commit. A retried task has the same name and gets its
+    own claims again, so contents that a failed attempt had claimed are still embedded.
     """
 
     def __init__(self, folder: Path, task: str) -> None:

@@ -38,31 +38,22 @@ _LEAST_IMAGES = 2  # the mean is subtracted: of a single image nothing would be 
 def start_loading(config: Config) -> None:
     """Starts loading the backbone in a thread; `load` and `load_or_calibrate` wait for it.
 
-    Raises:
-        OutputError: the output folder is not ours; nothing is kept there then.
+    Raises OutputError if the output folder is not ours; nothing is kept there then.
     """
     compiled_cache.start_loading(Store.open(config.output.root).root, config.backbone)
 
 
 def load(store: Store, section: BackboneSettings) -> BackboneSpec:
-    """The configured backbone; with int8, only if an earlier run has made the program.
+    """The configured backbone; in int8 only if an earlier run has made the program.
 
-    Raises:
-        BackboneError: see `compiled_cache.backbone` and `read_program`.
+    Raises BackboneError, see `compiled_cache.backbone` and `read_program`.
     """
     spec = compiled_cache.backbone(store.root, section)
     return (read_program(store, spec) or spec) if spec.precision == "int8" else spec
 
 
 def load_or_calibrate(store: Store, config: Config, images: DataFrame) -> BackboneSpec:
-    """Like `load`, but calibrates int8 on the catalog's images if there is no program yet.
-
-    Args:
-        images: see `calibrate`; not read unless int8 has to be calibrated.
-
-    Raises:
-        BackboneError: see `load` and `calibrate`.
-    """
+    """Like `load`, but calibrates int8 (`calibrate`) if there is no program yet."""
     spec = load(store, config.backbone)
     if spec.precision == "int8" and not spec.program:
         return calibrate(store, config, images, spec)
@@ -72,8 +63,7 @@ def load_or_calibrate(store: Store, config: Config, images: DataFrame) -> Backbo
 def read_program(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
     """The int8 backbone that an earlier run made of `spec`; None if there is none.
 
-    Raises:
-        BackboneError: its files are not those that were written.
+    Raises BackboneError if its files are not those that were written.
     """
     folder = f"{store.root}/backbones/{spec.fp32_id}"
     made: dict[str, dict[str, Any]] = {}
@@ -100,20 +90,11 @@ def read_program(store: Store, spec: BackboneSpec) -> BackboneSpec | None:
 
 
 def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpec) -> BackboneSpec:
-    """Quantises the backbone on images of the catalog and keeps the program.
+    """Quantises the backbone on images of the catalog, keeps the program, returns the int8 spec.
 
-    Args:
-        images: image_id, image_url, content (binary, used instead of the URL if not null).
-        spec: from `weights.load_spec`.
-
-    Returns:
-        The spec in int8, ready for workers.
-
-    Raises:
-        BackboneError: too few sound images, or the program does not agree with fp32.
-
-    Cost: two passes over the ids; 0.15 MB of the driver's memory an image; see
-    `quantisation.quantise`.
+    `images` has image_id, image_url, content (binary, used instead of the URL if not null). Raises
+    BackboneError if too few are sound, or the program does not agree with fp32. Cost: two passes
+    over the ids; 0.15 MB of the driver's memory an image; see `quantisation.quantise`.
     """
     section = config.backbone.int8
     chosen = choose_images(images, section.calibration_images, section.seed)
@@ -139,15 +120,9 @@ def decode_images(
 ) -> dict[str, Pixels]:
     """Fetches and decodes images on the cluster and collects their pixels to the driver.
 
-    Args:
-        images: image_id, image_url, content; a few hundred, since their pixels travel through the
-            JVM.
-
-    Returns:
-        uint8, (crop_px, crop_px, 3), by content digest, in its order; bad images are left out.
-
-    Raises:
-        UserError: a worker's packages must not be used.
+    Takes image_id, image_url, content; a few hundred, since their pixels travel through the JVM.
+    Returns uint8, (crop_px, crop_px, 3), by content digest, in its order; bad images are left out.
+    Raises UserError if a worker's packages must not be used.
     """
     context = images.sparkSession.sparkContext
     errors = WorkerErrors(context)
@@ -182,8 +157,7 @@ def decode_images(
 def split(images: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
     """Calibration and held-out images, each uint8 (n, crop_px, crop_px, 3); by hash of the content.
 
-    Raises:
-        BackboneError: too few of either.
+    Raises BackboneError if there are too few of either.
     """
     parts: tuple[list[Pixels], list[Pixels]] = ([], [])
     for digest, pixels in images.items():
@@ -206,10 +180,6 @@ def _keep(store: Store, int8: BackboneSpec, facts: dict[str, Any]) -> None:
     folder = f"{store.root}/backbones/{int8.fp32_id}/int8-{int8.program_digest[:12]}"
     storage.replace_bytes(f"{folder}/{_PROGRAM}", int8.program)
     storage.replace_bytes(f"{folder}/{_CONSTANTS}", int8.weights)
-    described = {
-        "backbone_id": int8.backbone_id,
-        "program_digest": int8.program_digest,
-        "made_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        **facts,
-    }
-    storage.replace_json(f"{folder}/{_JSON}", described)
+    made_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    ids = {"backbone_id": int8.backbone_id, "program_digest": int8.program_digest}
+    storage.replace_json(f"{folder}/{_JSON}", {**ids, "made_at": made_at, **facts})

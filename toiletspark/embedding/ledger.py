@@ -28,16 +28,10 @@ def newest_attempts(ledger: DataFrame) -> DataFrame:
 
 
 def join_attempts(images: DataFrame, ledger: DataFrame, located: DataFrame) -> DataFrame:
-    """Adds to the user's images the newest attempt and the location of the embedding.
+    """Adds to `schemas.IMAGES` the newest attempt, and the location (`locations.locate`).
 
-    Args:
-        images: `schemas.IMAGES`.
-        ledger: `schemas.IMAGE_LEDGER`, all runs.
-        located: see `locations.locate`.
-
-    Returns:
-        The columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that was
-        never tried. Cost: joins on ids, no image read.
+    Returns the columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that
+    was never tried. Cost: joins on ids, no image read.
     """
     key = list(IMAGE_LEDGER.key)
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
@@ -56,16 +50,10 @@ def needs_attempt(section: Embed) -> Column:
 
 
 def is_due(retry: str, refetch_before: datetime | None) -> Column:
-    """Returns whether an image of `join_attempts` is to be tried.
+    """Returns whether an image of `join_attempts` is to be tried: boolean, never null.
 
-    Args:
-        retry: which failures to try again, a key of `RETRIED`.
-        refetch_before: images last tried before this moment are fetched again; None: never for
-            their age.
-
-    Returns:
-        A boolean, never null: the image was never tried, or it is sound but has no embedding, or
-        its failure is to be tried again, or its last attempt is too old.
+    It was never tried, or it is sound but has no embedding, or its failure is to be tried again (a
+    key of `RETRIED`), or its last attempt is too old (None: never).
     """
     is_new = F.col("status").isNull()
     is_lost = (F.col("status") == "ok") & F.col("embedding_file").isNull()
@@ -79,15 +67,9 @@ def has_failed(retry: str) -> Column:
 
 
 def update_catalog(images: DataFrame, attempts: DataFrame, located: DataFrame) -> DataFrame:
-    """Updates the images of a run with the attempts that the run has made.
+    """Updates `schemas.CATALOG` with the attempts of the run, `schemas.IMAGE_LEDGER`.
 
-    Args:
-        images: has the columns of `schemas.CATALOG`, as they were before the run.
-        attempts: `schemas.IMAGE_LEDGER`, of this run alone.
-        located: the embeddings of their contents, see `locations.locate`.
-
-    Returns:
-        The columns of `schemas.CATALOG`.
+    `located` are the embeddings of their contents, see `locations.locate`.
     """
     facts = ["status", "detail", "content_digest", "embedding_file", "embedding_row"]
     tried = attempts.join(located, "content_digest", "left")

@@ -22,9 +22,7 @@ COLUMNS = {
 def embedding_files(store: Store, numbered: Sequence[str] = ()) -> list[str]:
     """Lists the files of all complete runs of embeddings, as in "<run_id>/<name>".
 
-    Args:
-        store: the output root.
-        numbered: files that have a number already; they keep it.
+    Files that have a number already keep it.
     """
     files = list(numbered)
     for run in store.runs(EMBEDDINGS):
@@ -39,16 +37,11 @@ def locate(
     backbone_id: str,
     among: DataFrame | None = None,
 ) -> DataFrame:
-    """Returns the location of each content's embedding.
+    """Returns the location of each content's embedding, or only of the contents in `among`.
 
-    Args:
-        files: see `embedding_files`; embeddings in other files are ignored.
-        backbone_id: whose embeddings.
-        among: has a column content_digest: only these contents; None: all.
-
-    Returns:
-        The columns of `COLUMNS`, none null. Grain: content_digest; if several runs have embedded a
-        content, one location. Cost: reads the digests, and shuffles those of `among`.
+    Embeddings outside of `embedding_files` are ignored. Returns `COLUMNS`, none null; one row per
+    content_digest, also if several runs have embedded it. Cost: reads the digests, and shuffles
+    those of `among`.
     """
     if not files:
         return spark_io.no_rows(spark, COLUMNS)

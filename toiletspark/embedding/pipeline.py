@@ -27,21 +27,12 @@ _Batch = TypeVar("_Batch")
 
 @dataclass(frozen=True)
 class Source:
-    """A source of bytes, and the images that it stands for.
+    """A source of bytes, and the images that it stands for; several images may share a URL."""
 
-    Attributes:
-        images: image_id, image_version and the number of attempts so far; several images may share
-            a URL.
-        url: where the image lies; not read if there is content.
-        content: inline bytes, or None.
-        inline_bytes: the size of the inline bytes, even if they were too many to be passed on; 0
-            without.
-    """
-
-    images: tuple[tuple[str, str, int], ...]
-    url: str | None
-    content: bytes | None = None
-    inline_bytes: int = 0
+    images: tuple[tuple[str, str, int], ...]  # image_id, image_version, attempts so far
+    url: str | None  # not read if there is content
+    content: bytes | None = None  # inline bytes
+    inline_bytes: int = 0  # their size, even if they were too many to be passed on
 
 
 @dataclass(frozen=True)
@@ -63,32 +54,25 @@ class Attempt:
 class Pipeline:
     """The parts and limits of a task's pipeline.
 
-    Attributes:
-        images_per_batch: of one forward pass.
-        bytes_per_batch: of image files that wait for decoding.
-        is_known: returns True for the digest of a content that has an embedding.
-        claim: returns True if this task is to embed a content that has none.
+    `is_known` returns True for the digest of a content that has an embedding, `claim` if this task
+    is to embed a content that has none.
     """
 
     backbone: Backbone
     fetcher: Fetcher
     limits: Decode
-    images_per_batch: int
-    bytes_per_batch: int
+    images_per_batch: int  # of one forward pass
+    bytes_per_batch: int  # of image files that wait for decoding
     is_known: Callable[[str], bool] = field(default=lambda _: False)
     claim: Callable[[str], bool] = field(default=lambda _: True)
 
 
 def attempt_all(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[Attempt]]:
-    """Attempts every source once, and equal contents together.
+    """Attempts every source once, and equal contents together; reads ahead in the sources.
 
-    Args:
-        sources: read ahead as far as they can be fetched at once.
-
-    Yields:
-        Batches of attempts in the order in which the bytes arrived, each source in exactly one of
-        them. A bad image is a row, never an exception. The first of equal contents has the
-        embedding.
+    Yields batches of attempts in the order in which the bytes arrived, each source in exactly one
+    of them. A bad image is a row, never an exception. The first of equal contents has the
+    embedding.
     """
     for batch in _ahead(_decoded_batches(sources, pipeline)):
         _embed(batch, pipeline.backbone)
@@ -106,17 +90,14 @@ def _ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
 
 def _embed(batch: list[Attempt], backbone: Backbone) -> None:
     """Replaces the pixels in a batch by embeddings, in one forward pass."""
-    pixels = {
-        row: attempt.decoded.pixels
-        for row, attempt in enumerate(batch)
-        if attempt.decoded.pixels is not None
-    }
+    decoded = [(row, attempt.decoded.pixels) for row, attempt in enumerate(batch)]
+    pixels = {row: image for row, image in decoded if image is not None}
     if not pixels:
         return
     embeddings = to_stored(backbone.embed(np.stack(list(pixels.values()))))
     for row, embedding in zip(pixels, embeddings, strict=True):
-        decoded = batch[row].decoded.without_pixels()
-        batch[row] = replace(batch[row], decoded=decoded, embedding=embedding)
+        small = batch[row].decoded.without_pixels()
+        batch[row] = replace(batch[row], decoded=small, embedding=embedding)
 
 
 def _decoded_batches(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[Attempt]]:

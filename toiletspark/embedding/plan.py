@@ -34,26 +34,17 @@ _BUCKETS_PER_COMMIT = 64  # more make commits more even, fewer keep the list of 
 
 @dataclass(frozen=True)
 class Plan:
-    """The images that a run tries.
+    """The images that a run tries."""
 
-    Attributes:
-        rows: the columns of `PLAN`, partitioned by `commit`.
-        rows_by_commit: how many rows each commit has; commits count from 0.
-    """
-
-    rows: DataFrame
-    rows_by_commit: dict[int, int]
+    rows: DataFrame  # the columns of `PLAN`, partitioned by `commit`
+    rows_by_commit: dict[int, int]  # commits count from 0
 
 
 def make_plan(work: Workspace, waiting: DataFrame, images: DataFrame, count: int) -> Plan:
     """Sets the plan aside, so that each commit reads its own rows alone.
 
-    Inline bytes are copied into it once, since the user's table cannot be read by commit.
-
-    Args:
-        waiting: image_id, image_version, image_url, attempts (null: none yet).
-        images: image_id and content, from the user's table; read only if content is inline.
-        count: rows of `waiting`.
+    `waiting` has `count` rows of image_id, image_version, image_url, attempts (null: none yet).
+    Inline bytes, of `images`, are copied once, since the user's table cannot be read by commit.
     """
     attempts = F.coalesce("attempts", F.lit(0))
     rows = waiting.withColumns({"attempts": attempts, "location": _location()})

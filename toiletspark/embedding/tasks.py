@@ -50,38 +50,27 @@ _fetchers: dict[str, Fetcher] = {}  # they keep connections
 class TaskInputs:
     """The inputs of all tasks of a commit.
 
-    Attributes:
-        spec: the backbone, built once per Python worker.
-        known: the contents that have an embedding.
-        fetch: limits of a fetch.
-        limits: limits of decoding.
-        embed: batch sizes.
-        claims: names the commit; tasks of one machine divide its contents under this name.
-        errors: workers report here why they do not work; their tasks then yield nothing.
-        golden: an image whose embedding a worker must reproduce before its first batch; None: there
-            is no head yet, or it has no golden images.
+    Workers report in `errors` why they do not work; their tasks then yield nothing. `golden` is an
+    image whose embedding a worker must reproduce before its first batch; None: there is no head
+    yet, or it has no golden images.
     """
 
     spec: Broadcast[BackboneSpec]
-    known: tuple[Broadcast[KnownContents], ...]
+    known: tuple[Broadcast[KnownContents], ...]  # the contents that have an embedding
     fetch: Fetch
     limits: Decode
     embed: Embed
-    claims: str
+    claims: str  # names the commit; tasks of one machine divide its contents under this name
     errors: WorkerErrors
     golden: Broadcast[GoldenImage] | None = None
 
 
 def attempt_images(plan: DataFrame, partitions: int, inputs: TaskInputs) -> DataFrame:
-    """Fetches, decodes and embeds images on the cluster.
+    """Fetches, decodes and embeds the images of a `plan.PLAN` on the cluster.
 
-    Args:
-        plan: the columns of `plan.PLAN`.
-        partitions: number of Spark tasks; rows of one location stay together.
-
-    Returns:
-        The columns of `ATTEMPTS`, one row per image, also for bad images. Lazy: a second action
-        works twice. Call `inputs.errors.raise_first()` after the action.
+    Rows of one location stay together. Returns the columns of `ATTEMPTS`, one row per image, also
+    for bad images. Lazy: a second action works twice. Call `inputs.errors.raise_first()` after the
+    action.
     """
     together = plan.repartition(partitions, "location")
     in_order = together.sortWithinPartitions("location", "image_url")

@@ -1,8 +1,8 @@
 """Lets a worker stop a run with one message.
 
-A task that raised would be tried again by Spark, perhaps on a sound machine, and end in a stack
-trace. A refusing worker returns no rows instead and reports its error through an accumulator. The
-driver checks the accumulator before it commits anything.
+A task that raised would be tried again by Spark, and end in a stack trace. A refusing worker
+returns no rows instead, and reports its error through an accumulator, which the driver checks
+before it commits anything.
 """
 
 from __future__ import annotations
@@ -52,11 +52,7 @@ class WorkerErrors:
         return True
 
     def raise_first(self) -> None:
-        """Raises a reported error, if any; for the driver, before it commits results.
-
-        Raises:
-            UserError: as a worker raised it.
-        """
+        """Raises the UserError that a worker reported; for the driver, before it commits."""
         if self._report.value:
             name, doing, expected, found, todo = self._report.value
             raise getattr(errors, name)(doing=doing, expected=expected, found=found, todo=todo)

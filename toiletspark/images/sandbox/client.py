@@ -41,7 +41,7 @@ _lock = threading.Lock()
 
 
 def decode(files: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
-    """Does the same as `decoding.decode`, in a child process (or UserError) if `limits.isolated`."""
+    """Does the same as `decoding.decode`, in a child if `limits.isolated`, or UserError."""
     if not limits.isolated:
         return decoding.decode(files, limits, preprocessing)
     sandbox, task = _sandbox(limits), Input(limits, preprocessing)
