@@ -1,8 +1,7 @@
 """Package versions that are safe with strangers' files.
 
 The ranges are those of setup.py. A cluster is seldom installed by pip alone, so every program
-checks them when it starts (the doctor reports them instead), and every worker before its first
-batch. The check reads the packages' metadata and imports nothing.
+checks them when it starts, and every worker before its first batch. Imports none of the packages.
 """
 
 from __future__ import annotations
@@ -69,20 +68,12 @@ def unsafe() -> list[Unsafe]:
 
     A missing package is not among them: scoring needs no torch, and a step that needs it says so.
     """
-    versions = [(floor, _version(floor.package)) for floor in FLOORS]
-    return [
-        Unsafe(floor, version)
-        for floor, version in versions
-        if version and not floor.allows(version)
-    ]
+    installed = [Unsafe(floor, _version(floor.package)) for floor in FLOORS]
+    return [item for item in installed if item.version and not item.floor.allows(item.version)]
 
 
 def require(*, doing: str) -> None:
-    """Stops if this Python has a package that must not be used.
-
-    Raises:
-        UserError: names all of them.
-    """
+    """Raises UserError, which names them, if this Python has packages that must not be used."""
     problems = unsafe()
     if not problems:
         return

@@ -1,7 +1,6 @@
 """Configuration: the keys, their types, and the command line that all programs share.
 
-conf/base.toml has every key once, with unit and reason; no key has a default in code. A run records
-the resolved configuration in its manifests.
+conf/base.toml has every key once, with unit and reason; no key has a default in code.
 """
 
 from toiletspark.config.images import (

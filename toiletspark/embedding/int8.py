@@ -3,8 +3,7 @@
     <root>/backbones/<fp32 backbone_id>/int8-<program digest>/program.xml, program.bin
     <root>/backbones/<fp32 backbone_id>/int8-<program digest>/quantisation.json   written last
 
-The calibration decides int8 embeddings, so a program is made once: another one would be another
-backbone.
+A program is made once: another calibration would give another backbone.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def needs_attempt(section: Embed) -> Column:
 def is_due(retry: str, refetch_before: datetime | None) -> Column:
     """Returns whether an image of `join_attempts` is to be tried: boolean, never null.
 
-    It was never tried, or it is sound but has no embedding, or its failure is to be tried again (a
-    key of `RETRIED`), or its last attempt is too old (None: never).
+    It was never tried, or it is sound but has no embedding, or its failure is to be tried again
+    (`retry`, a key of `RETRIED`), or its last attempt was before `refetch_before`.
     """
     is_new = F.col("status").isNull()
     is_lost = (F.col("status") == "ok") & F.col("embedding_file").isNull()

@@ -40,8 +40,7 @@ def locate(
     """Returns the location of each content's embedding, or only of the contents in `among`.
 
     Embeddings outside of `embedding_files` are ignored. Returns `COLUMNS`, none null; one row per
-    content_digest, also if several runs have embedded it. Cost: reads the digests, and shuffles
-    those of `among`.
+    content_digest. Cost: reads the digests, and shuffles those of `among`.
     """
     if not files:
         return spark_io.no_rows(spark, COLUMNS)

@@ -39,8 +39,7 @@ class Source:
 class Attempt:
     """The result for one source: the ledger's columns, and the embedding of a new content.
 
-    `decoded.status` is "" if another task embeds the same content; the row of that task has the
-    status.
+    `decoded.status` is "" if another task, whose row has the status, embeds the same content.
     """
 
     source: Source
@@ -70,9 +69,8 @@ class Pipeline:
 def attempt_all(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[Attempt]]:
     """Attempts every source once, and equal contents together; reads ahead in the sources.
 
-    Yields batches of attempts in the order in which the bytes arrived, each source in exactly one
-    of them. A bad image is a row, never an exception. The first of equal contents has the
-    embedding.
+    Yields batches in the order in which the bytes arrived, each source in exactly one of them. A
+    bad image is a row, never an exception. The first of equal contents has the embedding.
     """
     for batch in _ahead(_decoded_batches(sources, pipeline)):
         _embed(batch, pipeline.backbone)

@@ -1,7 +1,6 @@
 """Carries attempts at images to the cluster: URL or bytes in, status and embedding out.
 
-One pass of `mapInArrow`. Pixels never travel through the JVM, and a filter on the result does not
-run it twice.
+One pass of `mapInArrow`: no pixels in the JVM, and a filter on the result does not run it twice.
 """
 
 from __future__ import annotations
@@ -68,9 +67,8 @@ class TaskInputs:
 def attempt_images(plan: DataFrame, partitions: int, inputs: TaskInputs) -> DataFrame:
     """Fetches, decodes and embeds the images of a `plan.PLAN` on the cluster.
 
-    Rows of one location stay together. Returns the columns of `ATTEMPTS`, one row per image, also
-    for bad images. Lazy: a second action works twice. Call `inputs.errors.raise_first()` after the
-    action.
+    Rows of one location stay together. Returns `ATTEMPTS`, one row per image, also for bad images.
+    Lazy: a second action works twice. Call `inputs.errors.raise_first()` after the action.
     """
     together = plan.repartition(partitions, "location")
     in_order = together.sortWithinPartitions("location", "image_url")

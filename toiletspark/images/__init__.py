@@ -1,5 +1,4 @@
 """From an image's URL to pixels: fetching by allow rules, decoding in a sandbox, thumbnails.
 
-A bad image is a status, never an exception. `fetching`, `decoding` and `sandbox` never import
-Spark.
+A bad image is a status, never an exception. Only `thumbnails` imports Spark.
 """

@@ -60,7 +60,7 @@ def candidates(
 def near_labelled(
     embeddings: DataFrame, labelled: Broadcast[NDArray[np.float32]], min_cosine: float
 ) -> DataFrame:
-    """The contents whose embedding is a near-duplicate of a labelled one, float32, (m, 512).
+    """The contents whose embedding, of one backbone, is near a labelled one, float32, (m, 512).
 
     Returns content_digest, several times if it was embedded several times. One pass, no shuffle.
     """
@@ -93,13 +93,12 @@ def stack(vectors: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 def draw(population: DataFrame, wanted: int, random_share: float, seed: int) -> DataFrame:
     """Draws contents of `candidates`; the same ones with any partitioning.
 
-    The population is read three times, so better set aside. `random_share` of the wanted contents
-    are drawn evenly, see `inclusion_probabilities.chances`.
+    The population is read three times (better set aside), and shuffled once by stratum.
+    `random_share` of the wanted contents are drawn evenly, see `inclusion_probabilities.chances`.
 
     Returns the columns of `population`, with chance (bigint, inclusion probability of the content
     in units of 2^-40) and reason (random if its point lies in the even part of its chance, else
-    uncertain). `wanted` rows, or one more or less by rounding; all if there are no more. Cost: one
-    shuffle by stratum.
+    uncertain). `wanted` rows, or one more or less by rounding; all if there are no more.
     """
     largest = population.select("size").orderBy(F.desc("size")).limit(wanted).collect()
     sizes = np.array([row["size"] for row in largest], dtype=np.int64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F  # noqa: N812
@@ -32,8 +32,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1  # of xxhash64
 _ZONE_DEVIATIONS, _ZONE_UNITS, _WIDER = 6.0, 10.0, 4.0
 
 
-@dataclass(frozen=True)
-class Zone:
+class Zone(NamedTuple):
     """A search zone in xxhash64: units below `low` are drawn, from `high` on none."""
 
     stratum: str
@@ -154,9 +153,8 @@ def _zone(cell: Stratum, wanted: int, width: float) -> Zone:
 
 def _search(units: DataFrame, zones: Sequence[Zone]) -> list[Row]:
     """stratum and cut, null if it is not in the zone. One pass; shuffles the rows in the zones."""
-    rows = [(zone.stratum, zone.wanted, zone.low, zone.high) for zone in zones]
     columns = {"stratum": "string", "wanted": "bigint", "low": "bigint", "high": "bigint"}
-    bounds = F.broadcast(spark_io.of_rows(units.sparkSession, rows, columns))
+    bounds = F.broadcast(spark_io.of_rows(units.sparkSession, zones, columns))
     near = units.select("stratum", "chance").join(bounds, "stratum")
     near = near.where(F.col("chance.hash") <= F.col("high"))
     is_below = F.col("chance.hash") < F.col("low")

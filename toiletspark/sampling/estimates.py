@@ -118,8 +118,7 @@ class Bootstrap:
     def shares(self, parts: NDArray[np.bool_], wholes: NDArray[np.bool_]) -> list[Share]:
         """`share` of many at once, both bool, (k, n).
 
-        Cost: a product of (replicates, listings) and (listings, 2 k); listings without an image in
-        any whole cost nothing.
+        Cost: a product of (replicates, listings of the wholes) and (listings of the wholes, 2 k).
         """
         sums = np.stack([self._per_listing(mask) for mask in (*(parts & wholes), *wholes)], axis=1)
         is_used = sums.any(axis=1)
@@ -143,8 +142,7 @@ class Bootstrap:
 
         `of` takes weights, float64, (replicates, n), some of them 0, and returns the figure of
         each: (replicates,), NaN if there is none. It is called for a few replicates at a time.
-        `whole`, bool, (n,), are the images that it is a mean over, for the case that all replicates
-        are equal.
+        `whole`, bool, (n,), is used if all replicates are equal: the images that it is a mean over.
         """
         value = float(of(self._weight[np.newaxis])[0])
         figures = []

@@ -94,11 +94,7 @@ class Store:
 
     @classmethod
     def open(cls, root: str) -> Store:
-        """The store at `root`; it is made if there is none.
-
-        Raises:
-            OutputError: the folder cannot be written, or holds things that others made.
-        """
+        """The store at `root`, made if there is none; OutputError if the folder is not ours."""
         doing, marker = f"opening the output folder {root}", f"{root}/{MARKER}"
         try:
             foreign = [] if storage.exists(marker) else _foreign(root)
@@ -271,13 +267,9 @@ def _parquet_names(folder: str) -> list[str]:
 
 def _other_sizes(run: Run) -> str:
     filesystem, folder = storage.open_filesystem(run.folder)
-    sizes = [int(filesystem.size(f"{folder}/{file.name}")) for file in run.files]
-    differences = [
-        f"{file.name}: {size} bytes of {file.bytes}"
-        for file, size in zip(run.files, sizes, strict=True)
-        if size != file.bytes
-    ]
-    return shown(differences, 3)
+    sizes = [(file, int(filesystem.size(f"{folder}/{file.name}"))) for file in run.files]
+    others = [(file, size) for file, size in sizes if size != file.bytes]
+    return shown((f"{file.name}: {size} bytes of {file.bytes}" for file, size in others), 3)
 
 
 def _described(

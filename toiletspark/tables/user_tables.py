@@ -122,8 +122,7 @@ def own_columns(own: Sequence[str]) -> list[str]:
 def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
     """Adds `stratum` to rows that were left-joined with their listings.
 
-    An unknown location or listing type becomes "unknown" (not active), or "all" (active) without a
-    listings table.
+    Unknown values become "unknown" (not active), or without a listings table "all" (active).
     """
     has_listings = bool(config.listings.path)
     unknown = F.lit("unknown" if has_listings else "all")
@@ -136,21 +135,18 @@ def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
 
 
 def check(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Checks the keys of both tables before the cluster works; returns their numbers of rows.
-
-    Raises TableError at a null or duplicate id, or without any image.
-    """
+    """Checks the keys of both tables, see `check_images`; returns their numbers of rows."""
     images = read_images(spark, config)
     return {"images": check_images(images, config), "listings": check_listings(spark, config)}
 
 
 def check_images(images: DataFrame, config: Config) -> int:
-    """Checks the keys of images, wherever they were read to; returns the number of rows."""
+    """Counts images, wherever they were read to; TableError at a null or duplicate id or none."""
     return _check_key(images, "image_id", config.images.path, "images")
 
 
 def check_listings(spark: SparkSession, config: Config) -> int:
-    """Checks the keys of the listings; returns the number of rows, 0 without a table."""
+    """Counts the listings in the same way; 0 without a table."""
     if not config.listings.path:
         return 0
     return _check_key(read_listings(spark, config), "listing_id", config.listings.path, "listings")
@@ -225,11 +221,8 @@ def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
     `repartition` comes first, since a partial count merges nothing.
     """
     hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
-    per_hash = (
-        hashed.repartition("hash")
-        .groupBy("hash")
-        .agg(F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
-    )
+    by_hash = hashed.repartition("hash").groupBy("hash")
+    per_hash = by_hash.agg(F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
     suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
     totals = per_hash.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect"))
     row = totals.collect()[0]

@@ -62,8 +62,7 @@ class Shards:
     def read(self, url: str, deadline: float) -> bytes:
         """Reads a member's bytes until the deadline, which includes opening the shard.
 
-        Raises FetchError (see `Shard.read`; or the shard is damaged), or any error of the store's
-        client.
+        Raises FetchError, also if the shard is damaged, or any error of the store's client.
         """
         file_format, member, location = _parse(url)
         key = (file_format, location)

@@ -43,8 +43,8 @@ class Stores:
     def read(self, url: str, deadline: float) -> bytes:
         """Reads an image's bytes until the deadline, on `time.monotonic`'s clock.
 
-        Raises FetchError if it is refused, over the byte cap or too slow, or its shard lacks it; or
-        any error of the store's client.
+        Raises FetchError if it is refused, too large, too slow or not in its shard; or any error of
+        the store's client.
         """
         DEADLINE.set(deadline)
         if shard_of(url):

@@ -1,8 +1,7 @@
 """Decodes strangers' files in a child process, so that a bad file costs one row at most.
 
 `client` sends requests with a timeout and replaces a child that died; `fork_server` forks children
-on demand; `child` drops its privileges and decodes. Messages (`protocol`) are raw bytes: nothing is
-unpickled.
+on demand; `child` drops its privileges and decodes. In `protocol` nothing is unpickled.
 """
 
 from toiletspark.images.sandbox.client import (

@@ -24,8 +24,7 @@ _parse_task = lru_cache(maxsize=8)(protocol.parse_task)
 def serve(connection: socket.socket, timeout_s: float, max_memory_bytes: int, parent: int) -> None:
     """Serves the worker's requests until it closes the connection, or the fork server ends.
 
-    The timeout is for one request, the memory that of this process's address space; `parent` is the
-    fork server's process id.
+    The timeout is for a request, the memory for the address space; `parent` is the server's id.
     """
     _confine(max_memory_bytes, parent)
     while request := protocol.read_request(connection):

@@ -110,13 +110,11 @@ def read_response(
 ) -> tuple[Decoded, bytearray]:
     """Reads an outcome and the picture's bytes, which are empty unless the status is ok.
 
-    `wait` is called before each read, and raises once the time is over.
-
-    Raises:
-        ProtocolError: the connection breaks off, or the response does not fit the task.
+    `wait` is called before each read, and raises once the time is over. Raises ProtocolError if the
+    connection breaks off, or the response does not fit the task.
     """
-    opening = _read(connection, _RESPONSE.size, wait)
-    status, detail_size, width, height, size = _RESPONSE.unpack(opening)
+    response = _RESPONSE.unpack(_read(connection, _RESPONSE.size, wait))
+    status, detail_size, width, height, size = response
     if (
         status >= len(STATUSES)
         or detail_size > _MAX_DETAIL_BYTES
