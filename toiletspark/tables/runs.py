@@ -167,8 +167,8 @@ class Store:
             self.folder(table, name) for name in storage.entries(f"{self.root}/{table.name}")
         ]
         manifests = storage.read_jsons([f"{folder}/{MANIFEST}" for folder in folders])
-        found = zip(folders, manifests, strict=True)
-        return [_run(folder, manifest) for folder, manifest in found if manifest]
+        pairs = zip(folders, manifests, strict=True)
+        return [_run(folder, manifest) for folder, manifest in pairs if manifest]
 
     def run(self, table: Table, run_id: str) -> Run | None:
         """One complete run, or None."""
