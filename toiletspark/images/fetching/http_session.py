@@ -191,11 +191,11 @@ class Resolver(AbstractResolver):
         addresses = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         results = []
-        for ip, _, proto, _, address in addresses:
-            numeric = str(address[0])
-            if self._networks.may_dial(numeric):
+        for version, _, proto, _, address in addresses:
+            ip = str(address[0])
+            if self._networks.may_dial(ip):
                 result = ResolveResult(
-                    hostname=host, host=numeric, port=port, family=ip, proto=proto, flags=flags
+                    hostname=host, host=ip, port=port, family=version, proto=proto, flags=flags
                 )
                 results.append(result)
         if not results:

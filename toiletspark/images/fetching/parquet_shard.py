@@ -21,7 +21,7 @@ _CONTENTS_PER_BATCH, _KEYS_PER_BATCH = 16, 256  # rows are decoded before their 
 
 
 class ParquetShard:
-    """The positions of a Parquet file's keys; FetchError if it is none, or lacks the columns.
+    """The positions of a Parquet file's keys; FetchError if damaged or without the columns.
 
     Cost: reads the footer and the column of keys. Each new row group is read as a whole.
     """
