@@ -13,6 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import statuses
 from toiletspark.config import Config
+from toiletspark.feed.best_images import most_probable
 from toiletspark.feed.readers import Current
 from toiletspark.tables import spark_io, storage
 from toiletspark.tables.runs import Run
@@ -49,17 +50,13 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     else:
         images = images.withColumn("shows", shows)
     by_score, by_person = F.col("exclusion_score").isNotNull(), F.col("reason") == "override"
-    cause = (
-        F.when(by_person, _by_a_person()).when(by_score, _by_score()).otherwise(_without_score())
-    )
+    cause = F.when(by_person, _by_a_person()).when(by_score, _by_score())
     is_excluded = F.col("decision") == "exclude"
     outcome = F.when(is_excluded, "Not shown: ").otherwise("Could not be checked: ")
     return images.select(
-        "image_id",
-        "listing_id",
-        F.concat(outcome, cause, F.lit(".")).alias("why"),
-        "decision",
-        "status",
+        *("image_id", "listing_id"),
+        F.concat(outcome, cause.otherwise(_without_score()), F.lit(".")).alias("why"),
+        *("decision", "status"),
         F.col("exclusion_score").alias("score"),
         "since",
     )
@@ -75,14 +72,12 @@ def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> C
     Returns:
         One class for all images (null if unknown), or a frame of image_id and shows.
     """
-    columns = {f"p_{name}": name for name in exclude_classes}
-    if len(columns) == 1:
-        return F.lit(next(iter(columns.values())))
-    if scores is None or not set(columns) <= set(scores.columns):
+    if len(exclude_classes) == 1:
+        return F.lit(exclude_classes[0])
+    if scores is None or not {f"p_{name}" for name in exclude_classes} <= set(scores.columns):
         return F.lit(None).cast("string")
-    top = F.greatest(*(F.col(f"`{column}`") for column in columns))
-    is_top = [F.when(F.col(f"`{column}`") == top, name) for column, name in columns.items()]
-    return scores.select("image_id", F.coalesce(*is_top).alias("shows"))
+    shows, _ = most_probable(exclude_classes)
+    return scores.select("image_id", shows.alias("shows"))
 
 
 def write_csv(run: Run, location: str) -> str:

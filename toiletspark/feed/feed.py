@@ -38,22 +38,15 @@ REMOVED = {
     "closed": tuple(standing for standing in STANDINGS if standing != "keep"),
 }
 _UNDECIDED = ("unscored", "unknown_id", "null_id")
-_EXAMPLES = 5  # unknown ids that are named
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a feed.
+    """Rows of a feed."""
 
-    Attributes:
-        rows: by standing; they add up to the feed.
-        repeated_ids: image ids that occur more than once.
-        repeated_rows: rows with such an id.
-    """
-
-    rows: dict[str, int]
-    repeated_ids: int
-    repeated_rows: int
+    rows: dict[str, int]  # by standing; they add up to the feed
+    repeated_ids: int  # image ids that occur more than once
+    repeated_rows: int  # rows with such an id
 
     @property
     def feed_in(self) -> int:
@@ -97,12 +90,7 @@ def build_feed(
 
 
 def standings(feed: DataFrame, decisions: DataFrame, image_id: str) -> DataFrame:
-    """Each image of a feed, with its decision in a version.
-
-    Args:
-        feed: see `build_feed`.
-        decisions: `schemas.DECISIONS`.
-        image_id: see `build_feed`.
+    """Each image of a feed, with its decision in a version; see `build_feed` for the arguments.
 
     Returns:
         image_id (null for all rows without one), rows (of the feed), listing_id (null for unknown
@@ -145,8 +133,6 @@ def require_known(
 
     Args:
         images: see `standings`.
-        counts: of them.
-        image_id: see `build_feed`.
         table: the feed's path, for the message.
         version: its number, for the message.
 
@@ -157,7 +143,7 @@ def require_known(
     if not with_id or counts.rows["unknown_id"] < with_id:
         return
     ids = images.where("image_id is not null").select("image_id").orderBy("image_id")
-    examples = shown(row["image_id"] for row in ids.limit(_EXAMPLES).collect())
+    examples = shown(row["image_id"] for row in ids.limit(5).collect())
     raise TableError(
         doing=f"building the feed from {table}",
         expected=f"ids in the column '{image_id}' (feed.image_id) that version {version} knows",
@@ -171,8 +157,6 @@ def summary(counts: Counts, mode: str, feed_out: int) -> dict[str, Any]:
     """The summary of a feed that was written.
 
     Args:
-        counts: of the feed that went in.
-        mode: open, mixed or closed.
         feed_out: rows that the join has left, counted in the files.
 
     Raises:
@@ -204,12 +188,9 @@ def sentence(summary: dict[str, Any]) -> str:
     removed = _words(summary["feed_removed_rows"])
     kept = set(_UNDECIDED) - set(REMOVED[summary["feed_mode"]])
     undecided = _words({name: summary["feed_rows"][name] for name in _UNDECIDED if name in kept})
-    return (
-        f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
-        f"{summary['feed_removed']} removed"
-        + (f" ({removed})" if removed else "")
-        + (f"; let through though nobody has decided: {undecided}" if undecided else "")
-    )
+    text = f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
+    text += f"{summary['feed_removed']} removed" + (f" ({removed})" if removed else "")
+    return text + (f"; let through though nobody has decided: {undecided}" if undecided else "")
 
 
 def _words(rows: dict[str, int]) -> str:

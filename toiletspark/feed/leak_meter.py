@@ -32,43 +32,27 @@ KIND = "leaks"
 FEWEST = 30  # labels; below, no figure is shown
 CONFLICT = object()  # in place of labels that contradict each other
 _UNKNOWN = Share(None, 0.0, 1.0, 0)
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Meter:
-    """The figures of one version by the labels of one leak sample.
+    """The figures of one version by the labels of one leak sample."""
 
-    Attributes:
-        run_id: of the sample.
-        version: its number.
-        drawn_at: ISO 8601.
-        head_id: of the version.
-        operating_threshold: of the version.
-        classes: that the feed must not show.
-        drawn: contents in the sample.
-        labelled: contents with a label.
-        missing: contents without a label.
-        in_conflict: contents whose labels contradict each other; they count for nothing.
-        asked: contents that had no label when they were drawn.
-        asked_labelled: of these, contents with a label now.
-        leaking: the share of the images in the feed that it must not show.
-        lost: the excluded share of the good images.
-    """
-
-    run_id: str
+    run_id: str  # of the sample
     version: int
-    drawn_at: str
-    head_id: str
+    drawn_at: str  # ISO 8601
+    head_id: str  # of the version, as the next
     operating_threshold: float
-    classes: tuple[str, ...]
-    drawn: int
-    labelled: int
-    missing: int
-    in_conflict: int
-    asked: int
-    asked_labelled: int
-    leaking: Share
-    lost: Share
+    classes: tuple[str, ...]  # that the feed must not show
+    drawn: int  # contents in the sample
+    labelled: int  # contents with a label
+    missing: int  # contents without a label
+    in_conflict: int  # contents whose labels contradict each other; they count for nothing
+    asked: int  # contents that had no label when they were drawn
+    asked_labelled: int  # of these, contents with a label now
+    leaking: Share  # the share of the images in the feed that it must not show
+    lost: Share  # the excluded share of the good images
 
     @property
     def thin(self) -> bool:
@@ -83,9 +67,9 @@ class Meter:
         return f"{self.asked_labelled} of {self.asked}{known}"
 
     def __str__(self) -> str:
-        """The figures in words.
+        """As "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)".
 
-        As in "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)".
+        It says so if there are too few labels for figures.
         """
         if self.thin:
             return f"too few labels to say: {self.progress}"
@@ -143,9 +127,7 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
     )
 
 
-def labels_of(
-    drawn: Sequence[Mapping[str, Any]], labels: Iterable[Label], conflicts: str
-) -> list[Any]:
+def labels_of(drawn: Rows, labels: Iterable[Label], conflicts: str) -> list[Any]:
     """The label of each drawn content: None without a label, `CONFLICT` if labels contradict.
 
     Args:
@@ -157,13 +139,11 @@ def labels_of(
     for label in labels:
         digest = label.content_digest
         by_subject["content" if digest else "image", digest or label.image_id].append(label)
-    return [
-        _label(
-            by_subject["content", row["content_digest"]] + by_subject["image", row["image_id"]],
-            conflicts,
-        )
-        for row in drawn
-    ]
+    answers = []
+    for row in drawn:
+        about = by_subject["content", row["content_digest"]] + by_subject["image", row["image_id"]]
+        answers.append(_label(about, conflicts))
+    return answers
 
 
 def _label(labels: Sequence[Label], conflicts: str) -> Any:
@@ -178,16 +158,11 @@ def _label(labels: Sequence[Label], conflicts: str) -> Any:
 
 
 def estimate(
-    drawn: Sequence[Mapping[str, Any]], labels: Sequence[Any], exclude_classes: Collection[str]
+    drawn: Rows, labels: Sequence[Any], exclude_classes: Collection[str]
 ) -> tuple[Share, Share]:
-    """The two figures of a version.
+    """The two figures of a version, from rows of `schemas.LEAKS` and their `labels_of`.
 
     A content that some of its images keep in the feed and others do not counts on both sides.
-
-    Args:
-        drawn: rows of `schemas.LEAKS`.
-        labels: see `labels_of`.
-        exclude_classes: classes that the feed must not show.
 
     Returns:
         `Meter.leaking` and `Meter.lost`. Their intervals are never narrower than those of as many
@@ -216,13 +191,7 @@ def estimate(
 
 
 def meter(run: Run, all_labels: Iterable[Label], section: Labels) -> Meter:
-    """The figures of one leak sample.
-
-    Args:
-        run: of `schemas.LEAKS`.
-        all_labels: that count.
-        section: [labels].
-    """
+    """The figures of one leak sample, a run of `schemas.LEAKS`, by the labels that count."""
     drawn, inputs = arrow_io.read(run), run.inputs
     labels = labels_of(drawn, all_labels, section.conflicts)
     leaking, lost = estimate(drawn, labels, section.exclude_classes)
@@ -273,20 +242,15 @@ def shown(meters: Sequence[Meter]) -> str:
     ]
     newest = meters[-1]
     if newest.missing:
-        lines.append(
-            f"{newest.missing} of the newest sample are not labelled yet: "
-            "`toiletspark labels sheet --queue leaks`"
-        )
+        todo = "`toiletspark labels sheet --queue leaks`"
+        lines.append(f"{newest.missing} of the newest sample are not labelled yet: {todo}")
     if newest.in_conflict:
-        lines.append(
-            f"{newest.in_conflict} of the newest sample have labels that contradict each other"
-        )
+        conflict = "of the newest sample have labels that contradict each other"
+        lines.append(f"{newest.in_conflict} {conflict}")
     return "\n".join(lines)
 
 
-def _weights(
-    drawn: Sequence[Mapping[str, Any]], is_labelled: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _weights(drawn: Rows, is_labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Weights, (n,), with which the labelled rows stand for all.
 
     Rows to ask about and the others are weighted apart: all of the others have labels, and perhaps

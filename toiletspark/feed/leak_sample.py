@@ -68,7 +68,6 @@ def ranked(
     Args:
         drawn: rows of `active_learning.draw`.
         known: the content_digests that have a label.
-        seed: shuffles.
     """
     known, rows = set(known), []
     for _, row in active_learning.shuffle(drawn, seed):

@@ -18,14 +18,13 @@ from toiletspark.errors import TableError, nearest, shown
 from toiletspark.labels import merge
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
-from toiletspark.publishing.override_rules import Override
+from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.user_tables import read_table, text
 from toiletspark.tables.workspace import Workspace
 
 MOST = 1_000_000  # rows: so many take 18 s and 1.1 GB of the driver's Python
-_EXAMPLES = 5  # subjects without an image that are named
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class ActiveOverrides:
     """The overrides that count now.
 
     Attributes:
-        frames: one by image_id and one by content_digest (unique), as `decisions.decide` takes
-            them, each with override_decision and override_note.
+        frames: by image_id and by content_digest (unique), each with override_decision and
+            override_note.
         counts: rows of the table (`total`); of these, how many count (`in_force`), have expired
             (`expired`), or are replaced by another about the same subject (`superseded`).
         subjects: those of `in_force`, see `Override.key`.
@@ -45,14 +44,10 @@ class ActiveOverrides:
     subjects: frozenset[tuple[str, str]]
 
     def summary(self, decisions: DataFrame) -> dict[str, Any]:
-        """The counts, and what became of the overrides in a version.
+        """`counts`, and the fate of the overrides in the decisions of a version, as written.
 
-        Args:
-            decisions: `schemas.DECISIONS`, as written.
-
-        Returns:
-            `counts` with `met`: images that overrides decide; `unmet`: overrides that no image has;
-            `unmet_among`: the first of these. Cost: one pass over three columns.
+        `met`: images that overrides decide; `unmet`: overrides that no image has; `unmet_among`:
+        the first five of these. Cost: one pass over three columns.
         """
         is_overridden = F.col("override").isNotNull()
         overridden = decisions.where(is_overridden).select("image_id", "content_digest")
@@ -68,8 +63,8 @@ class ActiveOverrides:
         met = {(image_id, "") for image_id in row["images"]}
         met |= {("", digest) for digest in row["contents"]}
         unmet = sorted(image_id or digest for image_id, digest in self.subjects - met)
-        examples = unmet[:_EXAMPLES]
-        return {**self.counts, "met": row["met"], "unmet": len(unmet), "unmet_among": examples}
+        counts = {**self.counts, "met": row["met"], "unmet": len(unmet)}
+        return {**counts, "unmet_among": unmet[:5]}
 
 
 def unmet_sentence(summary: Mapping[str, Any]) -> str:
@@ -81,11 +76,7 @@ def unmet_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides | None:
-    """The overrides that count at a moment, or None if there is no table of them.
-
-    Raises:
-        TableError: see `read_rows`.
-    """
+    """The overrides that count at a moment, see `read_rows`; None if there is no table of them."""
     if not config.overrides.path:
         return None
     rows = read_rows(spark, config)
@@ -127,23 +118,18 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
 
 
 def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
-    """Overrides as labels; also expired ones, because the class of the image stays true.
+    """Overrides as labels (see `read_rows`); also expired ones: the class of the image stays true.
 
     Returns:
         The labels, with the content that the newest catalog knows of their images (none without a
         catalog), and the number of overrides that give none. A row that is gone from the table
         takes its label back, unless somebody has labelled the image otherwise since.
-
-    Raises:
-        TableError: see `read_rows`.
     """
     section = work.config.labels
     resolved = override_rules.resolve(read_rows(work.spark, work.config))
     earlier = merge.labelled_contents(work.store, work.config.overrides.path, "override")
     digests, images = _in_catalog(work, resolved)
-    for image_id, digest in earlier.items():
-        if ("", digest) in resolved:
-            images[digest] = image_id
+    images |= {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
     labels, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )
@@ -172,9 +158,7 @@ def _in_catalog(
     )
 
 
-def _decided(
-    spark: SparkSession, key: str, resolved: Mapping[tuple[str, str], Override]
-) -> DataFrame:
+def _decided(spark: SparkSession, key: str, resolved: Resolved) -> DataFrame:
     """The overrides whose subject is a `key`: image_id or content_digest."""
     overrides = [override for override in resolved.values() if getattr(override, key)]
     rows = [(getattr(override, key), override.decision, override.note) for override in overrides]

@@ -27,21 +27,16 @@ from toiletspark.tables.runs import Store
 NOTHING_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(2)))  # no score reaches it
 _MAX_CANDIDATES = 400  # their intervals take about a second, and are wider than their distance
 _DOING = "settling the operating threshold"
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Labelled images that the head has not seen, with its scores; all (n,).
+    """Labelled images that the head has not seen, with its scores; all (n,)."""
 
-    Attributes:
-        scores: float32, [0, 1], exclusion scores.
-        to_exclude: bool, by label.
-        bootstrap: their weights and resamples.
-    """
-
-    scores: NDArray[np.float32]
-    to_exclude: NDArray[np.bool_]
-    bootstrap: Bootstrap
+    scores: NDArray[np.float32]  # [0, 1], exclusion scores
+    to_exclude: NDArray[np.bool_]  # by label
+    bootstrap: Bootstrap  # their weights and resamples
 
     def recall(self, threshold: float) -> Share:
         """The excluded share of the images to exclude."""
@@ -65,9 +60,7 @@ class Settled:
 
 
 def held_out_images(
-    made_with: Sequence[Mapping[str, Any]],
-    exclude_classes: Collection[str],
-    kinds: Mapping[str, Draw],
+    made_with: Rows, exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> tuple[HeldOut, EvaluationSample]:
     """The held-out images that stand for the catalog.
 
@@ -90,24 +83,14 @@ def held_out_images(
 
 
 def settle(
-    publish: Publish,
-    made_with: Sequence[Mapping[str, Any]],
-    exclude_classes: Collection[str],
-    kinds: Mapping[str, Draw],
+    publish: Publish, made_with: Rows, exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> Settled:
     """The operating threshold by the policy of [publish]; the same at training and at publishing.
 
-    Args:
-        publish: the policy, and the fixed threshold; with a fixed one the other arguments are
-            not used.
-        made_with: see `held_out_images`.
-        exclude_classes: see `held_out_images`.
-        kinds: see `held_out_images`.
+    Only a policy other than "fixed" uses the images, see `held_out_images`. Cost: see `by_policy`.
 
     Raises:
         ConfigError: no threshold reaches the policy's value, or the images cannot show it.
-
-    Cost: see `by_policy`.
     """
     policy = publish.policy
     if policy.name == "fixed":
@@ -164,7 +147,6 @@ def by_policy(name: PolicyName, value: float, images: HeldOut, *, safe: bool) ->
             that as few good images as possible are lost; cost_ratio takes the one with the least
             `value` x missed + lost ("a toilet in an ad costs 20 good photos").
         value: the share, [0, 1], or the ratio, > 0.
-        images: held-out ones.
         safe: True if the far end of the 95 % interval must reach the value, not only the estimate.
             cost_ratio has no safe end.
 

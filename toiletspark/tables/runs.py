@@ -24,7 +24,6 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from toiletspark import __version__
 from toiletspark.errors import OutputError, shown
@@ -293,17 +292,14 @@ class Store:
         return Run(table.name, run_id, folder, manifest)
 
 
-def _validated(folder: str, manifest: object) -> Manifest:
-    try:
-        return Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OutputError(
-            doing=f"reading {folder}/{MANIFEST}",
-            expected="a manifest as toiletspark writes it",
-            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            todo="take the file from a backup; runs are never changed in place",
-        ) from None
+def _validated(folder: str, content: object) -> Manifest:
+    return storage.validated(
+        Manifest,
+        content,
+        f"{folder}/{MANIFEST}",
+        expected="a manifest as toiletspark writes it",
+        todo="take the file from a backup; runs are never changed in place",
+    )
 
 
 def _foreign(root: str) -> list[str]:

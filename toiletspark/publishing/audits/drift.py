@@ -3,8 +3,7 @@
 Population stability index: the sum over bins of (a - b) ln(a / b), with a and b the bins' shares.
 Source: Siddiqi, Credit Risk Scorecards (2006), who calls 0.1 small and 0.25 a major shift. It is
 the divergence of Jeffreys (1946). Kolmogorov-Smirnov distance: the largest difference of the two
-distribution functions. Source: Smirnov, Table for estimating the goodness of fit of empirical
-distributions (1948).
+distribution functions. Source: Smirnov, Table for estimating the goodness of fit (1948).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from toiletspark.publishing.audits import significance
 
 PSI_BINS = 10
 MAX_STRATA = 20  # strata in a summary
-_HALF = 0.5  # added to each bin
 
 Histogram = NDArray[np.int64]
 Histograms = Mapping[str, Histogram]
@@ -45,12 +43,7 @@ class Drift:
 
 
 def between(now: Histogram, before: Histogram) -> Drift | None:
-    """Compares two histograms over [0, 1]; None if one of them is empty.
-
-    Args:
-        now: int64, (100,) or another multiple of `PSI_BINS`.
-        before: the same.
-    """
+    """Compares two histograms over [0, 1], int64, (100,) each; None if one of them is empty."""
     if not now.sum() or not before.sum():
         return None
     return Drift(psi(now, before), ks(now, before), int(now.sum()), int(before.sum()))
@@ -78,16 +71,11 @@ def ks(now: Histogram, before: Histogram) -> float:
 
 
 def is_shift(drift: Drift, most: float, looks: int = 1) -> bool:
-    """Returns True if a PSI is above `most` by more than chance explains.
+    """Returns True if a PSI is above `most` by more than chance explains, among `looks` strata.
 
     Without any drift, PSI is distributed as (1 / n + 1 / m) chi-square, with one degree of freedom
     less than bins. Source: Yurdakul and Naranjo, Statistical properties of the population stability
     index (2020).
-
-    Args:
-        drift: of one stratum, or of all.
-        most: the bound.
-        looks: the number of strata that are judged together.
     """
     chi_square = significance.chi_square(PSI_BINS - 1, looks)
     return drift.psi > most + chi_square * (1 / drift.images + 1 / drift.images_before)
@@ -123,6 +111,6 @@ def summary(now: Histograms, before: Histograms) -> dict[str, dict[str, object]]
 
 
 def _shares(histogram: Histogram) -> NDArray[np.float64]:
-    counts = histogram.reshape(PSI_BINS, -1).sum(axis=1) + _HALF
+    counts = histogram.reshape(PSI_BINS, -1).sum(axis=1) + 0.5
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

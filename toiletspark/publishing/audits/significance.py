@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.001  # chance of a false alarm of a rule, over all its strata (Bonferroni)
 _STEPS = 1001  # of the search for the most favourable true share
+Bound = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -40,31 +41,21 @@ class Share:
 
 
 def above(share: Share, bound: float, looks: int = 1) -> bool:
-    """Returns True if a true share is above `bound`.
+    """Returns True if a true share is above `bound`, [0, 1], among `looks` such shares.
 
-    Args:
-        share: as counted.
-        bound: [0, 1]; 0 means that the first one is too many.
-        looks: the number of such shares that are judged together.
+    A bound of 0 means that the first one is too many.
     """
     if share.value <= bound:
         return False
     return share.whole * float(_divergence(share.value, np.array([bound]))[0]) > _limit(looks)
 
 
-def moved_above(
-    now: Share,
-    before: Share,
-    bound: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    looks: int = 1,
-) -> bool:
+def moved_above(now: Share, before: Share, bound: Bound, looks: int = 1) -> bool:
     """Returns True if a true share is above a bound that depends on the true share before.
 
     Args:
-        now: as counted now.
-        before: as counted then.
         bound: the largest allowed share, by the share before; rises with it.
-        looks: see `above`.
+        looks: the number of such shares that are judged together.
 
     Cost: some 0.1 ms.
     """

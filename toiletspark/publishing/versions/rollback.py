@@ -16,19 +16,13 @@ from toiletspark.tables import storage
 from toiletspark.tables.runs import MANIFEST, MARKER, Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
-_LIST = "`toiletspark publish list`"
-
 
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
     """Publishes an older version again, valid for publish.valid_for_h from now.
 
     Args:
-        store: where.
         publish: valid_for_h, and `because`, which the log keeps.
         number: the version to go to; None = the one before the live version.
-
-    Returns:
-        The new version, which is live.
 
     Raises:
         OutputError: there is no such version, its files were removed or altered, or a newer
@@ -45,33 +39,17 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
         else:
             target = _numbered(history, number, doing)
         exclusion_list = _verified(history, target, doing)
-        facts = {
-            "head_id": target.head_id,
-            "operating_threshold": target.operating_threshold,
-            "catalog": target.catalog,
-            "rolled_back_to": target.shows,
-            "because": publish.because.strip() or None,
-        }
-        return log.publish(
-            store,
-            exclusion_list,
-            counts=target.counts,
-            valid_for_h=publish.valid_for_h,
-            facts=facts,
-        )
+        kept = target.model_dump(include={"counts", "head_id", "operating_threshold", "catalog"})
+        because = publish.because.strip() or None
+        kept |= {"rolled_back_to": target.shows, "because": because}
+        return log.publish(store, exclusion_list, publish.valid_for_h, **kept)
 
 
 def summary(store: Store, config: Config, version: Version) -> Summary:
     """The new version for people, and the settings that keep later publications on it."""
+    names = {"number", "run_id", "published_at", "valid_until", "head_id", "operating_threshold"}
     return {
-        "version": version.number,
-        "rolled_back_to": version.rolled_back_to,
-        "run_id": version.run_id,
-        "published_at": version.published_at,
-        "valid_until": version.valid_until,
-        "head_id": version.head_id,
-        "operating_threshold": version.operating_threshold,
-        "because": version.because,
+        **version.model_dump(by_alias=True, include={*names, "rolled_back_to", "because"}),
         "exclusion_list": store.folder(EXCLUSION_LIST, version.run_id),
         "next": _next(store, config, version),
     }
@@ -103,7 +81,7 @@ def _before_live(history: History, doing: str) -> Version:
         doing=doing,
         expected="a version before the one that is live",
         found=found,
-        todo=f"see {_LIST}, and name one, as in `toiletspark publish rollback 3`",
+        todo="see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`",
     )
 
 
@@ -116,7 +94,8 @@ def _numbered(history: History, number: int, doing: str) -> Version:
     if versions:
         expected = f"one of the versions {versions[0].number} to {versions[-1].number}"
         found = f"no version {number}"
-    raise OutputError(doing=doing, expected=expected, found=found, todo=f"see {_LIST}")
+    todo = "see `toiletspark publish list`"
+    raise OutputError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _verified(history: History, target: Version, doing: str) -> Run:
