@@ -41,8 +41,8 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
         shows: the class of images that were excluded by score, from `shown_classes`.
 
     Returns:
-        The columns of `schemas.ALERTS`, one row per image whose decision is not keep. Cost: one
-        join by id if `shows` is a frame.
+        The columns of `schemas.ALERTS`, one row per image. Cost: one join by id if `shows` is a
+        frame.
     """
     images = decisions.where(~F.col("decision").eqNullSafe("keep"))
     if isinstance(shows, DataFrame):
@@ -81,10 +81,7 @@ def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> C
 
 
 def write_csv(run: Run, location: str) -> str:
-    """Writes the alerts of a run as a CSV file for a spreadsheet, by listing; returns its location.
-
-    Cost: at most `MAX_CSV_ROWS` rows in memory.
-    """
+    """Writes up to `MAX_CSV_ROWS` alerts of a run as CSV, by listing; returns the location."""
     rows = sorted(_first_rows(run, MAX_CSV_ROWS), key=lambda row: (str(row[1]), str(row[0])))
     text = csv_text(list(ALERTS.columns), rows)
     # with the byte order mark, or spreadsheets misread umlauts

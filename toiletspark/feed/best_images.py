@@ -23,9 +23,7 @@ def of_version(
 ) -> DataFrame:
     """`choose` with the catalog of a version and, for feed.best_by "rooms", its scores.
 
-    Raises:
-        ConfigError: see `preferred`.
-        OutputError: the catalog or the scores are gone.
+    An OutputError tells that the catalog or the scores are gone. See also `preferred`.
     """
     catalog = spark_io.read_run(spark, _source(version, CATALOG))
     rooms = None
@@ -40,10 +38,8 @@ def choose(
 ) -> DataFrame:
     """The best remaining image of each listing, in the agent's order or by rooms.
 
-    Only images of the feed table count, and only those with a listing.
-
     Args:
-        images: see `feed.standings`.
+        images: see `feed.standings`; only those with a listing count.
         catalog: the columns image_id and position of `schemas.CATALOG`.
         mode: open, mixed or closed: which images remain.
         rooms: see `wanted_rooms`; None takes the agent's order alone: by position, nulls last, then
@@ -76,10 +72,7 @@ def choose(
 
 
 def wanted_rooms(scores: DataFrame, prefer: Sequence[str]) -> DataFrame:
-    """The room that each scored image shows, and its rank.
-
-    Args:
-        prefer: classes, the most wanted first.
+    """The room that each scored image shows, and its rank among the classes to prefer.
 
     Returns:
         image_id, room (its most probable class; of equals the head's first), rank (index in
@@ -108,8 +101,7 @@ def _classes(columns: Iterable[str]) -> list[str]:
 def preferred(config: Config, scores: Run) -> list[str]:
     """The classes for feed.best_by "rooms", the most wanted first.
 
-    Raises:
-        ConfigError: the head that scored the version does not know one of them.
+    A ConfigError tells that the head that scored the version does not know one of them.
     """
     labels, wanted = config.labels, config.feed.prefer_classes
     if not wanted:

@@ -5,9 +5,6 @@ Three modes, each a plain join (docs/feed.md has them as SQL):
     open     left anti join on images excluded by score or by a person
     mixed    left anti join on the whole exclusion list, with images that cannot be read
     closed   left semi join on images that were decided to be kept
-
-The counts are computed from the decisions, not from the join: the rows that the decisions remove
-and the rows that the join leaves must add up to the rows that went in.
 """
 
 from __future__ import annotations
@@ -67,17 +64,13 @@ def build_feed(
     (`NOT IN` would empty the feed at the first null.)
 
     Args:
-        feed: any table, any number of rows per image.
+        feed: any table, any number of rows per image. A TableError tells that it lacks `image_id`.
         exclusion_list: the columns image_id and reason of `schemas.EXCLUSION_LIST`.
         decisions: the columns image_id and decision of `schemas.DECISIONS`, of the same version.
         image_id: the feed's column with the image's id; compared as `user_tables.text` writes it.
-        mode: open, mixed or closed.
 
     Returns:
         The feed's columns and remaining rows. Cost: one join by id, broadcast if the list is small.
-
-    Raises:
-        TableError: the feed has no such column.
     """
     _require_column(feed, image_id)
     ids = {
@@ -96,9 +89,6 @@ def standings(feed: DataFrame, decisions: DataFrame, image_id: str) -> DataFrame
         image_id (null for all rows without one), rows (of the feed), listing_id (null for unknown
         images), decision, standing (see `STANDINGS`). One row per image_id. Cost: one shuffle of
         the ids and one of the decisions.
-
-    Raises:
-        TableError: the feed has no such column.
     """
     _require_column(feed, image_id)
     ids = feed.select(text(feed, image_id).alias("image_id")).groupBy("image_id")
@@ -129,15 +119,12 @@ def count(images: DataFrame) -> Counts:
 def require_known(
     images: DataFrame, counts: Counts, image_id: str, *, table: str, version: int
 ) -> None:
-    """Stops if the version knows none of a feed's ids: nothing would be excluded.
+    """Stops with a TableError if the version knows none of a feed's ids: nothing would be excluded.
 
     Args:
         images: see `standings`.
         table: the feed's path, for the message.
         version: its number, for the message.
-
-    Raises:
-        TableError: there are ids, and all of them are unknown.
     """
     with_id = counts.feed_in - counts.rows["null_id"]
     if not with_id or counts.rows["unknown_id"] < with_id:
@@ -154,13 +141,10 @@ def require_known(
 
 
 def summary(counts: Counts, mode: str, feed_out: int) -> dict[str, Any]:
-    """The summary of a feed that was written.
+    """The summary of a feed that was written; an OutputError tells that its rows do not add up.
 
-    Args:
-        feed_out: rows that the join has left, counted in the files.
-
-    Raises:
-        OutputError: the rows do not add up.
+    The rows that the decisions remove, and those that the join has left (`feed_out`, counted in the
+    files), must be all rows that went in.
     """
     removed = counts.removed(mode)
     total = sum(removed.values())

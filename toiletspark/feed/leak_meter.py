@@ -67,9 +67,9 @@ class Meter:
         return f"{self.asked_labelled} of {self.asked}{known}"
 
     def __str__(self) -> str:
-        """As "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)".
+        """The figures in words, or the number of labels if there are too few.
 
-        It says so if there are too few labels for figures.
+        "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)"
         """
         if self.thin:
             return f"too few labels to say: {self.progress}"
@@ -92,11 +92,7 @@ def named(classes: Iterable[str]) -> str:
 
 
 def drawn_from(store: Store) -> tuple[Version, Run]:
-    """The live version and its decisions, verified.
-
-    Raises:
-        OutputError: nothing was published, or its decisions are gone or were altered.
-    """
+    """The live version and its decisions, verified; an OutputError if there are none."""
     doing, version = "drawing a leak sample", log.live(store)
     decisions = store.run(DECISIONS, version.run_id) if version else None
     if version is None or decisions is None:
@@ -130,10 +126,8 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
 def labels_of(drawn: Rows, labels: Iterable[Label], conflicts: str) -> list[Any]:
     """The label of each drawn content: None without a label, `CONFLICT` if labels contradict.
 
-    Args:
-        drawn: rows with content_digest and image_id.
-        labels: that count. One without a content_digest is about its image.
-        conflicts: labels.conflicts; with "newest" the newest label counts.
+    A label without a content_digest is about its image. `conflicts` is labels.conflicts; with
+    "newest" the newest label counts.
     """
     by_subject: dict[tuple[str, str], list[Label]] = collections.defaultdict(list)
     for label in labels:
@@ -160,14 +154,11 @@ def _label(labels: Sequence[Label], conflicts: str) -> Any:
 def estimate(
     drawn: Rows, labels: Sequence[Any], exclude_classes: Collection[str]
 ) -> tuple[Share, Share]:
-    """The two figures of a version, from rows of `schemas.LEAKS` and their `labels_of`.
+    """`Meter.leaking` and `Meter.lost`, from rows of `schemas.LEAKS` and their `labels_of`.
 
-    A content that some of its images keep in the feed and others do not counts on both sides.
-
-    Returns:
-        `Meter.leaking` and `Meter.lost`. Their intervals are never narrower than those of as many
-        images drawn with equal probability, which leaves room for images that the head is sure of
-        and wrong about, and that no draw contains yet.
+    A content that some of its images keep in the feed and others do not counts on both sides. The
+    intervals are never narrower than those of as many images drawn with equal probability, which
+    leaves room for images that the head is sure of and wrong about, and that no draw contains yet.
     """
     is_labelled = np.array([isinstance(label, str) for label in labels], dtype=bool)
     if not is_labelled.any():
@@ -221,11 +212,8 @@ def _number_labelled(labels: Iterable[Any]) -> int:
 def trend(store: Store, section: Labels) -> list[Meter]:
     """The figures of each version with a leak sample, oldest first, by the labels that count now.
 
-    Of several samples of a version the newest counts. Cost: the labels and all leak samples in
-    memory, about 0.1 s per sample of 300.
-
-    Raises:
-        OutputError: none was drawn yet.
+    Of several samples of a version the newest counts; an OutputError tells that none was drawn yet.
+    Cost: the labels and all leak samples in memory, about 0.1 s per sample of 300.
     """
     store.require(LEAKS, doing="reading the leak meter", step="leaks draw")
     newest = {run.inputs.version: run for run in store.runs(LEAKS)}
@@ -253,8 +241,8 @@ def shown(meters: Sequence[Meter]) -> str:
 def _weights(drawn: Rows, is_labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Weights, (n,), with which the labelled rows stand for all.
 
-    Rows to ask about and the others are weighted apart: all of the others have labels, and perhaps
-    only the first few of those to ask about.
+    Rows to ask about, of which perhaps only the first few have labels, and the others, which all
+    have one, are weighted apart.
     """
     weight = np.array([1 / row["inclusion_probability"] for row in drawn])
     images = weight * np.array([row["kept"] + row["excluded"] for row in drawn])

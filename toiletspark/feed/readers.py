@@ -25,11 +25,7 @@ class Current:
     exclusion_list: Run  # verified
 
     def run(self, table: Table) -> Run:
-        """Another table of this version, verified.
-
-        Raises:
-            OutputError: the table is gone, or its files are not those of its manifest.
-        """
+        """Another table of this version, verified; an OutputError if it is gone or was altered."""
         run_id = self.exclusion_list.run_id
         if table.name == self.exclusion_list.table:
             return self.exclusion_list

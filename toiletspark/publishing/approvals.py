@@ -1,9 +1,8 @@
 """Plans: versions that were decided, written and audited, and that wait for approval. No Spark.
 
-<root>/exclusion_list/<run_id>/_plan.json   makes a plan of a version that was never published
-
-A plan is published exactly as it was looked at; nothing is decided anew. It is the difference to
-the version that was live when it was made. If another version is live, the plan must be made again.
+<root>/exclusion_list/<run_id>/_plan.json makes a plan of a version that was never published. It is
+published exactly as it was looked at: as the difference to the version that was live when it was
+made. If another version is live, the plan must be made again.
 """
 
 from __future__ import annotations

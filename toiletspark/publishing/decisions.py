@@ -48,7 +48,6 @@ def decide(
         catalog: `schemas.CATALOG`.
         scores: `schemas.SCORES`, of this catalog.
         last: `schemas.DECISIONS` of the live version, or None.
-        overrides: `ActiveOverrides.frames`, or None.
 
     Returns:
         The columns of `schemas.DECISIONS`, one row per row of the catalog. decision is null where a

@@ -64,15 +64,12 @@ class Figures:
 
 
 def gather(decisions: DataFrame, last: DataFrame | None = None) -> Figures:
-    """Counts a version's decisions.
+    """Counts a version's decisions, as written.
 
-    Args:
-        decisions: `schemas.DECISIONS`, as written.
-        last: those of the last version if the same head and threshold made them, else None.
-
-    Cost: three passes over some columns of the files. Ids and listings are compared by hash, 8
-    bytes a row in a shuffle each. Rare cases cost more only where they occur: equal hashes, and
-    decisions that a score has changed.
+    `last` are those of the last version if the same head and threshold made them, else None. Cost:
+    three passes over some columns of the files. Ids and listings are compared by hash, 8 bytes a
+    row in a shuffle each. Rare cases cost more only where they occur: equal hashes, and decisions
+    that a score has changed.
     """
     ids, listings = _ids(decisions), _listings(decisions)
     groups = _groups(decisions).collect()

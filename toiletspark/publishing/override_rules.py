@@ -43,14 +43,9 @@ _RULES = {  # by column: what is expected, and what to do
 def moment(text: str, *, last: bool = False) -> datetime | None:
     """Reads a day or a moment in ISO 8601, in UTC unless it has a zone; None for "".
 
-    Databases write 9999-12-31 23:59:59 for "for ever". In UTC or in the session's zone this may be
-    in the year 10000, so everything after the last moment that Python has becomes that moment.
-
-    Args:
-        last: True takes the last moment of a day, not its first.
-
-    Raises:
-        ValueError: it is neither.
+    `last` takes the last moment of a day, not its first. Databases write 9999-12-31 23:59:59 for
+    "for ever". In UTC or in the session's zone this may be in the year 10000, so everything after
+    the last moment that Python has becomes that moment. A ValueError tells that it is no time.
 
     >>> moment("2026-11-30", last=True) > moment("2026-11-30 23:59") > moment("2026-11-30")
     True
@@ -131,11 +126,7 @@ _ROWS = pydantic.TypeAdapter(list[Override])
 def parse(
     rows: Iterable[Mapping[str, str | None]], classes: Collection[str], *, doing: str
 ) -> list[Override]:
-    """Checks the table's rows and gives them their types.
-
-    Args:
-        rows: `COLUMNS`, all text; null, blank and a missing column are the same.
-        classes: labels.classes.
+    """Gives the table's rows their types. Null, blank and a missing column are the same.
 
     Raises:
         TableError: a row has neither or both of image and content, no decision, no known class, no
@@ -214,11 +205,8 @@ def as_labels(
     """Overrides as labels, one per image; an override of the image wins over one of its content.
 
     Args:
-        resolved: see `resolve`.
         digests: the content of images, where it is known.
         images: an image of each content, where there is one.
-        classes: labels.classes.
-        exclude_classes: labels.exclude_classes.
 
     Returns:
         The labels, and the number of overrides that give none: `without_class`, `without_image`.

@@ -5,7 +5,7 @@ The rows come to the driver: people make them, so they are few. See `override_ru
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -137,18 +137,15 @@ def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
     return SourceLabels(labels, shows), missing
 
 
-def _in_catalog(
-    work: Workspace, subjects: Collection[tuple[str, str]]
-) -> tuple[dict[str, str], dict[str, str]]:
+def _in_catalog(work: Workspace, resolved: Resolved) -> tuple[dict[str, str], dict[str, str]]:
     """The contents of the named images, and the first image of each named content. Two passes."""
     catalog = work.store.newest(CATALOG)
     if catalog is None:
         return {}, {}
     pairs = spark_io.read_run(work.spark, catalog).select("image_id", "content_digest")
     pairs = pairs.where("content_digest is not null")
-    image_ids, contents = zip(*subjects, strict=True) if subjects else ((), ())
-    by_image = _keys(work.spark, "image_id", image_ids)
-    by_content = _keys(work.spark, "content_digest", contents)
+    by_image = _decided(work.spark, "image_id", resolved)
+    by_content = _decided(work.spark, "content_digest", resolved)
     digests = pairs.join(F.broadcast(by_image), on="image_id", how="left_semi").collect()
     of_content = pairs.join(F.broadcast(by_content), on="content_digest", how="left_semi")
     images = of_content.groupBy("content_digest").agg(F.min("image_id").alias("image_id")).collect()
@@ -164,10 +161,6 @@ def _decided(spark: SparkSession, key: str, resolved: Resolved) -> DataFrame:
     rows = [(getattr(override, key), override.decision, override.note) for override in overrides]
     columns = dict.fromkeys((key, "override_decision", "override_note"), "string")
     return spark_io.of_rows(spark, rows, columns)
-
-
-def _keys(spark: SparkSession, key: str, values: Iterable[str]) -> DataFrame:
-    return spark_io.of_rows(spark, [(value,) for value in values if value], {key: "string"})
 
 
 def _text(raw: DataFrame, name: str) -> Column:

@@ -52,16 +52,17 @@ class Sources:
 
 @dataclass(frozen=True)
 class Made:
-    """A version that was written and not yet published."""
+    """A version that was written and not yet published.
+
+    The counts of its exclusion list have `audits`, `alarms` (sentences about what people must look
+    at at once) and `overrides` (see `ActiveOverrides.summary`; {} without a table of overrides).
+    """
 
     exclusion_list: Run
     unscored: Run
     decisions: Run
     figures: Figures
-    alarms: list[str]  # sentences about what people must look at at once
-    settled: Settled
     sources: Sources
-    overrides: dict[str, Any]  # see `ActiveOverrides.summary`; {} without a table of overrides
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,7 @@ class Shipped:
 
 
 def newest_sources(store: Store) -> Sources:
-    """The newest scores, their catalog, and the versions so far.
-
-    Raises:
-        OutputError: nothing was scored yet.
-    """
+    """The newest scores, their catalog, and the versions so far; an OutputError without scores."""
     doing = "publishing the exclusion list"
     scores = store.require(SCORES, doing=doing, step="score")
     catalog = store.run(CATALOG, scores.inputs.catalog)
@@ -91,11 +88,10 @@ def make(work: Workspace, sources: Sources) -> Made:
     """Writes the tables of a version and audits them; nothing that readers see changes.
 
     Raises:
-        AuditError: the sources are not sound; nothing was written. (Failed audits of the decisions
-            are in the manifest, see `checks_of`.)
-        UserError: publish.accept names what cannot be accepted.
-        ConfigError, HeadError: see `thresholds.settle_for`.
-        TableError: see `overrides.read`.
+        AuditError: the sources are not sound; nothing was written. (`require_passed` judges the
+            audits of the decisions.)
+        UserError: publish.accept names what cannot be accepted. See also `thresholds.settle_for`
+            and `overrides.read`.
     """
     spark, store, config, run_id = work.spark, work.store, work.config, work.run_id
     of_sources = _require_sound(config, sources)
@@ -131,16 +127,7 @@ def make(work: Workspace, sources: Sources) -> Made:
     counts = _audited(config, sources, counted, audits)
     counts["overrides"] = active.summary(written) if active else {}
     exclusion_list = store.commit(EXCLUSION_LIST, run_id, **facts, counts=counts)
-    return Made(
-        exclusion_list,
-        unscored,
-        decisions_run,
-        counted,
-        counts["alarms"],
-        settled,
-        sources,
-        counts["overrides"],
-    )
+    return Made(exclusion_list, unscored, decisions_run, counted, sources)
 
 
 def _rules(work: Workspace, settled: Settled, scores: Run) -> Rules:
@@ -202,11 +189,8 @@ def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
     """Publishes a version that has just been made, if that undoes nothing published meanwhile.
 
     On local stores, rollbacks, approvals and others that ship wait for one another. Elsewhere a
-    version that is published in the moment between the look and the pointer is still overtaken.
-
-    Raises:
-        AuditError: it was overtaken, see `_undone`, or has failed its audits.
-        OutputError: see `log.publishing_lock`.
+    version that is published in the moment between the look and the pointer is still overtaken. An
+    AuditError tells that it was overtaken, see `_undone`, or has failed its audits.
     """
     with log.publishing_lock(store):
         history = History.read(store)
@@ -215,14 +199,10 @@ def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
 
 
 def ship_written(history: History, config: Config, exclusion_list: Run, **fields: Any) -> Shipped:
-    """Publishes a written version by its manifest, and removes old ones.
+    """Publishes a written version by its manifest, with these `fields`, and removes old ones.
 
-    Args:
-        history: read while `log.publishing_lock` is held, which must still be held.
-        fields: further ones of `Version`.
-
-    Raises:
-        AuditError: it has failed its audits; the live version stays.
+    `history` was read while `log.publishing_lock` is held, which must still be held. An AuditError
+    tells that the version has failed its audits; the live version stays.
     """
     require_passed(exclusion_list)
     version = log.publish(
@@ -249,8 +229,7 @@ def needs_approval(config: Config, exclusion_list: Run, live: Version | None) ->
     This is so only with publish.require_approval, and not while head and operating threshold are
     those of the live version: scheduled rescoring goes on. A first version always needs approval.
     """
-    asks = config.publish.require_approval
-    return asks and not _decides_like(live, exclusion_list.inputs)
+    return config.publish.require_approval and not _decides_like(live, exclusion_list.inputs)
 
 
 def checks_of(exclusion_list: Run) -> list[Check]:

@@ -293,13 +293,7 @@ class Store:
 
 
 def _validated(folder: str, content: object) -> Manifest:
-    return storage.validated(
-        Manifest,
-        content,
-        f"{folder}/{MANIFEST}",
-        expected="a manifest as toiletspark writes it",
-        todo="take the file from a backup; runs are never changed in place",
-    )
+    return storage.validated(Manifest, content, f"{folder}/{MANIFEST}", "a manifest")
 
 
 def _foreign(root: str) -> list[str]:

@@ -98,13 +98,11 @@ def read_json(location: str) -> dict[str, Any] | None:
     return content
 
 
-def validated(
-    model: type[Model], content: object, location: str, *, expected: str, todo: str
-) -> Model:
-    """The content of a JSON file with its types.
+def validated(model: type[Model], content: object, location: str, name: str) -> Model:
+    """The content of a JSON file of ours with its types.
 
     Raises:
-        OutputError: a field is missing or has another type, as in a file that was altered.
+        OutputError: a field is missing or has another type: the file was altered.
     """
     try:
         return model.model_validate(content)
@@ -112,9 +110,9 @@ def validated(
         first = error.errors()[0]
         raise OutputError(
             doing=f"reading {location}",
-            expected=expected,
+            expected=f"{name} as toiletspark writes it",
             found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            todo=todo,
+            todo="take the file from a backup; it is never changed in place",
         ) from None
 
 

@@ -1,8 +1,8 @@
 """Rules about shares of images, and their change since the last versions. No Spark.
 
-Each rule is judged over all images, and in each stratum of at least publish.audits.min_images: the
-images of a small stratum come from few listings, and are less independent than `significance`
-assumes. A rule is broken only by more than chance explains (`significance`).
+Each is judged over all images, and in each stratum of at least publish.audits.min_images: those of
+a small one come from few listings, and are less independent than `significance` assumes. A rule is
+broken only by more than chance explains.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """The rules that a version must keep, named as Deequ names them. No Spark.
 
 Rules of integrity cannot be accepted: a list that breaks one is wrong. Rules about shares and
-change can be, with a reason, because a catalog may really have changed. `inputs` judges the sources
-before anything is decided; `of_version` the rows that were written; `of_files` the files for
-readers; `changes` shares and change. Source of the names: Schelter et al., Automating large-scale
-data quality verification (2018), the paper on Deequ.
+change can be, with a reason, because a catalog may really have changed. Source of the names:
+Schelter et al., Automating large-scale data quality verification (2018), the paper on Deequ.
 """
 
 from __future__ import annotations
@@ -126,11 +124,7 @@ def require(checks: Iterable[Check], *, doing: str) -> None:
 
 
 def of_version(figures: Figures, images: int) -> list[Check]:
-    """The rules of integrity about the written rows of a version.
-
-    Args:
-        images: rows of the catalog that they are about.
-    """
+    """The rules of integrity about the written rows of a version of a catalog of so many images."""
     counted, unknown = figures.images, figures.unknown_words
     each = f"one decision for each of {images} images"
     decided = figures.total("kept") + figures.total("excluded") + figures.total("unscored")

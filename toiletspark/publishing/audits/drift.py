@@ -37,10 +37,6 @@ class Drift:
         """The scored images of the smaller side."""
         return min(self.images, self.images_before)
 
-    def as_json(self) -> dict[str, float | int]:
-        """The drift as it stands in manifests."""
-        return {"psi": round(self.psi, 4), "ks": round(self.ks, 4), "images": self.images}
-
 
 def between(now: Histogram, before: Histogram) -> Drift | None:
     """Compares two histograms over [0, 1], int64, (100,) each; None if one of them is empty."""
@@ -103,11 +99,14 @@ def summary(now: Histograms, before: Histograms) -> dict[str, dict[str, object]]
     total = overall(now, before)
     if total is None:
         return None
-    worst = list(by_stratum(now, before).items())[:MAX_STRATA]
-    return {
-        "overall": {"psi": round(total.psi, 4), "ks": round(total.ks, 4)},
-        "strata": {name: drift.as_json() for name, drift in worst},
-    }
+    strata = {}
+    for name, drift in list(by_stratum(now, before).items())[:MAX_STRATA]:
+        strata[name] = {**_rounded(drift), "images": drift.images}
+    return {"overall": _rounded(total), "strata": strata}
+
+
+def _rounded(drift: Drift) -> dict[str, float]:
+    return {"psi": round(drift.psi, 4), "ks": round(drift.ks, 4)}
 
 
 def _shares(histogram: Histogram) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
 """The sources of a version must be sound: files, schemas, rows, head, age.
 
-No Spark, because Spark does not notice: a column that a file lacks is null, a lost file is lost
-rows.
+No Spark, which does not notice: a column that a file lacks is null, a lost file is lost rows.
 """
 
 from __future__ import annotations

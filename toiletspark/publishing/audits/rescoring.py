@@ -36,11 +36,8 @@ class Rescoring:
 def compare(store: Store, scores: Run, head: Head) -> Rescoring | None:
     """Scores up to `MAX_CONTENTS` contents again; None if no stored embedding was scored.
 
-    Args:
-        scores: a run of `schemas.SCORES`, whose files are sound.
-        head: the head that they name.
-
-    Cost: 4 MB of embeddings, and the digests of as many files of scores as needed, mostly one.
+    The files of the scores are sound, and name the head. Cost: 4 MB of embeddings, and the digests
+    of as many files of scores as needed, mostly one.
     """
     read = functools.cache(_read_scores)
     for embeddings in itertools.islice(_embeddings(store, head.backbone_id), _MAX_FILES):

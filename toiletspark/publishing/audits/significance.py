@@ -53,11 +53,8 @@ def above(share: Share, bound: float, looks: int = 1) -> bool:
 def moved_above(now: Share, before: Share, bound: Bound, looks: int = 1) -> bool:
     """Returns True if a true share is above a bound that depends on the true share before.
 
-    Args:
-        bound: the largest allowed share, by the share before; rises with it.
-        looks: the number of such shares that are judged together.
-
-    Cost: some 0.1 ms.
+    `bound` gives the largest allowed share by the share before, and rises with it. `looks`: see
+    `above`. Cost: some 0.1 ms.
     """
     low, high = before.value, 1.0
     if now.value <= float(bound(np.array([low]))[0]):

@@ -91,14 +91,10 @@ class History:
 
 
 def publish(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **fields: Any) -> Version:
-    """Commits a version whose audits have passed, and moves the pointer to it.
+    """Commits a version whose audits have passed, with these `fields`, and moves the pointer to it.
 
-    Args:
-        valid_for_h: hours from now, after which readers refuse it; 0 = for ever.
-        fields: further fields of `Version`.
-
-    Raises:
-        OutputError: the log or the pointer cannot be written.
+    Readers refuse it `valid_for_h` hours from now; 0 = never. An OutputError tells that the log or
+    the pointer cannot be written.
     """
     with _write_errors(store):
         version = commit(store, exclusion_list, valid_for_h, **fields)
@@ -193,10 +189,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 
 
 def current_version(root: str, *, allow_stale: bool = False) -> tuple[Version, Run]:
-    """The live version and its exclusion list, verified.
-
-    Args:
-        allow_stale: True accepts a version that has expired.
+    """The live version and its exclusion list, verified; `allow_stale` accepts an expired one.
 
     Raises:
         OutputError: nothing was published, it has expired, a newer toiletspark made it, or its
@@ -242,13 +235,7 @@ def _checked(entry: dict[str, Any] | None, path: str) -> Version | None:
             found=f"layout {layout}, made by a newer toiletspark",
             todo="read it with the toiletspark that publishes it",
         )
-    return storage.validated(
-        Version,
-        entry,
-        path,
-        expected="an entry of the log of versions, as it was written",
-        todo="take the file from its backup, or run `toiletspark publish` again",
-    )
+    return storage.validated(Version, entry, path, "an entry of the log of versions")
 
 
 def _numbers(store: Store) -> list[int]:

@@ -23,13 +23,9 @@ def clean(history: History, publish: Publish, now: datetime | None = None) -> li
     the live version, the newest of the log (its pointer may be about to move), and folders that are
     not complete (see `Store.clear_unfinished`).
 
-    Args:
-        history: read while `log.publishing_lock` is held, which must still be held.
-        now: for tests.
-
-    Returns:
-        The removed folders below the root, as in "decisions/<run_id>". Folders that cannot be
-        removed are logged, and the next publication tries again.
+    `history` was read while `log.publishing_lock` is held, which must still be held. Returns the
+    removed folders below the root, as in "decisions/<run_id>". Folders that cannot be removed are
+    logged, and the next publication tries again.
     """
     removed: list[str] = []
     for run_id, folders in _due(history, publish, now or datetime.now(UTC)).items():

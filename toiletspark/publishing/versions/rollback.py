@@ -1,7 +1,6 @@
 """Rollback to an older version: a new entry of the log that names its run; nothing is copied.
 
-A rollback stands for the version that it shows. So the version before a rollback is older still,
-and not the one that the rollback undid.
+A rollback stands for the version that it shows: the version before it is older still.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from toiletspark.tables.schemas import EXCLUSION_LIST
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
     """Publishes an older version again, valid for publish.valid_for_h from now.
 
-    Args:
-        publish: valid_for_h, and `because`, which the log keeps.
-        number: the version to go to; None = the one before the live version.
+    Without a number it is the one before the live version. The log keeps publish.because. Cost: the
+    end of each file of that version is read, and the small files whole.
 
     Raises:
         OutputError: there is no such version, its files were removed or altered, or a newer
             toiletspark made it.
-
-    Cost: the end of each file of that version is read, and the small files whole.
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)

@@ -41,7 +41,10 @@ def gather(work: Workspace, made: Made) -> PlanPage:
     """
     decisions, last = spark_io.read_run(work.spark, made.decisions), made.sources.history.decisions
     strata = by_stratum(decisions)
-    most, threshold = work.config.report.max_excluded, made.settled.operating_threshold
+    most, threshold = (
+        work.config.report.max_excluded,
+        made.exclusion_list.inputs.operating_threshold,
+    )
     rows = to_show(decisions, most, threshold)
     before = _rows_before(work, last, [row["image_id"] for row in rows])
     digests = {row["image_id"]: row["content_digest"] for row in rows if row["image_id"]}
