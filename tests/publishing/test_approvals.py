@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def written(
     }
     if store.run(schemas.CATALOG, catalog) is None:
         stored(store, schemas.CATALOG, [], run_id=catalog)
-    told = {"audits": [check.as_json()], "drift": None, "alarms": [], **COUNTS}
+    told = {"audits": [asdict(check)], "drift": None, "alarms": [], **COUNTS}
     for table in (schemas.DECISIONS, schemas.UNSCORED, schemas.STRATA):
         stored(store, table, [], run_id=run_id, inputs=inputs)
     excluded = [{"image_id": f"{run_id}/{number}", "run_id": run_id} for number in range(3)]

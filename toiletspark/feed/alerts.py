@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -36,13 +36,9 @@ def of_version(
 def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     """The images of a version that are excluded, or that could not be decided.
 
-    Args:
-        decisions: `schemas.DECISIONS`.
-        shows: the class of images that were excluded by score, from `shown_classes`.
-
-    Returns:
-        The columns of `schemas.ALERTS`, one row per image. Cost: one join by id if `shows` is a
-        frame.
+    `decisions` are `schemas.DECISIONS`, and `shows` is the class of images that were excluded by
+    score, from `shown_classes`. Returns the columns of `schemas.ALERTS`, one row per image. Cost:
+    one join by id if `shows` is a frame.
     """
     images = decisions.where(~F.col("decision").eqNullSafe("keep"))
     if isinstance(shows, DataFrame):
@@ -65,12 +61,9 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
 def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> Column | DataFrame:
     """The most probable excluded class of each scored image.
 
-    Args:
-        scores: the run of `schemas.SCORES` that the version was decided on; None if it is gone.
-        exclude_classes: classes that the feed must not show. If it is one, nothing is read.
-
-    Returns:
-        One class for all images (null if unknown), or a frame of image_id and shows.
+    `scores` is the run of `schemas.SCORES` that the version was decided on; None if it is gone. It
+    is not read if there is one class only. Returns one class for all images (null if unknown), or a
+    frame of image_id and shows.
     """
     if len(exclude_classes) == 1:
         return F.lit(exclude_classes[0])
@@ -82,7 +75,8 @@ def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> C
 
 def write_csv(run: Run, location: str) -> str:
     """Writes up to `MAX_CSV_ROWS` alerts of a run as CSV, by listing; returns the location."""
-    rows = sorted(_first_rows(run, MAX_CSV_ROWS), key=lambda row: (str(row[1]), str(row[0])))
+    rows = [_for_people(row) for row in islice(_rows(run), MAX_CSV_ROWS)]
+    rows.sort(key=lambda row: (str(row[1]), str(row[0])))
     text = csv_text(list(ALERTS.columns), rows)
     # with the byte order mark, or spreadsheets misread umlauts
     storage.replace_bytes(location, text.encode("utf-8-sig"))
@@ -99,9 +93,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def defused(cell: str) -> str:
-    """The cell, with an apostrophe before it if a spreadsheet would calculate it.
-
-    Source: OWASP, "CSV Injection".
+    """The cell, with an apostrophe before it if a spreadsheet would calculate it (OWASP, CSV Injection).
 
     >>> defused("=HYPERLINK(1)"), defused("Bonn")
     ("'=HYPERLINK(1)", 'Bonn')
@@ -109,17 +101,12 @@ def defused(cell: str) -> str:
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def _first_rows(run: Run, limit: int) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _rows(run: Run) -> Iterator[dict[str, object]]:
     for file in run.files:
         filesystem, path = storage.open_filesystem(f"{run.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
             for batch in pq.ParquetFile(opened).iter_batches(columns=list(ALERTS.columns)):
-                missing = batch.slice(0, limit - len(rows)).to_pylist()
-                rows += [_for_people(row) for row in missing]
-                if len(rows) >= limit:
-                    return rows
-    return rows
+                yield from batch.to_pylist()
 
 
 def _for_people(row: dict[str, object]) -> tuple[object, ...]:

@@ -45,9 +45,8 @@ def choose(
         rooms: see `wanted_rooms`; None takes the agent's order alone: by position, nulls last, then
             by image_id.
 
-    Returns:
-        The columns of `schemas.BEST_IMAGES`, one row per listing. Cost: one join by id for the
-        order and one for rooms, one shuffle by listing.
+    Returns the columns of `schemas.BEST_IMAGES`, one row per listing. Cost: one join by id for the
+    order and one for rooms, one shuffle by listing.
     """
     images = images.where(F.col("listing_id").isNotNull())
     images = images.join(catalog.select("image_id", "position"), on="image_id", how="left")
@@ -74,9 +73,8 @@ def choose(
 def wanted_rooms(scores: DataFrame, prefer: Sequence[str]) -> DataFrame:
     """The room that each scored image shows, and its rank among the classes to prefer.
 
-    Returns:
-        image_id, room (its most probable class; of equals the head's first), rank (index in
-        `prefer`; its length for other rooms), less (minus the probability; 0 for other rooms).
+    Returns image_id, room (its most probable class; of equals the head's first), rank (index in
+    `prefer`; its length for other rooms), less (minus the probability; 0 for other rooms).
     """
     room, top = most_probable(_classes(scores.columns))
     ranks = [F.when(F.col("room") == name, number) for number, name in enumerate(prefer)]

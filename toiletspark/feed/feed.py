@@ -69,8 +69,8 @@ def build_feed(
         decisions: the columns image_id and decision of `schemas.DECISIONS`, of the same version.
         image_id: the feed's column with the image's id; compared as `user_tables.text` writes it.
 
-    Returns:
-        The feed's columns and remaining rows. Cost: one join by id, broadcast if the list is small.
+    Returns the feed's columns and remaining rows. Cost: one join by id, broadcast if the list is
+    small.
     """
     _require_column(feed, image_id)
     ids = {
@@ -85,10 +85,9 @@ def build_feed(
 def standings(feed: DataFrame, decisions: DataFrame, image_id: str) -> DataFrame:
     """Each image of a feed, with its decision in a version; see `build_feed` for the arguments.
 
-    Returns:
-        image_id (null for all rows without one), rows (of the feed), listing_id (null for unknown
-        images), decision, standing (see `STANDINGS`). One row per image_id. Cost: one shuffle of
-        the ids and one of the decisions.
+    Returns image_id (null for all rows without one), rows (of the feed), listing_id (null for
+    unknown images), decision, standing (see `STANDINGS`). One row per image_id. Cost: one shuffle
+    of the ids and one of the decisions.
     """
     _require_column(feed, image_id)
     ids = feed.select(text(feed, image_id).alias("image_id")).groupBy("image_id")
@@ -106,14 +105,10 @@ def count(images: DataFrame) -> Counts:
         F.count_if(is_repeated).alias("repeated_ids"),
         F.coalesce(F.sum(F.when(is_repeated, F.col("rows"))), F.lit(0)).alias("repeated_rows"),
     )
-    by_standing = {row["standing"]: row for row in sums.collect()}
-    rows = dict.fromkeys(STANDINGS, 0)
-    rows |= {standing: int(row["rows"]) for standing, row in by_standing.items()}
-    return Counts(
-        rows,
-        sum(int(row["repeated_ids"]) for row in by_standing.values()),
-        sum(int(row["repeated_rows"]) for row in by_standing.values()),
-    )
+    found = sums.collect()
+    rows = dict.fromkeys(STANDINGS, 0) | {row["standing"]: int(row["rows"]) for row in found}
+    repeated_ids = sum(int(row["repeated_ids"]) for row in found)
+    return Counts(rows, repeated_ids, sum(int(row["repeated_rows"]) for row in found))
 
 
 def require_known(
@@ -121,10 +116,7 @@ def require_known(
 ) -> None:
     """Stops with a TableError if the version knows none of a feed's ids: nothing would be excluded.
 
-    Args:
-        images: see `standings`.
-        table: the feed's path, for the message.
-        version: its number, for the message.
+    `images` are `standings`; the table's path and the version's number are for the message.
     """
     with_id = counts.feed_in - counts.rows["null_id"]
     if not with_id or counts.rows["unknown_id"] < with_id:
@@ -172,9 +164,9 @@ def sentence(summary: dict[str, Any]) -> str:
     removed = _words(summary["feed_removed_rows"])
     kept = set(_UNDECIDED) - set(REMOVED[summary["feed_mode"]])
     undecided = _words({name: summary["feed_rows"][name] for name in _UNDECIDED if name in kept})
-    text = f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
-    text += f"{summary['feed_removed']} removed" + (f" ({removed})" if removed else "")
-    return text + (f"; let through though nobody has decided: {undecided}" if undecided else "")
+    words = f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
+    words += f"{summary['feed_removed']} removed" + (f" ({removed})" if removed else "")
+    return words + (f"; let through though nobody has decided: {undecided}" if undecided else "")
 
 
 def _words(rows: dict[str, int]) -> str:

@@ -117,9 +117,7 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
         kind=KIND,
         version=version.number,
         decisions=decisions.run_id,
-        head_id=decisions.inputs.head_id,
-        operating_threshold=decisions.inputs.operating_threshold,
-        catalog=decisions.inputs.catalog,
+        **decisions.inputs.model_dump(include=log.DECIDED_BY),
     )
 
 
@@ -143,12 +141,11 @@ def labels_of(drawn: Rows, labels: Iterable[Label], conflicts: str) -> list[Any]
 def _label(labels: Sequence[Label], conflicts: str) -> Any:
     if conflicts != "newest" and len({label.label for label in labels}) > 1:
         return CONFLICT
-    newest = max(
-        labels,
-        key=lambda label: (str(label.labelled_at), label.labeller, label.image_id),
-        default=None,
-    )
-    return newest.label if newest else None
+
+    def age(label: Label) -> tuple[str, ...]:
+        return str(label.labelled_at), label.labeller, label.image_id
+
+    return max(labels, key=age).label if labels else None
 
 
 def estimate(

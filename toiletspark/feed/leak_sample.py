@@ -25,12 +25,10 @@ _EXAMPLE = "struct<hash: bigint, image_id: string, listing_id: string, stratum: 
 def population(decisions: DataFrame) -> DataFrame:
     """The contents of the sound images that a version keeps or excludes, labelled or not.
 
-    Images without a score now are left out: nobody could look at them.
-
-    Returns:
-        content_digest, image_id, listing_id, stratum, of one image of the content chosen by hash;
-        images, kept and excluded (int, how many show it), exclusion_score (float), size (bigint, in
-        units of 2^-30). One row per content. One shuffle.
+    Images without a score now are left out: nobody could look at them. Returns content_digest,
+    image_id, listing_id, stratum, of one image of the content chosen by hash; images, kept and
+    excluded (int, how many show it), exclusion_score (float), size (bigint, in units of 2^-30). One
+    row per content. One shuffle.
     """
     is_decided = F.col("decision").isin("keep", "exclude")
     is_sound = (F.col("status") == "ok") & F.col("content_digest").isNotNull()

@@ -60,10 +60,6 @@ def read_current(spark: SparkSession, root: str, *, allow_stale: bool = False) -
         root: the output root.
         allow_stale: True accepts a version that has expired (publish.valid_for_h).
 
-    Returns:
-        The columns of `schemas.EXCLUSION_LIST`.
-
-    Raises:
-        OutputError: see `log.current_version`.
+    Returns the columns of `schemas.EXCLUSION_LIST`. For errors see `log.current_version`.
     """
     return spark_io.read_named(spark, resolve(root, allow_stale=allow_stale).exclusion_list)

@@ -49,10 +49,9 @@ def decide(
         scores: `schemas.SCORES`, of this catalog.
         last: `schemas.DECISIONS` of the live version, or None.
 
-    Returns:
-        The columns of `schemas.DECISIONS`, one row per row of the catalog. decision is null where a
-        sound image has no score; the audits notice it. Cost: one join by image_id for scores and
-        one for the last version; overrides are broadcast.
+    Returns the columns of `schemas.DECISIONS`, one row per row of the catalog. decision is null
+    where a sound image has no score; the audits notice it. Cost: one join by image_id for scores
+    and one for the last version; overrides are broadcast.
     """
     fresh = scores.select(
         "image_id", F.col("exclusion_score").alias("score"), F.col("head_id").alias("score_head")
@@ -106,8 +105,8 @@ def failure_class() -> Column:
 def _by_score(rules: Rules) -> tuple[Column, Column]:
     """Decision and reason without overrides.
 
-    Near the threshold the last decision stands if a score has given it to this content. It also
-    stands if the last score is kept and comes from another head, which had another threshold.
+    Near the threshold, the last decision stands if a score has given it to this content; also if
+    the last score is kept and comes from another head, which had another threshold.
     """
     is_scored, keeps_score = F.col("status") == "ok", F.col("keeps_score")
     score = F.col("exclusion_score")

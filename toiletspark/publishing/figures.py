@@ -95,9 +95,8 @@ def _ids(decisions: DataFrame) -> Row:
     is_null = F.col("image_id").isNull()
     hashes = decisions.select(F.xxhash64("image_id").alias("hash"), is_null.alias("null"))
     hashes = hashes.repartition("hash")  # first, because counting before the shuffle merges nothing
-    per_hash = hashes.groupBy("hash").agg(
-        F.count("*").alias("rows"), F.count_if("null").alias("nulls")
-    )
+    counts = (F.count("*").alias("rows"), F.count_if("null").alias("nulls"))
+    per_hash = hashes.groupBy("hash").agg(*counts)
     is_repeated = F.max(F.col("rows") - F.col("nulls")) > 1
     totals = per_hash.agg(
         F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
@@ -110,8 +109,7 @@ def _ids(decisions: DataFrame) -> Row:
 def _repeated(decisions: DataFrame) -> int:
     """Rows too many, counted on the ids themselves."""
     per_id = decisions.where(F.col("image_id").isNotNull()).groupBy("image_id").count()
-    more = F.coalesce(F.sum(F.col("count") - 1), F.lit(0))
-    return int(per_id.agg(more.alias("more")).collect()[0]["more"])
+    return int(per_id.agg(F.sum(F.col("count") - 1).alias("more")).collect()[0]["more"])
 
 
 def _listings(decisions: DataFrame) -> Row:

@@ -128,9 +128,8 @@ def parse(
 ) -> list[Override]:
     """Gives the table's rows their types. Null, blank and a missing column are the same.
 
-    Raises:
-        TableError: a row has neither or both of image and content, no decision, no known class, no
-            sound time, nobody who decided it, or no reason.
+    A TableError tells that a row has neither or both of image and content, no decision, no known
+    class, no sound time, nobody who decided it, or no reason.
     """
     clean = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in rows]
     try:
@@ -157,12 +156,10 @@ def _error(
     if rule == "label":
         expected += f": {', '.join(classes)}"
     values = list(dict.fromkeys(row.get(rule, rule) for row in wrong))
-    hint = nearest(
-        values[0].lower(), {"decision": ("keep", "exclude"), "label": classes}.get(rule, ())
-    )
+    known = {"decision": ("keep", "exclude"), "label": classes}.get(rule, ())
     count = f"{len(wrong)} {'rows' if wrong[1:] else 'row'}"
     ids = shown(row["image_id"] or row["content_digest"] or f"by {row['who']}" for row in wrong)
-    found = f"{shown(values)}{hint} in {count}: {ids}"
+    found = f"{shown(values)}{nearest(values[0].lower(), known)} in {count}: {ids}"
     return TableError(doing=doing, expected=expected, found=found, todo=todo)
 
 
@@ -204,16 +201,12 @@ def as_labels(
 ) -> tuple[list[Label], dict[str, int]]:
     """Overrides as labels, one per image; an override of the image wins over one of its content.
 
-    Args:
-        digests: the content of images, where it is known.
-        images: an image of each content, where there is one.
-
-    Returns:
-        The labels, and the number of overrides that give none: `without_class`, `without_image`.
+    `digests` has the content of images, and `images` an image of each content, where they are
+    known. Returns the labels, and the number of overrides that give none: `without_class`,
+    `without_image`.
     """
     labels: dict[str, Label] = {}
     missing = {"without_class": 0, "without_image": 0}
-    images_first = sorted(resolved.items(), reverse=True)
     images_first = sorted(resolved.items(), reverse=True)
     for (image_id, digest), override in images_first:
         image_id = image_id or images.get(digest, "")

@@ -1,6 +1,6 @@
 """The overrides table, read and checked: as frames for a version, and as labels.
 
-The rows come to the driver: people make them, so they are few. See `override_rules` for the rules.
+The rows come to the driver: people make them, so they are few.
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides 
 def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """All rows of the table, also those that have expired.
 
-    Raises:
-        TableError: the table or a column is missing, there are more than `MOST` rows, or a row is
-            not sound (see `override_rules.parse`).
+    A TableError tells that the table or a column is missing, there are more than `MOST` rows, or a
+    row is not sound (see `override_rules.parse`).
     """
     section, doing = config.overrides, f"reading the overrides table {config.overrides.path}"
     raw = read_table(spark, section, "overrides")
@@ -120,10 +119,9 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
 def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
     """Overrides as labels (see `read_rows`); also expired ones: the class of the image stays true.
 
-    Returns:
-        The labels, with the content that the newest catalog knows of their images (none without a
-        catalog), and the number of overrides that give none. A row that is gone from the table
-        takes its label back, unless somebody has labelled the image otherwise since.
+    Returns the labels, with the content that the newest catalog, if any, knows of their images, and
+    the number of overrides that give none. A row that is gone from the table takes its label back,
+    unless somebody has labelled the image otherwise since.
     """
     section = work.config.labels
     resolved = override_rules.resolve(read_rows(work.spark, work.config))

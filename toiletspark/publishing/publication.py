@@ -7,7 +7,7 @@ before its number is taken and the pointer has moved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -102,7 +102,7 @@ def make(work: Workspace, sources: Sources) -> Made:
     made_from = sources.inputs(settled)
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": made_from}
 
-    last = sources.history.decisions
+    last = sources.history.run(DECISIONS)
     last_frame = spark_io.read_run(spark, last) if last else None
     decided = decisions.decide(
         spark_io.read_run(spark, sources.catalog),
@@ -177,7 +177,7 @@ def _audited(
     audits = [*earlier, *checks.accepted(judged, section.accept, section.because)]
     names = ("listings", "emptied", "newly_emptied")
     return {
-        "audits": [check.as_json() for check in audits],
+        "audits": [asdict(check) for check in audits],
         "drift": changes.drift_summary(counted, last),
         "alarms": checks.alarms(counted, audits, section.failures.policy),
         "listings": {name: getattr(counted, name) for name in names},
@@ -210,7 +210,7 @@ def ship_written(history: History, config: Config, exclusion_list: Run, **fields
         exclusion_list,
         config.publish.valid_for_h,
         counts={name: exclusion_list.counts[name] for name in figures.COUNTS},
-        **exclusion_list.inputs.model_dump(include={"head_id", "operating_threshold", "catalog"}),
+        **exclusion_list.inputs.model_dump(include=log.DECIDED_BY),
         **fields,
     )
     history = replace(history, versions=[*history.versions, version], live=version)
@@ -224,10 +224,10 @@ def shipped(history: History, config: Config, exclusion_list: Run) -> Shipped:
 
 
 def needs_approval(config: Config, exclusion_list: Run, live: Version | None) -> bool:
-    """Returns True if people must look at a version before it ships.
+    """Returns True if people must look at a version before it ships (publish.require_approval).
 
-    This is so only with publish.require_approval, and not while head and operating threshold are
-    those of the live version: scheduled rescoring goes on. A first version always needs approval.
+    Not while head and operating threshold are those of the live version: scheduled rescoring goes
+    on.
     """
     return config.publish.require_approval and not _decides_like(live, exclusion_list.inputs)
 
@@ -244,7 +244,7 @@ def require_passed(exclusion_list: Run) -> None:
 
 
 def _require_not_overtaken(config: Config, exclusion_list: Run, live: Version | None) -> None:
-    """Making a list takes minutes; meanwhile another version may have become live.
+    """Stops if a version that is live since the list was begun, minutes ago, must not be undone.
 
     Versions are compared by number: a rollback may show the very run that was live at the start.
     """

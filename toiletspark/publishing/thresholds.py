@@ -61,11 +61,9 @@ class Settled:
 def held_out_images(
     made_with: Rows, exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> tuple[HeldOut, EvaluationSample]:
-    """The held-out images that stand for the catalog.
+    """The held-out images that stand for the catalog, of rows of `schemas.HEADS` of one head.
 
-    Args:
-        made_with: rows of `schemas.HEADS`, with which one head was made.
-        kinds: the draws, see `evaluation_sample.describe_draws`.
+    `kinds` are the draws, see `evaluation_sample.describe_draws`.
     """
     held_out = [row for row in made_with if row["held_out"]]
     stand = choose_evaluation_sample([row["draw"] for row in held_out], kinds)
@@ -85,10 +83,8 @@ def settle(
 ) -> Settled:
     """The operating threshold by the policy of [publish]; the same at training and at publishing.
 
-    Only a policy other than "fixed" uses the images, see `held_out_images`. Cost: see `by_policy`.
-
-    Raises:
-        ConfigError: no threshold reaches the policy's value, or the images cannot show it.
+    Only a policy other than "fixed" uses the images, see `held_out_images` and `by_policy`. A
+    ConfigError tells that no threshold reaches the policy's value, or the images cannot show it.
     """
     policy = publish.policy
     if policy.name == "fixed":

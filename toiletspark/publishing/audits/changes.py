@@ -56,11 +56,7 @@ class Last:
 
 @dataclass(frozen=True)
 class _ShareRule:
-    """A rule about one share.
-
-    `breaks` returns True if the share now and then break the rule; its third argument is the number
-    of strata that are judged together.
-    """
+    """A rule about one share. `breaks` judges the share now and then, among so many strata."""
 
     rule: Rule
     count: str  # see `Stratum`

@@ -8,8 +8,8 @@ Schelter et al., Automating large-scale data quality verification (2018), the pa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from toiletspark.errors import AuditError, UserError, nearest, shown
 
@@ -42,10 +42,6 @@ class Check:
     passed: bool | None  # None if it could not be judged; `found` says why
     todo: str = ""
     accepted: str = ""  # the reason why it was accepted though it failed
-
-    def as_json(self) -> dict[str, Any]:
-        """The check as it stands in manifests."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

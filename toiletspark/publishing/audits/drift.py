@@ -3,13 +3,14 @@
 Population stability index: the sum over bins of (a - b) ln(a / b), with a and b the bins' shares.
 Source: Siddiqi, Credit Risk Scorecards (2006), who calls 0.1 small and 0.25 a major shift. It is
 the divergence of Jeffreys (1946). Kolmogorov-Smirnov distance: the largest difference of the two
-distribution functions. Source: Smirnov, Table for estimating the goodness of fit (1948).
+distribution functions (Smirnov, Table for estimating the goodness of fit, 1948).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,9 @@ def between(now: Histogram, before: Histogram) -> Drift | None:
 def psi(now: Histogram, before: Histogram) -> float:
     """Population stability index over ten equal bins, >= 0.
 
-    Equal bins mean the same in all strata and runs. Quantiles, which scorecards use, would leave
-    two or three bins here, because most scores are near 0. An image more in a bin that was empty
-    would make the index infinite, so each bin counts half an image more (Jeffreys' prior of
-    shares).
+    Equal bins mean the same in all strata and runs; quantiles, which scorecards use, would leave
+    two or three bins, because most scores are near 0. Each bin counts half an image more (Jeffreys'
+    prior of shares), or an image more in an empty bin would make the index infinite.
     """
     first, second = _shares(now), _shares(before)
     return float(((first - second) * np.log(first / second)).sum())
@@ -94,7 +94,7 @@ def overall(now: Histograms, before: Histograms) -> Drift | None:
     return between(np.sum(list(now.values()), axis=0), np.sum(list(before.values()), axis=0))
 
 
-def summary(now: Histograms, before: Histograms) -> dict[str, dict[str, object]] | None:
+def summary(now: Histograms, before: Histograms) -> dict[str, Any] | None:
     """Overall drift, and the `MAX_STRATA` strata with the largest PSI; None without scores."""
     total = overall(now, before)
     if total is None:

@@ -58,8 +58,8 @@ def judge(config: Config, scores: Run, catalog: Run, history: History) -> list[C
         files["catalog"] = rule.failed("no such run")
     if history.live:
         files["last_version"] = _last_files(history, history.live)
-    if history.decisions:
-        sources.append(_Source("last_version", history.decisions, DECISIONS, _ROLL_BACK))
+    if decisions := history.run(DECISIONS):
+        sources.append(_Source("last_version", decisions, DECISIONS, _ROLL_BACK))
     schema_checks = {source.name: _schema(source, files[source.name]) for source in sources}
     is_readable = bool(files["scores"].passed and schema_checks["scores"].passed)
     if is_readable and head_check.passed is not False:

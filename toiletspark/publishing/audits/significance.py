@@ -1,12 +1,12 @@
 """Is a share out of bounds, or can chance explain it? Numpy only.
 
 A share observed among n images says that the true share is above a bound only if so large a share
-would be rare with the true one at the bound. Chernoff bounds how rare:
-P(observed or more) <= exp(-n KL(observed, bound)), for any n and any bound, also where a normal
-approximation fails (few images, rare events). Two shares are compared at the true shares that are
-most favourable to them, so the exponents of both add up. Sources: Chernoff, A measure of asymptotic
-efficiency for tests of a hypothesis (1952); Hoeffding, Probability inequalities for sums of bounded
-random variables (1963), theorem 1; for two samples, the likelihood ratio (Wilks 1938).
+would be rare with the true one at the bound. Chernoff bounds how rare: P(observed or more) <=
+exp(-n KL(observed, bound)), also for few images and rare events. Two shares are compared at the
+true shares that are most favourable to them, so the exponents of both add up. Sources: Chernoff, A
+measure of asymptotic efficiency for tests of a hypothesis (1952); Hoeffding, Probability
+inequalities for sums of bounded random variables (1963), theorem 1; for two samples, the likelihood
+ratio (Wilks 1938).
 
 Images count as if they were independent. Those of one listing are not, so chance is a little larger
 than computed. Bounds of a version are factors of two, and LEVEL is small, to leave room for that.

@@ -5,13 +5,12 @@
 <root>/exclusion_list/_current.json             a copy of the newest entry: the pointer of readers
 
 A rollback is a new version that shows an older run. So the newest version is always the live one,
-and two publishers cannot undo each other. If a publisher is killed before the pointer moves, its
-version stays invisible, and the next publication is newer.
+and two publishers cannot undo each other. One that is killed before the pointer moves leaves a
+version that nobody sees.
 """
 
 from __future__ import annotations
 
-import functools
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST, STRATA, UNSCOR
 
 POINTER = "_current.json"
 LAYOUT = 2
+DECIDED_BY = {"head_id", "operating_threshold", "catalog"}  # fields of `Version` and of inputs
 TABLES = (DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA)  # of one version, all under its run_id
 
 
@@ -80,11 +80,6 @@ class History:
         now = live(store)  # first, so that the log has it
         return cls(store, read_all(store), now)
 
-    @functools.cached_property
-    def decisions(self) -> Run | None:
-        """The decisions of the live version, or None."""
-        return self.run(DECISIONS)
-
     def run(self, table: Table) -> Run | None:
         """A table of the live version, or None."""
         return self.store.run(table, self.live.run_id) if self.live else None
@@ -103,10 +98,7 @@ def publish(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **field
 
 
 def commit(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **fields: Any) -> Version:
-    """Takes the next number for a version, as `publish` does; readers do not see it yet.
-
-    Two publishers never get the same number.
-    """
+    """Takes the next number, which no other publisher gets; readers do not see the version yet."""
     now, run_id = datetime.now(UTC), exclusion_list.run_id
     until = now + timedelta(hours=valid_for_h) if valid_for_h else None
     entry = {
@@ -145,8 +137,7 @@ def point(store: Store) -> None:
 def publishing_lock(store: Store) -> Iterator[None]:
     """Held by whoever ships, approves, rolls back or removes versions: one process at a time.
 
-    It works on local stores only; elsewhere nobody waits. An OutputError tells that the lock
-    cannot be had.
+    On local stores only; elsewhere nobody waits. An OutputError tells that it cannot be had.
     """
     with _write_errors(store), storage.one_at_a_time(f"{_log_folder(store)}/.approval.lock"):
         yield
@@ -191,9 +182,8 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 def current_version(root: str, *, allow_stale: bool = False) -> tuple[Version, Run]:
     """The live version and its exclusion list, verified; `allow_stale` accepts an expired one.
 
-    Raises:
-        OutputError: nothing was published, it has expired, a newer toiletspark made it, or its
-            files are not those of its manifest.
+    An OutputError tells that nothing was published, it has expired, a newer toiletspark made it, or
+    its files are not those of its manifest.
     """
     doing = f"reading the current exclusion list of {root}"
     version = live(Store(root))

@@ -1,7 +1,7 @@
 """A table of Spark's catalog, for those who read by name: its location follows the live version.
 
-It is external: its files are the version's own. A session that has read it must REFRESH TABLE. The
-table knows neither valid_until nor the manifest's digests; read by the pointer if you need those.
+It is external: its files are the version's own. A session that has read it must REFRESH TABLE. It
+knows neither valid_until nor the manifest's digests; read by the pointer if you need those.
 """
 
 from __future__ import annotations

@@ -17,14 +17,11 @@ from toiletspark.tables.schemas import EXCLUSION_LIST
 
 
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
-    """Publishes an older version again, valid for publish.valid_for_h from now.
+    """Publishes an older version again, valid for publish.valid_for_h from now; None = the one before.
 
-    Without a number it is the one before the live version. The log keeps publish.because. Cost: the
-    end of each file of that version is read, and the small files whole.
-
-    Raises:
-        OutputError: there is no such version, its files were removed or altered, or a newer
-            toiletspark made it.
+    An OutputError tells that there is no such version, its files were removed or altered, or a
+    newer toiletspark made it. Cost: the end of each file of that version is read, and the small
+    files whole.
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)
@@ -35,7 +32,7 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
         else:
             target = _numbered(history, number, doing)
         exclusion_list = _verified(history, target, doing)
-        kept = target.model_dump(include={"counts", "head_id", "operating_threshold", "catalog"})
+        kept = target.model_dump(include={"counts", *log.DECIDED_BY})
         because = publish.because.strip() or None
         kept |= {"rolled_back_to": target.shows, "because": because}
         return log.publish(store, exclusion_list, publish.valid_for_h, **kept)
