@@ -20,7 +20,7 @@ from toiletspark.tables.runs import Run
 from toiletspark.tables.schemas import ALERTS, SCORES
 
 MAX_CSV_ROWS = 100_000  # of the file for people; the table has them all
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # source: OWASP, "CSV Injection"
 _WITH_DETAIL = ("too_many_pixels", "too_small")  # "9000 x 9000, limit 50000000" helps
 
 
@@ -46,7 +46,9 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     else:
         images = images.withColumn("shows", shows)
     by_score, by_person = F.col("exclusion_score").isNotNull(), F.col("reason") == "override"
-    cause = F.when(by_person, _by_a_person()).when(by_score, _by_score())
+    plain = F.lit("a person has decided so")
+    person = F.coalesce(F.concat(plain, F.lit(" ("), "override", F.lit(")")), plain)
+    cause = F.when(by_person, person).when(by_score, _by_score())
     is_excluded = F.col("decision") == "exclude"
     outcome = F.when(is_excluded, "Not shown: ").otherwise("Could not be checked: ")
     return images.select(
@@ -93,7 +95,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def defused(cell: str) -> str:
-    """The cell, with an apostrophe before it if a spreadsheet would calculate it (OWASP, CSV Injection).
+    """The cell, with an apostrophe before it if a spreadsheet would calculate it.
 
     >>> defused("=HYPERLINK(1)"), defused("Bonn")
     ("'=HYPERLINK(1)", 'Bonn')
@@ -116,11 +118,6 @@ def _for_people(row: dict[str, object]) -> tuple[object, ...]:
     if since is not None:
         row = {**row, "since": f"{since:%Y-%m-%d}"}
     return tuple(row[name] for name in ALERTS.columns)
-
-
-def _by_a_person() -> Column:
-    plain = F.lit("a person has decided so")
-    return F.coalesce(F.concat(plain, F.lit(" ("), F.col("override"), F.lit(")")), plain)
 
 
 def _by_score() -> Column:

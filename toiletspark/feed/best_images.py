@@ -101,7 +101,8 @@ def preferred(config: Config, scores: Run) -> list[str]:
 
     A ConfigError tells that the head that scored the version does not know one of them.
     """
-    labels, wanted = config.labels, config.feed.prefer_classes
+    labels = config.labels
+    wanted = config.feed.prefer_classes
     if not wanted:
         wanted = [name for name in labels.classes if name not in labels.exclude_classes]
     known = _classes(scores.columns)

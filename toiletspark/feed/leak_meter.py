@@ -42,8 +42,8 @@ class Meter:
     run_id: str  # of the sample
     version: int
     drawn_at: str  # ISO 8601
-    head_id: str  # of the version, as the next
-    operating_threshold: float
+    head_id: str  # of the version
+    operating_threshold: float  # of the version
     classes: tuple[str, ...]  # that the feed must not show
     drawn: int  # contents in the sample
     labelled: int  # contents with a label

@@ -87,9 +87,11 @@ def approve(store: Store, config: Config) -> Shipped:
 
 def waiting(history: History) -> list[str]:
     """The ids of the plans that can still be approved, newest first."""
-    store, live_run = history.store, history.live.run_id if history.live else None
+    store, live = history.store, history.live
     published = {version.run_id for version in history.versions}
-    runs = [run for run in store.runs(EXCLUSION_LIST) if run.inputs.last_run == live_run]
+    runs = [
+        run for run in store.runs(EXCLUSION_LIST) if run.inputs.last_run == (live and live.run_id)
+    ]
     unpublished = [run.run_id for run in reversed(runs) if run.run_id not in published]
     return [run_id for run_id in unpublished if storage.exists(_plan_file(store, run_id))]
 

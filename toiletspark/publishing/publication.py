@@ -164,8 +164,8 @@ def _audited(
     config: Config, sources: Sources, counted: Figures, earlier: list[Check]
 ) -> dict[str, Any]:
     """The counts of the manifest, with all checks."""
-    section, history = config.publish, sources.history
-    last = None
+    section = config.publish
+    history, last = sources.history, None
     if history.live:
         counts = [version.counts for version in history.versions[-section.audits.history :]]
         strata = figures.strata_of(arrow_io.read(history.run(STRATA)))

@@ -91,7 +91,8 @@ def freshness(config: Config, catalog: Run, live: Version | None) -> Check:
 
 
 def _files(source: _Source) -> Check:
-    run, difference = source.run, source.run.difference()
+    run = source.run
+    difference = run.difference()
     rule = Rule(
         f"files.{source.name}",
         f"the {len(run.files)} files of the manifest of {run.table} {run.run_id}, unchanged",

@@ -17,11 +17,11 @@ from toiletspark.tables.schemas import EXCLUSION_LIST
 
 
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
-    """Publishes an older version again, valid for publish.valid_for_h from now; None = the one before.
+    """Publishes an older version again, valid for publish.valid_for_h from now.
 
-    An OutputError tells that there is no such version, its files were removed or altered, or a
-    newer toiletspark made it. Cost: the end of each file of that version is read, and the small
-    files whole.
+    Without a number it is the one before the live version. An OutputError tells that there is none,
+    its files were removed or altered, or a newer toiletspark made it. Cost: the end of each file of
+    that version is read, and the small files whole.
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)
