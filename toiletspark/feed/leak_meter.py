@@ -32,7 +32,7 @@ KIND = "leaks"
 FEWEST = 30  # labels; below, no figure is shown
 CONFLICT = object()  # in place of labels that contradict each other
 _UNKNOWN = Share(None, 0.0, 1.0, 0)
-Rows = Sequence[Mapping[str, Any]]
+DrawnRows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
     )
 
 
-def labels_of(drawn: Rows, labels: Iterable[Label], conflicts: str) -> list[Any]:
+def labels_of(drawn: DrawnRows, labels: Iterable[Label], conflicts: str) -> list[Any]:
     """The label of each drawn content: None without a label, `CONFLICT` if labels contradict.
 
     A label without a content_digest is about its image. `conflicts` is labels.conflicts; with
@@ -149,7 +149,7 @@ def _label(labels: Sequence[Label], conflicts: str) -> Any:
 
 
 def estimate(
-    drawn: Rows, labels: Sequence[Any], exclude_classes: Collection[str]
+    drawn: DrawnRows, labels: Sequence[Any], exclude_classes: Collection[str]
 ) -> tuple[Share, Share]:
     """`Meter.leaking` and `Meter.lost`, from rows of `schemas.LEAKS` and their `labels_of`.
 
@@ -235,7 +235,7 @@ def shown(meters: Sequence[Meter]) -> str:
     return "\n".join(lines)
 
 
-def _weights(drawn: Rows, is_labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _weights(drawn: DrawnRows, is_labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Weights, (n,), with which the labelled rows stand for all.
 
     Rows to ask about, of which perhaps only the first few have labels, and the others, which all
