@@ -44,24 +44,25 @@ def step(work: Workspace) -> Summary:
         **made.figures.counts,
         "scored": made.sources.scores.rows,
         "unscored": made.figures.statuses,
-        "operating_threshold": made.settled.operating_threshold,
-        "threshold_reason": made.settled.reason,
+        "operating_threshold": made.exclusion_list.inputs.operating_threshold,
+        "threshold_reason": made.exclusion_list.inputs.threshold_reason,
         "exclusion_list": made.exclusion_list.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
-        "alarms": made.alarms,
+        "alarms": made.exclusion_list.counts["alarms"],
     }
-    if made.overrides:
-        summary["overrides"] = made.overrides
+    if made.exclusion_list.counts["overrides"]:
+        summary["overrides"] = made.exclusion_list.counts["overrides"]
     return summary
 
 
 def _report(made: Made) -> None:
     """Logs what people should know at once, also of a plan."""
-    for alarm in made.alarms:
+    counts = made.exclusion_list.counts
+    for alarm in counts["alarms"]:
         _log.warning("ALARM: %s", alarm)
-    if made.overrides.get("unmet"):
-        _log.warning(overrides.unmet_sentence(made.overrides))
+    if counts["overrides"].get("unmet"):
+        _log.warning(overrides.unmet_sentence(counts["overrides"]))
 
 
 def _plan(work: Workspace, made: Made) -> Summary:

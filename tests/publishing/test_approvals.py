@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def written(
     }
     if store.run(schemas.CATALOG, catalog) is None:
         stored(store, schemas.CATALOG, [], run_id=catalog)
-    told = {"audits": [check.as_json()], "drift": None, "alarms": [], **COUNTS}
+    told = {"audits": [asdict(check)], "drift": None, "alarms": [], **COUNTS}
     for table in (schemas.DECISIONS, schemas.UNSCORED, schemas.STRATA):
         stored(store, table, [], run_id=run_id, inputs=inputs)
     excluded = [{"image_id": f"{run_id}/{number}", "run_id": run_id} for number in range(3)]
@@ -194,7 +195,7 @@ def test_a_plan_that_was_published_is_not_published_again(store: Store, config: 
     assert again.found == f"version 2 of {version.published_at}, which shows it; version 2 is live"
     back = store.run(schemas.EXCLUSION_LIST, old.run_id)
     assert back is not None
-    log.publish(store, back, facts={"rolled_back_to": old.number})
+    log.publish(store, back, rolled_back_to=old.number)
     later = refused(store, config, plan.run_id)
     assert later.found.endswith("; version 3 is live")
     assert later.todo == (
@@ -218,9 +219,7 @@ def test_a_plan_against_another_version_than_the_live_one_is_made_again(
     log.publish(store, second)
     assert second.run_id in refused(store, config, against_first.run_id).found
     assert approvals.waiting(History.read(store)) == []
-    log.publish(
-        store, first, facts={"rolled_back_to": 1}
-    )  # what it was compared with is live again
+    log.publish(store, first, rolled_back_to=1)  # what it was compared with is live again
     assert approve(store, config, against_first.run_id).number == 4
 
 
@@ -331,7 +330,7 @@ def test_another_head_or_threshold_must_be_looked_at_where_the_conf_says_so(
 ) -> None:
     if live is not None:
         run = written(store, **live)
-        log.publish(store, run, facts=publication.entry_facts(run))
+        log.publish(store, run, **run.inputs.model_dump(include={"head_id", "operating_threshold"}))
     made = written(store, **new)
     asking = publishing(config, require_approval=required)
     assert publication.needs_approval(asking, made, log.live(store)) is needed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -327,7 +327,7 @@ def test_what_failed_can_be_accepted_for_a_reason() -> None:
     )
     assert [check.accepted for check in checks] == ["a spring sale of toilets", "", ""]
     assert [check.rule for check in audits.failed(checks)] == ["freshness"]
-    assert checks[0].as_json() == {
+    assert asdict(checks[0]) == {
         "rule": "share.excluded", "expected": "at most 50 %", "found": "60 %", "passed": False, "todo": "look",
         "accepted": "a spring sale of toilets",
     }  # fmt: skip

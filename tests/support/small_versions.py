@@ -34,10 +34,7 @@ def killed_before_the_pointer(store: Store, excluded: int = 2) -> Version:
 
 def said(excluded: int, head: str, threshold: float) -> dict[str, Any]:
     counts = {"images": 10, "kept": 10 - excluded, "excluded": excluded, "unscored": 0}
-    return {
-        "counts": counts,
-        "facts": {"head_id": head, "operating_threshold": threshold, "catalog": "c"},
-    }
+    return {"counts": counts, "head_id": head, "operating_threshold": threshold, "catalog": "c"}
 
 
 def pointer(store: Store) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -13,13 +13,14 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import statuses
 from toiletspark.config import Config
+from toiletspark.feed.best_images import most_probable
 from toiletspark.feed.readers import Current
 from toiletspark.tables import spark_io, storage
 from toiletspark.tables.runs import Run
 from toiletspark.tables.schemas import ALERTS, SCORES
 
 MAX_CSV_ROWS = 100_000  # of the file for people; the table has them all
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # source: OWASP, "CSV Injection"
 _WITH_DETAIL = ("too_many_pixels", "too_small")  # "9000 x 9000, limit 50000000" helps
 
 
@@ -35,13 +36,9 @@ def of_version(
 def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     """The images of a version that are excluded, or that could not be decided.
 
-    Args:
-        decisions: `schemas.DECISIONS`.
-        shows: the class of images that were excluded by score, from `shown_classes`.
-
-    Returns:
-        The columns of `schemas.ALERTS`, one row per image whose decision is not keep. Cost: one
-        join by id if `shows` is a frame.
+    `decisions` are `schemas.DECISIONS`, and `shows` is the class of images that were excluded by
+    score, from `shown_classes`. Returns the columns of `schemas.ALERTS`, one row per image. Cost:
+    one join by id if `shows` is a frame.
     """
     images = decisions.where(~F.col("decision").eqNullSafe("keep"))
     if isinstance(shows, DataFrame):
@@ -49,17 +46,15 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     else:
         images = images.withColumn("shows", shows)
     by_score, by_person = F.col("exclusion_score").isNotNull(), F.col("reason") == "override"
-    cause = (
-        F.when(by_person, _by_a_person()).when(by_score, _by_score()).otherwise(_without_score())
-    )
+    plain = F.lit("a person has decided so")
+    person = F.coalesce(F.concat(plain, F.lit(" ("), "override", F.lit(")")), plain)
+    cause = F.when(by_person, person).when(by_score, _by_score())
     is_excluded = F.col("decision") == "exclude"
     outcome = F.when(is_excluded, "Not shown: ").otherwise("Could not be checked: ")
     return images.select(
-        "image_id",
-        "listing_id",
-        F.concat(outcome, cause, F.lit(".")).alias("why"),
-        "decision",
-        "status",
+        *("image_id", "listing_id"),
+        F.concat(outcome, cause.otherwise(_without_score()), F.lit(".")).alias("why"),
+        *("decision", "status"),
         F.col("exclusion_score").alias("score"),
         "since",
     )
@@ -68,29 +63,22 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
 def shown_classes(scores: DataFrame | None, exclude_classes: Sequence[str]) -> Column | DataFrame:
     """The most probable excluded class of each scored image.
 
-    Args:
-        scores: the run of `schemas.SCORES` that the version was decided on; None if it is gone.
-        exclude_classes: classes that the feed must not show. If it is one, nothing is read.
-
-    Returns:
-        One class for all images (null if unknown), or a frame of image_id and shows.
+    `scores` is the run of `schemas.SCORES` that the version was decided on; None if it is gone. It
+    is not read if there is one class only. Returns one class for all images (null if unknown), or a
+    frame of image_id and shows.
     """
-    columns = {f"p_{name}": name for name in exclude_classes}
-    if len(columns) == 1:
-        return F.lit(next(iter(columns.values())))
-    if scores is None or not set(columns) <= set(scores.columns):
+    if len(exclude_classes) == 1:
+        return F.lit(exclude_classes[0])
+    if scores is None or not {f"p_{name}" for name in exclude_classes} <= set(scores.columns):
         return F.lit(None).cast("string")
-    top = F.greatest(*(F.col(f"`{column}`") for column in columns))
-    is_top = [F.when(F.col(f"`{column}`") == top, name) for column, name in columns.items()]
-    return scores.select("image_id", F.coalesce(*is_top).alias("shows"))
+    shows, _ = most_probable(exclude_classes)
+    return scores.select("image_id", shows.alias("shows"))
 
 
 def write_csv(run: Run, location: str) -> str:
-    """Writes the alerts of a run as a CSV file for a spreadsheet, by listing; returns its location.
-
-    Cost: at most `MAX_CSV_ROWS` rows in memory.
-    """
-    rows = sorted(_first_rows(run, MAX_CSV_ROWS), key=lambda row: (str(row[1]), str(row[0])))
+    """Writes up to `MAX_CSV_ROWS` alerts of a run as CSV, by listing; returns the location."""
+    rows = [_for_people(row) for row in islice(_rows(run), MAX_CSV_ROWS)]
+    rows.sort(key=lambda row: (str(row[1]), str(row[0])))
     text = csv_text(list(ALERTS.columns), rows)
     # with the byte order mark, or spreadsheets misread umlauts
     storage.replace_bytes(location, text.encode("utf-8-sig"))
@@ -109,25 +97,18 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def defused(cell: str) -> str:
     """The cell, with an apostrophe before it if a spreadsheet would calculate it.
 
-    Source: OWASP, "CSV Injection".
-
     >>> defused("=HYPERLINK(1)"), defused("Bonn")
     ("'=HYPERLINK(1)", 'Bonn')
     """
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
-def _first_rows(run: Run, limit: int) -> list[tuple[object, ...]]:
-    rows: list[tuple[object, ...]] = []
+def _rows(run: Run) -> Iterator[dict[str, object]]:
     for file in run.files:
         filesystem, path = storage.open_filesystem(f"{run.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
             for batch in pq.ParquetFile(opened).iter_batches(columns=list(ALERTS.columns)):
-                missing = batch.slice(0, limit - len(rows)).to_pylist()
-                rows += [_for_people(row) for row in missing]
-                if len(rows) >= limit:
-                    return rows
-    return rows
+                yield from batch.to_pylist()
 
 
 def _for_people(row: dict[str, object]) -> tuple[object, ...]:
@@ -137,11 +118,6 @@ def _for_people(row: dict[str, object]) -> tuple[object, ...]:
     if since is not None:
         row = {**row, "since": f"{since:%Y-%m-%d}"}
     return tuple(row[name] for name in ALERTS.columns)
-
-
-def _by_a_person() -> Column:
-    plain = F.lit("a person has decided so")
-    return F.coalesce(F.concat(plain, F.lit(" ("), F.col("override"), F.lit(")")), plain)
 
 
 def _by_score() -> Column:

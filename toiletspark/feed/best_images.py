@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -23,9 +23,7 @@ def of_version(
 ) -> DataFrame:
     """`choose` with the catalog of a version and, for feed.best_by "rooms", its scores.
 
-    Raises:
-        ConfigError: see `preferred`.
-        OutputError: the catalog or the scores are gone.
+    An OutputError tells that the catalog or the scores are gone. See also `preferred`.
     """
     catalog = spark_io.read_run(spark, _source(version, CATALOG))
     rooms = None
@@ -40,18 +38,15 @@ def choose(
 ) -> DataFrame:
     """The best remaining image of each listing, in the agent's order or by rooms.
 
-    Only images of the feed table count, and only those with a listing.
-
     Args:
-        images: see `feed.standings`.
+        images: see `feed.standings`; only those with a listing count.
         catalog: the columns image_id and position of `schemas.CATALOG`.
         mode: open, mixed or closed: which images remain.
         rooms: see `wanted_rooms`; None takes the agent's order alone: by position, nulls last, then
             by image_id.
 
-    Returns:
-        The columns of `schemas.BEST_IMAGES`, one row per listing. Cost: one join by id for the
-        order and one for rooms, one shuffle by listing.
+    Returns the columns of `schemas.BEST_IMAGES`, one row per listing. Cost: one join by id for the
+    order and one for rooms, one shuffle by listing.
     """
     images = images.where(F.col("listing_id").isNotNull())
     images = images.join(catalog.select("image_id", "position"), on="image_id", how="left")
@@ -76,43 +71,41 @@ def choose(
 
 
 def wanted_rooms(scores: DataFrame, prefer: Sequence[str]) -> DataFrame:
-    """The room that each scored image shows, and its rank.
+    """The room that each scored image shows, and its rank among the classes to prefer.
 
-    Args:
-        scores: a run of `schemas.SCORES`.
-        prefer: classes, the most wanted first.
-
-    Returns:
-        image_id, room (its most probable class; of equals the head's first), rank (index in
-        `prefer`; its length for other rooms), less (minus the probability; 0 for other rooms).
+    Returns image_id, room (its most probable class; of equals the head's first), rank (index in
+    `prefer`; its length for other rooms), less (minus the probability; 0 for other rooms).
     """
-    columns = [name for name in scores.columns if name.startswith("p_")]
-    probabilities = [F.col(f"`{name}`") for name in columns]
-    top = F.greatest(*probabilities) if columns[1:] else probabilities[0]
-    is_top = [
-        F.when(probability == top, name.removeprefix("p_"))
-        for name, probability in zip(columns, probabilities, strict=True)
-    ]
+    room, top = most_probable(_classes(scores.columns))
     ranks = [F.when(F.col("room") == name, number) for number, name in enumerate(prefer)]
     rank = F.coalesce(*ranks, F.lit(len(prefer)))
-    rooms = scores.select(
-        "image_id", F.coalesce(*is_top).alias("room"), top.cast("double").alias("top")
-    )
+    rooms = scores.select("image_id", room.alias("room"), top.cast("double").alias("top"))
     less = F.when(rank < len(prefer), -F.col("top")).otherwise(0.0)
     return rooms.select("image_id", "room", rank.alias("rank"), less.alias("less"))
+
+
+def most_probable(classes: Sequence[str]) -> tuple[Column, Column]:
+    """The most probable of these classes, of equals the first, and its probability."""
+    probabilities = {name: F.col(f"`p_{name}`") for name in classes}
+    top = F.array_max(F.array(*probabilities.values()))
+    is_top = [F.when(probability == top, name) for name, probability in probabilities.items()]
+    return F.coalesce(*is_top), top
+
+
+def _classes(columns: Iterable[str]) -> list[str]:
+    return [name.removeprefix("p_") for name in columns if name.startswith("p_")]
 
 
 def preferred(config: Config, scores: Run) -> list[str]:
     """The classes for feed.best_by "rooms", the most wanted first.
 
-    Raises:
-        ConfigError: the head that scored the version does not know one of them.
+    A ConfigError tells that the head that scored the version does not know one of them.
     """
     labels = config.labels
     wanted = config.feed.prefer_classes
     if not wanted:
         wanted = [name for name in labels.classes if name not in labels.exclude_classes]
-    known = [name.removeprefix("p_") for name in scores.columns if name.startswith("p_")]
+    known = _classes(scores.columns)
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ConfigError(
@@ -153,12 +146,9 @@ def _order() -> Column:
     """The least is the best: scored, most wanted, most probable, then the agent's order."""
     return F.struct(
         F.col("room").isNull().alias("without_room"),
-        "rank",
-        "less",
+        *("rank", "less"),
         F.col("position").isNull().alias("without_position"),
-        "position",
-        "image_id",
-        "room",
+        *("position", "image_id", "room"),
     )
 
 
@@ -171,15 +161,10 @@ def _why(*, by_rooms: bool) -> Column:
     order = order.otherwise("the first in the agent's order")
     if not by_rooms:
         return has_none.otherwise(order)
-    wanted = F.concat(
-        F.lit("shows "),
-        "best.room",
-        F.lit(", the room that is wanted most of those the listing has"),
+    wanted = F.format_string(
+        "shows %s, the room that is wanted most of those the listing has", "best.room"
     )
-    return (
-        has_none.when(
-            F.col("best.without_room"), F.concat(F.lit("not known what it shows; "), order)
-        )
-        .when(F.col("best.less") < 0, wanted)
-        .otherwise(F.concat(F.lit("none of the rooms wanted; "), order))
-    )
+    unknown = F.concat(F.lit("not known what it shows; "), order)
+    other = F.concat(F.lit("none of the rooms wanted; "), order)
+    room = F.when(F.col("best.without_room"), unknown).when(F.col("best.less") < 0, wanted)
+    return has_none.otherwise(room.otherwise(other))

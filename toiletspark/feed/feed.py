@@ -5,9 +5,6 @@ Three modes, each a plain join (docs/feed.md has them as SQL):
     open     left anti join on images excluded by score or by a person
     mixed    left anti join on the whole exclusion list, with images that cannot be read
     closed   left semi join on images that were decided to be kept
-
-The counts are computed from the decisions, not from the join: the rows that the decisions remove
-and the rows that the join leaves must add up to the rows that went in.
 """
 
 from __future__ import annotations
@@ -38,22 +35,15 @@ REMOVED = {
     "closed": tuple(standing for standing in STANDINGS if standing != "keep"),
 }
 _UNDECIDED = ("unscored", "unknown_id", "null_id")
-_EXAMPLES = 5  # unknown ids that are named
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a feed.
+    """Rows of a feed."""
 
-    Attributes:
-        rows: by standing; they add up to the feed.
-        repeated_ids: image ids that occur more than once.
-        repeated_rows: rows with such an id.
-    """
-
-    rows: dict[str, int]
-    repeated_ids: int
-    repeated_rows: int
+    rows: dict[str, int]  # by standing; they add up to the feed
+    repeated_ids: int  # image ids that occur more than once
+    repeated_rows: int  # rows with such an id
 
     @property
     def feed_in(self) -> int:
@@ -74,17 +64,13 @@ def build_feed(
     (`NOT IN` would empty the feed at the first null.)
 
     Args:
-        feed: any table, any number of rows per image.
+        feed: any table, any number of rows per image. A TableError tells that it lacks `image_id`.
         exclusion_list: the columns image_id and reason of `schemas.EXCLUSION_LIST`.
         decisions: the columns image_id and decision of `schemas.DECISIONS`, of the same version.
         image_id: the feed's column with the image's id; compared as `user_tables.text` writes it.
-        mode: open, mixed or closed.
 
-    Returns:
-        The feed's columns and remaining rows. Cost: one join by id, broadcast if the list is small.
-
-    Raises:
-        TableError: the feed has no such column.
+    Returns the feed's columns and remaining rows. Cost: one join by id, broadcast if the list is
+    small.
     """
     _require_column(feed, image_id)
     ids = {
@@ -97,20 +83,11 @@ def build_feed(
 
 
 def standings(feed: DataFrame, decisions: DataFrame, image_id: str) -> DataFrame:
-    """Each image of a feed, with its decision in a version.
+    """Each image of a feed, with its decision in a version; see `build_feed` for the arguments.
 
-    Args:
-        feed: see `build_feed`.
-        decisions: `schemas.DECISIONS`.
-        image_id: see `build_feed`.
-
-    Returns:
-        image_id (null for all rows without one), rows (of the feed), listing_id (null for unknown
-        images), decision, standing (see `STANDINGS`). One row per image_id. Cost: one shuffle of
-        the ids and one of the decisions.
-
-    Raises:
-        TableError: the feed has no such column.
+    Returns image_id (null for all rows without one), rows (of the feed), listing_id (null for
+    unknown images), decision, standing (see `STANDINGS`). One row per image_id. Cost: one shuffle
+    of the ids and one of the decisions.
     """
     _require_column(feed, image_id)
     ids = feed.select(text(feed, image_id).alias("image_id")).groupBy("image_id")
@@ -128,36 +105,24 @@ def count(images: DataFrame) -> Counts:
         F.count_if(is_repeated).alias("repeated_ids"),
         F.coalesce(F.sum(F.when(is_repeated, F.col("rows"))), F.lit(0)).alias("repeated_rows"),
     )
-    by_standing = {row["standing"]: row for row in sums.collect()}
-    rows = dict.fromkeys(STANDINGS, 0)
-    rows |= {standing: int(row["rows"]) for standing, row in by_standing.items()}
-    return Counts(
-        rows,
-        sum(int(row["repeated_ids"]) for row in by_standing.values()),
-        sum(int(row["repeated_rows"]) for row in by_standing.values()),
-    )
+    found = sums.collect()
+    rows = dict.fromkeys(STANDINGS, 0) | {row["standing"]: int(row["rows"]) for row in found}
+    repeated_ids = sum(int(row["repeated_ids"]) for row in found)
+    return Counts(rows, repeated_ids, sum(int(row["repeated_rows"]) for row in found))
 
 
 def require_known(
     images: DataFrame, counts: Counts, image_id: str, *, table: str, version: int
 ) -> None:
-    """Stops if the version knows none of a feed's ids: nothing would be excluded.
+    """Stops with a TableError if the version knows none of a feed's ids: nothing would be excluded.
 
-    Args:
-        images: see `standings`.
-        counts: of them.
-        image_id: see `build_feed`.
-        table: the feed's path, for the message.
-        version: its number, for the message.
-
-    Raises:
-        TableError: there are ids, and all of them are unknown.
+    `images` are `standings`; the table's path and the version's number are for the message.
     """
     with_id = counts.feed_in - counts.rows["null_id"]
     if not with_id or counts.rows["unknown_id"] < with_id:
         return
     ids = images.where("image_id is not null").select("image_id").orderBy("image_id")
-    examples = shown(row["image_id"] for row in ids.limit(_EXAMPLES).collect())
+    examples = shown(row["image_id"] for row in ids.limit(5).collect())
     raise TableError(
         doing=f"building the feed from {table}",
         expected=f"ids in the column '{image_id}' (feed.image_id) that version {version} knows",
@@ -168,15 +133,10 @@ def require_known(
 
 
 def summary(counts: Counts, mode: str, feed_out: int) -> dict[str, Any]:
-    """The summary of a feed that was written.
+    """The summary of a feed that was written; an OutputError tells that its rows do not add up.
 
-    Args:
-        counts: of the feed that went in.
-        mode: open, mixed or closed.
-        feed_out: rows that the join has left, counted in the files.
-
-    Raises:
-        OutputError: the rows do not add up.
+    The rows that the decisions remove, and those that the join has left (`feed_out`, counted in the
+    files), must be all rows that went in.
     """
     removed = counts.removed(mode)
     total = sum(removed.values())
@@ -204,12 +164,9 @@ def sentence(summary: dict[str, Any]) -> str:
     removed = _words(summary["feed_removed_rows"])
     kept = set(_UNDECIDED) - set(REMOVED[summary["feed_mode"]])
     undecided = _words({name: summary["feed_rows"][name] for name in _UNDECIDED if name in kept})
-    return (
-        f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
-        f"{summary['feed_removed']} removed"
-        + (f" ({removed})" if removed else "")
-        + (f"; let through though nobody has decided: {undecided}" if undecided else "")
-    )
+    words = f"{summary['feed_in']} rows in, {summary['feed_out']} out, "
+    words += f"{summary['feed_removed']} removed" + (f" ({removed})" if removed else "")
+    return words + (f"; let through though nobody has decided: {undecided}" if undecided else "")
 
 
 def _words(rows: dict[str, int]) -> str:

@@ -32,43 +32,27 @@ KIND = "leaks"
 FEWEST = 30  # labels; below, no figure is shown
 CONFLICT = object()  # in place of labels that contradict each other
 _UNKNOWN = Share(None, 0.0, 1.0, 0)
+DrawnRows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Meter:
-    """The figures of one version by the labels of one leak sample.
+    """The figures of one version by the labels of one leak sample."""
 
-    Attributes:
-        run_id: of the sample.
-        version: its number.
-        drawn_at: ISO 8601.
-        head_id: of the version.
-        operating_threshold: of the version.
-        classes: that the feed must not show.
-        drawn: contents in the sample.
-        labelled: contents with a label.
-        missing: contents without a label.
-        in_conflict: contents whose labels contradict each other; they count for nothing.
-        asked: contents that had no label when they were drawn.
-        asked_labelled: of these, contents with a label now.
-        leaking: the share of the images in the feed that it must not show.
-        lost: the excluded share of the good images.
-    """
-
-    run_id: str
+    run_id: str  # of the sample
     version: int
-    drawn_at: str
-    head_id: str
-    operating_threshold: float
-    classes: tuple[str, ...]
-    drawn: int
-    labelled: int
-    missing: int
-    in_conflict: int
-    asked: int
-    asked_labelled: int
-    leaking: Share
-    lost: Share
+    drawn_at: str  # ISO 8601
+    head_id: str  # of the version
+    operating_threshold: float  # of the version
+    classes: tuple[str, ...]  # that the feed must not show
+    drawn: int  # contents in the sample
+    labelled: int  # contents with a label
+    missing: int  # contents without a label
+    in_conflict: int  # contents whose labels contradict each other; they count for nothing
+    asked: int  # contents that had no label when they were drawn
+    asked_labelled: int  # of these, contents with a label now
+    leaking: Share  # the share of the images in the feed that it must not show
+    lost: Share  # the excluded share of the good images
 
     @property
     def thin(self) -> bool:
@@ -83,9 +67,9 @@ class Meter:
         return f"{self.asked_labelled} of {self.asked}{known}"
 
     def __str__(self) -> str:
-        """The figures in words.
+        """The figures in words, or the number of labels if there are too few.
 
-        As in "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)".
+        "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)"
         """
         if self.thin:
             return f"too few labels to say: {self.progress}"
@@ -108,11 +92,7 @@ def named(classes: Iterable[str]) -> str:
 
 
 def drawn_from(store: Store) -> tuple[Version, Run]:
-    """The live version and its decisions, verified.
-
-    Raises:
-        OutputError: nothing was published, or its decisions are gone or were altered.
-    """
+    """The live version and its decisions, verified; an OutputError if there are none."""
     doing, version = "drawing a leak sample", log.live(store)
     decisions = store.run(DECISIONS, version.run_id) if version else None
     if version is None or decisions is None:
@@ -137,62 +117,45 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
         kind=KIND,
         version=version.number,
         decisions=decisions.run_id,
-        head_id=decisions.inputs.head_id,
-        operating_threshold=decisions.inputs.operating_threshold,
-        catalog=decisions.inputs.catalog,
+        **decisions.inputs.model_dump(include=log.DECIDED_BY),
     )
 
 
-def labels_of(
-    drawn: Sequence[Mapping[str, Any]], labels: Iterable[Label], conflicts: str
-) -> list[Any]:
+def labels_of(drawn: DrawnRows, labels: Iterable[Label], conflicts: str) -> list[Any]:
     """The label of each drawn content: None without a label, `CONFLICT` if labels contradict.
 
-    Args:
-        drawn: rows with content_digest and image_id.
-        labels: that count. One without a content_digest is about its image.
-        conflicts: labels.conflicts; with "newest" the newest label counts.
+    A label without a content_digest is about its image. `conflicts` is labels.conflicts; with
+    "newest" the newest label counts.
     """
     by_subject: dict[tuple[str, str], list[Label]] = collections.defaultdict(list)
     for label in labels:
         digest = label.content_digest
         by_subject["content" if digest else "image", digest or label.image_id].append(label)
-    return [
-        _label(
-            by_subject["content", row["content_digest"]] + by_subject["image", row["image_id"]],
-            conflicts,
-        )
-        for row in drawn
-    ]
+    answers = []
+    for row in drawn:
+        about = by_subject["content", row["content_digest"]] + by_subject["image", row["image_id"]]
+        answers.append(_label(about, conflicts))
+    return answers
 
 
 def _label(labels: Sequence[Label], conflicts: str) -> Any:
     if conflicts != "newest" and len({label.label for label in labels}) > 1:
         return CONFLICT
-    newest = max(
-        labels,
-        key=lambda label: (str(label.labelled_at), label.labeller, label.image_id),
-        default=None,
-    )
-    return newest.label if newest else None
+
+    def age(label: Label) -> tuple[str, ...]:
+        return str(label.labelled_at), label.labeller, label.image_id
+
+    return max(labels, key=age).label if labels else None
 
 
 def estimate(
-    drawn: Sequence[Mapping[str, Any]], labels: Sequence[Any], exclude_classes: Collection[str]
+    drawn: DrawnRows, labels: Sequence[Any], exclude_classes: Collection[str]
 ) -> tuple[Share, Share]:
-    """The two figures of a version.
+    """`Meter.leaking` and `Meter.lost`, from rows of `schemas.LEAKS` and their `labels_of`.
 
-    A content that some of its images keep in the feed and others do not counts on both sides.
-
-    Args:
-        drawn: rows of `schemas.LEAKS`.
-        labels: see `labels_of`.
-        exclude_classes: classes that the feed must not show.
-
-    Returns:
-        `Meter.leaking` and `Meter.lost`. Their intervals are never narrower than those of as many
-        images drawn with equal probability, which leaves room for images that the head is sure of
-        and wrong about, and that no draw contains yet.
+    A content that some of its images keep in the feed and others do not counts on both sides. The
+    intervals are never narrower than those of as many images drawn with equal probability, which
+    leaves room for images that the head is sure of and wrong about, and that no draw contains yet.
     """
     is_labelled = np.array([isinstance(label, str) for label in labels], dtype=bool)
     if not is_labelled.any():
@@ -216,13 +179,7 @@ def estimate(
 
 
 def meter(run: Run, all_labels: Iterable[Label], section: Labels) -> Meter:
-    """The figures of one leak sample.
-
-    Args:
-        run: of `schemas.LEAKS`.
-        all_labels: that count.
-        section: [labels].
-    """
+    """The figures of one leak sample, a run of `schemas.LEAKS`, by the labels that count."""
     drawn, inputs = arrow_io.read(run), run.inputs
     labels = labels_of(drawn, all_labels, section.conflicts)
     leaking, lost = estimate(drawn, labels, section.exclude_classes)
@@ -252,11 +209,8 @@ def _number_labelled(labels: Iterable[Any]) -> int:
 def trend(store: Store, section: Labels) -> list[Meter]:
     """The figures of each version with a leak sample, oldest first, by the labels that count now.
 
-    Of several samples of a version the newest counts. Cost: the labels and all leak samples in
-    memory, about 0.1 s per sample of 300.
-
-    Raises:
-        OutputError: none was drawn yet.
+    Of several samples of a version the newest counts; an OutputError tells that none was drawn yet.
+    Cost: the labels and all leak samples in memory, about 0.1 s per sample of 300.
     """
     store.require(LEAKS, doing="reading the leak meter", step="leaks draw")
     newest = {run.inputs.version: run for run in store.runs(LEAKS)}
@@ -273,24 +227,19 @@ def shown(meters: Sequence[Meter]) -> str:
     ]
     newest = meters[-1]
     if newest.missing:
-        lines.append(
-            f"{newest.missing} of the newest sample are not labelled yet: "
-            "`toiletspark labels sheet --queue leaks`"
-        )
+        todo = "`toiletspark labels sheet --queue leaks`"
+        lines.append(f"{newest.missing} of the newest sample are not labelled yet: {todo}")
     if newest.in_conflict:
-        lines.append(
-            f"{newest.in_conflict} of the newest sample have labels that contradict each other"
-        )
+        conflict = "of the newest sample have labels that contradict each other"
+        lines.append(f"{newest.in_conflict} {conflict}")
     return "\n".join(lines)
 
 
-def _weights(
-    drawn: Sequence[Mapping[str, Any]], is_labelled: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _weights(drawn: DrawnRows, is_labelled: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Weights, (n,), with which the labelled rows stand for all.
 
-    Rows to ask about and the others are weighted apart: all of the others have labels, and perhaps
-    only the first few of those to ask about.
+    Rows to ask about, of which perhaps only the first few have labels, and the others, which all
+    have one, are weighted apart.
     """
     weight = np.array([1 / row["inclusion_probability"] for row in drawn])
     images = weight * np.array([row["kept"] + row["excluded"] for row in drawn])

@@ -1,13 +1,11 @@
 """The population of a leak sample: the sound contents of a version, with their sizes for the draw.
 
-`active_learning.draw` draws it: a part with equal probability over all contents, so that images
-which the head is sure of, and wrong about, can be drawn; the rest in proportion to size. A content
-that n images show, of exclusion score p, has the size n x sqrt(p (1 - p)): the deviation of n coins
-that fall together, so the draw is Neyman's allocation if scores are probabilities. Size is largest
-near the threshold; in the kept tail it falls like sqrt(p), in the excluded one like sqrt(1 - p).
-
-Source: Neyman, On the two different aspects of the representative method (1934); for single units
-Särndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), 12.2.
+`active_learning.draw` draws a part with equal probability over all contents, so that images which
+the head is sure of, and wrong about, can be drawn; the rest in proportion to size. A content that n
+images show, of exclusion score p, has the size n x sqrt(p (1 - p)): the deviation of n coins that
+fall together, so the draw is Neyman's allocation if scores are probabilities. Source: Neyman, On
+the two different aspects of the representative method (1934); for single units Särndal, Swensson
+and Wretman, Model Assisted Survey Sampling (1992), 12.2.
 """
 
 from __future__ import annotations
@@ -27,14 +25,10 @@ _EXAMPLE = "struct<hash: bigint, image_id: string, listing_id: string, stratum: 
 def population(decisions: DataFrame) -> DataFrame:
     """The contents of the sound images that a version keeps or excludes, labelled or not.
 
-    Args:
-        decisions: `schemas.DECISIONS`. Images without a score now are left out: nobody could look
-            at them.
-
-    Returns:
-        content_digest, image_id, listing_id, stratum, of one image of the content chosen by hash;
-        images, kept and excluded (int, how many show it), exclusion_score (float), size (bigint, in
-        units of 2^-30). One row per content. One shuffle.
+    Images without a score now are left out: nobody could look at them. Returns content_digest,
+    image_id, listing_id, stratum, of one image of the content chosen by hash; images, kept and
+    excluded (int, how many show it), exclusion_score (float), size (bigint, in units of 2^-30). One
+    row per content. One shuffle.
     """
     is_decided = F.col("decision").isin("keep", "exclude")
     is_sound = (F.col("status") == "ok") & F.col("content_digest").isNotNull()
@@ -65,10 +59,7 @@ def ranked(
 ) -> list[dict[str, Any]]:
     """The rows of `schemas.LEAKS`: first those to ask about, by rank, in the order of a hash.
 
-    Args:
-        drawn: rows of `active_learning.draw`.
-        known: the content_digests that have a label.
-        seed: shuffles.
+    `drawn` are rows of `active_learning.draw`; `known` the content_digests that have a label.
     """
     known, rows = set(known), []
     for _, row in active_learning.shuffle(drawn, seed):

@@ -18,24 +18,14 @@ from toiletspark.tables.schemas import Table
 
 @dataclass(frozen=True)
 class Current:
-    """The live version, resolved once: later publications and rollbacks do not change it.
+    """The live version, resolved once: later publications and rollbacks do not change it."""
 
-    Attributes:
-        root: the output root.
-        number: of the version.
-        exclusion_list: verified.
-    """
-
-    root: str
+    root: str  # the output root
     number: int
-    exclusion_list: Run
+    exclusion_list: Run  # verified
 
     def run(self, table: Table) -> Run:
-        """Another table of this version, verified.
-
-        Raises:
-            OutputError: the table is gone, or its files are not those of its manifest.
-        """
+        """Another table of this version, verified; an OutputError if it is gone or was altered."""
         run_id = self.exclusion_list.run_id
         if table.name == self.exclusion_list.table:
             return self.exclusion_list
@@ -58,15 +48,7 @@ class Current:
 
 
 def resolve(root: str, *, allow_stale: bool = False) -> Current:
-    """The live version, to read more than one of its tables.
-
-    Args:
-        root: the output root.
-        allow_stale: True accepts a version that has expired (publish.valid_for_h).
-
-    Raises:
-        OutputError: see `log.current_version`.
-    """
+    """The live version, to read more than one of its tables; see `log.current_version`."""
     version, exclusion_list = log.current_version(root, allow_stale=allow_stale)
     return Current(root, version.number, exclusion_list)
 
@@ -75,14 +57,9 @@ def read_current(spark: SparkSession, root: str, *, allow_stale: bool = False) -
     """The live exclusion list, complete, or an error; a truly empty list is an empty frame.
 
     Args:
-        spark: the session.
         root: the output root.
-        allow_stale: see `resolve`.
+        allow_stale: True accepts a version that has expired (publish.valid_for_h).
 
-    Returns:
-        The columns of `schemas.EXCLUSION_LIST`.
-
-    Raises:
-        OutputError: see `log.current_version`.
+    Returns the columns of `schemas.EXCLUSION_LIST`. For errors see `log.current_version`.
     """
     return spark_io.read_named(spark, resolve(root, allow_stale=allow_stale).exclusion_list)

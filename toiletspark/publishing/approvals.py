@@ -1,9 +1,8 @@
 """Plans: versions that were decided, written and audited, and that wait for approval. No Spark.
 
-<root>/exclusion_list/<run_id>/_plan.json   makes a plan of a version that was never published
-
-A plan is published exactly as it was looked at; nothing is decided anew. It is the difference to
-the version that was live when it was made. If another version is live, the plan must be made again.
+<root>/exclusion_list/<run_id>/_plan.json makes a plan of a version that was never published. It is
+published exactly as it was looked at: as the difference to the version that was live when it was
+made. If another version is live, the plan must be made again.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ from toiletspark.tables import storage
 from toiletspark.tables.runs import RUN_ID, Run, Store
 from toiletspark.tables.schemas import CATALOG, EXCLUSION_LIST
 
-PLAN = "_plan.json"
-
 
 def plan(store: Store, exclusion_list: Run, page: str) -> Run:
     """Makes a plan of a written version, after its page was written."""
     run_id = exclusion_list.run_id
-    content = {"plan": run_id, "planned_at": _now(), "planned_by": _user(), "diff_page": page}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"plan": run_id, "planned_at": now, "planned_by": _user(), "diff_page": page}
     storage.create_json(_plan_file(store, run_id), content)
     return exclusion_list
 
@@ -51,15 +49,7 @@ def waits(plan_id: str, live: Version | None) -> str:
 
 
 def require_live(plan_id: str | None, live: int | None) -> None:
-    """Stops if a step needs a version and there is only a plan.
-
-    Args:
-        plan_id: the plan that a publication has become, or None.
-        live: the number of the live version, or None.
-
-    Raises:
-        OutputError: says how to publish the plan.
-    """
+    """Stops with an OutputError if a step needs a live version, and there is only a plan."""
     if plan_id and live is None:
         raise OutputError(
             doing="going on from the plan to the feed",
@@ -78,37 +68,38 @@ def approve(store: Store, config: Config) -> Shipped:
             the one it was compared with, or its files are not those of its manifests.
         AuditError: it has failed its audits, or its catalog has grown too old meanwhile.
     """
-    exclusion_list = _require_plan(store, config)
-    approval = {"who": _user(), "when": _now(), "because": config.publish.because or None}
+    plan_id = config.publish.approve
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    doing = f"approving the plan {plan_id}"
+    exclusion_list = _require_plan(store, config, doing)
+    approval = {"who": _user(), "when": now, "because": config.publish.because or None}
     with log.publishing_lock(store):
         history = History.read(store)
-        if unfinished := _require_unpublished(exclusion_list, history):
+        if unfinished := _require_unpublished(exclusion_list, history, doing):
             log.point(store)
             history = replace(history, live=unfinished)
             return publication.shipped(history, config, exclusion_list)
-        _require_same_live(exclusion_list, history.live)
-        _require_fresh(config, exclusion_list, history)
-        _require_files(store, exclusion_list)
-        return publication.ship_written(history, config, exclusion_list, approval)
+        _require_same_live(exclusion_list, history.live, doing)
+        _require_fresh(config, exclusion_list, history, doing)
+        _require_files(store, plan_id, doing)
+        return publication.ship_written(history, config, exclusion_list, approval=approval)
 
 
 def waiting(history: History) -> list[str]:
     """The ids of the plans that can still be approved, newest first."""
+    store, live = history.store, history.live
     published = {version.run_id for version in history.versions}
-    live, store = history.live, history.store
-    plans = [
-        run.run_id
-        for run in store.runs(EXCLUSION_LIST)
-        if run.inputs.last_run == (live and live.run_id)
+    runs = [
+        run for run in store.runs(EXCLUSION_LIST) if run.inputs.last_run == (live and live.run_id)
     ]
-    unpublished = [run_id for run_id in plans if run_id not in published]
-    return [run_id for run_id in reversed(unpublished) if _is_plan(store, run_id)]
+    unpublished = [run.run_id for run in reversed(runs) if run.run_id not in published]
+    return [run_id for run_id in unpublished if storage.exists(_plan_file(store, run_id))]
 
 
-def _require_plan(store: Store, config: Config) -> Run:
+def _require_plan(store: Store, config: Config, doing: str) -> Run:
     plan_id = config.publish.approve
     exclusion_list = store.run(EXCLUSION_LIST, plan_id) if RUN_ID.fullmatch(plan_id) else None
-    if exclusion_list and _is_plan(store, plan_id):
+    if exclusion_list and storage.exists(_plan_file(store, plan_id)):
         return exclusion_list
     plans, days = waiting(History.read(store)), config.publish.keep_unpublished_days
     found = f"none of this name{nearest(plan_id, plans)}"
@@ -117,19 +108,15 @@ def _require_plan(store: Store, config: Config) -> Run:
     if exclusion_list:
         found = f"a list that was never planned, {plan_id}"
     raise OutputError(
-        doing=_doing(plan_id),
+        doing=doing,
         expected=f"a plan in {store.root}{f': {shown(plans)}' if plans else '; none is waiting'}",
         found=found,
         todo="make one with `toiletspark publish plan`, look at its diff page, and approve its id",
     )
 
 
-def _require_unpublished(exclusion_list: Run, history: History) -> Version | None:
-    """The version that shows the list already, if its publisher died before the pointer moved.
-
-    Raises:
-        OutputError: it was published.
-    """
+def _require_unpublished(exclusion_list: Run, history: History, doing: str) -> Version | None:
+    """The version that shows the list already, if its publisher died before the pointer moved."""
     versions, live = history.versions, history.live
     of_plan = [version for version in versions if version.run_id == exclusion_list.run_id]
     if not of_plan:
@@ -139,7 +126,7 @@ def _require_unpublished(exclusion_list: Run, history: History) -> Version | Non
         return last
     now = f"version {live.number} is live" if live else "no version is live"
     raise OutputError(
-        doing=_doing(exclusion_list.run_id),
+        doing=doing,
         expected="a plan that was not published yet",
         found=f"version {first.number} of {first.published_at}, which shows it; {now}",
         todo=f"nothing, if it is live; to return to it, `toiletspark publish rollback "
@@ -147,20 +134,20 @@ def _require_unpublished(exclusion_list: Run, history: History) -> Version | Non
     )
 
 
-def _require_same_live(exclusion_list: Run, live: Version | None) -> None:
+def _require_same_live(exclusion_list: Run, live: Version | None, doing: str) -> None:
     before, now = exclusion_list.inputs.last_run, live.run_id if live else None
     if before != now:
         raise OutputError(
-            doing=_doing(exclusion_list.run_id),
+            doing=doing,
             expected=f"the version that it was compared with to be live: {before or 'none'}",
             found=f"{now or 'none'}, published since; the diff page is out of date",
             todo="run `toiletspark publish plan` again, and look at the new page",
         )
 
 
-def _require_fresh(config: Config, exclusion_list: Run, history: History) -> None:
+def _require_fresh(config: Config, exclusion_list: Run, history: History, doing: str) -> None:
     """Judges freshness again: a plan may wait for weeks, and no other audit depends on time."""
-    doing, catalog_id = _doing(exclusion_list.run_id), exclusion_list.inputs.catalog
+    catalog_id = exclusion_list.inputs.catalog
     catalog = history.store.run(CATALOG, catalog_id)
     if catalog is None:
         raise OutputError(
@@ -182,34 +169,21 @@ def _require_fresh(config: Config, exclusion_list: Run, history: History) -> Non
         )
 
 
-def _require_files(store: Store, exclusion_list: Run) -> None:
-    doing = _doing(exclusion_list.run_id)
+def _require_files(store: Store, plan_id: str, doing: str) -> None:
     for table in log.TABLES:
-        run = store.run(table, exclusion_list.run_id)
+        run = store.run(table, plan_id)
         if run is None:
             raise OutputError(
                 doing=doing,
                 expected=f"all tables of the plan: {shown(table.name for table in log.TABLES)}",
-                found=f"no complete {table.name}/{exclusion_list.run_id}",
+                found=f"no complete {table.name}/{plan_id}",
                 todo="run `toiletspark publish plan` again; a part of this one was removed",
             )
         run.verify(doing=f"{doing} ({table.name})")
 
 
 def _plan_file(store: Store, run_id: str) -> str:
-    return f"{store.folder(EXCLUSION_LIST, run_id)}/{PLAN}"
-
-
-def _is_plan(store: Store, run_id: str) -> bool:
-    return storage.exists(_plan_file(store, run_id))
-
-
-def _doing(plan_id: str) -> str:
-    return f"approving the plan {plan_id}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return f"{store.folder(EXCLUSION_LIST, run_id)}/_plan.json"
 
 
 def _user() -> str:

@@ -22,39 +22,25 @@ _SCORE = ("exclusion_score", "head_id", "scored_at")
 _LAST = ("image_version", "content_digest", *_SCORE, "decision", "reason", "since", "status")
 _OVERRIDE = ("override_decision", "override_note")
 _BY_SCORE = ("model", "hysteresis", "last_score")  # reasons that a score has given
+Frames = tuple[DataFrame, DataFrame] | None  # of overrides: by image_id, by content_digest
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Everything that turns scores into decisions.
+    """Everything that turns scores into decisions. Both times have their time zone."""
 
-    Attributes:
-        operating_threshold: excluded when exclusion_score >= this, both as float32.
-        hysteresis: while a score is nearer to the threshold than this, the last decision stands.
-        keep_score_days: days for which an image that could not be fetched keeps its last score.
-        failures: exclude or unscored for images without a score, by failure class.
-        now: the time of the decision, with its time zone.
-        scored_at: the time of the scores, with its time zone.
-        head_id: the head of the scores.
-        run_id: the run of the version.
-    """
-
-    operating_threshold: float
-    hysteresis: float
-    keep_score_days: float
-    failures: Mapping[str, str]
+    operating_threshold: float  # excluded when exclusion_score >= this, both as float32
+    hysteresis: float  # nearer to the threshold than this, the last decision stands
+    keep_score_days: float  # an image that could not be fetched keeps its last score so long
+    failures: Mapping[str, str]  # exclude or unscored for images without a score, by failure class
     now: datetime
     scored_at: datetime
-    head_id: str
-    run_id: str
+    head_id: str  # of the scores
+    run_id: str  # of the version
 
 
 def decide(
-    catalog: DataFrame,
-    scores: DataFrame,
-    last: DataFrame | None,
-    overrides: tuple[DataFrame, DataFrame] | None,
-    rules: Rules,
+    catalog: DataFrame, scores: DataFrame, last: DataFrame | None, overrides: Frames, rules: Rules
 ) -> DataFrame:
     """Decides on each image of the catalog.
 
@@ -62,13 +48,10 @@ def decide(
         catalog: `schemas.CATALOG`.
         scores: `schemas.SCORES`, of this catalog.
         last: `schemas.DECISIONS` of the live version, or None.
-        overrides: `ActiveOverrides.frames`, or None.
-        rules: see `Rules`.
 
-    Returns:
-        The columns of `schemas.DECISIONS`, one row per row of the catalog. decision is null where a
-        sound image has no score; the audits notice it. Cost: one join by image_id for scores and
-        one for the last version; overrides are broadcast.
+    Returns the columns of `schemas.DECISIONS`, one row per row of the catalog. decision is null
+    where a sound image has no score; the audits notice it. Cost: one join by image_id for scores
+    and one for the last version; overrides are broadcast.
     """
     fresh = scores.select(
         "image_id", F.col("exclusion_score").alias("score"), F.col("head_id").alias("score_head")
@@ -122,8 +105,8 @@ def failure_class() -> Column:
 def _by_score(rules: Rules) -> tuple[Column, Column]:
     """Decision and reason without overrides.
 
-    Near the threshold the last decision stands if a score has given it to this content. It also
-    stands if the last score is kept and comes from another head, which had another threshold.
+    Near the threshold, the last decision stands if a score has given it to this content; also if
+    the last score is kept and comes from another head, which had another threshold.
     """
     is_scored, keeps_score = F.col("status") == "ok", F.col("keeps_score")
     score = F.col("exclusion_score")
@@ -176,12 +159,12 @@ def _with_last_content(images: DataFrame) -> DataFrame:
     return images.withColumn("content_digest", F.coalesce("content_digest", last))
 
 
-def _with_overrides(images: DataFrame, overrides: tuple[DataFrame, DataFrame] | None) -> DataFrame:
+def _with_overrides(images: DataFrame, overrides: Frames) -> DataFrame:
     """Adds override_decision and override_note; one of the image wins over one of its content."""
     if overrides is None:
         return images.withColumns({name: F.lit(None).cast("string") for name in _OVERRIDE})
     for key, frame in zip(("image_id", "content_digest"), overrides, strict=True):
         renamed = [F.col(name).alias(f"{key}_{name}") for name in _OVERRIDE]
         images = images.join(F.broadcast(frame.select(key, *renamed)), on=key, how="left")
-    names = {name: (f"image_id_{name}", f"content_digest_{name}") for name in _OVERRIDE}
-    return images.withColumns({name: F.coalesce(*both) for name, both in names.items()})
+    both = {name: (f"image_id_{name}", f"content_digest_{name}") for name in _OVERRIDE}
+    return images.withColumns({name: F.coalesce(*names) for name, names in both.items()})

@@ -39,36 +39,19 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Figures:
-    """Counts of the decisions of a version.
-
-    Attributes:
-        images: rows.
-        null_ids: rows without an image_id.
-        repeated_ids: rows whose image_id another row has too, the first of each not counted.
-        unknown_words: rows with a decision, a reason or a status that is in none of our lists.
-        scores_amiss: rows whose score is missing, is NaN, lies outside [0, 1], or is there though
-            there can be none.
-        statuses: rows by status, except ok.
-        strata: by stratum.
-        listings: listings with images; an image that is its own listing is none.
-        emptied: listings all of whose images are excluded.
-        newly_emptied: emptied listings that had an image in the last version, or were not in it.
-        changed: images with another decision than in the last version by the same content, head
-            and threshold, whose score has moved by more than `SAME_SCORE`; None if the versions
-            cannot be compared.
-    """
+    """Counts of the decisions of a version."""
 
     images: int
     null_ids: int
-    repeated_ids: int
-    unknown_words: int
-    scores_amiss: int
-    statuses: dict[str, int]
+    repeated_ids: int  # images whose id another one has too, the first of each not counted
+    unknown_words: int  # images whose decision, reason or status is in none of our lists
+    scores_amiss: int  # images whose score is missing, NaN, outside [0, 1], or impossible
+    statuses: dict[str, int]  # images by status, except ok
     strata: dict[str, Stratum]
-    listings: int = 0
-    emptied: int = 0
-    newly_emptied: int = 0
-    changed: int | None = None
+    listings: int = 0  # those with images; an image that is its own listing is none
+    emptied: int = 0  # listings all of whose images are excluded
+    newly_emptied: int = 0  # of them, those that had an image in the last version, or are new
+    changed: int | None = None  # see `_changed`; None if the versions cannot be compared
 
     def total(self, name: str) -> int:
         """The sum of a count over all strata."""
@@ -81,15 +64,12 @@ class Figures:
 
 
 def gather(decisions: DataFrame, last: DataFrame | None = None) -> Figures:
-    """Counts a version's decisions.
+    """Counts a version's decisions, as written.
 
-    Args:
-        decisions: `schemas.DECISIONS`, as written.
-        last: those of the last version if the same head and threshold made them, else None.
-
-    Cost: three passes over some columns of the files. Ids and listings are compared by hash, 8
-    bytes a row in a shuffle each. Rare cases cost more only where they occur: equal hashes, and
-    decisions that a score has changed.
+    `last` are those of the last version if the same head and threshold made them, else None. Cost:
+    three passes over some columns of the files. Ids and listings are compared by hash, 8 bytes a
+    row in a shuffle each. Rare cases cost more only where they occur: equal hashes, and decisions
+    that a score has changed.
     """
     ids, listings = _ids(decisions), _listings(decisions)
     groups = _groups(decisions).collect()
@@ -105,9 +85,7 @@ def gather(decisions: DataFrame, last: DataFrame | None = None) -> Figures:
         scores_amiss=sum(row["amiss"] for row in groups),
         statuses=_statuses(groups),
         strata=_strata(groups),
-        listings=listings["listings"],
-        emptied=listings["emptied"],
-        newly_emptied=listings["newly_emptied"],
+        **listings.asDict(),
         changed=changed,
     )
 
@@ -117,9 +95,8 @@ def _ids(decisions: DataFrame) -> Row:
     is_null = F.col("image_id").isNull()
     hashes = decisions.select(F.xxhash64("image_id").alias("hash"), is_null.alias("null"))
     hashes = hashes.repartition("hash")  # first, because counting before the shuffle merges nothing
-    per_hash = hashes.groupBy("hash").agg(
-        F.count("*").alias("rows"), F.count_if("null").alias("nulls")
-    )
+    counts = (F.count("*").alias("rows"), F.count_if("null").alias("nulls"))
+    per_hash = hashes.groupBy("hash").agg(*counts)
     is_repeated = F.max(F.col("rows") - F.col("nulls")) > 1
     totals = per_hash.agg(
         F.coalesce(F.sum("rows"), F.lit(0)).alias("rows"),
@@ -132,8 +109,7 @@ def _ids(decisions: DataFrame) -> Row:
 def _repeated(decisions: DataFrame) -> int:
     """Rows too many, counted on the ids themselves."""
     per_id = decisions.where(F.col("image_id").isNotNull()).groupBy("image_id").count()
-    more = F.coalesce(F.sum(F.col("count") - 1), F.lit(0))
-    return int(per_id.agg(more.alias("more")).collect()[0]["more"])
+    return int(per_id.agg(F.sum(F.col("count") - 1).alias("more")).collect()[0]["more"])
 
 
 def _listings(decisions: DataFrame) -> Row:
@@ -144,9 +120,8 @@ def _listings(decisions: DataFrame) -> Row:
         F.coalesce(F.col("was") != "exclude", F.lit(False)).alias("had"),
         F.col("was").isNotNull().alias("known"),
     )
-    per_listing = images.groupBy("listing").agg(
-        *(F.max(name).alias(name) for name in ("shown", "had", "known"))
-    )
+    names = ("shown", "had", "known")
+    per_listing = images.groupBy("listing").agg(*(F.max(name).alias(name) for name in names))
     is_emptied = ~F.col("shown")
     totals = per_listing.agg(
         F.count("*").alias("listings"),
@@ -157,11 +132,13 @@ def _listings(decisions: DataFrame) -> Row:
 
 
 def _changed(decisions: DataFrame, last: DataFrame) -> int:
-    """Images that a score has decided otherwise than before, though nothing else has changed."""
+    """Images that a score has decided otherwise than before, though nothing else has changed.
+
+    Content, head and threshold are the same, and the score has moved by more than `SAME_SCORE`.
+    """
     same, score = ("content_digest", "head_id", "reason"), "exclusion_score"
-    before = last.select(
-        "image_id", *(F.col(name).alias(f"last_{name}") for name in (*same, score))
-    )
+    renamed = [F.col(name).alias(f"last_{name}") for name in (*same, score)]
+    before = last.select("image_id", *renamed)
     turned = decisions.where(_is_turned()).select("image_id", *same, score)
     turned = turned.join(before, on="image_id", how="inner")
     for name in same:

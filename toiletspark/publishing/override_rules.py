@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+import pydantic
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.labels.merge import Label
 
-DECISIONS = ("keep", "exclude")
 COLUMNS = ("image_id", "content_digest", "decision", "label", "who", "why", "when", "until")
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _FOR_EVER = datetime.max.replace(tzinfo=UTC)
 _YEAR_10000 = re.compile(r"\+[1-9]\d{4,}(?=-)")  # Spark writes years that Python does not have
 
@@ -50,17 +41,11 @@ _RULES = {  # by column: what is expected, and what to do
 
 
 def moment(text: str, *, last: bool = False) -> datetime | None:
-    """Reads a time in ISO 8601, in UTC unless it has a zone; None for "".
+    """Reads a day or a moment in ISO 8601, in UTC unless it has a zone; None for "".
 
-    Databases write 9999-12-31 23:59:59 for "for ever". In UTC or in the session's zone this may be
-    in the year 10000, so everything after the last moment that Python has becomes that moment.
-
-    Args:
-        text: a day or a moment.
-        last: True takes the last moment of a day, not its first.
-
-    Raises:
-        ValueError: it is neither.
+    `last` takes the last moment of a day, not its first. Databases write 9999-12-31 23:59:59 for
+    "for ever". In UTC or in the session's zone this may be in the year 10000, so everything after
+    the last moment that Python has becomes that moment. A ValueError tells that it is no time.
 
     >>> moment("2026-11-30", last=True) > moment("2026-11-30 23:59") > moment("2026-11-30")
     True
@@ -90,35 +75,30 @@ def _read_moment(value: Any, *, last: bool = False) -> Any:
     return moment(value, last=last) if isinstance(value, str) else value
 
 
+_read_until = functools.partial(_read_moment, last=True)
+
+
 @dataclass(frozen=True)
 class Override:
-    """One row: somebody's decision about an image or about a content, never about both.
+    """One row: somebody's decision about an image or about a content, never about both."""
 
-    Attributes:
-        image_id: one image, or "".
-        content_digest: every image with this content, or "".
-        label: the class of the image; "" if the row has none.
-        when: with its time zone; None if the row has none.
-        until: the last moment at which it counts; None = for ever.
-    """
-
-    image_id: str
-    content_digest: str
+    image_id: str  # one image, or ""
+    content_digest: str  # every image with this content, or ""
     decision: Literal["keep", "exclude"]
-    label: str
-    who: Annotated[str, Field(min_length=1)]
-    why: Annotated[str, Field(min_length=1)]
-    when: Annotated[datetime | None, BeforeValidator(_read_moment)]
-    until: Annotated[datetime | None, BeforeValidator(functools.partial(_read_moment, last=True))]
+    label: str  # the class of the image, or ""
+    who: Annotated[str, pydantic.Field(min_length=1)]
+    why: Annotated[str, pydantic.Field(min_length=1)]
+    when: Annotated[datetime | None, pydantic.BeforeValidator(_read_moment)]
+    until: Annotated[datetime | None, pydantic.BeforeValidator(_read_until)]
 
-    @field_validator("label")
+    @pydantic.field_validator("label")
     @classmethod
-    def _is_known(cls, label: str, info: ValidationInfo) -> str:
+    def _is_known(cls, label: str, info: pydantic.ValidationInfo) -> str:
         if label and info.context and label not in info.context["classes"]:
             raise ValueError("no class")
         return label
 
-    @model_validator(mode="after")
+    @pydantic.model_validator(mode="after")
     def _has_one_subject(self) -> Override:
         if bool(self.image_id) == bool(self.content_digest):
             raise PydanticCustomError("both" if self.image_id else "neither", "not one subject")
@@ -139,32 +119,30 @@ class Override:
         return self.until is None or self.until >= now
 
 
-_ROWS = TypeAdapter(list[Override])
+Resolved = dict[tuple[str, str], Override]  # by `Override.key`
+_ROWS = pydantic.TypeAdapter(list[Override])
 
 
 def parse(
     rows: Iterable[Mapping[str, str | None]], classes: Collection[str], *, doing: str
 ) -> list[Override]:
-    """Checks the table's rows and gives them their types.
+    """Gives the table's rows their types. Null, blank and a missing column are the same.
 
-    Args:
-        rows: `COLUMNS`, all text; null, blank and a missing column are the same.
-        classes: labels.classes.
-        doing: for messages.
-
-    Raises:
-        TableError: a row has neither or both of image and content, no decision, no known class, no
-            sound time, nobody who decided it, or no reason.
+    A TableError tells that a row has neither or both of image and content, no decision, no known
+    class, no sound time, nobody who decided it, or no reason.
     """
     clean = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in rows]
     try:
         return _ROWS.validate_python(clean, context={"classes": classes})
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         raise _error(error, clean, classes, doing) from None
 
 
 def _error(
-    error: ValidationError, rows: list[dict[str, str]], classes: Collection[str], doing: str
+    error: pydantic.ValidationError,
+    rows: list[dict[str, str]],
+    classes: Collection[str],
+    doing: str,
 ) -> TableError:
     """The error about the first broken rule, with all rows that break it."""
     broken: dict[str, list[dict[str, str]]] = {}
@@ -178,21 +156,18 @@ def _error(
     if rule == "label":
         expected += f": {', '.join(classes)}"
     values = list(dict.fromkeys(row.get(rule, rule) for row in wrong))
-    known = {"decision": DECISIONS, "label": classes}.get(rule, ())
+    known = {"decision": ("keep", "exclude"), "label": classes}.get(rule, ())
     count = f"{len(wrong)} {'rows' if wrong[1:] else 'row'}"
-    subjects = shown(
-        row["image_id"] or row["content_digest"] or f"by {row['who']}" for row in wrong
-    )
-    hint = nearest(values[0].lower(), known)
-    found = f"{shown(values)}{hint} in {count}: {subjects}"
+    ids = shown(row["image_id"] or row["content_digest"] or f"by {row['who']}" for row in wrong)
+    found = f"{shown(values)}{nearest(values[0].lower(), known)} in {count}: {ids}"
     return TableError(doing=doing, expected=expected, found=found, todo=todo)
 
 
-def resolve(overrides: Iterable[Override]) -> dict[tuple[str, str], Override]:
+def resolve(overrides: Iterable[Override]) -> Resolved:
     """The override that counts for each subject, by `Override.key`, whatever the order of rows."""
-    by_subject: dict[tuple[str, str], list[Override]] = {}
+    by_subject = defaultdict(list)
     for override in overrides:
-        by_subject.setdefault(override.key, []).append(override)
+        by_subject[override.key].append(override)
     return {key: _winner(rows) for key, rows in by_subject.items()}
 
 
@@ -201,7 +176,8 @@ def _winner(rows: Sequence[Override]) -> Override:
 
     def rank(override: Override) -> tuple[object, ...]:
         excludes = override.decision == "exclude"
-        return excludes, override.when or _LONG_AGO, override.who, override.why, override.label
+        long_ago = datetime.min.replace(tzinfo=UTC)
+        return excludes, override.when or long_ago, override.who, override.why, override.label
 
     newest = max((row.when for row in rows if row.when), default=None)
     return max((row for row in rows if row.when in (newest, None)), key=rank)
@@ -217,7 +193,7 @@ def class_of(override: Override, classes: Sequence[str], exclude_classes: Collec
 
 
 def as_labels(
-    resolved: Mapping[tuple[str, str], Override],
+    resolved: Resolved,
     digests: Mapping[str, str],
     images: Mapping[str, str],
     classes: Sequence[str],
@@ -225,15 +201,9 @@ def as_labels(
 ) -> tuple[list[Label], dict[str, int]]:
     """Overrides as labels, one per image; an override of the image wins over one of its content.
 
-    Args:
-        resolved: see `resolve`.
-        digests: the content of images, where it is known.
-        images: an image of each content, where there is one.
-        classes: labels.classes.
-        exclude_classes: labels.exclude_classes.
-
-    Returns:
-        The labels, and the number of overrides that give none: `without_class`, `without_image`.
+    `digests` has the content of images, and `images` an image of each content, where they are
+    known. Returns the labels, and the number of overrides that give none: `without_class`,
+    `without_image`.
     """
     labels: dict[str, Label] = {}
     missing = {"without_class": 0, "without_image": 0}
@@ -243,9 +213,9 @@ def as_labels(
         label = class_of(override, classes, exclude_classes)
         if not image_id or not label:
             missing["without_class" if image_id else "without_image"] += 1
-            continue
-        content = digest or digests.get(image_id)
-        labels.setdefault(
-            image_id, Label(image_id, label, content, "override", override.who, override.when)
-        )
+        elif image_id not in labels:
+            content = digest or digests.get(image_id)
+            labels[image_id] = Label(
+                image_id, label, content, "override", override.who, override.when
+            )
     return [labels[image_id] for image_id in sorted(labels)], missing

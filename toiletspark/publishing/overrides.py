@@ -1,11 +1,11 @@
 """The overrides table, read and checked: as frames for a version, and as labels.
 
-The rows come to the driver: people make them, so they are few. See `override_rules` for the rules.
+The rows come to the driver: people make them, so they are few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,14 +18,13 @@ from toiletspark.errors import TableError, nearest, shown
 from toiletspark.labels import merge
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
-from toiletspark.publishing.override_rules import Override
+from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.user_tables import read_table, text
 from toiletspark.tables.workspace import Workspace
 
 MOST = 1_000_000  # rows: so many take 18 s and 1.1 GB of the driver's Python
-_EXAMPLES = 5  # subjects without an image that are named
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class ActiveOverrides:
     """The overrides that count now.
 
     Attributes:
-        frames: one by image_id and one by content_digest (unique), as `decisions.decide` takes
-            them, each with override_decision and override_note.
+        frames: by image_id and by content_digest (unique), each with override_decision and
+            override_note.
         counts: rows of the table (`total`); of these, how many count (`in_force`), have expired
             (`expired`), or are replaced by another about the same subject (`superseded`).
         subjects: those of `in_force`, see `Override.key`.
@@ -45,14 +44,10 @@ class ActiveOverrides:
     subjects: frozenset[tuple[str, str]]
 
     def summary(self, decisions: DataFrame) -> dict[str, Any]:
-        """The counts, and what became of the overrides in a version.
+        """`counts`, and the fate of the overrides in the decisions of a version, as written.
 
-        Args:
-            decisions: `schemas.DECISIONS`, as written.
-
-        Returns:
-            `counts` with `met`: images that overrides decide; `unmet`: overrides that no image has;
-            `unmet_among`: the first of these. Cost: one pass over three columns.
+        `met`: images that overrides decide; `unmet`: overrides that no image has; `unmet_among`:
+        the first five of these. Cost: one pass over three columns.
         """
         is_overridden = F.col("override").isNotNull()
         overridden = decisions.where(is_overridden).select("image_id", "content_digest")
@@ -68,8 +63,8 @@ class ActiveOverrides:
         met = {(image_id, "") for image_id in row["images"]}
         met |= {("", digest) for digest in row["contents"]}
         unmet = sorted(image_id or digest for image_id, digest in self.subjects - met)
-        examples = unmet[:_EXAMPLES]
-        return {**self.counts, "met": row["met"], "unmet": len(unmet), "unmet_among": examples}
+        counts = {**self.counts, "met": row["met"], "unmet": len(unmet)}
+        return {**counts, "unmet_among": unmet[:5]}
 
 
 def unmet_sentence(summary: Mapping[str, Any]) -> str:
@@ -81,11 +76,7 @@ def unmet_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides | None:
-    """The overrides that count at a moment, or None if there is no table of them.
-
-    Raises:
-        TableError: see `read_rows`.
-    """
+    """The overrides that count at a moment, see `read_rows`; None if there is no table of them."""
     if not config.overrides.path:
         return None
     rows = read_rows(spark, config)
@@ -104,9 +95,8 @@ def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides 
 def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """All rows of the table, also those that have expired.
 
-    Raises:
-        TableError: the table or a column is missing, there are more than `MOST` rows, or a row is
-            not sound (see `override_rules.parse`).
+    A TableError tells that the table or a column is missing, there are more than `MOST` rows, or a
+    row is not sound (see `override_rules.parse`).
     """
     section, doing = config.overrides, f"reading the overrides table {config.overrides.path}"
     raw = read_table(spark, section, "overrides")
@@ -127,23 +117,17 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
 
 
 def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
-    """Overrides as labels; also expired ones, because the class of the image stays true.
+    """Overrides as labels (see `read_rows`); also expired ones: the class of the image stays true.
 
-    Returns:
-        The labels, with the content that the newest catalog knows of their images (none without a
-        catalog), and the number of overrides that give none. A row that is gone from the table
-        takes its label back, unless somebody has labelled the image otherwise since.
-
-    Raises:
-        TableError: see `read_rows`.
+    Returns the labels, with the content that the newest catalog, if any, knows of their images, and
+    the number of overrides that give none. A row that is gone from the table takes its label back,
+    unless somebody has labelled the image otherwise since.
     """
     section = work.config.labels
     resolved = override_rules.resolve(read_rows(work.spark, work.config))
     earlier = merge.labelled_contents(work.store, work.config.overrides.path, "override")
     digests, images = _in_catalog(work, resolved)
-    for image_id, digest in earlier.items():
-        if ("", digest) in resolved:
-            images[digest] = image_id
+    images |= {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
     labels, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )
@@ -151,18 +135,15 @@ def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
     return SourceLabels(labels, shows), missing
 
 
-def _in_catalog(
-    work: Workspace, subjects: Collection[tuple[str, str]]
-) -> tuple[dict[str, str], dict[str, str]]:
+def _in_catalog(work: Workspace, resolved: Resolved) -> tuple[dict[str, str], dict[str, str]]:
     """The contents of the named images, and the first image of each named content. Two passes."""
     catalog = work.store.newest(CATALOG)
     if catalog is None:
         return {}, {}
     pairs = spark_io.read_run(work.spark, catalog).select("image_id", "content_digest")
     pairs = pairs.where("content_digest is not null")
-    image_ids, contents = zip(*subjects, strict=True) if subjects else ((), ())
-    by_image = _keys(work.spark, "image_id", image_ids)
-    by_content = _keys(work.spark, "content_digest", contents)
+    by_image = _decided(work.spark, "image_id", resolved)
+    by_content = _decided(work.spark, "content_digest", resolved)
     digests = pairs.join(F.broadcast(by_image), on="image_id", how="left_semi").collect()
     of_content = pairs.join(F.broadcast(by_content), on="content_digest", how="left_semi")
     images = of_content.groupBy("content_digest").agg(F.min("image_id").alias("image_id")).collect()
@@ -172,18 +153,12 @@ def _in_catalog(
     )
 
 
-def _decided(
-    spark: SparkSession, key: str, resolved: Mapping[tuple[str, str], Override]
-) -> DataFrame:
+def _decided(spark: SparkSession, key: str, resolved: Resolved) -> DataFrame:
     """The overrides whose subject is a `key`: image_id or content_digest."""
     overrides = [override for override in resolved.values() if getattr(override, key)]
     rows = [(getattr(override, key), override.decision, override.note) for override in overrides]
     columns = dict.fromkeys((key, "override_decision", "override_note"), "string")
     return spark_io.of_rows(spark, rows, columns)
-
-
-def _keys(spark: SparkSession, key: str, values: Iterable[str]) -> DataFrame:
-    return spark_io.of_rows(spark, [(value,) for value in values if value], {key: "string"})
 
 
 def _text(raw: DataFrame, name: str) -> Column:

@@ -1,14 +1,13 @@
 """A version from its sources to its readers: decided, written unseen, audited, then published.
 
 The tables of a version (see `versions.log`) are complete, and their files counted, before the
-audits; the audits' results stand in the manifest of its exclusion list. The version exists once its
-number is taken, and readers see it once the pointer has moved. Nothing before that changes anything
-for readers.
+audits; the audits' results stand in the manifest of its exclusion list. Readers see nothing of it
+before its number is taken and the pointer has moved.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,21 +54,15 @@ class Sources:
 class Made:
     """A version that was written and not yet published.
 
-    Attributes:
-        checks: all audits, with those that were accepted.
-        alarms: sentences about what people must look at at once.
-        overrides: see `ActiveOverrides.summary`; {} without a table of overrides.
+    The counts of its exclusion list have `audits`, `alarms` (sentences about what people must look
+    at at once) and `overrides` (see `ActiveOverrides.summary`; {} without a table of overrides).
     """
 
     exclusion_list: Run
     unscored: Run
     decisions: Run
     figures: Figures
-    checks: list[Check]
-    alarms: list[str]
-    settled: Settled
     sources: Sources
-    overrides: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,11 +75,7 @@ class Shipped:
 
 
 def newest_sources(store: Store) -> Sources:
-    """The newest scores, their catalog, and the versions so far.
-
-    Raises:
-        OutputError: nothing was scored yet.
-    """
+    """The newest scores, their catalog, and the versions so far; an OutputError without scores."""
     doing = "publishing the exclusion list"
     scores = store.require(SCORES, doing=doing, step="score")
     catalog = store.run(CATALOG, scores.inputs.catalog)
@@ -99,20 +88,21 @@ def make(work: Workspace, sources: Sources) -> Made:
     """Writes the tables of a version and audits them; nothing that readers see changes.
 
     Raises:
-        AuditError: the sources are not sound; nothing was written. (Failed audits of the decisions
-            are in `Made.checks`.)
-        UserError: publish.accept names what cannot be accepted.
-        ConfigError, HeadError: see `thresholds.settle_for`.
-        TableError: see `overrides.read`.
+        AuditError: the sources are not sound; nothing was written. (`require_passed` judges the
+            audits of the decisions.)
+        UserError: publish.accept names what cannot be accepted. See also `thresholds.settle_for`
+            and `overrides.read`.
     """
     spark, store, config, run_id = work.spark, work.store, work.config, work.run_id
     of_sources = _require_sound(config, sources)
     active = overrides.read(spark, config, datetime.now(UTC))
-    head_id = sources.scores.inputs.head_id
-    settled = thresholds.settle_for(store, config.publish, head_id, config.score.head)
-    facts: dict[str, Any] = {"config": config.recorded(), "inputs": sources.inputs(settled)}
+    settled = thresholds.settle_for(
+        store, config.publish, sources.scores.inputs.head_id, config.score.head
+    )
+    made_from = sources.inputs(settled)
+    facts: dict[str, Any] = {"config": config.recorded(), "inputs": made_from}
 
-    last = sources.history.decisions
+    last = sources.history.run(DECISIONS)
     last_frame = spark_io.read_run(spark, last) if last else None
     decided = decisions.decide(
         spark_io.read_run(spark, sources.catalog),
@@ -123,7 +113,8 @@ def make(work: Workspace, sources: Sources) -> Made:
     )
     decisions_run = spark_io.write_run(decided, store, DECISIONS, run_id, **facts)
     written = spark_io.read_run(spark, decisions_run)
-    counted = figures.gather(written, last_frame if _is_comparable(sources, settled) else None)
+    is_comparable = _decides_like(sources.history.live, made_from)
+    counted = figures.gather(written, last_frame if is_comparable else None)
     unscored = spark_io.write_run(
         decisions.unscored(written).coalesce(1), store, UNSCORED, run_id, **facts
     )
@@ -133,20 +124,10 @@ def make(work: Workspace, sources: Sources) -> Made:
     rows = sum(file.rows for file in described_files(folder))
 
     audits = [*of_sources, *checks.of_files(counted, rows, unscored.rows)]
-    audits, counts = _audited(config, sources, counted, audits)
+    counts = _audited(config, sources, counted, audits)
     counts["overrides"] = active.summary(written) if active else {}
     exclusion_list = store.commit(EXCLUSION_LIST, run_id, **facts, counts=counts)
-    return Made(
-        exclusion_list=exclusion_list,
-        unscored=unscored,
-        decisions=decisions_run,
-        figures=counted,
-        checks=audits,
-        alarms=counts["alarms"],
-        settled=settled,
-        sources=sources,
-        overrides=counts["overrides"],
-    )
+    return Made(exclusion_list, unscored, decisions_run, counted, sources)
 
 
 def _rules(work: Workspace, settled: Settled, scores: Run) -> Rules:
@@ -164,12 +145,7 @@ def _rules(work: Workspace, settled: Settled, scores: Run) -> Rules:
 
 
 def _require_sound(config: Config, sources: Sources) -> list[Check]:
-    """The audits of the sources, passed or accepted.
-
-    Raises:
-        AuditError: one of them failed.
-        UserError: publish.accept names what cannot be accepted.
-    """
+    """The audits of the sources, passed or accepted."""
     section, scores = config.publish, sources.scores
     checks.require_acceptable(section.accept)
     judged = inputs.judge(config, scores, sources.catalog, sources.history)
@@ -178,56 +154,43 @@ def _require_sound(config: Config, sources: Sources) -> list[Check]:
     return audits
 
 
-def _is_comparable(sources: Sources, settled: Settled) -> bool:
-    """Returns True if the same head and threshold made the last decisions."""
-    live = sources.history.live
-    new = (sources.scores.inputs.head_id, settled.operating_threshold)
+def _decides_like(live: Version | None, inputs: Inputs) -> bool:
+    """Returns True if the same head and threshold made the live version."""
+    new = (inputs.head_id, inputs.operating_threshold)
     return live is not None and (live.head_id, live.operating_threshold) == new
-
-
-def _last_versions(sources: Sources, count: int) -> Last | None:
-    history = sources.history
-    if history.live is None:
-        return None
-    counts = [version.counts for version in history.versions[-count:]]
-    strata = figures.strata_of(arrow_io.read(history.run(STRATA)))
-    return Last(counts, strata, history.live.head_id == sources.scores.inputs.head_id)
 
 
 def _audited(
     config: Config, sources: Sources, counted: Figures, earlier: list[Check]
-) -> tuple[list[Check], dict[str, Any]]:
-    """All checks, with the earlier ones, and the counts of the manifest."""
+) -> dict[str, Any]:
+    """The counts of the manifest, with all checks."""
     section = config.publish
-    last = _last_versions(sources, section.audits.history)
+    history, last = sources.history, None
+    if history.live:
+        counts = [version.counts for version in history.versions[-section.audits.history :]]
+        strata = figures.strata_of(arrow_io.read(history.run(STRATA)))
+        last = Last(counts, strata, history.live.head_id == sources.scores.inputs.head_id)
     judged = [
         *checks.of_version(counted, sources.catalog.rows),
         *changes.judge(counted, last, section.audits),
     ]
     audits = [*earlier, *checks.accepted(judged, section.accept, section.because)]
-    counts = {
-        "audits": [check.as_json() for check in audits],
+    names = ("listings", "emptied", "newly_emptied")
+    return {
+        "audits": [asdict(check) for check in audits],
         "drift": changes.drift_summary(counted, last),
         "alarms": checks.alarms(counted, audits, section.failures.policy),
-        "listings": {
-            "listings": counted.listings,
-            "emptied": counted.emptied,
-            "newly_emptied": counted.newly_emptied,
-        },
+        "listings": {name: getattr(counted, name) for name in names},
         **counted.counts,
     }
-    return audits, counts
 
 
 def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
     """Publishes a version that has just been made, if that undoes nothing published meanwhile.
 
     On local stores, rollbacks, approvals and others that ship wait for one another. Elsewhere a
-    version that is published in the moment between the look and the pointer is still overtaken.
-
-    Raises:
-        AuditError: it was overtaken, see `_undone`, or has failed its audits.
-        OutputError: see `log.publishing_lock`.
+    version that is published in the moment between the look and the pointer is still overtaken. An
+    AuditError tells that it was overtaken, see `_undone`, or has failed its audits.
     """
     with log.publishing_lock(store):
         history = History.read(store)
@@ -235,29 +198,23 @@ def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
         return ship_written(history, config, exclusion_list)
 
 
-def ship_written(
-    history: History, config: Config, exclusion_list: Run, approval: dict[str, Any] | None = None
-) -> Shipped:
-    """Publishes a written version by its manifest, and removes old ones.
+def ship_written(history: History, config: Config, exclusion_list: Run, **fields: Any) -> Shipped:
+    """Publishes a written version by its manifest, with these `fields`, and removes old ones.
 
-    Args:
-        history: read while `log.publishing_lock` is held, which must still be held.
-        config: [publish].
-        exclusion_list: of the version.
-        approval: see `Version`.
-
-    Raises:
-        AuditError: it has failed its audits; the live version stays.
+    `history` was read while `log.publishing_lock` is held, which must still be held. An AuditError
+    tells that the version has failed its audits; the live version stays.
     """
     require_passed(exclusion_list)
     version = log.publish(
         history.store,
         exclusion_list,
+        config.publish.valid_for_h,
         counts={name: exclusion_list.counts[name] for name in figures.COUNTS},
-        valid_for_h=config.publish.valid_for_h,
-        facts=entry_facts(exclusion_list) | ({"approval": approval} if approval else {}),
+        **exclusion_list.inputs.model_dump(include=log.DECIDED_BY),
+        **fields,
     )
-    return shipped(history.with_live(version), config, exclusion_list)
+    history = replace(history, versions=[*history.versions, version], live=version)
+    return shipped(history, config, exclusion_list)
 
 
 def shipped(history: History, config: Config, exclusion_list: Run) -> Shipped:
@@ -267,18 +224,12 @@ def shipped(history: History, config: Config, exclusion_list: Run) -> Shipped:
 
 
 def needs_approval(config: Config, exclusion_list: Run, live: Version | None) -> bool:
-    """Returns True if people must look at a version before it ships.
+    """Returns True if people must look at a version before it ships (publish.require_approval).
 
-    This is so only with publish.require_approval, and not while head and operating threshold are
-    those of the live version: scheduled rescoring goes on. A first version always needs approval.
+    Not while head and operating threshold are those of the live version: scheduled rescoring goes
+    on.
     """
-    if not config.publish.require_approval:
-        return False
-    new = exclusion_list.inputs
-    return live is None or (live.head_id, live.operating_threshold) != (
-        new.head_id,
-        new.operating_threshold,
-    )
+    return config.publish.require_approval and not _decides_like(live, exclusion_list.inputs)
 
 
 def checks_of(exclusion_list: Run) -> list[Check]:
@@ -287,27 +238,13 @@ def checks_of(exclusion_list: Run) -> list[Check]:
 
 
 def require_passed(exclusion_list: Run) -> None:
-    """Stops if a version has failed its audits.
-
-    Raises:
-        AuditError: see `checks.require`.
-    """
+    """Stops with an AuditError if a version has failed its audits."""
     doing = f"auditing the exclusion list {exclusion_list.run_id}"
     checks.require(checks_of(exclusion_list), doing=doing)
 
 
-def entry_facts(exclusion_list: Run) -> dict[str, Any]:
-    """The fields of a version's entry in the log that come from its inputs."""
-    made_from = exclusion_list.inputs
-    return {
-        "head_id": made_from.head_id,
-        "operating_threshold": made_from.operating_threshold,
-        "catalog": made_from.catalog,
-    }
-
-
 def _require_not_overtaken(config: Config, exclusion_list: Run, live: Version | None) -> None:
-    """Making a list takes minutes; meanwhile another version may have become live.
+    """Stops if a version that is live since the list was begun, minutes ago, must not be undone.
 
     Versions are compared by number: a rollback may show the very run that was live at the start.
     """

@@ -1,8 +1,7 @@
-"""The operating threshold by policy, on held-out images. Numpy and small files only, no Spark.
+"""The operating threshold by policy, on held-out images; the same at training and at publishing.
 
-Training and publishing both use this code, so both settle the same threshold. A policy is judged on
-labelled images that the head has not seen. The reason of a threshold has intervals, because a few
-dozen toilets determine it only so far.
+Numpy and small files only, no Spark. A policy is judged on labelled images that the head has not
+seen. The reason has intervals, because a few dozen toilets determine a threshold only so far.
 """
 
 from __future__ import annotations
@@ -27,21 +26,16 @@ from toiletspark.tables.runs import Store
 NOTHING_EXCLUDED = float(np.nextafter(np.float32(1), np.float32(2)))  # no score reaches it
 _MAX_CANDIDATES = 400  # their intervals take about a second, and are wider than their distance
 _DOING = "settling the operating threshold"
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Labelled images that the head has not seen, with its scores; all (n,).
+    """Labelled images that the head has not seen, with its scores; all (n,)."""
 
-    Attributes:
-        scores: float32, [0, 1], exclusion scores.
-        to_exclude: bool, by label.
-        bootstrap: their weights and resamples.
-    """
-
-    scores: NDArray[np.float32]
-    to_exclude: NDArray[np.bool_]
-    bootstrap: Bootstrap
+    scores: NDArray[np.float32]  # [0, 1], exclusion scores
+    to_exclude: NDArray[np.bool_]  # by label
+    bootstrap: Bootstrap  # their weights and resamples
 
     def recall(self, threshold: float) -> Share:
         """The excluded share of the images to exclude."""
@@ -65,16 +59,11 @@ class Settled:
 
 
 def held_out_images(
-    made_with: Sequence[Mapping[str, Any]],
-    exclude_classes: Collection[str],
-    kinds: Mapping[str, Draw],
+    made_with: Rows, exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> tuple[HeldOut, EvaluationSample]:
-    """The held-out images that stand for the catalog.
+    """The held-out images that stand for the catalog, of rows of `schemas.HEADS` of one head.
 
-    Args:
-        made_with: rows of `schemas.HEADS`, with which one head was made.
-        exclude_classes: the head's.
-        kinds: the draws, see `evaluation_sample.describe_draws`.
+    `kinds` are the draws, see `evaluation_sample.describe_draws`.
     """
     held_out = [row for row in made_with if row["held_out"]]
     stand = choose_evaluation_sample([row["draw"] for row in held_out], kinds)
@@ -90,24 +79,12 @@ def held_out_images(
 
 
 def settle(
-    publish: Publish,
-    made_with: Sequence[Mapping[str, Any]],
-    exclude_classes: Collection[str],
-    kinds: Mapping[str, Draw],
+    publish: Publish, made_with: Rows, exclude_classes: Collection[str], kinds: Mapping[str, Draw]
 ) -> Settled:
     """The operating threshold by the policy of [publish]; the same at training and at publishing.
 
-    Args:
-        publish: the policy, and the fixed threshold; with a fixed one the other arguments are
-            not used.
-        made_with: see `held_out_images`.
-        exclude_classes: see `held_out_images`.
-        kinds: see `held_out_images`.
-
-    Raises:
-        ConfigError: no threshold reaches the policy's value, or the images cannot show it.
-
-    Cost: see `by_policy`.
+    Only a policy other than "fixed" uses the images, see `held_out_images` and `by_policy`. A
+    ConfigError tells that no threshold reaches the policy's value, or the images cannot show it.
     """
     policy = publish.policy
     if policy.name == "fixed":
@@ -129,9 +106,7 @@ def settle(
 def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Settled:
     """`settle` for a head of the store, or of a folder of its own.
 
-    Raises:
-        ConfigError: see `settle`.
-        HeadError: there is no such head, or it does not have its held-out images.
+    A HeadError tells that there is no such head, or that it lacks its held-out images.
     """
     if publish.policy.name == "fixed":
         return settle(publish, [], (), {})
@@ -149,29 +124,25 @@ def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Set
 
 
 def by_policy(name: PolicyName, value: float, images: HeldOut, *, safe: bool) -> Settled:
-    """The operating threshold by a policy.
+    """The operating threshold by a policy. Cost: a bootstrap at each of at most 400 thresholds.
 
-    The value holds for all images that the threshold excludes, or keeps, together. Precision does
-    not rise steadily with the threshold: a higher one may miss the value, because a few wrong
-    labels among the highest scores weigh more there. By the estimate alone, luck picks the
-    threshold too, and the catalog misses the value about every second time; `safe` prevents that.
-    In 150 draws of 300 images and 150 of 1,000, with min_precision 0.9, the catalog missed it in 47
-    %; with `safe`, in 3 % of the 155 that settled.
+    Precision does not rise steadily with the threshold: a few wrong labels among the highest scores
+    weigh more there. By the estimate alone, luck picks the threshold too, and the catalog misses
+    the value about every second time; `safe` prevents that. In 150 draws of 300 images and 150 of
+    1,000, with min_precision 0.9, it missed it in 47 %; with `safe`, in 3 % of the 155 that
+    settled.
 
     Args:
         name: max_share_of_good_images_lost and min_precision take the lowest threshold that reaches
             the value, so that as few toilets as possible remain; min_recall takes the highest, so
             that as few good images as possible are lost; cost_ratio takes the one with the least
             `value` x missed + lost ("a toilet in an ad costs 20 good photos").
-        value: the share, [0, 1], or the ratio, > 0.
-        images: held-out ones.
+        value: of all images together: the share, [0, 1], or the ratio, > 0.
         safe: True if the far end of the 95 % interval must reach the value, not only the estimate.
             cost_ratio has no safe end.
 
     Raises:
         ValueError: no threshold reaches the value, or one of both sorts of image is missing.
-
-    Cost: a bootstrap at each of at most 400 thresholds.
     """
     if not images.to_exclude.any() or images.to_exclude.all():
         raise ValueError("a policy needs labelled images to exclude, and others to keep")

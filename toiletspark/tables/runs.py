@@ -23,7 +23,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from toiletspark import __version__
 from toiletspark.errors import OutputError, shown
@@ -233,17 +233,8 @@ def _run(folder: str, manifest: object) -> Run:
     return Run(**{**described, "folder": folder, "table": table, "run_id": run_id})
 
 
-def _validated(folder: str, manifest: object) -> Manifest:
-    try:
-        return Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OutputError(
-            doing=f"reading {folder}/{MANIFEST}",
-            expected="a manifest as toiletspark writes it",
-            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            todo="take the file from a backup; runs are never changed in place",
-        ) from None
+def _validated(folder: str, content: object) -> Manifest:
+    return storage.validated(Manifest, content, f"{folder}/{MANIFEST}", "a manifest")
 
 
 def _foreign(root: str) -> list[str]:

@@ -15,13 +15,15 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import fsspec
 import fsspec.core
+from pydantic import BaseModel, ValidationError
 
 from toiletspark.errors import OutputError
 
+Model = TypeVar("Model", bound=BaseModel)
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
 _WAITS_S = (0.05, 0.2, 1.0)  # between tries of a put-if-absent
 
@@ -92,6 +94,24 @@ def read_json(location: str) -> dict[str, Any] | None:
             todo="take the file from a backup; it is never changed in place",
         ) from None
     return content
+
+
+def validated(model: type[Model], content: object, location: str, name: str) -> Model:
+    """The content of a JSON file of ours with its types.
+
+    Raises:
+        OutputError: a field is missing or has another type: the file was altered.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OutputError(
+            doing=f"reading {location}",
+            expected=f"{name} as toiletspark writes it",
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            todo="take the file from a backup; it is never changed in place",
+        ) from None
 
 
 def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:

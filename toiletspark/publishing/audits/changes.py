@@ -1,8 +1,8 @@
 """Rules about shares of images, and their change since the last versions. No Spark.
 
-Each rule is judged over all images, and in each stratum of at least publish.audits.min_images: the
-images of a small stratum come from few listings, and are less independent than `significance`
-assumes. A rule is broken only by more than chance explains (`significance`).
+Each is judged over all images, and in each stratum of at least publish.audits.min_images: those of
+a small one come from few listings, and are less independent than `significance` assumes. A rule is
+broken only by more than chance explains.
 """
 
 from __future__ import annotations
@@ -29,27 +29,19 @@ _EXAMPLES = 3  # strata that a message names
 _HEAD = (
     "look at the excluded images (`toiletspark report`), the head and publish.operating_threshold"
 )
-_ACCESS = "correct the access that was denied"
 _STORE = (
     "see why images cannot be read (the statuses in the unscored table), then `toiletspark rescore`"
 )
-
-Breaks = Callable[[Share, Share, int], bool]
+_NOTHING = Share(0, 0)  # the share then, for a rule that does not compare
 
 
 @dataclass(frozen=True)
 class Last:
-    """The versions before.
+    """The last versions (publish.audits.history)."""
 
-    Attributes:
-        counts: of the last ones (publish.audits.history), the newest at the end.
-        strata: of the last one.
-        same_head: True if the head of now decided the last one.
-    """
-
-    counts: list[dict[str, int]]
-    strata: Mapping[str, Stratum]
-    same_head: bool
+    counts: list[dict[str, int]]  # of each, the newest at the end
+    strata: Mapping[str, Stratum]  # of the newest
+    same_head: bool  # True if the head of now decided the newest
 
     @property
     def images(self) -> int:
@@ -64,30 +56,16 @@ class Last:
 
 @dataclass(frozen=True)
 class _ShareRule:
-    """A rule about one share.
-
-    Attributes:
-        rule: its words.
-        count: see `Stratum`.
-        breaks: returns True if the share now and then break it; the third argument is the number
-            of strata that are judged together.
-        compares: True if the rule needs the share of the last versions.
-    """
+    """A rule about one share. `breaks` judges the share now and then, among so many strata."""
 
     rule: Rule
-    count: str
-    breaks: Breaks
-    compares: bool = False
+    count: str  # see `Stratum`
+    breaks: Callable[[Share, Share, int], bool]
+    compares: bool = False  # True if the rule needs the share of the last versions
 
 
 def judge(figures: Figures, last: Last | None, bounds: Audits) -> list[Check]:
-    """Judges all rules that can be accepted, except freshness.
-
-    Args:
-        figures: of the version.
-        last: the versions before, or None.
-        bounds: publish.audits.
-    """
+    """Judges all rules that can be accepted, except freshness; `bounds` is publish.audits."""
     return [
         _size(figures, last, bounds),
         _strata(figures, last, bounds),
@@ -117,20 +95,23 @@ def _share_rules(bounds: Audits) -> list[_ShareRule]:
     def rises(now: Share, then: Share, looks: int) -> bool:
         return significance.moved_above(now, then, lambda share: share + rise, looks)
 
-    by_change = (
+    change = Rule(
+        "rate_of_change.excluded",
         f"a share of excluded images within a factor of {factor:g} of the last versions' "
-        "(publish.audits.max_change_excluded)"
+        "(publish.audits.max_change_excluded)",
+        _HEAD,
     )
-    by_rise = (
+    unscored = Rule(
+        "rate_of_change.unscored",
         f"a share of images without a score at most {rise:.4g} above the last versions' "
-        "(publish.audits.max_rise_unscored)"
+        "(publish.audits.max_rise_unscored)",
+        _STORE,
     )
-    change = Rule("rate_of_change.excluded", by_change, _HEAD)
-    unscored = Rule("rate_of_change.unscored", by_rise, _STORE)
+    denied = "correct the access that was denied"
     return [
         at_most("excluded", "excluded", "excluded", bounds.max_share_excluded, _HEAD),
         at_most("unscored", "no_score", "without a score", bounds.max_share_unscored, _STORE),
-        at_most("policy", "policy", "denied", bounds.max_share_policy, _ACCESS),
+        at_most("policy", "policy", "denied", bounds.max_share_policy, denied),
         _ShareRule(change, "excluded", by_factor, compares=True),
         _ShareRule(unscored, "no_score", rises, compares=True),
     ]
@@ -143,21 +124,14 @@ def _share(rule: _ShareRule, figures: Figures, last: Last | None, bounds: Audits
     if not figures.images:
         return rule.rule.unknown("no images")
     now = Share(figures.total(rule.count), figures.images)
-    then = last.share(rule.count) if last and rule.compares else Share(0, 0)
+    then = last.share(rule.count) if last and rule.compares else _NOTHING
     strata = _large_strata(rule, figures, last, bounds)
     broken = {name: pair for name, pair in strata.items() if rule.breaks(*pair, len(strata))}
-    found = f"{_text(now, then if rule.compares else None)} in all"
+    found = f"{_text(now, then)} in all"
     if broken:
-        largest_first = sorted(
-            broken.items(), key=lambda item: -abs(item[1][0].value - item[1][1].value)
-        )
-        examples = [
-            f"{name}: {_text(one_now, one_then if rule.compares else None)}"
-            for name, (one_now, one_then) in largest_first
-        ]
-        found += (
-            f"; {len(broken)} of {len(strata)} strata break it, as in {shown(examples, _EXAMPLES)}"
-        )
+        pairs = sorted(broken.items(), key=lambda item: -abs(item[1][0].value - item[1][1].value))
+        examples = shown([f"{name}: {_text(*pair)}" for name, pair in pairs], _EXAMPLES)
+        found += f"; {len(broken)} of {len(strata)} strata break it, as in {examples}"
     return rule.rule.judged(found, passed=not (broken or rule.breaks(now, then, 1)))
 
 
@@ -165,15 +139,17 @@ def _large_strata(
     rule: _ShareRule, figures: Figures, last: Last | None, bounds: Audits
 ) -> dict[str, tuple[Share, Share]]:
     """The shares now and then of the strata that have enough images."""
+
+    def share(stratum: Stratum | None) -> Share:
+        return Share(getattr(stratum, rule.count), stratum.images) if stratum else _NOTHING
+
     shares = {}
     for name, stratum in figures.strata.items():
         before = last.strata.get(name) if last and rule.compares else None
         if rule.compares and (before is None or before.images < bounds.min_images):
             continue
         if stratum.images >= bounds.min_images:
-            now = Share(getattr(stratum, rule.count), stratum.images)
-            then = Share(getattr(before, rule.count), before.images) if before else Share(0, 0)
-            shares[name] = now, then
+            shares[name] = share(stratum), share(before)
     return shares
 
 
@@ -197,19 +173,18 @@ def _size(figures: Figures, last: Last | None, bounds: Audits) -> Check:
 def _strata(figures: Figures, last: Last | None, bounds: Audits) -> Check:
     if last is None:
         return Rule("containment.strata", "the last version's strata").unknown(NO_LAST)
-    many = _few(bounds)
-    before = {name: stratum.images for name, stratum in last.strata.items()}
-    large = {name for name, images in before.items() if images >= many}
+    many, before = _few(bounds), last.strata
+    large = {name for name, stratum in before.items() if stratum.images >= many}
     rule = Rule(
         "containment.strata",
         f"images in each of the {len(large)} strata that had {many} and more in the last version",
         "see whether a part of your listings or images is missing",
     )
-    gone = sorted(large - set(figures.strata), key=lambda name: -before[name])
+    gone = sorted(large - set(figures.strata), key=lambda name: -before[name].images)
     if not gone:
         return rule.passed("all are there")
-    examples = [f"{name}: {before[name]} images then" for name in gone]
-    return rule.failed(f"none in {len(gone)} of them, as in {shown(examples, _EXAMPLES)}")
+    examples = shown([f"{name}: {before[name].images} images then" for name in gone], _EXAMPLES)
+    return rule.failed(f"none in {len(gone)} of them, as in {examples}")
 
 
 def _few(bounds: Audits) -> int:
@@ -281,9 +256,9 @@ def _histograms(strata: Mapping[str, Stratum]) -> dict[str, NDArray[np.int64]]:
     return {name: stratum.histogram for name, stratum in strata.items()}
 
 
-def _text(now: Share, then: Share | None = None) -> str:
+def _text(now: Share, then: Share = _NOTHING) -> str:
     text = f"{_percent(now.value)} ({now.part} of {now.whole})"
-    return f"{text} after {_percent(then.value)}" if then is not None else text
+    return f"{text} after {_percent(then.value)}" if then.whole else text
 
 
 def _percent(share: float) -> str:

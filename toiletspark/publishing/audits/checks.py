@@ -1,17 +1,15 @@
 """The rules that a version must keep, named as Deequ names them. No Spark.
 
-Rules of integrity (files, schemas, rows, ids, values, heads) cannot be accepted: a list that breaks
-one is wrong. Rules about shares and change can be, with a reason, because a catalog may really have
-changed. `inputs` judges the sources before anything is decided; `of_version` the rows that were
-written; `of_files` the files for readers; `changes` shares and change. Source of the names:
+Rules of integrity cannot be accepted: a list that breaks one is wrong. Rules about shares and
+change can be, with a reason, because a catalog may really have changed. Source of the names:
 Schelter et al., Automating large-scale data quality verification (2018), the paper on Deequ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from toiletspark.errors import AuditError, UserError, nearest, shown
 
@@ -36,27 +34,14 @@ ACCEPTABLE = (
 
 @dataclass(frozen=True)
 class Check:
-    """One rule and its result.
+    """One rule and its result, in words."""
 
-    Attributes:
-        rule: its name, as `--accept` takes it.
-        expected: in words.
-        found: in words.
-        passed: None if it could not be judged; `found` says why.
-        todo: advice to people.
-        accepted: the reason why it was accepted though it failed; "" if it was not.
-    """
-
-    rule: str
+    rule: str  # its name, as `--accept` takes it
     expected: str
     found: str
-    passed: bool | None
+    passed: bool | None  # None if it could not be judged; `found` says why
     todo: str = ""
-    accepted: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The check as it stands in manifests."""
-        return asdict(self)
+    accepted: str = ""  # the reason why it was accepted though it failed
 
 
 @dataclass(frozen=True)
@@ -71,9 +56,9 @@ class Rule:
         """The rule is kept."""
         return self.judged(found, passed=True)
 
-    def failed(self, found: str) -> Check:
-        """The rule is broken."""
-        return self.judged(found, passed=False)
+    def failed(self, found: str, todo: str = "") -> Check:
+        """The rule is broken; `todo` is better advice than the rule's own."""
+        return Check(self.name, self.expected, found, passed=False, todo=todo or self.todo)
 
     def unknown(self, why: str) -> Check:
         """The rule could not be judged."""
@@ -85,11 +70,7 @@ class Rule:
 
 
 def require_acceptable(rules: Iterable[str]) -> None:
-    """Stops if somebody accepts an unknown rule, or one of integrity.
-
-    Raises:
-        UserError: names it, and the rules that can be accepted.
-    """
+    """Stops with a UserError if somebody accepts an unknown rule, or one of integrity."""
     unknown = sorted(set(rules) - {*INTEGRITY, *ACCEPTABLE})
     fixed = sorted(set(rules) & set(INTEGRITY))
     found, todo = f"{shown(fixed)}, of integrity", "a list that breaks a rule of integrity is wrong"
@@ -105,11 +86,7 @@ def require_acceptable(rules: Iterable[str]) -> None:
 
 
 def accepted(checks: Sequence[Check], rules: Iterable[str], because: str) -> list[Check]:
-    """The checks, with the failed ones among `rules` accepted.
-
-    Raises:
-        UserError: see `require_acceptable`.
-    """
+    """The checks, with the failed ones among `rules` accepted; see `require_acceptable`."""
     named = set(rules)
     require_acceptable(named)
     return [
@@ -124,82 +101,64 @@ def failed(checks: Iterable[Check]) -> list[Check]:
 
 
 def require(checks: Iterable[Check], *, doing: str) -> None:
-    """Stops if a check failed and was not accepted.
-
-    Raises:
-        AuditError: names every such rule, with what was expected and found.
-    """
+    """Stops with an AuditError that names every check that failed and was not accepted."""
     stopping = failed(checks)
     if not stopping:
         return
     advice = [check.todo for check in stopping if check.todo]
     if all(check.rule in ACCEPTABLE for check in stopping):
         options = " ".join(f"--accept {check.rule}" for check in stopping)
-        advice.append(
-            f'or, if it is right as it is, `toiletspark publish {options} --because "..."`'
-        )
-    todo = "; ".join(dict.fromkeys(advice))
+        command = f'`toiletspark publish {options} --because "..."`'
+        advice.append(f"or, if it is right as it is, {command}")
+    again = "run `toiletspark rescore` again, and report this if it comes back"
     raise AuditError(
         doing=doing,
         expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
         found="; ".join(f"{check.rule}: {check.found}" for check in stopping),
-        todo=LAST_STAYS
-        + (todo or "run `toiletspark rescore` again, and report this if it comes back"),
+        todo=LAST_STAYS + ("; ".join(dict.fromkeys(advice)) or again),
     )
 
 
 def of_version(figures: Figures, images: int) -> list[Check]:
-    """The rules of integrity about the rows of a version.
-
-    Args:
-        figures: of the decisions, as written.
-        images: rows of the catalog that they are about.
-    """
+    """The rules of integrity about the written rows of a version of a catalog of so many images."""
+    counted, unknown = figures.images, figures.unknown_words
+    each = f"one decision for each of {images} images"
     decided = figures.total("kept") + figures.total("excluded") + figures.total("unscored")
-    known_words = Rule(
+    known_words = Check(
         "containment.decision",
         f"each of {images} images kept, excluded or unscored, for a known reason",
+        f"{decided} are, and {unknown} rows have an unknown word",
+        passed=decided == images and not unknown,
     )
-    scores = Rule(
+    scores = Check(
         "containment.exclusion_score",
         "a number in [0, 1] where there is a score, and null elsewhere",
+        f"{figures.scores_amiss} other rows",
+        passed=not figures.scores_amiss,
     )
+    nulls, more = figures.null_ids, figures.repeated_ids
     return [
-        Rule("size", f"one decision for each of {images} images").judged(
-            f"{figures.images}", passed=0 < figures.images == images
-        ),
-        Rule("completeness.image_id", "no null").judged(
-            f"{figures.null_ids} nulls", passed=not figures.null_ids
-        ),
-        Rule("uniqueness.image_id", "each once").judged(
-            f"{figures.repeated_ids} more", passed=not figures.repeated_ids
-        ),
+        Check("size", each, f"{counted}", passed=0 < counted == images),
+        Check("completeness.image_id", "no null", f"{nulls} nulls", passed=not nulls),
+        Check("uniqueness.image_id", "each once", f"{more} more", passed=not more),
         _consistency(figures.changed),
-        known_words.judged(
-            f"{decided} are, and {figures.unknown_words} rows have an unknown word",
-            passed=decided == images and not figures.unknown_words,
-        ),
-        scores.judged(f"{figures.scores_amiss} other rows", passed=not figures.scores_amiss),
+        known_words,
+        scores,
     ]
 
 
 def of_files(figures: Figures, excluded_rows: int, unscored_rows: int) -> list[Check]:
-    """Compares the files for readers with the decisions that the figures were counted on.
-
-    Args:
-        figures: of the decisions, as written.
-        excluded_rows: of the written exclusion list.
-        unscored_rows: of the written table of images without a score.
-    """
+    """Compares the rows of both files for readers with the decisions that were counted."""
     todo = "run `toiletspark publish` again, which writes both anew"
-    excluded, no_score = figures.total("excluded"), figures.total("no_score")
+
+    def check(name: str, count: str, words: str, rows: int) -> Check:
+        wanted = figures.total(count)
+        rule = Rule(f"size.{name}", f"a row for each of {wanted} {words}", todo)
+        return rule.judged(f"{rows}", passed=rows == wanted)
+
     return [
-        Rule("size.exclusion_list", f"a row for each of {excluded} excluded images", todo).judged(
-            f"{excluded_rows}", passed=excluded_rows == excluded
-        ),
-        Rule("size.unscored", f"a row for each of {no_score} images without a score", todo).judged(
-            f"{unscored_rows}", passed=unscored_rows == no_score
-        ),
+        check("exclusion_list", "excluded", "excluded images", excluded_rows),
+        check("unscored", "no_score", "images without a score", unscored_rows),
     ]
 
 
@@ -212,28 +171,21 @@ def _consistency(changed: int | None) -> Check:
     )
     if changed is None:
         return rule.unknown("the last version is of another head or threshold, or there is none")
-    found = f"{changed} images whose score moved by more than 0.0001"
-    return rule.judged(found, passed=not changed)
+    moved = f"{changed} images whose score moved by more than 0.0001"
+    return rule.judged(moved, passed=not changed)
 
 
 def alarms(figures: Figures, checks: Iterable[Check], policy: str) -> list[str]:
-    """Sentences about what people must look at at once.
-
-    Args:
-        figures: of the decisions.
-        checks: all of the version.
-        policy: publish.failures.policy.
-    """
-    overruled = [
+    """Sentences about what people must look at at once; `policy` is publish.failures.policy."""
+    sentences = [
         f"{check.rule} failed ({check.found}) and was accepted: {check.accepted}"
         for check in checks
         if check.accepted
     ]
-    denied = figures.total("policy")
-    if not denied:
-        return overruled
-    alarm = (
-        f"access to {denied} of {figures.images} images was denied (publish.failures.policy: "
-        f"{policy}); it is a mistake in the configuration, or an attack"
-    )
-    return [alarm, *overruled]
+    if denied := figures.total("policy"):
+        sentences.insert(
+            0,
+            f"access to {denied} of {figures.images} images was denied (publish.failures.policy: "
+            f"{policy}); it is a mistake in the configuration, or an attack",
+        )
+    return sentences

@@ -3,14 +3,14 @@
 Population stability index: the sum over bins of (a - b) ln(a / b), with a and b the bins' shares.
 Source: Siddiqi, Credit Risk Scorecards (2006), who calls 0.1 small and 0.25 a major shift. It is
 the divergence of Jeffreys (1946). Kolmogorov-Smirnov distance: the largest difference of the two
-distribution functions. Source: Smirnov, Table for estimating the goodness of fit of empirical
-distributions (1948).
+distribution functions (Smirnov, Table for estimating the goodness of fit, 1948).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from toiletspark.publishing.audits import significance
 
 PSI_BINS = 10
 MAX_STRATA = 20  # strata in a summary
-_HALF = 0.5  # added to each bin
 
 Histogram = NDArray[np.int64]
 Histograms = Mapping[str, Histogram]
@@ -39,18 +38,9 @@ class Drift:
         """The scored images of the smaller side."""
         return min(self.images, self.images_before)
 
-    def as_json(self) -> dict[str, float | int]:
-        """The drift as it stands in manifests."""
-        return {"psi": round(self.psi, 4), "ks": round(self.ks, 4), "images": self.images}
-
 
 def between(now: Histogram, before: Histogram) -> Drift | None:
-    """Compares two histograms over [0, 1]; None if one of them is empty.
-
-    Args:
-        now: int64, (100,) or another multiple of `PSI_BINS`.
-        before: the same.
-    """
+    """Compares two histograms over [0, 1], int64, (100,) each; None if one of them is empty."""
     if not now.sum() or not before.sum():
         return None
     return Drift(psi(now, before), ks(now, before), int(now.sum()), int(before.sum()))
@@ -59,10 +49,9 @@ def between(now: Histogram, before: Histogram) -> Drift | None:
 def psi(now: Histogram, before: Histogram) -> float:
     """Population stability index over ten equal bins, >= 0.
 
-    Equal bins mean the same in all strata and runs. Quantiles, which scorecards use, would leave
-    two or three bins here, because most scores are near 0. An image more in a bin that was empty
-    would make the index infinite, so each bin counts half an image more (Jeffreys' prior of
-    shares).
+    Equal bins mean the same in all strata and runs; quantiles, which scorecards use, would leave
+    two or three bins, because most scores are near 0. Each bin counts half an image more (Jeffreys'
+    prior of shares), or an image more in an empty bin would make the index infinite.
     """
     first, second = _shares(now), _shares(before)
     return float(((first - second) * np.log(first / second)).sum())
@@ -78,16 +67,11 @@ def ks(now: Histogram, before: Histogram) -> float:
 
 
 def is_shift(drift: Drift, most: float, looks: int = 1) -> bool:
-    """Returns True if a PSI is above `most` by more than chance explains.
+    """Returns True if a PSI is above `most` by more than chance explains, among `looks` strata.
 
     Without any drift, PSI is distributed as (1 / n + 1 / m) chi-square, with one degree of freedom
     less than bins. Source: Yurdakul and Naranjo, Statistical properties of the population stability
     index (2020).
-
-    Args:
-        drift: of one stratum, or of all.
-        most: the bound.
-        looks: the number of strata that are judged together.
     """
     chi_square = significance.chi_square(PSI_BINS - 1, looks)
     return drift.psi > most + chi_square * (1 / drift.images + 1 / drift.images_before)
@@ -110,19 +94,22 @@ def overall(now: Histograms, before: Histograms) -> Drift | None:
     return between(np.sum(list(now.values()), axis=0), np.sum(list(before.values()), axis=0))
 
 
-def summary(now: Histograms, before: Histograms) -> dict[str, dict[str, object]] | None:
+def summary(now: Histograms, before: Histograms) -> dict[str, Any] | None:
     """Overall drift, and the `MAX_STRATA` strata with the largest PSI; None without scores."""
     total = overall(now, before)
     if total is None:
         return None
-    worst = list(by_stratum(now, before).items())[:MAX_STRATA]
-    return {
-        "overall": {"psi": round(total.psi, 4), "ks": round(total.ks, 4)},
-        "strata": {name: drift.as_json() for name, drift in worst},
-    }
+    strata = {}
+    for name, drift in list(by_stratum(now, before).items())[:MAX_STRATA]:
+        strata[name] = {**_rounded(drift), "images": drift.images}
+    return {"overall": _rounded(total), "strata": strata}
+
+
+def _rounded(drift: Drift) -> dict[str, float]:
+    return {"psi": round(drift.psi, 4), "ks": round(drift.ks, 4)}
 
 
 def _shares(histogram: Histogram) -> NDArray[np.float64]:
-    counts = histogram.reshape(PSI_BINS, -1).sum(axis=1) + _HALF
+    counts = histogram.reshape(PSI_BINS, -1).sum(axis=1) + 0.5
     shares: NDArray[np.float64] = counts / counts.sum()
     return shares

@@ -1,7 +1,6 @@
 """The sources of a version must be sound: files, schemas, rows, head, age.
 
-No Spark, because Spark does not notice: a column that a file lacks is null, a lost file is lost
-rows.
+No Spark, which does not notice: a column that a file lacks is null, a lost file is lost rows.
 """
 
 from __future__ import annotations
@@ -28,10 +27,6 @@ _UNCHANGED = "runs are never changed in place, so find out what has changed this
 _RESCORE = f"run `toiletspark score` again; {_UNCHANGED}"
 _EMBED = f"run `toiletspark rescore`; {_UNCHANGED}"
 _ROLL_BACK = "roll back to a sound version first: `toiletspark publish rollback`"
-_SCORE = (
-    "run `toiletspark score`, which scores with that head, or set score.head to the head that has "
-    "scored"
-)
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,7 @@ class _Source:
 
 
 def judge(config: Config, scores: Run, catalog: Run, history: History) -> list[Check]:
-    """Judges all rules about the sources of a version.
-
-    Args:
-        config: publish.audits and score.head.
-        scores: to be decided on.
-        catalog: of the scores.
-        history: the versions so far.
+    """Judges all rules about the sources of a version: scores, and their catalog.
 
     Cost: the footers of all files; see `rescoring.compare` for the rest.
     """
@@ -69,8 +58,8 @@ def judge(config: Config, scores: Run, catalog: Run, history: History) -> list[C
         files["catalog"] = rule.failed("no such run")
     if history.live:
         files["last_version"] = _last_files(history, history.live)
-    if history.decisions:
-        sources.append(_Source("last_version", history.decisions, DECISIONS, _ROLL_BACK))
+    if decisions := history.run(DECISIONS):
+        sources.append(_Source("last_version", decisions, DECISIONS, _ROLL_BACK))
     schema_checks = {source.name: _schema(source, files[source.name]) for source in sources}
     is_readable = bool(files["scores"].passed and schema_checks["scores"].passed)
     if is_readable and head_check.passed is not False:
@@ -103,13 +92,13 @@ def freshness(config: Config, catalog: Run, live: Version | None) -> Check:
 
 def _files(source: _Source) -> Check:
     run = source.run
+    difference = run.difference()
     rule = Rule(
         f"files.{source.name}",
         f"the {len(run.files)} files of the manifest of {run.table} {run.run_id}, unchanged",
         source.todo,
     )
-    difference = run.difference()
-    return rule.failed(difference) if difference else rule.passed("they are")
+    return rule.judged(difference or "they are", passed=not difference)
 
 
 def _last_files(history: History, live: Version) -> Check:
@@ -139,8 +128,7 @@ def _schema(source: _Source, files: Check) -> Check:
     )
     if run.schema_version != version:
         writer = f"read it with the toiletspark that wrote it ({run.code_version})"
-        older = Rule(rule.name, rule.expected, f"{writer}, or {source.todo}")
-        return older.failed(f"version {run.schema_version}")
+        return rule.failed(f"version {run.schema_version}", f"{writer}, or {source.todo}")
     others = [
         f"{name}: {run.columns.get(name)}"
         for name, kind in table.columns.items()
@@ -153,9 +141,9 @@ def _schema(source: _Source, files: Check) -> Check:
     for file, footer in zip(run.files, _footers(run), strict=True):
         schema = footer.schema.to_arrow_schema()
         others = [
-            f"{field.name}: {_type_name(schema, field.name)}"
+            f"{field.name}: {type_}"
             for field in table.arrow_schema
-            if not _has_field(schema, field)
+            if (type_ := _other_type(schema, field))
         ]
         if others:
             return rule.failed(f"in {file.name} {shown(others, 3)}")
@@ -172,41 +160,34 @@ def _footers(run: Run) -> list[pq.FileMetaData]:
         return list(threads.map(footer, [file.name for file in run.files]))
 
 
-def _has_field(schema: pa.Schema, field: pa.Field) -> bool:
-    """Returns True if Spark reads this column of a file as this type."""
-    if len(schema.get_all_field_indices(field.name)) != 1:
-        return False
-    type_ = schema.field(field.name).type
-    if pa.types.is_timestamp(field.type):
-        return bool(pa.types.is_timestamp(type_))
-    return bool(type_ == field.type)
-
-
-def _type_name(schema: pa.Schema, name: str) -> str:
-    indices = schema.get_all_field_indices(name)
-    return (
-        str(schema.field(indices[0]).type) if len(indices) == 1 else f"{len(indices)} such columns"
-    )
+def _other_type(schema: pa.Schema, field: pa.Field) -> str:
+    """The type of a column in a file, unless Spark reads it as this field; then ""."""
+    indices = schema.get_all_field_indices(field.name)
+    if len(indices) != 1:
+        return f"{len(indices)} such columns"
+    type_ = schema.field(indices[0]).type
+    are_times = pa.types.is_timestamp(type_) and pa.types.is_timestamp(field.type)
+    return "" if are_times or type_ == field.type else str(type_)
 
 
 def _size(scores: Run, catalog: Run) -> Check:
     """There are as many scores as sound images; the decisions show which image lacks one."""
     sound = catalog.counts.get("sound")
+    each = "each sound image" if sound is None else f"each of {sound} sound images"
+    rule = Rule("size.scores", f"a score for {each}", _RESCORE)
     if sound is None:
-        rule = Rule("size.scores", "a score for each sound image")
         return rule.unknown("the catalog's manifest does not count its sound images")
-    rule = Rule("size.scores", f"a score for each of {sound} sound images", _RESCORE)
     return rule.judged(f"{scores.rows}", passed=scores.rows == sound)
 
 
 def _head(store: Store, config: Config, scores: Run, catalog: Run) -> tuple[Head | None, Check]:
     """The head of the scores: it is there, is the one of score.head, and fits the catalog."""
     head_id, folder = scores.inputs.head_id, config.score.head
-    name, expected = (
+    rule = Rule(
         "containment.head_id",
         f"the head {head_id} in the store or in score.head, sound",
+        "set score.head to the head that scored, or score again",
     )
-    rule = Rule(name, expected, "set score.head to the head that scored, or score again")
     run = registry.run_of(store, head_id, folder)
     if run is None and not folder:
         others = [run.inputs.head_id for run in store.runs(HEADS)]
@@ -216,19 +197,19 @@ def _head(store: Store, config: Config, scores: Run, catalog: Run) -> tuple[Head
     try:
         head = registry.load(folder or (run.folder if run else ""))
     except HeadError as error:
-        return None, Rule(name, expected, error.todo).failed(error.found)
+        return None, rule.failed(error.found, error.todo)
     if head.head_id != head_id and folder:
         wanted = f"scores of the head {head.head_id}, which score.head names"
-        return None, Rule(name, wanted, _SCORE).failed(f"those of the head {head_id}")
+        todo = "run `toiletspark score`, which scores with that head, or set score.head to the "
+        todo += "head that has scored"
+        return None, Rule(rule.name, wanted, todo).failed(f"those of the head {head_id}")
     if head.head_id != head_id:
         return None, rule.failed(f"the head {head.head_id}")
     backbones = {run.inputs.backbone_id or head.backbone_id for run in (scores, catalog)}
     if backbones != {head.backbone_id}:
+        names = f"and scores and catalog name {shown(sorted(backbones))}"
         todo = "train a head on the catalog's backbone, or embed with its own"
-        return head, Rule(name, expected, todo).failed(
-            f"it is for the backbone {head.backbone_id}, and scores and catalog name "
-            f"{shown(sorted(backbones))}"
-        )
+        return head, rule.failed(f"it is for the backbone {head.backbone_id}, {names}", todo)
     return head, rule.passed("it is")
 
 
@@ -246,11 +227,12 @@ def _head_ids(scores: Run) -> set[str | None]:
     head_ids: set[str | None] = set()
     for footer, file in zip(_footers(scores), scores.files, strict=True):
         column = footer.schema.to_arrow_schema().get_field_index("head_id")
-        groups = [
+        columns = [
             footer.row_group(number).column(column) for number in range(footer.num_row_groups)
         ]
-        if all(_has_one_value(group.statistics) for group in groups):
-            head_ids.update(group.statistics.min for group in groups)
+        statistics = [group.statistics for group in columns]
+        if all(map(_has_one_value, statistics)):
+            head_ids.update(each.min for each in statistics)
             continue
         filesystem, path = storage.open_filesystem(f"{scores.folder}/{file.name}")
         with filesystem.open(path, "rb") as opened:
@@ -267,22 +249,20 @@ def _has_one_value(statistics: pq.Statistics | None) -> bool:
 
 def _golden(store: Store, scores: Run, head: Head | None) -> Check:
     """Stored embeddings give the scores again; a head with other golden scores cannot be loaded."""
-    expected = (
+    rule = Rule(
+        "golden_images",
         "the head's golden scores, and scores within "
-        f"{rescoring.MAX_DIFFERENCE:g} of what it makes of embeddings"
+        f"{rescoring.MAX_DIFFERENCE:g} of what it makes of embeddings",
+        "run `toiletspark score` again: these are not its scores",
     )
     if head is None:
-        rule = Rule("golden_images", expected)
         return rule.unknown("not looked at: head or scores are not there, or not sound")
     try:
         result = rescoring.compare(store, scores, head)
     except (OSError, pa.ArrowInvalid) as error:
         found = f"stored embeddings that cannot be read: {type(error).__name__}"
-        return Rule("golden_images", expected, _EMBED).failed(found)
+        return rule.failed(found, _EMBED)
     golden = f"{len(head.golden)} golden images hold"
-    rule = Rule(
-        "golden_images", expected, "run `toiletspark score` again: these are not its scores"
-    )
     if result is None:
         return rule.unknown(f"{golden}; no stored embedding among the scored contents looked at")
     return rule.judged(

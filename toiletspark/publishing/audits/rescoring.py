@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,16 +36,12 @@ class Rescoring:
 def compare(store: Store, scores: Run, head: Head) -> Rescoring | None:
     """Scores up to `MAX_CONTENTS` contents again; None if no stored embedding was scored.
 
-    Args:
-        store: has the embeddings.
-        scores: a run of `schemas.SCORES`, whose files are sound.
-        head: the head that they name.
-
-    Cost: 4 MB of embeddings, and the digests of as many files of scores as needed, mostly one.
+    The files of the scores are sound, and name the head. Cost: 4 MB of embeddings, and the digests
+    of as many files of scores as needed, mostly one.
     """
-    scores_read: list[pa.Table] = []
-    for embeddings in _embeddings(store, head.backbone_id):
-        scored = _scored(scores, embeddings, scores_read)
+    read = functools.cache(_read_scores)
+    for embeddings in itertools.islice(_embeddings(store, head.backbone_id), _MAX_FILES):
+        scored = _scored(scores, embeddings, read)
         if len(scored):
             return _difference(embeddings, scored, head)
     return None
@@ -65,19 +63,14 @@ def _embeddings(store: Store, backbone_id: str) -> Iterator[pa.Table]:
 
     One file of each run: they hold contents by hash, so any is as good as another.
     """
-    files = 0
     for run_id in reversed(storage.entries(f"{store.root}/{EMBEDDINGS.name}")):
         run = store.run(EMBEDDINGS, run_id)
         name = next((file.name for file in run.files if file.rows), None) if run else None
         rows = _first_rows(f"{run.folder}/{name}") if run and name else None
-        if rows is None:
-            continue
-        ours = rows.filter(pc.equal(rows["backbone_id"], backbone_id))
-        if len(ours):
-            yield ours
-            files += 1
-        if files == _MAX_FILES:
-            return
+        if rows is not None:
+            ours = rows.filter(pc.equal(rows["backbone_id"], backbone_id))
+            if len(ours):
+                yield ours
 
 
 def _first_rows(location: str) -> pa.Table | None:
@@ -88,14 +81,12 @@ def _first_rows(location: str) -> pa.Table | None:
     return pa.Table.from_batches([first]) if first is not None else None
 
 
-def _scored(scores: Run, embeddings: pa.Table, scores_read: list[pa.Table]) -> pa.Table:
-    """At most `MAX_CONTENTS` scores of these contents; `scores_read` keeps the files."""
+def _scored(scores: Run, embeddings: pa.Table, read: Callable[[str], pa.Table]) -> pa.Table:
+    """At most `MAX_CONTENTS` scores of these contents."""
     wanted = embeddings["content_digest"].combine_chunks()
     scored = pa.table({"content_digest": pa.array([], pa.string())})
-    for number, file in enumerate(scores.files):
-        if number == len(scores_read):
-            scores_read.append(_read_scores(f"{scores.folder}/{file.name}"))
-        rows = scores_read[number]
+    for file in scores.files:
+        rows = read(f"{scores.folder}/{file.name}")
         ours = rows.filter(pc.is_in(rows["content_digest"], value_set=wanted))
         scored = pa.concat_tables([scored, ours]) if len(scored) else ours
         if len(scored) >= MAX_CONTENTS:

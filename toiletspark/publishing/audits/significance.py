@@ -1,12 +1,12 @@
 """Is a share out of bounds, or can chance explain it? Numpy only.
 
 A share observed among n images says that the true share is above a bound only if so large a share
-would be rare with the true one at the bound. Chernoff bounds how rare:
-P(observed or more) <= exp(-n KL(observed, bound)), for any n and any bound, also where a normal
-approximation fails (few images, rare events). Two shares are compared at the true shares that are
-most favourable to them, so the exponents of both add up. Sources: Chernoff, A measure of asymptotic
-efficiency for tests of a hypothesis (1952); Hoeffding, Probability inequalities for sums of bounded
-random variables (1963), theorem 1; for two samples, the likelihood ratio (Wilks 1938).
+would be rare with the true one at the bound. Chernoff bounds how rare: P(observed or more) <=
+exp(-n KL(observed, bound)), also for few images and rare events. Two shares are compared at the
+true shares that are most favourable to them, so the exponents of both add up. Sources: Chernoff, A
+measure of asymptotic efficiency for tests of a hypothesis (1952); Hoeffding, Probability
+inequalities for sums of bounded random variables (1963), theorem 1; for two samples, the likelihood
+ratio (Wilks 1938).
 
 Images count as if they were independent. Those of one listing are not, so chance is a little larger
 than computed. Bounds of a version are factors of two, and LEVEL is small, to leave room for that.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 LEVEL = 0.001  # chance of a false alarm of a rule, over all its strata (Bonferroni)
 _STEPS = 1001  # of the search for the most favourable true share
+Bound = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -40,33 +41,20 @@ class Share:
 
 
 def above(share: Share, bound: float, looks: int = 1) -> bool:
-    """Returns True if a true share is above `bound`.
+    """Returns True if a true share is above `bound`, [0, 1], among `looks` such shares.
 
-    Args:
-        share: as counted.
-        bound: [0, 1]; 0 means that the first one is too many.
-        looks: the number of such shares that are judged together.
+    A bound of 0 means that the first one is too many.
     """
     if share.value <= bound:
         return False
     return share.whole * float(_divergence(share.value, np.array([bound]))[0]) > _limit(looks)
 
 
-def moved_above(
-    now: Share,
-    before: Share,
-    bound: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    looks: int = 1,
-) -> bool:
+def moved_above(now: Share, before: Share, bound: Bound, looks: int = 1) -> bool:
     """Returns True if a true share is above a bound that depends on the true share before.
 
-    Args:
-        now: as counted now.
-        before: as counted then.
-        bound: the largest allowed share, by the share before; rises with it.
-        looks: see `above`.
-
-    Cost: some 0.1 ms.
+    `bound` gives the largest allowed share by the share before, and rises with it. `looks`: see
+    `above`. Cost: some 0.1 ms.
     """
     low, high = before.value, 1.0
     if now.value <= float(bound(np.array([low]))[0]):

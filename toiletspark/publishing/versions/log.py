@@ -5,21 +5,20 @@
 <root>/exclusion_list/_current.json             a copy of the newest entry: the pointer of readers
 
 A rollback is a new version that shows an older run. So the newest version is always the live one,
-and two publishers cannot undo each other. If a publisher is killed before the pointer moves, its
-version stays invisible, and the next publication is newer.
+and two publishers cannot undo each other. One that is killed before the pointer moves leaves a
+version that nobody sees.
 """
 
 from __future__ import annotations
 
-import functools
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from toiletspark.errors import OutputError
 from toiletspark.tables import storage
@@ -27,39 +26,28 @@ from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST, STRATA, UNSCORED, Table
 
 POINTER = "_current.json"
-LOG = "_versions"
 LAYOUT = 2
+DECIDED_BY = {"head_id", "operating_threshold", "catalog"}  # fields of `Version` and of inputs
 TABLES = (DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA)  # of one version, all under its run_id
 
 
 class Version(BaseModel):
-    """One entry of the log; the pointer is a copy of one.
-
-    Attributes:
-        number: 1, 2, ... without gaps.
-        run_id: the run of its tables.
-        published_at: ISO 8601, UTC.
-        valid_until: readers refuse the version after this time; None = valid for ever.
-        counts: images, kept, excluded, unscored, no_score, policy.
-        rolled_back_to: the version that a rollback shows again.
-        because: the reason of a rollback.
-        approval: who approved the plan, when and because of what.
-    """
+    """One entry of the log; the pointer is a copy of one. Times are ISO 8601, UTC."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    number: int = Field(alias="version", ge=1)
-    run_id: str = Field(pattern=r"^\w[\w.-]{0,99}$")  # it becomes a part of a path
+    number: int = Field(alias="version", ge=1)  # 1, 2, ... without gaps
+    run_id: str = Field(pattern=r"^\w[\w.-]{0,99}$")  # of its tables; it becomes a part of a path
     layout: int
     published_at: str
-    valid_until: str | None = None
-    counts: dict[str, Any] = {}
+    valid_until: str | None = None  # readers refuse it after this time; None = valid for ever
+    counts: dict[str, Any] = {}  # images, kept, excluded, unscored, no_score, policy
     head_id: str | None = None
     operating_threshold: float | None = None
     catalog: str | None = None
-    rolled_back_to: int | None = None
-    because: str | None = None
-    approval: dict[str, str | None] | None = None
+    rolled_back_to: int | None = None  # the version that a rollback shows again
+    because: str | None = None  # the reason of a rollback
+    approval: dict[str, str | None] | None = None  # who approved the plan, when and because of what
 
     @field_validator("valid_until")
     @classmethod
@@ -80,12 +68,7 @@ class Version(BaseModel):
 
 @dataclass(frozen=True)
 class History:
-    """The log and the live version, read once per step and handed on.
-
-    Attributes:
-        versions: oldest first.
-        live: the version that the pointer names, or None.
-    """
+    """The log, oldest version first, and the live version; read once per step and handed on."""
 
     store: Store
     versions: list[Version]
@@ -97,58 +80,25 @@ class History:
         now = live(store)  # first, so that the log has it
         return cls(store, read_all(store), now)
 
-    @functools.cached_property
-    def decisions(self) -> Run | None:
-        """The decisions of the live version, or None."""
-        return self.run(DECISIONS)
-
     def run(self, table: Table) -> Run | None:
         """A table of the live version, or None."""
         return self.store.run(table, self.live.run_id) if self.live else None
 
-    def with_live(self, version: Version) -> History:
-        """The history after this version was published."""
-        return replace(self, versions=[*self.versions, version], live=version)
 
+def publish(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **fields: Any) -> Version:
+    """Commits a version whose audits have passed, with these `fields`, and moves the pointer to it.
 
-def publish(
-    store: Store,
-    exclusion_list: Run,
-    *,
-    counts: dict[str, Any] | None = None,
-    valid_for_h: float = 0.0,
-    facts: dict[str, Any] | None = None,
-) -> Version:
-    """Commits a version and moves the pointer to it.
-
-    Args:
-        store: where.
-        exclusion_list: has passed its audits.
-        counts: see `Version`.
-        valid_for_h: hours from now, after which readers refuse it; 0 = for ever.
-        facts: further fields of `Version`.
-
-    Raises:
-        OutputError: the log or the pointer cannot be written.
+    Readers refuse it `valid_for_h` hours from now; 0 = never. An OutputError tells that the log or
+    the pointer cannot be written.
     """
     with _write_errors(store):
-        version = commit(store, exclusion_list, counts=counts, valid_for_h=valid_for_h, facts=facts)
+        version = commit(store, exclusion_list, valid_for_h, **fields)
         point(store)
     return version
 
 
-def commit(
-    store: Store,
-    exclusion_list: Run,
-    *,
-    counts: dict[str, Any] | None = None,
-    valid_for_h: float = 0.0,
-    facts: dict[str, Any] | None = None,
-) -> Version:
-    """Takes the next number for a version; readers do not see it yet.
-
-    Two publishers never get the same number. See `publish` for the arguments.
-    """
+def commit(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **fields: Any) -> Version:
+    """Takes the next number, which no other publisher gets; readers do not see the version yet."""
     now, run_id = datetime.now(UTC), exclusion_list.run_id
     until = now + timedelta(hours=valid_for_h) if valid_for_h else None
     entry = {
@@ -159,8 +109,8 @@ def commit(
         "rows": exclusion_list.rows,
         "published_at": now.isoformat(timespec="seconds"),
         "valid_until": until and until.isoformat(timespec="seconds"),
-        "counts": counts or {},
-        **(facts or {}),
+        "counts": {},
+        **fields,
         "entry": secrets.token_hex(4),  # stores that read back recognise their own entry by it
     }
     number = _newest_number(store) + 1
@@ -179,7 +129,7 @@ def point(store: Store) -> None:
         moved, newest = 0, _newest_number(store)
         while moved < newest:
             if version := _read(_entry(store, newest)):
-                storage.replace_json(_pointer(store.root), version.as_json())
+                storage.replace_json(_pointer(store), version.as_json())
             moved, newest = newest, _newest_number(store)
 
 
@@ -187,10 +137,7 @@ def point(store: Store) -> None:
 def publishing_lock(store: Store) -> Iterator[None]:
     """Held by whoever ships, approves, rolls back or removes versions: one process at a time.
 
-    It works on local stores only; elsewhere nobody waits.
-
-    Raises:
-        OutputError: the lock cannot be had.
+    On local stores only; elsewhere nobody waits. An OutputError tells that it cannot be had.
     """
     with _write_errors(store), storage.one_at_a_time(f"{_log_folder(store)}/.approval.lock"):
         yield
@@ -218,7 +165,7 @@ def read_all(store: Store) -> list[Version]:
 
 def live(store: Store) -> Version | None:
     """The version that the pointer names, or None."""
-    return _read(_pointer(store.root))
+    return _read(_pointer(store))
 
 
 def published(root: str) -> Run | None:
@@ -233,15 +180,10 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 
 
 def current_version(root: str, *, allow_stale: bool = False) -> tuple[Version, Run]:
-    """The live version and its exclusion list, verified.
+    """The live version and its exclusion list, verified; `allow_stale` accepts an expired one.
 
-    Args:
-        root: the output root.
-        allow_stale: True accepts a version that has expired.
-
-    Raises:
-        OutputError: nothing was published, it has expired, a newer toiletspark made it, or its
-            files are not those of its manifest.
+    An OutputError tells that nothing was published, it has expired, a newer toiletspark made it, or
+    its files are not those of its manifest.
     """
     doing = f"reading the current exclusion list of {root}"
     version = live(Store(root))
@@ -254,15 +196,8 @@ def current_version(root: str, *, allow_stale: bool = False) -> tuple[Version, R
             todo="run `toiletspark publish` first; "
             "an unreadable list must not be taken for an empty one",
         )
-    if not allow_stale:
-        _require_valid(version, doing)
-    run.verify(doing=doing)
-    return version, run
-
-
-def _require_valid(version: Version, doing: str) -> None:
     until = version.valid_until
-    if until and datetime.fromisoformat(until) < datetime.now(UTC):
+    if not allow_stale and until and datetime.fromisoformat(until) < datetime.now(UTC):
         raise OutputError(
             doing=doing,
             expected="a version that is still valid",
@@ -270,6 +205,8 @@ def _require_valid(version: Version, doing: str) -> None:
             todo="find out why nothing was published since; to go on with the old list, set "
             "feed.allow_stale=true (in Python: allow_stale=True)",
         )
+    run.verify(doing=doing)
+    return version, run
 
 
 def _read(path: str) -> Version | None:
@@ -277,11 +214,7 @@ def _read(path: str) -> Version | None:
 
 
 def _checked(entry: dict[str, Any] | None, path: str) -> Version | None:
-    """The entry of a file; None if there is none.
-
-    Raises:
-        OutputError: the entry was altered, or a newer toiletspark wrote it.
-    """
+    """The entry of a file, or None if there is none. A newer toiletspark's is an OutputError."""
     if entry is None:
         return None
     layout = entry.get("layout")
@@ -292,16 +225,7 @@ def _checked(entry: dict[str, Any] | None, path: str) -> Version | None:
             found=f"layout {layout}, made by a newer toiletspark",
             todo="read it with the toiletspark that publishes it",
         )
-    try:
-        return Version.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OutputError(
-            doing=f"reading {path}",
-            expected="an entry of the log of versions, as it was written",
-            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            todo="take the file from its backup, or run `toiletspark publish` again",
-        ) from None
+    return storage.validated(Version, entry, path, "an entry of the log of versions")
 
 
 def _numbers(store: Store) -> list[int]:
@@ -314,12 +238,12 @@ def _newest_number(store: Store) -> int:
 
 
 def _log_folder(store: Store) -> str:
-    return f"{store.root}/{EXCLUSION_LIST.name}/{LOG}"
+    return f"{store.root}/{EXCLUSION_LIST.name}/_versions"
 
 
 def _entry(store: Store, number: int) -> str:
     return f"{_log_folder(store)}/{number:08d}.json"
 
 
-def _pointer(root: str) -> str:
-    return f"{root}/{EXCLUSION_LIST.name}/{POINTER}"
+def _pointer(store: Store) -> str:
+    return f"{store.root}/{EXCLUSION_LIST.name}/{POINTER}"

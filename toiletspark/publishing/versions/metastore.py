@@ -1,7 +1,7 @@
 """A table of Spark's catalog, for those who read by name: its location follows the live version.
 
-It is external: its files are the version's own. A session that has read it must REFRESH TABLE. The
-table knows neither valid_until nor the manifest's digests; read by the pointer if you need those.
+It is external: its files are the version's own. A session that has read it must REFRESH TABLE. It
+knows neither valid_until nor the manifest's digests; read by the pointer if you need those.
 """
 
 from __future__ import annotations
@@ -22,13 +22,7 @@ _ROOT_PROPERTY = "toiletspark.root"
 
 
 def quoted(name: str) -> str:
-    """The name of a table for SQL, whatever words it is made of.
-
-    Args:
-        name: database.table, or catalog.database.table.
-
-    Raises:
-        ConfigError: it is something else.
+    """The name of a table for SQL, whatever words it is made of; a ConfigError if it is no name.
 
     >>> quoted("portal.order")
     '`portal`.`order`'
@@ -55,9 +49,7 @@ def statements(name: str, folder: str) -> list[str]:
 def require_ours(spark: SparkSession, name: str, root: str) -> None:
     """Stops before anything is written if the table belongs to somebody else; "" = no table.
 
-    Raises:
-        ConfigError: see `quoted`.
-        OutputError: the table was made by somebody else, or for another output root.
+    An OutputError tells that others made the table, or toiletspark for another output root.
     """
     if not name:
         return
@@ -75,8 +67,7 @@ def require_ours(spark: SparkSession, name: str, root: str) -> None:
 def follow(spark: SparkSession, name: str, root: str) -> None:
     """Points the table to the live version, and makes it if there is none; "" = nothing to do.
 
-    Raises:
-        OutputError: the catalog refuses; the version stays published.
+    An OutputError tells that the catalog refuses; the version stays published.
     """
     moved, exclusion_list = None, log.published(root) if name else None
     while exclusion_list and exclusion_list.folder != moved:  # the pointer may move meanwhile

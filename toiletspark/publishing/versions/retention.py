@@ -1,7 +1,4 @@
-"""Removal by age: old versions, and tables that were never published. No Spark.
-
-The log keeps its entries: the time, the head, the counts.
-"""
+"""Removal by age: old versions, and tables that were never published. The log keeps its entries."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from toiletspark.config import Publish
 from toiletspark.publishing.versions.log import TABLES, History, Version
 from toiletspark.tables import storage
-from toiletspark.tables.runs import MANIFEST, RUN_ID, Store
+from toiletspark.tables.runs import MANIFEST, RUN_ID, Store, run_id_at
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
 _log = logging.getLogger("toiletspark")
@@ -26,16 +23,9 @@ def clean(history: History, publish: Publish, now: datetime | None = None) -> li
     the live version, the newest of the log (its pointer may be about to move), and folders that are
     not complete (see `Store.clear_unfinished`).
 
-    Args:
-        history: read while `log.publishing_lock` is held, which must still be held.
-        publish: the days.
-        now: for tests.
-
-    Returns:
-        The removed folders below the root, as in "decisions/<run_id>". Folders that cannot be
-        removed are logged, and the next publication tries again.
-
-    Cost: lists the tables of versions.
+    `history` was read while `log.publishing_lock` is held, which must still be held. Returns the
+    removed folders below the root, as in "decisions/<run_id>". Folders that cannot be removed are
+    logged, and the next publication tries again.
     """
     removed: list[str] = []
     for run_id, folders in _due(history, publish, now or datetime.now(UTC)).items():
@@ -59,10 +49,14 @@ def _due(history: History, publish: Publish, now: datetime) -> dict[str, list[st
         if run_id in protected:
             continue
         if run_id in replaced:
-            is_old = _is_older(replaced[run_id], publish.keep_days, now)
+            days = publish.keep_days
+            is_old = bool(days) and replaced[run_id] < now - timedelta(days=days)
         else:
-            folders = [name for name in folders if _is_complete(store, name)]
-            is_old = _is_older(_begun(run_id), publish.keep_unpublished_days, now)
+            folders = [
+                name for name in folders if storage.exists(f"{store.root}/{name}/{MANIFEST}")
+            ]
+            days = publish.keep_unpublished_days
+            is_old = bool(days) and run_id < run_id_at(now - timedelta(days=days))
         if is_old and folders:
             due[run_id] = folders
     return due
@@ -78,10 +72,6 @@ def _folders(store: Store) -> dict[str, list[str]]:
     return folders
 
 
-def _is_complete(store: Store, folder: str) -> bool:
-    return storage.exists(f"{store.root}/{folder}/{MANIFEST}")
-
-
 def _replaced(versions: list[Version]) -> dict[str, datetime]:
     """The time at which another run last replaced each run; the newest run is not replaced."""
     return {
@@ -89,14 +79,6 @@ def _replaced(versions: list[Version]) -> dict[str, datetime]:
         for earlier, later in itertools.pairwise(versions)
         if earlier.run_id != later.run_id
     }
-
-
-def _is_older(moment: datetime, days: float, now: datetime) -> bool:
-    return bool(days) and moment < now - timedelta(days=days)
-
-
-def _begun(run_id: str) -> datetime:
-    return datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
 
 
 def _remove(store: Store, folders: list[str]) -> None:

@@ -1,7 +1,6 @@
 """Rollback to an older version: a new entry of the log that names its run; nothing is copied.
 
-A rollback stands for the version that it shows. So the version before a rollback is older still,
-and not the one that the rollback undid.
+A rollback stands for the version that it shows: the version before it is older still.
 """
 
 from __future__ import annotations
@@ -16,25 +15,13 @@ from toiletspark.tables import storage
 from toiletspark.tables.runs import MANIFEST, MARKER, Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
-_LIST = "`toiletspark publish list`"
-
 
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
     """Publishes an older version again, valid for publish.valid_for_h from now.
 
-    Args:
-        store: where.
-        publish: valid_for_h, and `because`, which the log keeps.
-        number: the version to go to; None = the one before the live version.
-
-    Returns:
-        The new version, which is live.
-
-    Raises:
-        OutputError: there is no such version, its files were removed or altered, or a newer
-            toiletspark made it.
-
-    Cost: the end of each file of that version is read, and the small files whole.
+    Without a number it is the one before the live version. An OutputError tells that there is none,
+    its files were removed or altered, or a newer toiletspark made it. Cost: the end of each file of
+    that version is read, and the small files whole.
     """
     doing = f"rolling back to {f'version {number}' if number is not None else 'the version before'}"
     _require_store(store, doing)
@@ -45,33 +32,17 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
         else:
             target = _numbered(history, number, doing)
         exclusion_list = _verified(history, target, doing)
-        facts = {
-            "head_id": target.head_id,
-            "operating_threshold": target.operating_threshold,
-            "catalog": target.catalog,
-            "rolled_back_to": target.shows,
-            "because": publish.because.strip() or None,
-        }
-        return log.publish(
-            store,
-            exclusion_list,
-            counts=target.counts,
-            valid_for_h=publish.valid_for_h,
-            facts=facts,
-        )
+        kept = target.model_dump(include={"counts", *log.DECIDED_BY})
+        because = publish.because.strip() or None
+        kept |= {"rolled_back_to": target.shows, "because": because}
+        return log.publish(store, exclusion_list, publish.valid_for_h, **kept)
 
 
 def summary(store: Store, config: Config, version: Version) -> Summary:
     """The new version for people, and the settings that keep later publications on it."""
+    names = {"number", "run_id", "published_at", "valid_until", "head_id", "operating_threshold"}
     return {
-        "version": version.number,
-        "rolled_back_to": version.rolled_back_to,
-        "run_id": version.run_id,
-        "published_at": version.published_at,
-        "valid_until": version.valid_until,
-        "head_id": version.head_id,
-        "operating_threshold": version.operating_threshold,
-        "because": version.because,
+        **version.model_dump(by_alias=True, include={*names, "rolled_back_to", "because"}),
         "exclusion_list": store.folder(EXCLUSION_LIST, version.run_id),
         "next": _next(store, config, version),
     }
@@ -103,7 +74,7 @@ def _before_live(history: History, doing: str) -> Version:
         doing=doing,
         expected="a version before the one that is live",
         found=found,
-        todo=f"see {_LIST}, and name one, as in `toiletspark publish rollback 3`",
+        todo="see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`",
     )
 
 
@@ -116,7 +87,8 @@ def _numbered(history: History, number: int, doing: str) -> Version:
     if versions:
         expected = f"one of the versions {versions[0].number} to {versions[-1].number}"
         found = f"no version {number}"
-    raise OutputError(doing=doing, expected=expected, found=found, todo=f"see {_LIST}")
+    todo = "see `toiletspark publish list`"
+    raise OutputError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _verified(history: History, target: Version, doing: str) -> Run:

@@ -19,7 +19,7 @@ from toiletspark.reports.run_page.gather import RANDOM_BACKBONE
 from toiletspark.statuses import MEANINGS
 from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Run, Store
-from toiletspark.tables.schemas import EXCLUSION_LIST
+from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST
 from toiletspark.tables.workspace import Workspace
 
 _BETWEEN = "between"
@@ -39,10 +39,11 @@ def gather(work: Workspace, made: Made) -> PlanPage:
     Cost: a pass over the plan's decisions for the counts, and one for the images to show. Only
     these are looked up in the live version and fetched.
     """
-    decisions, last = spark_io.read_run(work.spark, made.decisions), made.sources.history.decisions
+    decisions = spark_io.read_run(work.spark, made.decisions)
+    last = made.sources.history.run(DECISIONS)
     strata = by_stratum(decisions)
-    most, threshold = work.config.report.max_excluded, made.settled.operating_threshold
-    rows = to_show(decisions, most, threshold)
+    threshold = made.exclusion_list.inputs.operating_threshold
+    rows = to_show(decisions, work.config.report.max_excluded, threshold)
     before = _rows_before(work, last, [row["image_id"] for row in rows])
     digests = {row["image_id"]: row["content_digest"] for row in rows if row["image_id"]}
     pictures = thumbnails.of_few(work.spark, work.config, digests)
