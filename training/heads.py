@@ -22,15 +22,15 @@ from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.publishing.thresholds import settle
-from toiletspark.reports.head_page import page as head_page
 from toiletspark.sampling import evaluation_sample
+from toiletspark.sampling.evaluation import EVALUATION, Evaluation
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion, splits
 from toiletspark.training.dataset import TrainingSet, read, stored_views, with_views
-from toiletspark.training.evaluation.evaluate import evaluate, short
+from toiletspark.training.evaluation.evaluate import evaluate
 from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
 from toiletspark.training.fit import FinalLayer, fit, steps
 from toiletspark.training.logbook import Logbook, opened
@@ -74,11 +74,11 @@ def train(config: Config) -> dict[str, Any]:
         made_with = list(_images(head, examples, held))
         kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
-        book.figures("validation", short(evaluation))
-        book.figures("fit", evaluation["fit"])
+        book.figures("validation", evaluation.main_figures())
+        book.figures("fit", evaluation.fit)
     compared = champion.compare(
         head,
-        evaluation["operating_threshold"],
+        evaluation.operating_threshold,
         examples.where(held),
         [groups[row] for row in np.flatnonzero(held).tolist()],
         kinds,
@@ -142,22 +142,22 @@ def _evaluated(
     made_with: list[dict[str, Any]],
     kinds: dict[str, Draw],
     config: Config,
-) -> dict[str, Any]:
+) -> Evaluation:
     """The figures of `evaluate`, and what else the head's page shows."""
     threshold, reason = _threshold(made_with, head, config, kinds)
     temperature = layer.temperature if config.train.calibrate else None
     unseen = examples.where(held)
     fit_facts = ("l2", "temperature", "epochs", "inner_loss")
-    evaluation = {
-        **evaluate(head, unseen, labels[held], kinds, threshold, config, temperature),
-        "threshold_reason": reason,
-        "naive_split": image_split_baseline(examples, labels, layer, threshold, config),
-        "fit": {name: getattr(layer, name) for name in fit_facts},
-    }
+    curve = None
     if config.train.learning_curve:
         curve = learning_curve(head, examples, labels, held, config, kinds, layer)
-        evaluation["learning_curve"] = curve
-    return evaluation
+    return dataclasses.replace(
+        evaluate(head, unseen, labels[held], kinds, threshold, config, temperature),
+        threshold_reason=reason,
+        naive_split=image_split_baseline(examples, labels, layer, threshold, config),
+        fit={name: getattr(layer, name) for name in fit_facts},
+        learning_curve=curve,
+    )
 
 
 def _threshold(
@@ -224,7 +224,7 @@ def _check_split(labels: NDArray[np.int64], held: Split, config: Config) -> None
 
 def save_head(
     head: Head,
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     promotion: dict[str, Any],
     used: dict[str, Any],
     made_with: list[dict[str, Any]],
@@ -251,13 +251,16 @@ def save_head(
     """
     golden_run = store.run(schemas.GOLDEN_IMAGES, gathered.run_id)
     golden = [GoldenImage(**row) for row in arrow_io.read(golden_run)]
-    figures = short(evaluation)
-    threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
+    figures = evaluation.main_figures()
+    threshold = {
+        "operating_threshold": evaluation.operating_threshold,
+        "threshold_reason": evaluation.threshold_reason,
+    }
     facts = {
         "validation": figures,
         **threshold,
-        "fit": evaluation["fit"],
-        "naive_split": evaluation["naive_split"],
+        "fit": evaluation.fit,
+        "naive_split": evaluation.naive_split,
         **used,
         "settings": config.train.model_dump(),
         "versions": _versions(),
@@ -266,9 +269,14 @@ def save_head(
         facts["backbone"] = golden_run.inputs.backbone
     run_id = new_run_id()
     folder = arrow_io.write_file(store, schemas.HEADS, run_id, made_with)
-    origin = {"run_id": run_id, "training_set": gathered.run_id, **used}
-    shown = {**origin, **evaluation, "champion": promotion["champion"]}
-    storage.replace_json(f"{folder}/{head_page.EVALUATION}", shown)
+    shown = dataclasses.replace(
+        evaluation,
+        run_id=run_id,
+        training_set=gathered.run_id,
+        champion=promotion["champion"],
+        **used,
+    )
+    storage.replace_json(f"{folder}/{EVALUATION}", shown.as_json())
     complete = dataclasses.replace(head, facts=facts).with_golden(golden)
     digest = bundle.write(folder, complete)
     inputs = Inputs(
@@ -290,8 +298,8 @@ def save_head(
         "validation": figures,
         **threshold,
     }
-    if "learning_curve" in evaluation:
-        summary["learning_curve"] = evaluation["learning_curve"]["sentence"]
+    if evaluation.learning_curve:
+        summary["learning_curve"] = evaluation.learning_curve.sentence
     return {**summary, **promotion}
 
 

@@ -22,7 +22,6 @@ from toiletspark.config.command_line import (
     show,
 )
 from toiletspark.errors import UserError
-from toiletspark.tables import storage
 
 Page = Annotated[
     bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")
@@ -54,13 +53,14 @@ def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJs
     with reported_errors():
         require_extra(doing="training the head")
         from toiletspark.reports.head_page import page as head_page
+        from toiletspark.sampling import evaluation
         from toiletspark.training.heads import train
 
         config = loading.load(conf, sets)
         summary = train(config)
         if page:
-            evaluation = storage.read_json(f"{summary['head']}/{head_page.EVALUATION}") or {}
-            summary["head_report"] = head_page.write(config.output.root, evaluation, {})
+            figures = evaluation.read(summary["head"])
+            summary["head_report"] = head_page.write(config.output.root, figures, {})
     show(summary, as_json)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.model.head import excluded
 from toiletspark.sampling.estimates import Bootstrap, Share
+from toiletspark.sampling.evaluation import CurvePoint, Curves
 
 _POINTS = 200  # of a curve: half by rank among images to exclude, half among the others
 _BANDS = 40  # of them with an interval
@@ -17,8 +15,8 @@ _BANDS = 40  # of them with an interval
 
 def curves(
     scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """The PR and the ROC curve in one, and the areas under them.
+) -> Curves:
+    """The PR and the ROC curve, and the areas under them.
 
     Args:
         scores: float32, (n,), exclusion scores.
@@ -26,21 +24,19 @@ def curves(
         bootstrap: their weights, and what the sample might have been.
 
     Returns:
-        roc_auc, average_precision: an `estimates.Share` as JSON, unknown if all images are to
-        exclude, or none. points: at most 200, by falling threshold, none in that case: threshold,
-        recall, precision, good_images_lost (the false positive rate), and at every fifth of them
-        `intervals` of the three.
+        At most 200 points, with intervals at every fifth. If all images are to exclude, or none,
+        there are no points and the areas are unknown.
     """
-    none: dict[str, Any] = asdict(Share(None, 0.0, 1.0, int(to_exclude.sum())))
     if not to_exclude.any() or to_exclude.all():
-        return {"roc_auc": none, "average_precision": none, "points": []}
+        none = Share(None, 0.0, 1.0, int(to_exclude.sum()))
+        return Curves(none, none, [])
     ranked = _Ranked(scores, to_exclude)
     rarer = to_exclude if 2 * to_exclude.sum() <= len(to_exclude) else ~to_exclude
-    return {
-        "roc_auc": asdict(bootstrap.figure(ranked.roc_auc, rarer)),
-        "average_precision": asdict(bootstrap.figure(ranked.average_precision, to_exclude)),
-        "points": _points(scores, to_exclude, bootstrap),
-    }
+    return Curves(
+        bootstrap.figure(ranked.roc_auc, rarer),
+        bootstrap.figure(ranked.average_precision, to_exclude),
+        _points(scores, to_exclude, bootstrap),
+    )
 
 
 class _Ranked:
@@ -88,24 +84,11 @@ class _Ranked:
 
 def _points(
     scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> list[dict[str, Any]]:
+) -> list[CurvePoint]:
     """See `curves`; precision is defined, since each threshold is a score."""
     thresholds = _thresholds(scores, to_exclude)
-    total, good = bootstrap.total(to_exclude), bootstrap.total(~to_exclude)
-    points: list[dict[str, Any]] = []
-    for threshold in thresholds:
-        out = excluded(scores, threshold)
-        hits, lost = bootstrap.total(out & to_exclude), bootstrap.total(out & ~to_exclude)
-        points.append(
-            {
-                "threshold": threshold,
-                "recall": hits / total,
-                "precision": hits / (hits + lost),
-                "good_images_lost": lost / good,
-            }
-        )
-    places = np.linspace(0, len(points) - 1, min(_BANDS, len(points))).round().astype(int)
-    marked = np.unique(places).tolist()
+    places = np.linspace(0, len(thresholds) - 1, min(_BANDS, len(thresholds)))
+    marked = np.unique(places.round().astype(int)).tolist()
     out = np.stack([excluded(scores, thresholds[index]) for index in marked])
     wanted = np.broadcast_to(to_exclude, out.shape)
     figures = {
@@ -113,9 +96,17 @@ def _points(
         "precision": bootstrap.shares(wanted, out),
         "good_images_lost": bootstrap.shares(out, ~wanted),
     }
+    intervals = {}
     for row, index in enumerate(marked):
-        intervals = {name: [shares[row].low, shares[row].high] for name, shares in figures.items()}
-        points[index]["intervals"] = intervals
+        bounds = {name: [shares[row].low, shares[row].high] for name, shares in figures.items()}
+        intervals[index] = bounds
+    total, good = bootstrap.total(to_exclude), bootstrap.total(~to_exclude)
+    points = []
+    for index, threshold in enumerate(thresholds):
+        out = excluded(scores, threshold)
+        hits, lost = bootstrap.total(out & to_exclude), bootstrap.total(out & ~to_exclude)
+        values = hits / total, hits / (hits + lost), lost / good
+        points.append(CurvePoint(threshold, *values, intervals.get(index, {})))
     return points
 
 

@@ -14,6 +14,7 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.model.head import Head, excluded
 from toiletspark.progress import Progress
 from toiletspark.sampling.estimates import Bootstrap, Difference
+from toiletspark.sampling.evaluation import LearningCurve, LearningPoint
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
@@ -33,7 +34,7 @@ def learning_curve(
     config: Config,
     kinds: Mapping[str, Draw],
     layer: FinalLayer,
-) -> dict[str, Any]:
+) -> LearningCurve:
     """Heads fitted to nested shares of the listings that are trained on, judged on the same
     held-out images.
 
@@ -45,10 +46,7 @@ def learning_curve(
         kinds: see `evaluation_sample.describe_draws`.
         layer: the head's, whose L2 and temperature serve all shares, so that each is one fit.
 
-    Returns:
-        points (share, labels, and accuracy, recall, precision for the catalog with their intervals,
-        of exclusion scores of at least 0.5), sentence. A share without a label of some class has no
-        point.
+    A share without a label of some class has no point.
 
     Cost: a fit a share; a quarter, a half and three quarters together one and a half times the fit
     to all.
@@ -61,8 +59,7 @@ def learning_curve(
     to_exclude = np.isin(np.array(unseen.label), head.exclude_classes)
     everything = np.ones_like(to_exclude)
     progress = Progress("learning curve", len(shares), "fits", config.progress.line_every_s)
-    points: list[dict[str, Any]] = []
-    right: list[Bools] = []
+    points, right = [], []
     for number, share in enumerate(shares, 1):
         rows = ~held & nested(examples.listing_id, share, config.train.seed)
         if len(np.unique(labels[rows])) == len(head.classes):
@@ -72,35 +69,27 @@ def learning_curve(
                 fitted = _fitted(head.backbone_id, layer, embeddings, labels[rows], config)
             scores = fitted.exclusion_scores(fitted.probabilities(unseen.embeddings))
             out = excluded(scores, _LIKELY)
-            figures = _figures(bootstrap, out, to_exclude)
-            points.append({"share": share, "labels": int(rows.sum()), **figures})
             right.append(out == to_exclude)
+            point = LearningPoint(
+                share,
+                int(rows.sum()),
+                accuracy=bootstrap.share(right[-1], everything),
+                recall=bootstrap.share(out, to_exclude),
+                precision=bootstrap.share(to_exclude, out),
+            )
+            points.append(point)
         progress.at(number)
     progress.close()
     last_step = None
     if len(right) > 1:
         last_step = bootstrap.difference((right[-1], everything), (right[-2], everything))
-    return {"points": points, "sentence": _sentence(points, last_step)}
+    return LearningCurve(points, _sentence([point.share for point in points], last_step))
 
 
 def nested(listing_ids: list[str], share: float, seed: int) -> Bools:
     """True for images in a share of the listings: (n,). A larger share holds the smaller ones."""
     fractions = [hash_fraction(seed, f"curve:{listing}") for listing in listing_ids]
     return np.array(fractions) < share
-
-
-def _figures(bootstrap: Bootstrap, out: Bools, to_exclude: Bools) -> dict[str, Any]:
-    """accuracy, recall and precision of decisions, each with its interval."""
-    parts = {
-        "accuracy": (out == to_exclude, np.ones_like(out)),
-        "recall": (out & to_exclude, to_exclude),
-        "precision": (out & to_exclude, out),
-    }
-    shares = {name: bootstrap.share(part, whole) for name, (part, whole) in parts.items()}
-    return {
-        name: {"value": share.value, "low": share.low, "high": share.high}
-        for name, share in shares.items()
-    }
 
 
 def image_split_baseline(
@@ -142,11 +131,11 @@ def _fitted(
     return Head(classes, exclude_classes, backbone_id, layer.weight / divisor, layer.bias / divisor)
 
 
-def _sentence(points: list[dict[str, Any]], step: Difference | None) -> str:
+def _sentence(shares: list[float], step: Difference | None) -> str:
     """Says if more labels are worth it, by the paired difference of the last step."""
     if step is None or step.value is None:
         return "There are too few labels for a learning curve."
-    before, after = (f"{100 * point['share']:g}" for point in points[-2:])
+    before, after = (f"{100 * share:g}" for share in shares[-2:])
     change = f"{100 * step.value:+.1f} points ({100 * step.low:+.1f} to {100 * step.high:+.1f})"
     if step.low > 0:
         verdict = "more labels are worth it."
