@@ -35,11 +35,6 @@ class Live:
     run: Run
     operating_threshold: float
 
-    @property
-    def head_id(self) -> str:
-        """Its id."""
-        return str(self.run.inputs.head_id)
-
 
 def compare(
     head: Head,
@@ -53,8 +48,7 @@ def compare(
     """Compares a new head with the live one, each at its own operating threshold.
 
     Args:
-        head: the new one.
-        unseen: its held-out images, in whole groups.
+        head: the new one; `unseen` are its held-out images, in whole groups.
         groups: of each of these images, see `splits.groups`.
         kinds: see `evaluation_sample.describe_draws`.
         publish: its policy says what a mistake costs.
@@ -69,9 +63,10 @@ def compare(
         return _nothing(None, "no head of this store is live")
     known, scores = live_scores(live, unseen, groups, head.backbone_id)
     images = unseen.where(known)
+    head_id = live.run.inputs.head_id
     if not len(images.label):
         why = "the live head has seen all that was held out, or does not tell what it has seen"
-        return _nothing(live.head_id, why)
+        return _nothing(head_id, why)
     stand = choose_evaluation_sample(images.draw, kinds)
     weight = stand.weights(images.weight)
     images = images.where(stand.rows)
@@ -82,21 +77,19 @@ def compare(
     to_exclude = np.isin(np.array(images.label), head.exclude_classes)
     by_figure = differences(bootstrap, to_exclude, new, old, cost_of_a_miss(publish.policy))
     return {
-        "head_id": live.head_id,
+        "head_id": head_id,
         "verdict": verdict(by_figure["cost"]),
         "n": len(new),
         "differences": {name: dataclasses.asdict(each) for name, each in by_figure.items()},
-        "sentence": _sentence(live.head_id, by_figure["cost"], stand.description),
+        "sentence": _sentence(head_id, by_figure["cost"], stand.description),
     }
 
 
 def live_head(store: Store, publish: Publish) -> Live | None:
     """The live head; None if there is none, or if it does not lie in the store."""
-    published = log.published(store.root)
-    if published is not None:
-        inputs = published.inputs
-        run = registry.run_of(store, inputs.head_id)
-        return Live(run, inputs.operating_threshold) if run else None
+    if published := log.published(store.root):
+        run = registry.run_of(store, published.inputs.head_id)
+        return Live(run, published.inputs.operating_threshold) if run else None
     run = registry.newest_promoted(store)
     if run is None:
         return None
@@ -114,12 +107,10 @@ def live_scores(
 
     It has seen an image if it was trained on this content, on another image of this listing, or on
     one of a listing in its group. Scores of its own held-out images were stored; it scores other
-    images if it has the same backbone.
+    images if it has the same backbone (`backbone_id` is that of the embeddings).
 
     Args:
-        unseen: images that the new head has not seen, in whole groups.
-        groups: the group of each image, n names.
-        backbone_id: of their embeddings.
+        unseen: images that the new head has not seen, in whole groups; `groups` names these.
 
     Returns:
         The images with a score, bool, (n,), and the scores, float32, (n,), 0 for the others.
@@ -145,9 +136,8 @@ def _seen(trained_on: list[dict[str, Any]], unseen: TrainingSet, groups: Sequenc
     digests = np.array(unseen.content_digest)
     content = np.isin(digests, [row["content_digest"] for row in trained_on])
     listing = np.isin(np.array(unseen.listing_id), [row["listing_id"] for row in trained_on])
-    groups_of = Counter(
-        digest for digest, _ in set(zip(unseen.content_digest, groups, strict=True))
-    )
+    pairs = set(zip(unseen.content_digest, groups, strict=True))
+    groups_of = Counter(digest for digest, _ in pairs)
     of_home = np.array([groups_of[digest] == 1 for digest in unseen.content_digest], dtype=bool)
     return content | splits.whole_groups(listing | (content & of_home), groups)
 
@@ -157,12 +147,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Figures of the new decisions less those of the old, image by image.
 
-    Args:
-        bootstrap: of the images, (n,).
-        to_exclude: bool, (n,), by label.
-        new: bool, (n,), excluded by the new head.
-        old: bool, (n,), excluded by the live head.
-        miss: the cost of a missed image; a good image that is lost costs 1.
+    All are bool, (n,): to exclude by label, and excluded by the new and by the live head. `miss` is
+    the cost of a missed image; a good image that is lost costs 1.
 
     Returns:
         cost (mean of an image), recall, precision, good_images_lost.
@@ -225,9 +211,8 @@ def describe(promotion: dict[str, Any]) -> str:
 
 
 def _nothing(head_id: str | None, why: str) -> dict[str, Any]:
-    sentence = f"Nothing to compare: {why}."
-    none = {"verdict": NOTHING, "n": 0, "differences": {}}
-    return {"head_id": head_id, **none, "sentence": sentence}
+    none = {"head_id": head_id, "verdict": NOTHING, "n": 0, "differences": {}}
+    return {**none, "sentence": f"Nothing to compare: {why}."}
 
 
 def _sentence(head_id: str, cost: Difference, by: str) -> str:

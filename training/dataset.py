@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -57,12 +57,7 @@ class TrainingSet:
     def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
         """The rows that are True: bool, (n,)."""
         named = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
-        return TrainingSet(
-            **named,
-            weight=self.weight[rows],
-            embeddings=self.embeddings[rows],
-            corrupt=self.corrupt,
-        )
+        return replace(self, **named, weight=self.weight[rows], embeddings=self.embeddings[rows])
 
 
 @dataclass(frozen=True)
@@ -98,8 +93,7 @@ def read(run: Run) -> TrainingSet:
 
 
 def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
-    """Yields the files of a training_images run in batches; files that are missing or altered are
-    left out.
+    """Yields the files of a training_images run in batches, without missing and altered ones.
 
     Cost: one row group of the table in memory.
     """
@@ -107,21 +101,17 @@ def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
         rows = list(zip(batch.image_id, batch.content_digest, batch.content, strict=True))
         for start in range(0, len(rows), images_per_batch):
             part = rows[start : start + images_per_batch]
-            sound = [
-                (name, file)
-                for name, digest, file in part
-                if file and content_digest(file) == digest
-            ]
-            names = [name for name, _ in sound]
-            yield LabelledImages(names, [file for _, file in sound], len(part) - len(sound))
+            sound = {
+                name: file for name, digest, file in part if file and content_digest(file) == digest
+            }
+            yield LabelledImages([*sound], [*sound.values()], len(part) - len(sound))
 
 
 def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
     """Reads stored views from training_views runs of one backbone.
 
     Returns:
-        By content digest, float32, (views, width), in the order of `names`; without embeddings that
-        are not finite.
+        By content digest, float32, (views, width), in the order of `names`; finite ones only.
     """
     stored: dict[str, dict[str, NDArray[np.float32]]] = {}
     for batch in (batch for run in runs for batch in _batches(run)):
@@ -159,13 +149,7 @@ def _batches(run: Run) -> Iterator[Any]:
 def _arranged(
     stored: NDArray[np.float16], rows: list[int], columns: dict[str, list[Any]]
 ) -> TrainingSet:
-    """The sound rows in the order of image_id.
-
-    Args:
-        stored: (m, width), the embeddings of the usual width.
-        rows: the m row numbers that they belong to.
-        columns: of all rows.
-    """
+    """The sound rows in the order of image_id; `rows` are the row numbers of `stored`."""
     ids = columns["image_id"]
     order = np.array(sorted(range(len(rows)), key=lambda at: ids[rows[at]]), dtype=np.int64)
     order = order[np.isfinite(stored).all(axis=1)[order]]
@@ -182,20 +166,15 @@ def _arranged(
 
 
 class FitRows(NamedTuple):
-    """The rows that a head is fitted to: those of the images, in their order, then those of their
-    stored views.
+    """The rows that a head is fitted to: the images in their order, then their stored views.
 
-    Attributes:
-        embeddings: float32, (m, width).
-        labels: int64, (m,), index of the class.
-        image: int64, (m,), the row of the training set that each one shows.
-        row_weight: float32, (m,), all rows of one image add up to 1; None where nothing has a view.
+    `row_weight` of all rows of one image adds up to 1; None where nothing has a view.
     """
 
-    embeddings: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    image: NDArray[np.int64]
-    row_weight: NDArray[np.float32] | None
+    embeddings: NDArray[np.float32]  # (m, width)
+    labels: NDArray[np.int64]  # (m,), index of the class
+    image: NDArray[np.int64]  # (m,), the row of the training set that each one shows
+    row_weight: NDArray[np.float32] | None  # (m,)
 
 
 def stored_views(
@@ -216,10 +195,9 @@ def with_views(
     """The chosen images with their views; an image has the same weight, however many views it has.
 
     Args:
-        examples: all labelled images.
         labels: int64, (n,), index of the class.
         chosen: bool, (n,), the images that are fitted to.
-        stored: views by content digest, float32, (views, width).
+        stored: see `read_views`.
     """
     images = np.flatnonzero(chosen)
     views = {image: stored.get(examples.content_digest[image]) for image in images.tolist()}

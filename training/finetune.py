@@ -1,8 +1,7 @@
 """Fine-tunes a backbone on the labelled images, saves it, and embeds the training set with it.
 
     <root>/backbones/finetuned-<first 12 of the weights' digest>/weights.safetensors
-    <root>/backbones/finetuned-<first 12 of the weights' digest>/finetuned.json    written last: its
-    origin
+    <root>/backbones/finetuned-<first 12 of the weights' digest>/finetuned.json    written last
 
 It is another backbone: set `backbone.weights` to its file, and the catalog is embedded anew. The
 json names the listings that it has seen; no head on it is judged by them.
@@ -53,19 +52,12 @@ class Finetuned(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """The labelled images with their pixels.
-
-    Attributes:
-        examples: all n of the training set.
-        pixels: uint8, (n, crop_px, crop_px, 3), in a file; black for files that cannot be decoded.
-        sound: bool, (n,); False for those.
-        corrupt: files that cannot be decoded, or belong to no example.
-    """
+    """The labelled images with their pixels, which lie in a file."""
 
     examples: TrainingSet
-    pixels: Pixels
-    sound: NDArray[np.bool_]
-    corrupt: int
+    pixels: Pixels  # uint8, (n, crop_px, crop_px, 3); black for files that cannot be decoded
+    sound: NDArray[np.bool_]  # (n,); False for those
+    corrupt: int  # files that cannot be decoded, or belong to no example
 
 
 def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
@@ -83,28 +75,20 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
     """
     step = f"train --set train.finetune={config.train.finetune}"
     images = store.require(schemas.TRAINING_IMAGES, doing=DOING, step=step)
-    source = store.run(schemas.TRAINING_SET, images.inputs.training_set) or store.require(
-        schemas.TRAINING_SET, doing=DOING, step="train"
-    )
+    source = store.run(schemas.TRAINING_SET, images.inputs.training_set)
+    source = source or store.require(schemas.TRAINING_SET, doing=DOING, step="train")
     spec = _spec(config, source.inputs.backbone_id)
     with tempfile.TemporaryDirectory(prefix="toiletspark-finetune-") as folder:
         backbone = Backbone(spec, torch.get_num_threads())
         decoded = _decoded(images, read(source), backbone, config, Path(folder) / "pixels")
         tuned, seen_listings = _tuned(config, store, spec, decoded, book)
-        facts: dict[str, Any] = {
-            "images": int(decoded.sound.sum()),
-            "corrupt": decoded.corrupt,
-            "inner_losses": tuned.losses,
-        }
+        facts: dict[str, Any] = {"images": int(decoded.sound.sum()), "corrupt": decoded.corrupt}
+        facts["inner_losses"] = tuned.losses
         if not tuned.best:
             todo = "no epoch was better: the backbone stays"
             return Finetuned(source, {**facts, "backbone": None, "todo": todo})
-        origin = {
-            "made_from": spec.backbone_id,
-            "training_images": images.run_id,
-            "seen_listings": seen_listings,
-        }
-        weights, new = _keep(config, store, tuned, {**origin, **facts})
+        origin = {"made_from": spec.backbone_id, "training_images": images.run_id, **facts}
+        weights, new = _keep(config, store, tuned, {**origin, "seen_listings": seen_listings})
         run = _embed(config, store, source, decoded, new)
     _golden(config, store, source, run, new)
     todo = f"set backbone.weights={weights}, then run `toiletspark embed` and `toiletspark train`: "
@@ -123,14 +107,7 @@ def _spec(config: Config, backbone_id: str) -> BackboneSpec:
             "backbone.precision=int8 afterwards",
         )
     spec = load_spec(config.backbone.model_copy(update={"runtime": "torch"}))
-    if spec.backbone_id != backbone_id:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {backbone_id}, with which the labelled images are embedded",
-            found=f"the configured one, {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
+    spec.require_id(backbone_id, doing=DOING)
     return spec
 
 
@@ -224,11 +201,10 @@ def _embed(config: Config, store: Store, source: Run, decoded: _Decoded, spec: B
     backbone = Backbone(spec, torch.get_num_threads())
     examples, sound = decoded.examples.where(decoded.sound), np.flatnonzero(decoded.sound)
     size = config.finetune.images_per_batch
-    batches = np.split(sound, range(size, len(sound), size))
-    embedded = [backbone.embed(decoded.pixels[batch]) for batch in batches]
-    vectors = [vector for batch in embedded for vector in to_stored(batch)]
-    columns = {name: getattr(examples, name) for name in schemas.LABELLED}
-    columns["embedding"] = vectors
+    columns: dict[str, list[Any]] = {name: getattr(examples, name) for name in schemas.LABELLED}
+    columns["embedding"] = []
+    for batch in np.split(sound, range(size, len(sound), size)):
+        columns["embedding"] += to_stored(backbone.embed(decoded.pixels[batch]))
     return arrow_io.write(
         store,
         schemas.TRAINING_SET,
@@ -248,20 +224,12 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     images = arrow_io.read(golden_run)
     backbone = Backbone(spec, torch.get_num_threads())
     files = [image["jpeg"] for image in images]
-    decoded = [
-        outcome.pixels for outcome in backbone.decode(files, golden.decode_limits(config.decode))
-    ]
-    pixels = [values for values in decoded if values is not None]
-    vectors = iter(to_stored(backbone.embed(np.stack(pixels))))
-    embedded = [
-        {**image, "embedding": next(vectors)}
-        for image, values in zip(images, decoded, strict=True)
-        if values is not None
-    ]
-    inputs = Inputs(
-        training_set=run.run_id, backbone_id=spec.backbone_id, backbone=spec.description
-    )
-    recorded = config.recorded()
-    arrow_io.write(
-        store, schemas.GOLDEN_IMAGES, run.run_id, embedded, config=recorded, inputs=inputs
-    )
+    decoded = backbone.decode(files, golden.decode_limits(config.decode))
+    sound = [picture.pixels is not None for picture in decoded]
+    pixels = [picture.pixels for picture in decoded if picture.pixels is not None]
+    vectors = to_stored(backbone.embed(np.stack(pixels)))
+    kept = zip(compress(images, sound), vectors, strict=True)
+    rows = [{**image, "embedding": vector} for image, vector in kept]
+    names = {"backbone_id": spec.backbone_id, "backbone": spec.description}
+    inputs, recorded = Inputs(training_set=run.run_id, **names), config.recorded()
+    arrow_io.write(store, schemas.GOLDEN_IMAGES, run.run_id, rows, config=recorded, inputs=inputs)

@@ -24,7 +24,8 @@ from torch.nn import Linear, Parameter
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import LBFGS, AdamW
 
-from toiletspark.config import Train
+from toiletspark.config import Labels, Train
+from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.training.splits import inner_folds
 
@@ -43,6 +44,12 @@ class FinalLayer(NamedTuple):
     temperature: float
     epochs: int  # of AdamW; 0 for L-BFGS
     inner_loss: float | None  # cross entropy on the inner folds, if there are any
+
+    def head(self, labels: Labels, backbone_id: str, temperature: float = 1.0) -> Head:
+        """The head of this layer, divided by another temperature if it has none of its own."""
+        classes, exclude = tuple(labels.classes), tuple(labels.exclude_classes)
+        divisor = np.float32(temperature)
+        return Head(classes, exclude, backbone_id, self.weight / divisor, self.bias / divisor)
 
 
 class _Rows(NamedTuple):

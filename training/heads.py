@@ -9,6 +9,7 @@ import logging
 import platform
 from collections.abc import Iterator
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
 
 Split = NDArray[np.bool_]
+DOING = "training the head"
 _log = logging.getLogger("toiletspark")
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Splits by groups of listings, fits, evaluates on held-out groups, compares with the live
-    head, saves the head.
+    """Splits by groups of listings, fits, evaluates, compares with the live head, saves the head.
 
     Returns:
-        The trainer's summary: see `save_head`; and `finetuned`, see `finetune.finetune`.
+        The summary of `save_head`, with the facts of `finetune.finetune` under `finetuned`.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
@@ -55,11 +56,10 @@ def train(config: Config) -> dict[str, Any]:
     """
     store = Store.open(config.output.root)
     with opened(config.train.tensorboard, config.recorded()) as book:
-        finetuned = _finetuned(config, store, book)
-        if finetuned:
+        if finetuned := _finetuned(config, store, book):
             gathered = finetuned.run
         else:
-            gathered = store.require(schemas.TRAINING_SET, doing="training the head", step="train")
+            gathered = store.require(schemas.TRAINING_SET, doing=DOING, step="train")
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
         groups = splits.groups(examples, config.lookalikes.min_cosine)
@@ -69,30 +69,20 @@ def train(config: Config) -> dict[str, Any]:
         held &= ~splits.whole_groups(seen, groups)
         _check_split(labels, held, config)
         layer = _fitted(config, store, backbone_id, examples, labels, groups, held, book)
-        classes, exclude = tuple(config.labels.classes), tuple(config.labels.exclude_classes)
-        head = Head(classes, exclude, backbone_id, layer.weight, layer.bias)
+        head = layer.head(config.labels, backbone_id)
         made_with = list(_images(head, examples, held))
         kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", evaluation.main_figures())
         book.figures("fit", evaluation.fit)
+    unseen, unseen_groups = examples.where(held), list(compress(groups, held))
+    threshold = evaluation.operating_threshold
     compared = champion.compare(
-        head,
-        evaluation.operating_threshold,
-        examples.where(held),
-        [groups[row] for row in np.flatnonzero(held).tolist()],
-        kinds,
-        store,
-        config.publish,
+        head, threshold, unseen, unseen_groups, kinds, store, config.publish
     )
     of_catalog = finetuned is None or finetuned.facts["backbone"] is None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=of_catalog)
-    used = {
-        "trained_on": int((~held).sum()),
-        "corrupt": examples.corrupt,
-        "training_data": {"rows": len(examples.label), "digest": examples.digest},
-    }
-    summary = save_head(head, evaluation, promotion, used, made_with, gathered, store, config)
+    summary = save_head(head, evaluation, promotion, made_with, gathered, store, config)
     return {**summary, "finetuned": finetuned.facts} if finetuned else summary
 
 
@@ -157,20 +147,20 @@ def _evaluated(
         naive_split=image_split_baseline(examples, labels, layer, threshold, config),
         fit={name: getattr(layer, name) for name in fit_facts},
         learning_curve=curve,
+        trained_on=int((~held).sum()),
+        corrupt=examples.corrupt,
+        training_data={"rows": len(examples.label), "digest": examples.digest},
     )
 
 
 def _threshold(
     made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]
 ) -> tuple[float, str]:
-    """The threshold that publishing will use, and why.
-
-    A head that cannot keep the policy is saved all the same: another policy needs no other head.
-    """
+    """The threshold that publishing will use, and why."""
     try:
         settled = settle(config.publish, made_with, head.exclude_classes, kinds)
         return settled.operating_threshold, settled.reason
-    except ConfigError as error:
+    except ConfigError as error:  # the head is saved all the same: a policy can be changed
         _log.warning(error)
         reason = f"publish.operating_threshold for now, and publishing will refuse: {error.found}"
         return config.publish.operating_threshold, reason
@@ -189,15 +179,11 @@ def _images(head: Head, examples: TrainingSet, held: Split) -> Iterator[dict[str
 
 
 def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
-    """Labels as indices into the configured classes: int64, (n,).
-
-    Raises:
-        LabelsError: another class.
-    """
+    """Labels as indices into the configured classes: int64, (n,); a LabelsError for another one."""
     unknown = sorted(set(examples.label) - set(classes))
     if unknown:
         raise LabelsError(
-            doing="training the head",
+            doing=DOING,
             expected=f"labels among labels.classes: {', '.join(classes)}",
             found=f"'{unknown[0]}'{nearest(unknown[0], classes)}",
             todo="import the labels again after changing labels.classes",
@@ -226,42 +212,35 @@ def save_head(
     head: Head,
     evaluation: Evaluation,
     promotion: dict[str, Any],
-    used: dict[str, Any],
     made_with: list[dict[str, Any]],
     gathered: Run,
     store: Store,
     config: Config,
 ) -> dict[str, Any]:
-    """Writes the head's images, its evaluation and its bundle, then the manifest that makes the run
-    visible.
+    """Writes the head's images, evaluation and bundle, then the manifest that makes the run visible.
 
     The comparison with the live head stands in the manifest and in evaluation.json, not in the
     bundle: the same training gives the same bundle, byte for byte.
 
     Args:
+        evaluation: without run_id, training_set and champion.
         promotion: see `champion.promotion`.
-        used: trained_on, corrupt, training_data (rows and digest).
         made_with: the rows of `schemas.HEADS`.
         gathered: the training set; its golden images have the same run_id.
 
     Returns:
-        head (its folder), head_id, bundle_digest, golden_images, trained_on, corrupt, validation
-        (figures), operating_threshold and threshold_reason, learning_curve (its sentence),
-        promoted, champion.
+        The summary: head (its folder), its figures and what became of it.
     """
     golden_run = store.run(schemas.GOLDEN_IMAGES, gathered.run_id)
     golden = [GoldenImage(**row) for row in arrow_io.read(golden_run)]
     figures = evaluation.main_figures()
-    threshold = {
-        "operating_threshold": evaluation.operating_threshold,
-        "threshold_reason": evaluation.threshold_reason,
-    }
+    names = ("operating_threshold", "threshold_reason", "trained_on", "corrupt")
+    shared = {"validation": figures, **{name: getattr(evaluation, name) for name in names}}
     facts = {
-        "validation": figures,
-        **threshold,
+        **shared,
         "fit": evaluation.fit,
         "naive_split": evaluation.naive_split,
-        **used,
+        "training_data": evaluation.training_data,
         "settings": config.train.model_dump(),
         "versions": _versions(),
     }
@@ -269,22 +248,15 @@ def save_head(
         facts["backbone"] = golden_run.inputs.backbone
     run_id = new_run_id()
     folder = arrow_io.write_file(store, schemas.HEADS, run_id, made_with)
+    compared = promotion["champion"]
     shown = dataclasses.replace(
-        evaluation,
-        run_id=run_id,
-        training_set=gathered.run_id,
-        champion=promotion["champion"],
-        **used,
+        evaluation, run_id=run_id, training_set=gathered.run_id, champion=compared
     )
     storage.replace_json(f"{folder}/{EVALUATION}", shown.as_json())
     complete = dataclasses.replace(head, facts=facts).with_golden(golden)
     digest = bundle.write(folder, complete)
-    inputs = Inputs(
-        training_set=gathered.run_id,
-        head_id=head.head_id,
-        backbone_id=head.backbone_id,
-        **promotion,
-    )
+    ids = {"head_id": head.head_id, "backbone_id": head.backbone_id}
+    inputs = Inputs(training_set=gathered.run_id, **ids, **promotion)
     counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
     store.commit(schemas.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     _log.info(champion.describe(promotion))
@@ -293,10 +265,7 @@ def save_head(
         "head_id": head.head_id,
         "bundle_digest": digest,
         "golden_images": len(golden),
-        "trained_on": used["trained_on"],
-        "corrupt": used["corrupt"],
-        "validation": figures,
-        **threshold,
+        **shared,
     }
     if evaluation.learning_curve:
         summary["learning_curve"] = evaluation.learning_curve.sentence

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
-from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
@@ -47,8 +46,7 @@ def second_look(config: Config) -> dict[str, Any]:
 def out_of_fold(
     examples: TrainingSet, labels: NDArray[np.int64], config: Config
 ) -> NDArray[np.float64]:
-    """Probabilities of each image by a head that has seen no image of its listing: float64, (n,
-    classes).
+    """Probabilities by a head that has seen no image of the listing: float64, (n, classes).
 
     Raises:
         LabelsError: outside one of the folds a class has no label.
@@ -62,8 +60,7 @@ def out_of_fold(
     for fold in range(section.folds):
         held = folds == fold
         layer = fit(examples.embeddings[~held], labels[~held], len(classes), plain)
-        exclude = tuple(config.labels.exclude_classes)
-        head = Head(tuple(classes), exclude, "", layer.weight, layer.bias)
+        head = layer.head(config.labels, "")
         probabilities[held] = head.probabilities(examples.embeddings[held])
         progress.at(fold + 1)
     progress.close()
@@ -82,8 +79,8 @@ def judge(
         probabilities: float64, (n, classes), out of fold.
 
     Returns:
-        doubts: float64, (n,), [0, 1], 1 - label quality (normalised margin: the probability of the
-        label against the most probable other class). And the count by confident learning.
+        float64, (n,), [0, 1]: 1 - normalised margin, the probability of the label against the most
+        probable other class. And the count by confident learning.
 
     Source: Northcutt, Jiang and Chuang, Confident Learning (JAIR 2021); Kuan and Mueller,
     Model-agnostic label quality scoring to detect real-world label errors (2022).
@@ -138,14 +135,9 @@ def _write(
         }
         for rank, row in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1)
     ]
+    labels, recorded = source.inputs.labels, config.recorded()
+    inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
+    counts = {"likely_wrong": likely_wrong}
     return arrow_io.write(
-        store,
-        schemas.QUEUES,
-        new_run_id(),
-        queue,
-        config=config.recorded(),
-        inputs=Inputs(
-            kind="second_look", second_look_set=source.run_id, labels=source.inputs.labels
-        ),
-        counts={"likely_wrong": likely_wrong},
+        store, schemas.QUEUES, new_run_id(), queue, config=recorded, inputs=inputs, counts=counts
     )

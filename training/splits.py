@@ -40,13 +40,11 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
 
     If one group would hold more than half of all images, near-duplicates that more than 20 listings
     show join none of them: a placeholder, or a portal's logo, is no sign of one home. If one group
-    still would, or no link is left, these are no near-duplicates: to a backbone without ImageNet's
-    weights all photos are alike, and only listings are kept together. A warning names the threshold
-    in both cases.
+    still would, or no link is left, only listings are kept together: to a backbone without
+    ImageNet's weights all photos are alike. A warning names the threshold in both cases.
 
     Args:
-        min_cosine: (0, 1]; from here on two embeddings are one photo. See [lookalikes] in
-            conf/base.toml.
+        min_cosine: (0, 1]; from here on two embeddings are one photo.
 
     Cost: see `near_duplicates.groups`; 40,000 rows take about 2 s on two cores.
     """
@@ -117,17 +115,10 @@ def inner_folds(
     weight: NDArray[np.float64],
     settings: Train,
 ) -> list[NDArray[np.bool_]]:
-    """The rows that each inner fold holds out, bool, (n,): of two folds, or more until enough rows
-    are judged.
+    """The held-out rows, bool, (n,), of two inner folds, or more until enough rows are judged.
 
     None if nothing is to be chosen. Rows without weight are in no fold, nor are rows whose class
-    has none outside.
-
-    Args:
-        group_names: n names; None: each row is a group.
-        labels: class indices, (n,).
-        weight: (n,), >= 0.
-        settings: inner_folds, seed, and what is to be chosen.
+    has none outside. Without `group_names` each row is a group.
     """
     names = group_names or [str(row) for row in range(len(labels))]
     numbers = folds_of(names, settings.inner_folds, settings.seed)

@@ -77,6 +77,17 @@ class BackboneSpec:
             todo="run `toiletspark embed` with the same configuration first; it calibrates",
         )
 
+    def require_id(self, backbone_id: str, *, doing: str) -> None:
+        """Raises a BackboneError unless it is the backbone of the embeddings in the store."""
+        if self.backbone_id != backbone_id:
+            raise BackboneError(
+                doing=doing,
+                expected=f"the backbone {backbone_id}, with which the catalog is embedded",
+                found=f"the configured one, {self.backbone_id}",
+                todo="run `toiletspark embed` with this configuration first, or set [backbone] to "
+                "what the catalog has",
+            )
+
     @property
     def description(self) -> dict[str, Any]:
         """The identity in full, for a head's bundle: JSON."""

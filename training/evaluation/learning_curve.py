@@ -35,21 +35,18 @@ def learning_curve(
     kinds: Mapping[str, Draw],
     layer: FinalLayer,
 ) -> LearningCurve:
-    """Heads fitted to nested shares of the listings that are trained on, judged on the same
-    held-out images.
+    """Fits heads to nested shares of the listings, and judges them on the same held-out images.
 
     Args:
-        head: the point at 1.0.
+        head: the point at 1.0; `layer` is its own, whose L2 and temperature serve all shares.
         examples: all labelled images.
         labels: int64, (n,), index of the class.
         held: bool, (n,), held out.
         kinds: see `evaluation_sample.describe_draws`.
-        layer: the head's, whose L2 and temperature serve all shares, so that each is one fit.
 
     A share without a label of some class has no point.
 
-    Cost: a fit a share; a quarter, a half and three quarters together one and a half times the fit
-    to all.
+    Cost: a fit a share, in proportion to its size.
     """
     shares = config.train.learning_curve
     stand = choose_evaluation_sample(list(compress(examples.draw, held)), kinds)
@@ -65,8 +62,7 @@ def learning_curve(
         if len(np.unique(labels[rows])) == len(head.classes):
             fitted = head
             if share < 1.0:
-                embeddings = examples.embeddings[rows]
-                fitted = _fitted(head.backbone_id, layer, embeddings, labels[rows], config)
+                fitted = _fitted(layer, examples.embeddings[rows], labels[rows], config)
             scores = fitted.exclusion_scores(fitted.probabilities(unseen.embeddings))
             out = excluded(scores, _LIKELY)
             right.append(out == to_exclude)
@@ -103,32 +99,22 @@ def image_split_baseline(
 
     A warning beside the real figures: photos of one home are on both sides of this split.
 
-    Args:
-        layer: the head's, whose L2 and temperature are used.
-
-    Returns:
-        accuracy, precision, recall, good_images_lost, class_accuracy, n, see `evaluate.unweighted`.
+    `layer` is the head's, whose L2 and temperature are used. See `evaluate.unweighted`.
     """
     held = held_out(examples.image_id, config.train.validation_share, config.train.seed)
-    head = _fitted("image split", layer, examples.embeddings[~held], labels[~held], config)
+    head = _fitted(layer, examples.embeddings[~held], labels[~held], config)
     figures = unweighted(head, examples.embeddings[held], labels[held], operating_threshold)
-    names = ("accuracy", "precision", "recall", "good_images_lost", "class_accuracy", "n")
-    return {name: figures[name] for name in names}
+    del figures["positives"]
+    return figures
 
 
 def _fitted(
-    backbone_id: str,
-    like: FinalLayer,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    config: Config,
+    like: FinalLayer, embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config
 ) -> Head:
     """A head with the L2 and the temperature of another layer: one fit, without inner folds."""
-    classes, exclude_classes = tuple(config.labels.classes), tuple(config.labels.exclude_classes)
     plain = config.train.model_copy(update={"l2": like.l2, "calibrate": False})
-    layer = fit(embeddings, labels, len(classes), plain)
-    divisor = np.float32(like.temperature)
-    return Head(classes, exclude_classes, backbone_id, layer.weight / divisor, layer.bias / divisor)
+    layer = fit(embeddings, labels, len(config.labels.classes), plain)
+    return layer.head(config.labels, "", like.temperature)
 
 
 def _sentence(shares: list[float], step: Difference | None) -> str:

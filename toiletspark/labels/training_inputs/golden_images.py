@@ -8,7 +8,6 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.embedding import int8, plan, tasks
 from toiletspark.embedding.dedup import KnownContents
 from toiletspark.embedding.worker_errors import WorkerErrors
-from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
 from toiletspark.model import golden
@@ -35,7 +34,8 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
 
     Cost: a pass over the images table, and a forward pass for each golden image.
     """
-    spec = _backbone(work, training_set)
+    spec = int8.load(work.store, work.config.backbone)
+    spec.require_id(training_set.inputs.backbone_id, doing=DOING)
     columns = ("image_id", "content_digest", "label")
     rows = spark_io.read_run(work.spark, training_set).select(*columns).collect()
     section = work.config.train
@@ -68,21 +68,6 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
         counts={"left_out": left_out},
     )
     return {"golden_images": len(images), "golden_left_out": left_out}
-
-
-def _backbone(work: Workspace, training_set: Run) -> BackboneSpec:
-    """The backbone of the configuration, with which the training set was embedded."""
-    spec = int8.load(work.store, work.config.backbone)
-    wanted = training_set.inputs.backbone_id
-    if spec.backbone_id != wanted:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {wanted}, with which the newest catalog is embedded",
-            found=f"[backbone] for {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
-    return spec
 
 
 def _jpegs(work: Workspace, chosen: list[tuple[str, str, str]]) -> dict[str, bytes]:

@@ -13,7 +13,6 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark import package_floors
 from toiletspark.config import Decode, Fetch
 from toiletspark.embedding import int8, tasks
-from toiletspark.errors import BackboneError
 from toiletspark.labels.training_inputs import training_images
 from toiletspark.model import augmentation
 from toiletspark.model.embedding_codec import to_stored
@@ -55,15 +54,7 @@ def gather(work: Workspace) -> dict[str, int]:
         return {}
     labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
     spec = int8.load(work.store, work.config.backbone)
-    if spec.backbone_id != labelled.inputs.backbone_id:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {labelled.inputs.backbone_id}, with which the catalog is "
-            "embedded",
-            found=f"the configured one, {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
+    spec.require_id(labelled.inputs.backbone_id, doing=DOING)
     missing = _missing(work, spark_io.read_run(work.spark, labelled), views, spec.backbone_id)
     broadcast = work.spark.sparkContext.broadcast(spec)
     task = ViewTask(broadcast, views, work.config.fetch, work.config.decode)
