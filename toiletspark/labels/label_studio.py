@@ -129,14 +129,10 @@ def _format(entry: Any) -> str:
     return "JSON" if isinstance(entry, dict) and "annotations" in entry else "JSON-MIN"
 
 
-_EXPORT: TypeAdapter[list[_Task | _MinTask]] = TypeAdapter(
-    list[
-        Annotated[
-            Annotated[_Task, Tag("JSON")] | Annotated[_MinTask, Tag("JSON-MIN")],
-            Discriminator(_format),
-        ]
-    ]
-)
+_Entry = Annotated[
+    Annotated[_Task, Tag("JSON")] | Annotated[_MinTask, Tag("JSON-MIN")], Discriminator(_format)
+]
+_EXPORT: TypeAdapter[list[_Task | _MinTask]] = TypeAdapter(list[_Entry])
 
 
 def labels_of(export: list[Any]) -> list[Label]:
@@ -152,11 +148,10 @@ def labels_of(export: list[Any]) -> list[Label]:
     newest: dict[tuple[str, str], Label] = {}
     for entry in _EXPORT.validate_python(export):
         for label in _labels(entry):
-            before = newest.setdefault((label.image_id, label.labeller), label)
-            if label.labelled_at and (
-                before.labelled_at is None or label.labelled_at > before.labelled_at
-            ):
-                newest[label.image_id, label.labeller] = label
+            key, at = (label.image_id, label.labeller), label.labelled_at
+            before = newest.setdefault(key, label).labelled_at
+            if at and (before is None or at > before):
+                newest[key] = label
     return list(newest.values())
 
 
@@ -166,13 +161,10 @@ def _labels(entry: _Task | _MinTask) -> Iterator[Label]:
     else:
         image, annotations = entry, [entry]
     for annotation in annotations:
-        choices = annotation.choices()
+        choices, image_id = annotation.choices(), image.image_id
         if len(choices) > 1:
-            raise ValueError(
-                f"image {image.image_id!r} with {len(choices)} choices: {shown(choices)}"
-            )
+            raise ValueError(f"image {image_id!r} with {len(choices)} choices: {shown(choices)}")
         if choices:
-            at = annotation.updated_at or annotation.created_at
+            at, who = annotation.updated_at or annotation.created_at, annotation.labeller()
             digest = image.content_digest or None
-            who = annotation.labeller()
-            yield Label(image.image_id, choices[0], digest, "label_studio", who, at)
+            yield Label(image_id, choices[0], digest, "label_studio", who, at)

@@ -20,7 +20,6 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
     """Reads the labels table; rows without a class are images that nobody has labelled.
 
     Args:
-        section: labels.table says where, labels.classes which classes there may be.
         catalog: column image_id; every labelled image must be in it.
 
     Returns:
@@ -60,9 +59,8 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
             todo="correct the ids, or map labels.table.columns.image_id to the right column",
         )
     covers = frozenset(row["image_id"] for row in rows.select("image_id").distinct().collect())
-    return SourceLabels(
-        [Label(row["image_id"], row["class"], None, "table") for row in labels], covers
-    )
+    named = [Label(row["image_id"], row["class"], None, "table") for row in labels]
+    return SourceLabels(named, covers)
 
 
 def require_known(
@@ -89,14 +87,13 @@ def require_known(
 
 
 def _require_one_class(labels: list[Row], doing: str) -> None:
-    """Ids are there, and no image has two classes."""
     counts = collections.Counter(row["image_id"] for row in labels)
     repeated = [image_id for image_id, count in counts.items() if image_id is None or count > 1]
     if repeated:
+        named = shown(sorted(repeated, key=str))
         raise LabelsError(
             doing=doing,
             expected="one class per image, and no null image_id",
-            found=f"{len(repeated)} images with several classes or no id: "
-            f"{shown(sorted(repeated, key=str))}",
+            found=f"{len(repeated)} images with several classes or no id: {named}",
             todo="keep the right label of each",
         )

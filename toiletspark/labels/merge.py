@@ -36,50 +36,35 @@ _Rows = dict[str, dict[str, Any]]  # rows of `LABEL_SOURCES` by image_id
 
 @dataclass(frozen=True)
 class Label:
-    """One label of one person.
-
-    Attributes:
-        image_id: any text.
-        label: the class.
-        content_digest: of the picture that the person saw; None where the label came without it.
-        how: see `schemas.LABELS`.
-        labeller: "" is the person who imports.
-        labelled_at: with its time zone; None where nobody noted it: the time of the import then.
-    """
+    """One label of one person."""
 
     image_id: str
     label: str
-    content_digest: str | None
-    how: str
-    labeller: str = ""
-    labelled_at: datetime | None = None
+    content_digest: str | None  # of the picture that the person saw, if that is known
+    how: str  # see `schemas.LABELS`
+    labeller: str = ""  # "" is the person who imports
+    labelled_at: datetime | None = None  # None: the time of the import
 
 
 @dataclass(frozen=True)
 class SourceLabels:
-    """The labels that one source holds now.
+    """The labels that one source holds now, at most one per image and labeller.
 
-    Attributes:
-        labels: at most one per image and labeller.
-        covers: images of which the source tells everything, so that a missing label is taken back;
-            None: the source only adds labels.
-        waiting: presorted into class folders that nobody has looked through; no labels yet.
+    `covers`: images of which the source tells everything, so that a missing label is taken back;
+    None: the source only adds labels.
     """
 
     labels: list[Label]
     covers: frozenset[str] | None = None
-    waiting: list[Label] = field(default_factory=list)
+    waiting: list[Label] = field(default_factory=list)  # presorted, and not looked through
 
 
 @dataclass
 class Merged:
-    """All labels that count after an import, and how many it changed.
-
-    `sources` are rows of `schemas.LABEL_SOURCES`.
-    """
+    """All labels that count after an import, and how many it changed."""
 
     labels: dict[Key, Label]
-    sources: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)  # rows of `schemas.LABEL_SOURCES`
     new: int = 0
     changed: collections.Counter[str] = field(default_factory=collections.Counter)
     gone: int = 0
@@ -90,8 +75,8 @@ class Merged:
     def counts(self) -> dict[str, Any]:
         """The figures for manifest and summary."""
         names = ("new", "gone", "unchanged", "outdated", "waiting")
-        counts: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return {**counts, "changed": dict(sorted(self.changed.items()))}
+        changed = dict(sorted(self.changed.items()))
+        return {**{name: getattr(self, name) for name in names}, "changed": changed}
 
     def summary(self) -> str:
         """The changes in words: "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
@@ -121,8 +106,7 @@ def merge(
     Args:
         known: each with labeller and time.
         sources: rows of `schemas.LABEL_SOURCES` so far.
-        imported: the labels of the source.
-        source: its name, a path.
+        source: the name of the source, a path.
         importer: the labeller of labels without a name.
     """
     last_import = {row["image_id"]: row for row in sources if row["source"] == source}
@@ -141,15 +125,13 @@ def merge(
             _take_back(merged, last)
         named = replace(label, labeller=label.labeller or importer)
         _add(merged, named, now, last["class"] if last else None)
-
     missing = last_import.keys() - {label.image_id for label in labels}
     for image_id in missing & (imported.covers or frozenset()):
         merged.gone += _take_back(merged, last_import[image_id])
     merged.sources = [row for row in sources if row["source"] != source]
     if imported.covers is not None:
         outside = {key: row for key, row in last_import.items() if key not in imported.covers}
-        repeated = _source_rows(last_import, labels, source, importer)
-        rows = {**outside, **repeated}
+        rows = {**outside, **_source_rows(last_import, labels, source, importer)}
         merged.sources += [rows[image_id] for image_id in sorted(rows)]
     return merged
 
@@ -164,9 +146,6 @@ def save(
 ) -> tuple[Run, Merged]:
     """Merges an import with the known labels, and writes a run that holds all labels that count.
 
-    Args:
-        labeller: "" is the user of this machine.
-
     Raises:
         LabelsError: there is not one label then.
     """
@@ -174,7 +153,14 @@ def save(
     sources = _source_rows_of(store, last)
     importer = labeller or getpass.getuser()
     merged = merge(_labels_of(last), sources, imported, source, importer)
-    _require_any(merged, source)
+    if not merged.labels:
+        raise LabelsError(
+            doing=f"importing labels from {source}",
+            expected="at least one label",
+            found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
+            todo="look through the class folders, move the mistakes, then run `toiletspark labels "
+            "import --reviewed CLASS` for each class that you have looked through",
+        )
     labels = [merged.labels[key] for key in sorted(merged.labels)]
     disputed = []
     for number, conflict in enumerate(conflicts(labels), 1):
@@ -216,17 +202,17 @@ def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
     A label without a digest is about whatever else is labelled under its image_id.
     """
     labels = list(labels)
-    contents: dict[str, dict[str, None]] = {}
+    contents: dict[str, dict[str, None]] = collections.defaultdict(dict)
     for label in labels:
         if label.content_digest:
-            contents.setdefault(label.image_id, {})[f"content {label.content_digest}"] = None
-    about: dict[str, list[Label]] = {}
+            contents[label.image_id][f"content {label.content_digest}"] = None
+    about: dict[str, list[Label]] = collections.defaultdict(list)
     for label in labels:
-        topics = list(contents.get(label.image_id, {f"image {label.image_id}": None}))
+        topics = list(contents.get(label.image_id, [f"image {label.image_id}"]))
         if label.content_digest:
             topics = [f"content {label.content_digest}"]
         for topic in topics:
-            about.setdefault(topic, []).append(label)
+            about[topic].append(label)
     return [group for group in about.values() if len({label.label for label in group}) > 1]
 
 
@@ -237,17 +223,6 @@ def shown_conflict(labels: list[Label]) -> str:
         for label in labels
     ]
     return f"{labels[0].image_id!r}: {', '.join(texts)}"
-
-
-def _require_any(merged: Merged, source: str) -> None:
-    if not merged.labels:
-        raise LabelsError(
-            doing=f"importing labels from {source}",
-            expected="at least one label",
-            found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
-            todo="look through the class folders, move the mistakes, then run `toiletspark labels "
-            "import --reviewed CLASS` for each class that you have looked through",
-        )
 
 
 def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:

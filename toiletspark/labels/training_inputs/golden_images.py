@@ -40,31 +40,24 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
     rows = spark_io.read_run(work.spark, training_set).select(*columns).collect()
     section = work.config.train
     chosen = golden.choose([tuple(row) for row in rows], section.golden_images, section.seed)
-    jpegs: dict[str, bytes] = {}
-    embeddings: dict[str, bytes] = {}
-    if chosen:
-        jpegs = _jpegs(work, chosen)
-    if jpegs:
-        name = f"{training_set.run_id}-golden"
-        embeddings = _embeddings(work, spec, list(jpegs.values()), name)
+    jpegs = _jpegs(work, chosen) if chosen else {}
+    name = f"{training_set.run_id}-golden"
+    embeddings = _embeddings(work, spec, list(jpegs.values()), name) if jpegs else {}
     images = []
     for image_id, digest, label in chosen:
         jpeg = jpegs.get(digest, b"")
         embedding = embeddings.get(content_digest(jpeg))
         if embedding is not None:
             images.append(GoldenImage(image_id, digest, label, jpeg, embedding))
-    left_out = len(chosen) - len(images)
+    left_out, run_id = len(chosen) - len(images), training_set.run_id
+    names = {"backbone_id": spec.backbone_id, "backbone": spec.description}
     arrow_io.write(
         work.store,
         GOLDEN_IMAGES,
-        training_set.run_id,
+        run_id,
         map(vars, images),
         config=work.config.recorded(),
-        inputs=Inputs(
-            training_set=training_set.run_id,
-            backbone_id=spec.backbone_id,
-            backbone=spec.description,
-        ),
+        inputs=Inputs(training_set=run_id, **names),
         counts={"left_out": left_out},
     )
     return {"golden_images": len(images), "golden_left_out": left_out}
@@ -74,8 +67,8 @@ def _jpegs(work: Workspace, chosen: list[tuple[str, str, str]]) -> dict[str, byt
     """The reduced pictures by digest of the labelled content, of images that still have it."""
     spark, config = work.spark, work.config
     wanted = spark_io.of_rows(spark, [row[:1] for row in chosen], {"image_id": "string"})
-    images = user_tables.read_catalog(spark, config)
-    images = images.join(F.broadcast(wanted), on="image_id", how="left_semi")
+    catalog = user_tables.read_catalog(spark, config)
+    images = catalog.join(F.broadcast(wanted), on="image_id", how="left_semi")
     images = images.select("image_id", "image_url", "content")
     images = images.repartition(spark.sparkContext.defaultParallelism)
     side_px = golden.side_px(config.backbone.resize_px)
@@ -104,8 +97,7 @@ def _embeddings(
     partitions = min(context.defaultParallelism, _MAX_TASKS)
     with spark_io.arrow_batches(work.spark, config.embed.images_per_batch):
         attempts = tasks.attempt_images(_plan(work.spark, jpegs), partitions, inputs)
-        attempts = attempts.select("content_digest", "embedding")
-        rows = attempts.where(F.col("embedding").isNotNull()).collect()
+        rows = attempts.select("content_digest", "embedding").dropna().collect()
     inputs.errors.raise_first()
     return {row["content_digest"]: bytes(row["embedding"]) for row in rows}
 

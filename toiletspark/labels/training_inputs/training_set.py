@@ -91,8 +91,8 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     topic = F.coalesce("content_digest", F.concat(F.lit("image "), "image_id"))
     age = F.struct("labelled_at", "labeller", "image_id", "class")
     named = labels.join(F.broadcast(snapshot), on="image_id", how="left")
-    named = named.withColumn("content_digest", digest).withColumn("topic", topic)
-    named = named.withColumn("age", age)
+    named = named.withColumn("content_digest", digest)
+    named = named.withColumns({"topic": topic, "age": age})
     of_topic = Window.partitionBy("topic")
     of_image = Window.partitionBy("image_id").orderBy(F.desc("age"))
     return (
@@ -140,13 +140,6 @@ def with_listings(settled: DataFrame, drawn: DataFrame) -> DataFrame:
     Photos of one home must not lie on both sides of a split, so the listing of the last draw comes
     first. Without one the image is a listing of its own, under a name that no listing of the user's
     has by chance.
-
-    Args:
-        settled: see `settle`.
-        drawn: see `drawn_listings`.
-
-    Returns:
-        `settled` without nulls in listing_id and stratum.
     """
     alone = F.concat(F.lit(schemas.ALONE), "image_id")
     return (

@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ViewTask:
-    """The settings of every task: backbone, names of the views, limits of fetching and decoding."""
+    """The settings of every task."""
 
     spec: Broadcast[BackboneSpec]
     views: Sequence[str]
@@ -93,11 +93,8 @@ def _embedded(rows: DataFrame, task: ViewTask) -> DataFrame:
             embeddings = augmentation.embed_views(files, task.views, backbone, task.decode)
             embedded = []
             for row, by_view in zip(some, embeddings, strict=True):
-                for view in row["views"]:
-                    if view not in by_view:
-                        continue
-                    stored = to_stored(by_view[view][None])[0]
-                    values = (row["content_digest"], view, stored)
+                for view in [view for view in row["views"] if view in by_view]:
+                    values = row["content_digest"], view, *to_stored(by_view[view][None])
                     embedded.append(dict(zip(_SCHEMA.names, values, strict=True)))
             yield pa.RecordBatch.from_pylist(embedded, schema=_SCHEMA)
 
