@@ -17,12 +17,13 @@ from toiletspark.model import registry
 from toiletspark.model.head import Head, excluded
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log
-from toiletspark.sampling.estimates import Bootstrap, Difference
+from toiletspark.sampling.estimates import Bootstrap, Difference, Ratio
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
 from toiletspark.training.dataset import TrainingSet
+from toiletspark.training.evaluation.predictions import ratios_of
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
 Bools = NDArray[np.bool_]
@@ -153,17 +154,14 @@ def differences(
     Returns:
         cost (mean of an image), recall, precision, good_images_lost.
     """
-    everything = np.ones_like(to_exclude)
 
-    def paired(ratio: Any) -> Difference:
-        return bootstrap.difference(ratio(new), ratio(old))
+    def ratios(out: Bools) -> dict[str, Ratio]:
+        cost = miss * (to_exclude & ~out) + (~to_exclude & out)
+        return {"cost": (cost, np.ones_like(out)), **ratios_of(out, to_exclude)}
 
-    return {
-        "cost": paired(lambda out: (miss * (to_exclude & ~out) + (~to_exclude & out), everything)),
-        "recall": paired(lambda out: (out & to_exclude, to_exclude)),
-        "precision": paired(lambda out: (out & to_exclude, out)),
-        "good_images_lost": paired(lambda out: (out & ~to_exclude, ~to_exclude)),
-    }
+    ours, theirs = ratios(new), ratios(old)
+    names = ("cost", "recall", "precision", "good_images_lost")
+    return {name: bootstrap.difference(ours[name], theirs[name]) for name in names}
 
 
 def cost_of_a_miss(policy: Policy) -> float:
@@ -211,7 +209,7 @@ def describe(promotion: dict[str, Any]) -> str:
 
 
 def _nothing(head_id: str | None, why: str) -> dict[str, Any]:
-    none = {"head_id": head_id, "verdict": NOTHING, "n": 0, "differences": {}}
+    none: dict[str, Any] = {"head_id": head_id, "verdict": NOTHING, "n": 0, "differences": {}}
     return {**none, "sentence": f"Nothing to compare: {why}."}
 
 

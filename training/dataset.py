@@ -56,7 +56,7 @@ class TrainingSet:
 
     def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
         """The rows that are True: bool, (n,)."""
-        named = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
+        named: dict[str, Any] = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
         return replace(self, **named, weight=self.weight[rows], embeddings=self.embeddings[rows])
 
 

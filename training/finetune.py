@@ -230,6 +230,6 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     vectors = to_stored(backbone.embed(np.stack(pixels)))
     kept = zip(compress(images, sound), vectors, strict=True)
     rows = [{**image, "embedding": vector} for image, vector in kept]
-    names = {"backbone_id": spec.backbone_id, "backbone": spec.description}
-    inputs, recorded = Inputs(training_set=run.run_id, **names), config.recorded()
-    arrow_io.write(store, schemas.GOLDEN_IMAGES, run.run_id, rows, config=recorded, inputs=inputs)
+    run_id, recorded = run.run_id, config.recorded()
+    inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
+    arrow_io.write(store, schemas.GOLDEN_IMAGES, run_id, rows, config=recorded, inputs=inputs)

@@ -255,8 +255,8 @@ def save_head(
     storage.replace_json(f"{folder}/{EVALUATION}", shown.as_json())
     complete = dataclasses.replace(head, facts=facts).with_golden(golden)
     digest = bundle.write(folder, complete)
-    ids = {"head_id": head.head_id, "backbone_id": head.backbone_id}
-    inputs = Inputs(training_set=gathered.run_id, **ids, **promotion)
+    parts = {**promotion, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    inputs = Inputs(training_set=gathered.run_id, **parts)
     counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
     store.commit(schemas.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     _log.info(champion.describe(promotion))

@@ -15,9 +15,7 @@ from toiletspark.config import Decode, View
 from toiletspark.images.decoding import Pixels, Preprocessing
 from toiletspark.model.backbone import Backbone
 
-ENLARGEMENT = (
-    1.25  # of pictures that crops are cut from: neighbouring crops overlap by half or more
-)
+ENLARGEMENT = 1.25  # of pictures that crops are cut from: neighbours overlap by half or more
 CROPS = ("crop_top_left", "crop_top_right", "crop_bottom_left", "crop_bottom_right", "crop_centre")
 
 
@@ -62,7 +60,7 @@ def embed_views(
 
 
 def enlarged(preprocessing: Preprocessing) -> Preprocessing:
-    """The sizes of the larger picture: the same part of the image, with more pixels."""
+    """The sizes of a larger picture of the same part of the image."""
     resize_px = round(ENLARGEMENT * preprocessing.resize_px)
     crop_px = round(ENLARGEMENT * preprocessing.crop_px)
     return replace(preprocessing, resize_px=resize_px, crop_px=crop_px)

@@ -1,10 +1,9 @@
 """Keeps compiled backbones in the store: later drivers need no torch (seconds, 0.9 GB).
 
-    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program; for
-    int8, whose
-                                                             program the catalog decides, torch's
-                                                             weights
+    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program
     <root>/backbones/compiled/<key>.json                     written last: names these files
+
+For int8, whose program the catalog decides, torch's weights stand in place of the constants.
 
 The key is a digest of all that decides the result: [backbone], the content of the weights' file
 (for a download its name, which holds its hash), the packages, and our own code. Damaged or lost
@@ -47,11 +46,7 @@ def start_loading(root: str, section: BackboneSettings) -> None:
 
 
 def backbone(root: str, section: BackboneSettings) -> BackboneSpec:
-    """The compiled backbone of a configuration; for int8 still without its program.
-
-    Args:
-        root: of the store.
-        section: see `weights.load_spec`.
+    """The compiled backbone of a store's configuration; for int8 still without its program.
 
     Raises:
         BackboneError: see `weights.load_spec`; or it must be compiled, and there is no torch.
@@ -124,16 +119,8 @@ def _read(root: str, key: str, section: BackboneSettings) -> BackboneSpec | None
         return None
     if [content_digest(content) for content in files] != digests:
         return None
-    constants, program = files
-    return BackboneSpec(
-        section.architecture,
-        preprocessing(section),
-        constants,
-        entry["weights_digest"],
-        "openvino",
-        section.precision,
-        program,
-    )
+    named = section.architecture, preprocessing(section), files[0], entry["weights_digest"]
+    return BackboneSpec(*named, "openvino", section.precision, files[1])
 
 
 def _write(root: str, key: str, spec: BackboneSpec) -> None:

@@ -30,7 +30,6 @@ def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
 
     Args:
         packed: little-endian float16, row after row; finite, as `to_stored` makes them.
-        rows: number of embeddings.
 
     Returns:
         float32, (rows, width); width is 512 for ResNet18.

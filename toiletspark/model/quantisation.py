@@ -61,9 +61,7 @@ def quantise(
         spec: from `weights.load_spec`, with torch's weights.
         calibration: uint8, (n, crop_px, crop_px, 3); they decide the ranges of the activations.
         held_out: other images, of the same shape.
-        limits: the differences that are accepted.
-        head: of the fp32 backbone, or None; its decisions are compared too.
-        operating_threshold: at which it decides.
+        head: of the fp32 backbone, or None; its decisions at `operating_threshold` are compared.
 
     Raises:
         BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not
@@ -87,7 +85,7 @@ def compare(
     head: Head | None,
     operating_threshold: float,
 ) -> Int8Report:
-    """Compares two precisions of a backbone, both with their programs; arguments as in `quantise`."""
+    """Compares two precisions of a backbone that have their programs; see `quantise`."""
     reference, embeddings = _embed(fp32, held_out), _embed(int8, held_out)
     cosines = centred_cosines(embeddings, reference)
     mean, least = float(cosines.mean()), float(cosines.min())
@@ -110,12 +108,8 @@ def centred_cosines(
     Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a
     bad conversion would hide behind what all images share.
 
-    Args:
-        embeddings: float32, (n, 512).
-        reference: of the same shape.
-
     Returns:
-        float32, (n,), [-1, 1]; 0 where one of the two is the mean.
+        float32, (n,), [-1, 1], for two times (n, width); 0 where one of the two is the mean.
     """
     mean = reference.mean(axis=0)
     rows, others = embeddings - mean, reference - mean
@@ -126,11 +120,7 @@ def centred_cosines(
 
 
 def require_equivalent(report: Int8Report, limits: Int8) -> None:
-    """Requires a comparison to be within the limits of [backbone.int8].
-
-    Raises:
-        BackboneError: one of them is not met.
-    """
+    """Raises a BackboneError unless the comparison is within the limits of [backbone.int8]."""
     mean, least, changed = report.mean_cosine, report.min_cosine, report.decisions_changed
     is_close = mean >= limits.min_mean_cosine and least >= limits.min_cosine
     if is_close and (changed is None or changed <= limits.max_decisions_changed):
@@ -158,10 +148,9 @@ def _quantise_model(model: openvino.Model, calibration: Pixels) -> openvino.Mode
     """Post-training quantisation by NNCF, whose prints would disturb our summaries."""
     openvino_runtime.import_openvino()
     with redirect_stdout(io.StringIO()):
-        nncf = _import_nncf()
+        nncf, size = _import_nncf(), len(calibration)
         images = nncf.Dataset([image[None] for image in calibration])
         settings = _settings(nncf.quantization)
-        size = len(calibration)
         return nncf.quantize(model, images, subset_size=size, advanced_parameters=settings)
 
 

@@ -75,8 +75,7 @@ def newest_for(store: Store, backbone_id: str) -> Head | None:
 def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
     """The scoring head's golden image with which workers are checked before they embed.
 
-    Returns:
-        None before the first head for this backbone, and if the head has no golden images.
+    None before the first head for this backbone, and if the head has no golden images.
     """
     if not (folder or store.newest(HEADS)):
         return None
@@ -89,11 +88,7 @@ def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
 
 
 def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
-    """Stops before a head scores another backbone's embeddings.
-
-    Raises:
-        HeadError: the ids differ.
-    """
+    """Raises a HeadError before a head scores another backbone's embeddings."""
     if head.backbone_id != backbone_id:
         raise HeadError(
             doing=doing,

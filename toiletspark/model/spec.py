@@ -25,25 +25,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class BackboneSpec:
     """All that a worker needs to build the backbone; small, except for `weights`.
 
-    Attributes:
-        architecture: torchvision's name.
-        preprocessing: turns a picture into its input.
-        weights: safetensors bytes of the state dict without the final layer, float32; with a
-            program, the program's constants.
-        weights_digest: SHA-256 over names, shapes and values of the state dict, independent of its
-            file.
-        runtime: not part of the identity, because runtimes of equal precision agree.
-        precision: of weights and arithmetic.
-        program: OpenVINO's intermediate representation (XML); b"" before conversion, and for torch.
+    These are safetensors bytes of the state dict without the final layer, float32; with a program,
+    the program's constants. The runtime is not part of the identity, because runtimes of equal
+    precision agree.
     """
 
-    architecture: str
+    architecture: str  # torchvision's name
     preprocessing: Preprocessing
     weights: bytes
-    weights_digest: str
+    weights_digest: str  # SHA-256 over names, shapes and values of the state dict
     runtime: RuntimeName = "torch"
-    precision: Precision = "fp32"
-    program: bytes = b""
+    precision: Precision = "fp32"  # of weights and arithmetic
+    program: bytes = b""  # OpenVINO's XML; b"" before conversion, and for torch
 
     @property
     def backbone_id(self) -> str:
@@ -109,17 +102,12 @@ class BackboneSpec:
 
 def preprocessing(section: BackboneSettings) -> Preprocessing:
     """The preprocessing in [backbone]."""
-    return Preprocessing(
-        section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder
-    )
+    sizes = section.resize_px, section.crop_px
+    return Preprocessing(*sizes, section.jpeg_scaling, section.jpeg_decoder)
 
 
 def mismatch(description: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
-    """Compares a description with a backbone's name, and with what this code can do.
-
-    Args:
-        description: see `BackboneSpec.description`, read from a file.
-        backbone_id: of the embeddings.
+    """Compares a `BackboneSpec.description` with a backbone's name, and with this code.
 
     Returns:
         The expected and the actual state; None if they agree.

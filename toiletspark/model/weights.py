@@ -46,11 +46,9 @@ State = Mapping[str, torch.Tensor]
 def load_spec(section: BackboneSettings) -> BackboneSpec:
     """Loads the weights and names them.
 
-    Args:
-        section: architecture, preprocessing, runtime, precision, and `weights`: "imagenet"
-            (torchvision's file, downloaded once, hash checked), "random" (fixed seed), the path of
-            a state dict (.pth, read with weights_only=True, or .safetensors; on any store), or a
-            web address whose file name ends in -<first digits of its SHA-256>.
+    `weights` is "imagenet" (torchvision's file, downloaded once, hash checked), "random" (fixed
+    seed), the path of a state dict (.pth, read with weights_only=True, or .safetensors; on any
+    store), or a web address whose file name ends in -<first digits of its SHA-256>.
 
     Returns:
         The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8
@@ -106,9 +104,7 @@ def _imagenet_url(architecture: str) -> str:
 def _random_state(architecture: str, crop_px: int) -> tuple[State, str]:
     """The random state without the final layer, and that layer's name.
 
-    Raises:
-        BackboneError: the network does not take squares of crop_px; tried without memory or
-            arithmetic, on torch's meta device.
+    Squares of crop_px are tried without memory or arithmetic, on torch's meta device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -133,10 +129,8 @@ def _fitted(architecture: str, state: State, expected: State, weights: str) -> S
     """The state dict in the network's own types, checked against the architecture."""
     # batch norm's counters decide nothing in evaluation mode, so they are no part of the identity;
     # torchvision's own files are older than they are
-    tensors = dict(state)
-    for name, tensor in expected.items():
-        if name.endswith(".num_batches_tracked"):
-            tensors[name] = tensor
+    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
+    tensors = {**state, **{name: expected[name] for name in counters}}
     wrong = sorted(set(expected) ^ set(tensors))
     if not wrong:
         wrong = [name for name in expected if expected[name].shape != tensors[name].shape]

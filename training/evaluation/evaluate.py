@@ -15,22 +15,14 @@ from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.model.head import Head, excluded
-from toiletspark.sampling.estimates import Bootstrap, Share, half_width
-from toiletspark.sampling.evaluation import (
-    ClassFigures,
-    Confusion,
-    DrawUsed,
-    Evaluation,
-    Mistake,
-    StratumFigures,
-)
+from toiletspark.sampling import evaluation
+from toiletspark.sampling.estimates import Bootstrap, Ratio, Share, half_width
+from toiletspark.sampling.evaluation import Evaluation, Mistake
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import calibration
 from toiletspark.training.evaluation.curves import curves
-from toiletspark.training.evaluation.predictions import Predictions, predict
-
-Ratio = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # the part and the whole of a share
+from toiletspark.training.evaluation.predictions import Predictions, predict, ratios_of
 
 
 def evaluate(
@@ -60,7 +52,8 @@ def evaluate(
     bootstrap = predictions.bootstrap(on, config.train.seed)
     rows, used = len(predictions.labels), predictions.examples
     right_class = predictions.predicted_class == predictions.labels
-    class_accuracy = (right_class, np.ones_like(right_class))
+    ratios = ratios_of(predictions.excluded, predictions.to_exclude)
+    ratios["class_accuracy"] = (right_class, np.ones_like(right_class))
     note = on.draw.note if on.draw else ""
     return Evaluation(
         head_id=head.head_id,
@@ -68,12 +61,12 @@ def evaluate(
         classes=list(head.classes),
         exclude_classes=list(head.exclude_classes),
         figures_of=on.population,
-        draw=DrawUsed(on.run_id, on.kind, rows, len(on.rows) - rows, note),
+        draw=evaluation.DrawUsed(on.run_id, on.kind, rows, len(on.rows) - rows, note),
         n=rows,
         positives=int(predictions.to_exclude.sum()),
         listings=len(set(zip(used.stratum, used.listing_id, strict=True))),
         operating_threshold=operating_threshold,
-        shares=_shares(bootstrap, {**_figures(predictions), "class_accuracy": class_accuracy}),
+        shares=_shares(bootstrap, ratios),
         naive=unweighted(head, examples.embeddings, labels, operating_threshold),
         curves=curves(predictions.scores, predictions.to_exclude, bootstrap),
         calibration=calibration(predictions, bootstrap, temperature),
@@ -100,44 +93,24 @@ def unweighted(
     probabilities = head.probabilities(embeddings)
     decided = excluded(head.exclusion_scores(probabilities), operating_threshold)
     to_exclude = np.isin(labels, [head.classes.index(name) for name in head.exclude_classes])
-    right = probabilities.argmax(axis=1) == labels
-    return {
-        **validate(decided, to_exclude),
-        "good_images_lost": _mean(decided[~to_exclude]),
-        "class_accuracy": _mean(right),
-    }
+    right: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
+    return {**validate(decided, to_exclude), "class_accuracy": _mean(right)}
 
 
 def validate(decided: NDArray[np.bool_], labelled: NDArray[np.bool_]) -> dict[str, Any]:
-    """Figures of decisions against labels, both bool, (n,), True = excluded; shares are None if
-    undefined.
+    """Figures of decisions against labels, both bool, (n,), True = excluded; None if undefined.
 
     >>> import numpy as np
-    >>> validate(np.array([True, True, False, False]), np.array([True, False, True, False]))
-    {'accuracy': 0.5, 'precision': 0.5, 'recall': 0.5, 'n': 4, 'positives': 2}
+    >>> validate(np.array([True, True, False]), np.array([True, False, True]))["precision"]
+    0.5
     """
-    return {
-        "accuracy": _mean(decided == labelled),
-        "precision": _mean(labelled[decided]),
-        "recall": _mean(decided[labelled]),
-        "n": len(labelled),
-        "positives": int(labelled.sum()),
-    }
+    ratios = ratios_of(decided, labelled)
+    figures = {name: _mean(part[whole]) for name, (part, whole) in ratios.items()}
+    return {**figures, "n": len(labelled), "positives": int(labelled.sum())}
 
 
 def _mean(rows: NDArray[np.bool_]) -> float | None:
     return float(rows.mean()) if len(rows) else None
-
-
-def _figures(predictions: Predictions) -> dict[str, Ratio]:
-    """The part and the whole of each share of decisions."""
-    out, wanted = predictions.excluded, predictions.to_exclude
-    return {
-        "accuracy": (out == wanted, np.ones_like(out)),
-        "precision": (wanted, out),
-        "recall": (out, wanted),
-        "good_images_lost": (out, ~wanted),
-    }
 
 
 def _shares(bootstrap: Bootstrap, ratios: dict[str, Ratio]) -> dict[str, Share]:
@@ -148,7 +121,7 @@ def _shares(bootstrap: Bootstrap, ratios: dict[str, Ratio]) -> dict[str, Share]:
     return dict(zip(ratios, bootstrap.shares(parts, wholes), strict=True))
 
 
-def _per_class(predictions: Predictions, bootstrap: Bootstrap) -> list[ClassFigures]:
+def _per_class(predictions: Predictions, bootstrap: Bootstrap) -> list[evaluation.ClassFigures]:
     rows = []
     for index, name in enumerate(predictions.head.classes):
         predicted, labelled = predictions.predicted_class == index, predictions.labels == index
@@ -157,20 +130,20 @@ def _per_class(predictions: Predictions, bootstrap: Bootstrap) -> list[ClassFigu
             bootstrap.share(predicted, labelled),
         )
         counts = int(labelled.sum()), int(predicted.sum())
-        rows.append(ClassFigures(name, *counts, precision, recall))
+        rows.append(evaluation.ClassFigures(name, *counts, precision, recall))
     return rows
 
 
 def _per_stratum(
     predictions: Predictions, bootstrap: Bootstrap, max_half_width: float
-) -> list[StratumFigures]:
-    """Figures of each stratum, the largest part of the catalog first; see `estimates.half_width`."""
+) -> list[evaluation.StratumFigures]:
+    """The largest part of the catalog comes first; see `estimates.half_width` for thin ones."""
     listing = np.unique(predictions.examples.listing_id, return_inverse=True)[1]
     names, stratum = np.unique(predictions.examples.stratum, return_inverse=True)
-    ratios = _figures(predictions)
+    ratios = ratios_of(predictions.excluded, predictions.to_exclude)
     del ratios["precision"]
     total = bootstrap.total(np.ones_like(predictions.excluded))
-    strata: list[StratumFigures] = []
+    strata: list[evaluation.StratumFigures] = []
     for index, name in enumerate(names.tolist()):
         rows = stratum == index
         within = {figure: (part, whole & rows) for figure, (part, whole) in ratios.items()}
@@ -180,7 +153,7 @@ def _per_stratum(
             if not _thin(listing[ratio[1]], max_half_width)
         }
         shares = _shares(bootstrap, known)
-        figures = StratumFigures(
+        figures = evaluation.StratumFigures(
             stratum=name,
             n=int(rows.sum()),
             listings=len(np.unique(listing[rows])),
@@ -199,14 +172,16 @@ def _thin(listings: NDArray[np.intp], max_half_width: float) -> bool:
     return width is None or width > max_half_width
 
 
-def _confusion(predictions: Predictions, bootstrap: Bootstrap) -> Confusion:
+def _confusion(predictions: Predictions, bootstrap: Bootstrap) -> evaluation.Confusion:
     classes = range(len(predictions.head.classes))
     labelled = [predictions.labels == index for index in classes]
     predicted = [predictions.predicted_class == index for index in classes]
     cells = [[row & column for column in predicted] for row in labelled]
     total = bootstrap.total(np.ones_like(predictions.excluded)) or 1.0
     counts = [[int(cell.sum()) for cell in row] for row in cells]
-    return Confusion(counts, [[bootstrap.total(cell) / total for cell in row] for row in cells])
+    return evaluation.Confusion(
+        counts, [[bootstrap.total(cell) / total for cell in row] for row in cells]
+    )
 
 
 def worst_mistakes(predictions: Predictions, most: int) -> list[Mistake]:

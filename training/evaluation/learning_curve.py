@@ -18,6 +18,7 @@ from toiletspark.sampling.evaluation import LearningCurve, LearningPoint
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
+from toiletspark.training.evaluation.predictions import ratios_of
 from toiletspark.training.fit import FinalLayer, fit
 from toiletspark.training.splits import held_out
 
@@ -54,7 +55,6 @@ def learning_curve(
     weight = stand.weights(examples.weight[held])
     bootstrap = Bootstrap(unseen.stratum, unseen.listing_id, weight)
     to_exclude = np.isin(np.array(unseen.label), head.exclude_classes)
-    everything = np.ones_like(to_exclude)
     progress = Progress("learning curve", len(shares), "fits", config.progress.line_every_s)
     points, right = [], []
     for number, share in enumerate(shares, 1):
@@ -65,20 +65,14 @@ def learning_curve(
                 fitted = _fitted(layer, examples.embeddings[rows], labels[rows], config)
             scores = fitted.exclusion_scores(fitted.probabilities(unseen.embeddings))
             out = excluded(scores, _LIKELY)
-            right.append(out == to_exclude)
-            point = LearningPoint(
-                share,
-                int(rows.sum()),
-                accuracy=bootstrap.share(right[-1], everything),
-                recall=bootstrap.share(out, to_exclude),
-                precision=bootstrap.share(to_exclude, out),
-            )
-            points.append(point)
+            ratios = ratios_of(out, to_exclude)
+            names = ("accuracy", "recall", "precision")
+            figures = {name: bootstrap.share(*ratios[name]) for name in names}
+            points.append(LearningPoint(share, int(rows.sum()), **figures))
+            right.append(ratios["accuracy"])
         progress.at(number)
     progress.close()
-    last_step = None
-    if len(right) > 1:
-        last_step = bootstrap.difference((right[-1], everything), (right[-2], everything))
+    last_step = bootstrap.difference(right[-1], right[-2]) if len(right) > 1 else None
     return LearningCurve(points, _sentence([point.share for point in points], last_step))
 
 

@@ -9,28 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.model.head import Head, excluded
-from toiletspark.sampling.estimates import Bootstrap
+from toiletspark.sampling.estimates import Bootstrap, Ratio
 from toiletspark.sampling.evaluation_sample import EvaluationSample
 from toiletspark.training.dataset import TrainingSet
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A head's predictions; all of length n.
-
-    Attributes:
-        labels: int64, (n,), index of the class.
-        probabilities: float32, (n, classes).
-        scores: float32, (n,), exclusion scores.
-        operating_threshold: [0, 1]; excluded when exclusion_score >= it.
-    """
+    """A head's predictions; all of length n."""
 
     head: Head
     examples: TrainingSet
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    operating_threshold: float
+    labels: NDArray[np.int64]  # (n,), index of the class
+    probabilities: NDArray[np.float32]  # (n, classes)
+    scores: NDArray[np.float32]  # (n,), exclusion scores
+    operating_threshold: float  # [0, 1]; excluded when exclusion_score >= it
 
     @cached_property
     def to_exclude(self) -> NDArray[np.bool_]:
@@ -58,6 +51,20 @@ class Predictions:
         """Weighted resampling; without a draw every image counts once."""
         weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
         return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
+
+
+def ratios_of(out: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Ratio]:
+    """The part and the whole of each share of decisions; both bool, (n,), True = excluded.
+
+    `out` is by score, `wanted` by label.
+    """
+    hits = out & wanted
+    return {
+        "accuracy": (out == wanted, np.ones_like(out)),
+        "precision": (hits, out),
+        "recall": (hits, wanted),
+        "good_images_lost": (out & ~wanted, ~wanted),
+    }
 
 
 def predict(

@@ -52,22 +52,17 @@ def require_working(device: torch.device) -> None:
 def decode(
     contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing, device: torch.device
 ) -> list[Decoded]:
-    """Does the same as `decoding.decode`, on a device.
+    """Does the same as `decoding.decode`, on a device: one outcome per file, in order.
 
     At most `limits.max_pixels` together are on the device at a time.
-
-    Returns:
-        One outcome per file, in order. A bad file is never an exception.
 
     Raises:
         torch.OutOfMemoryError: there is no memory for a single picture.
         BackboneError: see `require_working`.
     """
     files = list(contents)
-    sizes = {}
-    for index, content in enumerate(files):
-        if size := plain_size(content, limits):
-            sizes[index] = size
+    found = {index: plain_size(content, limits) for index, content in enumerate(files)}
+    sizes = {index: size for index, size in found.items() if size}
     squares: dict[int, Pixels] = {}
     for batch in _batches(sizes, limits.max_pixels):
         squares |= _decode_batch({index: files[index] for index in batch}, preprocessing, device)
@@ -131,7 +126,7 @@ def _decode_batch(
 
 
 def _decode_files(contents: Iterable[bytes], device: torch.device) -> list[torch.Tensor]:
-    """uint8, (3, height, width) each."""
+    """Pictures, uint8, (3, height, width)."""
     buffers = [np.frombuffer(content, dtype=np.uint8).copy() for content in contents]
     tensors = [torch.from_numpy(buffer) for buffer in buffers]
     try:

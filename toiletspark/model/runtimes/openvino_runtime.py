@@ -47,11 +47,7 @@ def settings(precision: Precision, threads: int) -> dict[str, object]:
 
 
 def import_openvino() -> Any:
-    """Imports OpenVINO without its telemetry, which would report every import and conversion.
-
-    Raises:
-        BackboneError: it is not installed.
-    """
+    """Imports OpenVINO without its telemetry, which would report every import and conversion."""
     # None is Python's mark of a module that cannot be imported
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

@@ -1,7 +1,7 @@
 """The page of a head: its quality with 95 % intervals, and its mistakes.
 
-As all pages it is one file that loads nothing and runs nothing; names and ids come from strangers, and the
-template escapes everything. No Spark.
+As all pages it is one file that loads nothing and runs nothing; names and ids come from strangers,
+and the template escapes everything. No Spark.
 """
 
 from __future__ import annotations
@@ -22,16 +22,12 @@ FIGURES = {
     "accuracy": "of all images are put on the right side",
     "class_accuracy": "of all images have their own class as the most probable",
 }
+_MISSED = "To be excluded, and kept: these would stay in the feed. The lowest score first."
+_CONFUSED = "On the right side, but another class is more probable than the label."
 _MISTAKES = {
-    "missed": (
-        "Missed",
-        "To be excluded, and kept: these would stay in the feed. The lowest score first.",
-    ),
+    "missed": ("Missed", _MISSED),
     "lost": ("Good images lost", "To be kept, and excluded. The highest score first."),
-    "confused": (
-        "Another class",
-        "On the right side, but another class is more probable than the label.",
-    ),
+    "confused": ("Another class", _CONFUSED),
 }
 
 
@@ -95,10 +91,8 @@ def headline(evaluation: Evaluation) -> str:
 def population(evaluation: Evaluation) -> str:
     """The images for which the figures are estimates, and the images that they come from."""
     draw = evaluation.draw
-    held_out = (
-        f"{evaluation.n:,} labelled images of {evaluation.listings:,} listings that the head "
-        "has not seen"
-    )
+    labelled = f"{evaluation.n:,} labelled images of {evaluation.listings:,} listings"
+    held_out = f"{labelled} that the head has not seen"
     source = f"from {held_out}, weighted as the draw {draw.run_id}{draw.said} requires"
     sentence = {
         CATALOG: f"Estimates for the whole catalog {source}.",
@@ -109,15 +103,12 @@ def population(evaluation: Evaluation) -> str:
         LABELLED: f"Figures of {held_out}. They were not drawn at random, so these are no estimates"
         " for the catalog.",
     }[evaluation.figures_of]
-    intervals = (
-        "In brackets: 95 % intervals, which treat the photos of a listing as one observation."
-    )
+    intervals = "95 % intervals, which treat the photos of a listing as one observation."
+    text = f"{sentence} In brackets: {intervals}"
     if not draw.outside:
-        return f"{sentence} {intervals}"
-    return (
-        f"{sentence} {intervals} {draw.outside:,} further held-out images are not of this draw: "
-        "they are in the plain figures only."
-    )
+        return text
+    outside = f"{draw.outside:,} further held-out images are not of this draw"
+    return f"{text} {outside}: they are in the plain figures only."
 
 
 def _warnings(evaluation: Evaluation) -> list[str]:
@@ -154,19 +145,13 @@ def _plots(evaluation: Evaluation) -> list[Plot]:
     curves, shares, calibration = evaluation.curves, evaluation.shares, evaluation.calibration
     drawn = []
     if points := curves.points:
+        alt = (
+            f"Average precision {curves.average_precision}. The curve shows both at all thresholds."
+        )
+        drawn.append(Plot("Precision and recall", alt, plots.precision_recall(points, shares)))
         pairs = "the share of pairs, one to exclude and one to keep, in the right order"
-        drawn = [
-            Plot(
-                "Precision and recall",
-                f"Average precision {curves.average_precision}. The curve shows both at all thresholds.",
-                plots.precision_recall(points, shares),
-            ),
-            Plot(
-                "Recall and good images lost (ROC)",
-                f"Area under the curve {curves.roc_auc}: {pairs}.",
-                plots.roc(points, shares),
-            ),
-        ]
+        alt = f"Area under the curve {curves.roc_auc}: {pairs}."
+        drawn.append(Plot("Recall and good images lost (ROC)", alt, plots.roc(points, shares)))
     alt = f"Expected calibration error {calibration.after.ece:.3f}"
     if before := calibration.before:
         alt += f"; without its temperature of {calibration.temperature:.2f}: {before.ece:.3f}"
@@ -179,10 +164,10 @@ def _mistaken(
 ) -> list[tuple[str, str, list[ImageCard]]]:
     """Heading, lead and cards of each kind of mistake that was made."""
     groups = []
-    for kind, (title, lead) in _MISTAKES.items():
+    for kind, texts in _MISTAKES.items():
         rows = [row for row in evaluation.mistakes if row.kind == kind]
         if rows:
-            groups.append((title, lead, [_card(row, thumbnails) for row in rows]))
+            groups.append((*texts, [_card(row, thumbnails) for row in rows]))
     return groups
 
 
