@@ -50,11 +50,7 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
     off goes on. Pictures that it wrote after its last index stay where they lie and count as
     presorted, since nobody knows who put them there.
 
-    Returns:
-        The number of new pictures.
-
-    Raises:
-        LabelsError: the folder holds something else.
+    Returns the number of new pictures; raises a LabelsError if the folder holds something else.
     """
     index = _open_export(folder)
     _write_index(folder, index)  # before the first picture, so that a cut-off export can go on
@@ -96,7 +92,6 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
     """Reads the class folders with torchvision's `ImageFolder`.
 
     Args:
-        folder: an export.
         classes: the class folders that there must be, beside `unlabelled`.
         reviewed: classes that somebody has looked through: presorted pictures there are labels.
 

@@ -10,7 +10,6 @@ import hashlib
 import io
 import re
 import socket
-import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,19 +175,15 @@ def _read(location: str) -> State:
             return safetensors.torch.load(content)
         return _state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except OSError as error:
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict's file",
-            found=error.strerror or str(error),
-            todo="set backbone.weights to imagenet, to a file, or by name to random",
-        ) from None
+        expected, found = "a state dict's file", error.strerror or str(error)
+        todo = "set backbone.weights to imagenet, to a file, or by name to random"
     except Exception as error:  # noqa: BLE001 - torch raises any error on damaged files
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict saved with torch.save or safetensors",
-            found=_first_sentence(error),
-            todo="save the network's state_dict(), not the module itself",
-        ) from None
+        expected, found = (
+            "a state dict saved with torch.save or safetensors",
+            _first_sentence(error),
+        )
+        todo = "save the network's state_dict(), not the module itself"
+    raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _download(url: str) -> State:
@@ -210,32 +205,26 @@ def _download(url: str) -> State:
                 url, map_location="cpu", progress=True, check_hash=True, weights_only=True
             )
         return _state_dict(state)
-    except (urllib.error.URLError, OSError) as error:
-        raise BackboneError(
-            doing=doing,
-            expected=f"an answer from {urlsplit(url).hostname}",
-            found=str(getattr(error, "reason", error)),
-            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
-            "out only, set backbone.weights=random",
-        ) from None
+    except OSError as error:
+        expected, found = (
+            f"an answer from {urlsplit(url).hostname}",
+            getattr(error, "reason", error),
+        )
+        todo = f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
+        todo += "out only, set backbone.weights=random"
     except Exception as error:  # noqa: BLE001 - see _read
-        expected = "a state dict saved with torch.save"
+        expected, found = "a state dict saved with torch.save", _first_sentence(error)
         if "invalid hash" in str(error):  # torch's words
             expected = "a file whose SHA-256 begins as its name says"
-        raise BackboneError(
-            doing=doing,
-            expected=expected,
-            found=_first_sentence(error),
-            todo="do not use that file; try again, or fetch it from a source that you trust",
-        ) from None
+        todo = "do not use that file; try again, or fetch it from a source that you trust"
+    raise BackboneError(doing=doing, expected=expected, found=str(found), todo=todo)
 
 
 def _state_dict(loaded: object) -> State:
-    if isinstance(loaded, Mapping) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in loaded.items()
-    ):
-        return loaded
+    if isinstance(loaded, Mapping):
+        items = loaded.items()
+        if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in items):
+            return loaded
     raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
 
 

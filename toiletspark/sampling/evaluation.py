@@ -76,28 +76,25 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Figures of a class: n labels; it was the most probable class of `said` images."""
+    """Figures of a class."""
 
     name: str
-    n: int
-    said: int
+    n: int  # labels
+    said: int  # images of which it is the most probable class
     precision: Share
     recall: Share
 
 
 @dataclass(frozen=True)
 class StratumFigures:
-    """Figures of a stratum, None where too few listings have such images.
-
-    A stratum is thin if that is so of its accuracy.
-    """
+    """Figures of a stratum, None where too few listings have such images."""
 
     stratum: str
     n: int
     listings: int
     positives: int
     share: float  # of all images, weighted
-    thin: bool
+    thin: bool  # its accuracy is None
     accuracy: Share | None
     recall: Share | None
     good_images_lost: Share | None
@@ -113,19 +110,15 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong decision.
+    """A wrong decision, or (`confused`) another class is more probable than the label."""
 
-    `kind`: missed (to exclude, and kept), lost (a good image, excluded) or confused (on the right
-    side, but another class is more probable than its label). `said` is the most probable class.
-    """
-
-    kind: str
+    kind: str  # missed (to exclude, and kept), lost (a good image, excluded) or confused
     image_id: str
     listing_id: str
     stratum: str
     content_digest: str
     label: str
-    said: str
+    said: str  # the most probable class
     exclusion_score: float
     probabilities: dict[str, float]  # by class
 
@@ -151,42 +144,33 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of a head.
-
-    Attributes:
-        figures_of: see `EvaluationSample.population`.
-        shares: weighted, by name of the figure.
-        naive: the same without weights, of all held-out rows; n, positives.
-        mistakes: of all held-out rows.
-        naive_split: plain figures of a split by image.
-        champion: see `training.champion.compare`.
-    """
+    """All figures of a head."""
 
     head_id: str
     backbone_id: str
     classes: list[str]
     exclude_classes: list[str]
-    figures_of: str
+    figures_of: str  # see `EvaluationSample.population`
     draw: DrawUsed
     n: int
     positives: int
     listings: int
     operating_threshold: float
-    shares: dict[str, Share]
-    naive: dict[str, int | float | None]
+    shares: dict[str, Share]  # weighted, by name of the figure
+    naive: dict[str, int | float | None]  # without weights, of all held-out rows
     curves: Curves
     calibration: Calibration
     per_class: list[ClassFigures]
     max_half_width: float
     per_stratum: list[StratumFigures]
     confusion: Confusion
-    mistakes: list[Mistake]
+    mistakes: list[Mistake]  # of all held-out rows
     # known once the head is trained and compared
     threshold_reason: str = ""
-    naive_split: dict[str, int | float | None] = field(default_factory=dict)
+    naive_split: dict[str, int | float | None] = field(default_factory=dict)  # a split by image
     fit: dict[str, Any] = field(default_factory=dict)
     learning_curve: LearningCurve | None = None
-    champion: dict[str, Any] | None = None
+    champion: dict[str, Any] | None = None  # see `training.champion.compare`
     run_id: str = ""
     training_set: str = ""
     trained_on: int = 0
@@ -194,12 +178,7 @@ class Evaluation:
     training_data: dict[str, Any] = field(default_factory=dict)
 
     def main_figures(self) -> dict[str, Any]:
-        """The main figures, for manifests and summaries.
-
-        Returns:
-            accuracy, precision, recall, good_images_lost, class_accuracy (null if undefined), n,
-            positives, held_out (all held-out rows), figures_of, and intervals, [low, high] by name.
-        """
+        """The main figures, for manifests and summaries; intervals are [low, high] by name."""
         return {
             **{name: self.shares[name].value for name in _MAIN},
             "n": self.n,

@@ -108,7 +108,10 @@ def _decode_batch(
 ) -> dict[int, Pixels]:
     """Decodes what can be decoded; after a failure, file by file."""
     try:
-        squares = _squares(_decode_files(files.values(), device), preprocessing)
+        pictures = _decode_files(files.values(), device)
+        inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
+        # back in one copy, since each waits for the GPU
+        squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return dict(zip(files, squares, strict=True))
     except torch.OutOfMemoryError:
         if len(files) == 1:
@@ -135,14 +138,6 @@ def _decode_files(contents: Iterable[bytes], device: torch.device) -> list[torch
         raise
     except RuntimeError as error:
         raise _RejectedError(str(error).partition("\n")[0]) from error
-
-
-def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixels:
-    """uint8, (n, crop_px, crop_px, 3)."""
-    inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
-    # back in one copy, since each waits for the GPU
-    squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return squares
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
