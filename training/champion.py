@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Policy, Publish
 from toiletspark.errors import ConfigError, HeadError
@@ -22,11 +21,11 @@ from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sampl
 from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
+from toiletspark.training.arrays import Bools, Floats
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.predictions import ratios_of
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def live_head(store: Store, publish: Publish) -> Live | None:
 
 def live_scores(
     live: Live, unseen: TrainingSet, groups: Sequence[str], backbone_id: str
-) -> tuple[Bools, NDArray[np.float32]]:
+) -> tuple[Bools, Floats]:
     """The live head's scores of images that it has not seen.
 
     It has seen an image if it was trained on this content, on another image of this listing, or on

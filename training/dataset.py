@@ -20,6 +20,7 @@ from toiletspark.hashing import content_digest, settings_digest
 from toiletspark.model import augmentation
 from toiletspark.tables import schemas, storage
 from toiletspark.tables.runs import Run, Store
+from toiletspark.training.arrays import Bools, Doubles, Floats, Ints
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -44,8 +45,8 @@ class TrainingSet:
     content_digest: list[str]
     label: list[str]
     draw: list[str | None]
-    weight: NDArray[np.float64]
-    embeddings: NDArray[np.float32]
+    weight: Doubles
+    embeddings: Floats
     corrupt: int
 
     @property
@@ -54,7 +55,7 @@ class TrainingSet:
         rows = zip(self.image_id, self.content_digest, self.label, strict=True)
         return settings_digest(list(rows))
 
-    def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
+    def where(self, rows: Bools) -> TrainingSet:
         """The rows that are True: bool, (n,)."""
         named: dict[str, Any] = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
         return replace(self, **named, weight=self.weight[rows], embeddings=self.embeddings[rows])
@@ -107,13 +108,13 @@ def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
             yield LabelledImages([*sound], [*sound.values()], len(part) - len(sound))
 
 
-def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
+def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, Floats]:
     """Reads stored views from training_views runs of one backbone.
 
     Returns:
         By content digest, float32, (views, width), in the order of `names`; finite ones only.
     """
-    stored: dict[str, dict[str, NDArray[np.float32]]] = {}
+    stored: dict[str, dict[str, Floats]] = {}
     for batch in (batch for run in runs for batch in _batches(run)):
         rows = zip(batch.content_digest, batch.view, batch.embedding, strict=True)
         for digest, view, embedding in rows:
@@ -171,15 +172,13 @@ class FitRows(NamedTuple):
     `row_weight` of all rows of one image adds up to 1; None where nothing has a view.
     """
 
-    embeddings: NDArray[np.float32]  # (m, width)
-    labels: NDArray[np.int64]  # (m,), index of the class
-    image: NDArray[np.int64]  # (m,), the row of the training set that each one shows
-    row_weight: NDArray[np.float32] | None  # (m,)
+    embeddings: Floats  # (m, width)
+    labels: Ints  # (m,), index of the class
+    image: Ints  # (m,), the row of the training set that each one shows
+    row_weight: Floats | None  # (m,)
 
 
-def stored_views(
-    store: Store, backbone_id: str, wanted: Sequence[View]
-) -> dict[str, NDArray[np.float32]]:
+def stored_views(store: Store, backbone_id: str, wanted: Sequence[View]) -> dict[str, Floats]:
     """The stored views of this backbone that `train.views` asks for, see `read_views`."""
     runs = store.runs(schemas.TRAINING_VIEWS) if wanted else []
     own = [run for run in runs if run.inputs.backbone_id == backbone_id]
@@ -187,10 +186,7 @@ def stored_views(
 
 
 def with_views(
-    examples: TrainingSet,
-    labels: NDArray[np.int64],
-    chosen: NDArray[np.bool_],
-    stored: Mapping[str, NDArray[np.float32]],
+    examples: TrainingSet, labels: Ints, chosen: Bools, stored: Mapping[str, Floats]
 ) -> FitRows:
     """The chosen images with their views; an image has the same weight, however many views it has.
 

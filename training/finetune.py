@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 
 from toiletspark import __version__
 from toiletspark.config import Config
@@ -36,6 +35,7 @@ from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import splits
+from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, read_images
 from toiletspark.training.finetune_loop import Pictures, Tuned, tune
 from toiletspark.training.fit import fit
@@ -56,7 +56,7 @@ class _Decoded(NamedTuple):
 
     examples: TrainingSet
     pixels: Pixels  # uint8, (n, crop_px, crop_px, 3); black for files that cannot be decoded
-    sound: NDArray[np.bool_]  # (n,); False for those
+    sound: Bools  # (n,); False for those
     corrupt: int  # files that cannot be decoded, or belong to no example
 
 
@@ -158,7 +158,7 @@ def _tuned(
     return tuned, sorted(set(compress(examples.listing_id, ~held | before)))
 
 
-def _check(labels: NDArray[np.int64], inner: int, config: Config) -> None:
+def _check(labels: Ints, inner: int, config: Config) -> None:
     """Raises a LabelsError unless every class can be trained, and there are images to stop by."""
     counts = np.bincount(labels, minlength=len(config.labels.classes)).tolist()
     if not inner or not all(counts):

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
 from torch.amp.grad_scaler import GradScaler
 
 from toiletspark.config import Finetune
 from toiletspark.images.decoding import Pixels
 from toiletspark.model.runtimes.torch_runtime import normalised
 from toiletspark.progress import Progress
+from toiletspark.training.arrays import Ints
 from toiletspark.training.fit import FinalLayer
 
 _BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
@@ -49,9 +49,9 @@ class Pictures(NamedTuple):
     """The labelled pictures."""
 
     pixels: Pixels  # uint8, (n, crop_px, crop_px, 3); may lie in a file
-    labels: NDArray[np.int64]  # (n,), index of the class
-    steps: NDArray[np.int64]  # rows that are trained on
-    inner: NDArray[np.int64]  # rows by which the best epoch is chosen
+    labels: Ints  # (n,), index of the class
+    steps: Ints  # rows that are trained on
+    inner: Ints  # rows by which the best epoch is chosen
 
 
 def tune(
@@ -155,7 +155,7 @@ class _Epochs:
                 total += self._loss(self._pictures.pixels[batch], batch).item() * len(batch)
         return total / len(rows)
 
-    def _loss(self, pixels: Pixels, rows: NDArray[np.int64]) -> torch.Tensor:
+    def _loss(self, pixels: Pixels, rows: Ints) -> torch.Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._mixed):
             logits = self._model(normalised(pixels, self._device))
         labels = torch.from_numpy(self._pictures.labels[rows]).to(self._device)

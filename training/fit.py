@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import Linear, Parameter
@@ -27,6 +26,7 @@ from torch.optim import LBFGS, AdamW
 from toiletspark.config import Labels, Train
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
+from toiletspark.training.arrays import Floats, Ints
 from toiletspark.training.splits import inner_folds
 
 _LBFGS: dict[str, Any] = {"tolerance_grad": 3e-6, "line_search_fn": "strong_wolfe"}
@@ -38,8 +38,8 @@ _Choice = tuple[float, float, float, int]  # loss, temperature, L2, epochs (1 fo
 class FinalLayer(NamedTuple):
     """The layer, already divided by `temperature`."""
 
-    weight: NDArray[np.float32]  # (classes, width)
-    bias: NDArray[np.float32]  # (classes,)
+    weight: Floats  # (classes, width)
+    bias: Floats  # (classes,)
     l2: float
     temperature: float
     epochs: int  # of AdamW; 0 for L-BFGS
@@ -62,14 +62,14 @@ class _Rows(NamedTuple):
 
 
 def fit(
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    embeddings: Floats,
+    labels: Ints,
     classes: int,
     settings: Train,
     progress: Progress | None = None,
     *,
     groups: Sequence[str] | None = None,
-    row_weight: NDArray[np.float32] | None = None,
+    row_weight: Floats | None = None,
     on_epoch: OnEpoch = None,
 ) -> FinalLayer:
     """Fits the layer: the same bytes on any number of cores of one type, whatever the random state.

@@ -13,7 +13,6 @@ from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark import __version__
 from toiletspark.config import Config
@@ -30,6 +29,7 @@ from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion, splits
+from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, stored_views, with_views
 from toiletspark.training.evaluation.evaluate import evaluate
 from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
@@ -39,7 +39,6 @@ from toiletspark.training.logbook import Logbook, opened
 if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
 
-Split = NDArray[np.bool_]
 DOING = "training the head"
 _log = logging.getLogger("toiletspark")
 
@@ -100,9 +99,9 @@ def _fitted(
     store: Store,
     backbone_id: str,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     groups: list[str],
-    held: Split,
+    held: Bools,
     book: Logbook,
 ) -> FinalLayer:
     """The layer fitted to the images that are not held out, and to their views, if any."""
@@ -127,8 +126,8 @@ def _evaluated(
     head: Head,
     layer: FinalLayer,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
-    held: Split,
+    labels: Ints,
+    held: Bools,
     made_with: list[dict[str, Any]],
     kinds: dict[str, Draw],
     config: Config,
@@ -166,7 +165,7 @@ def _threshold(
         return config.publish.operating_threshold, reason
 
 
-def _images(head: Head, examples: TrainingSet, held: Split) -> Iterator[dict[str, Any]]:
+def _images(head: Head, examples: TrainingSet, held: Bools) -> Iterator[dict[str, Any]]:
     """The rows of `schemas.HEADS`."""
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
     columns = (getattr(examples, name) for name in schemas.LABELLED)
@@ -178,7 +177,7 @@ def _images(head: Head, examples: TrainingSet, held: Split) -> Iterator[dict[str
         }
 
 
-def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
+def indices(examples: TrainingSet, classes: list[str]) -> Ints:
     """Labels as indices into the configured classes: int64, (n,); a LabelsError for another one."""
     unknown = sorted(set(examples.label) - set(classes))
     if unknown:
@@ -191,7 +190,7 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], held: Split, config: Config) -> None:
+def _check_split(labels: Ints, held: Bools, config: Config) -> None:
     """Raises a LabelsError unless every class is on both sides of the split."""
     classes = config.labels.classes
     trained = np.bincount(labels[~held], minlength=len(classes))

@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
@@ -14,6 +13,7 @@ from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.training.arrays import Doubles, Ints
 from toiletspark.training.dataset import TrainingSet, read
 from toiletspark.training.fit import fit
 from toiletspark.training.heads import indices
@@ -43,9 +43,7 @@ def second_look(config: Config) -> dict[str, Any]:
     return {"looked_at": run.rows, "likely_wrong": likely_wrong, "queue": run.folder}
 
 
-def out_of_fold(
-    examples: TrainingSet, labels: NDArray[np.int64], config: Config
-) -> NDArray[np.float64]:
+def out_of_fold(examples: TrainingSet, labels: Ints, config: Config) -> Doubles:
     """Probabilities by a head that has seen no image of the listing: float64, (n, classes).
 
     Raises:
@@ -65,13 +63,11 @@ def out_of_fold(
         progress.at(fold + 1)
     progress.close()
     # as float32 they add up to 1 only roughly
-    exact: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    exact: Doubles = probabilities / probabilities.sum(axis=1, keepdims=True)
     return exact
 
 
-def judge(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], int]:
+def judge(labels: Ints, probabilities: Doubles) -> tuple[Doubles, int]:
     """The doubt about each label by cleanlab, and the number of likely wrong ones.
 
     Args:
@@ -96,7 +92,7 @@ def judge(
     return 1 - quality, int(np.sum(issues))
 
 
-def _check_folds(labels: NDArray[np.int64], folds: NDArray[np.int64], config: Config) -> None:
+def _check_folds(labels: Ints, folds: Ints, config: Config) -> None:
     """Raises a LabelsError unless every class has labels outside each fold."""
     number = config.second_look.folds
     for fold in range(number):
@@ -115,8 +111,8 @@ def _check_folds(labels: NDArray[np.int64], folds: NDArray[np.int64], config: Co
 
 def _write(
     examples: TrainingSet,
-    probabilities: NDArray[np.float64],
-    doubts: NDArray[np.float64],
+    probabilities: Doubles,
+    doubts: Doubles,
     likely_wrong: int,
     store: Store,
     config: Config,

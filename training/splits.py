@@ -21,6 +21,7 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.sampling import near_duplicates
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
+from toiletspark.training.arrays import Bools, Doubles, Ints
 from toiletspark.training.dataset import TrainingSet
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "finetuned.json"  # of a fine-tuned backbone
@@ -68,10 +69,7 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
 
 
 def _joined(
-    names: NDArray[np.str_],
-    listing: NDArray[np.intp],
-    alike: NDArray[np.int64],
-    linked: NDArray[np.bool_],
+    names: NDArray[np.str_], listing: NDArray[np.intp], alike: Ints, linked: Bools
 ) -> list[str]:
     """The group of each row; rows in `linked` join the listings of their near-duplicates."""
     nodes = len(names) + int(alike.max(initial=-1)) + 1
@@ -92,29 +90,26 @@ def _too_large(listing_ids: Sequence[str], group_names: list[str]) -> int:
     return size if len(listings) > 1 and size > len(group_names) * _MOST_IN_ONE_GROUP else 0
 
 
-def _wide(listing: NDArray[np.intp], alike: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _wide(listing: NDArray[np.intp], alike: Ints) -> Bools:
     """True for rows with near-duplicates in too many listings for one home: bool, (n,)."""
     shown_by = np.unique(np.stack([alike, listing], axis=1), axis=0)[:, 0]  # once for each listing
-    wide: NDArray[np.bool_] = np.bincount(shown_by)[alike] > _MOST_LISTINGS
+    wide: Bools = np.bincount(shown_by)[alike] > _MOST_LISTINGS
     return wide
 
 
-def held_out(group_names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(group_names: Sequence[str], share: float, seed: int) -> Bools:
     """True for held-out rows: bool, (n,), chosen by hash of the group."""
     return _fractions("split", group_names, seed) < share
 
 
-def folds_of(group_names: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+def folds_of(group_names: Sequence[str], folds: int, seed: int) -> Ints:
     """The fold of each row, int64, (n,), [0, folds): chosen by hash of the group."""
     return (_fractions("fold", group_names, seed) * folds).astype(np.int64)
 
 
 def inner_folds(
-    group_names: Sequence[str] | None,
-    labels: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    settings: Train,
-) -> list[NDArray[np.bool_]]:
+    group_names: Sequence[str] | None, labels: Ints, weight: Doubles, settings: Train
+) -> list[Bools]:
     """The held-out rows, bool, (n,), of two inner folds, or more until enough rows are judged.
 
     None if nothing is to be chosen. Rows without weight are in no fold, nor are rows whose class
@@ -122,7 +117,7 @@ def inner_folds(
     """
     names = group_names or [str(row) for row in range(len(labels))]
     numbers = folds_of(names, settings.inner_folds, settings.seed)
-    chosen: list[NDArray[np.bool_]] = []
+    chosen: list[Bools] = []
     for fold in range(settings.inner_folds if settings.looks_inside else 0):
         counted = weight > 0
         elsewhere = np.isin(labels, labels[counted & (numbers != fold)])
@@ -133,13 +128,13 @@ def inner_folds(
     return chosen
 
 
-def whole_groups(rows: NDArray[np.bool_], group_names: Sequence[str]) -> NDArray[np.bool_]:
+def whole_groups(rows: Bools, group_names: Sequence[str]) -> Bools:
     """All rows of the groups that have one of these rows: bool, (n,)."""
     touched = {name for name, there in zip(group_names, rows.tolist(), strict=True) if there}
     return np.array([name in touched for name in group_names], dtype=bool)
 
 
-def _fractions(purpose: str, names: Sequence[str], seed: int) -> NDArray[np.float64]:
+def _fractions(purpose: str, names: Sequence[str], seed: int) -> Doubles:
     """A number in [0, 1) for each row that follows from its name: float64, (n,)."""
     of_name = {name: hash_fraction(seed, f"{purpose}:{name}") for name in set(names)}
     return np.array([of_name[name] for name in names], dtype=np.float64)
@@ -150,9 +145,7 @@ def finetuned_folder(store: Store, weights_digest: str) -> str:
     return f"{store.root}/backbones/finetuned-{weights_digest[:_DIGITS]}"
 
 
-def seen_by_backbone(
-    store: Store, backbone_id: str, listing_ids: Sequence[str]
-) -> NDArray[np.bool_]:
+def seen_by_backbone(store: Store, backbone_id: str, listing_ids: Sequence[str]) -> Bools:
     """True for images of listings that the backbone was fine-tuned on: bool, (n,)."""
     digest = backbone_id.partition("-")[2].partition("-")[0]
     description = storage.read_json(f"{finetuned_folder(store, digest)}/{DESCRIPTION}") or {}

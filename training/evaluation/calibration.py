@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.sampling.evaluation import Bin, Calibration, Reliability
+from toiletspark.training.arrays import Bools, Floats
 from toiletspark.training.evaluation.predictions import Predictions
 
 _BINS = 10
@@ -33,9 +33,7 @@ def calibration(
     return Calibration(temperature, after, before)
 
 
-def reliability(
-    scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> Reliability:
+def reliability(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Reliability:
     """Ten bins of equal width, and the expected calibration error.
 
     That is the mean distance of score and share over the bins, weighted by their shares.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.model.head import excluded
 from toiletspark.sampling.estimates import Bootstrap, Share
 from toiletspark.sampling.evaluation import CurvePoint, Curves
+from toiletspark.training.arrays import Bools, Doubles, Floats
 
 _POINTS = 200  # of a curve: half by rank among images to exclude, half among the others
 _BANDS = 40  # of them with an interval
 
 
-def curves(
-    scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> Curves:
+def curves(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Curves:
     """The PR and the ROC curve, and the areas under them.
 
     Args:
@@ -42,13 +40,13 @@ def curves(
 class _Ranked:
     """Images by falling score, those of one score together."""
 
-    def __init__(self, scores: NDArray[np.float32], to_exclude: NDArray[np.bool_]) -> None:
+    def __init__(self, scores: Floats, to_exclude: Bools) -> None:
         self._order = np.argsort(-scores, kind="stable")
         falling = scores[self._order]
         self._starts = np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]])
         self._hit = to_exclude[self._order]
 
-    def roc_auc(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    def roc_auc(self, weight: Doubles) -> Doubles:
         """The share of pairs, one to be excluded and one to be kept, that the scores put in order;
         ties are half.
 
@@ -65,16 +63,14 @@ class _Ranked:
         above = np.cumsum(hits, axis=1) - hits / 2
         return _ratio((lost * above).sum(axis=1), hits.sum(axis=1) * lost.sum(axis=1))
 
-    def average_precision(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    def average_precision(self, weight: Doubles) -> Doubles:
         """Precision at each score, averaged over what is to be excluded; as `roc_auc`."""
         hits, lost = self._by_score(weight)
         above = np.cumsum(hits, axis=1)
         precision = _ratio(above, above + np.cumsum(lost, axis=1))
         return _ratio(np.where(hits > 0, hits * precision, 0.0).sum(axis=1), hits.sum(axis=1))
 
-    def _by_score(
-        self, weight: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _by_score(self, weight: Doubles) -> tuple[Doubles, Doubles]:
         """Sums of the weights to exclude, and of the others, by score: (replicates, scores)."""
         ordered = weight[:, self._order]
         sums = np.add.reduceat(ordered, self._starts, axis=1)
@@ -82,9 +78,7 @@ class _Ranked:
         return hits, np.maximum(sums - hits, 0.0)
 
 
-def _points(
-    scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> list[CurvePoint]:
+def _points(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> list[CurvePoint]:
     """See `curves`; precision is defined, since each threshold is a score."""
     thresholds = _thresholds(scores, to_exclude)
     places = np.linspace(0, len(thresholds) - 1, min(_BANDS, len(thresholds)))
@@ -110,7 +104,7 @@ def _points(
     return points
 
 
-def _thresholds(scores: NDArray[np.float32], to_exclude: NDArray[np.bool_]) -> list[float]:
+def _thresholds(scores: Floats, to_exclude: Bools) -> list[float]:
     """Scores that occur, falling, with the highest and the lowest.
 
     Evenly by rank among images to exclude, and among the others: over all images nearly every point
@@ -118,7 +112,7 @@ def _thresholds(scores: NDArray[np.float32], to_exclude: NDArray[np.bool_]) -> l
     """
     distinct = np.unique(scores)
     if len(distinct) > _POINTS:
-        chosen: list[NDArray[np.float32]] = [distinct[:1], distinct[-1:]]
+        chosen: list[Floats] = [distinct[:1], distinct[-1:]]
         for part in (scores[to_exclude], scores[~to_exclude]):
             number = min(len(part), _POINTS // 2 - 1)
             chosen.append(np.sort(part)[np.linspace(0, len(part) - 1, number).round().astype(int)])
@@ -126,6 +120,6 @@ def _thresholds(scores: NDArray[np.float32], to_exclude: NDArray[np.bool_]) -> l
     return [float(score) for score in distinct[::-1]]
 
 
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(part: Doubles, whole: Doubles) -> Doubles:
     """NaN for division by zero."""
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

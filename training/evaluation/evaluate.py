@@ -19,6 +19,7 @@ from toiletspark.sampling import evaluation
 from toiletspark.sampling.estimates import Bootstrap, Ratio, Share, half_width
 from toiletspark.sampling.evaluation import Evaluation, Mistake
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import calibration
 from toiletspark.training.evaluation.curves import curves
@@ -28,7 +29,7 @@ from toiletspark.training.evaluation.predictions import Predictions, predict, ra
 def evaluate(
     head: Head,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     kinds: Mapping[str, Draw],
     operating_threshold: float,
     config: Config,
@@ -79,10 +80,7 @@ def evaluate(
 
 
 def unweighted(
-    head: Head,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    operating_threshold: float,
+    head: Head, embeddings: Floats, labels: Ints, operating_threshold: float
 ) -> dict[str, Any]:
     """Plain figures of held-out embeddings: every image counts once.
 
@@ -93,11 +91,11 @@ def unweighted(
     probabilities = head.probabilities(embeddings)
     decided = excluded(head.exclusion_scores(probabilities), operating_threshold)
     to_exclude = np.isin(labels, [head.classes.index(name) for name in head.exclude_classes])
-    right: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
+    right: Bools = probabilities.argmax(axis=1) == labels
     return {**validate(decided, to_exclude), "class_accuracy": _mean(right)}
 
 
-def validate(decided: NDArray[np.bool_], labelled: NDArray[np.bool_]) -> dict[str, Any]:
+def validate(decided: Bools, labelled: Bools) -> dict[str, Any]:
     """Figures of decisions against labels, both bool, (n,), True = excluded; None if undefined.
 
     >>> import numpy as np
@@ -109,7 +107,7 @@ def validate(decided: NDArray[np.bool_], labelled: NDArray[np.bool_]) -> dict[st
     return {**figures, "n": len(labelled), "positives": int(labelled.sum())}
 
 
-def _mean(rows: NDArray[np.bool_]) -> float | None:
+def _mean(rows: Bools) -> float | None:
     return float(rows.mean()) if len(rows) else None
 
 
@@ -193,7 +191,7 @@ def worst_mistakes(predictions: Predictions, most: int) -> list[Mistake]:
     """
     out, wanted = predictions.excluded, predictions.to_exclude
     confused = (wanted == out) & (predictions.predicted_class != predictions.labels)
-    kinds: dict[str, tuple[NDArray[np.bool_], NDArray[np.float32]]] = {
+    kinds: dict[str, tuple[Bools, Floats]] = {
         "missed": (wanted & ~out, -predictions.scores),
         "lost": (~wanted & out, predictions.scores),
         "confused": (confused, predictions.probabilities.max(axis=1)),

@@ -7,7 +7,6 @@ from itertools import compress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.hashing import hash_fraction
@@ -16,6 +15,7 @@ from toiletspark.progress import Progress
 from toiletspark.sampling.estimates import Bootstrap, Difference
 from toiletspark.sampling.evaluation import LearningCurve, LearningPoint
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
 from toiletspark.training.evaluation.predictions import ratios_of
@@ -24,13 +24,12 @@ from toiletspark.training.splits import held_out
 
 _LITTLE = 0.005  # gain in accuracy below which labelling is not worth it
 _LIKELY = 0.5  # the threshold here, whatever the policy's is
-Bools = NDArray[np.bool_]
 
 
 def learning_curve(
     head: Head,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     held: Bools,
     config: Config,
     kinds: Mapping[str, Draw],
@@ -84,7 +83,7 @@ def nested(listing_ids: list[str], share: float, seed: int) -> Bools:
 
 def image_split_baseline(
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     layer: FinalLayer,
     operating_threshold: float,
     config: Config,
@@ -102,9 +101,7 @@ def image_split_baseline(
     return figures
 
 
-def _fitted(
-    like: FinalLayer, embeddings: NDArray[np.float32], labels: NDArray[np.int64], config: Config
-) -> Head:
+def _fitted(like: FinalLayer, embeddings: Floats, labels: Ints, config: Config) -> Head:
     """A head with the L2 and the temperature of another layer: one fit, without inner folds."""
     plain = config.train.model_copy(update={"l2": like.l2, "calibrate": False})
     layer = fit(embeddings, labels, len(config.labels.classes), plain)

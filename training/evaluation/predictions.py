@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.model.head import Head, excluded
 from toiletspark.sampling.estimates import Bootstrap, Ratio
 from toiletspark.sampling.evaluation_sample import EvaluationSample
+from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 
 
@@ -20,29 +20,29 @@ class Predictions:
 
     head: Head
     examples: TrainingSet
-    labels: NDArray[np.int64]  # (n,), index of the class
-    probabilities: NDArray[np.float32]  # (n, classes)
-    scores: NDArray[np.float32]  # (n,), exclusion scores
+    labels: Ints  # (n,), index of the class
+    probabilities: Floats  # (n, classes)
+    scores: Floats  # (n,), exclusion scores
     operating_threshold: float  # [0, 1]; excluded when exclusion_score >= it
 
     @cached_property
-    def to_exclude(self) -> NDArray[np.bool_]:
+    def to_exclude(self) -> Bools:
         """By label: bool, (n,)."""
         classes = [self.head.classes.index(name) for name in self.head.exclude_classes]
         return np.isin(self.labels, classes)
 
     @cached_property
-    def excluded(self) -> NDArray[np.bool_]:
+    def excluded(self) -> Bools:
         """By score: bool, (n,)."""
         return excluded(self.scores, self.operating_threshold)
 
     @cached_property
-    def predicted_class(self) -> NDArray[np.int64]:
+    def predicted_class(self) -> Ints:
         """The most probable class: int64, (n,)."""
-        likeliest: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        likeliest: Ints = self.probabilities.argmax(axis=1)
         return likeliest
 
-    def where(self, rows: NDArray[np.bool_]) -> Predictions:
+    def where(self, rows: Bools) -> Predictions:
         """The rows that are True: bool, (n,)."""
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
         return Predictions(self.head, self.examples.where(rows), *kept, self.operating_threshold)
@@ -53,7 +53,7 @@ class Predictions:
         return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
 
 
-def ratios_of(out: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Ratio]:
+def ratios_of(out: Bools, wanted: Bools) -> dict[str, Ratio]:
     """The part and the whole of each share of decisions; both bool, (n,), True = excluded.
 
     `out` is by score, `wanted` by label.
@@ -68,7 +68,7 @@ def ratios_of(out: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> dict[str, Ra
 
 
 def predict(
-    head: Head, examples: TrainingSet, labels: NDArray[np.int64], operating_threshold: float
+    head: Head, examples: TrainingSet, labels: Ints, operating_threshold: float
 ) -> Predictions:
     """The head's predictions from the embeddings of held-out images."""
     probabilities = head.probabilities(examples.embeddings)
