@@ -17,13 +17,13 @@ from toiletspark.model.head import Head, excluded
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log
 from toiletspark.sampling.estimates import Bootstrap, Difference, Ratio
-from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
 from toiletspark.training.arrays import Bools, Floats
 from toiletspark.training.dataset import TrainingSet
-from toiletspark.training.evaluation.predictions import ratios_of
+from toiletspark.training.evaluation.predictions import drawn_rows, ratios_of
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
 
@@ -55,25 +55,20 @@ def compare(
 
     Returns:
         head_id (of the live head, or None), verdict, n (images that neither has seen), differences
-        (of cost, recall, precision and good_images_lost, new less live, each with value, low and
-        high), sentence.
+        (by figure, new less live, as JSON of a `Difference`), sentence.
     """
     live = live_head(store, publish)
     if live is None:
         return _nothing(None, "no head of this store is live")
     known, scores = live_scores(live, unseen, groups, head.backbone_id)
-    images = unseen.where(known)
     head_id = live.run.inputs.head_id
-    if not len(images.label):
+    if not known.any():
         why = "the live head has seen all that was held out, or does not tell what it has seen"
         return _nothing(head_id, why)
-    stand = choose_evaluation_sample(images.draw, kinds)
-    weight = stand.weights(images.weight)
-    images = images.where(stand.rows)
+    stand, images, bootstrap = drawn_rows(unseen.where(known), kinds)
     new_scores = head.exclusion_scores(head.probabilities(images.embeddings))
     new = excluded(new_scores, operating_threshold)
     old = excluded(scores[known][stand.rows], live.operating_threshold)
-    bootstrap = Bootstrap(images.stratum, images.listing_id, weight)
     to_exclude = np.isin(np.array(images.label), head.exclude_classes)
     by_figure = differences(bootstrap, to_exclude, new, old, cost_of_a_miss(publish.policy))
     return {
@@ -108,9 +103,6 @@ def live_scores(
     It has seen an image if it was trained on this content, on another image of this listing, or on
     one of a listing in its group. Scores of its own held-out images were stored; it scores other
     images if it has the same backbone (`backbone_id` is that of the embeddings).
-
-    Args:
-        unseen: images that the new head has not seen, in whole groups; `groups` names these.
 
     Returns:
         The images with a score, bool, (n,), and the scores, float32, (n,), 0 for the others.
@@ -147,11 +139,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Figures of the new decisions less those of the old, image by image.
 
-    All are bool, (n,): to exclude by label, and excluded by the new and by the live head. `miss` is
-    the cost of a missed image; a good image that is lost costs 1.
-
-    Returns:
-        cost (mean of an image), recall, precision, good_images_lost.
+    All are bool, (n,): to exclude by label, and excluded by the new and by the live head. A good
+    image that is lost costs 1, a missed one `miss`; the cost is the mean of an image.
     """
 
     def ratios(out: Bools) -> dict[str, Ratio]:
@@ -181,10 +170,7 @@ def promotion(
     """Decides if a new head is used from now on: unless it is worse, and nobody has accepted that.
 
     Never a head whose backbone is not the catalog's (`of_catalog`): scoring would stop at it.
-
-    Returns:
-        Parts of the head's manifest: promoted (bool), champion, and accepted_worse (the reason), if
-        that decided.
+    Returns parts of the head's manifest: promoted, champion, and accepted_worse, if that decided.
     """
     if comparison["verdict"] != WORSE:
         return {"promoted": of_catalog, "champion": comparison}

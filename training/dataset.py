@@ -188,12 +188,9 @@ def stored_views(store: Store, backbone_id: str, wanted: Sequence[View]) -> dict
 def with_views(
     examples: TrainingSet, labels: Ints, chosen: Bools, stored: Mapping[str, Floats]
 ) -> FitRows:
-    """The chosen images with their views; an image has the same weight, however many views it has.
+    """The chosen images, bool, (n,), with their stored views (`read_views`).
 
-    Args:
-        labels: int64, (n,), index of the class.
-        chosen: bool, (n,), the images that are fitted to.
-        stored: see `read_views`.
+    An image has the same weight, however many views it has. `labels` are class indices, (n,).
     """
     images = np.flatnonzero(chosen)
     views = {image: stored.get(examples.content_digest[image]) for image in images.tolist()}

@@ -70,8 +70,7 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
         OutputError: no images were gathered.
         LabelsError: too few to fine-tune on.
 
-    Cost: see `finetune_loop.tune`; decoded pictures lie in a temporary file, 0.15 MB each at 224
-    px.
+    Cost: see `tune`; decoded pictures lie in a temporary file, 0.15 MB each at 224 px.
     """
     step = f"train --set train.finetune={config.train.finetune}"
     images = store.require(schemas.TRAINING_IMAGES, doing=DOING, step=step)
@@ -85,8 +84,8 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
         facts: dict[str, Any] = {"images": int(decoded.sound.sum()), "corrupt": decoded.corrupt}
         facts["inner_losses"] = tuned.losses
         if not tuned.best:
-            todo = "no epoch was better: the backbone stays"
-            return Finetuned(source, {**facts, "backbone": None, "todo": todo})
+            facts |= {"backbone": None, "todo": "no epoch was better: the backbone stays"}
+            return Finetuned(source, facts)
         origin = {"made_from": spec.backbone_id, "training_images": images.run_id, **facts}
         weights, new = _keep(config, store, tuned, {**origin, "seen_listings": seen_listings})
         run = _embed(config, store, source, decoded, new)

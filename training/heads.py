@@ -46,8 +46,7 @@ _log = logging.getLogger("toiletspark")
 def train(config: Config) -> dict[str, Any]:
     """Splits by groups of listings, fits, evaluates, compares with the live head, saves the head.
 
-    Returns:
-        The summary of `save_head`, with the facts of `finetune.finetune` under `finetuned`.
+    Returns the summary of `save_head`, with the facts of `finetune.finetune` under `finetuned`.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
@@ -74,11 +73,9 @@ def train(config: Config) -> dict[str, Any]:
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
         book.figures("validation", evaluation.main_figures())
         book.figures("fit", evaluation.fit)
-    unseen, unseen_groups = examples.where(held), list(compress(groups, held))
+    unseen = examples.where(held), list(compress(groups, held))
     threshold = evaluation.operating_threshold
-    compared = champion.compare(
-        head, threshold, unseen, unseen_groups, kinds, store, config.publish
-    )
+    compared = champion.compare(head, threshold, *unseen, kinds, store, config.publish)
     of_catalog = finetuned is None or finetuned.facts["backbone"] is None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=of_catalog)
     summary = save_head(head, evaluation, promotion, made_with, gathered, store, config)
@@ -135,13 +132,13 @@ def _evaluated(
     """The figures of `evaluate`, and what else the head's page shows."""
     threshold, reason = _threshold(made_with, head, config, kinds)
     temperature = layer.temperature if config.train.calibrate else None
-    unseen = examples.where(held)
+    unseen = examples.where(held), labels[held]
     fit_facts = ("l2", "temperature", "epochs", "inner_loss")
     curve = None
     if config.train.learning_curve:
         curve = learning_curve(head, examples, labels, held, config, kinds, layer)
     return dataclasses.replace(
-        evaluate(head, unseen, labels[held], kinds, threshold, config, temperature),
+        evaluate(head, *unseen, kinds, threshold, config, temperature),
         threshold_reason=reason,
         naive_split=image_split_baseline(examples, labels, layer, threshold, config),
         fit={name: getattr(layer, name) for name in fit_facts},
@@ -216,7 +213,7 @@ def save_head(
     store: Store,
     config: Config,
 ) -> dict[str, Any]:
-    """Writes the head's images, evaluation and bundle, then the manifest that makes the run visible.
+    """Writes the head's images, evaluation and bundle, then the manifest that makes it visible.
 
     The comparison with the live head stands in the manifest and in evaluation.json, not in the
     bundle: the same training gives the same bundle, byte for byte.
@@ -226,9 +223,6 @@ def save_head(
         promotion: see `champion.promotion`.
         made_with: the rows of `schemas.HEADS`.
         gathered: the training set; its golden images have the same run_id.
-
-    Returns:
-        The summary: head (its folder), its figures and what became of it.
     """
     golden_run = store.run(schemas.GOLDEN_IMAGES, gathered.run_id)
     golden = [GoldenImage(**row) for row in arrow_io.read(golden_run)]
@@ -252,20 +246,14 @@ def save_head(
         evaluation, run_id=run_id, training_set=gathered.run_id, champion=compared
     )
     storage.replace_json(f"{folder}/{EVALUATION}", shown.as_json())
-    complete = dataclasses.replace(head, facts=facts).with_golden(golden)
-    digest = bundle.write(folder, complete)
+    digest = bundle.write(folder, dataclasses.replace(head, facts=facts).with_golden(golden))
     parts = {**promotion, "head_id": head.head_id, "backbone_id": head.backbone_id}
     inputs = Inputs(training_set=gathered.run_id, **parts)
     counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
     store.commit(schemas.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     _log.info(champion.describe(promotion))
-    summary = {
-        "head": folder,
-        "head_id": head.head_id,
-        "bundle_digest": digest,
-        "golden_images": len(golden),
-        **shared,
-    }
+    summary = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, **shared}
+    summary["golden_images"] = len(golden)
     if evaluation.learning_curve:
         summary["learning_curve"] = evaluation.learning_curve.sentence
     return {**summary, **promotion}

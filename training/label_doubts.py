@@ -25,13 +25,9 @@ DOING = "looking for doubtful labels"
 def second_look(config: Config) -> dict[str, Any]:
     """Ranks all labels of the newest second_look_set and writes the queue.
 
-    Returns:
-        looked_at (labels), likely_wrong (cleanlab's count: so far down the queue is worth looking),
-        queue (its folder).
-
-    Raises:
-        LabelsError: see `out_of_fold`.
-        OutputError: nothing was gathered.
+    Returns looked_at (labels), likely_wrong (cleanlab's count: so far down the queue is worth
+    looking) and queue (its folder). Raises a LabelsError, see `out_of_fold`, and an OutputError if
+    nothing was gathered.
     """
     store = Store.open(config.output.root)
     gathered = store.require(schemas.SECOND_LOOK_SET, doing=DOING, step="labels second-look")
@@ -46,8 +42,7 @@ def second_look(config: Config) -> dict[str, Any]:
 def out_of_fold(examples: TrainingSet, labels: Ints, config: Config) -> Doubles:
     """Probabilities by a head that has seen no image of the listing: float64, (n, classes).
 
-    Raises:
-        LabelsError: outside one of the folds a class has no label.
+    Raises a LabelsError if a class has no label outside one of the folds.
     """
     section, classes = config.second_look, config.labels.classes
     folds = folds_of(examples.listing_id, section.folds, section.seed)
@@ -68,15 +63,10 @@ def out_of_fold(examples: TrainingSet, labels: Ints, config: Config) -> Doubles:
 
 
 def judge(labels: Ints, probabilities: Doubles) -> tuple[Doubles, int]:
-    """The doubt about each label by cleanlab, and the number of likely wrong ones.
+    """The doubt about each label by cleanlab, [0, 1], and the number of likely wrong ones.
 
-    Args:
-        labels: int64, (n,), index of the class.
-        probabilities: float64, (n, classes), out of fold.
-
-    Returns:
-        float64, (n,), [0, 1]: 1 - normalised margin, the probability of the label against the most
-        probable other class. And the count by confident learning.
+    Doubt is 1 - normalised margin: the probability of the label, out of fold, against the most
+    probable other class. The number is that of confident learning.
 
     Source: Northcutt, Jiang and Chuang, Confident Learning (JAIR 2021); Kuan and Mueller,
     Model-agnostic label quality scoring to detect real-world label errors (2022).

@@ -33,10 +33,7 @@ class Logbook:
 def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
     """A logbook in a new folder below `folder`; one that writes nothing if that is "".
 
-    It begins with the configuration as text.
-
-    Raises:
-        ConfigError: the package is not installed.
+    It begins with the configuration as text. Raises a ConfigError if TensorBoard is not installed.
     """
     if not folder:
         yield Logbook()

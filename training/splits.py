@@ -35,17 +35,14 @@ _log = logging.getLogger("toiletspark")
 def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     """The group of each row: n names.
 
-    Listings that share a near-duplicate are one group, named by its first listing in the order of
-    names. Ids mostly count upwards, so the name, and with it the side of the split, stays when
-    newer listings are labelled.
+    Listings that share a near-duplicate, with a cosine of at least `min_cosine`, are one group,
+    named by its first listing in the order of names. Ids mostly count upwards, so the name, and
+    with it the side of the split, stays when newer listings are labelled.
 
     If one group would hold more than half of all images, near-duplicates that more than 20 listings
     show join none of them: a placeholder, or a portal's logo, is no sign of one home. If one group
     still would, or no link is left, only listings are kept together: to a backbone without
     ImageNet's weights all photos are alike. A warning names the threshold in both cases.
-
-    Args:
-        min_cosine: (0, 1]; from here on two embeddings are one photo.
 
     Cost: see `near_duplicates.groups`; 40,000 rows take about 2 s on two cores.
     """

@@ -89,11 +89,9 @@ def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
 
 
 def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> SourceLabels:
-    """Reads the class folders with torchvision's `ImageFolder`.
+    """Reads the class folders of an export with torchvision's `ImageFolder`.
 
-    Args:
-        classes: the class folders that there must be, beside `unlabelled`.
-        reviewed: classes that somebody has looked through: presorted pictures there are labels.
+    Presorted pictures are labels in the `reviewed` classes, which somebody has looked through.
 
     Raises:
         LabelsError: no export, a folder that is no class, a class without a picture, a file that

@@ -41,13 +41,9 @@ class _SheetFile(BaseModel):
 def read(location: str, classes: list[str]) -> SourceLabels:
     """Reads a contact sheet's download, or Label Studio's export as JSON or JSON-MIN.
 
-    Args:
-        location: a path or URL.
-        classes: labels.classes; others are refused.
-
     Raises:
-        LabelsError: no such file, another format or version, an unknown class, an image twice, or
-            no label.
+        LabelsError: no such file, another format or version, a class that is not in `classes`, an
+            image twice, or no label.
     """
     doing = f"importing labels from {location}"
     content = _parsed(location, doing)
@@ -57,11 +53,7 @@ def read(location: str, classes: list[str]) -> SourceLabels:
 
 
 def require_classes(used: set[str], classes: list[str], doing: str) -> None:
-    """Checks the classes of an import.
-
-    Raises:
-        LabelsError: there is none, or one that labels.classes does not have.
-    """
+    """Raises a LabelsError without a class, or for one that labels.classes does not have."""
     unknown = sorted(used - set(classes))
     if used and not unknown:
         return

@@ -147,10 +147,9 @@ _EXPORT: TypeAdapter[list[_Task | _MinTask]] = TypeAdapter(list[_Entry])
 
 
 def labels_of(export: list[Any]) -> list[Label]:
-    """The labels of an export as JSON or JSON-MIN.
+    """The labels of an export as JSON or JSON-MIN: one per annotator and image, the newest.
 
-    One label per annotator and image, the newest one. Skipped (cancelled) and empty annotations are
-    no labels, and pre-annotations never are.
+    Skipped (cancelled) and empty annotations are no labels, and pre-annotations never are.
 
     Raises:
         ValueError: another format, a task that `toiletspark labels tasks` did not make, or an

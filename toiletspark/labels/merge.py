@@ -106,7 +106,7 @@ def merge(
     Args:
         known: each with labeller and time.
         sources: rows of `schemas.LABEL_SOURCES` so far.
-        source: the name of the source, a path.
+        source: its name, a path.
         importer: the labeller of labels without a name.
     """
     last_import = {row["image_id"]: row for row in sources if row["source"] == source}
@@ -146,8 +146,7 @@ def save(
 ) -> tuple[Run, Merged]:
     """Merges an import with the known labels, and writes a run that holds all labels that count.
 
-    Raises:
-        LabelsError: there is not one label then.
+    Raises a LabelsError if that is not one.
     """
     last = store.newest(LABELS)
     sources = _source_rows_of(store, last)

@@ -36,8 +36,7 @@ def embed_views(
 ) -> list[dict[str, NDArray[np.float32]]]:
     """Embeds views of image files, by their names, see `view_names`.
 
-    Returns:
-        Per file its embeddings by view, float32, (width,); {} if it is no sound image.
+    Returns per file its embeddings by view, float32, (width,); {} if it is no sound image.
 
     Cost: a forward pass per view, and a second decoding for crops.
     """

@@ -70,8 +70,7 @@ class Backbone:
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embeds images as `decoding.preprocess` makes them, uint8, (n, crop_px, crop_px, 3).
 
-        Returns:
-            float32, (n, width): the final layer's input; 512 features >= 0 for ResNet18.
+        Returns float32, (n, width): the final layer's input; 512 features >= 0 for ResNet18.
 
         Cost: about 3.6 GFLOP an image at 224 px; docs/costs.md has images/s by runtime and core.
         """

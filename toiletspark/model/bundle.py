@@ -76,8 +76,7 @@ def digest(folder: str) -> str:
 def read(folder: str, *, doing: str) -> Head:
     """Reads a bundle and checks it, except for the golden scores.
 
-    Raises:
-        HeadError: there is none, it has another format, or it was damaged or altered.
+    Raises a HeadError if there is none, or if it has another format, or was damaged or altered.
 
     Cost: reads the whole folder, 5 MB with 32 golden images.
     """

@@ -3,11 +3,10 @@
     <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program
     <root>/backbones/compiled/<key>.json                     written last: names these files
 
-For int8, whose program the catalog decides, torch's weights stand in place of the constants.
-
 The key is a digest of all that decides the result: [backbone], the content of the weights' file
-(for a download its name, which holds its hash), the packages, and our own code. Damaged or lost
-files are made again; if they cannot be written, that is logged and the backbone is used.
+(for a download its name, which holds its hash), the packages, and our own code. For int8, whose
+program the catalog decides, torch's weights are kept. Damaged or lost files are made again; if they
+cannot be written, that is logged and the backbone is used.
 """
 
 from __future__ import annotations

@@ -54,11 +54,8 @@ def choose(
 ) -> list[tuple[str, str, str]]:
     """Chooses golden images: one class after the other in turn, in each by hash of the content.
 
-    Args:
-        labelled: image_id, content_digest and label, in any order.
-
-    Returns:
-        At most `count` rows, one image per content, the first by its id.
+    `labelled` has image_id, content_digest and label, in any order. Returns at most `count` of its
+    rows, one image per content, the first by its id.
     """
     by_digest = {row[1]: row for row in sorted(labelled, reverse=True)}
     rows = sorted(by_digest.values(), key=lambda row: hash_fraction(seed, f"golden:{row[1]}"))
@@ -98,8 +95,7 @@ def require_embedding(
 ) -> None:
     """Stops if this machine's embedding of a golden image differs from the kept one.
 
-    Raises:
-        BackboneError: it is farther from the kept one than `max_distance`, or there is none.
+    Raises a BackboneError if it is farther away than `max_distance`, or if there is none.
 
     Cost: one decode and one forward pass; 18 ms on a core for ResNet18 in OpenVINO.
     """

@@ -64,8 +64,7 @@ def quantise(
         head: of the fp32 backbone, or None; its decisions at `operating_threshold` are compared.
 
     Raises:
-        BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not
-            installed.
+        BackboneError: the embeddings differ by more than the limits, or NNCF is not installed.
 
     Cost: about 0.1 s a calibration image and core, and ten seconds.
     """
@@ -106,10 +105,8 @@ def centred_cosines(
     """Cosine similarity of two sets of embeddings of the same images, less the mean of `reference`.
 
     Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a
-    bad conversion would hide behind what all images share.
-
-    Returns:
-        float32, (n,), [-1, 1], for two times (n, width); 0 where one of the two is the mean.
+    bad conversion would hide behind what all images share. Both are float32, (n, width); returns
+    float32, (n,), [-1, 1], 0 where one of the two is the mean.
     """
     mean = reference.mean(axis=0)
     rows, others = embeddings - mean, reference - mean

@@ -17,10 +17,9 @@ _LOG = logging.getLogger("toiletspark")
 
 
 def load(folder: str) -> Head:
-    """Reads a head and checks it, see `bundle.read`, with its golden scores.
+    """Reads a head and checks it with its golden scores, see `bundle.read`.
 
-    Raises:
-        HeadError: there is none, or it was damaged or altered.
+    Raises a HeadError if there is none, or if it was damaged or altered.
     """
     doing = f"reading the head {folder}"
     head = bundle.read(folder, doing=doing)

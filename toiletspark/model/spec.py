@@ -42,8 +42,7 @@ class BackboneSpec:
     def backbone_id(self) -> str:
         """The identity, stored with every embedding and head: equal ids mean equal embeddings.
 
-        Raises:
-            BackboneError: int8 before its calibration, which decides the embeddings.
+        Raises a BackboneError for int8 before its calibration, which decides the embeddings.
         """
         if self.precision != "int8":
             return self._name
@@ -109,11 +108,8 @@ def preprocessing(section: BackboneSettings) -> Preprocessing:
 def mismatch(description: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
     """Compares a `BackboneSpec.description` with a backbone's name, and with this code.
 
-    Returns:
-        The expected and the actual state; None if they agree.
-
-    Raises:
-        KeyError, TypeError: it is no description.
+    Returns the expected and the actual state; None if they agree. Raises a KeyError or a TypeError
+    if it is no description.
     """
     theirs = dict(description["preprocessing"])
     settings = Preprocessing(**{field.name: theirs[field.name] for field in fields(Preprocessing)})

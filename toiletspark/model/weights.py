@@ -43,15 +43,12 @@ State = Mapping[str, torch.Tensor]
 
 @functools.lru_cache(maxsize=1)
 def load_spec(section: BackboneSettings) -> BackboneSpec:
-    """Loads the weights and names them.
+    """Loads the weights and names them, for torch; `conversion.compiled` converts them.
 
     `weights` is "imagenet" (torchvision's file, downloaded once, hash checked), "random" (fixed
     seed), the path of a state dict (.pth, read with weights_only=True, or .safetensors; on any
-    store), or a web address whose file name ends in -<first digits of its SHA-256>.
-
-    Returns:
-        The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8
-        it has no identity before `quantisation` gives it its program.
+    store), or a web address whose file name ends in -<first digits of its SHA-256>. In int8 the
+    spec has no identity before `quantisation` gives it its program.
 
     Raises:
         BackboneError: the weights cannot be loaded, do not fit the architecture, or the runtime is

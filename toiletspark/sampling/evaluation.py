@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from toiletspark.sampling.estimates import Share
 from toiletspark.tables import storage
@@ -78,7 +78,7 @@ class Calibration:
 class ClassFigures:
     """Figures of a class."""
 
-    name: str
+    name: Annotated[str, Field(alias="class")]
     n: int  # labels
     said: int  # images of which it is the most probable class
     precision: Share
@@ -190,9 +190,12 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The evaluation as it is written, without NaN."""
-        return asdict(self)
+        return dict(_JSON.dump_python(self, by_alias=True))
+
+
+_JSON = TypeAdapter(Evaluation)
 
 
 def read(folder: str) -> Evaluation:
     """Reads the evaluation from a head's folder."""
-    return TypeAdapter(Evaluation).validate_python(storage.read_json(f"{folder}/{EVALUATION}"))
+    return _JSON.validate_python(storage.read_json(f"{folder}/{EVALUATION}"))

@@ -19,9 +19,7 @@ def calibration(
 ) -> Calibration:
     """The reliability diagram of the exclusion scores, with and without the head's temperature.
 
-    Args:
-        predictions: of the images that stand for the whole; `bootstrap` of the same.
-        temperature: the divisor of the layer's logits; None if there was none.
+    `predictions` and `bootstrap` are of the images that stand for the whole.
     """
     after = reliability(predictions.scores, predictions.to_exclude, bootstrap)
     if temperature is None:
@@ -36,11 +34,8 @@ def calibration(
 def reliability(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Reliability:
     """Ten bins of equal width, and the expected calibration error.
 
-    That is the mean distance of score and share over the bins, weighted by their shares.
-
-    Args:
-        scores: float32, (n,), [0, 1].
-        to_exclude: bool, (n,), by label.
+    That is the mean distance of score and share over the bins, weighted by their shares. `scores`:
+    (n,), [0, 1]; `to_exclude`: (n,), by label.
 
     Source: Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian
     binning, AAAI 2015.

@@ -14,16 +14,10 @@ _BANDS = 40  # of them with an interval
 
 
 def curves(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Curves:
-    """The PR and the ROC curve, and the areas under them.
+    """The PR and the ROC curve of exclusion scores, (n,), and the areas under them.
 
-    Args:
-        scores: float32, (n,), exclusion scores.
-        to_exclude: bool, (n,), by label.
-        bootstrap: their weights, and what the sample might have been.
-
-    Returns:
-        At most 200 points, with intervals at every fifth. If all images are to exclude, or none,
-        there are no points and the areas are unknown.
+    At most 200 points, with intervals at every fifth. If all images are to exclude, or none, there
+    are no points and the areas are unknown.
     """
     if not to_exclude.any() or to_exclude.all():
         none = Share(None, 0.0, 1.0, int(to_exclude.sum()))
@@ -47,14 +41,9 @@ class _Ranked:
         self._hit = to_exclude[self._order]
 
     def roc_auc(self, weight: Doubles) -> Doubles:
-        """The share of pairs, one to be excluded and one to be kept, that the scores put in order;
-        ties are half.
+        """The share of pairs, one to exclude and one to keep, that the scores put in order.
 
-        Args:
-            weight: float64, (replicates, n).
-
-        Returns:
-            float64, (replicates,); NaN where there is no pair.
+        Ties are half. `weight` is (replicates, n), the result (replicates,), NaN where there is no pair.
 
         Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143
         (1982).

@@ -18,12 +18,12 @@ from toiletspark.model.head import Head, excluded
 from toiletspark.sampling import evaluation
 from toiletspark.sampling.estimates import Bootstrap, Ratio, Share, half_width
 from toiletspark.sampling.evaluation import Evaluation, Mistake
-from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.calibration import calibration
 from toiletspark.training.evaluation.curves import curves
-from toiletspark.training.evaluation.predictions import Predictions, predict, ratios_of
+from toiletspark.training.evaluation.predictions import Predictions, drawn_rows, predict, ratios_of
 
 
 def evaluate(
@@ -39,19 +39,16 @@ def evaluate(
 
     Args:
         examples: held-out images, n of them.
-        labels: int64, (n,), index of the class.
+        labels: (n,), index of the class.
         kinds: see `evaluation_sample.describe_draws`.
         operating_threshold: [0, 1]; excluded when exclusion_score >= it.
-        config: sample.max_half_width, report.max_mistakes, train.seed.
         temperature: the divisor of the head's logits; None if there was none.
 
     Cost: 8,000 images of as many listings: 1.5 s, 150 MB.
     """
     everything = predict(head, examples, labels, operating_threshold)
-    on = choose_evaluation_sample(examples.draw, kinds)
-    predictions = everything.where(on.rows)
-    bootstrap = predictions.bootstrap(on, config.train.seed)
-    rows, used = len(predictions.labels), predictions.examples
+    on, used, bootstrap = drawn_rows(examples, kinds, config.train.seed)
+    predictions, rows = everything.where(on.rows), len(used.label)
     right_class = predictions.predicted_class == predictions.labels
     ratios = ratios_of(predictions.excluded, predictions.to_exclude)
     ratios["class_accuracy"] = (right_class, np.ones_like(right_class))
@@ -82,12 +79,7 @@ def evaluate(
 def unweighted(
     head: Head, embeddings: Floats, labels: Ints, operating_threshold: float
 ) -> dict[str, Any]:
-    """Plain figures of held-out embeddings: every image counts once.
-
-    Returns:
-        accuracy, precision, recall, good_images_lost, class_accuracy (null if undefined), n,
-        positives.
-    """
+    """Plain figures of held-out embeddings: `validate`, and class_accuracy."""
     probabilities = head.probabilities(embeddings)
     decided = excluded(head.exclusion_scores(probabilities), operating_threshold)
     to_exclude = np.isin(labels, [head.classes.index(name) for name in head.exclude_classes])
@@ -185,9 +177,7 @@ def _confusion(predictions: Predictions, bootstrap: Bootstrap) -> evaluation.Con
 def worst_mistakes(predictions: Predictions, most: int) -> list[Mistake]:
     """The mistakes of which the head was surest, for people to look at; some are wrong labels.
 
-    Args:
-        predictions: of all held-out images.
-        most: of each kind; the kinds follow each other, the surest first in each.
+    At most `most` of each kind; the kinds follow each other, the surest first in each.
     """
     out, wanted = predictions.excluded, predictions.to_exclude
     confused = (wanted == out) & (predictions.predicted_class != predictions.labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from toiletspark.config import Config
 from toiletspark.hashing import hash_fraction
 from toiletspark.model.head import Head, excluded
 from toiletspark.progress import Progress
-from toiletspark.sampling.estimates import Bootstrap, Difference
+from toiletspark.sampling.estimates import Difference
 from toiletspark.sampling.evaluation import LearningCurve, LearningPoint
-from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
-from toiletspark.training.evaluation.predictions import ratios_of
+from toiletspark.training.evaluation.predictions import drawn_rows, ratios_of
 from toiletspark.training.fit import FinalLayer, fit
 from toiletspark.training.splits import held_out
 
@@ -37,22 +36,18 @@ def learning_curve(
 ) -> LearningCurve:
     """Fits heads to nested shares of the listings, and judges them on the same held-out images.
 
-    Args:
-        head: the point at 1.0; `layer` is its own, whose L2 and temperature serve all shares.
-        examples: all labelled images.
-        labels: int64, (n,), index of the class.
-        held: bool, (n,), held out.
-        kinds: see `evaluation_sample.describe_draws`.
+    A share without a label of some class has no point. `head` is the point at 1.0, and the L2 and
+    the temperature of its `layer` serve all shares.
 
-    A share without a label of some class has no point.
+    Args:
+        examples: all labelled images, n of them; `held` are held out.
+        labels: (n,), index of the class.
+        kinds: see `evaluation_sample.describe_draws`.
 
     Cost: a fit a share, in proportion to its size.
     """
     shares = config.train.learning_curve
-    stand = choose_evaluation_sample(list(compress(examples.draw, held)), kinds)
-    unseen = examples.where(held).where(stand.rows)
-    weight = stand.weights(examples.weight[held])
-    bootstrap = Bootstrap(unseen.stratum, unseen.listing_id, weight)
+    _, unseen, bootstrap = drawn_rows(examples.where(held), kinds)
     to_exclude = np.isin(np.array(unseen.label), head.exclude_classes)
     progress = Progress("learning curve", len(shares), "fits", config.progress.line_every_s)
     points, right = [], []
@@ -90,9 +85,8 @@ def image_split_baseline(
 ) -> dict[str, Any]:
     """Unweighted figures of a head that was fitted and judged on images held out one by one.
 
-    A warning beside the real figures: photos of one home are on both sides of this split.
-
-    `layer` is the head's, whose L2 and temperature are used. See `evaluate.unweighted`.
+    A warning beside the real figures: photos of one home are on both sides of this split. The head
+    has the L2 and the temperature of `layer`.
     """
     held = held_out(examples.image_id, config.train.validation_share, config.train.seed)
     head = _fitted(layer, examples.embeddings[~held], labels[~held], config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from toiletspark.model.head import Head, excluded
 from toiletspark.sampling.estimates import Bootstrap, Ratio
-from toiletspark.sampling.evaluation_sample import EvaluationSample
+from toiletspark.sampling.evaluation_sample import Draw, EvaluationSample, choose_evaluation_sample
 from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 
@@ -47,10 +48,14 @@ class Predictions:
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]
         return Predictions(self.head, self.examples.where(rows), *kept, self.operating_threshold)
 
-    def bootstrap(self, standing: EvaluationSample, seed: int) -> Bootstrap:
-        """Weighted resampling; without a draw every image counts once."""
-        weight = self.examples.weight if standing.kind else np.ones(len(self.labels))
-        return Bootstrap(self.examples.stratum, self.examples.listing_id, weight, seed=seed)
+
+def drawn_rows(
+    examples: TrainingSet, draws: Mapping[str, Draw], seed: int = 0
+) -> tuple[EvaluationSample, TrainingSet, Bootstrap]:
+    """The images that figures are computed on, and their weighted resampling."""
+    sample = choose_evaluation_sample(examples.draw, draws)
+    images, weight = examples.where(sample.rows), sample.weights(examples.weight)
+    return sample, images, Bootstrap(images.stratum, images.listing_id, weight, seed=seed)
 
 
 def ratios_of(out: Bools, wanted: Bools) -> dict[str, Ratio]:

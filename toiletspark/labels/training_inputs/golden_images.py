@@ -26,11 +26,8 @@ _MAX_TASKS = 4  # a worker that has not embedded yet must start the backbone fir
 def keep(work: Workspace, training_set: Run) -> dict[str, int]:
     """Writes the golden images of a training set as the run of `golden_images` with its run_id.
 
-    Returns:
-        golden_images: how many; golden_left_out: those that are gone, or have changed since.
-
-    Raises:
-        BackboneError: the configuration's backbone is not the one of the training set.
+    Returns golden_images, and golden_left_out (gone, or changed since). Raises a BackboneError for
+    another configured backbone than that of the training set.
 
     Cost: a pass over the images table, and a forward pass for each golden image.
     """

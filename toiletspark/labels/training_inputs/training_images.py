@@ -39,15 +39,13 @@ def gather(work: Workspace) -> dict[str, int]:
     """
     if work.config.train.finetune == "none":
         return {}
-    labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
+    store, recorded = work.store, work.config.recorded()
+    labelled = store.require(TRAINING_SET, doing=DOING, step="train")
     rows = located(work, spark_io.read_run(work.spark, labelled).select(*_NAMED))
+    files = fetched(rows, work.config.fetch)
+    inputs = Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id)
     run = spark_io.write_run(
-        fetched(rows, work.config.fetch),
-        work.store,
-        TRAINING_IMAGES,
-        work.run_id,
-        config=work.config.recorded(),
-        inputs=Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id),
+        files, store, TRAINING_IMAGES, work.run_id, config=recorded, inputs=inputs
     )
     if not run.rows:
         raise LabelsError(
@@ -68,8 +66,8 @@ def located(work: Workspace, labelled: DataFrame) -> DataFrame:
         labelled: content_digest and any other columns; few rows.
 
     Returns:
-        The same rows with image_url and inline (binary, null where there is a URL), without those
-        whose content the catalog has no more. The catalog is not shuffled.
+        The rows whose content the catalog still has, with image_url and inline (binary, null where
+        there is a URL). The catalog is not shuffled.
     """
     run = work.store.require(CATALOG, doing=DOING, step="embed")
     digests = F.broadcast(labelled.select("content_digest").distinct())
@@ -94,9 +92,13 @@ def fetched(rows: DataFrame, limits: Fetch) -> DataFrame:
         for complete in contents(batches, limits):
             yield pa.RecordBatch.from_pylist(complete, schema=TRAINING_IMAGES.arrow_schema)
 
+    return spread(rows, *_NAMED).mapInArrow(fetch, TRAINING_IMAGES.schema)
+
+
+def spread(rows: DataFrame, *columns: str) -> DataFrame:
+    """These columns of the rows of `located`, over all cores."""
     partitions = max(rows.sparkSession.sparkContext.defaultParallelism, 1)
-    rows = rows.select(*_NAMED, "image_url", "inline").repartition(partitions)
-    return rows.mapInArrow(fetch, TRAINING_IMAGES.schema)
+    return rows.select(*columns, "image_url", "inline").repartition(partitions)
 
 
 def contents(batches: Iterable[pa.RecordBatch], limits: Fetch) -> Iterator[list[dict[str, Any]]]:

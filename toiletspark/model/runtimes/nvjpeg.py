@@ -29,11 +29,10 @@ class _RejectedError(Exception):
 
 
 def require_working(device: torch.device) -> None:
-    """Decodes a sound picture.
+    """Raises a BackboneError if a sound picture cannot be decoded.
 
-    Raises:
-        BackboneError: that failed. Pillow would then decode all files, under nvJPEG's name.
-        torch.OutOfMemoryError: there is no memory even for that.
+    Pillow would then decode all files, under nvJPEG's name. Raises an OutOfMemoryError if there is
+    no memory even for that.
     """
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG")
@@ -54,11 +53,8 @@ def decode(
 ) -> list[Decoded]:
     """Does the same as `decoding.decode`, on a device: one outcome per file, in order.
 
-    At most `limits.max_pixels` together are on the device at a time.
-
-    Raises:
-        torch.OutOfMemoryError: there is no memory for a single picture.
-        BackboneError: see `require_working`.
+    At most `limits.max_pixels` together are on the device at a time. Raises an OutOfMemoryError
+    if there is no memory for a single picture, and a BackboneError like `require_working`.
     """
     files = list(contents)
     found = {index: plain_size(content, limits) for index, content in enumerate(files)}

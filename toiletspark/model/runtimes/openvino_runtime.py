@@ -19,9 +19,6 @@ def start(program: bytes, weights: bytes, precision: Precision, threads: int) ->
 
     int8 programs have float32 between their quantised parts. bf16 is faster on CPUs with
     AVX512_BF16 or AMX; elsewhere OpenVINO computes in float32.
-
-    Raises:
-        BackboneError: OpenVINO is not installed.
     """
     core = import_openvino().Core()
     model = core.read_model(program, weights)

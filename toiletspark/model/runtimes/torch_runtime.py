@@ -103,8 +103,7 @@ def has_gpu() -> bool:
 def sized_to_memory(forward: Forward, pixels: Pixels) -> NDArray[np.float32]:
     """Runs a batch, in halves, and halves of those, if the GPU has no memory for all of it.
 
-    Raises:
-        torch.OutOfMemoryError: not even one image fits.
+    Raises torch.OutOfMemoryError if not even one image fits.
     """
     try:
         return forward(pixels)

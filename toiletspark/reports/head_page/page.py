@@ -49,11 +49,7 @@ def write(root: str, evaluation: Evaluation, thumbnails: Mapping[str, bytes]) ->
 
 
 def render(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> str:
-    """The page as HTML text.
-
-    Args:
-        thumbnails: JPEGs of ours by image_id; a mistake without one is shown by its ids.
-    """
+    """The page as HTML text; a mistake without a thumbnail, by image_id, is shown by its ids."""
     learning = None
     if curve := evaluation.learning_curve:
         svg = plots.learning_curve(curve.points)

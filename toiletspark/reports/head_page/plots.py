@@ -42,9 +42,7 @@ _STYLE: dict[Any, Any] = {
 def precision_recall(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> bytes:
     """Precision over recall, with its 95 % interval and the point of the operating threshold.
 
-    Args:
-        points: of `training.evaluation.curves`, by falling threshold; at least one.
-        chosen: the shares at the operating threshold.
+    `points` are at least one; `chosen` are the shares at the operating threshold.
     """
     with _plot("recall", "precision") as (axes, svg):
         _curve(axes, points, "recall", "precision")
@@ -57,14 +55,9 @@ def precision_recall(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> 
 
 
 def roc(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> bytes:
-    """Recall over good images lost, logarithmic, because heads differ where few are lost.
-
-    See `precision_recall` for the arguments.
-    """
+    """Recall over good images lost, logarithmic, because heads differ where few are lost."""
     least = min([1e-2, *(point.good_images_lost for point in points if point.good_images_lost > 0)])
-    shown = [
-        replace(point, good_images_lost=max(point.good_images_lost, least)) for point in points
-    ]
+    shown = [replace(each, good_images_lost=max(each.good_images_lost, least)) for each in points]
     with _plot("good images lost (logarithmic)", "recall") as (axes, svg):
         _curve(axes, shown, "good_images_lost", "recall")
         _mark(axes, chosen["good_images_lost"], chosen["recall"], least)
