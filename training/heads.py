@@ -167,11 +167,8 @@ def _images(head: Head, examples: TrainingSet, held: Bools) -> Iterator[dict[str
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
     columns = (getattr(examples, name) for name in schemas.LABELLED)
     for values, out, score in zip(zip(*columns, strict=True), held, scores, strict=True):
-        yield {
-            **dict(zip(schemas.LABELLED, values, strict=True)),
-            "held_out": bool(out),
-            "exclusion_score": float(score) if out else None,
-        }
+        named = dict(zip(schemas.LABELLED, values, strict=True))
+        yield {**named, "held_out": bool(out), "exclusion_score": float(score) if out else None}
 
 
 def indices(examples: TrainingSet, classes: list[str]) -> Ints:

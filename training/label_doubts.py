@@ -109,18 +109,13 @@ def _write(
     source: Run,
 ) -> Run:
     """Writes the queue, the most doubtful label first."""
-    suggested = probabilities.argmax(axis=1)
+    suggested = [config.labels.classes[index] for index in probabilities.argmax(axis=1)]
     names = ("image_id", "listing_id", "content_digest", "label")
-    queue = [
-        {
-            **{name: getattr(examples, name)[row] for name in names},
-            "rank": rank,
-            "reason": "label_doubt",
-            "score": float(doubts[row]),
-            "suggested": config.labels.classes[suggested[row]],
-        }
-        for rank, row in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1)
-    ]
+    queue = []
+    for rank, row in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1):
+        judged = {"reason": "label_doubt", "score": float(doubts[row]), "suggested": suggested[row]}
+        named = {name: getattr(examples, name)[row] for name in names}
+        queue.append({**named, **judged, "rank": rank})
     labels, recorded = source.inputs.labels, config.recorded()
     inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
     counts = {"likely_wrong": likely_wrong}

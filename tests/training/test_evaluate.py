@@ -81,7 +81,8 @@ def judge(
         np.zeros(3, dtype=np.float32),
     )
     embeddings = np.array(rows, dtype=np.float32).reshape(-1, 3)
-    return unweighted(head, embeddings, np.array(labels, dtype=np.int64), threshold)
+    shown = replace(examples(0)[0], embeddings=embeddings)
+    return unweighted(predict(head, shown, np.array(labels, dtype=np.int64), threshold))
 
 
 def test_figures_of_a_tiny_case() -> None:
@@ -160,7 +161,7 @@ def test_figures_rest_on_one_draw_and_plain_ones_on_all_that_was_held_out() -> N
     alone = evaluate(HEAD, found.where(kept), labels[kept], SAMPLE, 0.5, CONFIG)
     assert told.draw == DrawUsed("s", "sample", rows=225, outside=75, said="")
     assert told.shares == alone.shares
-    assert told.naive == unweighted(HEAD, found.embeddings, labels, 0.5)
+    assert told.naive == unweighted(predict(HEAD, found, labels, 0.5))
     assert (told.n, told.main_figures()["held_out"]) == (225, 300)
 
 
@@ -205,7 +206,7 @@ def test_shares_are_the_slow_sums_of_the_weights() -> None:
     }
     assert {name: share.value for name, share in told.items()} == pytest.approx(expected)
     assert all(share.low < share.value < share.high for share in told.values())
-    plain = unweighted(HEAD, found.embeddings, labels, 0.5)
+    plain = unweighted(predict(HEAD, found, labels, 0.5))
     assert any(
         abs(plain[name] - expected[name]) > 0.01 for name in expected
     )  # the weights do matter here

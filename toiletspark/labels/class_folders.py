@@ -68,8 +68,8 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
         file = f"{present.get(name, target)}/{name}"
         (folder / file).write_bytes(image.jpeg)
         exported.add(image.image_id)
-        values = file, image.image_id, image.content_digest
-        index.append(dict(zip(_COLUMNS, values, strict=True)))
+        digest = image.content_digest
+        index.append({"file": file, "image_id": image.image_id, "content_digest": digest})
         if (len(index) - before) % _INDEX_EVERY == 0:
             _write_index(folder, index)
     _write_index(folder, index)
@@ -133,9 +133,8 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
         row = index[path.name]
         is_moved = Path(row["file"]).parent.name != class_name
         how = "folder" if is_moved else "folder_presorted"
-        is_label = is_moved or class_name in confirmed
         label = Label(row["image_id"], class_name, row["content_digest"] or None, how)
-        (source.labels if is_label else source.waiting).append(label)
+        (source.labels if is_moved or class_name in confirmed else source.waiting).append(label)
     return source
 
 
@@ -201,11 +200,9 @@ def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
             return classes, {name: index for index, name in enumerate(classes)}
 
-    def is_picture(path: str) -> bool:
-        return not _is_system_file(Path(path).name)
-
-    samples = ClassFolders(str(folder), is_valid_file=is_picture).samples
-    return [(Path(path), classes[index]) for path, index in samples]
+    everything = ClassFolders(str(folder), is_valid_file=lambda path: True).samples
+    files = [(Path(path), classes[index]) for path, index in everything]
+    return [(path, name) for path, name in files if not _is_system_file(path.name)]
 
 
 def _require_folders(folder: Path, classes: list[str], doing: str) -> None:

@@ -81,12 +81,8 @@ class Merged:
     def summary(self) -> str:
         """The changes in words: "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
         moves = ", ".join(f"{move} {count}" for move, count in self.changed.most_common())
-        parts = [
-            f"{self.new} new",
-            f"{self.changed.total()} changed" + (f" ({moves})" if moves else ""),
-            f"{self.gone} gone",
-            f"{self.unchanged} unchanged",
-        ]
+        changed = f"{self.changed.total()} changed" + (f" ({moves})" if moves else "")
+        parts = [f"{self.new} new", changed, f"{self.gone} gone", f"{self.unchanged} unchanged"]
         if self.outdated:
             parts.append(f"{self.outdated} older than what is known")
         if self.waiting:
@@ -217,10 +213,9 @@ def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
 
 def shown_conflict(labels: list[Label]) -> str:
     """A conflict in a line: "'H1': toilet (ann, 2026-11-24, sheet), other (bob, ...)"."""
-    texts = [
-        f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})"
-        for label in labels
-    ]
+    texts = []
+    for label in labels:
+        texts.append(f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})")
     return f"{labels[0].image_id!r}: {', '.join(texts)}"
 
 
@@ -231,14 +226,13 @@ def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
     at = label.labelled_at or now
     if before is not None:
         then = before.labelled_at or at
-        same_content = _same_content(before, label)
+        digests = {before.content_digest, label.content_digest} - {None, ""}
+        same_content = len(digests) < 2
         if same_content and before.label == label.label and was is None:
             merged.unchanged += 1
-            merged.labels[key] = replace(
-                before,
-                labelled_at=max(then, label.labelled_at or then),
-                content_digest=before.content_digest or label.content_digest,
-            )
+            latest = max(then, label.labelled_at or then)
+            digest = before.content_digest or label.content_digest
+            merged.labels[key] = replace(before, labelled_at=latest, content_digest=digest)
             return
         if then > at:  # also of another content: an old sheet shows the picture of its day
             merged.outdated += 1
@@ -249,11 +243,6 @@ def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
     else:
         merged.changed[f"{was} -> {label.label}"] += 1
     merged.labels[key] = replace(label, labelled_at=at)
-
-
-def _same_content(first: Label, second: Label) -> bool:
-    digests = {first.content_digest, second.content_digest}
-    return len({digest for digest in digests if digest}) < 2
 
 
 def _take_back(merged: Merged, row: dict[str, Any]) -> bool:
@@ -271,8 +260,8 @@ def _source_rows(last_import: _Rows, labels: list[Label], source: str, importer:
     for label in labels:
         row = last_import.get(label.image_id)
         if row is None or row["class"] != label.label:
-            row = {"source": source, "image_id": label.image_id, "class": label.label}
-            row["labeller"] = label.labeller or importer
+            named = {"image_id": label.image_id, "labeller": label.labeller or importer}
+            row = {"source": source, **named, "class": label.label}
         rows[label.image_id] = row
     return rows
 

@@ -69,7 +69,5 @@ def cut(large: Pixels, crop_px: int) -> dict[str, Pixels]:
     """The corners and the centre of a larger square: uint8, (crop_px, crop_px, 3) each."""
     far = len(large) - crop_px
     corners = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
-    return {
-        name: large[top : top + crop_px, left : left + crop_px]
-        for name, (top, left) in zip(CROPS, corners, strict=True)
-    }
+    cuts = [large[top : top + crop_px, left : left + crop_px] for top, left in corners]
+    return dict(zip(CROPS, cuts, strict=True))

@@ -48,9 +48,8 @@ class Backbone:
         from toiletspark.model.runtimes import torch_runtime
 
         torch_device = torch_runtime.default_device(device)
-        self._forward = torch_runtime.start(
-            spec.architecture, spec.weights, spec.precision, threads, torch_device
-        )
+        settings = spec.precision, threads, torch_device
+        self._forward = torch_runtime.start(spec.architecture, spec.weights, *settings)
         if spec.preprocessing.jpeg_decoder == "nvjpeg":
             from toiletspark.model.runtimes import nvjpeg
 

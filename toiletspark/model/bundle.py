@@ -104,12 +104,9 @@ def _read_sealed(folder: str, doing: str) -> dict[str, bytes]:
     try:
         sealed = storage.read_json(f"{folder}/{MANIFEST}")
         if sealed is None:
-            raise _refused(
-                doing,
-                f"a folder with {DESCRIPTION}, {WEIGHTS} and {MANIFEST}",
-                f"no {MANIFEST}",
-                "run `toiletspark train` first, or set score.head to a head's folder",
-            )
+            expected = f"a folder with {DESCRIPTION}, {WEIGHTS} and {MANIFEST}"
+            todo = "run `toiletspark train` first, or set score.head to a head's folder"
+            raise _refused(doing, expected, f"no {MANIFEST}", todo)
         digests, version = dict(sealed["files"]), sealed["format"]
     except _DAMAGE as error:
         expected = f"{MANIFEST} with the digests of all files"

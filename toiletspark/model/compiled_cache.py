@@ -131,12 +131,8 @@ def _write(root: str, key: str, spec: BackboneSpec) -> None:
         kept = {**entry, "digest": settings_digest(entry)}
         storage.replace_json(_path(root, f"{key}.json"), kept)
     except Exception as error:  # noqa: BLE001 - see _key
-        _LOG.warning(
-            "warning: the backbone could not be kept in %s/backbones, so the next run compiles it "
-            "again: %s",
-            root,
-            error,
-        )
+        what = f"warning: the backbone could not be kept in {root}/backbones"
+        _LOG.warning("%s, so the next run compiles it again: %s", what, error)
 
 
 def _path(root: str, name: str) -> str:

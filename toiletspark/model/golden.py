@@ -75,10 +75,8 @@ def decode_limits(decode: Decode) -> Decode:
 
 def max_distance(spec: BackboneSpec) -> float:
     """The largest allowed `distance` of a worker's embedding from the kept one."""
-    limit = MAX_DISTANCE[spec.precision]
-    if spec.preprocessing.jpeg_decoder == "nvjpeg":
-        return max(limit, _MAX_DISTANCE_NVJPEG)
-    return limit
+    least = _MAX_DISTANCE_NVJPEG if spec.preprocessing.jpeg_decoder == "nvjpeg" else 0.0
+    return max(least, MAX_DISTANCE[spec.precision])
 
 
 def distance(embedding: bytes, kept: bytes) -> float:

@@ -50,8 +50,7 @@ def current(store: Store, folder: str, *, doing: str) -> Head:
 
 def newest_promoted(store: Store) -> Run | None:
     """The newest head that was promoted, or None."""
-    runs = [run for run in store.runs(HEADS) if run.inputs.promoted]
-    return runs[-1] if runs else None
+    return next((run for run in reversed(store.runs(HEADS)) if run.inputs.promoted), None)
 
 
 def run_of(store: Store, head_id: str, folder: str = "") -> Run | None:

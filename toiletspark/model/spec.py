@@ -83,13 +83,10 @@ class BackboneSpec:
     @property
     def description(self) -> dict[str, Any]:
         """The identity in full, for a head's bundle: JSON."""
+        names = ("backbone_id", "architecture", "weights_digest", "precision", "runtime")
         return {
-            "backbone_id": self.backbone_id,
-            "architecture": self.architecture,
-            "weights_digest": self.weights_digest,
+            **{name: getattr(self, name) for name in names},
             "program_digest": self.program_digest if self.precision == "int8" else "",
-            "precision": self.precision,
-            "runtime": self.runtime,
             "preprocessing": _full_preprocessing(self.preprocessing),
         }
 

@@ -81,8 +81,8 @@ def _points(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> list[Cur
     }
     intervals = {}
     for row, index in enumerate(marked):
-        bounds = {name: [shares[row].low, shares[row].high] for name, shares in figures.items()}
-        intervals[index] = bounds
+        at_row = {name: shares[row] for name, shares in figures.items()}
+        intervals[index] = {name: [share.low, share.high] for name, share in at_row.items()}
     total, good = bootstrap.total(to_exclude), bootstrap.total(~to_exclude)
     points = []
     for index, threshold in enumerate(thresholds):

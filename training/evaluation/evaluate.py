@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toiletspark.config import Config
-from toiletspark.model.head import Head, excluded
+from toiletspark.model.head import Head
 from toiletspark.sampling import evaluation
 from toiletspark.sampling.estimates import Bootstrap, Ratio, Share, half_width
 from toiletspark.sampling.evaluation import Evaluation, Mistake
@@ -49,9 +49,8 @@ def evaluate(
     everything = predict(head, examples, labels, operating_threshold)
     on, used, bootstrap = drawn_rows(examples, kinds, config.train.seed)
     predictions, rows = everything.where(on.rows), len(used.label)
-    right_class = predictions.predicted_class == predictions.labels
     ratios = ratios_of(predictions.excluded, predictions.to_exclude)
-    ratios["class_accuracy"] = (right_class, np.ones_like(right_class))
+    ratios["class_accuracy"] = (predictions.is_right_class, np.ones(rows, dtype=bool))
     note = on.draw.note if on.draw else ""
     return Evaluation(
         head_id=head.head_id,
@@ -65,7 +64,7 @@ def evaluate(
         listings=len(set(zip(used.stratum, used.listing_id, strict=True))),
         operating_threshold=operating_threshold,
         shares=_shares(bootstrap, ratios),
-        naive=unweighted(head, examples.embeddings, labels, operating_threshold),
+        naive=unweighted(everything),
         curves=curves(predictions.scores, predictions.to_exclude, bootstrap),
         calibration=calibration(predictions, bootstrap, temperature),
         per_class=_per_class(predictions, bootstrap),
@@ -76,15 +75,10 @@ def evaluate(
     )
 
 
-def unweighted(
-    head: Head, embeddings: Floats, labels: Ints, operating_threshold: float
-) -> dict[str, Any]:
-    """Plain figures of held-out embeddings: `validate`, and class_accuracy."""
-    probabilities = head.probabilities(embeddings)
-    decided = excluded(head.exclusion_scores(probabilities), operating_threshold)
-    to_exclude = np.isin(labels, [head.classes.index(name) for name in head.exclude_classes])
-    right: Bools = probabilities.argmax(axis=1) == labels
-    return {**validate(decided, to_exclude), "class_accuracy": _mean(right)}
+def unweighted(predictions: Predictions) -> dict[str, Any]:
+    """Plain figures of predictions: `validate`, and class_accuracy."""
+    figures = validate(predictions.excluded, predictions.to_exclude)
+    return {**figures, "class_accuracy": _mean(predictions.is_right_class)}
 
 
 def validate(decided: Bools, labelled: Bools) -> dict[str, Any]:
@@ -180,7 +174,7 @@ def worst_mistakes(predictions: Predictions, most: int) -> list[Mistake]:
     At most `most` of each kind; the kinds follow each other, the surest first in each.
     """
     out, wanted = predictions.excluded, predictions.to_exclude
-    confused = (wanted == out) & (predictions.predicted_class != predictions.labels)
+    confused = (wanted == out) & ~predictions.is_right_class
     kinds: dict[str, tuple[Bools, Floats]] = {
         "missed": (wanted & ~out, -predictions.scores),
         "lost": (~wanted & out, predictions.scores),

@@ -17,7 +17,7 @@ from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
-from toiletspark.training.evaluation.predictions import drawn_rows, ratios_of
+from toiletspark.training.evaluation.predictions import drawn_rows, predict, ratios_of
 from toiletspark.training.fit import FinalLayer, fit
 from toiletspark.training.splits import held_out
 
@@ -90,7 +90,7 @@ def image_split_baseline(
     """
     held = held_out(examples.image_id, config.train.validation_share, config.train.seed)
     head = _fitted(layer, examples.embeddings[~held], labels[~held], config)
-    figures = unweighted(head, examples.embeddings[held], labels[held], operating_threshold)
+    figures = unweighted(predict(head, examples.where(held), labels[held], operating_threshold))
     del figures["positives"]
     return figures
 

@@ -43,6 +43,12 @@ class Predictions:
         likeliest: Ints = self.probabilities.argmax(axis=1)
         return likeliest
 
+    @property
+    def is_right_class(self) -> Bools:
+        """True where the most probable class is the label: (n,)."""
+        right: Bools = self.predicted_class == self.labels
+        return right
+
     def where(self, rows: Bools) -> Predictions:
         """The rows that are True: bool, (n,)."""
         kept = self.labels[rows], self.probabilities[rows], self.scores[rows]

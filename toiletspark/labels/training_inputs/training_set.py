@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
@@ -113,13 +113,11 @@ def drawn_listings(spark: SparkSession, store: Store) -> DataFrame:
     if not drawn:
         columns = dict.fromkeys(("image_id", "drawn_listing", "drawn_stratum"), "string")
         return spark_io.no_rows(spark, columns)
-
-    def last(column: str) -> Column:
-        dated = F.when(F.col(column).isNotNull(), F.struct("at", column))
-        return F.max(dated)[column]
-
-    listing = last("listing_id").alias("drawn_listing")
-    stratum = last("stratum").alias("drawn_stratum")
+    last = {}
+    for column in ("listing_id", "stratum"):
+        last[column] = F.max(F.when(F.col(column).isNotNull(), F.struct("at", column)))[column]
+    listing = last["listing_id"].alias("drawn_listing")
+    stratum = last["stratum"].alias("drawn_stratum")
     return reduce(DataFrame.unionByName, drawn).groupBy("image_id").agg(listing, stratum)
 
 

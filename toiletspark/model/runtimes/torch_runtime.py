@@ -76,8 +76,7 @@ def without_final_layer(architecture: str) -> torch.nn.Module:
 def full_network(architecture: str) -> torch.nn.Module:
     """torchvision's network with its final layer, random weights by torch's global generator."""
     arguments = _ARGUMENTS.get(architecture, {})
-    module: torch.nn.Module
-    module = torchvision.models.get_model(architecture, weights=None, **arguments)
+    module: torch.nn.Module = torchvision.models.get_model(architecture, weights=None, **arguments)
     return module
 
 
