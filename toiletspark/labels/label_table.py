@@ -37,10 +37,8 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
                 found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
                 todo="write the name of your column into the configuration",
             )
-    rows = raw.select(
-        text(raw, table.columns.image_id).alias("image_id"),
-        text(raw, table.columns.label).alias("class"),
-    )
+    image_id = text(raw, table.columns.image_id).alias("image_id")
+    rows = raw.select(image_id, text(raw, table.columns.label).alias("class"))
     labelled = rows.where(F.col("class").isNotNull() & (F.col("class") != ""))
     labels = labelled.distinct().collect()
     require_classes({row["class"] for row in labels}, section.classes, doing)

@@ -149,14 +149,10 @@ def _head(description: Mapping[str, Any], files: Mapping[str, bytes]) -> Head:
     tensors = safetensors.numpy.load(files[WEIGHTS])
     if sorted(tensors) != ["bias", "weight"]:
         raise ValueError(f"the tensors {shown(sorted(tensors))} in {WEIGHTS}")
-    return Head(
-        classes=classes,
-        exclude_classes=tuple(map(_text, description["exclude_classes"])),
-        backbone_id=_text(description["backbone_id"]),
-        facts=dict(description["facts"]),
-        golden=_golden(description["golden"], files, classes),
-        **tensors,
-    )
+    excluded = tuple(map(_text, description["exclude_classes"]))
+    golden = _golden(description["golden"], files, classes)
+    named = classes, excluded, _text(description["backbone_id"])
+    return Head(*named, tensors["weight"], tensors["bias"], dict(description["facts"]), golden)
 
 
 def _golden(

@@ -47,15 +47,11 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
         if embedding is not None:
             images.append(GoldenImage(image_id, digest, label, jpeg, embedding))
     left_out, run_id = len(chosen) - len(images), training_set.run_id
+    recorded, counts = work.config.recorded(), {"left_out": left_out}
     inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
+    kept = map(vars, images)
     arrow_io.write(
-        work.store,
-        GOLDEN_IMAGES,
-        run_id,
-        map(vars, images),
-        config=work.config.recorded(),
-        inputs=inputs,
-        counts={"left_out": left_out},
+        work.store, GOLDEN_IMAGES, run_id, kept, config=recorded, inputs=inputs, counts=counts
     )
     return {"golden_images": len(images), "golden_left_out": left_out}
 

@@ -41,14 +41,11 @@ def gather(work: Workspace, table: schemas.Table) -> Summary:
     embedded = set_aside(with_embeddings(usable, embeddings, backbone_id), "embedded")
     weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
     weights = set_aside(weights, "weights")
+    inputs = Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id)
+    rows, recorded = weighted(embedded, weights).coalesce(1), work.config.recorded()
+    draws = {DRAWS: design_weights.count_draws(weights)}
     run = spark_io.write_run(
-        weighted(embedded, weights).coalesce(1),
-        store,
-        table,
-        work.run_id,
-        config=work.config.recorded(),
-        inputs=Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id),
-        counts={DRAWS: design_weights.count_draws(weights)},
+        rows, store, table, work.run_id, config=recorded, inputs=inputs, counts=draws
     )
     without_embedding = usable.count() - run.rows
     store.clear(work.run_id)
