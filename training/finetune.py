@@ -229,6 +229,7 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     vectors = to_stored(backbone.embed(np.stack(pixels)))
     kept = zip(compress(images, sound), vectors, strict=True)
     rows = [{**image, "embedding": vector} for image, vector in kept]
-    run_id, recorded = run.run_id, config.recorded()
+    run_id = run.run_id
+    recorded = config.recorded()
     inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
     arrow_io.write(store, schemas.GOLDEN_IMAGES, run_id, rows, config=recorded, inputs=inputs)

@@ -84,8 +84,9 @@ def tune(
     final.weight, final.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
     model = torch.nn.Sequential(network, final)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    moved, decay = [*trained, *final.parameters()], settings.weight_decay
-    optimizer = torch.optim.AdamW(moved, lr=settings.learning_rate, weight_decay=decay)
+    moved = [*trained, *final.parameters()]
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    optimizer = torch.optim.AdamW(moved, **rates)
     epochs = _Epochs(model, optimizer, pictures, settings, seed, device)
     kept = [values.detach().clone() for values in trained]
     with repeatable():

@@ -116,7 +116,8 @@ def _write(
         judged = {"reason": "label_doubt", "score": float(doubts[row]), "suggested": suggested[row]}
         named = {name: getattr(examples, name)[row] for name in names}
         queue.append({**named, **judged, "rank": rank})
-    labels, recorded = source.inputs.labels, config.recorded()
+    labels = source.inputs.labels
+    recorded = config.recorded()
     inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
     counts = {"likely_wrong": likely_wrong}
     return arrow_io.write(

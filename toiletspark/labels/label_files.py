@@ -94,11 +94,11 @@ def _of_sheet(content: Any, doing: str) -> list[Label]:
     if repeated:
         found = f"{len(repeated)} images more than once: {shown(repeated)}"
         raise _refusal(doing, found, "keep the right label of each")
-    how, who = "sheet", sheet.labeller
-    return [
-        Label(row.image_id, row.label, row.content_digest or None, how, who, row.labelled_at)
-        for row in sheet.labels
-    ]
+    labels = []
+    for row in sheet.labels:
+        named = row.image_id, row.label, row.content_digest or None
+        labels.append(Label(*named, "sheet", sheet.labeller, row.labelled_at))
+    return labels
 
 
 def _of_label_studio(content: list[Any], doing: str) -> list[Label]:

@@ -158,9 +158,9 @@ def labels_of(export: list[Any]) -> list[Label]:
     newest: dict[tuple[str, str], Label] = {}
     for entry in _EXPORT.validate_python(export):
         for label in _labels(entry):
-            key, at = (label.image_id, label.labeller), label.labelled_at
+            key = (label.image_id, label.labeller)
             before = newest.setdefault(key, label).labelled_at
-            if at and (before is None or at > before):
+            if label.labelled_at and (before is None or label.labelled_at > before):
                 newest[key] = label
     return list(newest.values())
 
@@ -171,10 +171,11 @@ def _labels(entry: _Task | _MinTask) -> Iterator[Label]:
     else:
         image, annotations = entry, [entry]
     for annotation in annotations:
-        choices, image_id = annotation.choices(), image.image_id
+        choices = annotation.choices()
         if len(choices) > 1:
-            raise ValueError(f"image {image_id!r} with {len(choices)} choices: {shown(choices)}")
+            number = f"{len(choices)} choices"
+            raise ValueError(f"image {image.image_id!r} with {number}: {shown(choices)}")
         if choices:
-            at, who = annotation.updated_at or annotation.created_at, annotation.labeller()
-            digest = image.content_digest or None
-            yield Label(image_id, choices[0], digest, "label_studio", who, at)
+            at = annotation.updated_at or annotation.created_at
+            named = image.image_id, choices[0], image.content_digest or None
+            yield Label(*named, "label_studio", annotation.labeller(), at)

@@ -145,7 +145,8 @@ def _quantise_model(model: openvino.Model, calibration: Pixels) -> openvino.Mode
     """Post-training quantisation by NNCF, whose prints would disturb our summaries."""
     openvino_runtime.import_openvino()
     with redirect_stdout(io.StringIO()):
-        nncf, size = _import_nncf(), len(calibration)
+        nncf = _import_nncf()
+        size = len(calibration)
         images = nncf.Dataset([image[None] for image in calibration])
         settings = _settings(nncf.quantization)
         return nncf.quantize(model, images, subset_size=size, advanced_parameters=settings)

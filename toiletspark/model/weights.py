@@ -175,10 +175,8 @@ def _read(location: str) -> State:
         expected, found = "a state dict's file", error.strerror or str(error)
         todo = "set backbone.weights to imagenet, to a file, or by name to random"
     except Exception as error:  # noqa: BLE001 - torch raises any error on damaged files
-        expected, found = (
-            "a state dict saved with torch.save or safetensors",
-            _first_sentence(error),
-        )
+        expected = "a state dict saved with torch.save or safetensors"
+        found = _first_sentence(error)
         todo = "save the network's state_dict(), not the module itself"
     raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
@@ -203,10 +201,8 @@ def _download(url: str) -> State:
             )
         return _state_dict(state)
     except OSError as error:
-        expected, found = (
-            f"an answer from {urlsplit(url).hostname}",
-            getattr(error, "reason", error),
-        )
+        expected = f"an answer from {urlsplit(url).hostname}"
+        found = str(getattr(error, "reason", error))
         todo = f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
         todo += "out only, set backbone.weights=random"
     except Exception as error:  # noqa: BLE001 - see _read
@@ -214,7 +210,7 @@ def _download(url: str) -> State:
         if "invalid hash" in str(error):  # torch's words
             expected = "a file whose SHA-256 begins as its name says"
         todo = "do not use that file; try again, or fetch it from a source that you trust"
-    raise BackboneError(doing=doing, expected=expected, found=str(found), todo=todo)
+    raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _state_dict(loaded: object) -> State:

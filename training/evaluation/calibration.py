@@ -47,9 +47,9 @@ def reliability(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Reli
     inside = np.stack([bin_of == index for index in used])
     shares = bootstrap.shares(np.broadcast_to(to_exclude, inside.shape), inside)
     everything = bootstrap.total(np.ones(len(scores), dtype=bool))
-    bins, ece = [], 0.0
+    bins: list[Bin] = []
     for index, rows, share in zip(used, inside, shares, strict=True):
         part, mean = bootstrap.total(rows) / everything, bootstrap.mean(scores, rows)
         bins.append(Bin(index / _BINS, (index + 1) / _BINS, share.n, part, mean, share))
-        ece += part * abs(mean - (share.value or 0.0))
+    ece = sum(row.share * abs(row.mean_score - (row.to_exclude.value or 0.0)) for row in bins)
     return Reliability(bins, float(ece))

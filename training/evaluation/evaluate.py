@@ -48,7 +48,8 @@ def evaluate(
     """
     everything = predict(head, examples, labels, operating_threshold)
     on, used, bootstrap = drawn_rows(examples, kinds, config.train.seed)
-    predictions, rows = everything.where(on.rows), len(used.label)
+    predictions = everything.where(on.rows)
+    rows = len(used.label)
     ratios = ratios_of(predictions.excluded, predictions.to_exclude)
     ratios["class_accuracy"] = (predictions.is_right_class, np.ones(rows, dtype=bool))
     note = on.draw.note if on.draw else ""
@@ -109,10 +110,8 @@ def _per_class(predictions: Predictions, bootstrap: Bootstrap) -> list[evaluatio
     rows = []
     for index, name in enumerate(predictions.head.classes):
         predicted, labelled = predictions.predicted_class == index, predictions.labels == index
-        precision, recall = (
-            bootstrap.share(labelled, predicted),
-            bootstrap.share(predicted, labelled),
-        )
+        precision = bootstrap.share(labelled, predicted)
+        recall = bootstrap.share(predicted, labelled)
         counts = int(labelled.sum()), int(predicted.sum())
         rows.append(evaluation.ClassFigures(name, *counts, precision, recall))
     return rows

@@ -60,7 +60,8 @@ def drawn_rows(
 ) -> tuple[EvaluationSample, TrainingSet, Bootstrap]:
     """The images that figures are computed on, and their weighted resampling."""
     sample = choose_evaluation_sample(examples.draw, draws)
-    images, weight = examples.where(sample.rows), sample.weights(examples.weight)
+    images = examples.where(sample.rows)
+    weight = sample.weights(examples.weight)
     return sample, images, Bootstrap(images.stratum, images.listing_id, weight, seed=seed)
 
 

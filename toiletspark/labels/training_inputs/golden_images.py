@@ -46,14 +46,15 @@ def keep(work: Workspace, training_set: Run) -> dict[str, int]:
         embedding = embeddings.get(content_digest(jpeg))
         if embedding is not None:
             images.append(GoldenImage(image_id, digest, label, jpeg, embedding))
-    left_out, run_id = len(chosen) - len(images), training_set.run_id
-    recorded, counts = work.config.recorded(), {"left_out": left_out}
+    counts = {"left_out": len(chosen) - len(images)}
+    run_id = training_set.run_id
+    recorded = work.config.recorded()
     inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
     kept = map(vars, images)
     arrow_io.write(
         work.store, GOLDEN_IMAGES, run_id, kept, config=recorded, inputs=inputs, counts=counts
     )
-    return {"golden_images": len(images), "golden_left_out": left_out}
+    return {"golden_images": len(images), "golden_left_out": counts["left_out"]}
 
 
 def _jpegs(work: Workspace, chosen: list[tuple[str, str, str]]) -> dict[str, bytes]:

@@ -39,13 +39,13 @@ def gather(work: Workspace) -> dict[str, int]:
     """
     if work.config.train.finetune == "none":
         return {}
-    store, recorded = work.store, work.config.recorded()
-    labelled = store.require(TRAINING_SET, doing=DOING, step="train")
+    labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
     rows = located(work, spark_io.read_run(work.spark, labelled).select(*_NAMED))
     files = fetched(rows, work.config.fetch)
     inputs = Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id)
+    recorded = work.config.recorded()
     run = spark_io.write_run(
-        files, store, TRAINING_IMAGES, work.run_id, config=recorded, inputs=inputs
+        files, work.store, TRAINING_IMAGES, work.run_id, config=recorded, inputs=inputs
     )
     if not run.rows:
         raise LabelsError(

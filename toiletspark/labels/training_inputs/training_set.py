@@ -42,7 +42,8 @@ def gather(work: Workspace, table: schemas.Table) -> Summary:
     weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
     weights = set_aside(weights, "weights")
     inputs = Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id)
-    rows, recorded = weighted(embedded, weights).coalesce(1), work.config.recorded()
+    rows = weighted(embedded, weights).coalesce(1)
+    recorded = work.config.recorded()
     draws = {DRAWS: design_weights.count_draws(weights)}
     run = spark_io.write_run(
         rows, store, table, work.run_id, config=recorded, inputs=inputs, counts=draws

@@ -36,16 +36,16 @@ def gather(work: Workspace) -> dict[str, int]:
     views = augmentation.view_names(work.config.train.views)
     if not views:
         return {}
-    store, recorded = work.store, work.config.recorded()
-    labelled = store.require(TRAINING_SET, doing=DOING, step="train")
-    spec = int8.load(store, work.config.backbone)
+    labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
+    spec = int8.load(work.store, work.config.backbone)
     spec.require_id(labelled.inputs.backbone_id, doing=DOING)
     missing = _missing(work, spark_io.read_run(work.spark, labelled), views, spec.backbone_id)
     embedded = _embedded(work, training_images.located(work, missing), spec, views)
     rows = embedded.withColumn("backbone_id", F.lit(spec.backbone_id))
     inputs = Inputs(training_set=labelled.run_id, backbone_id=spec.backbone_id)
+    recorded = work.config.recorded()
     run = spark_io.write_run(
-        rows, store, TRAINING_VIEWS, work.run_id, config=recorded, inputs=inputs
+        rows, work.store, TRAINING_VIEWS, work.run_id, config=recorded, inputs=inputs
     )
     return {"views_embedded": run.rows}
 
