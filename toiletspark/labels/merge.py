@@ -142,7 +142,7 @@ def save(
 ) -> tuple[Run, Merged]:
     """Merges an import with the known labels, and writes a run that holds all labels that count.
 
-    Raises a LabelsError if that is not one.
+    Without a labeller, the user of this machine imports. Raises a LabelsError if no label counts.
     """
     last = store.newest(LABELS)
     sources = _source_rows_of(store, last)
