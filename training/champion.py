@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Policy, Publish
 from toiletspark.errors import ConfigError, HeadError
@@ -17,15 +16,16 @@ from toiletspark.model import registry
 from toiletspark.model.head import Head, excluded
 from toiletspark.publishing import thresholds
 from toiletspark.publishing.versions import log
-from toiletspark.sampling.estimates import Bootstrap, Difference
-from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.sampling.estimates import Bootstrap, Difference, Ratio
+from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
+from toiletspark.training.arrays import Bools, Floats
 from toiletspark.training.dataset import TrainingSet
+from toiletspark.training.evaluation.predictions import drawn_rows, ratios_of
 
 NOTHING, BETTER, WORSE, ALIKE = "nothing to compare", "better", "worse", "not distinguishable"
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Live:
 
     run: Run
     operating_threshold: float
-
-    @property
-    def head_id(self) -> str:
-        """Its id."""
-        return str(self.run.inputs.head_id)
 
 
 def compare(
@@ -53,50 +48,43 @@ def compare(
     """Compares a new head with the live one, each at its own operating threshold.
 
     Args:
-        head: the new one.
-        unseen: its held-out images, in whole groups.
+        head: the new one; `unseen` are its held-out images, in whole groups.
         groups: of each of these images, see `splits.groups`.
         kinds: see `evaluation_sample.describe_draws`.
         publish: its policy says what a mistake costs.
 
     Returns:
         head_id (of the live head, or None), verdict, n (images that neither has seen), differences
-        (of cost, recall, precision and good_images_lost, new less live, each with value, low and
-        high), sentence.
+        (by figure, new less live, as JSON of a `Difference`), sentence.
     """
     live = live_head(store, publish)
     if live is None:
         return _nothing(None, "no head of this store is live")
     known, scores = live_scores(live, unseen, groups, head.backbone_id)
-    images = unseen.where(known)
-    if not len(images.label):
+    head_id = live.run.inputs.head_id
+    if not known.any():
         why = "the live head has seen all that was held out, or does not tell what it has seen"
-        return _nothing(live.head_id, why)
-    stand = choose_evaluation_sample(images.draw, kinds)
-    weight = stand.weights(images.weight)
-    images = images.where(stand.rows)
+        return _nothing(head_id, why)
+    stand, images, bootstrap = drawn_rows(unseen.where(known), kinds)
     new_scores = head.exclusion_scores(head.probabilities(images.embeddings))
     new = excluded(new_scores, operating_threshold)
     old = excluded(scores[known][stand.rows], live.operating_threshold)
-    bootstrap = Bootstrap(images.stratum, images.listing_id, weight)
     to_exclude = np.isin(np.array(images.label), head.exclude_classes)
     by_figure = differences(bootstrap, to_exclude, new, old, cost_of_a_miss(publish.policy))
     return {
-        "head_id": live.head_id,
+        "head_id": head_id,
         "verdict": verdict(by_figure["cost"]),
         "n": len(new),
         "differences": {name: dataclasses.asdict(each) for name, each in by_figure.items()},
-        "sentence": _sentence(live.head_id, by_figure["cost"], stand.description),
+        "sentence": _sentence(head_id, by_figure["cost"], stand.description),
     }
 
 
 def live_head(store: Store, publish: Publish) -> Live | None:
     """The live head; None if there is none, or if it does not lie in the store."""
-    published = log.published(store.root)
-    if published is not None:
-        inputs = published.inputs
-        run = registry.run_of(store, inputs.head_id)
-        return Live(run, inputs.operating_threshold) if run else None
+    if published := log.published(store.root):
+        run = registry.run_of(store, published.inputs.head_id)
+        return Live(run, published.inputs.operating_threshold) if run else None
     run = registry.newest_promoted(store)
     if run is None:
         return None
@@ -109,17 +97,12 @@ def live_head(store: Store, publish: Publish) -> Live | None:
 
 def live_scores(
     live: Live, unseen: TrainingSet, groups: Sequence[str], backbone_id: str
-) -> tuple[Bools, NDArray[np.float32]]:
+) -> tuple[Bools, Floats]:
     """The live head's scores of images that it has not seen.
 
     It has seen an image if it was trained on this content, on another image of this listing, or on
     one of a listing in its group. Scores of its own held-out images were stored; it scores other
-    images if it has the same backbone.
-
-    Args:
-        unseen: images that the new head has not seen, in whole groups.
-        groups: the group of each image, n names.
-        backbone_id: of their embeddings.
+    images if it has the same backbone (`backbone_id` is that of the embeddings).
 
     Returns:
         The images with a score, bool, (n,), and the scores, float32, (n,), 0 for the others.
@@ -145,9 +128,8 @@ def _seen(trained_on: list[dict[str, Any]], unseen: TrainingSet, groups: Sequenc
     digests = np.array(unseen.content_digest)
     content = np.isin(digests, [row["content_digest"] for row in trained_on])
     listing = np.isin(np.array(unseen.listing_id), [row["listing_id"] for row in trained_on])
-    groups_of = Counter(
-        digest for digest, _ in set(zip(unseen.content_digest, groups, strict=True))
-    )
+    pairs = set(zip(unseen.content_digest, groups, strict=True))
+    groups_of = Counter(digest for digest, _ in pairs)
     of_home = np.array([groups_of[digest] == 1 for digest in unseen.content_digest], dtype=bool)
     return content | splits.whole_groups(listing | (content & of_home), groups)
 
@@ -157,27 +139,17 @@ def differences(
 ) -> dict[str, Difference]:
     """Figures of the new decisions less those of the old, image by image.
 
-    Args:
-        bootstrap: of the images, (n,).
-        to_exclude: bool, (n,), by label.
-        new: bool, (n,), excluded by the new head.
-        old: bool, (n,), excluded by the live head.
-        miss: the cost of a missed image; a good image that is lost costs 1.
-
-    Returns:
-        cost (mean of an image), recall, precision, good_images_lost.
+    All are bool, (n,): to exclude by label, and excluded by the new and by the live head. A good
+    image that is lost costs 1, a missed one `miss`; the cost is the mean of an image.
     """
-    everything = np.ones_like(to_exclude)
 
-    def paired(ratio: Any) -> Difference:
-        return bootstrap.difference(ratio(new), ratio(old))
+    def ratios(out: Bools) -> dict[str, Ratio]:
+        cost = miss * (to_exclude & ~out) + (~to_exclude & out)
+        return {"cost": (cost, np.ones_like(out)), **ratios_of(out, to_exclude)}
 
-    return {
-        "cost": paired(lambda out: (miss * (to_exclude & ~out) + (~to_exclude & out), everything)),
-        "recall": paired(lambda out: (out & to_exclude, to_exclude)),
-        "precision": paired(lambda out: (out & to_exclude, out)),
-        "good_images_lost": paired(lambda out: (out & ~to_exclude, ~to_exclude)),
-    }
+    ours, theirs = ratios(new), ratios(old)
+    names = ("cost", "recall", "precision", "good_images_lost")
+    return {name: bootstrap.difference(ours[name], theirs[name]) for name in names}
 
 
 def cost_of_a_miss(policy: Policy) -> float:
@@ -198,10 +170,7 @@ def promotion(
     """Decides if a new head is used from now on: unless it is worse, and nobody has accepted that.
 
     Never a head whose backbone is not the catalog's (`of_catalog`): scoring would stop at it.
-
-    Returns:
-        Parts of the head's manifest: promoted (bool), champion, and accepted_worse (the reason), if
-        that decided.
+    Returns parts of the head's manifest: promoted, champion, and accepted_worse, if that decided.
     """
     if comparison["verdict"] != WORSE:
         return {"promoted": of_catalog, "champion": comparison}
@@ -225,9 +194,8 @@ def describe(promotion: dict[str, Any]) -> str:
 
 
 def _nothing(head_id: str | None, why: str) -> dict[str, Any]:
-    sentence = f"Nothing to compare: {why}."
-    none = {"verdict": NOTHING, "n": 0, "differences": {}}
-    return {"head_id": head_id, **none, "sentence": sentence}
+    none: dict[str, Any] = {"head_id": head_id, "verdict": NOTHING, "n": 0, "differences": {}}
+    return {**none, "sentence": f"Nothing to compare: {why}."}
 
 
 def _sentence(head_id: str, cost: Difference, by: str) -> str:

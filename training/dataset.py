@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from toiletspark.hashing import content_digest, settings_digest
 from toiletspark.model import augmentation
 from toiletspark.tables import schemas, storage
 from toiletspark.tables.runs import Run, Store
+from toiletspark.training.arrays import Bools, Doubles, Floats, Ints
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -44,8 +45,8 @@ class TrainingSet:
     content_digest: list[str]
     label: list[str]
     draw: list[str | None]
-    weight: NDArray[np.float64]
-    embeddings: NDArray[np.float32]
+    weight: Doubles
+    embeddings: Floats
     corrupt: int
 
     @property
@@ -54,15 +55,10 @@ class TrainingSet:
         rows = zip(self.image_id, self.content_digest, self.label, strict=True)
         return settings_digest(list(rows))
 
-    def where(self, rows: NDArray[np.bool_]) -> TrainingSet:
+    def where(self, rows: Bools) -> TrainingSet:
         """The rows that are True: bool, (n,)."""
-        named = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
-        return TrainingSet(
-            **named,
-            weight=self.weight[rows],
-            embeddings=self.embeddings[rows],
-            corrupt=self.corrupt,
-        )
+        named: dict[str, Any] = {name: list(compress(getattr(self, name), rows)) for name in _NAMES}
+        return replace(self, **named, weight=self.weight[rows], embeddings=self.embeddings[rows])
 
 
 @dataclass(frozen=True)
@@ -98,8 +94,7 @@ def read(run: Run) -> TrainingSet:
 
 
 def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
-    """Yields the files of a training_images run in batches; files that are missing or altered are
-    left out.
+    """Yields the files of a training_images run in batches, without missing and altered ones.
 
     Cost: one row group of the table in memory.
     """
@@ -107,23 +102,19 @@ def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
         rows = list(zip(batch.image_id, batch.content_digest, batch.content, strict=True))
         for start in range(0, len(rows), images_per_batch):
             part = rows[start : start + images_per_batch]
-            sound = [
-                (name, file)
-                for name, digest, file in part
-                if file and content_digest(file) == digest
-            ]
-            names = [name for name, _ in sound]
-            yield LabelledImages(names, [file for _, file in sound], len(part) - len(sound))
+            sound = {
+                name: file for name, digest, file in part if file and content_digest(file) == digest
+            }
+            yield LabelledImages([*sound], [*sound.values()], len(part) - len(sound))
 
 
-def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, NDArray[np.float32]]:
+def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, Floats]:
     """Reads stored views from training_views runs of one backbone.
 
     Returns:
-        By content digest, float32, (views, width), in the order of `names`; without embeddings that
-        are not finite.
+        By content digest, float32, (views, width), in the order of `names`; finite ones only.
     """
-    stored: dict[str, dict[str, NDArray[np.float32]]] = {}
+    stored: dict[str, dict[str, Floats]] = {}
     for batch in (batch for run in runs for batch in _batches(run)):
         rows = zip(batch.content_digest, batch.view, batch.embedding, strict=True)
         for digest, view, embedding in rows:
@@ -159,13 +150,7 @@ def _batches(run: Run) -> Iterator[Any]:
 def _arranged(
     stored: NDArray[np.float16], rows: list[int], columns: dict[str, list[Any]]
 ) -> TrainingSet:
-    """The sound rows in the order of image_id.
-
-    Args:
-        stored: (m, width), the embeddings of the usual width.
-        rows: the m row numbers that they belong to.
-        columns: of all rows.
-    """
+    """The sound rows in the order of image_id; `rows` are the row numbers of `stored`."""
     ids = columns["image_id"]
     order = np.array(sorted(range(len(rows)), key=lambda at: ids[rows[at]]), dtype=np.int64)
     order = order[np.isfinite(stored).all(axis=1)[order]]
@@ -182,25 +167,18 @@ def _arranged(
 
 
 class FitRows(NamedTuple):
-    """The rows that a head is fitted to: those of the images, in their order, then those of their
-    stored views.
+    """The rows that a head is fitted to: the images in their order, then their stored views.
 
-    Attributes:
-        embeddings: float32, (m, width).
-        labels: int64, (m,), index of the class.
-        image: int64, (m,), the row of the training set that each one shows.
-        row_weight: float32, (m,), all rows of one image add up to 1; None where nothing has a view.
+    `row_weight` of all rows of one image adds up to 1; None where nothing has a view.
     """
 
-    embeddings: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    image: NDArray[np.int64]
-    row_weight: NDArray[np.float32] | None
+    embeddings: Floats  # (m, width)
+    labels: Ints  # (m,), index of the class
+    image: Ints  # (m,), the row of the training set that each one shows
+    row_weight: Floats | None  # (m,)
 
 
-def stored_views(
-    store: Store, backbone_id: str, wanted: Sequence[View]
-) -> dict[str, NDArray[np.float32]]:
+def stored_views(store: Store, backbone_id: str, wanted: Sequence[View]) -> dict[str, Floats]:
     """The stored views of this backbone that `train.views` asks for, see `read_views`."""
     runs = store.runs(schemas.TRAINING_VIEWS) if wanted else []
     own = [run for run in runs if run.inputs.backbone_id == backbone_id]
@@ -208,18 +186,11 @@ def stored_views(
 
 
 def with_views(
-    examples: TrainingSet,
-    labels: NDArray[np.int64],
-    chosen: NDArray[np.bool_],
-    stored: Mapping[str, NDArray[np.float32]],
+    examples: TrainingSet, labels: Ints, chosen: Bools, stored: Mapping[str, Floats]
 ) -> FitRows:
-    """The chosen images with their views; an image has the same weight, however many views it has.
+    """The chosen images, bool, (n,), with their stored views (`read_views`).
 
-    Args:
-        examples: all labelled images.
-        labels: int64, (n,), index of the class.
-        chosen: bool, (n,), the images that are fitted to.
-        stored: views by content digest, float32, (views, width).
+    An image has the same weight, however many views it has. `labels` are class indices, (n,).
     """
     images = np.flatnonzero(chosen)
     views = {image: stored.get(examples.content_digest[image]) for image in images.tolist()}

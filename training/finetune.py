@@ -1,8 +1,7 @@
 """Fine-tunes a backbone on the labelled images, saves it, and embeds the training set with it.
 
     <root>/backbones/finetuned-<first 12 of the weights' digest>/weights.safetensors
-    <root>/backbones/finetuned-<first 12 of the weights' digest>/finetuned.json    written last: its
-    origin
+    <root>/backbones/finetuned-<first 12 of the weights' digest>/finetuned.json    written last
 
 It is another backbone: set `backbone.weights` to its file, and the catalog is embedded anew. The
 json names the listings that it has seen; no head on it is judged by them.
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 
 from toiletspark import __version__
 from toiletspark.config import Config
@@ -37,6 +35,7 @@ from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import splits
+from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, read_images
 from toiletspark.training.finetune_loop import Pictures, Tuned, tune
 from toiletspark.training.fit import fit
@@ -53,19 +52,12 @@ class Finetuned(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """The labelled images with their pixels.
-
-    Attributes:
-        examples: all n of the training set.
-        pixels: uint8, (n, crop_px, crop_px, 3), in a file; black for files that cannot be decoded.
-        sound: bool, (n,); False for those.
-        corrupt: files that cannot be decoded, or belong to no example.
-    """
+    """The labelled images with their pixels, which lie in a file."""
 
     examples: TrainingSet
-    pixels: Pixels
-    sound: NDArray[np.bool_]
-    corrupt: int
+    pixels: Pixels  # uint8, (n, crop_px, crop_px, 3); black for files that cannot be decoded
+    sound: Bools  # (n,); False for those
+    corrupt: int  # files that cannot be decoded, or belong to no example
 
 
 def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
@@ -78,33 +70,24 @@ def finetune(config: Config, store: Store, book: Logbook) -> Finetuned:
         OutputError: no images were gathered.
         LabelsError: too few to fine-tune on.
 
-    Cost: see `finetune_loop.tune`; decoded pictures lie in a temporary file, 0.15 MB each at 224
-    px.
+    Cost: see `tune`; decoded pictures lie in a temporary file, 0.15 MB each at 224 px.
     """
     step = f"train --set train.finetune={config.train.finetune}"
     images = store.require(schemas.TRAINING_IMAGES, doing=DOING, step=step)
-    source = store.run(schemas.TRAINING_SET, images.inputs.training_set) or store.require(
-        schemas.TRAINING_SET, doing=DOING, step="train"
-    )
+    source = store.run(schemas.TRAINING_SET, images.inputs.training_set)
+    source = source or store.require(schemas.TRAINING_SET, doing=DOING, step="train")
     spec = _spec(config, source.inputs.backbone_id)
     with tempfile.TemporaryDirectory(prefix="toiletspark-finetune-") as folder:
         backbone = Backbone(spec, torch.get_num_threads())
         decoded = _decoded(images, read(source), backbone, config, Path(folder) / "pixels")
         tuned, seen_listings = _tuned(config, store, spec, decoded, book)
-        facts: dict[str, Any] = {
-            "images": int(decoded.sound.sum()),
-            "corrupt": decoded.corrupt,
-            "inner_losses": tuned.losses,
-        }
+        facts: dict[str, Any] = {"images": int(decoded.sound.sum()), "corrupt": decoded.corrupt}
+        facts["inner_losses"] = tuned.losses
         if not tuned.best:
-            todo = "no epoch was better: the backbone stays"
-            return Finetuned(source, {**facts, "backbone": None, "todo": todo})
-        origin = {
-            "made_from": spec.backbone_id,
-            "training_images": images.run_id,
-            "seen_listings": seen_listings,
-        }
-        weights, new = _keep(config, store, tuned, {**origin, **facts})
+            facts |= {"backbone": None, "todo": "no epoch was better: the backbone stays"}
+            return Finetuned(source, facts)
+        origin = {"made_from": spec.backbone_id, "training_images": images.run_id, **facts}
+        weights, new = _keep(config, store, tuned, {**origin, "seen_listings": seen_listings})
         run = _embed(config, store, source, decoded, new)
     _golden(config, store, source, run, new)
     todo = f"set backbone.weights={weights}, then run `toiletspark embed` and `toiletspark train`: "
@@ -123,14 +106,7 @@ def _spec(config: Config, backbone_id: str) -> BackboneSpec:
             "backbone.precision=int8 afterwards",
         )
     spec = load_spec(config.backbone.model_copy(update={"runtime": "torch"}))
-    if spec.backbone_id != backbone_id:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {backbone_id}, with which the labelled images are embedded",
-            found=f"the configured one, {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
+    spec.require_id(backbone_id, doing=DOING)
     return spec
 
 
@@ -181,7 +157,7 @@ def _tuned(
     return tuned, sorted(set(compress(examples.listing_id, ~held | before)))
 
 
-def _check(labels: NDArray[np.int64], inner: int, config: Config) -> None:
+def _check(labels: Ints, inner: int, config: Config) -> None:
     """Raises a LabelsError unless every class can be trained, and there are images to stop by."""
     counts = np.bincount(labels, minlength=len(config.labels.classes)).tolist()
     if not inner or not all(counts):
@@ -224,11 +200,10 @@ def _embed(config: Config, store: Store, source: Run, decoded: _Decoded, spec: B
     backbone = Backbone(spec, torch.get_num_threads())
     examples, sound = decoded.examples.where(decoded.sound), np.flatnonzero(decoded.sound)
     size = config.finetune.images_per_batch
-    batches = np.split(sound, range(size, len(sound), size))
-    embedded = [backbone.embed(decoded.pixels[batch]) for batch in batches]
-    vectors = [vector for batch in embedded for vector in to_stored(batch)]
-    columns = {name: getattr(examples, name) for name in schemas.LABELLED}
-    columns["embedding"] = vectors
+    columns: dict[str, list[Any]] = {name: getattr(examples, name) for name in schemas.LABELLED}
+    columns["embedding"] = []
+    for batch in np.split(sound, range(size, len(sound), size)):
+        columns["embedding"] += to_stored(backbone.embed(decoded.pixels[batch]))
     return arrow_io.write(
         store,
         schemas.TRAINING_SET,
@@ -248,20 +223,13 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
     images = arrow_io.read(golden_run)
     backbone = Backbone(spec, torch.get_num_threads())
     files = [image["jpeg"] for image in images]
-    decoded = [
-        outcome.pixels for outcome in backbone.decode(files, golden.decode_limits(config.decode))
-    ]
-    pixels = [values for values in decoded if values is not None]
-    vectors = iter(to_stored(backbone.embed(np.stack(pixels))))
-    embedded = [
-        {**image, "embedding": next(vectors)}
-        for image, values in zip(images, decoded, strict=True)
-        if values is not None
-    ]
-    inputs = Inputs(
-        training_set=run.run_id, backbone_id=spec.backbone_id, backbone=spec.description
-    )
+    decoded = backbone.decode(files, golden.decode_limits(config.decode))
+    sound = [picture.pixels is not None for picture in decoded]
+    pixels = [picture.pixels for picture in decoded if picture.pixels is not None]
+    vectors = to_stored(backbone.embed(np.stack(pixels)))
+    kept = zip(compress(images, sound), vectors, strict=True)
+    rows = [{**image, "embedding": vector} for image, vector in kept]
+    run_id = run.run_id
     recorded = config.recorded()
-    arrow_io.write(
-        store, schemas.GOLDEN_IMAGES, run.run_id, embedded, config=recorded, inputs=inputs
-    )
+    inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
+    arrow_io.write(store, schemas.GOLDEN_IMAGES, run_id, rows, config=recorded, inputs=inputs)

@@ -18,53 +18,40 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
 from torch.amp.grad_scaler import GradScaler
 
 from toiletspark.config import Finetune
 from toiletspark.images.decoding import Pixels
 from toiletspark.model.runtimes.torch_runtime import normalised
 from toiletspark.progress import Progress
+from toiletspark.training.arrays import Ints
 from toiletspark.training.fit import FinalLayer
 
 _BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 _NORMS = (_BATCH_NORM, torch.nn.LayerNorm)
-_SEQUENCES = (
-    torch.nn.Sequential,
-    torch.nn.ModuleList,
-    torchvision.models.vision_transformer.Encoder,
-)
+_ENCODER = torchvision.models.vision_transformer.Encoder
+_SEQUENCES = (torch.nn.Sequential, torch.nn.ModuleList, _ENCODER)
 OnLoss = Callable[[str, int, float], None]
 
 
 class Tuned(NamedTuple):
-    """The result of fine-tuning.
+    """The network's state dict with the weights of the best epoch, on the CPU.
 
-    Attributes:
-        state: the network's state dict with the weights of the best epoch, on the CPU.
-        losses: cross entropy on the inner held-out pictures, before the first epoch and after each.
-        best: the epoch with the least of them; 0: the network is unchanged.
+    `losses`: cross entropy on the inner held-out pictures, before the first epoch and after each.
     """
 
     state: dict[str, torch.Tensor]
     losses: list[float]
-    best: int
+    best: int  # the epoch with the least loss; 0: the network is unchanged
 
 
 class Pictures(NamedTuple):
-    """The labelled pictures.
+    """The labelled pictures."""
 
-    Attributes:
-        pixels: uint8, (n, crop_px, crop_px, 3); may lie in a file.
-        labels: int64, (n,), index of the class.
-        steps: int64, rows that are trained on.
-        inner: int64, rows by which the best epoch is chosen.
-    """
-
-    pixels: Pixels
-    labels: NDArray[np.int64]
-    steps: NDArray[np.int64]
-    inner: NDArray[np.int64]
+    pixels: Pixels  # uint8, (n, crop_px, crop_px, 3); may lie in a file
+    labels: Ints  # (n,), index of the class
+    steps: Ints  # rows that are trained on
+    inner: Ints  # rows by which the best epoch is chosen
 
 
 def tune(
@@ -78,16 +65,14 @@ def tune(
     progress: Progress,
     on_loss: OnLoss,
 ) -> Tuned:
-    """Trains weights by AdamW, and keeps those of the epoch with the least loss on inner held-out
-    pictures.
+    """Trains by AdamW, and keeps the weights with the least loss on inner held-out pictures.
+
+    The same seed gives the same weights on one machine. A GPU computes in mixed precision.
 
     Args:
         network: without its final layer, in evaluation mode; its weights are changed in place.
         start: the final layer that fits it.
         whole: trains all weights, else those of the last block, see `last_block`.
-        seed: order of the pictures, and which are mirrored; the same gives the same weights on one
-            machine.
-        device: on a GPU in mixed precision.
         progress: of settings.epochs times the pictures that are trained on.
         on_loss: called with curve, epoch and loss.
 
@@ -97,12 +82,11 @@ def tune(
     weight, bias = (torch.from_numpy(values.copy()) for values in (start.weight, start.bias))
     final = torch.nn.Linear(weight.shape[1], len(bias), device="meta")  # draws no numbers
     final.weight, final.bias = torch.nn.Parameter(weight), torch.nn.Parameter(bias)
-    model = torch.nn.Sequential(network, final).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        [*trained, *final.parameters()],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
+    model = torch.nn.Sequential(network, final)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved = [*trained, *final.parameters()]
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    optimizer = torch.optim.AdamW(moved, **rates)
     epochs = _Epochs(model, optimizer, pictures, settings, seed, device)
     kept = [values.detach().clone() for values in trained]
     with repeatable():
@@ -172,7 +156,7 @@ class _Epochs:
                 total += self._loss(self._pictures.pixels[batch], batch).item() * len(batch)
         return total / len(rows)
 
-    def _loss(self, pixels: Pixels, rows: NDArray[np.int64]) -> torch.Tensor:
+    def _loss(self, pixels: Pixels, rows: Ints) -> torch.Tensor:
         with torch.autocast(self._device.type, self._dtype, enabled=self._mixed):
             logits = self._model(normalised(pixels, self._device))
         labels = torch.from_numpy(self._pictures.labels[rows]).to(self._device)
@@ -192,8 +176,7 @@ def choose(network: torch.nn.Module, whole: bool) -> list[torch.nn.Parameter]:
 
 
 def last_block(network: torch.nn.Module) -> str:
-    """The name of the last part with weights: a residual block, an encoder layer, or a single
-    layer.
+    """The name of the last part with weights: a residual block, an encoder layer, or one layer.
 
     Searches inwards while a part is only a sequence of others; norms at its end do not count.
     """

@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import Linear, Parameter
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import LBFGS, AdamW
 
-from toiletspark.config import Train
+from toiletspark.config import Labels, Train
+from toiletspark.model.head import Head
 from toiletspark.progress import Progress
+from toiletspark.training.arrays import Floats, Ints
 from toiletspark.training.splits import inner_folds
 
 _LBFGS: dict[str, Any] = {"tolerance_grad": 3e-6, "line_search_fn": "strong_wolfe"}
@@ -37,12 +38,18 @@ _Choice = tuple[float, float, float, int]  # loss, temperature, L2, epochs (1 fo
 class FinalLayer(NamedTuple):
     """The layer, already divided by `temperature`."""
 
-    weight: NDArray[np.float32]  # (classes, width)
-    bias: NDArray[np.float32]  # (classes,)
+    weight: Floats  # (classes, width)
+    bias: Floats  # (classes,)
     l2: float
     temperature: float
     epochs: int  # of AdamW; 0 for L-BFGS
     inner_loss: float | None  # cross entropy on the inner folds, if there are any
+
+    def head(self, labels: Labels, backbone_id: str, temperature: float = 1.0) -> Head:
+        """The head of this layer, divided by another temperature if it has none of its own."""
+        classes, exclude = tuple(labels.classes), tuple(labels.exclude_classes)
+        divisor = np.float32(temperature)
+        return Head(classes, exclude, backbone_id, self.weight / divisor, self.bias / divisor)
 
 
 class _Rows(NamedTuple):
@@ -55,14 +62,14 @@ class _Rows(NamedTuple):
 
 
 def fit(
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    embeddings: Floats,
+    labels: Ints,
     classes: int,
     settings: Train,
     progress: Progress | None = None,
     *,
     groups: Sequence[str] | None = None,
-    row_weight: NDArray[np.float32] | None = None,
+    row_weight: Floats | None = None,
     on_epoch: OnEpoch = None,
 ) -> FinalLayer:
     """Fits the layer: the same bytes on any number of cores of one type, whatever the random state.

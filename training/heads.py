@@ -9,10 +9,10 @@ import logging
 import platform
 from collections.abc import Iterator
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark import __version__
 from toiletspark.config import Config
@@ -22,15 +22,16 @@ from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.publishing.thresholds import settle
-from toiletspark.reports.head_page import page as head_page
 from toiletspark.sampling import evaluation_sample
+from toiletspark.sampling.evaluation import EVALUATION, Evaluation
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.training import champion, splits
+from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, stored_views, with_views
-from toiletspark.training.evaluation.evaluate import evaluate, short
+from toiletspark.training.evaluation.evaluate import evaluate
 from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
 from toiletspark.training.fit import FinalLayer, fit, steps
 from toiletspark.training.logbook import Logbook, opened
@@ -38,16 +39,14 @@ from toiletspark.training.logbook import Logbook, opened
 if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
 
-Split = NDArray[np.bool_]
+DOING = "training the head"
 _log = logging.getLogger("toiletspark")
 
 
 def train(config: Config) -> dict[str, Any]:
-    """Splits by groups of listings, fits, evaluates on held-out groups, compares with the live
-    head, saves the head.
+    """Splits by groups of listings, fits, evaluates, compares with the live head, saves the head.
 
-    Returns:
-        The trainer's summary: see `save_head`; and `finetuned`, see `finetune.finetune`.
+    Returns the summary of `save_head`, with the facts of `finetune.finetune` under `finetuned`.
 
     Raises:
         LabelsError: a class without a label on either side of the split.
@@ -55,11 +54,10 @@ def train(config: Config) -> dict[str, Any]:
     """
     store = Store.open(config.output.root)
     with opened(config.train.tensorboard, config.recorded()) as book:
-        finetuned = _finetuned(config, store, book)
-        if finetuned:
+        if finetuned := _finetuned(config, store, book):
             gathered = finetuned.run
         else:
-            gathered = store.require(schemas.TRAINING_SET, doing="training the head", step="train")
+            gathered = store.require(schemas.TRAINING_SET, doing=DOING, step="train")
         examples = read(gathered)
         labels = indices(examples, config.labels.classes)
         groups = splits.groups(examples, config.lookalikes.min_cosine)
@@ -69,30 +67,18 @@ def train(config: Config) -> dict[str, Any]:
         held &= ~splits.whole_groups(seen, groups)
         _check_split(labels, held, config)
         layer = _fitted(config, store, backbone_id, examples, labels, groups, held, book)
-        classes, exclude = tuple(config.labels.classes), tuple(config.labels.exclude_classes)
-        head = Head(classes, exclude, backbone_id, layer.weight, layer.bias)
+        head = layer.head(config.labels, backbone_id)
         made_with = list(_images(head, examples, held))
         kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
         evaluation = _evaluated(head, layer, examples, labels, held, made_with, kinds, config)
-        book.figures("validation", short(evaluation))
-        book.figures("fit", evaluation["fit"])
-    compared = champion.compare(
-        head,
-        evaluation["operating_threshold"],
-        examples.where(held),
-        [groups[row] for row in np.flatnonzero(held).tolist()],
-        kinds,
-        store,
-        config.publish,
-    )
+        book.figures("validation", evaluation.main_figures())
+        book.figures("fit", evaluation.fit)
+    unseen = examples.where(held), list(compress(groups, held))
+    threshold = evaluation.operating_threshold
+    compared = champion.compare(head, threshold, *unseen, kinds, store, config.publish)
     of_catalog = finetuned is None or finetuned.facts["backbone"] is None
     promotion = champion.promotion(compared, config.train.accept_worse, of_catalog=of_catalog)
-    used = {
-        "trained_on": int((~held).sum()),
-        "corrupt": examples.corrupt,
-        "training_data": {"rows": len(examples.label), "digest": examples.digest},
-    }
-    summary = save_head(head, evaluation, promotion, used, made_with, gathered, store, config)
+    summary = save_head(head, evaluation, promotion, made_with, gathered, store, config)
     return {**summary, "finetuned": finetuned.facts} if finetuned else summary
 
 
@@ -110,9 +96,9 @@ def _fitted(
     store: Store,
     backbone_id: str,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     groups: list[str],
-    held: Split,
+    held: Bools,
     book: Logbook,
 ) -> FinalLayer:
     """The layer fitted to the images that are not held out, and to their views, if any."""
@@ -137,67 +123,60 @@ def _evaluated(
     head: Head,
     layer: FinalLayer,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
-    held: Split,
+    labels: Ints,
+    held: Bools,
     made_with: list[dict[str, Any]],
     kinds: dict[str, Draw],
     config: Config,
-) -> dict[str, Any]:
+) -> Evaluation:
     """The figures of `evaluate`, and what else the head's page shows."""
     threshold, reason = _threshold(made_with, head, config, kinds)
     temperature = layer.temperature if config.train.calibrate else None
-    unseen = examples.where(held)
+    unseen = examples.where(held), labels[held]
     fit_facts = ("l2", "temperature", "epochs", "inner_loss")
-    evaluation = {
-        **evaluate(head, unseen, labels[held], kinds, threshold, config, temperature),
-        "threshold_reason": reason,
-        "naive_split": image_split_baseline(examples, labels, layer, threshold, config),
-        "fit": {name: getattr(layer, name) for name in fit_facts},
-    }
+    curve = None
     if config.train.learning_curve:
         curve = learning_curve(head, examples, labels, held, config, kinds, layer)
-        evaluation["learning_curve"] = curve
-    return evaluation
+    return dataclasses.replace(
+        evaluate(head, *unseen, kinds, threshold, config, temperature),
+        threshold_reason=reason,
+        naive_split=image_split_baseline(examples, labels, layer, threshold, config),
+        fit={name: getattr(layer, name) for name in fit_facts},
+        learning_curve=curve,
+        trained_on=int((~held).sum()),
+        corrupt=examples.corrupt,
+        training_data={"rows": len(examples.label), "digest": examples.digest},
+    )
 
 
 def _threshold(
     made_with: list[dict[str, Any]], head: Head, config: Config, kinds: dict[str, Draw]
 ) -> tuple[float, str]:
-    """The threshold that publishing will use, and why.
-
-    A head that cannot keep the policy is saved all the same: another policy needs no other head.
-    """
+    """The threshold that publishing will use, and why."""
     try:
         settled = settle(config.publish, made_with, head.exclude_classes, kinds)
         return settled.operating_threshold, settled.reason
-    except ConfigError as error:
+    except ConfigError as error:  # the head is saved all the same: a policy can be changed
         _log.warning(error)
         reason = f"publish.operating_threshold for now, and publishing will refuse: {error.found}"
         return config.publish.operating_threshold, reason
 
 
-def _images(head: Head, examples: TrainingSet, held: Split) -> Iterator[dict[str, Any]]:
+def _images(head: Head, examples: TrainingSet, held: Bools) -> Iterator[dict[str, Any]]:
     """The rows of `schemas.HEADS`."""
     scores = head.exclusion_scores(head.probabilities(examples.embeddings))
     columns = (getattr(examples, name) for name in schemas.LABELLED)
     for values, out, score in zip(zip(*columns, strict=True), held, scores, strict=True):
-        yield {
-            **dict(zip(schemas.LABELLED, values, strict=True)),
-            "held_out": bool(out),
-            "exclusion_score": float(score) if out else None,
-        }
+        named = dict(zip(schemas.LABELLED, values, strict=True))
+        yield {**named, "held_out": bool(out), "exclusion_score": float(score) if out else None}
 
 
-def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
-    """Labels as indices into the configured classes: int64, (n,).
-
-    Raises:
-        LabelsError: another class.
-    """
+def indices(examples: TrainingSet, classes: list[str]) -> Ints:
+    """Labels as indices into the configured classes: int64, (n,); a LabelsError for another one."""
     unknown = sorted(set(examples.label) - set(classes))
     if unknown:
         raise LabelsError(
-            doing="training the head",
+            doing=DOING,
             expected=f"labels among labels.classes: {', '.join(classes)}",
             found=f"'{unknown[0]}'{nearest(unknown[0], classes)}",
             todo="import the labels again after changing labels.classes",
@@ -205,7 +184,7 @@ def indices(examples: TrainingSet, classes: list[str]) -> NDArray[np.int64]:
     return np.array([classes.index(label) for label in examples.label], dtype=np.int64)
 
 
-def _check_split(labels: NDArray[np.int64], held: Split, config: Config) -> None:
+def _check_split(labels: Ints, held: Bools, config: Config) -> None:
     """Raises a LabelsError unless every class is on both sides of the split."""
     classes = config.labels.classes
     trained = np.bincount(labels[~held], minlength=len(classes))
@@ -224,41 +203,34 @@ def _check_split(labels: NDArray[np.int64], held: Split, config: Config) -> None
 
 def save_head(
     head: Head,
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     promotion: dict[str, Any],
-    used: dict[str, Any],
     made_with: list[dict[str, Any]],
     gathered: Run,
     store: Store,
     config: Config,
 ) -> dict[str, Any]:
-    """Writes the head's images, its evaluation and its bundle, then the manifest that makes the run
-    visible.
+    """Writes the head's images, evaluation and bundle, then the manifest that makes it visible.
 
     The comparison with the live head stands in the manifest and in evaluation.json, not in the
     bundle: the same training gives the same bundle, byte for byte.
 
     Args:
+        evaluation: without run_id, training_set and champion.
         promotion: see `champion.promotion`.
-        used: trained_on, corrupt, training_data (rows and digest).
         made_with: the rows of `schemas.HEADS`.
         gathered: the training set; its golden images have the same run_id.
-
-    Returns:
-        head (its folder), head_id, bundle_digest, golden_images, trained_on, corrupt, validation
-        (figures), operating_threshold and threshold_reason, learning_curve (its sentence),
-        promoted, champion.
     """
     golden_run = store.run(schemas.GOLDEN_IMAGES, gathered.run_id)
     golden = [GoldenImage(**row) for row in arrow_io.read(golden_run)]
-    figures = short(evaluation)
-    threshold = {name: evaluation[name] for name in ("operating_threshold", "threshold_reason")}
+    figures = evaluation.main_figures()
+    names = ("operating_threshold", "threshold_reason", "trained_on", "corrupt")
+    shared = {"validation": figures, **{name: getattr(evaluation, name) for name in names}}
     facts = {
-        "validation": figures,
-        **threshold,
-        "fit": evaluation["fit"],
-        "naive_split": evaluation["naive_split"],
-        **used,
+        **shared,
+        "fit": evaluation.fit,
+        "naive_split": evaluation.naive_split,
+        "training_data": evaluation.training_data,
         "settings": config.train.model_dump(),
         "versions": _versions(),
     }
@@ -266,32 +238,21 @@ def save_head(
         facts["backbone"] = golden_run.inputs.backbone
     run_id = new_run_id()
     folder = arrow_io.write_file(store, schemas.HEADS, run_id, made_with)
-    origin = {"run_id": run_id, "training_set": gathered.run_id, **used}
-    shown = {**origin, **evaluation, "champion": promotion["champion"]}
-    storage.replace_json(f"{folder}/{head_page.EVALUATION}", shown)
-    complete = dataclasses.replace(head, facts=facts).with_golden(golden)
-    digest = bundle.write(folder, complete)
-    inputs = Inputs(
-        training_set=gathered.run_id,
-        head_id=head.head_id,
-        backbone_id=head.backbone_id,
-        **promotion,
+    compared = promotion["champion"]
+    shown = dataclasses.replace(
+        evaluation, run_id=run_id, training_set=gathered.run_id, champion=compared
     )
+    storage.replace_json(f"{folder}/{EVALUATION}", shown.as_json())
+    digest = bundle.write(folder, dataclasses.replace(head, facts=facts).with_golden(golden))
+    parts = {**promotion, "head_id": head.head_id, "backbone_id": head.backbone_id}
+    inputs = Inputs(training_set=gathered.run_id, **parts)
     counts = {**figures, **evaluation_sample.labelled_counts(gathered)}
     store.commit(schemas.HEADS, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     _log.info(champion.describe(promotion))
-    summary = {
-        "head": folder,
-        "head_id": head.head_id,
-        "bundle_digest": digest,
-        "golden_images": len(golden),
-        "trained_on": used["trained_on"],
-        "corrupt": used["corrupt"],
-        "validation": figures,
-        **threshold,
-    }
-    if "learning_curve" in evaluation:
-        summary["learning_curve"] = evaluation["learning_curve"]["sentence"]
+    summary = {"head": folder, "head_id": head.head_id, "bundle_digest": digest, **shared}
+    summary["golden_images"] = len(golden)
+    if evaluation.learning_curve:
+        summary["learning_curve"] = evaluation.learning_curve.sentence
     return {**summary, **promotion}
 
 

@@ -6,15 +6,14 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.errors import LabelsError
-from toiletspark.model.head import Head
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.training.arrays import Doubles, Ints
 from toiletspark.training.dataset import TrainingSet, read
 from toiletspark.training.fit import fit
 from toiletspark.training.heads import indices
@@ -26,13 +25,9 @@ DOING = "looking for doubtful labels"
 def second_look(config: Config) -> dict[str, Any]:
     """Ranks all labels of the newest second_look_set and writes the queue.
 
-    Returns:
-        looked_at (labels), likely_wrong (cleanlab's count: so far down the queue is worth looking),
-        queue (its folder).
-
-    Raises:
-        LabelsError: see `out_of_fold`.
-        OutputError: nothing was gathered.
+    Returns looked_at (labels), likely_wrong (cleanlab's count: so far down the queue is worth
+    looking) and queue (its folder). Raises a LabelsError, see `out_of_fold`, and an OutputError if
+    nothing was gathered.
     """
     store = Store.open(config.output.root)
     gathered = store.require(schemas.SECOND_LOOK_SET, doing=DOING, step="labels second-look")
@@ -44,14 +39,10 @@ def second_look(config: Config) -> dict[str, Any]:
     return {"looked_at": run.rows, "likely_wrong": likely_wrong, "queue": run.folder}
 
 
-def out_of_fold(
-    examples: TrainingSet, labels: NDArray[np.int64], config: Config
-) -> NDArray[np.float64]:
-    """Probabilities of each image by a head that has seen no image of its listing: float64, (n,
-    classes).
+def out_of_fold(examples: TrainingSet, labels: Ints, config: Config) -> Doubles:
+    """Probabilities by a head that has seen no image of the listing: float64, (n, classes).
 
-    Raises:
-        LabelsError: outside one of the folds a class has no label.
+    Raises a LabelsError if a class has no label outside one of the folds.
     """
     section, classes = config.second_look, config.labels.classes
     folds = folds_of(examples.listing_id, section.folds, section.seed)
@@ -62,28 +53,20 @@ def out_of_fold(
     for fold in range(section.folds):
         held = folds == fold
         layer = fit(examples.embeddings[~held], labels[~held], len(classes), plain)
-        exclude = tuple(config.labels.exclude_classes)
-        head = Head(tuple(classes), exclude, "", layer.weight, layer.bias)
+        head = layer.head(config.labels, "")
         probabilities[held] = head.probabilities(examples.embeddings[held])
         progress.at(fold + 1)
     progress.close()
     # as float32 they add up to 1 only roughly
-    exact: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    exact: Doubles = probabilities / probabilities.sum(axis=1, keepdims=True)
     return exact
 
 
-def judge(
-    labels: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], int]:
-    """The doubt about each label by cleanlab, and the number of likely wrong ones.
+def judge(labels: Ints, probabilities: Doubles) -> tuple[Doubles, int]:
+    """The doubt about each label by cleanlab, [0, 1], and the number of likely wrong ones.
 
-    Args:
-        labels: int64, (n,), index of the class.
-        probabilities: float64, (n, classes), out of fold.
-
-    Returns:
-        doubts: float64, (n,), [0, 1], 1 - label quality (normalised margin: the probability of the
-        label against the most probable other class). And the count by confident learning.
+    Doubt is 1 - normalised margin: the probability of the label, out of fold, against the most
+    probable other class. The number is that of confident learning.
 
     Source: Northcutt, Jiang and Chuang, Confident Learning (JAIR 2021); Kuan and Mueller,
     Model-agnostic label quality scoring to detect real-world label errors (2022).
@@ -99,7 +82,7 @@ def judge(
     return 1 - quality, int(np.sum(issues))
 
 
-def _check_folds(labels: NDArray[np.int64], folds: NDArray[np.int64], config: Config) -> None:
+def _check_folds(labels: Ints, folds: Ints, config: Config) -> None:
     """Raises a LabelsError unless every class has labels outside each fold."""
     number = config.second_look.folds
     for fold in range(number):
@@ -118,34 +101,25 @@ def _check_folds(labels: NDArray[np.int64], folds: NDArray[np.int64], config: Co
 
 def _write(
     examples: TrainingSet,
-    probabilities: NDArray[np.float64],
-    doubts: NDArray[np.float64],
+    probabilities: Doubles,
+    doubts: Doubles,
     likely_wrong: int,
     store: Store,
     config: Config,
     source: Run,
 ) -> Run:
     """Writes the queue, the most doubtful label first."""
-    suggested = probabilities.argmax(axis=1)
+    suggested = [config.labels.classes[index] for index in probabilities.argmax(axis=1)]
     names = ("image_id", "listing_id", "content_digest", "label")
-    queue = [
-        {
-            **{name: getattr(examples, name)[row] for name in names},
-            "rank": rank,
-            "reason": "label_doubt",
-            "score": float(doubts[row]),
-            "suggested": config.labels.classes[suggested[row]],
-        }
-        for rank, row in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1)
-    ]
+    queue = []
+    for rank, row in enumerate(np.argsort(-doubts, kind="stable").tolist(), 1):
+        judged = {"reason": "label_doubt", "score": float(doubts[row]), "suggested": suggested[row]}
+        named = {name: getattr(examples, name)[row] for name in names}
+        queue.append({**named, **judged, "rank": rank})
+    labels = source.inputs.labels
+    recorded = config.recorded()
+    inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
+    counts = {"likely_wrong": likely_wrong}
     return arrow_io.write(
-        store,
-        schemas.QUEUES,
-        new_run_id(),
-        queue,
-        config=config.recorded(),
-        inputs=Inputs(
-            kind="second_look", second_look_set=source.run_id, labels=source.inputs.labels
-        ),
-        counts={"likely_wrong": likely_wrong},
+        store, schemas.QUEUES, new_run_id(), queue, config=recorded, inputs=inputs, counts=counts
     )

@@ -28,24 +28,12 @@ class Logbook:
             if self._writer and isinstance(value, (int, float)):
                 self._writer.add_scalar(f"{name}/{key}", value)
 
-    def settings(self, config: Mapping[str, Any]) -> None:
-        """The configuration as text."""
-        if self._writer:
-            self._writer.add_text(
-                "configuration", f"```\n{json.dumps(config, indent=2, default=str)}\n```"
-            )
-
 
 @contextmanager
 def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
     """A logbook in a new folder below `folder`; one that writes nothing if that is "".
 
-    Args:
-        folder: `train.tensorboard`.
-        config: written as text at once.
-
-    Raises:
-        ConfigError: the package is not installed.
+    It begins with the configuration as text. Raises a ConfigError if TensorBoard is not installed.
     """
     if not folder:
         yield Logbook()
@@ -61,8 +49,8 @@ def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
         ) from None
     writer = SummaryWriter(f"{folder}/{new_run_id()}")
     try:
-        book = Logbook(writer)
-        book.settings(config)
-        yield book
+        text = json.dumps(config, indent=2, default=str)
+        writer.add_text("configuration", f"```\n{text}\n```")
+        yield Logbook(writer)
     finally:
         writer.close()

@@ -1,33 +1,24 @@
-"""Ranks the labels that are most likely wrong: `python -m training.second_look --conf-file
-mytables.toml`.
+"""Ranks labels by doubt: `python -m training.second_look --conf-file mytables.toml`.
 
-Single node, no Spark session, no Java. What is judged is what `toiletspark labels second-look`
-gathers on the cluster.
+Single node, no Spark session, no Java; `toiletspark labels second-look` gathers them on the cluster.
 """
 
 from __future__ import annotations
 
-from toiletspark.config import loading
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    reported_errors,
-    run_program,
-    show,
-)
+from toiletspark.config import command_line, loading
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets
 from toiletspark.training.train import require_extra
 
 
-def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006 - Typer's way
+def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
     """Ranks the labels that are most likely wrong."""
-    with reported_errors():
+    with command_line.reported_errors():
         require_extra(doing="looking for doubtful labels")
         from toiletspark.training.label_doubts import second_look
 
         summary = second_look(loading.load(conf, sets))
-    show(summary, as_json)
+    command_line.show(summary, as_json)
 
 
 if __name__ == "__main__":
-    run_program(main)
+    command_line.run_program(main)

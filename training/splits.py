@@ -21,6 +21,7 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.sampling import near_duplicates
 from toiletspark.tables import storage
 from toiletspark.tables.runs import Store
+from toiletspark.training.arrays import Bools, Doubles, Ints
 from toiletspark.training.dataset import TrainingSet
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "finetuned.json"  # of a fine-tuned backbone
@@ -34,19 +35,14 @@ _log = logging.getLogger("toiletspark")
 def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
     """The group of each row: n names.
 
-    Listings that share a near-duplicate are one group, named by its first listing in the order of
-    names. Ids mostly count upwards, so the name, and with it the side of the split, stays when
-    newer listings are labelled.
+    Listings that share a near-duplicate, with a cosine of at least `min_cosine`, are one group,
+    named by its first listing in the order of names. Ids mostly count upwards, so the name, and
+    with it the side of the split, stays when newer listings are labelled.
 
     If one group would hold more than half of all images, near-duplicates that more than 20 listings
     show join none of them: a placeholder, or a portal's logo, is no sign of one home. If one group
-    still would, or no link is left, these are no near-duplicates: to a backbone without ImageNet's
-    weights all photos are alike, and only listings are kept together. A warning names the threshold
-    in both cases.
-
-    Args:
-        min_cosine: (0, 1]; from here on two embeddings are one photo. See [lookalikes] in
-            conf/base.toml.
+    still would, or no link is left, only listings are kept together: to a backbone without
+    ImageNet's weights all photos are alike. A warning names the threshold in both cases.
 
     Cost: see `near_duplicates.groups`; 40,000 rows take about 2 s on two cores.
     """
@@ -70,10 +66,7 @@ def groups(examples: TrainingSet, min_cosine: float) -> list[str]:
 
 
 def _joined(
-    names: NDArray[np.str_],
-    listing: NDArray[np.intp],
-    alike: NDArray[np.int64],
-    linked: NDArray[np.bool_],
+    names: NDArray[np.str_], listing: NDArray[np.intp], alike: Ints, linked: Bools
 ) -> list[str]:
     """The group of each row; rows in `linked` join the listings of their near-duplicates."""
     nodes = len(names) + int(alike.max(initial=-1)) + 1
@@ -94,44 +87,34 @@ def _too_large(listing_ids: Sequence[str], group_names: list[str]) -> int:
     return size if len(listings) > 1 and size > len(group_names) * _MOST_IN_ONE_GROUP else 0
 
 
-def _wide(listing: NDArray[np.intp], alike: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _wide(listing: NDArray[np.intp], alike: Ints) -> Bools:
     """True for rows with near-duplicates in too many listings for one home: bool, (n,)."""
     shown_by = np.unique(np.stack([alike, listing], axis=1), axis=0)[:, 0]  # once for each listing
-    wide: NDArray[np.bool_] = np.bincount(shown_by)[alike] > _MOST_LISTINGS
+    wide: Bools = np.bincount(shown_by)[alike] > _MOST_LISTINGS
     return wide
 
 
-def held_out(group_names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(group_names: Sequence[str], share: float, seed: int) -> Bools:
     """True for held-out rows: bool, (n,), chosen by hash of the group."""
     return _fractions("split", group_names, seed) < share
 
 
-def folds_of(group_names: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
+def folds_of(group_names: Sequence[str], folds: int, seed: int) -> Ints:
     """The fold of each row, int64, (n,), [0, folds): chosen by hash of the group."""
     return (_fractions("fold", group_names, seed) * folds).astype(np.int64)
 
 
 def inner_folds(
-    group_names: Sequence[str] | None,
-    labels: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    settings: Train,
-) -> list[NDArray[np.bool_]]:
-    """The rows that each inner fold holds out, bool, (n,): of two folds, or more until enough rows
-    are judged.
+    group_names: Sequence[str] | None, labels: Ints, weight: Doubles, settings: Train
+) -> list[Bools]:
+    """The held-out rows, bool, (n,), of two inner folds, or more until enough rows are judged.
 
     None if nothing is to be chosen. Rows without weight are in no fold, nor are rows whose class
-    has none outside.
-
-    Args:
-        group_names: n names; None: each row is a group.
-        labels: class indices, (n,).
-        weight: (n,), >= 0.
-        settings: inner_folds, seed, and what is to be chosen.
+    has none outside. Without `group_names` each row is a group.
     """
     names = group_names or [str(row) for row in range(len(labels))]
     numbers = folds_of(names, settings.inner_folds, settings.seed)
-    chosen: list[NDArray[np.bool_]] = []
+    chosen: list[Bools] = []
     for fold in range(settings.inner_folds if settings.looks_inside else 0):
         counted = weight > 0
         elsewhere = np.isin(labels, labels[counted & (numbers != fold)])
@@ -142,13 +125,13 @@ def inner_folds(
     return chosen
 
 
-def whole_groups(rows: NDArray[np.bool_], group_names: Sequence[str]) -> NDArray[np.bool_]:
+def whole_groups(rows: Bools, group_names: Sequence[str]) -> Bools:
     """All rows of the groups that have one of these rows: bool, (n,)."""
     touched = {name for name, there in zip(group_names, rows.tolist(), strict=True) if there}
     return np.array([name in touched for name in group_names], dtype=bool)
 
 
-def _fractions(purpose: str, names: Sequence[str], seed: int) -> NDArray[np.float64]:
+def _fractions(purpose: str, names: Sequence[str], seed: int) -> Doubles:
     """A number in [0, 1) for each row that follows from its name: float64, (n,)."""
     of_name = {name: hash_fraction(seed, f"{purpose}:{name}") for name in set(names)}
     return np.array([of_name[name] for name in names], dtype=np.float64)
@@ -159,9 +142,7 @@ def finetuned_folder(store: Store, weights_digest: str) -> str:
     return f"{store.root}/backbones/finetuned-{weights_digest[:_DIGITS]}"
 
 
-def seen_by_backbone(
-    store: Store, backbone_id: str, listing_ids: Sequence[str]
-) -> NDArray[np.bool_]:
+def seen_by_backbone(store: Store, backbone_id: str, listing_ids: Sequence[str]) -> Bools:
     """True for images of listings that the backbone was fine-tuned on: bool, (n,)."""
     digest = backbone_id.partition("-")[2].partition("-")[0]
     description = storage.read_json(f"{finetuned_folder(store, digest)}/{DESCRIPTION}") or {}

@@ -12,24 +12,13 @@ from typing import Annotated
 
 import typer
 
-from toiletspark.config import loading
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    reported_errors,
-    run_program,
-    show,
-)
+from toiletspark.config import command_line, loading
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets
 from toiletspark.errors import UserError
-from toiletspark.tables import storage
-
-Page = Annotated[
-    bool, typer.Option(help="Write the head's HTML page, without pictures: these need Spark.")
-]
-
 
 NEEDED = ("petastorm", "scipy", "cleanlab", "matplotlib")
+_PAGE_HELP = "Write the head's HTML page, without pictures: these need Spark."
+Page = Annotated[bool, typer.Option(help=_PAGE_HELP)]
 
 
 def require_extra(*, doing: str) -> None:
@@ -49,20 +38,21 @@ def require_extra(*, doing: str) -> None:
         )
 
 
-def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:  # noqa: B006
+def main(conf: ConfFiles = [], sets: Sets = [], page: Page = True, as_json: AsJson = False) -> None:
     """Fits a head to the newest training set."""
-    with reported_errors():
+    with command_line.reported_errors():
         require_extra(doing="training the head")
         from toiletspark.reports.head_page import page as head_page
+        from toiletspark.sampling import evaluation
         from toiletspark.training.heads import train
 
         config = loading.load(conf, sets)
         summary = train(config)
         if page:
-            evaluation = storage.read_json(f"{summary['head']}/{head_page.EVALUATION}") or {}
-            summary["head_report"] = head_page.write(config.output.root, evaluation, {})
-    show(summary, as_json)
+            figures = evaluation.read(summary["head"])
+            summary["head_report"] = head_page.write(config.output.root, figures, {})
+    command_line.show(summary, as_json)
 
 
 if __name__ == "__main__":
-    run_program(main)
+    command_line.run_program(main)

@@ -236,6 +236,15 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("value", ["toilet", ["toilet"], {"choices": ["toilet"]}])
+def test_a_choice_is_read_in_every_form_that_label_studio_has(tmp_path: Path, value: Any) -> None:
+    stated = annotation("toilet")
+    stated["result"][0]["value"] = value
+    content = [task("a", stated), {"image_id": "b", "choice": value}]
+    labels = read(saved(tmp_path, content), CLASSES).labels
+    assert [(label.image_id, label.label) for label in labels] == [("a", "toilet"), ("b", "toilet")]
+
+
 @pytest.mark.parametrize(
     ("content", "results"),
     [

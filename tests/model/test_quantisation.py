@@ -13,13 +13,19 @@ from toiletspark.errors import BackboneError
 from toiletspark.images.decoding import Pixels, Preprocessing, preprocess
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
-from toiletspark.model.quantisation import centred_cosines, compare, quantise, require_equivalent
+from toiletspark.model.quantisation import (
+    Int8Report,
+    centred_cosines,
+    compare,
+    quantise,
+    require_equivalent,
+)
 from toiletspark.model.runtimes import conversion
 from toiletspark.model.spec import BackboneSpec
 
 SMALL = {"resize_px": 72, "crop_px": 64}
 LIMITS = section(precision="fp32").int8
-Made = tuple[BackboneSpec, BackboneSpec, dict[str, Any]]
+Made = tuple[BackboneSpec, BackboneSpec, Int8Report]
 
 
 def drawn(first: int, count: int) -> Pixels:
@@ -47,25 +53,25 @@ def decided_by(backbone_id: str, direction: np.ndarray, bias: float) -> Head:
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    """fp32 and int8 with their programs, and the facts."""
+    """fp32 and int8 with their programs, and the report."""
     torch_spec = spec(**SMALL)
-    int8, facts = quantise(torch_spec, drawn(0, 24), drawn(100, 12), LIMITS, None, 0.5)
-    return conversion.compiled(replace(torch_spec, runtime="openvino")), int8, facts
+    int8, report = quantise(torch_spec, drawn(0, 24), drawn(100, 12), LIMITS, None, 0.5)
+    return conversion.compiled(replace(torch_spec, runtime="openvino")), int8, report
 
 
 def test_int8_is_near_fp32_by_its_own_measure(made: Made) -> None:
-    fp32, int8, facts = made
+    fp32, int8, report = made
     pixels = drawn(200, 4)
     wanted, result = Backbone(fp32).embed(pixels), Backbone(int8).embed(pixels)
     assert result.shape == wanted.shape
     assert not np.allclose(result, wanted, rtol=1e-4)  # it is another backbone
-    assert (facts["held_out_images"], facts["calibration_images"], facts["decisions_changed"]) == (
+    assert (report.held_out_images, report.calibration_images, report.decisions_changed) == (
         12,
         24,
         None,
     )
-    assert LIMITS.min_cosine <= facts["min_cosine"] <= facts["mean_cosine"] <= 1
-    assert set(facts["versions"]) == {"openvino", "nncf"}
+    assert LIMITS.min_cosine <= report.min_cosine <= report.mean_cosine <= 1
+    assert set(report.versions) == {"openvino", "nncf"}
 
 
 def test_int8_is_a_smaller_program_under_an_id_of_its_own(made: Made) -> None:
@@ -79,9 +85,11 @@ def test_int8_is_a_smaller_program_under_an_id_of_its_own(made: Made) -> None:
 
 def test_a_backbone_agrees_with_itself(made: Made) -> None:
     fp32 = made[0]
-    facts = compare(fp32, fp32, drawn(100, 3), decided_by(fp32.backbone_id, np.ones(512), 1.0), 0.5)
-    assert facts["min_cosine"] == pytest.approx(1.0, abs=1e-5)
-    assert facts["decisions_changed"] == 0.0
+    report = compare(
+        fp32, fp32, drawn(100, 3), decided_by(fp32.backbone_id, np.ones(512), 1.0), 0.5
+    )
+    assert report.min_cosine == pytest.approx(1.0, abs=1e-5)
+    assert report.decisions_changed == 0.0
 
 
 def test_what_was_calibrated_on_black_pictures_is_refused() -> None:
@@ -107,9 +115,9 @@ def test_a_damaged_program_is_refused(made: Made) -> None:
         + bytes(size // 10)
         + int8.weights[size // 2 + size // 10 :],
     )
-    facts = compare(fp32, damaged, drawn(100, 6), None, 0.5)
+    report = compare(fp32, damaged, drawn(100, 6), None, 0.5)
     with pytest.raises(BackboneError, match="centred cosine"):
-        require_equivalent(damaged, facts, LIMITS)
+        require_equivalent(report, LIMITS)
 
 
 def test_changed_decisions_are_refused_though_the_cosine_is_high(made: Made) -> None:
@@ -119,14 +127,14 @@ def test_changed_decisions_are_refused_though_the_cosine_is_high(made: Made) -> 
     wanted, result = (Backbone(one).embed(pixels[:1])[0] for one in (fp32, int8))
     moved = result - wanted
     head = decided_by(fp32.backbone_id, moved, float((result + wanted) / 2 @ moved))
-    facts = compare(fp32, int8, pixels, head, 0.5)
-    assert facts["decisions_changed"] >= 1 / 12
-    assert facts["head_id"] == head.head_id
-    require_equivalent(int8, facts, limits(max_decisions_changed=1.0))
+    report = compare(fp32, int8, pixels, head, 0.5)
+    assert report.decisions_changed >= 1 / 12
+    assert report.head_id == head.head_id
+    require_equivalent(report, limits(max_decisions_changed=1.0))
     with pytest.raises(BackboneError, match=r"of the decisions changed") as caught:
-        require_equivalent(int8, facts, LIMITS)
+        require_equivalent(report, LIMITS)
     assert caught.value.found.endswith(
-        f"on 12 images, {facts['decisions_changed']:.2%} of the decisions changed"
+        f"on 12 images, {report.decisions_changed:.2%} of the decisions changed"
     )
 
 
@@ -149,6 +157,6 @@ def test_what_all_images_share_does_not_count_as_likeness() -> None:
 
 @pytest.mark.parametrize("name", ["mean_cosine", "min_cosine"])
 def test_a_cosine_that_is_no_number_is_refused(made: Made, name: str) -> None:
-    facts = {**made[2], name: float("nan")}
+    report = replace(made[2], **{name: float("nan")})
     with pytest.raises(BackboneError):
-        require_equivalent(made[1], facts, LIMITS)
+        require_equivalent(report, LIMITS)

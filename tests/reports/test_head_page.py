@@ -5,6 +5,7 @@ import copy
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from tests.training.test_evaluate import CONFIG, HEAD, SAMPLE, examples
 from toiletspark.reports.head_page import page as head_page
 from toiletspark.reports.head_page import plots
 from toiletspark.reports.head_page.page import headline, population, render
+from toiletspark.sampling.estimates import Share
+from toiletspark.sampling.evaluation import Evaluation, LearningCurve, LearningPoint
 from toiletspark.training.evaluation.evaluate import evaluate
 
-MADE = {
+MADE: dict[str, Any] = {
     "run_id": "20261124T120000000000Z-ab12",
     "training_set": "t1",
     "trained_on": 1200,
@@ -26,51 +29,52 @@ MADE = {
 
 
 @pytest.fixture(scope="module")
-def made() -> dict[str, Any]:
+def made() -> Evaluation:
     result, labels = examples(360, strata=4)
     few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]
     torn = type(result)(**{**result.__dict__, "stratum": few})
-    return {**MADE, **evaluate(HEAD, torn, labels, SAMPLE, 0.5, CONFIG)}
+    return replace(evaluate(HEAD, torn, labels, SAMPLE, 0.5, CONFIG), **MADE)
 
 
 @pytest.fixture
-def evaluation(made: dict[str, Any]) -> dict[str, Any]:
+def evaluation(made: Evaluation) -> Evaluation:
     return copy.deepcopy(made)
 
 
-def shared(value: float | None, low: float, high: float) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "n": 10}
+def shared(value: float | None, low: float, high: float) -> Share:
+    return Share(value, low, high, 10)
 
 
-def warnings(evaluation: dict[str, Any]) -> str:
+def warnings(evaluation: Evaluation) -> str:
     return "".join(Parsed(render(evaluation, {})).of("section", **{"class": "warnings"}))
 
 
-def test_the_headline_is_one_sentence_of_what_counts(evaluation: dict[str, Any]) -> None:
-    evaluation["exclude_classes"] = ["toilet"]
-    evaluation["shares"] |= {
+def test_the_headline_is_one_sentence_of_what_counts(evaluation: Evaluation) -> None:
+    shares = {
         "recall": shared(0.931, 0.902, 0.953),
         "good_images_lost": shared(0.006, 0.003, 0.011),
     }
+    shares = {**evaluation.shares, **shares}
+    evaluation = replace(evaluation, exclude_classes=["toilet"], shares=shares)
     assert headline(evaluation) == (
         "Of the catalog's toilet photos this head finds 93.1 % (90.2 to 95.3); "
         "of the good photos it loses 0.6 % (0.3 to 1.1)."
     )
-    evaluation["figures_of"] = "part of the catalog"
-    evaluation["draw"]["said"] = " (which leaves 3 strata out)"
+    draw = replace(evaluation.draw, said=" (which leaves 3 strata out)")
+    evaluation = replace(evaluation, figures_of="part of the catalog", draw=draw)
     assert headline(evaluation).startswith(
         "Of the toilet photos like those that were drawn and labelled this head finds"
     )
     assert "not for the whole catalog" in population(evaluation)
-    assert f"the sample {evaluation['draw']['run_id']} (which leaves 3 strata out)" in warnings(
+    assert f"the sample {evaluation.draw.run_id} (which leaves 3 strata out)" in warnings(
         evaluation
     )
-    evaluation["figures_of"] = "unlabelled images"
+    evaluation = replace(evaluation, figures_of="unlabelled images")
     assert headline(evaluation).startswith(
         "Of the toilet photos that nobody had labelled this head finds 93.1 %"
     )
     assert "not for the whole catalog" in population(evaluation)
-    evaluation["figures_of"] = "labelled images"
+    evaluation = replace(evaluation, figures_of="labelled images")
     assert headline(evaluation).startswith(
         "Of the labelled toilet photos that it had not seen this head finds 93.1 %"
     )
@@ -78,15 +82,15 @@ def test_the_headline_is_one_sentence_of_what_counts(evaluation: dict[str, Any])
     assert "none of the held-out images was drawn at random" in warnings(evaluation)
 
 
-def test_the_page_tells_weighted_beside_plain_figures(evaluation: dict[str, Any]) -> None:
-    evaluation["shares"]["recall"], evaluation["naive"]["recall"] = shared(0.9, 0.8, 0.95), 0.97
+def test_the_page_tells_weighted_beside_plain_figures(evaluation: Evaluation) -> None:
+    evaluation.shares["recall"], evaluation.naive["recall"] = shared(0.9, 0.8, 0.95), 0.97
     parsed = Parsed(render(evaluation, {}))
     (row,) = [text for text in parsed.of("tr") if text.startswith("recall")]
     assert row == "recall90.0 %80.0 to 95.0 97.0 %"
     assert parsed.of("th", scope="col")[:3] == ["figure", "of the catalog", "plain"]
 
 
-def test_thin_strata_are_named_and_nothing_is_claimed_of_them(evaluation: dict[str, Any]) -> None:
+def test_thin_strata_are_named_and_nothing_is_claimed_of_them(evaluation: Evaluation) -> None:
     parsed = Parsed(render(evaluation, {}))
     (summary,) = parsed.of("summary")
     assert summary.startswith("2 strata are too thin for an estimate")
@@ -96,31 +100,32 @@ def test_thin_strata_are_named_and_nothing_is_claimed_of_them(evaluation: dict[s
     assert "%" not in rows[1] + rows[2]
 
 
-def test_few_toilets_and_none_are_told_first(evaluation: dict[str, Any]) -> None:
+def test_few_toilets_and_none_are_told_first(evaluation: Evaluation) -> None:
     assert warnings(evaluation) == ""
-    evaluation["shares"]["recall"] = shared(0.8, 0.4, 0.9)
+    evaluation.shares["recall"] = shared(0.8, 0.4, 0.9)
     assert "so the share that stays in the feed is hardly known" in warnings(evaluation)
-    evaluation["shares"]["recall"] = shared(None, 0.0, 1.0)
+    evaluation.shares["recall"] = shared(None, 0.0, 1.0)
     assert "None of the images that should be excluded was held out" in warnings(evaluation)
 
 
-def test_what_others_add_is_shown_where_it_is_there(evaluation: dict[str, Any]) -> None:
+def test_what_others_add_is_shown_where_it_is_there(evaluation: Evaluation) -> None:
     plain = Parsed(render(evaluation, {}))
     assert plain.of("h2", id="champion") == plain.of("h2", id="learning") == []
-    share = {"value": 0.9, "low": 0.85, "high": 0.94}
-    evaluation |= {
-        "threshold_reason": "min_recall 0.95 by the estimate",
-        "naive_split": {"accuracy": 0.991, "precision": 0.5, "recall": None, "n": 77},
-        "champion": {
+    share = shared(0.9, 0.85, 0.94)
+    evaluation = replace(
+        evaluation,
+        threshold_reason="min_recall 0.95 by the estimate",
+        naive_split={"accuracy": 0.991, "precision": 0.5, "recall": None, "n": 77},
+        champion={
             "head_id": "6ea2", "verdict": "not distinguishable", "n": 300, "sentence": "It may be luck.",
             "differences": {"recall": {"value": 0.012, "low": -0.003, "high": 0.027},
                             "precision": {"value": None, "low": None, "high": None}},
         },
-        "learning_curve": {
-            "points": [{"share": part, "labels": int(200 * part), "accuracy": share} for part in (0.5, 1.0)],
-            "sentence": "More labels are worth it.",
-        },
-    }  # fmt: skip
+        learning_curve=LearningCurve(
+            [LearningPoint(part, int(200 * part), share, share, share) for part in (0.5, 1.0)],
+            "More labels are worth it.",
+        ),
+    )  # fmt: skip
     parsed = Parsed(render(evaluation, {}))
     assert "Why this threshold: min_recall 0.95 by the estimate" in parsed.of(
         "p", **{"class": "lead"}
@@ -136,43 +141,44 @@ def test_what_others_add_is_shown_where_it_is_there(evaluation: dict[str, Any]) 
     assert parsed.of("figcaption")[-1] == "More labels are worth it."
 
 
-def test_mistakes_are_shown_with_their_thumbnails(evaluation: dict[str, Any]) -> None:
-    missed = [row for row in evaluation["mistakes"] if row["kind"] == "missed"]
-    parsed = Parsed(render(evaluation, {missed[0]["image_id"]: jpeg()}))
+def test_mistakes_are_shown_with_their_thumbnails(evaluation: Evaluation) -> None:
+    missed = [row for row in evaluation.mistakes if row.kind == "missed"]
+    parsed = Parsed(render(evaluation, {missed[0].image_id: jpeg()}))
     pictures = [
         given["src"] for name, given in parsed.elements if name == "img" and "jpeg" in given["src"]
     ]
     assert [base64.b64decode(src.partition(",")[2]) for src in pictures] == [jpeg()]
     assert f"Missed: {len(missed)} shown" in parsed.of("h3")
     notes = parsed.of("p", **{"class": "note"})
-    assert len(notes) == len(evaluation["mistakes"])
-    expected = missed[0]["said"]
-    share = missed[0]["probabilities"][expected]
-    assert notes[0] == f"labelled a; {expected} {share:.2f}; {missed[0]['stratum']}"
+    assert len(notes) == len(evaluation.mistakes)
+    expected = missed[0].said
+    share = missed[0].probabilities[expected]
+    assert notes[0] == f"labelled a; {expected} {share:.2f}; {missed[0].stratum}"
     alone = Parsed(render(evaluation, {})).of("span", **{"class": "placeholder"})
     assert set(alone) == {"no thumbnail:this page was made without the images"}
-    evaluation["mistakes"] = []
+    evaluation = replace(evaluation, mistakes=[])
     assert "No held-out image was decided wrongly." in Parsed(render(evaluation, {})).of(
         "p", **{"class": "empty"}
     )
 
 
-def hostile_evaluation(evaluation: dict[str, Any], text: str) -> dict[str, Any]:
+def hostile_evaluation(evaluation: Evaluation, text: str) -> Evaluation:
     """With the text wherever strangers may have a say."""
     one = dict.fromkeys(("image_id", "listing_id", "stratum", "label", "content_digest"), text)
-    strata = [{**row, "stratum": text} for row in evaluation["per_stratum"]]
-    added = {
-        "threshold_reason": text,
-        "mistakes": [{**evaluation["mistakes"][0], **one}],
-        "per_stratum": strata,
-    }
     champion = {"head_id": text, "verdict": text, "n": 1, "differences": {}, "sentence": text}
-    return {**evaluation, **added, "champion": champion, "training_set": text}
+    return replace(
+        evaluation,
+        threshold_reason=text,
+        mistakes=[replace(evaluation.mistakes[0], **one)],
+        per_stratum=[replace(row, stratum=text) for row in evaluation.per_stratum],
+        champion=champion,
+        training_set=text,
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_string_stays_text(
-    made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, text: str
+    made: Evaluation, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setattr(
         head_page, "_plots", lambda evaluation: []
@@ -193,7 +199,7 @@ def test_a_hostile_string_stays_text(
     assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") >= 8
 
 
-def test_the_page_loads_nothing_and_runs_nothing(evaluation: dict[str, Any]) -> None:
+def test_the_page_loads_nothing_and_runs_nothing(evaluation: Evaluation) -> None:
     html = render(evaluation, {})
     parsed = Parsed(html)
     (policy,) = [given["content"] for _, given in parsed.elements if "http-equiv" in given]
@@ -212,33 +218,33 @@ def test_the_page_loads_nothing_and_runs_nothing(evaluation: dict[str, Any]) -> 
     )
 
 
-def test_page_and_json_lie_side_by_side(evaluation: dict[str, Any], tmp_path: Path) -> None:
-    evaluation["mistakes"][0]["image_id"] = "bad\udcff.jpg"
+def test_page_and_json_lie_side_by_side(evaluation: Evaluation, tmp_path: Path) -> None:
+    evaluation.mistakes[0] = replace(evaluation.mistakes[0], image_id="bad\udcff.jpg")
     index = Path(head_page.write(str(tmp_path), evaluation, {}))
     assert index == tmp_path / "reports" / f"head-{MADE['run_id']}.html"
     assert "bad\\udcff.jpg" in index.read_text(encoding="utf-8")
-    assert json.loads(index.with_suffix(".json").read_text()) == evaluation
+    assert json.loads(index.with_suffix(".json").read_text()) == evaluation.as_json()
 
 
 # Plots
 
 
-def test_plots_are_the_same_twice_and_hold_no_date(evaluation: dict[str, Any]) -> None:
-    points, shares = evaluation["curves"]["points"], evaluation["shares"]
+def test_plots_are_the_same_twice_and_hold_no_date(evaluation: Evaluation) -> None:
+    points, shares = evaluation.curves.points, evaluation.shares
     for first, second in (
         (plots.precision_recall(points, shares), plots.precision_recall(points, shares)),
         (plots.roc(points, shares), plots.roc(points, shares)),
         (
-            plots.reliability(evaluation["calibration"]),
-            plots.reliability(evaluation["calibration"]),
+            plots.reliability(evaluation.calibration),
+            plots.reliability(evaluation.calibration),
         ),
     ):
         assert first == second
         assert first.startswith(b"<?xml") and b"<dc:date>" not in first and b"<script" not in first
 
 
-def test_a_plot_shows_the_operating_threshold_if_it_has_a_point(evaluation: dict[str, Any]) -> None:
-    points, shares = evaluation["curves"]["points"], evaluation["shares"]
+def test_a_plot_shows_the_operating_threshold_if_it_has_a_point(evaluation: Evaluation) -> None:
+    points, shares = evaluation.curves.points, evaluation.shares
     assert b"operating threshold" in plots.roc(points, shares)
     shares["precision"] = shared(None, 0.0, 1.0)
     assert b"operating threshold" not in plots.precision_recall(points, shares)

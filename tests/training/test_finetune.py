@@ -368,7 +368,7 @@ def test_int8_another_backbone_and_missing_images_are_refused(tmp_path: Path) ->
     )
     ours = load_spec(config.backbone).backbone_id
     text = stopped(BackboneError, config, crop_px=40)
-    assert f"  expected: the backbone {ours}, with which the labelled images are embedded\n" in text
+    assert f"  expected: the backbone {ours}, with which the catalog is embedded\n" in text
     lonely = stopped(LabelsError, config)
     assert (
         "  expected: images of every class to fine-tune on, and others of the same side to stop by\n"

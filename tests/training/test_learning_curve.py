@@ -13,6 +13,7 @@ from toiletspark.errors import ConfigError
 from toiletspark.hashing import hash_fraction
 from toiletspark.model.head import Head
 from toiletspark.sampling.estimates import Difference
+from toiletspark.sampling.evaluation import LearningCurve
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.learning_curve import _sentence, learning_curve, nested
@@ -40,7 +41,7 @@ def labelled(
 
 def curve(
     images: int, noise: float, *sets: str, draw: str | None = None
-) -> tuple[dict[str, Any], Any]:
+) -> tuple[LearningCurve, Any]:
     examples, labels, held = labelled(images, noise, draw)
     layer = fitted(examples.embeddings[~held], labels[~held])
     head = Head(("toilet", "other"), ("toilet",), BACKBONE_ID, layer.weight, layer.bias)
@@ -67,18 +68,18 @@ def test_shares_of_listings_are_nested_and_no_listing_is_cut() -> None:
 
 def test_the_last_point_is_the_head_itself_by_weighted_figures() -> None:
     found, (head, examples, labels, held) = curve(400, 3.0, draw="D")
-    points = found["points"]
-    assert [point["share"] for point in points] == [0.25, 0.5, 0.75, 1.0]
-    assert points[-1]["labels"] == (~held).sum()
-    assert [point["labels"] for point in points] == sorted(point["labels"] for point in points)
+    points = found.points
+    assert [point.share for point in points] == [0.25, 0.5, 0.75, 1.0]
+    assert points[-1].labels == (~held).sum()
+    assert [point.labels for point in points] == sorted(point.labels for point in points)
     out = head.exclusion_scores(head.probabilities(examples.embeddings[held])) >= 0.5
     right, weight = out == (labels[held] == 0), examples.weight[held]
-    accuracy = points[-1]["accuracy"]
-    assert accuracy["value"] == pytest.approx((right * weight).sum() / weight.sum())
-    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    accuracy = points[-1].accuracy
+    assert accuracy.value == pytest.approx((right * weight).sum() / weight.sum())
+    assert accuracy.low < accuracy.value < accuracy.high
     unweighted, _ = curve(400, 3.0)
-    assert unweighted["points"][-1]["accuracy"]["value"] == pytest.approx(right.mean())
-    assert right.mean() != pytest.approx(accuracy["value"])
+    assert unweighted.points[-1].accuracy.value == pytest.approx(right.mean())
+    assert right.mean() != pytest.approx(accuracy.value)
 
 
 def test_a_point_is_what_a_fit_to_these_listings_alone_gives() -> None:
@@ -87,23 +88,23 @@ def test_a_point_is_what_a_fit_to_these_listings_alone_gives() -> None:
     whole = fitted(examples.embeddings[~held], labels[~held])
     layer = fitted(examples.embeddings[within], labels[within], l2=whole.l2, calibrate=False)
     out = (examples.embeddings[held] @ layer.weight.T + layer.bias).argmax(axis=1) == 0
-    (point,) = found["points"]
-    assert point["labels"] == within.sum()
-    assert point["recall"]["value"] == pytest.approx(out[labels[held] == 0].mean())
-    assert point["accuracy"]["value"] == pytest.approx((out == (labels[held] == 0)).mean())
-    assert found["sentence"] == "There are too few labels for a learning curve."
+    (point,) = found.points
+    assert point.labels == within.sum()
+    assert point.recall.value == pytest.approx(out[labels[held] == 0].mean())
+    assert point.accuracy.value == pytest.approx((out == (labels[held] == 0)).mean())
+    assert found.sentence == "There are too few labels for a learning curve."
 
 
 def test_few_labels_of_a_hard_question_are_worth_adding_to_and_many_of_an_easy_one_are_not() -> (
     None
 ):
     hard, _ = curve(3000, 4.0, "train.learning_curve=[0.05, 1.0]")
-    assert hard["sentence"].startswith("From 5 to 100 % of the labels, accuracy changed by +")
-    assert hard["sentence"].endswith(": more labels are worth it.")
+    assert hard.sentence.startswith("From 5 to 100 % of the labels, accuracy changed by +")
+    assert hard.sentence.endswith(": more labels are worth it.")
     easy, _ = curve(4000, 0.5)
-    assert easy["sentence"].endswith(": more labels of the same kind would change little.")
+    assert easy.sentence.endswith(": more labels of the same kind would change little.")
     few, _ = curve(80, 3.0)
-    assert few["sentence"].endswith(
+    assert few.sentence.endswith(
         ": the held-out images are too few to tell whether more labels are worth it."
     )
 
@@ -115,7 +116,7 @@ def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
     assert (
         nested(examples.listing_id, share, 7)[~held].sum() == 2
     )  # of one listing, so of one class
-    assert [point["share"] for point in found["points"]] == [1.0]
+    assert [point.share for point in found.points] == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,7 @@ def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
 def test_the_sentence_tells_the_last_step_with_its_interval(
     step: tuple[float, ...], figures: str, end: str
 ) -> None:
-    points = [{"share": share} for share in (0.25, 0.75, 1.0)]
-    told = _sentence(points, Difference(*step))
+    told = _sentence([0.25, 0.75, 1.0], Difference(*step))
     assert told == f"From 75 to 100 % of the labels, accuracy changed by {figures}: {end}"
 
 

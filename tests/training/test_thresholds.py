@@ -41,13 +41,14 @@ def test_whatever_a_threshold_excludes_a_lower_one_excludes_too() -> None:
 @pytest.mark.parametrize(
     ("decided", "labelled", "expected"),
     [
-        ("xx..", "x.x.", (0.5, 0.5, 0.5, 4, 2)),
-        ("x...", "xx..", (0.75, 1.0, 0.5, 4, 2)),
-        ("xxx.", "x...", (0.5, 1 / 3, 1.0, 4, 1)),
-        ("....", "x...", (0.75, None, 0.0, 4, 1)),
-        ("x...", "....", (0.75, 0.0, None, 4, 0)),
-        ("....", "....", (1.0, None, None, 4, 0)),
-        ("", "", (None, None, None, 0, 0)),
+        ("xx..", "x.x.", (0.5, 0.5, 0.5, 0.5, 4, 2)),
+        ("x...", "xx..", (0.75, 1.0, 0.5, 0.0, 4, 2)),
+        ("xxx.", "x...", (0.5, 1 / 3, 1.0, 2 / 3, 4, 1)),
+        ("....", "x...", (0.75, None, 0.0, 0.0, 4, 1)),
+        ("x...", "....", (0.75, 0.0, None, 0.25, 4, 0)),
+        ("....", "....", (1.0, None, None, 0.0, 4, 0)),
+        ("x", "x", (1.0, 1.0, 1.0, None, 1, 1)),
+        ("", "", (None, None, None, None, 0, 0)),
     ],
 )
 def test_figures_on_small_cases(decided: str, labelled: str, expected: tuple[object, ...]) -> None:

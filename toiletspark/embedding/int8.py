@@ -9,7 +9,7 @@ A program is made once: another calibration would give another backbone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,10 +100,10 @@ def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpe
     pixels = decode_images(chosen, config.fetch, config.decode, spec.preprocessing)
     calibration, held_out = split(pixels, section)
     fp32_head = registry.newest_for(store, spec.fp32_id)
-    int8, facts = quantisation.quantise(
+    int8, report = quantisation.quantise(
         spec, calibration, held_out, section, fp32_head, config.publish.operating_threshold
     )
-    _keep(store, int8, facts)
+    _keep(store, int8, report)
     return int8
 
 
@@ -174,11 +174,11 @@ def split(images: dict[str, Pixels], section: Int8) -> tuple[Pixels, Pixels]:
     return np.stack(calibration), np.stack(held_out)
 
 
-def _keep(store: Store, int8: BackboneSpec, facts: dict[str, Any]) -> None:
+def _keep(store: Store, int8: BackboneSpec, report: quantisation.Int8Report) -> None:
     """Writes the files; quantisation.json last, as a sign that the others are complete."""
     folder = f"{store.root}/backbones/{int8.fp32_id}/int8-{int8.program_digest[:12]}"
     storage.replace_bytes(f"{folder}/{_PROGRAM}", int8.program)
     storage.replace_bytes(f"{folder}/{_CONSTANTS}", int8.weights)
     made_at = datetime.now(UTC).isoformat(timespec="milliseconds")
     ids = {"backbone_id": int8.backbone_id, "program_digest": int8.program_digest}
-    storage.replace_json(f"{folder}/{_JSON}", {**ids, "made_at": made_at, **facts})
+    storage.replace_json(f"{folder}/{_JSON}", {**ids, "made_at": made_at, **asdict(report)})

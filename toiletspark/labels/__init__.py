@@ -1,6 +1,5 @@
-"""Labels: what people say of images, merged over all sources, and what training is given.
+"""Labels: what people say of images, merged over all sources, and the inputs of training.
 
-Offers the sources (class folders, files, tables), the merge, the labelling queues, and the inputs
-of training (`training_inputs`). A labeller's newer label replaces the older one; contradictions are
-listed. Never imports publishing.
+Offers the sources (class folders, files, tables), the merge, the labelling queues, and
+`training_inputs`. Never imports publishing.
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,7 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
     off goes on. Pictures that it wrote after its last index stay where they lie and count as
     presorted, since nobody knows who put them there.
 
-    Returns:
-        The number of new pictures.
-
-    Raises:
-        LabelsError: the folder holds something else.
+    Returns the number of new pictures; raises a LabelsError if the folder holds something else.
     """
     index = _open_export(folder)
     _write_index(folder, index)  # before the first picture, so that a cut-off export can go on
@@ -71,8 +68,8 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
         file = f"{present.get(name, target)}/{name}"
         (folder / file).write_bytes(image.jpeg)
         exported.add(image.image_id)
-        values = (file, image.image_id, image.content_digest)
-        index.append(dict(zip(_COLUMNS, values, strict=True)))
+        digest = image.content_digest
+        index.append({"file": file, "image_id": image.image_id, "content_digest": digest})
         if (len(index) - before) % _INDEX_EVERY == 0:
             _write_index(folder, index)
     _write_index(folder, index)
@@ -86,20 +83,15 @@ def exported_ids(folder: Path) -> set[str]:
 
 def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
     """Returns True once a class folder holds a picture that the export did not put there."""
-    exported = set()
-    if (folder / INDEX).exists():
-        exported = {row["file"] for row in _read_index(folder)}
-    present = (f"{name}/{path.name}" for name in classes for path in _pictures(folder, name))
-    return any(file not in exported for file in present)
+    rows = _read_index(folder) if (folder / INDEX).exists() else []
+    present = {f"{name}/{path.name}" for name in classes for path in _pictures(folder, name)}
+    return not present <= {row["file"] for row in rows}
 
 
 def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> SourceLabels:
-    """Reads the class folders with torchvision's `ImageFolder`.
+    """Reads the class folders of an export with torchvision's `ImageFolder`.
 
-    Args:
-        folder: an export.
-        classes: the class folders that there must be, beside `unlabelled`.
-        reviewed: classes that somebody has looked through: presorted pictures there are labels.
+    Presorted pictures are labels in the `reviewed` classes, which somebody has looked through.
 
     Raises:
         LabelsError: no export, a folder that is no class, a class without a picture, a file that
@@ -124,21 +116,26 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
             todo="run `toiletspark labels export` again if it was cut off; else remove them or "
             "give them their names back; pictures from elsewhere have no image_id",
         )
-    _require_once(files, folder, doing)
-    confirmed = set(reviewed)
-    labels: list[Label] = []
-    waiting: list[Label] = []
+    of_name: dict[str, list[str]] = defaultdict(list)
     for path, class_name in files:
-        label = _label(index[path.name], class_name)
-        is_label = label.how == "folder" or class_name in confirmed
-        (labels if is_label else waiting).append(label)
-    return SourceLabels(labels, frozenset(row["image_id"] for row in index.values()), waiting)
-
-
-def _label(row: dict[str, str], class_name: str) -> Label:
-    is_moved = Path(row["file"]).parent.name != class_name
-    how = "folder" if is_moved else "folder_presorted"
-    return Label(row["image_id"], class_name, row["content_digest"] or None, how)
+        of_name[path.name].append(f"{class_name}/{path.name}")
+    repeated = [paths for paths in of_name.values() if len(paths) > 1]
+    if repeated:
+        raise LabelsError(
+            doing=doing,
+            expected="each picture in one class folder",
+            found=f"{len(repeated)} in more than one, among them {' and '.join(repeated[0])}",
+            todo="keep the right one of each and remove the other",
+        )
+    confirmed = set(reviewed)
+    source = SourceLabels([], frozenset(row["image_id"] for row in index.values()))
+    for path, class_name in files:
+        row = index[path.name]
+        is_moved = Path(row["file"]).parent.name != class_name
+        how = "folder" if is_moved else "folder_presorted"
+        label = Label(row["image_id"], class_name, row["content_digest"] or None, how)
+        (source.labels if is_moved or class_name in confirmed else source.waiting).append(label)
+    return source
 
 
 def _pictures(folder: Path, name: str) -> list[Path]:
@@ -147,7 +144,6 @@ def _pictures(folder: Path, name: str) -> list[Path]:
 
 
 def _is_system_file(name: str) -> bool:
-    """Returns True for files that a file manager or the system makes, not people."""
     return name in _SYSTEM_FILES or name.startswith(_MACOS_PREFIX)
 
 
@@ -168,11 +164,7 @@ def _open_export(folder: Path) -> list[dict[str, str]]:
 
 
 def _read_index(folder: Path) -> list[dict[str, str]]:
-    """The rows of the index, each with all its columns.
-
-    Raises:
-        LabelsError: it cannot be read; spreadsheets save it with other columns or encodings.
-    """
+    """The rows of the index; spreadsheets save it with other columns or encodings."""
     try:
         with (folder / INDEX).open(newline="", encoding="utf-8") as file:
             rows = [{name: row[name] for name in _COLUMNS} for row in csv.DictReader(file)]
@@ -200,7 +192,6 @@ def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
 def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[Path, str]]:
     """Every file in the class folders with its class, as torchvision's ImageFolder lists them."""
     _require_folders(folder, classes, doing)
-
     from torchvision.datasets import ImageFolder  # here, because export and errors need no torch
 
     class ClassFolders(ImageFolder):  # type: ignore[misc]
@@ -209,11 +200,9 @@ def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[
         def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
             return classes, {name: index for index, name in enumerate(classes)}
 
-    def is_picture(path: str) -> bool:
-        return not _is_system_file(Path(path).name)
-
-    samples = ClassFolders(str(folder), is_valid_file=is_picture).samples
-    return [(Path(path), classes[index]) for path, index in samples]
+    everything = ClassFolders(str(folder), is_valid_file=lambda path: True).samples
+    files = [(Path(path), classes[index]) for path, index in everything]
+    return [(path, name) for path, name in files if not _is_system_file(path.name)]
 
 
 def _require_folders(folder: Path, classes: list[str], doing: str) -> None:
@@ -244,17 +233,3 @@ def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
             yield path.name
     for name in classes:  # ImageFolder would count the files of deeper folders as well
         yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())
-
-
-def _require_once(files: list[tuple[Path, str]], folder: Path, doing: str) -> None:
-    by_name: dict[str, list[str]] = {}
-    for path, _ in files:
-        by_name.setdefault(path.name, []).append(path.relative_to(folder).as_posix())
-    repeated = [paths for paths in by_name.values() if len(paths) > 1]
-    if repeated:
-        raise LabelsError(
-            doing=doing,
-            expected="each picture in one class folder",
-            found=f"{len(repeated)} in more than one, among them {' and '.join(repeated[0])}",
-            todo="keep the right one of each and remove the other",
-        )

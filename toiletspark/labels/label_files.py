@@ -39,44 +39,30 @@ class _SheetFile(BaseModel):
 
 
 def read(location: str, classes: list[str]) -> SourceLabels:
-    """Reads a file of labels of either format.
-
-    Args:
-        location: a path or URL of a contact sheet's download ("toiletspark-labels", version 1), or
-            of Label Studio's export as JSON or JSON-MIN.
-        classes: labels.classes; others are refused.
+    """Reads a contact sheet's download, or Label Studio's export as JSON or JSON-MIN.
 
     Raises:
-        LabelsError: no such file, another format or version, an unknown class, an image twice, or
-            no label.
+        LabelsError: no such file, another format or version, a class that is not in `classes`, an
+            image twice, or no label.
     """
     doing = f"importing labels from {location}"
     content = _parsed(location, doing)
-    if isinstance(content, list):
-        labels = _of_label_studio(content, doing)
-    else:
-        labels = _of_sheet(content, doing)
+    labels = (_of_label_studio if isinstance(content, list) else _of_sheet)(content, doing)
     require_classes({label.label for label in labels}, classes, doing)
     return SourceLabels(labels)
 
 
 def require_classes(used: set[str], classes: list[str], doing: str) -> None:
-    """Checks the classes of an import.
-
-    Raises:
-        LabelsError: there is none, or one that labels.classes does not have.
-    """
+    """Raises a LabelsError without a class, or for one that labels.classes does not have."""
     unknown = sorted(used - set(classes))
     if used and not unknown:
         return
-    found = f"{shown(unknown)}{nearest(unknown[0], classes)}" if unknown else "no labels"
-    todo = "set labels.classes to the classes that were labelled"
-    raise LabelsError(
-        doing=doing,
-        expected=f"at least one label, each one of labels.classes: {', '.join(classes)}",
-        found=found,
-        todo=todo if unknown else "label some images first",
-    )
+    found, todo = "no labels", "label some images first"
+    if unknown:
+        found = f"{shown(unknown)}{nearest(unknown[0], classes)}"
+        todo = "set labels.classes to the classes that were labelled"
+    expected = f"at least one label, each one of labels.classes: {', '.join(classes)}"
+    raise LabelsError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _parsed(location: str, doing: str) -> Any:
@@ -93,7 +79,6 @@ def _parsed(location: str, doing: str) -> Any:
 
 
 def _of_sheet(content: Any, doing: str) -> list[Label]:
-    """The labels of a contact sheet's file."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _refusal(doing, "JSON of another format", _OTHER_FORMAT)
     if content.get("format_version") != FORMAT_VERSION:
@@ -111,23 +96,22 @@ def _of_sheet(content: Any, doing: str) -> list[Label]:
         raise _refusal(doing, found, "keep the right label of each")
     labels = []
     for row in sheet.labels:
-        digest = row.content_digest or None
-        who, at = sheet.labeller, row.labelled_at
-        labels.append(Label(row.image_id, row.label, digest, "sheet", who, at))
+        named = row.image_id, row.label, row.content_digest or None
+        labels.append(Label(*named, "sheet", sheet.labeller, row.labelled_at))
     return labels
 
 
 def _of_label_studio(content: list[Any], doing: str) -> list[Label]:
     try:
         return label_studio.labels_of(content)
-    except ValidationError as error:
-        raise _refusal(doing, _first(error), _NOT_OURS) from None
     except ValueError as error:
-        raise _refusal(doing, str(error), _NOT_OURS) from None
+        raise _refusal(doing, _first(error), _NOT_OURS) from None
 
 
-def _first(error: ValidationError) -> str:
-    """The first error of a validation, as in "at labels.0.image_id: Field required"."""
+def _first(error: ValueError) -> str:
+    """The error or a validation's first one, as in "at labels.0.image_id: Field required"."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     return f"at {path}: {first['msg']}"

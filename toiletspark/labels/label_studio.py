@@ -7,11 +7,21 @@ The format is Label Studio's own: https://labelstud.io/guide/tasks (import), /gu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, Discriminator, Field, Tag, TypeAdapter
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+)
 
 from toiletspark.errors import shown
 from toiletspark.labels.merge import Label
@@ -32,12 +42,10 @@ def labelling_config(classes: Iterable[str]) -> str:
 
 
 def task(row: Mapping[str, Any], url: str) -> dict[str, Any]:
-    """One task, with a pre-annotation where a head suggests a class.
+    """One task, with a pre-annotation where a head suggests a class; `url` is a `shown_url`.
 
-    Args:
-        row: image_id, listing_id, content_digest; suggested, certainty ([0, 1]) and head_id, null
-            without scores.
-        url: see `shown_url`.
+    `row`: image_id, listing_id, content_digest; suggested, certainty ([0, 1]) and head_id, null
+    without scores.
     """
     data = {name: row[name] for name in ("image_id", "listing_id", "content_digest")}
     made: dict[str, Any] = {"data": {"image": url, **data}}
@@ -68,13 +76,19 @@ class _User(BaseModel):
     email: str | None = None
 
 
-class _Choices(BaseModel):
-    choices: list[str] = []
+def _chosen(value: Any) -> Any:
+    """The list of choices in "toilet", ["toilet"] or {"choices": ["toilet"]}; [] without any."""
+    if isinstance(value, dict):
+        value = value.get("choices")
+    return [value] if value and isinstance(value, str) else value or []
+
+
+_Choices = Annotated[list[str], BeforeValidator(_chosen)]
 
 
 class _Region(BaseModel):
     type: str = ""
-    value: _Choices | None = None
+    value: _Choices = []
 
 
 class _Annotation(BaseModel):
@@ -87,17 +101,14 @@ class _Annotation(BaseModel):
     updated_at: AwareDatetime | None = None
     was_cancelled: bool | None = None
     result: list[_Region] = []  # of JSON
-    choice: str | list[str] | _Choices | None = None  # of JSON-MIN
+    choice: _Choices = []  # of JSON-MIN
 
     def choices(self) -> list[str]:
         """The chosen classes; none where the annotation is empty or was skipped."""
-        if self.was_cancelled or not self.choice:
-            regions = [] if self.was_cancelled else self.result
-            values = [region.value for region in regions if region.type == "choices"]
-            return [choice for value in values if value for choice in value.choices]
-        if isinstance(self.choice, _Choices):
-            return self.choice.choices
-        return [self.choice] if isinstance(self.choice, str) else self.choice
+        if self.was_cancelled:
+            return []
+        values = [region.value for region in self.result if region.type == "choices"]
+        return self.choice or list(chain.from_iterable(values))
 
     def labeller(self) -> str:
         """The annotator's e-mail address, or else the id and where it means something."""
@@ -129,21 +140,16 @@ def _format(entry: Any) -> str:
     return "JSON" if isinstance(entry, dict) and "annotations" in entry else "JSON-MIN"
 
 
-_EXPORT: TypeAdapter[list[_Task | _MinTask]] = TypeAdapter(
-    list[
-        Annotated[
-            Annotated[_Task, Tag("JSON")] | Annotated[_MinTask, Tag("JSON-MIN")],
-            Discriminator(_format),
-        ]
-    ]
-)
+_Entry = Annotated[
+    Annotated[_Task, Tag("JSON")] | Annotated[_MinTask, Tag("JSON-MIN")], Discriminator(_format)
+]
+_EXPORT: TypeAdapter[list[_Task | _MinTask]] = TypeAdapter(list[_Entry])
 
 
 def labels_of(export: list[Any]) -> list[Label]:
-    """The labels of an export as JSON or JSON-MIN.
+    """The labels of an export as JSON or JSON-MIN: one per annotator and image, the newest.
 
-    One label per annotator and image, the newest one. Skipped (cancelled) and empty annotations are
-    no labels, and pre-annotations never are.
+    Skipped (cancelled) and empty annotations are no labels, and pre-annotations never are.
 
     Raises:
         ValueError: another format, a task that `toiletspark labels tasks` did not make, or an
@@ -152,11 +158,10 @@ def labels_of(export: list[Any]) -> list[Label]:
     newest: dict[tuple[str, str], Label] = {}
     for entry in _EXPORT.validate_python(export):
         for label in _labels(entry):
-            before = newest.setdefault((label.image_id, label.labeller), label)
-            if label.labelled_at and (
-                before.labelled_at is None or label.labelled_at > before.labelled_at
-            ):
-                newest[label.image_id, label.labeller] = label
+            key = (label.image_id, label.labeller)
+            before = newest.setdefault(key, label).labelled_at
+            if label.labelled_at and (before is None or label.labelled_at > before):
+                newest[key] = label
     return list(newest.values())
 
 
@@ -168,11 +173,9 @@ def _labels(entry: _Task | _MinTask) -> Iterator[Label]:
     for annotation in annotations:
         choices = annotation.choices()
         if len(choices) > 1:
-            raise ValueError(
-                f"image {image.image_id!r} with {len(choices)} choices: {shown(choices)}"
-            )
+            number = f"{len(choices)} choices"
+            raise ValueError(f"image {image.image_id!r} with {number}: {shown(choices)}")
         if choices:
             at = annotation.updated_at or annotation.created_at
-            digest = image.content_digest or None
-            who = annotation.labeller()
-            yield Label(image.image_id, choices[0], digest, "label_studio", who, at)
+            named = image.image_id, choices[0], image.content_digest or None
+            yield Label(*named, "label_studio", annotation.labeller(), at)

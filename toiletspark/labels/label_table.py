@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Labels as LabelsSection
@@ -17,15 +17,10 @@ from toiletspark.tables.user_tables import read_table, text
 
 
 def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> SourceLabels:
-    """Reads the labels table; rows without a class are images that nobody has labelled.
+    """Reads the labels table: one label per image, on the driver, since people make few of them.
 
-    Args:
-        section: labels.table says where, labels.classes which classes there may be.
-        catalog: column image_id; every labelled image must be in it.
-
-    Returns:
-        One label per image, on the driver: labels are made by hand, so they are few. The source
-        covers the images of all rows.
+    The source covers the images of all rows; those without a class are images that nobody has
+    labelled. `catalog` (column image_id) must have every labelled image.
 
     Raises:
         TableError: the table or a column is missing.
@@ -42,14 +37,21 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
                 found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
                 todo="write the name of your column into the configuration",
             )
-    rows = raw.select(
-        text(raw, table.columns.image_id).alias("image_id"),
-        text(raw, table.columns.label).alias("class"),
-    )
+    image_id = text(raw, table.columns.image_id).alias("image_id")
+    rows = raw.select(image_id, text(raw, table.columns.label).alias("class"))
     labelled = rows.where(F.col("class").isNotNull() & (F.col("class") != ""))
     labels = labelled.distinct().collect()
     require_classes({row["class"] for row in labels}, section.classes, doing)
-    _require_one_class(labels, doing)
+    counts = collections.Counter(row["image_id"] for row in labels)
+    repeated = [image_id for image_id, count in counts.items() if image_id is None or count > 1]
+    if repeated:
+        ids = shown(sorted(repeated, key=str))
+        raise LabelsError(
+            doing=doing,
+            expected="one class per image, and no null image_id",
+            found=f"{len(repeated)} images with several classes or no id: {ids}",
+            todo="keep the right label of each",
+        )
     strangers = labelled.join(catalog, on="image_id", how="left_anti").select("image_id")
     unknown = [str(row["image_id"]) for row in strangers.distinct().limit(6).collect()]
     if unknown:
@@ -60,21 +62,17 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
             todo="correct the ids, or map labels.table.columns.image_id to the right column",
         )
     covers = frozenset(row["image_id"] for row in rows.select("image_id").distinct().collect())
-    return SourceLabels(
-        [Label(row["image_id"], row["class"], None, "table") for row in labels], covers
-    )
+    named = [Label(row["image_id"], row["class"], None, "table") for row in labels]
+    return SourceLabels(named, covers)
 
 
 def require_known(
     spark: SparkSession, labels: Iterable[Label], catalog: DataFrame, source: str
 ) -> None:
-    """Refuses a file of labels that was made for another catalog, as it has none of the images.
+    """Raises a LabelsError if the catalog (column image_id) has none of the labelled images.
 
-    Some unknown ones are taken: listings end while people label, and a label outlives its image by
-    its digest.
-
-    Raises:
-        LabelsError: the catalog (column image_id) has none of the labelled images.
+    A file of labels was made for another catalog then. Some unknown ones are taken: listings end
+    while people label, and a label outlives its image by its digest.
     """
     ids = sorted({label.image_id for label in labels})
     labelled = spark_io.of_rows(spark, [(image_id,) for image_id in ids], {"image_id": "string"})
@@ -85,18 +83,4 @@ def require_known(
             expected="labels of images that the images table has",
             found=f"{len(ids)} images, all of them unknown: {shown(ids)}",
             todo="use the configuration with which the sheet or the tasks were made",
-        )
-
-
-def _require_one_class(labels: list[Row], doing: str) -> None:
-    """Ids are there, and no image has two classes."""
-    counts = collections.Counter(row["image_id"] for row in labels)
-    repeated = [image_id for image_id, count in counts.items() if image_id is None or count > 1]
-    if repeated:
-        raise LabelsError(
-            doing=doing,
-            expected="one class per image, and no null image_id",
-            found=f"{len(repeated)} images with several classes or no id: "
-            f"{shown(sorted(repeated, key=str))}",
-            todo="keep the right label of each",
         )

@@ -36,50 +36,35 @@ _Rows = dict[str, dict[str, Any]]  # rows of `LABEL_SOURCES` by image_id
 
 @dataclass(frozen=True)
 class Label:
-    """One label of one person.
-
-    Attributes:
-        image_id: any text.
-        label: the class.
-        content_digest: of the picture that the person saw; None where the label came without it.
-        how: see `schemas.LABELS`.
-        labeller: "" is the person who imports.
-        labelled_at: with its time zone; None where nobody noted it: the time of the import then.
-    """
+    """One label of one person."""
 
     image_id: str
     label: str
-    content_digest: str | None
-    how: str
-    labeller: str = ""
-    labelled_at: datetime | None = None
+    content_digest: str | None  # of the picture that the person saw, if that is known
+    how: str  # see `schemas.LABELS`
+    labeller: str = ""  # "" is the person who imports
+    labelled_at: datetime | None = None  # None: the time of the import
 
 
 @dataclass(frozen=True)
 class SourceLabels:
-    """The labels that one source holds now.
+    """The labels that one source holds now, at most one per image and labeller.
 
-    Attributes:
-        labels: at most one per image and labeller.
-        covers: images of which the source tells everything, so that a missing label is taken back;
-            None: the source only adds labels.
-        waiting: presorted into class folders that nobody has looked through; no labels yet.
+    `covers`: images of which the source tells everything, so that a missing label is taken back;
+    None: the source only adds labels.
     """
 
     labels: list[Label]
     covers: frozenset[str] | None = None
-    waiting: list[Label] = field(default_factory=list)
+    waiting: list[Label] = field(default_factory=list)  # presorted, and not looked through
 
 
 @dataclass
 class Merged:
-    """All labels that count after an import, and how many it changed.
-
-    `sources` are rows of `schemas.LABEL_SOURCES`.
-    """
+    """All labels that count after an import, and how many it changed."""
 
     labels: dict[Key, Label]
-    sources: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)  # rows of `schemas.LABEL_SOURCES`
     new: int = 0
     changed: collections.Counter[str] = field(default_factory=collections.Counter)
     gone: int = 0
@@ -90,18 +75,14 @@ class Merged:
     def counts(self) -> dict[str, Any]:
         """The figures for manifest and summary."""
         names = ("new", "gone", "unchanged", "outdated", "waiting")
-        counts: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return {**counts, "changed": dict(sorted(self.changed.items()))}
+        changed = dict(sorted(self.changed.items()))
+        return {**{name: getattr(self, name) for name in names}, "changed": changed}
 
     def summary(self) -> str:
         """The changes in words: "12 new, 2 changed (toilet -> other 2), 1 gone, 480 unchanged"."""
         moves = ", ".join(f"{move} {count}" for move, count in self.changed.most_common())
-        parts = [
-            f"{self.new} new",
-            f"{self.changed.total()} changed" + (f" ({moves})" if moves else ""),
-            f"{self.gone} gone",
-            f"{self.unchanged} unchanged",
-        ]
+        changed = f"{self.changed.total()} changed" + (f" ({moves})" if moves else "")
+        parts = [f"{self.new} new", changed, f"{self.gone} gone", f"{self.unchanged} unchanged"]
         if self.outdated:
             parts.append(f"{self.outdated} older than what is known")
         if self.waiting:
@@ -121,7 +102,6 @@ def merge(
     Args:
         known: each with labeller and time.
         sources: rows of `schemas.LABEL_SOURCES` so far.
-        imported: the labels of the source.
         source: its name, a path.
         importer: the labeller of labels without a name.
     """
@@ -141,15 +121,13 @@ def merge(
             _take_back(merged, last)
         named = replace(label, labeller=label.labeller or importer)
         _add(merged, named, now, last["class"] if last else None)
-
     missing = last_import.keys() - {label.image_id for label in labels}
     for image_id in missing & (imported.covers or frozenset()):
         merged.gone += _take_back(merged, last_import[image_id])
     merged.sources = [row for row in sources if row["source"] != source]
     if imported.covers is not None:
         outside = {key: row for key, row in last_import.items() if key not in imported.covers}
-        repeated = _source_rows(last_import, labels, source, importer)
-        rows = {**outside, **repeated}
+        rows = {**outside, **_source_rows(last_import, labels, source, importer)}
         merged.sources += [rows[image_id] for image_id in sorted(rows)]
     return merged
 
@@ -164,17 +142,20 @@ def save(
 ) -> tuple[Run, Merged]:
     """Merges an import with the known labels, and writes a run that holds all labels that count.
 
-    Args:
-        labeller: "" is the user of this machine.
-
-    Raises:
-        LabelsError: there is not one label then.
+    Without a labeller, the user of this machine imports. Raises a LabelsError if no label counts.
     """
     last = store.newest(LABELS)
     sources = _source_rows_of(store, last)
     importer = labeller or getpass.getuser()
     merged = merge(_labels_of(last), sources, imported, source, importer)
-    _require_any(merged, source)
+    if not merged.labels:
+        raise LabelsError(
+            doing=f"importing labels from {source}",
+            expected="at least one label",
+            found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
+            todo="look through the class folders, move the mistakes, then run `toiletspark labels "
+            "import --reviewed CLASS` for each class that you have looked through",
+        )
     labels = [merged.labels[key] for key in sorted(merged.labels)]
     disputed = []
     for number, conflict in enumerate(conflicts(labels), 1):
@@ -216,38 +197,26 @@ def conflicts(labels: Iterable[Label]) -> list[list[Label]]:
     A label without a digest is about whatever else is labelled under its image_id.
     """
     labels = list(labels)
-    contents: dict[str, dict[str, None]] = {}
+    contents: dict[str, dict[str, None]] = collections.defaultdict(dict)
     for label in labels:
         if label.content_digest:
-            contents.setdefault(label.image_id, {})[f"content {label.content_digest}"] = None
-    about: dict[str, list[Label]] = {}
+            contents[label.image_id][f"content {label.content_digest}"] = None
+    about: dict[str, list[Label]] = collections.defaultdict(list)
     for label in labels:
-        topics = list(contents.get(label.image_id, {f"image {label.image_id}": None}))
+        topics = list(contents.get(label.image_id, [f"image {label.image_id}"]))
         if label.content_digest:
             topics = [f"content {label.content_digest}"]
         for topic in topics:
-            about.setdefault(topic, []).append(label)
+            about[topic].append(label)
     return [group for group in about.values() if len({label.label for label in group}) > 1]
 
 
 def shown_conflict(labels: list[Label]) -> str:
     """A conflict in a line: "'H1': toilet (ann, 2026-11-24, sheet), other (bob, ...)"."""
-    texts = [
-        f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})"
-        for label in labels
-    ]
+    texts = []
+    for label in labels:
+        texts.append(f"{label.label} ({label.labeller}, {label.labelled_at:%Y-%m-%d}, {label.how})")
     return f"{labels[0].image_id!r}: {', '.join(texts)}"
-
-
-def _require_any(merged: Merged, source: str) -> None:
-    if not merged.labels:
-        raise LabelsError(
-            doing=f"importing labels from {source}",
-            expected="at least one label",
-            found=f"none, and {merged.waiting} presorted pictures that nobody has looked at",
-            todo="look through the class folders, move the mistakes, then run `toiletspark labels "
-            "import --reviewed CLASS` for each class that you have looked through",
-        )
 
 
 def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
@@ -257,14 +226,13 @@ def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
     at = label.labelled_at or now
     if before is not None:
         then = before.labelled_at or at
-        same_content = _same_content(before, label)
+        digests = {before.content_digest, label.content_digest} - {None, ""}
+        same_content = len(digests) < 2
         if same_content and before.label == label.label and was is None:
             merged.unchanged += 1
-            merged.labels[key] = replace(
-                before,
-                labelled_at=max(then, label.labelled_at or then),
-                content_digest=before.content_digest or label.content_digest,
-            )
+            latest = max(then, label.labelled_at or then)
+            digest = before.content_digest or label.content_digest
+            merged.labels[key] = replace(before, labelled_at=latest, content_digest=digest)
             return
         if then > at:  # also of another content: an old sheet shows the picture of its day
             merged.outdated += 1
@@ -275,11 +243,6 @@ def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
     else:
         merged.changed[f"{was} -> {label.label}"] += 1
     merged.labels[key] = replace(label, labelled_at=at)
-
-
-def _same_content(first: Label, second: Label) -> bool:
-    digests = {first.content_digest, second.content_digest}
-    return len({digest for digest in digests if digest}) < 2
 
 
 def _take_back(merged: Merged, row: dict[str, Any]) -> bool:
@@ -297,8 +260,8 @@ def _source_rows(last_import: _Rows, labels: list[Label], source: str, importer:
     for label in labels:
         row = last_import.get(label.image_id)
         if row is None or row["class"] != label.label:
-            row = {"source": source, "image_id": label.image_id, "class": label.label}
-            row["labeller"] = label.labeller or importer
+            named = {"image_id": label.image_id, "labeller": label.labeller or importer}
+            row = {"source": source, **named, "class": label.label}
         rows[label.image_id] = row
     return rows
 

@@ -18,8 +18,7 @@ _STEPS = {"suggest": "labels suggest", "second_look": "labels second-look", "lea
 def newest(store: Store, section: Labels, *, doing: str) -> Run:
     """The run of the images that labels.of names: the newest sample, or the newest queue of a kind.
 
-    Raises:
-        OutputError: there is none; the message names the step that makes one.
+    Raises an OutputError that names the step that makes one, if there is none.
     """
     if section.of == "sample":
         return store.require(SAMPLE, doing=doing, step="sample")

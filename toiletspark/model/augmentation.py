@@ -15,9 +15,7 @@ from toiletspark.config import Decode, View
 from toiletspark.images.decoding import Pixels, Preprocessing
 from toiletspark.model.backbone import Backbone
 
-ENLARGEMENT = (
-    1.25  # of pictures that crops are cut from: neighbouring crops overlap by half or more
-)
+ENLARGEMENT = 1.25  # of pictures that crops are cut from: neighbours overlap by half or more
 CROPS = ("crop_top_left", "crop_top_right", "crop_bottom_left", "crop_bottom_right", "crop_centre")
 
 
@@ -38,8 +36,7 @@ def embed_views(
 ) -> list[dict[str, NDArray[np.float32]]]:
     """Embeds views of image files, by their names, see `view_names`.
 
-    Returns:
-        Per file its embeddings by view, float32, (width,); {} if it is no sound image.
+    Returns per file its embeddings by view, float32, (width,); {} if it is no sound image.
 
     Cost: a forward pass per view, and a second decoding for crops.
     """
@@ -62,7 +59,7 @@ def embed_views(
 
 
 def enlarged(preprocessing: Preprocessing) -> Preprocessing:
-    """The sizes of the larger picture: the same part of the image, with more pixels."""
+    """The sizes of a larger picture of the same part of the image."""
     resize_px = round(ENLARGEMENT * preprocessing.resize_px)
     crop_px = round(ENLARGEMENT * preprocessing.crop_px)
     return replace(preprocessing, resize_px=resize_px, crop_px=crop_px)
@@ -72,7 +69,5 @@ def cut(large: Pixels, crop_px: int) -> dict[str, Pixels]:
     """The corners and the centre of a larger square: uint8, (crop_px, crop_px, 3) each."""
     far = len(large) - crop_px
     corners = [(0, 0), (0, far), (far, 0), (far, far), (far // 2, far // 2)]
-    return {
-        name: large[top : top + crop_px, left : left + crop_px]
-        for name, (top, left) in zip(CROPS, corners, strict=True)
-    }
+    cuts = [large[top : top + crop_px, left : left + crop_px] for top, left in corners]
+    return dict(zip(CROPS, cuts, strict=True))

@@ -22,10 +22,9 @@ class Backbone:
     """A network without its final layer, in evaluation mode: batches do not change it."""
 
     def __init__(self, spec: BackboneSpec, threads: int = 1, device: str = "") -> None:
-        """Starts the runtime.
+        """Starts the runtime of a spec of `runtimes.conversion.compiled`.
 
         Args:
-            spec: from `runtimes.conversion.compiled`.
             threads: that the runtime may use on the CPU.
             device: torch's name of the GPU that this process was given ("cuda:1"); "" = the first
                 GPU, else the CPU. OpenVINO runs on the CPU.
@@ -49,9 +48,8 @@ class Backbone:
         from toiletspark.model.runtimes import torch_runtime
 
         torch_device = torch_runtime.default_device(device)
-        self._forward = torch_runtime.start(
-            spec.architecture, spec.weights, spec.precision, threads, torch_device
-        )
+        settings = spec.precision, threads, torch_device
+        self._forward = torch_runtime.start(spec.architecture, spec.weights, *settings)
         if spec.preprocessing.jpeg_decoder == "nvjpeg":
             from toiletspark.model.runtimes import nvjpeg
 
@@ -69,14 +67,9 @@ class Backbone:
         return decode(contents, limits, sizes or self.spec.preprocessing)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Embeds preprocessed images.
+        """Embeds images as `decoding.preprocess` makes them, uint8, (n, crop_px, crop_px, 3).
 
-        Args:
-            pixels: uint8, (n, crop_px, crop_px, 3), as `decoding.preprocess` makes them.
-
-        Returns:
-            float32, (n, width): the final layer's input. 512 for ResNet18, average-pooled features
-            >= 0.
+        Returns float32, (n, width): the final layer's input; 512 features >= 0 for ResNet18.
 
         Cost: about 3.6 GFLOP an image at 224 px; docs/costs.md has images/s by runtime and core.
         """

@@ -1,8 +1,9 @@
 """A head's folder, sealed by digests: it can be copied elsewhere, and is refused if altered.
 
     head.json            format, classes in order, excluded classes, backbone, facts, golden scores
-    ... head.safetensors     weight (classes, 512) and bias (classes,), float32 golden-00.jpg ...
-    golden images, see `golden.py` golden.safetensors   their embeddings, (n, 512) float16
+    head.safetensors     weight (classes, 512) and bias (classes,), float32
+    golden-00.jpg ...    golden images, see `golden.py`
+    golden.safetensors   their embeddings, (n, 512) float16
     bundle.json          SHA-256 of every file beside it; written last
 
 Nothing in it is code, and nothing is unpickled. Digests detect damage and careless changes; head id
@@ -31,6 +32,7 @@ FORMAT = 1
 DESCRIPTION, MANIFEST = "head.json", "bundle.json"
 WEIGHTS, GOLDEN = "head.safetensors", "golden.safetensors"
 _RUN_MANIFEST = "_manifest.json"  # of the heads table; written after the bundle, and not part of it
+_GOLDEN_NAMES = ("image_id", "content_digest", "label")
 _TRAIN_AGAIN = "take the head from its backup, or train again"
 _DAMAGE = (
     *(OSError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError),
@@ -39,32 +41,22 @@ _DAMAGE = (
 
 
 def write(folder: str, head: Head) -> str:
-    """Writes a head and seals the folder with all files in it; the last step before a commit.
-
-    Returns:
-        The bundle's digest.
-    """
+    """Writes a head and seals the folder, the last step before a commit; returns the digest."""
     tensors = {"weight": head.weight, "bias": head.bias}
     storage.replace_bytes(f"{folder}/{WEIGHTS}", safetensors.numpy.save(tensors))
     golden = []
     for number, image in enumerate(head.golden):
         name = f"golden-{number:02}.jpg"
         storage.replace_bytes(f"{folder}/{name}", image.jpeg)
-        entry = {"file": name, "image_id": image.image_id, "content_digest": image.content_digest}
-        golden.append({**entry, "label": image.label, "scores": image.scores})
+        named = {field: getattr(image, field) for field in _GOLDEN_NAMES}
+        golden.append({"file": name, **named, "scores": image.scores})
     if golden:
         embeddings = np.stack([np.frombuffer(image.embedding, "<f2") for image in head.golden])
         content = safetensors.numpy.save({"embeddings": embeddings})
         storage.replace_bytes(f"{folder}/{GOLDEN}", content)
-    description = {
-        "format": FORMAT,
-        "head_id": head.head_id,
-        "classes": head.classes,
-        "exclude_classes": head.exclude_classes,
-        "backbone_id": head.backbone_id,
-        "facts": head.facts,
-        "golden": golden,
-    }
+    names = ("head_id", "classes", "exclude_classes", "backbone_id", "facts")
+    described = {name: getattr(head, name) for name in names}
+    description = {"format": FORMAT, **described, "golden": golden}
     storage.replace_json(f"{folder}/{DESCRIPTION}", description)
     return seal(folder)
 
@@ -84,8 +76,7 @@ def digest(folder: str) -> str:
 def read(folder: str, *, doing: str) -> Head:
     """Reads a bundle and checks it, except for the golden scores.
 
-    Raises:
-        HeadError: there is none, it has another format, or it was damaged or altered.
+    Raises a HeadError if there is none, or if it has another format, or was damaged or altered.
 
     Cost: reads the whole folder, 5 MB with 32 golden images.
     """
@@ -96,10 +87,9 @@ def read(folder: str, *, doing: str) -> Head:
         head_id = description["head_id"]
         wrong = _inconsistency(head)
     except _DAMAGE as error:
+        expected = "the files that `toiletspark train` wrote"
         found = f"{type(error).__name__}: {error}"
-        raise _refused(
-            doing, "the files that `toiletspark train` wrote", found, _TRAIN_AGAIN
-        ) from None
+        raise _refused(doing, expected, found, _TRAIN_AGAIN) from None
     if wrong:
         raise _refused(doing, *wrong, ALTERED)
     if head.head_id != head_id:
@@ -114,12 +104,9 @@ def _read_sealed(folder: str, doing: str) -> dict[str, bytes]:
     try:
         sealed = storage.read_json(f"{folder}/{MANIFEST}")
         if sealed is None:
-            raise _refused(
-                doing,
-                f"a folder with {DESCRIPTION}, {WEIGHTS} and {MANIFEST}",
-                f"no {MANIFEST}",
-                "run `toiletspark train` first, or set score.head to a head's folder",
-            )
+            expected = f"a folder with {DESCRIPTION}, {WEIGHTS} and {MANIFEST}"
+            todo = "run `toiletspark train` first, or set score.head to a head's folder"
+            raise _refused(doing, expected, f"no {MANIFEST}", todo)
         digests, version = dict(sealed["files"]), sealed["format"]
     except _DAMAGE as error:
         expected = f"{MANIFEST} with the digests of all files"
@@ -146,11 +133,8 @@ def _read_sealed(folder: str, doing: str) -> dict[str, bytes]:
 
 def _names(folder: str) -> list[str]:
     """The names of the bundle's files; names that begin with a dot belong to file systems."""
-    return [
-        name
-        for name in storage.entries(folder)
-        if name not in (MANIFEST, _RUN_MANIFEST) and not name.startswith(".")
-    ]
+    names = set(storage.entries(folder)) - {MANIFEST, _RUN_MANIFEST}
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _read_all(folder: str) -> dict[str, bytes]:
@@ -165,14 +149,10 @@ def _head(description: Mapping[str, Any], files: Mapping[str, bytes]) -> Head:
     tensors = safetensors.numpy.load(files[WEIGHTS])
     if sorted(tensors) != ["bias", "weight"]:
         raise ValueError(f"the tensors {shown(sorted(tensors))} in {WEIGHTS}")
-    return Head(
-        classes=classes,
-        exclude_classes=tuple(map(_text, description["exclude_classes"])),
-        backbone_id=_text(description["backbone_id"]),
-        facts=dict(description["facts"]),
-        golden=_golden(description["golden"], files, classes),
-        **tensors,
-    )
+    excluded = tuple(map(_text, description["exclude_classes"]))
+    golden = _golden(description["golden"], files, classes)
+    named = classes, excluded, _text(description["backbone_id"])
+    return Head(*named, tensors["weight"], tensors["bias"], dict(description["facts"]), golden)
 
 
 def _golden(
@@ -183,15 +163,10 @@ def _golden(
     embeddings = safetensors.numpy.load(files[GOLDEN])["embeddings"].astype("<f2")
     images = []
     for entry, embedding in zip(entries, embeddings, strict=True):
-        image = GoldenImage(
-            image_id=_text(entry["image_id"]),
-            content_digest=_text(entry["content_digest"]),
-            label=_text(entry["label"]),
-            jpeg=files[entry["file"]],
-            embedding=embedding.tobytes(),
-            scores={name: float(entry["scores"][name]) for name in classes},
-        )
-        images.append(image)
+        image_id, digest, label = (_text(entry[name]) for name in _GOLDEN_NAMES)
+        content = files[entry["file"]], embedding.tobytes()
+        scores = {name: float(entry["scores"][name]) for name in classes}
+        images.append(GoldenImage(image_id, digest, label, *content, scores))
     return tuple(images)
 
 

@@ -1,14 +1,12 @@
 """Keeps compiled backbones in the store: later drivers need no torch (seconds, 0.9 GB).
 
-    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program; for
-    int8, whose
-                                                             program the catalog decides, torch's
-                                                             weights
+    <root>/backbones/compiled/<digest of its content>.bin    the constants, and the program
     <root>/backbones/compiled/<key>.json                     written last: names these files
 
 The key is a digest of all that decides the result: [backbone], the content of the weights' file
-(for a download its name, which holds its hash), the packages, and our own code. Damaged or lost
-files are made again; if they cannot be written, that is logged and the backbone is used.
+(for a download its name, which holds its hash), the packages, and our own code. For int8, whose
+program the catalog decides, torch's weights are kept. Damaged or lost files are made again; if they
+cannot be written, that is logged and the backbone is used.
 """
 
 from __future__ import annotations
@@ -47,11 +45,7 @@ def start_loading(root: str, section: BackboneSettings) -> None:
 
 
 def backbone(root: str, section: BackboneSettings) -> BackboneSpec:
-    """The compiled backbone of a configuration; for int8 still without its program.
-
-    Args:
-        root: of the store.
-        section: see `weights.load_spec`.
+    """The compiled backbone of a store's configuration; for int8 still without its program.
 
     Raises:
         BackboneError: see `weights.load_spec`; or it must be compiled, and there is no torch.
@@ -124,16 +118,8 @@ def _read(root: str, key: str, section: BackboneSettings) -> BackboneSpec | None
         return None
     if [content_digest(content) for content in files] != digests:
         return None
-    constants, program = files
-    return BackboneSpec(
-        section.architecture,
-        preprocessing(section),
-        constants,
-        entry["weights_digest"],
-        "openvino",
-        section.precision,
-        program,
-    )
+    named = section.architecture, preprocessing(section), files[0], entry["weights_digest"]
+    return BackboneSpec(*named, "openvino", section.precision, files[1])
 
 
 def _write(root: str, key: str, spec: BackboneSpec) -> None:
@@ -145,12 +131,8 @@ def _write(root: str, key: str, spec: BackboneSpec) -> None:
         kept = {**entry, "digest": settings_digest(entry)}
         storage.replace_json(_path(root, f"{key}.json"), kept)
     except Exception as error:  # noqa: BLE001 - see _key
-        _LOG.warning(
-            "warning: the backbone could not be kept in %s/backbones, so the next run compiles it "
-            "again: %s",
-            root,
-            error,
-        )
+        what = f"warning: the backbone could not be kept in {root}/backbones"
+        _LOG.warning("%s, so the next run compiles it again: %s", what, error)
 
 
 def _path(root: str, name: str) -> str:

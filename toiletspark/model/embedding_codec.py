@@ -12,8 +12,7 @@ _FLOAT16_BITS = np.int32(-0x70002000)  # 0x8FFFE000: sign, then 15 bits after a 
 def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
     """Returns one bytes object of little-endian float16 per row.
 
-    Raises:
-        ValueError: a value is not finite in float16; such a backbone cannot be stored.
+    Raises a ValueError if a value is not finite in float16; such a backbone cannot be stored.
     """
     stored = embeddings.astype("<f2")
     if not np.isfinite(stored).all():
@@ -23,17 +22,10 @@ def to_stored(embeddings: NDArray[np.float32]) -> list[bytes]:
 
 
 def from_stored(packed: bytes | memoryview, rows: int) -> NDArray[np.float32]:
-    """Returns stored embeddings as float32, exactly the same numbers.
+    """Returns embeddings of `to_stored`, row after row, as equal numbers: float32, (rows, width).
 
     Shifted by 13 bits, a float16 is a float32 with another bias of the exponent, which is a factor
     of 2^112. Integers and one product are six times faster than numpy's conversion.
-
-    Args:
-        packed: little-endian float16, row after row; finite, as `to_stored` makes them.
-        rows: number of embeddings.
-
-    Returns:
-        float32, (rows, width); width is 512 for ResNet18.
     """
     bits = np.frombuffer(packed, dtype="<i2").astype(np.int32)
     bits <<= 13

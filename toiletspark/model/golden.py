@@ -7,9 +7,10 @@ and Pillow; torch only if the backbone brings it.
 
 from __future__ import annotations
 
+import itertools
 import socket
-from collections import Counter
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,23 +34,14 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """One labelled image with the right results for it.
-
-    Attributes:
-        image_id: of the image.
-        content_digest: of the labelled file, not of `jpeg`.
-        label: its class.
-        jpeg: the picture, encoded again.
-        embedding: of `jpeg`, as it is stored: little-endian float16.
-        scores: probability by class name, [0, 1]; {} before there is a head.
-    """
+    """One labelled image with the right results for it."""
 
     image_id: str
-    content_digest: str
+    content_digest: str  # of the labelled file, not of `jpeg`
     label: str
-    jpeg: bytes
-    embedding: bytes
-    scores: dict[str, float] = field(default_factory=dict)
+    jpeg: bytes  # the picture, encoded again
+    embedding: bytes  # of `jpeg`, as it is stored: little-endian float16
+    scores: dict[str, float] = field(default_factory=dict)  # by class; {} before there is a head
 
 
 def side_px(resize_px: int) -> int:
@@ -62,20 +54,13 @@ def choose(
 ) -> list[tuple[str, str, str]]:
     """Chooses golden images: one class after the other in turn, in each by hash of the content.
 
-    Args:
-        labelled: image_id, content_digest and label, in any order.
-
-    Returns:
-        At most `count` rows, one image per content, the first by its id.
+    `labelled` has image_id, content_digest and label, in any order. Returns at most `count` of its
+    rows, one image per content, the first by its id.
     """
     by_digest = {row[1]: row for row in sorted(labelled, reverse=True)}
     rows = sorted(by_digest.values(), key=lambda row: hash_fraction(seed, f"golden:{row[1]}"))
-    per_label: Counter[str] = Counter()
-    turns = []
-    for row in rows:
-        turns.append((per_label[row[2]], row))
-        per_label[row[2]] += 1
-    return [row for _, row in sorted(turns, key=lambda turn: turn[0])][:count]
+    turns: dict[str, Iterator[int]] = defaultdict(itertools.count)
+    return sorted(rows, key=lambda row: next(turns[row[2]]))[:count]
 
 
 def probe(images: Iterable[GoldenImage]) -> GoldenImage | None:
@@ -90,10 +75,8 @@ def decode_limits(decode: Decode) -> Decode:
 
 def max_distance(spec: BackboneSpec) -> float:
     """The largest allowed `distance` of a worker's embedding from the kept one."""
-    limit = MAX_DISTANCE[spec.precision]
-    if spec.preprocessing.jpeg_decoder == "nvjpeg":
-        return max(limit, _MAX_DISTANCE_NVJPEG)
-    return limit
+    least = _MAX_DISTANCE_NVJPEG if spec.preprocessing.jpeg_decoder == "nvjpeg" else 0.0
+    return max(least, MAX_DISTANCE[spec.precision])
 
 
 def distance(embedding: bytes, kept: bytes) -> float:
@@ -110,9 +93,7 @@ def require_embedding(
 ) -> None:
     """Stops if this machine's embedding of a golden image differs from the kept one.
 
-    Raises:
-        BackboneError: the embedding is farther from the kept one than `max_distance`, or there is
-            none.
+    Raises a BackboneError if it is farther away than `max_distance`, or if there is none.
 
     Cost: one decode and one forward pass; 18 ms on a core for ResNet18 in OpenVINO.
     """

@@ -26,21 +26,15 @@ _MAX_DIFFERENCE = 1e-4  # of a golden score; float32 in another order of summati
 class Head:
     """A final layer, and everything that gives its numbers a meaning.
 
-    Attributes:
-        classes: names, in the order of the rows of `weight`.
-        exclude_classes: those that the feed must not show.
-        backbone_id: the backbone on whose embeddings it was fitted; it fits no other's.
-        weight: float32, (classes, 512).
-        bias: float32, (classes,).
-        facts: training settings, validation figures, threshold, versions; not part of the identity.
-        golden: images with their right embeddings and scores; not part of the identity either.
+    `facts` (training settings, validation figures, threshold, versions) and `golden` (images with
+    their right embeddings and scores) are not part of the identity.
     """
 
-    classes: tuple[str, ...]
-    exclude_classes: tuple[str, ...]
-    backbone_id: str
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    classes: tuple[str, ...]  # in the order of the rows of `weight`
+    exclude_classes: tuple[str, ...]  # those that the feed must not show
+    backbone_id: str  # on whose embeddings it was fitted; it fits no other's
+    weight: NDArray[np.float32]  # (classes, 512)
+    bias: NDArray[np.float32]  # (classes,)
     facts: dict[str, Any] = field(default_factory=dict)
     golden: tuple[GoldenImage, ...] = ()
 
@@ -83,11 +77,9 @@ class Head:
         return replace(self, golden=tuple(scored))
 
     def require_golden_scores(self, *, doing: str) -> None:
-        """Stops if its golden images get other scores than when it was trained.
+        """Raises a HeadError if a golden image's score differs by more than 0.0001 from training.
 
-        Raises:
-            HeadError: a score differs by more than 0.0001: weights, classes or arithmetic have
-                changed.
+        Weights, classes or arithmetic have changed then.
         """
         kept = np.array([[image.scores[name] for name in self.classes] for image in self.golden])
         if not len(kept):
@@ -105,7 +97,6 @@ class Head:
             )
 
     def _golden_scores(self, golden: tuple[GoldenImage, ...]) -> NDArray[np.float32]:
-        """float32, (n, classes)."""
         stored = b"".join(image.embedding for image in golden)
         return self.probabilities(from_stored(stored, len(golden)))
 

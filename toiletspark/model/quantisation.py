@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import logging
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,24 @@ if TYPE_CHECKING:
 _BATCH = 8  # images of one forward pass while comparing: bounds the driver's memory
 
 
+@dataclass(frozen=True)
+class Int8Report:
+    """The difference of an int8 backbone from fp32, on held-out images.
+
+    `mean_cosine` and `min_cosine` are between an image's two embeddings, see `centred_cosines`;
+    `decisions_changed`, [0, 1], is the share that the head decides differently, None without one.
+    """
+
+    fp32_id: str
+    held_out_images: int
+    mean_cosine: float
+    min_cosine: float
+    head_id: str | None = None
+    decisions_changed: float | None = None
+    calibration_images: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+
 def quantise(
     spec: BackboneSpec,
     calibration: Pixels,
@@ -36,33 +54,27 @@ def quantise(
     limits: Int8,
     head: Head | None,
     operating_threshold: float,
-) -> tuple[BackboneSpec, dict[str, Any]]:
+) -> tuple[BackboneSpec, Int8Report]:
     """Makes the int8 program of a backbone, and requires it to agree with fp32.
 
     Args:
         spec: from `weights.load_spec`, with torch's weights.
         calibration: uint8, (n, crop_px, crop_px, 3); they decide the ranges of the activations.
         held_out: other images, of the same shape.
-        limits: the differences that are accepted.
-        head: of the fp32 backbone, or None; its decisions are compared too.
-        operating_threshold: at which it decides.
-
-    Returns:
-        The spec in int8, and the facts of `compare` with images and versions.
+        head: of the fp32 backbone, or None; its decisions at `operating_threshold` are compared.
 
     Raises:
-        BackboneError: the int8 embeddings differ by more than the limits allow, or NNCF is not
-            installed.
+        BackboneError: the embeddings differ by more than the limits, or NNCF is not installed.
 
     Cost: about 0.1 s a calibration image and core, and ten seconds.
     """
     model = conversion.convert(spec)
     fp32 = conversion.with_program(replace(spec, precision="fp32"), model)
     int8 = conversion.with_program(spec, _quantise_model(model, calibration), precision="int8")
-    facts = compare(fp32, int8, held_out, head, operating_threshold)
-    require_equivalent(int8, facts, limits)
+    report = compare(fp32, int8, held_out, head, operating_threshold)
+    require_equivalent(report, limits)
     versions = {name: version(name) for name in ("openvino", "nncf")}
-    return int8, {**facts, "calibration_images": len(calibration), "versions": versions}
+    return int8, replace(report, calibration_images=len(calibration), versions=versions)
 
 
 def compare(
@@ -71,33 +83,20 @@ def compare(
     held_out: Pixels,
     head: Head | None,
     operating_threshold: float,
-) -> dict[str, Any]:
-    """Compares two precisions of a backbone.
-
-    Arguments as in `quantise`; both specs have their programs.
-
-    Returns:
-        `held_out_images`; `mean_cosine` and `min_cosine` between an image's two embeddings, see
-        `centred_cosines`; `decisions_changed`, [0, 1], the share that the head decides differently,
-        None without a head.
-    """
+) -> Int8Report:
+    """Compares two precisions of a backbone that have their programs; see `quantise`."""
     reference, embeddings = _embed(fp32, held_out), _embed(int8, held_out)
     cosines = centred_cosines(embeddings, reference)
-    facts: dict[str, Any] = {
-        "fp32_id": fp32.backbone_id,
-        "held_out_images": len(held_out),
-        "mean_cosine": float(cosines.mean()),
-        "min_cosine": float(cosines.min()),
-        "head_id": head.head_id if head else None,
-        "decisions_changed": None,
-    }
-    if head:
-        decisions = []
-        for rows in (reference, embeddings):
-            scores = head.exclusion_scores(head.probabilities(rows))
-            decisions.append(excluded(scores, operating_threshold))
-        facts["decisions_changed"] = float((decisions[0] != decisions[1]).mean())
-    return facts
+    mean, least = float(cosines.mean()), float(cosines.min())
+    report = Int8Report(fp32.backbone_id, len(held_out), mean, least)
+    if head is None:
+        return report
+    decisions = []
+    for rows in (reference, embeddings):
+        scores = head.exclusion_scores(head.probabilities(rows))
+        decisions.append(excluded(scores, operating_threshold))
+    changed = float((decisions[0] != decisions[1]).mean())
+    return replace(report, head_id=head.head_id, decisions_changed=changed)
 
 
 def centred_cosines(
@@ -106,14 +105,8 @@ def centred_cosines(
     """Cosine similarity of two sets of embeddings of the same images, less the mean of `reference`.
 
     Pooled features are all >= 0, so even different photos have a cosine of 0.7. Without centring, a
-    bad conversion would hide behind what all images share.
-
-    Args:
-        embeddings: float32, (n, 512).
-        reference: of the same shape.
-
-    Returns:
-        float32, (n,), [-1, 1]; 0 where one of the two is the mean.
+    bad conversion would hide behind what all images share. Both are float32, (n, width); returns
+    float32, (n,), [-1, 1], 0 where one of the two is the mean.
     """
     mean = reference.mean(axis=0)
     rows, others = embeddings - mean, reference - mean
@@ -123,26 +116,20 @@ def centred_cosines(
     return cosines
 
 
-def require_equivalent(int8: BackboneSpec, facts: dict[str, Any], limits: Int8) -> None:
-    """Requires the facts of `compare` to be within the limits.
-
-    Raises:
-        BackboneError: a limit of [backbone.int8] is not met.
-    """
-    mean, least, changed = (
-        facts[key] for key in ("mean_cosine", "min_cosine", "decisions_changed")
-    )
+def require_equivalent(report: Int8Report, limits: Int8) -> None:
+    """Raises a BackboneError unless the comparison is within the limits of [backbone.int8]."""
+    mean, least, changed = report.mean_cosine, report.min_cosine, report.decisions_changed
     is_close = mean >= limits.min_mean_cosine and least >= limits.min_cosine
     if is_close and (changed is None or changed <= limits.max_decisions_changed):
         return
     decisions = "" if changed is None else f", {changed:.2%} of the decisions changed"
     raise BackboneError(
-        doing=f"quantising the backbone {facts['fp32_id']} to int8",
+        doing=f"quantising the backbone {report.fp32_id} to int8",
         expected=f"a centred cosine to fp32 of at least {limits.min_mean_cosine} on average and "
         f"{limits.min_cosine} for every image, and at most {limits.max_decisions_changed:.2%} of "
         "the decisions changed",
         found=f"{mean:.4f} on average, {least:.4f} at least, on "
-        f"{facts['held_out_images']} images{decisions}",
+        f"{report.held_out_images} images{decisions}",
         todo="set backbone.precision to fp32 or bf16, or calibrate on more of the catalog "
         "(backbone.int8.calibration_images)",
     )
@@ -159,9 +146,9 @@ def _quantise_model(model: openvino.Model, calibration: Pixels) -> openvino.Mode
     openvino_runtime.import_openvino()
     with redirect_stdout(io.StringIO()):
         nncf = _import_nncf()
+        size = len(calibration)
         images = nncf.Dataset([image[None] for image in calibration])
         settings = _settings(nncf.quantization)
-        size = len(calibration)
         return nncf.quantize(model, images, subset_size=size, advanced_parameters=settings)
 
 

@@ -16,10 +16,9 @@ _LOG = logging.getLogger("toiletspark")
 
 
 def load(folder: str) -> Head:
-    """Reads a head and checks it, see `bundle.read`, with its golden scores.
+    """Reads a head and checks it with its golden scores, see `bundle.read`.
 
-    Raises:
-        HeadError: there is none, or it was damaged or altered.
+    Raises a HeadError if there is none, or if it was damaged or altered.
     """
     doing = f"reading the head {folder}"
     head = bundle.read(folder, doing=doing)
@@ -50,8 +49,7 @@ def current(store: Store, folder: str, *, doing: str) -> Head:
 
 def newest_promoted(store: Store) -> Run | None:
     """The newest head that was promoted, or None."""
-    runs = [run for run in store.runs(HEADS) if run.inputs.promoted]
-    return runs[-1] if runs else None
+    return next((run for run in reversed(store.runs(HEADS)) if run.inputs.promoted), None)
 
 
 def run_of(store: Store, head_id: str, folder: str = "") -> Run | None:
@@ -74,8 +72,7 @@ def newest_for(store: Store, backbone_id: str) -> Head | None:
 def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
     """The scoring head's golden image with which workers are checked before they embed.
 
-    Returns:
-        None before the first head for this backbone, and if the head has no golden images.
+    None before the first head for this backbone, and if the head has no golden images.
     """
     if not (folder or store.newest(HEADS)):
         return None
@@ -88,11 +85,7 @@ def probe(store: Store, folder: str, backbone_id: str) -> GoldenImage | None:
 
 
 def require_backbone(head: Head, backbone_id: str, *, doing: str) -> None:
-    """Stops before a head scores another backbone's embeddings.
-
-    Raises:
-        HeadError: the ids differ.
-    """
+    """Raises a HeadError before a head scores another backbone's embeddings."""
     if head.backbone_id != backbone_id:
         raise HeadError(
             doing=doing,

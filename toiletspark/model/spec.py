@@ -25,32 +25,24 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class BackboneSpec:
     """All that a worker needs to build the backbone; small, except for `weights`.
 
-    Attributes:
-        architecture: torchvision's name.
-        preprocessing: turns a picture into its input.
-        weights: safetensors bytes of the state dict without the final layer, float32; with a
-            program, the program's constants.
-        weights_digest: SHA-256 over names, shapes and values of the state dict, independent of its
-            file.
-        runtime: not part of the identity, because runtimes of equal precision agree.
-        precision: of weights and arithmetic.
-        program: OpenVINO's intermediate representation (XML); b"" before conversion, and for torch.
+    These are safetensors bytes of the state dict without the final layer, float32; with a program,
+    the program's constants. The runtime is not part of the identity, because runtimes of equal
+    precision agree.
     """
 
-    architecture: str
+    architecture: str  # torchvision's name
     preprocessing: Preprocessing
     weights: bytes
-    weights_digest: str
+    weights_digest: str  # SHA-256 over names, shapes and values of the state dict
     runtime: RuntimeName = "torch"
-    precision: Precision = "fp32"
-    program: bytes = b""
+    precision: Precision = "fp32"  # of weights and arithmetic
+    program: bytes = b""  # OpenVINO's XML; b"" before conversion, and for torch
 
     @property
     def backbone_id(self) -> str:
         """The identity, stored with every embedding and head: equal ids mean equal embeddings.
 
-        Raises:
-            BackboneError: int8 before its calibration, which decides the embeddings.
+        Raises a BackboneError for int8 before its calibration, which decides the embeddings.
         """
         if self.precision != "int8":
             return self._name
@@ -77,16 +69,24 @@ class BackboneSpec:
             todo="run `toiletspark embed` with the same configuration first; it calibrates",
         )
 
+    def require_id(self, backbone_id: str, *, doing: str) -> None:
+        """Raises a BackboneError unless it is the backbone of the embeddings in the store."""
+        if self.backbone_id != backbone_id:
+            raise BackboneError(
+                doing=doing,
+                expected=f"the backbone {backbone_id}, with which the catalog is embedded",
+                found=f"the configured one, {self.backbone_id}",
+                todo="run `toiletspark embed` with this configuration first, or set [backbone] to "
+                "what the catalog has",
+            )
+
     @property
     def description(self) -> dict[str, Any]:
         """The identity in full, for a head's bundle: JSON."""
+        names = ("backbone_id", "architecture", "weights_digest", "precision", "runtime")
         return {
-            "backbone_id": self.backbone_id,
-            "architecture": self.architecture,
-            "weights_digest": self.weights_digest,
+            **{name: getattr(self, name) for name in names},
             "program_digest": self.program_digest if self.precision == "int8" else "",
-            "precision": self.precision,
-            "runtime": self.runtime,
             "preprocessing": _full_preprocessing(self.preprocessing),
         }
 
@@ -98,23 +98,15 @@ class BackboneSpec:
 
 def preprocessing(section: BackboneSettings) -> Preprocessing:
     """The preprocessing in [backbone]."""
-    return Preprocessing(
-        section.resize_px, section.crop_px, section.jpeg_scaling, section.jpeg_decoder
-    )
+    sizes = section.resize_px, section.crop_px
+    return Preprocessing(*sizes, section.jpeg_scaling, section.jpeg_decoder)
 
 
 def mismatch(description: dict[str, Any], backbone_id: str) -> tuple[str, str] | None:
-    """Compares a description with a backbone's name, and with what this code can do.
+    """Compares a `BackboneSpec.description` with a backbone's name, and with this code.
 
-    Args:
-        description: see `BackboneSpec.description`, read from a file.
-        backbone_id: of the embeddings.
-
-    Returns:
-        The expected and the actual state; None if they agree.
-
-    Raises:
-        KeyError, TypeError: it is no description.
+    Returns the expected and the actual state; None if they agree. Raises a KeyError or a TypeError
+    if it is no description.
     """
     theirs = dict(description["preprocessing"])
     settings = Preprocessing(**{field.name: theirs[field.name] for field in fields(Preprocessing)})

@@ -10,7 +10,6 @@ import hashlib
 import io
 import re
 import socket
-import urllib.error
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,17 +43,12 @@ State = Mapping[str, torch.Tensor]
 
 @functools.lru_cache(maxsize=1)
 def load_spec(section: BackboneSettings) -> BackboneSpec:
-    """Loads the weights and names them.
+    """Loads the weights and names them, for torch; `conversion.compiled` converts them.
 
-    Args:
-        section: architecture, preprocessing, runtime, precision, and `weights`: "imagenet"
-            (torchvision's file, downloaded once, hash checked), "random" (fixed seed), the path of
-            a state dict (.pth, read with weights_only=True, or .safetensors; on any store), or a
-            web address whose file name ends in -<first digits of its SHA-256>.
-
-    Returns:
-        The backbone for torch; `runtimes.conversion.compiled` converts it for its runtime. In int8
-        it has no identity before `quantisation` gives it its program.
+    `weights` is "imagenet" (torchvision's file, downloaded once, hash checked), "random" (fixed
+    seed), the path of a state dict (.pth, read with weights_only=True, or .safetensors; on any
+    store), or a web address whose file name ends in -<first digits of its SHA-256>. In int8 the
+    spec has no identity before `quantisation` gives it its program.
 
     Raises:
         BackboneError: the weights cannot be loaded, do not fit the architecture, or the runtime is
@@ -106,9 +100,7 @@ def _imagenet_url(architecture: str) -> str:
 def _random_state(architecture: str, crop_px: int) -> tuple[State, str]:
     """The random state without the final layer, and that layer's name.
 
-    Raises:
-        BackboneError: the network does not take squares of crop_px; tried without memory or
-            arithmetic, on torch's meta device.
+    Squares of crop_px are tried without memory or arithmetic, on torch's meta device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
@@ -133,10 +125,8 @@ def _fitted(architecture: str, state: State, expected: State, weights: str) -> S
     """The state dict in the network's own types, checked against the architecture."""
     # batch norm's counters decide nothing in evaluation mode, so they are no part of the identity;
     # torchvision's own files are older than they are
-    tensors = dict(state)
-    for name, tensor in expected.items():
-        if name.endswith(".num_batches_tracked"):
-            tensors[name] = tensor
+    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
+    tensors = {**state, **{name: expected[name] for name in counters}}
     wrong = sorted(set(expected) ^ set(tensors))
     if not wrong:
         wrong = [name for name in expected if expected[name].shape != tensors[name].shape]
@@ -182,19 +172,13 @@ def _read(location: str) -> State:
             return safetensors.torch.load(content)
         return _state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except OSError as error:
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict's file",
-            found=error.strerror or str(error),
-            todo="set backbone.weights to imagenet, to a file, or by name to random",
-        ) from None
+        expected, found = "a state dict's file", error.strerror or str(error)
+        todo = "set backbone.weights to imagenet, to a file, or by name to random"
     except Exception as error:  # noqa: BLE001 - torch raises any error on damaged files
-        raise BackboneError(
-            doing=doing,
-            expected="a state dict saved with torch.save or safetensors",
-            found=_first_sentence(error),
-            todo="save the network's state_dict(), not the module itself",
-        ) from None
+        expected = "a state dict saved with torch.save or safetensors"
+        found = _first_sentence(error)
+        todo = "save the network's state_dict(), not the module itself"
+    raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _download(url: str) -> State:
@@ -216,32 +200,24 @@ def _download(url: str) -> State:
                 url, map_location="cpu", progress=True, check_hash=True, weights_only=True
             )
         return _state_dict(state)
-    except (urllib.error.URLError, OSError) as error:
-        raise BackboneError(
-            doing=doing,
-            expected=f"an answer from {urlsplit(url).hostname}",
-            found=str(getattr(error, "reason", error)),
-            todo=f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
-            "out only, set backbone.weights=random",
-        ) from None
+    except OSError as error:
+        expected = f"an answer from {urlsplit(url).hostname}"
+        found = str(getattr(error, "reason", error))
+        todo = f"fetch {name} elsewhere and set backbone.weights to its path, or, to try things "
+        todo += "out only, set backbone.weights=random"
     except Exception as error:  # noqa: BLE001 - see _read
-        expected = "a state dict saved with torch.save"
+        expected, found = "a state dict saved with torch.save", _first_sentence(error)
         if "invalid hash" in str(error):  # torch's words
             expected = "a file whose SHA-256 begins as its name says"
-        raise BackboneError(
-            doing=doing,
-            expected=expected,
-            found=_first_sentence(error),
-            todo="do not use that file; try again, or fetch it from a source that you trust",
-        ) from None
+        todo = "do not use that file; try again, or fetch it from a source that you trust"
+    raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
 def _state_dict(loaded: object) -> State:
-    if isinstance(loaded, Mapping) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in loaded.items()
-    ):
-        return loaded
+    if isinstance(loaded, Mapping):
+        items = loaded.items()
+        if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in items):
+            return loaded
     raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
 
 

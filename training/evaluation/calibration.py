@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.sampling.estimates import Bootstrap
+from toiletspark.sampling.evaluation import Bin, Calibration, Reliability
+from toiletspark.training.arrays import Bools, Floats
 from toiletspark.training.evaluation.predictions import Predictions
 
 _BINS = 10
@@ -16,41 +16,26 @@ _BINS = 10
 
 def calibration(
     predictions: Predictions, bootstrap: Bootstrap, temperature: float | None
-) -> dict[str, Any]:
+) -> Calibration:
     """The reliability diagram of the exclusion scores, with and without the head's temperature.
 
-    Args:
-        predictions: of the images that stand for the whole.
-        bootstrap: of the same.
-        temperature: the divisor of the layer's logits; None if there was none.
-
-    Returns:
-        temperature; after: `bins` and `ece` of the scores; before: of those without the
-        temperature, or None.
+    `predictions` and `bootstrap` are of the images that stand for the whole.
     """
     after = reliability(predictions.scores, predictions.to_exclude, bootstrap)
     if temperature is None:
-        return {"temperature": None, "after": after, "before": None}
+        return Calibration(None, after, None)
     head = predictions.head
     undone = replace(head, weight=head.weight * temperature, bias=head.bias * temperature)
     scores = undone.exclusion_scores(undone.probabilities(predictions.examples.embeddings))
     before = reliability(scores, predictions.to_exclude, bootstrap)
-    return {"temperature": temperature, "after": after, "before": before}
+    return Calibration(temperature, after, before)
 
 
-def reliability(
-    scores: NDArray[np.float32], to_exclude: NDArray[np.bool_], bootstrap: Bootstrap
-) -> dict[str, Any]:
+def reliability(scores: Floats, to_exclude: Bools, bootstrap: Bootstrap) -> Reliability:
     """Ten bins of equal width, and the expected calibration error.
 
-    Args:
-        scores: float32, (n,), [0, 1].
-        to_exclude: bool, (n,), by label.
-
-    Returns:
-        bins that hold an image: low, high (of the bin), n, share (of all, weighted), mean_score
-        (weighted), to_exclude (an `estimates.Share`). ece: the mean distance of score and share
-        over the bins, weighted by their shares; None without an image.
+    That is the mean distance of score and share over the bins, weighted by their shares. `scores`:
+    (n,), [0, 1]; `to_exclude`: (n,), by label.
 
     Source: Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian
     binning, AAAI 2015.
@@ -58,21 +43,13 @@ def reliability(
     bin_of = np.minimum((scores * _BINS).astype(int), _BINS - 1)
     used = np.unique(bin_of).tolist()
     if not used:
-        return {"bins": [], "ece": None}
+        return Reliability([], None)
     inside = np.stack([bin_of == index for index in used])
     shares = bootstrap.shares(np.broadcast_to(to_exclude, inside.shape), inside)
     everything = bootstrap.total(np.ones(len(scores), dtype=bool))
-    bins: list[dict[str, Any]] = []
+    bins: list[Bin] = []
     for index, rows, share in zip(used, inside, shares, strict=True):
-        bins.append(
-            {
-                "low": index / _BINS,
-                "high": (index + 1) / _BINS,
-                "n": share.n,
-                "share": bootstrap.total(rows) / everything,
-                "mean_score": bootstrap.mean(scores, rows),
-                "to_exclude": asdict(share),
-            }
-        )
-    ece = sum(row["share"] * abs(row["mean_score"] - row["to_exclude"]["value"]) for row in bins)
-    return {"bins": bins, "ece": float(ece)}
+        part, mean = bootstrap.total(rows) / everything, bootstrap.mean(scores, rows)
+        bins.append(Bin(index / _BINS, (index + 1) / _BINS, share.n, part, mean, share))
+    ece = sum(row.share * abs(row.mean_score - (row.to_exclude.value or 0.0)) for row in bins)
+    return Reliability(bins, float(ece))

@@ -3,84 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import compress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toiletspark.config import Config
 from toiletspark.hashing import hash_fraction
 from toiletspark.model.head import Head, excluded
 from toiletspark.progress import Progress
-from toiletspark.sampling.estimates import Bootstrap, Difference
-from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample
+from toiletspark.sampling.estimates import Difference
+from toiletspark.sampling.evaluation import LearningCurve, LearningPoint
+from toiletspark.sampling.evaluation_sample import Draw
+from toiletspark.training.arrays import Bools, Floats, Ints
 from toiletspark.training.dataset import TrainingSet
 from toiletspark.training.evaluation.evaluate import unweighted
+from toiletspark.training.evaluation.predictions import drawn_rows, predict, ratios_of
 from toiletspark.training.fit import FinalLayer, fit
 from toiletspark.training.splits import held_out
 
 _LITTLE = 0.005  # gain in accuracy below which labelling is not worth it
 _LIKELY = 0.5  # the threshold here, whatever the policy's is
-Bools = NDArray[np.bool_]
 
 
 def learning_curve(
     head: Head,
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     held: Bools,
     config: Config,
     kinds: Mapping[str, Draw],
     layer: FinalLayer,
-) -> dict[str, Any]:
-    """Heads fitted to nested shares of the listings that are trained on, judged on the same
-    held-out images.
+) -> LearningCurve:
+    """Fits heads to nested shares of the listings, and judges them on the same held-out images.
+
+    A share without a label of some class has no point. `head` is the point at 1.0, and the L2 and
+    the temperature of its `layer` serve all shares.
 
     Args:
-        head: the point at 1.0.
-        examples: all labelled images.
-        labels: int64, (n,), index of the class.
-        held: bool, (n,), held out.
+        examples: all labelled images, n of them; `held` are held out.
+        labels: (n,), index of the class.
         kinds: see `evaluation_sample.describe_draws`.
-        layer: the head's, whose L2 and temperature serve all shares, so that each is one fit.
 
-    Returns:
-        points (share, labels, and accuracy, recall, precision for the catalog with their intervals,
-        of exclusion scores of at least 0.5), sentence. A share without a label of some class has no
-        point.
-
-    Cost: a fit a share; a quarter, a half and three quarters together one and a half times the fit
-    to all.
+    Cost: a fit a share, in proportion to its size.
     """
     shares = config.train.learning_curve
-    stand = choose_evaluation_sample(list(compress(examples.draw, held)), kinds)
-    unseen = examples.where(held).where(stand.rows)
-    weight = stand.weights(examples.weight[held])
-    bootstrap = Bootstrap(unseen.stratum, unseen.listing_id, weight)
+    _, unseen, bootstrap = drawn_rows(examples.where(held), kinds)
     to_exclude = np.isin(np.array(unseen.label), head.exclude_classes)
-    everything = np.ones_like(to_exclude)
     progress = Progress("learning curve", len(shares), "fits", config.progress.line_every_s)
-    points: list[dict[str, Any]] = []
-    right: list[Bools] = []
+    points, right = [], []
     for number, share in enumerate(shares, 1):
         rows = ~held & nested(examples.listing_id, share, config.train.seed)
         if len(np.unique(labels[rows])) == len(head.classes):
             fitted = head
             if share < 1.0:
-                embeddings = examples.embeddings[rows]
-                fitted = _fitted(head.backbone_id, layer, embeddings, labels[rows], config)
+                fitted = _fitted(layer, examples.embeddings[rows], labels[rows], config)
             scores = fitted.exclusion_scores(fitted.probabilities(unseen.embeddings))
             out = excluded(scores, _LIKELY)
-            figures = _figures(bootstrap, out, to_exclude)
-            points.append({"share": share, "labels": int(rows.sum()), **figures})
-            right.append(out == to_exclude)
+            ratios = ratios_of(out, to_exclude)
+            names = ("accuracy", "recall", "precision")
+            figures = {name: bootstrap.share(*ratios[name]) for name in names}
+            points.append(LearningPoint(share, int(rows.sum()), **figures))
+            right.append(ratios["accuracy"])
         progress.at(number)
     progress.close()
-    last_step = None
-    if len(right) > 1:
-        last_step = bootstrap.difference((right[-1], everything), (right[-2], everything))
-    return {"points": points, "sentence": _sentence(points, last_step)}
+    last_step = bootstrap.difference(right[-1], right[-2]) if len(right) > 1 else None
+    return LearningCurve(points, _sentence([point.share for point in points], last_step))
 
 
 def nested(listing_ids: list[str], share: float, seed: int) -> Bools:
@@ -89,64 +76,37 @@ def nested(listing_ids: list[str], share: float, seed: int) -> Bools:
     return np.array(fractions) < share
 
 
-def _figures(bootstrap: Bootstrap, out: Bools, to_exclude: Bools) -> dict[str, Any]:
-    """accuracy, recall and precision of decisions, each with its interval."""
-    parts = {
-        "accuracy": (out == to_exclude, np.ones_like(out)),
-        "recall": (out & to_exclude, to_exclude),
-        "precision": (out & to_exclude, out),
-    }
-    shares = {name: bootstrap.share(part, whole) for name, (part, whole) in parts.items()}
-    return {
-        name: {"value": share.value, "low": share.low, "high": share.high}
-        for name, share in shares.items()
-    }
-
-
 def image_split_baseline(
     examples: TrainingSet,
-    labels: NDArray[np.int64],
+    labels: Ints,
     layer: FinalLayer,
     operating_threshold: float,
     config: Config,
 ) -> dict[str, Any]:
     """Unweighted figures of a head that was fitted and judged on images held out one by one.
 
-    A warning beside the real figures: photos of one home are on both sides of this split.
-
-    Args:
-        layer: the head's, whose L2 and temperature are used.
-
-    Returns:
-        accuracy, precision, recall, good_images_lost, class_accuracy, n, see `evaluate.unweighted`.
+    A warning beside the real figures: photos of one home are on both sides of this split. The head
+    has the L2 and the temperature of `layer`.
     """
     held = held_out(examples.image_id, config.train.validation_share, config.train.seed)
-    head = _fitted("image split", layer, examples.embeddings[~held], labels[~held], config)
-    figures = unweighted(head, examples.embeddings[held], labels[held], operating_threshold)
-    names = ("accuracy", "precision", "recall", "good_images_lost", "class_accuracy", "n")
-    return {name: figures[name] for name in names}
+    head = _fitted(layer, examples.embeddings[~held], labels[~held], config)
+    figures = unweighted(predict(head, examples.where(held), labels[held], operating_threshold))
+    del figures["positives"]
+    return figures
 
 
-def _fitted(
-    backbone_id: str,
-    like: FinalLayer,
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    config: Config,
-) -> Head:
+def _fitted(like: FinalLayer, embeddings: Floats, labels: Ints, config: Config) -> Head:
     """A head with the L2 and the temperature of another layer: one fit, without inner folds."""
-    classes, exclude_classes = tuple(config.labels.classes), tuple(config.labels.exclude_classes)
     plain = config.train.model_copy(update={"l2": like.l2, "calibrate": False})
-    layer = fit(embeddings, labels, len(classes), plain)
-    divisor = np.float32(like.temperature)
-    return Head(classes, exclude_classes, backbone_id, layer.weight / divisor, layer.bias / divisor)
+    layer = fit(embeddings, labels, len(config.labels.classes), plain)
+    return layer.head(config.labels, "", like.temperature)
 
 
-def _sentence(points: list[dict[str, Any]], step: Difference | None) -> str:
+def _sentence(shares: list[float], step: Difference | None) -> str:
     """Says if more labels are worth it, by the paired difference of the last step."""
     if step is None or step.value is None:
         return "There are too few labels for a learning curve."
-    before, after = (f"{100 * point['share']:g}" for point in points[-2:])
+    before, after = (f"{100 * share:g}" for share in shares[-2:])
     change = f"{100 * step.value:+.1f} points ({100 * step.low:+.1f} to {100 * step.high:+.1f})"
     if step.low > 0:
         verdict = "more labels are worth it."

@@ -8,7 +8,6 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.embedding import int8, plan, tasks
 from toiletspark.embedding.dedup import KnownContents
 from toiletspark.embedding.worker_errors import WorkerErrors
-from toiletspark.errors import BackboneError
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
 from toiletspark.model import golden
@@ -27,70 +26,43 @@ _MAX_TASKS = 4  # a worker that has not embedded yet must start the backbone fir
 def keep(work: Workspace, training_set: Run) -> dict[str, int]:
     """Writes the golden images of a training set as the run of `golden_images` with its run_id.
 
-    Returns:
-        golden_images: how many; golden_left_out: those that are gone, or have changed since.
-
-    Raises:
-        BackboneError: the configuration's backbone is not the one of the training set.
+    Returns golden_images, and golden_left_out (gone, or changed since). Raises a BackboneError for
+    another configured backbone than that of the training set.
 
     Cost: a pass over the images table, and a forward pass for each golden image.
     """
-    spec = _backbone(work, training_set)
+    spec = int8.load(work.store, work.config.backbone)
+    spec.require_id(training_set.inputs.backbone_id, doing=DOING)
     columns = ("image_id", "content_digest", "label")
     rows = spark_io.read_run(work.spark, training_set).select(*columns).collect()
     section = work.config.train
     chosen = golden.choose([tuple(row) for row in rows], section.golden_images, section.seed)
-    jpegs: dict[str, bytes] = {}
-    embeddings: dict[str, bytes] = {}
-    if chosen:
-        jpegs = _jpegs(work, chosen)
-    if jpegs:
-        name = f"{training_set.run_id}-golden"
-        embeddings = _embeddings(work, spec, list(jpegs.values()), name)
+    jpegs = _jpegs(work, chosen) if chosen else {}
+    name = f"{training_set.run_id}-golden"
+    embeddings = _embeddings(work, spec, list(jpegs.values()), name) if jpegs else {}
     images = []
     for image_id, digest, label in chosen:
         jpeg = jpegs.get(digest, b"")
         embedding = embeddings.get(content_digest(jpeg))
         if embedding is not None:
             images.append(GoldenImage(image_id, digest, label, jpeg, embedding))
-    left_out = len(chosen) - len(images)
+    counts = {"left_out": len(chosen) - len(images)}
+    run_id = training_set.run_id
+    recorded = work.config.recorded()
+    inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)
+    kept = map(vars, images)
     arrow_io.write(
-        work.store,
-        GOLDEN_IMAGES,
-        training_set.run_id,
-        map(vars, images),
-        config=work.config.recorded(),
-        inputs=Inputs(
-            training_set=training_set.run_id,
-            backbone_id=spec.backbone_id,
-            backbone=spec.description,
-        ),
-        counts={"left_out": left_out},
+        work.store, GOLDEN_IMAGES, run_id, kept, config=recorded, inputs=inputs, counts=counts
     )
-    return {"golden_images": len(images), "golden_left_out": left_out}
-
-
-def _backbone(work: Workspace, training_set: Run) -> BackboneSpec:
-    """The backbone of the configuration, with which the training set was embedded."""
-    spec = int8.load(work.store, work.config.backbone)
-    wanted = training_set.inputs.backbone_id
-    if spec.backbone_id != wanted:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {wanted}, with which the newest catalog is embedded",
-            found=f"[backbone] for {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
-    return spec
+    return {"golden_images": len(images), "golden_left_out": counts["left_out"]}
 
 
 def _jpegs(work: Workspace, chosen: list[tuple[str, str, str]]) -> dict[str, bytes]:
     """The reduced pictures by digest of the labelled content, of images that still have it."""
     spark, config = work.spark, work.config
     wanted = spark_io.of_rows(spark, [row[:1] for row in chosen], {"image_id": "string"})
-    images = user_tables.read_catalog(spark, config)
-    images = images.join(F.broadcast(wanted), on="image_id", how="left_semi")
+    catalog = user_tables.read_catalog(spark, config)
+    images = catalog.join(F.broadcast(wanted), on="image_id", how="left_semi")
     images = images.select("image_id", "image_url", "content")
     images = images.repartition(spark.sparkContext.defaultParallelism)
     side_px = golden.side_px(config.backbone.resize_px)
@@ -119,8 +91,7 @@ def _embeddings(
     partitions = min(context.defaultParallelism, _MAX_TASKS)
     with spark_io.arrow_batches(work.spark, config.embed.images_per_batch):
         attempts = tasks.attempt_images(_plan(work.spark, jpegs), partitions, inputs)
-        attempts = attempts.select("content_digest", "embedding")
-        rows = attempts.where(F.col("embedding").isNotNull()).collect()
+        rows = attempts.select("content_digest", "embedding").dropna().collect()
     inputs.errors.raise_first()
     return {row["content_digest"]: bytes(row["embedding"]) for row in rows}
 

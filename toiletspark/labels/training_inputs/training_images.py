@@ -30,8 +30,7 @@ def gather(work: Workspace) -> dict[str, int]:
     """Stores the files of the newest training set, if `train.finetune` asks for it.
 
     Returns:
-        images_gathered, and images_without_file (gone, replaced since, or not to be had); {} where
-        `train.finetune` is none.
+        images_gathered, and images_without_file (gone, replaced since, or not to be had); or {}.
 
     Raises:
         LabelsError: not one of them could be had.
@@ -42,13 +41,11 @@ def gather(work: Workspace) -> dict[str, int]:
         return {}
     labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
     rows = located(work, spark_io.read_run(work.spark, labelled).select(*_NAMED))
+    files = fetched(rows, work.config.fetch)
+    inputs = Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id)
+    recorded = work.config.recorded()
     run = spark_io.write_run(
-        fetched(rows, work.config.fetch),
-        work.store,
-        TRAINING_IMAGES,
-        work.run_id,
-        config=work.config.recorded(),
-        inputs=Inputs(training_set=labelled.run_id, backbone_id=labelled.inputs.backbone_id),
+        files, work.store, TRAINING_IMAGES, work.run_id, config=recorded, inputs=inputs
     )
     if not run.rows:
         raise LabelsError(
@@ -69,42 +66,39 @@ def located(work: Workspace, labelled: DataFrame) -> DataFrame:
         labelled: content_digest and any other columns; few rows.
 
     Returns:
-        The same rows with image_url and inline (binary, null where there is a URL), without those
-        whose content the catalog has no more. The catalog is not shuffled.
+        The rows whose content the catalog still has, with image_url and inline (binary, null where
+        there is a URL). The catalog is not shuffled.
     """
     run = work.store.require(CATALOG, doing=DOING, step="embed")
     digests = F.broadcast(labelled.select("content_digest").distinct())
     snapshot = spark_io.read_run(work.spark, run)
     sources = snapshot.join(digests, on="content_digest", how="left_semi")
     sources = sources.dropDuplicates(["content_digest"])
-    sources = sources.select("content_digest", F.col("image_id").alias("source_id"), "image_url")
+    source_id = F.col("image_id").alias("source_id")
+    sources = sources.select("content_digest", source_id, "image_url")
     if work.config.images.columns.content:
         images = user_tables.read_images(work.spark, work.config)
-        inline = images.select(
-            F.col("image_id").alias("source_id"), F.col("content").alias("inline")
-        )
+        inline = images.select(source_id, F.col("content").alias("inline"))
         sources = inline.join(F.broadcast(sources), on="source_id", how="right")
     else:
         sources = sources.withColumn("inline", F.lit(None).cast("binary"))
-    sources = F.broadcast(sources.drop("source_id"))
-    return labelled.join(sources, on="content_digest", how="inner")
+    return labelled.join(F.broadcast(sources.drop("source_id")), on="content_digest")
 
 
 def fetched(rows: DataFrame, limits: Fetch) -> DataFrame:
-    """The columns of `TRAINING_IMAGES`, a row per file that could be had and is the labelled one.
-
-    Args:
-        rows: those columns without content, and image_url and inline, see `located`.
-        limits: what one fetch may cost.
-    """
+    """The columns of `TRAINING_IMAGES` for the rows of `located`, see `contents`."""
 
     def fetch(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for complete in contents(batches, limits):
             yield pa.RecordBatch.from_pylist(complete, schema=TRAINING_IMAGES.arrow_schema)
 
+    return spread(rows, *_NAMED).mapInArrow(fetch, TRAINING_IMAGES.schema)
+
+
+def spread(rows: DataFrame, *columns: str) -> DataFrame:
+    """These columns of the rows of `located`, over all cores."""
     partitions = max(rows.sparkSession.sparkContext.defaultParallelism, 1)
-    rows = rows.select(*_NAMED, "image_url", "inline").repartition(partitions)
-    return rows.mapInArrow(fetch, TRAINING_IMAGES.schema)
+    return rows.select(*columns, "image_url", "inline").repartition(partitions)
 
 
 def contents(batches: Iterable[pa.RecordBatch], limits: Fetch) -> Iterator[list[dict[str, Any]]]:
@@ -119,7 +113,6 @@ def contents(batches: Iterable[pa.RecordBatch], limits: Fetch) -> Iterator[list[
         inline = [row.pop("inline") for row in some]
         complete = []
         for row, file in zip(some, fetcher.fetch_all(urls, inline), strict=True):
-            content = file.content
-            if content is not None and content_digest(content) == row["content_digest"]:
-                complete.append({**row, "content": content})
+            if file.content and content_digest(file.content) == row["content_digest"]:
+                complete.append({**row, "content": file.content})
         yield complete

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
@@ -33,25 +33,20 @@ def gather(work: Workspace, table: schemas.Table) -> Summary:
     snapshot = spark_io.read_run(spark, catalog)
     settled = settle(spark_io.read_run(spark, labels), snapshot)
     settled = set_aside(with_listings(settled, drawn_listings(spark, store)), "settled")
-    labelled = settled.count()
-    disputed = settled.where("in_conflict").count()
-    usable = settled
-    if disputed and table is schemas.TRAINING_SET:
-        usable = _without_conflicts(work, settled, disputed)
-
+    labelled, disputed = settled.count(), settled.where("in_conflict").count()
+    is_settled = not disputed or table is not schemas.TRAINING_SET
+    usable = settled if is_settled else _without_conflicts(work, settled, disputed)
     backbone_id = catalog.inputs.backbone_id
     embeddings = spark_io.read_all(spark, store, schemas.EMBEDDINGS)
     embedded = set_aside(with_embeddings(usable, embeddings, backbone_id), "embedded")
     weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
     weights = set_aside(weights, "weights")
+    inputs = Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id)
+    rows = weighted(embedded, weights).coalesce(1)
+    recorded = work.config.recorded()
+    draws = {DRAWS: design_weights.count_draws(weights)}
     run = spark_io.write_run(
-        weighted(embedded, weights).coalesce(1),
-        store,
-        table,
-        work.run_id,
-        config=work.config.recorded(),
-        inputs=Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id),
-        counts={DRAWS: design_weights.count_draws(weights)},
+        rows, store, table, work.run_id, config=recorded, inputs=inputs, counts=draws
     )
     without_embedding = usable.count() - run.rows
     store.clear(work.run_id)
@@ -71,17 +66,12 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
 
     A label belongs to the content that the labeller saw: its own content_digest or, where it came
     without one, the content that the image has now. Labels that contradict each other about a
-    content are marked.
-
-    Args:
-        labels: `schemas.LABELS`, one run.
-        catalog: `schemas.CATALOG`, one run.
+    content are marked. Shuffles the labels, which are few, and not the catalog.
 
     Returns:
         image_id, listing_id and stratum (null where the catalog has the image no more, see
         `with_listings`), content_digest (null where it is not known), label (the newest of this
         image), newest (the newest of its content), in_conflict (boolean). One row per image_id.
-        Shuffles the labels, which are few, and not the catalog.
     """
     ids = F.broadcast(labels.select("image_id").distinct())
     columns = ("image_id", "listing_id", "stratum")
@@ -91,8 +81,8 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     topic = F.coalesce("content_digest", F.concat(F.lit("image "), "image_id"))
     age = F.struct("labelled_at", "labeller", "image_id", "class")
     named = labels.join(F.broadcast(snapshot), on="image_id", how="left")
-    named = named.withColumn("content_digest", digest).withColumn("topic", topic)
-    named = named.withColumn("age", age)
+    named = named.withColumn("content_digest", digest)
+    named = named.withColumns({"topic": topic, "age": age})
     of_topic = Window.partitionBy("topic")
     of_image = Window.partitionBy("image_id").orderBy(F.desc("age"))
     return (
@@ -109,10 +99,7 @@ def drawn_listings(spark: SparkSession, store: Store) -> DataFrame:
     """The listing and the stratum that images had when they were last drawn for people.
 
     Labels outlive listings. Samples and queues record the listing, samples the stratum as well.
-
-    Returns:
-        image_id, drawn_listing, drawn_stratum (both may be null), one row per image_id; one shuffle
-        of all samples and queues.
+    image_id, drawn_listing, drawn_stratum (both may be null); one row per image_id, one shuffle.
     """
     drawn = []
     for table in (schemas.SAMPLE, schemas.QUEUES):
@@ -124,13 +111,11 @@ def drawn_listings(spark: SparkSession, store: Store) -> DataFrame:
     if not drawn:
         columns = dict.fromkeys(("image_id", "drawn_listing", "drawn_stratum"), "string")
         return spark_io.no_rows(spark, columns)
-
-    def last(column: str) -> Column:
-        dated = F.when(F.col(column).isNotNull(), F.struct("at", column))
-        return F.max(dated)[column]
-
-    listing = last("listing_id").alias("drawn_listing")
-    stratum = last("stratum").alias("drawn_stratum")
+    last = {}
+    for column in ("listing_id", "stratum"):
+        last[column] = F.max(F.when(F.col(column).isNotNull(), F.struct("at", column)))[column]
+    listing = last["listing_id"].alias("drawn_listing")
+    stratum = last["stratum"].alias("drawn_stratum")
     return reduce(DataFrame.unionByName, drawn).groupBy("image_id").agg(listing, stratum)
 
 
@@ -140,13 +125,6 @@ def with_listings(settled: DataFrame, drawn: DataFrame) -> DataFrame:
     Photos of one home must not lie on both sides of a split, so the listing of the last draw comes
     first. Without one the image is a listing of its own, under a name that no listing of the user's
     has by chance.
-
-    Args:
-        settled: see `settle`.
-        drawn: see `drawn_listings`.
-
-    Returns:
-        `settled` without nulls in listing_id and stratum.
     """
     alone = F.concat(F.lit(schemas.ALONE), "image_id")
     return (
@@ -158,26 +136,16 @@ def with_listings(settled: DataFrame, drawn: DataFrame) -> DataFrame:
 
 
 def with_embeddings(settled: DataFrame, embeddings: DataFrame, backbone_id: str) -> DataFrame:
-    """Joins every label with its embedding; labels whose content has none are left out.
+    """Joins every label with its embedding of this backbone; labels without one are left out.
 
-    Args:
-        settled: see `with_listings`.
-        embeddings: `schemas.EMBEDDINGS`, all runs.
-        backbone_id: of the wanted embeddings.
-
-    Returns:
-        The columns of `schemas.TRAINING_SET` without weight and draw.
+    Returns the columns of `schemas.TRAINING_SET` without weight and draw.
     """
     own = embeddings.where(F.col("backbone_id") == backbone_id).dropDuplicates(["content_digest"])
     return own.join(F.broadcast(settled), on="content_digest", how="inner")  # labels are few
 
 
 def weighted(embedded: DataFrame, weights: DataFrame) -> DataFrame:
-    """Adds the design weights, see `design_weights.weigh`; images outside of all draws weigh 1.
-
-    Returns:
-        The columns of `schemas.TRAINING_SET`.
-    """
+    """Adds the design weights, see `design_weights.weigh`; images outside of all draws weigh 1."""
     drawn = F.broadcast(weights.select("image_id", "weight", "draw"))
     weight = F.coalesce("weight", F.lit(1.0))
     return embedded.join(drawn, on="image_id", how="left").withColumn("weight", weight)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import package_floors
-from toiletspark.config import Decode, Fetch
 from toiletspark.embedding import int8, tasks
-from toiletspark.errors import BackboneError
 from toiletspark.labels.training_inputs import training_images
 from toiletspark.model import augmentation
 from toiletspark.model.embedding_codec import to_stored
@@ -29,24 +25,11 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class ViewTask:
-    """The settings of every task: backbone, names of the views, limits of fetching and decoding."""
-
-    spec: Broadcast[BackboneSpec]
-    views: Sequence[str]
-    fetch: Fetch
-    decode: Decode
-
-
 def gather(work: Workspace) -> dict[str, int]:
     """Embeds the views of `train.views` that the newest training set does not have yet.
 
-    Returns:
-        views_embedded: how many; {} where `train.views` is empty.
-
-    Raises:
-        BackboneError: the training set belongs to another backbone than the configured one.
+    Returns views_embedded; {} where `train.views` is empty. Raises a BackboneError if the training
+    set belongs to another backbone than the configured one.
 
     Cost: a forward pass for each new view.
     """
@@ -55,26 +38,14 @@ def gather(work: Workspace) -> dict[str, int]:
         return {}
     labelled = work.store.require(TRAINING_SET, doing=DOING, step="train")
     spec = int8.load(work.store, work.config.backbone)
-    if spec.backbone_id != labelled.inputs.backbone_id:
-        raise BackboneError(
-            doing=DOING,
-            expected=f"the backbone {labelled.inputs.backbone_id}, with which the catalog is "
-            "embedded",
-            found=f"the configured one, {spec.backbone_id}",
-            todo="run `toiletspark embed` with this configuration first, or set [backbone] to what "
-            "the catalog has",
-        )
+    spec.require_id(labelled.inputs.backbone_id, doing=DOING)
     missing = _missing(work, spark_io.read_run(work.spark, labelled), views, spec.backbone_id)
-    broadcast = work.spark.sparkContext.broadcast(spec)
-    task = ViewTask(broadcast, views, work.config.fetch, work.config.decode)
-    embedded = _embedded(training_images.located(work, missing), task)
+    embedded = _embedded(work, training_images.located(work, missing), spec, views)
+    rows = embedded.withColumn("backbone_id", F.lit(spec.backbone_id))
+    inputs = Inputs(training_set=labelled.run_id, backbone_id=spec.backbone_id)
+    recorded = work.config.recorded()
     run = spark_io.write_run(
-        embedded.withColumn("backbone_id", F.lit(spec.backbone_id)),
-        work.store,
-        TRAINING_VIEWS,
-        work.run_id,
-        config=work.config.recorded(),
-        inputs=Inputs(training_set=labelled.run_id, backbone_id=spec.backbone_id),
+        rows, work.store, TRAINING_VIEWS, work.run_id, config=recorded, inputs=inputs
     )
     return {"views_embedded": run.rows}
 
@@ -91,25 +62,25 @@ def _missing(
     return missing.groupBy("content_digest").agg(F.collect_list("view").alias("views"))
 
 
-def _embedded(rows: DataFrame, task: ViewTask) -> DataFrame:
+def _embedded(
+    work: Workspace, rows: DataFrame, spec: BackboneSpec, views: Sequence[str]
+) -> DataFrame:
     """content_digest, view and embedding; unsound images and missing files have no rows."""
+    broadcast = work.spark.sparkContext.broadcast(spec)
+    fetch, decode = work.config.fetch, work.config.decode
 
     def embed(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         package_floors.require(doing="checking the packages of a worker, before its first view")
-        backbone = tasks.worker_backbone(task.spec.value)
-        for some in training_images.contents(batches, task.fetch):
+        backbone = tasks.worker_backbone(broadcast.value)
+        for some in training_images.contents(batches, fetch):
             files = [row["content"] for row in some]
-            embeddings = augmentation.embed_views(files, task.views, backbone, task.decode)
+            embeddings = augmentation.embed_views(files, views, backbone, decode)
             embedded = []
             for row, by_view in zip(some, embeddings, strict=True):
-                for view in row["views"]:
-                    if view not in by_view:
-                        continue
-                    stored = to_stored(by_view[view][None])[0]
-                    values = (row["content_digest"], view, stored)
+                for view in [view for view in row["views"] if view in by_view]:
+                    values = row["content_digest"], view, *to_stored(by_view[view][None])
                     embedded.append(dict(zip(_SCHEMA.names, values, strict=True)))
             yield pa.RecordBatch.from_pylist(embedded, schema=_SCHEMA)
 
-    partitions = max(rows.sparkSession.sparkContext.defaultParallelism, 1)
-    rows = rows.select("content_digest", "views", "image_url", "inline").repartition(partitions)
+    rows = training_images.spread(rows, "content_digest", "views")
     return rows.mapInArrow(embed, "content_digest string, view string, embedding binary")

@@ -16,8 +16,7 @@ _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, NVIDIA unde
 def choose_runtime(runtime: Runtime, precision: Precision) -> RuntimeName:
     """Resolves `auto` on the driver: torch with a GPU; else OpenVINO, if installed; else torch.
 
-    Raises:
-        BackboneError: OpenVINO is needed and not installed.
+    Raises a BackboneError if OpenVINO is needed and not installed.
     """
     has_openvino = find_spec("openvino") is not None
     needs_openvino = runtime == "openvino" or precision == "int8"

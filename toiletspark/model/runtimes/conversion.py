@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 def compiled(spec: BackboneSpec) -> BackboneSpec:
     """The spec for workers: with a program, and its constants in place of torch's weights.
 
-    Args:
-        spec: from `weights.load_spec`; returned unchanged for torch, and if it has its program
-            already.
-
-    Raises:
-        BackboneError: OpenVINO is not installed, or `quantisation` has not made the int8 program
-            yet.
+    It is returned unchanged for torch, and if it has its program already. Raises a BackboneError if
+    OpenVINO is not installed, or if there is no int8 program yet.
 
     Cost: a few seconds for OpenVINO, nothing for torch.
     """

@@ -29,11 +29,10 @@ class _RejectedError(Exception):
 
 
 def require_working(device: torch.device) -> None:
-    """Decodes a sound picture.
+    """Raises a BackboneError if a sound picture cannot be decoded.
 
-    Raises:
-        BackboneError: that failed. Pillow would then decode all files, under nvJPEG's name.
-        torch.OutOfMemoryError: there is no memory even for that.
+    Pillow would then decode all files, under nvJPEG's name. Raises an OutOfMemoryError if there is
+    no memory even for that.
     """
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "JPEG")
@@ -52,22 +51,14 @@ def require_working(device: torch.device) -> None:
 def decode(
     contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing, device: torch.device
 ) -> list[Decoded]:
-    """Does the same as `decoding.decode`, on a device.
+    """Does the same as `decoding.decode`, on a device: one outcome per file, in order.
 
-    At most `limits.max_pixels` together are on the device at a time.
-
-    Returns:
-        One outcome per file, in order. A bad file is never an exception.
-
-    Raises:
-        torch.OutOfMemoryError: there is no memory for a single picture.
-        BackboneError: see `require_working`.
+    At most `limits.max_pixels` together are on the device at a time. Raises an OutOfMemoryError
+    if there is no memory for a single picture, and a BackboneError like `require_working`.
     """
     files = list(contents)
-    sizes = {}
-    for index, content in enumerate(files):
-        if size := plain_size(content, limits):
-            sizes[index] = size
+    found = {index: plain_size(content, limits) for index, content in enumerate(files)}
+    sizes = {index: size for index, size in found.items() if size}
     squares: dict[int, Pixels] = {}
     for batch in _batches(sizes, limits.max_pixels):
         squares |= _decode_batch({index: files[index] for index in batch}, preprocessing, device)
@@ -113,7 +104,10 @@ def _decode_batch(
 ) -> dict[int, Pixels]:
     """Decodes what can be decoded; after a failure, file by file."""
     try:
-        squares = _squares(_decode_files(files.values(), device), preprocessing)
+        pictures = _decode_files(files.values(), device)
+        inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
+        # back in one copy, since each waits for the GPU
+        squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return dict(zip(files, squares, strict=True))
     except torch.OutOfMemoryError:
         if len(files) == 1:
@@ -131,7 +125,7 @@ def _decode_batch(
 
 
 def _decode_files(contents: Iterable[bytes], device: torch.device) -> list[torch.Tensor]:
-    """uint8, (3, height, width) each."""
+    """Pictures, uint8, (3, height, width)."""
     buffers = [np.frombuffer(content, dtype=np.uint8).copy() for content in contents]
     tensors = [torch.from_numpy(buffer) for buffer in buffers]
     try:
@@ -140,14 +134,6 @@ def _decode_files(contents: Iterable[bytes], device: torch.device) -> list[torch
         raise
     except RuntimeError as error:
         raise _RejectedError(str(error).partition("\n")[0]) from error
-
-
-def _squares(pictures: list[torch.Tensor], preprocessing: Preprocessing) -> Pixels:
-    """uint8, (n, crop_px, crop_px, 3)."""
-    inputs = torch.stack([preprocess(picture, preprocessing) for picture in pictures])
-    # back in one copy, since each waits for the GPU
-    squares: Pixels = inputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return squares
 
 
 def preprocess(picture: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

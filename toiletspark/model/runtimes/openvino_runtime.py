@@ -19,9 +19,6 @@ def start(program: bytes, weights: bytes, precision: Precision, threads: int) ->
 
     int8 programs have float32 between their quantised parts. bf16 is faster on CPUs with
     AVX512_BF16 or AMX; elsewhere OpenVINO computes in float32.
-
-    Raises:
-        BackboneError: OpenVINO is not installed.
     """
     core = import_openvino().Core()
     model = core.read_model(program, weights)
@@ -47,11 +44,7 @@ def settings(precision: Precision, threads: int) -> dict[str, object]:
 
 
 def import_openvino() -> Any:
-    """Imports OpenVINO without its telemetry, which would report every import and conversion.
-
-    Raises:
-        BackboneError: it is not installed.
-    """
+    """Imports OpenVINO without its telemetry, which would report every import and conversion."""
     # None is Python's mark of a module that cannot be imported
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:

@@ -59,8 +59,7 @@ def network(architecture: str, weights: bytes) -> torch.nn.Module:
     """The network without its final layer, in evaluation mode, with these weights."""
     module = without_final_layer(architecture)
     state = OrderedDict(safetensors.torch.load(weights))
-    # safetensors keeps no versions; MNASNet takes tensors without one for those of its first
-    # edition
+    # safetensors keeps no versions; MNASNet takes tensors without one for its first edition's
     state._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=True)
     return module.eval()
@@ -77,20 +76,16 @@ def without_final_layer(architecture: str) -> torch.nn.Module:
 def full_network(architecture: str) -> torch.nn.Module:
     """torchvision's network with its final layer, random weights by torch's global generator."""
     arguments = _ARGUMENTS.get(architecture, {})
-    module: torch.nn.Module
-    module = torchvision.models.get_model(architecture, weights=None, **arguments)
+    module: torch.nn.Module = torchvision.models.get_model(architecture, weights=None, **arguments)
     return module
 
 
 def final_layer(network: torch.nn.Module) -> str:
-    """The name of the layer that turns the embedding into classes.
+    """The name of the layer that turns the embedding of a torchvision network into classes.
 
     The last linear layer that was registered, or without one, as in SqueezeNet, the last
     convolution. SqueezeNet averages after it, so its embedding is the average of the last feature
     maps.
-
-    Args:
-        network: one of torchvision's classification networks, with all layers.
     """
     layers = list(network.named_modules())
     linear: list[str] = [name for name, layer in layers if isinstance(layer, torch.nn.Linear)]
@@ -107,8 +102,7 @@ def has_gpu() -> bool:
 def sized_to_memory(forward: Forward, pixels: Pixels) -> NDArray[np.float32]:
     """Runs a batch, in halves, and halves of those, if the GPU has no memory for all of it.
 
-    Raises:
-        torch.OutOfMemoryError: not even one image fits.
+    Raises torch.OutOfMemoryError if not even one image fits.
     """
     try:
         return forward(pixels)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from toiletspark.images import thumbnails
 from toiletspark.reports.head_page import page
-from toiletspark.tables import storage
+from toiletspark.sampling import evaluation
 from toiletspark.tables.workspace import Workspace
 
 
 def write_page(work: Workspace, folder: str) -> str:
-    """Writes <root>/reports/head-<run_id>.html and .json; returns the location of the page.
+    """Writes <root>/reports/head-<run_id>.html and .json of the head in this folder.
 
-    Args:
-        folder: of the head.
+    Returns:
+        The location of the page.
     """
-    evaluation = storage.read_json(f"{folder}/{page.EVALUATION}") or {}
-    digests = {row["image_id"]: row["content_digest"] for row in evaluation["mistakes"]}
+    figures = evaluation.read(folder)
+    digests = {mistake.image_id: mistake.content_digest for mistake in figures.mistakes}
     pictures = thumbnails.of_few(work.spark, work.config, digests)
-    return page.write(work.store.root, evaluation, pictures)
+    return page.write(work.store.root, figures, pictures)

@@ -1,23 +1,20 @@
 """The page of a head: its quality with 95 % intervals, and its mistakes.
 
-It takes the evaluation as `training.evaluation.evaluate` returns it, and thumbnails. As all pages
-it is one file that loads nothing and runs nothing; names and ids come from strangers, and the
-template escapes everything. No Spark.
+As all pages it is one file that loads nothing and runs nothing; names and ids come from strangers,
+and the template escapes everything. No Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from toiletspark.reports import html
 from toiletspark.reports.head_page import plots
 from toiletspark.reports.html import ImageCard
-from toiletspark.sampling.estimates import Share
+from toiletspark.sampling.evaluation import Evaluation, Mistake
 from toiletspark.sampling.evaluation_sample import CATALOG, LABELLED, PART, UNLABELLED
 
-EVALUATION = "evaluation.json"  # in a head's folder
 FIGURES = {
     "recall": "of the images to exclude are excluded",
     "good_images_lost": "of the good images leave the feed",
@@ -25,16 +22,12 @@ FIGURES = {
     "accuracy": "of all images are put on the right side",
     "class_accuracy": "of all images have their own class as the most probable",
 }
+_MISSED = "To be excluded, and kept: these would stay in the feed. The lowest score first."
+_CONFUSED = "On the right side, but another class is more probable than the label."
 _MISTAKES = {
-    "missed": (
-        "Missed",
-        "To be excluded, and kept: these would stay in the feed. The lowest score first.",
-    ),
+    "missed": ("Missed", _MISSED),
     "lost": ("Good images lost", "To be kept, and excluded. The highest score first."),
-    "confused": (
-        "Another class",
-        "On the right side, but another class is more probable than the label.",
-    ),
+    "confused": ("Another class", _CONFUSED),
 }
 
 
@@ -47,68 +40,56 @@ class Plot:
     svg: bytes
 
 
-def write(root: str, evaluation: dict[str, Any], thumbnails: Mapping[str, bytes]) -> str:
+def write(root: str, evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> str:
     """Writes <root>/reports/head-<run_id>.html and .json; returns the location of the page."""
-    location = f"{root}/reports/head-{evaluation['run_id']}"
+    location = f"{root}/reports/head-{evaluation.run_id}"
     html.write(f"{location}.html", render(evaluation, thumbnails))
-    html.write_json(f"{location}.json", evaluation)
+    html.write_json(f"{location}.json", evaluation.as_json())
     return f"{location}.html"
 
 
-def render(evaluation: dict[str, Any], thumbnails: Mapping[str, bytes]) -> str:
-    """The page as HTML text.
-
-    Args:
-        evaluation: see `training.evaluation.evaluate`, with run_id, trained_on and training_set,
-            and optionally threshold_reason, champion, learning_curve and naive_split.
-        thumbnails: JPEGs of ours by image_id; a mistake without one is shown by its ids.
-    """
-    optional = {"champion": None, "naive_split": None, "threshold_reason": None}
-    curve = evaluation.get("learning_curve")
+def render(evaluation: Evaluation, thumbnails: Mapping[str, bytes]) -> str:
+    """The page as HTML text; a mistake without a thumbnail, by image_id, is shown by its ids."""
     learning = None
-    if curve:
-        svg = plots.learning_curve(curve["points"])
-        learning = Plot("Is more labelling worth it?", curve["sentence"], svg)
+    if curve := evaluation.learning_curve:
+        svg = plots.learning_curve(curve.points)
+        learning = Plot("Is more labelling worth it?", curve.sentence, svg)
     return html.render(
         "head_page.html.j2",
-        **{**optional, **evaluation},
+        **vars(evaluation),
         headline=_unbroken(headline(evaluation)),
         population=_unbroken(population(evaluation)),
         warnings=_warnings(evaluation),
         meanings=FIGURES,
         plots=_plots(evaluation),
         curve=learning,
-        thin=[row for row in evaluation["per_stratum"] if row["thin"]],
-        claimed=[row for row in evaluation["per_stratum"] if not row["thin"]],
+        thin=[row for row in evaluation.per_stratum if row.thin],
+        claimed=[row for row in evaluation.per_stratum if not row.thin],
         mistaken=_mistaken(evaluation, thumbnails),
         pictures=bool(thumbnails),
     )
 
 
-def headline(evaluation: dict[str, Any]) -> str:
+def headline(evaluation: Evaluation) -> str:
     """The one sentence to remember."""
-    shares = evaluation["shares"]
-    classes = " or ".join(evaluation["exclude_classes"])
+    shares = evaluation.shares
+    classes = " or ".join(evaluation.exclude_classes)
     photos = {
         CATALOG: f"the catalog's {classes} photos",
         PART: f"the {classes} photos like those that were drawn and labelled",
         UNLABELLED: f"the {classes} photos that nobody had labelled",
         LABELLED: f"the labelled {classes} photos that it had not seen",
-    }[evaluation["figures_of"]]
-    recall, lost = _share(shares["recall"]), _share(shares["good_images_lost"])
+    }[evaluation.figures_of]
+    recall, lost = shares["recall"], shares["good_images_lost"]
     return f"Of {photos} this head finds {recall}; of the good photos it loses {lost}."
 
 
-def population(evaluation: dict[str, Any]) -> str:
+def population(evaluation: Evaluation) -> str:
     """The images for which the figures are estimates, and the images that they come from."""
-    draw = evaluation["draw"]
-    held_out = (
-        f"{evaluation['n']:,} labelled images of {evaluation['listings']:,} listings that the head "
-        "has not seen"
-    )
-    source = (
-        f"from {held_out}, weighted as the draw {draw['run_id']}{draw.get('said', '')} requires"
-    )
+    draw = evaluation.draw
+    labelled = f"{evaluation.n:,} labelled images of {evaluation.listings:,} listings"
+    held_out = f"{labelled} that the head has not seen"
+    source = f"from {held_out}, weighted as the draw {draw.run_id}{draw.said} requires"
     sentence = {
         CATALOG: f"Estimates for the whole catalog {source}.",
         PART: "Estimates for images like those that were drawn and labelled, not for the whole "
@@ -117,102 +98,86 @@ def population(evaluation: dict[str, Any]) -> str:
         f"catalog, {source}.",
         LABELLED: f"Figures of {held_out}. They were not drawn at random, so these are no estimates"
         " for the catalog.",
-    }[evaluation["figures_of"]]
-    intervals = (
-        "In brackets: 95 % intervals, which treat the photos of a listing as one observation."
-    )
-    if not draw["outside"]:
-        return f"{sentence} {intervals}"
-    return (
-        f"{sentence} {intervals} {draw['outside']:,} further held-out images are not of this draw: "
-        "they are in the plain figures only."
-    )
+    }[evaluation.figures_of]
+    intervals = "95 % intervals, which treat the photos of a listing as one observation."
+    text = f"{sentence} In brackets: {intervals}"
+    if not draw.outside:
+        return text
+    outside = f"{draw.outside:,} further held-out images are not of this draw"
+    return f"{text} {outside}: they are in the plain figures only."
 
 
-def _warnings(evaluation: dict[str, Any]) -> list[str]:
+def _warnings(evaluation: Evaluation) -> list[str]:
     """Sentences that a reader must see before any number."""
     sentences = []
-    if evaluation["figures_of"] == LABELLED:
+    if evaluation.figures_of == LABELLED:
         sentences.append(
             "No figure here is an estimate for the catalog: none of the held-out images was drawn "
             "at random. Label images of `toiletspark sample`, and train again."
         )
-    if evaluation["figures_of"] == PART:
-        draw = evaluation["draw"]
+    if evaluation.figures_of == PART:
+        draw = evaluation.draw
         sentences.append(
             "No figure here is an estimate for the whole catalog: it rests on the sample "
-            f"{draw['run_id']}{draw['said']}. Label all of a sample of all strata, and train again."
+            f"{draw.run_id}{draw.said}. Label all of a sample of all strata, and train again."
         )
-    recall = evaluation["shares"]["recall"]
-    if recall["value"] is None:
+    recall = evaluation.shares["recall"]
+    if recall.value is None:
         sentences.append(
             "None of the images that should be excluded was held out: the share that stays in the "
             "feed is not known."
         )
-    elif recall["high"] - recall["low"] > 2 * evaluation["max_half_width"]:
+    elif recall.high - recall.low > 2 * evaluation.max_half_width:
         sentences.append(
-            f"Only {evaluation['positives']:,} images that should be excluded were held out, so "
+            f"Only {evaluation.positives:,} images that should be excluded were held out, so "
             "the share that stays in the feed is hardly known. Label more of them, from more "
             "listings."
         )
     return sentences
 
 
-def _plots(evaluation: dict[str, Any]) -> list[Plot]:
+def _plots(evaluation: Evaluation) -> list[Plot]:
     """The curves, where there are images of both sides, and the reliability diagram."""
-    curves, shares, calibration = (evaluation[name] for name in ("curves", "shares", "calibration"))
+    curves, shares, calibration = evaluation.curves, evaluation.shares, evaluation.calibration
     drawn = []
-    if points := curves["points"]:
-        precision, area = _share(curves["average_precision"]), _share(curves["roc_auc"])
+    if points := curves.points:
+        alt = (
+            f"Average precision {curves.average_precision}. The curve shows both at all thresholds."
+        )
+        drawn.append(Plot("Precision and recall", alt, plots.precision_recall(points, shares)))
         pairs = "the share of pairs, one to exclude and one to keep, in the right order"
-        drawn = [
-            Plot(
-                "Precision and recall",
-                f"Average precision {precision}. The curve shows both at all thresholds.",
-                plots.precision_recall(points, shares),
-            ),
-            Plot(
-                "Recall and good images lost (ROC)",
-                f"Area under the curve {area}: {pairs}.",
-                plots.roc(points, shares),
-            ),
-        ]
-    alt = f"Expected calibration error {calibration['after']['ece']:.3f}"
-    if before := calibration["before"]:
-        temperature = calibration["temperature"]
-        alt += f"; without its temperature of {temperature:.2f}: {before['ece']:.3f}"
+        alt = f"Area under the curve {curves.roc_auc}: {pairs}."
+        drawn.append(Plot("Recall and good images lost (ROC)", alt, plots.roc(points, shares)))
+    alt = f"Expected calibration error {calibration.after.ece:.3f}"
+    if before := calibration.before:
+        alt += f"; without its temperature of {calibration.temperature:.2f}: {before.ece:.3f}"
     alt += ". On the dashed line, scores are probabilities."
     return [*drawn, Plot("Are scores probabilities?", alt, plots.reliability(calibration))]
 
 
 def _mistaken(
-    evaluation: dict[str, Any], thumbnails: Mapping[str, bytes]
+    evaluation: Evaluation, thumbnails: Mapping[str, bytes]
 ) -> list[tuple[str, str, list[ImageCard]]]:
     """Heading, lead and cards of each kind of mistake that was made."""
     groups = []
-    for kind, (title, lead) in _MISTAKES.items():
-        rows = [row for row in evaluation["mistakes"] if row["kind"] == kind]
+    for kind, texts in _MISTAKES.items():
+        rows = [row for row in evaluation.mistakes if row.kind == kind]
         if rows:
-            groups.append((title, lead, [_card(row, thumbnails) for row in rows]))
+            groups.append((*texts, [_card(row, thumbnails) for row in rows]))
     return groups
 
 
-def _card(row: dict[str, Any], thumbnails: Mapping[str, bytes]) -> ImageCard:
-    predicted = row["said"]
-    share = row["probabilities"][predicted]
+def _card(mistake: Mistake, thumbnails: Mapping[str, bytes]) -> ImageCard:
+    share = mistake.probabilities[mistake.said]
     return ImageCard(
-        row["image_id"],
-        row["listing_id"],
-        row["exclusion_score"],
-        thumbnails.get(row["image_id"]),
-        f"labelled {row['label']}; {predicted} {share:.2f}; {row['stratum']}",
+        mistake.image_id,
+        mistake.listing_id,
+        mistake.exclusion_score,
+        thumbnails.get(mistake.image_id),
+        f"labelled {mistake.label}; {mistake.said} {share:.2f}; {mistake.stratum}",
     )
 
 
 def _unbroken(text: str) -> str:
     """The text without line ends between a number and its percent sign."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _share(share: dict[str, Any]) -> str:
-    return str(Share(**share))

@@ -10,7 +10,11 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from toiletspark.sampling.estimates import Share
+from toiletspark.sampling.evaluation import Calibration, CurvePoint, LearningPoint, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,33 +39,25 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def precision_recall(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
+def precision_recall(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> bytes:
     """Precision over recall, with its 95 % interval and the point of the operating threshold.
 
-    Args:
-        points: of `training.evaluation.curves`, by falling threshold; at least one.
-        chosen: the shares at the operating threshold.
+    `points` are at least one; `chosen` are the shares at the operating threshold.
     """
     with _plot("recall", "precision") as (axes, svg):
         _curve(axes, points, "recall", "precision")
         _mark(axes, chosen["recall"], chosen["precision"])
-        low = min([point["precision"] for point in points] + [chosen["precision"]["value"] or 1.0])
+        low = min([point.precision for point in points] + [chosen["precision"].value or 1.0])
         axes.set(xlim=(-0.02, 1.02), ylim=(max(0.0, 0.98 * low) - 0.02, 1.02))
         _percent(axes.xaxis, axes.yaxis)
         axes.legend(loc="lower left")
     return svg()
 
 
-def roc(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
-    """Recall over good images lost, logarithmic, because heads differ where few are lost.
-
-    See `precision_recall` for the arguments.
-    """
-    lost = [point["good_images_lost"] for point in points if point["good_images_lost"] > 0]
-    least = min([1e-2, *lost])
-    shown = [
-        {**point, "good_images_lost": max(point["good_images_lost"], least)} for point in points
-    ]
+def roc(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> bytes:
+    """Recall over good images lost, logarithmic, because heads differ where few are lost."""
+    least = min([1e-2, *(point.good_images_lost for point in points if point.good_images_lost > 0)])
+    shown = [replace(each, good_images_lost=max(each.good_images_lost, least)) for each in points]
     with _plot("good images lost (logarithmic)", "recall") as (axes, svg):
         _curve(axes, shown, "good_images_lost", "recall")
         _mark(axes, chosen["good_images_lost"], chosen["recall"], least)
@@ -72,15 +68,15 @@ def roc(points: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> bytes:
     return svg()
 
 
-def reliability(calibration: dict[str, Any]) -> bytes:
+def reliability(calibration: Calibration) -> bytes:
     """The share to be excluded over the mean score of each bin; equal on the diagonal."""
     with _plot("exclusion score (mean of the bin)", "are to be excluded") as (axes, svg):
         axes.plot([0, 1], [0, 1], color=_MUTED, linestyle="--", linewidth=1)
-        if before := calibration["before"]:
+        if before := calibration.before:
             crosses = _line(_EXCLUDED, "without its temperature", marker="x", linestyle="none")
             axes.plot(*_bins(before, "value"), **crosses)
-        scores, values = _bins(calibration["after"], "value")
-        lows, highs = _bins(calibration["after"], "low")[1], _bins(calibration["after"], "high")[1]
+        scores, values = _bins(calibration.after, "value")
+        lows, highs = _bins(calibration.after, "low")[1], _bins(calibration.after, "high")[1]
         down = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
         up = [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]
         dots = _line(_KEPT, "95 % interval", marker="o", linestyle="none")
@@ -91,11 +87,11 @@ def reliability(calibration: dict[str, Any]) -> bytes:
     return svg()
 
 
-def learning_curve(points: Sequence[dict[str, Any]]) -> bytes:
+def learning_curve(points: Sequence[LearningPoint]) -> bytes:
     """Accuracy over the number of labels, with its 95 % interval."""
-    labels = [point["labels"] for point in points]
+    labels = [point.labels for point in points]
     values, lows, highs = (
-        [point["accuracy"][side] for point in points] for side in ("value", "low", "high")
+        [getattr(point.accuracy, side) for point in points] for side in ("value", "low", "high")
     )
     with _plot("labels trained on", "accuracy") as (axes, svg):
         axes.fill_between(labels, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
@@ -123,27 +119,27 @@ def _plot(across: str, up: str) -> Iterator[tuple[Axes, Callable[[], bytes]]]:
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
 
 
-def _curve(axes: Axes, points: Sequence[dict[str, Any]], across: str, up: str) -> None:
-    band = [point for point in points if "intervals" in point]
-    lows, highs = ([point["intervals"][up][side] for point in band] for side in (0, 1))
-    xs = [point[across] for point in band]
+def _curve(axes: Axes, points: Sequence[CurvePoint], across: str, up: str) -> None:
+    band = [point for point in points if point.intervals]
+    lows, highs = ([point.intervals[up][side] for point in band] for side in (0, 1))
+    xs = [getattr(point, across) for point in band]
     axes.fill_between(xs, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
-    xs, ys = ([point[name] for point in points] for name in (across, up))
+    xs, ys = ([getattr(point, name) for point in points] for name in (across, up))
     axes.plot(xs, ys, **_line(_KEPT, "95 % interval"))
 
 
-def _bins(calibration: dict[str, Any], side: str) -> tuple[list[float], list[float]]:
+def _bins(reliability: Reliability, side: str) -> tuple[list[float], list[float]]:
     """Mean scores of the bins, and one side of the shares to be excluded."""
-    bins = calibration["bins"]
-    return [row["mean_score"] for row in bins], [row["to_exclude"][side] for row in bins]
+    bins = reliability.bins
+    return [row.mean_score for row in bins], [getattr(row.to_exclude, side) for row in bins]
 
 
-def _mark(axes: Axes, across: dict[str, Any], up: dict[str, Any], least: float = 0.0) -> None:
+def _mark(axes: Axes, across: Share, up: Share, least: float = 0.0) -> None:
     """The point of the operating threshold, if it has one."""
-    if across["value"] is not None and up["value"] is not None:
+    if across.value is not None and up.value is not None:
         dot = _line(_EXCLUDED, "operating threshold", marker="o", linestyle="none")
-        x = max(across["value"], least)
-        axes.plot([x], [up["value"]], **{**dot, "markersize": 7}, clip_on=False)
+        x = max(across.value, least)
+        axes.plot([x], [up.value], **{**dot, "markersize": 7}, clip_on=False)
 
 
 def _line(colour: str, label: str, **more: Any) -> dict[str, Any]:
