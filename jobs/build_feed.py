@@ -5,8 +5,6 @@
 feed.mode says what the feed shows; docs/feed.md has each mode as SQL, for feeds built elsewhere.
 """
 
-from __future__ import annotations
-
 import logging
 
 from pyspark.sql import SparkSession

@@ -5,8 +5,6 @@
 Exit code 0: sound; 1: warnings; 2: errors. Nothing is left behind.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

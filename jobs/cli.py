@@ -1,7 +1,5 @@
 """The `toiletspark` command: the jobs, for people."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -10,13 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    reported_errors,
-    show,
-)
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, reported_errors, show
 from toiletspark.errors import UserError
 from toiletspark.jobs import cli_publish
 from toiletspark.jobs.cli_publish import job_of, set_key

@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    Summary,
-    reported_errors,
-    show,
-)
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary, reported_errors, show
 from toiletspark.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ People label it as a queue (`toiletspark labels sheet --queue leaks`); `toiletsp
 gives the figures.
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.feed import leak_meter, leak_sample
 from toiletspark.labels import merge

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/draw_sample.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from pyspark.sql import DataFrame

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 

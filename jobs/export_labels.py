@@ -6,8 +6,6 @@ The images are those of the newest sample or queue (labels.of); with labels.pres
 folder of the class that the newest scores suggest. The folder is on the driver's machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

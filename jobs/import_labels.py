@@ -5,8 +5,6 @@
 New labels are merged with all earlier ones; see `toiletspark.labels.merge` for the rules.
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -6,8 +6,6 @@ A new threshold or policy needs this step alone. publish.plan writes a version a
 it would change; publish.approve publishes such a plan.
 """
 
-from __future__ import annotations
-
 import logging
 
 from toiletspark.config.command_line import Summary

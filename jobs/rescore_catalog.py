@@ -5,8 +5,6 @@
 The cost is that of the changes since the last run.
 """
 
-from __future__ import annotations
-
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding import int8

@@ -5,8 +5,6 @@
 The first run on a new catalog ends at the labels, which people make; the second goes on from there.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from pathlib import Path

@@ -6,8 +6,6 @@ Several heads share one pass: score.head, whose scores are published, and score.
 compare with.
 """
 
-from __future__ import annotations
-
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding.worker_errors import WorkerErrors

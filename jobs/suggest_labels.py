@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/suggest_labels.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from pyspark.sql import DataFrame

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/write_report.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.launch.job import Job
 from toiletspark.reports.run_page import gather

@@ -6,8 +6,6 @@ The images are those of the newest sample or queue (labels.of). The labels come 
 `toiletspark labels import --file EXPORT.json`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

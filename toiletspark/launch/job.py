@@ -1,7 +1,5 @@
 """A job: one step of the work as a program, with its session, summary and exit code."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import time

@@ -1,7 +1,5 @@
 """The Spark session: the conf's settings where spark-submit sets none, and the driver's Python."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

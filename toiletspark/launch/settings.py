@@ -5,8 +5,6 @@ spark-defaults.conf and a notebook's session win over it. So `RULES` is checked 
 of the session: at every start (`warnings`), and by the doctor.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

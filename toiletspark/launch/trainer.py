@@ -4,8 +4,6 @@ petastorm reads with pyarrow 14, and the newest Spark needs a newer one. Where t
 environment, `train.python` names the Python of another; both exchange only files.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """HTML: the template environment of all pages, the image card, and writing a page."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import json

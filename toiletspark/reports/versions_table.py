@@ -1,7 +1,5 @@
 """The published versions as a terminal table, and the ones that a rollback can show again."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from rich.console import Console

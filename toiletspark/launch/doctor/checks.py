@@ -1,7 +1,5 @@
 """All checks, the most harmful first. Each takes the observations and yields findings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from toiletspark.launch import settings

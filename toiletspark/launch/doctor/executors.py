@@ -1,7 +1,5 @@
 """Asks every executor once, by a barrier stage: all its tasks run at the same time."""
 
-from __future__ import annotations
-
 import functools
 import re
 import time

@@ -1,7 +1,5 @@
 """Checks of the workers' Python: does it start, has it the packages, in the right versions."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Findings for people and for programs, and the spark-submit line that follows from them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

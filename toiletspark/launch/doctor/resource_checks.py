@@ -1,7 +1,5 @@
 """Checks of cores, threads, memory, GPUs, disks and clocks; and the sizes of executors."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter, defaultdict

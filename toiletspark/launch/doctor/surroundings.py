@@ -1,7 +1,5 @@
 """Tries what jobs will use: fetches a few images on the executors, writes to the output root."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

@@ -1,7 +1,5 @@
 """Checks of what the cluster must reach: the output root, the images table, the image hosts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from toiletspark.launch.doctor.findings import Finding, names

@@ -1,7 +1,5 @@
 """Observes a cluster from the inside out: Spark, Python, executors, and what they must reach."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

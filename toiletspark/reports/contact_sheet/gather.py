@@ -1,7 +1,5 @@
 """Gathers a contact sheet: its images, their small pictures, suggestions and labels. With Spark."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

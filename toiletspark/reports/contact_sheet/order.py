@@ -1,7 +1,5 @@
 """The order of a contact sheet: images that get the same label stand together. Without Spark."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace

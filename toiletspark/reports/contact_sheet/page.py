@@ -6,8 +6,6 @@ strangers (threat T8): they travel as JSON and are only ever shown as text. The 
 allows its one script, named by its hash, and no connection to anywhere.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Gathers the page of a plan: its changes against the live version, with thumbnails."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gathers the run page of the live version: its figures, and thumbnails of the images it shows."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ titles come from strangers (threat T8), so the template escapes everything that 
 page's own policy forbids whatever would slip through.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Gathers the page of a sample from the drawn rows, and writes it beside the tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Row

@@ -1,7 +1,5 @@
 """The page of a sample: units asked and drawn per stratum, and what can be estimated from them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any

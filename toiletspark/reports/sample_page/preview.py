@@ -1,7 +1,5 @@
 """The allocation of a sample as a table in the terminal, before anything is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
