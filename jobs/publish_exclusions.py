@@ -49,9 +49,7 @@ def step(work: Workspace) -> Summary:
         "decisions": made.decisions.folder,
         "alarms": made.alarms,
     }
-    if made.overrides:
-        summary["overrides"] = made.overrides
-    return summary
+    return {**summary, "overrides": made.overrides} if made.overrides else summary
 
 
 def _report(made: Made) -> None:
@@ -94,9 +92,7 @@ def _approve(work: Workspace) -> Summary:
 def _follow_up(work: Workspace, shipped: Shipped) -> Summary:
     """Moves the catalog table and draws a leak sample, after readers see the new version."""
     metastore.follow(work.spark, work.config.publish.catalog_table, work.store.root)
-    leaks: Summary = {}
-    if work.config.leaks.each_run:
-        leaks = draw_leaks.step(work.for_next_step())
+    leaks = draw_leaks.step(work.for_next_step()) if work.config.leaks.each_run else {}
     return {**leaks, "removed": shipped.removed}
 
 

@@ -24,8 +24,7 @@ def step(work: Workspace) -> Summary:
     chosen = [registry.load(folder) for folder in config.score.more_heads]
     chosen.append(registry.current(store, config.score.head, doing=scores.DOING))
     for head in chosen:
-        backbone_id = catalog.inputs.backbone_id
-        registry.require_backbone(head, backbone_id, doing=scores.DOING)
+        registry.require_backbone(head, catalog.inputs.backbone_id, doing=scores.DOING)
 
     errors = WorkerErrors(spark.sparkContext)
     broadcast = spark.sparkContext.broadcast(chosen)
@@ -38,9 +37,8 @@ def step(work: Workspace) -> Summary:
         runs = []
         for number, head in enumerate(chosen):
             compared = number < len(chosen) - 1
-            runs.append(
-                writer.write(tasks.select_head(scored, number, head), head, compared=compared)
-            )
+            rows = tasks.select_head(scored, number, head)
+            runs.append(writer.write(rows, head, compared=compared))
     store.clear(work.run_id)
     *others, published = runs
     summary: Summary = {
@@ -50,8 +48,7 @@ def step(work: Workspace) -> Summary:
         "scores": published.folder,
     }
     if others:
-        more = {run.inputs.head_id: run.folder for run in others}
-        summary["more_scores"] = more
+        summary["more_scores"] = {run.inputs.head_id: run.folder for run in others}
     return summary
 
 

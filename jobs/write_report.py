@@ -10,11 +10,7 @@ from toiletspark.tables.workspace import Workspace
 
 
 def step(work: Workspace, seconds: dict[str, float] | None = None) -> Summary:
-    """Writes the page of the live version.
-
-    Args:
-        seconds: wall time of the steps before, by name.
-    """
+    """Writes the page of the live version; `seconds` has the wall times of the steps before."""
     return {"report": str(gather.write_page(work, seconds or {}))}
 
 
