@@ -43,8 +43,8 @@ def step(work: Workspace) -> Summary:
             found=f"none of {counted['images']} was drawn (method {method}, size {size})",
             todo="raise sample.size, or set sample.method=exact",
         )
-    paths = {"images": config.images.path, "listings": config.listings.path}
-    inputs = Inputs(**paths, bands=[asdict(band) for band in bands])
+    cut = [asdict(band) for band in bands]
+    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=cut)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

@@ -44,8 +44,12 @@ def step(work: Workspace) -> Summary:
     state = locations.partition_by_file(state)
     state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
-    paths = {"images": config.images.path, "listings": config.listings.path}
-    inputs = Inputs(**paths, backbone_id=spec.backbone_id, embeddings=files)
+    inputs = Inputs(
+        images=config.images.path,
+        listings=config.listings.path,
+        backbone_id=spec.backbone_id,
+        embeddings=files,
+    )
     recorded = config.recorded()
     catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
     store.clear(work.run_id)

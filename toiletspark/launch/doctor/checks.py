@@ -7,8 +7,6 @@ from toiletspark.launch.doctor import python_checks, resource_checks, surroundin
 from toiletspark.launch.doctor.findings import Finding, by_harm
 from toiletspark.launch.doctor.observed import Observed
 
-Check = Callable[[Observed], Iterator[Finding]]
-
 
 def harmful_settings(cluster: Observed) -> Iterator[Finding]:
     """Settings that do harm, from the table that every start checks too."""
@@ -20,7 +18,7 @@ def harmful_settings(cluster: Observed) -> Iterator[Finding]:
             yield Finding(rule.finding, rule.level, what, "", rule.because, todo, mends)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Callable[[Observed], Iterator[Finding]], ...] = (
     python_checks.start,
     python_checks.python,
     python_checks.tasks,

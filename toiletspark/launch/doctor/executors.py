@@ -54,12 +54,10 @@ def start_pythons(context: SparkContext) -> tuple[StartedPython, ...]:
     slots = _count_slots(context)
     rows = [str(slot) for slot in range(slots)]
     command = ["sh", "-c", _START, context.pythonExec]
-    lines = context._jsc.parallelize(rows, slots).pipe(command).collect()
     pythons = set()
-    for line in lines:
+    for line in context._jsc.parallelize(rows, slots).pipe(command).collect():
         host, tab, text = str(line).partition("\t")
-        is_version = text.replace(".", "").isdigit()
-        if tab and is_version:
+        if text.replace(".", "").isdigit():
             pythons.add(StartedPython(host, text))
         elif tab:
             pythons.add(StartedPython(host, "", text or "it prints nothing"))
@@ -75,14 +73,11 @@ def describe_all(context: SparkContext) -> tuple[Executor, ...]:
 
 
 def ask(context: SparkContext, question: Callable[[], Answer]) -> list[Answer]:
-    """Returns an answer of each executor.
+    """Returns the answer of each executor to `question`, which runs in a Python worker.
 
-    A barrier stage with a task for every slot reaches all executors. Where Spark cannot start one,
-    ordinary tasks answer: several of one executor, of which one answer counts, and perhaps none of
-    an executor that is busy.
-
-    Args:
-        question: runs in a Python worker. Only functions of `probe` run without toiletspark there.
+    Only functions of `probe` run without toiletspark there. A barrier stage with a task for every
+    slot reaches all executors. Where Spark cannot start one, ordinary tasks answer: several of one
+    executor, of which one answer counts, and perhaps none of an executor that is busy.
     """
     in_barrier = _can_start_all_at_once(context)
     slots = _count_slots(context)

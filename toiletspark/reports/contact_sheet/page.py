@@ -47,47 +47,30 @@ _PICTURES_PER_BLOCK = 64  # about 0.6 MB, unpacked at once when one of them come
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture on the sheet.
+    """One picture on the sheet."""
 
-    Attributes:
-        image_id: any text, comes back in the labels file as it is.
-        listing_id: any text, or None.
-        content_digest: of the file that the picture was made from; comes back too.
-        jpeg: a JPEG that we encoded ourselves, at most 224 px on either side.
-        score: tiles are sorted by it, higher = first; None or NaN where there is none.
-        suggested: a class that a head or the neighbours suggest, or None.
-        label: the present label, given elsewhere before, or None.
-        group: near-duplicates have the same number.
-        section: the heading above the tile; "" for none. Tiles of a section follow one another.
-    """
-
-    image_id: str
-    listing_id: str | None
-    content_digest: str | None
-    jpeg: bytes
+    image_id: str  # any text, comes back in the labels file as it is
+    listing_id: str | None  # any text, or None
+    content_digest: str | None  # of the file that the picture was made from; comes back too
+    jpeg: bytes  # a JPEG that we encoded ourselves, at most 224 px on either side
+    # tiles are sorted by it, higher = first; None or NaN where there is none
     score: float | None = None
-    suggested: str | None = None
-    label: str | None = None
-    group: int = 0
+    suggested: str | None = None  # a class that a head or the neighbours suggest, or None
+    label: str | None = None  # the present label, given elsewhere before, or None
+    group: int = 0  # near-duplicates have the same number
+    # the heading above the tile; "" for none. Tiles of a section follow one another.
     section: str = ""
 
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """The content of one page; tiles are shown in the order given.
+    """The content of one page; tiles are shown in the order given."""
 
-    Attributes:
-        kind: a key of `TITLES`; second_look asks about the present labels, so that keeping one is
-            an answer.
-        classes: in the order of the keys 1 to 9 and then letters.
-        tiles: at least one, each image_id once.
-        title: heading of the page.
-    """
-
+    # a key of `TITLES`; second_look asks about the present labels, so that keeping one is an answer
     kind: str
-    classes: tuple[str, ...]
-    tiles: tuple[Tile, ...]
-    title: str
+    classes: tuple[str, ...]  # in the order of the keys 1 to 9 and then letters
+    tiles: tuple[Tile, ...]  # at least one, each image_id once
+    title: str  # heading of the page
 
     @functools.cached_property
     def sheet_id(self) -> str:

@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from toiletspark.config import Sample
-from toiletspark.config.command_line import Summary
+from toiletspark.config.command_line import Summary, printable
 from toiletspark.config.command_line import show as show_figures
 from toiletspark.sampling.allocation import Stratum
 
@@ -56,10 +56,7 @@ def _row(name: str, units: int, sampled: int) -> Summary:
 
 def _cells(row: Summary) -> list[Text]:
     """The cells; strangers' names hold no markup and no control characters for the terminal."""
-    characters = (
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in row["stratum"]
-    )
     weight = "none" if row["weight"] is None else f"{row['weight']:,.2f}"
-    cells = ("".join(characters), f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}")
-    return [Text(cell) for cell in (*cells, weight)]
+    name = printable(row["stratum"])
+    cells = (name, f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}", weight)
+    return [Text(cell) for cell in cells]
