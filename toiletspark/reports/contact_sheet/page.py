@@ -28,20 +28,7 @@ TITLES = {
     "second_look": "Second look",
     "leaks": "Leak sample",
 }
-LEADS = {
-    "sample": "Label each picture with what it shows.",
-    "suggest": "Pictures of which the head is least sure. Label each one with what it shows.",
-    "second_look": "Is each label right? Keep it (k), or give another.",
-    "leaks": "Label each picture with what it shows. The labels tell how many of them the feed "
-    "should not show.",
-}
-_SCRIPTS = (
-    "contact_sheet_labels.js",
-    "contact_sheet_grid.js",
-    "contact_sheet_hands.js",
-    "contact_sheet_start.js",
-)
-_STYLE = "contact_sheet.css"
+_SCRIPTS = [f"contact_sheet_{part}.js" for part in ("labels", "grid", "hands", "start")]
 _PICTURES_PER_BLOCK = 64  # about 0.6 MB, unpacked at once when one of them comes near
 
 
@@ -84,8 +71,7 @@ def cut(
 ) -> list[ContactSheet]:
     """Sheets of at most `max_images` tiles in their order, numbered in their titles.
 
-    Raises:
-        OutputError: there is no tile.
+    Raises OutputError if there is no tile.
     """
     if not tiles:
         raise OutputError(
@@ -94,11 +80,11 @@ def cut(
             found="none: each is broken, or no longer in the images table",
             todo="see the column status after `toiletspark embed`, or draw another sample",
         )
-    parts = [tuple(tiles[start : start + max_images]) for start in range(0, len(tiles), max_images)]
+    count = math.ceil(len(tiles) / max_images)
     sheets = []
-    for number, part in enumerate(parts, 1):
-        numbered = f"{TITLES[kind]}, {number} of {len(parts)}"
-        title = numbered if len(parts) > 1 else TITLES[kind]
+    for number in range(count):
+        part = tuple(tiles[number * max_images : (number + 1) * max_images])
+        title = f"{TITLES[kind]}, {number + 1} of {count}" if count > 1 else TITLES[kind]
         sheets.append(ContactSheet(kind, tuple(classes), part, title))
     return sheets
 
@@ -108,7 +94,7 @@ def render(sheet: ContactSheet) -> str:
 
     Cost: 1.4 characters per byte of picture, and about 350 a tile.
     """
-    style, script = _source(_STYLE), "\n".join(map(_source, _SCRIPTS))
+    style, script = _source("contact_sheet.css"), "\n".join(map(_source, _SCRIPTS))
     content = {
         "id": sheet.sheet_id,
         "asks_about_labels": sheet.kind == "second_look",
@@ -119,7 +105,7 @@ def render(sheet: ContactSheet) -> str:
     return html.render(
         "contact_sheet.html.j2",
         title=sheet.title,
-        lead=LEADS[sheet.kind],
+        kind=sheet.kind,
         style=Markup(style),  # noqa: S704 - files of ours
         style_hash=_policy_hash(style),
         script=Markup(script),  # noqa: S704
@@ -131,19 +117,12 @@ def render(sheet: ContactSheet) -> str:
 
 def _described(tile: Tile) -> dict[str, Any]:
     """A tile without its picture, as JSON."""
-    score = tile.score
-    if score is not None:
-        score = round(score, 4) if math.isfinite(score) else None
-    return {
-        "image_id": tile.image_id,
-        "listing_id": tile.listing_id,
-        "content_digest": tile.content_digest,
-        "score": score,
-        "suggested": tile.suggested,
-        "label": tile.label,
-        "group": tile.group,
-        "section": tile.section,
-    }
+    score = None
+    if tile.score is not None and math.isfinite(tile.score):
+        score = round(tile.score, 4)
+    described = vars(tile) | {"score": score}
+    del described["jpeg"]
+    return described
 
 
 def _json(content: object) -> str:

@@ -17,25 +17,6 @@ if TYPE_CHECKING:
     from toiletspark.publishing.audits.checks import Check
 
 LEAVING, RETURNING, NEW = "leaving", "returning", "new"  # changes of which pictures are shown
-_TEXTS = {  # heading, lead, and the text where there is no image
-    LEAVING: (
-        "Would leave the feed",
-        "In the feed today, and no longer if this ships. Is a good photo among them? The first of "
-        "a group are the surest to be excluded, the last the most doubtful.",
-        "No image that is in the feed today would leave it.",
-    ),
-    RETURNING: (
-        "Would return to the feed",
-        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody "
-        "should see? The first of a group are the most doubtful.",
-        "No image that is excluded today would return.",
-    ),
-    NEW: (
-        "New, and excluded at once",
-        "The live version did not know these images, so it has not shown them in the feed.",
-        "No new image would be excluded.",
-    ),
-}
 MAX_STRATA = 40  # rows of the table; one more row sums up the rest
 
 
@@ -143,9 +124,6 @@ class ChangeSection:
     """One change as the page shows it."""
 
     change: str  # leaving, returning or new
-    title: str  # heading
-    lead: str  # its meaning, and what to look for
-    none: str  # the text where there is no image
     total: int  # images
     # stratum, its images and those shown, in the order of the table
     groups: list[tuple[str, int, list[ChangedImage]]]
@@ -157,10 +135,7 @@ class ChangeSection:
 
 
 def render(page: PlanPage) -> str:
-    """The page as HTML text.
-
-    Cost: about 1.4 characters per byte of thumbnail, and 1,000 per image.
-    """
+    """The page as HTML text: about 1.4 characters per byte of thumbnail, and 1,000 per image."""
     strata = sorted(page.strata, key=lambda row: (-row.changed, -row.new_excluded, row.stratum))
     rest = strata[MAX_STRATA:]
     return html.render(
@@ -178,10 +153,8 @@ def headline(page: PlanPage) -> str:
     """The one sentence to decide by."""
     images = _images(page.after.images)
     if page.before is None:
-        excluded = html.with_commas(page.total("excluded"))
-        return (
-            f"Nothing is published yet. If this ships, {excluded} of {images} stay out of the feed."
-        )
+        out = f"{page.total('excluded'):,} of {images} stay out of the feed"
+        return f"Nothing is published yet. If this ships, {out}."
     leaving, returning = page.total("leaving"), page.total("returning")
     if not leaving + returning:
         return f"If this ships, none of {images} leaves the feed and none returns to it."
@@ -208,27 +181,16 @@ def what_differs(page: PlanPage) -> str:
 
 
 def _sections(page: PlanPage, ranked: Sequence[StratumChanges]) -> Iterator[ChangeSection]:
-    if page.before is None:
-        texts = ("Would be excluded", "The surest first in each group.", "Nothing.")
-        yield _section(page, ranked, NEW, texts)
-        return
-    for change, texts in _TEXTS.items():
-        if change != NEW or page.total("new_excluded"):
-            yield _section(page, ranked, change, texts)
-
-
-def _section(
-    page: PlanPage, ranked: Sequence[StratumChanges], change: str, texts: tuple[str, str, str]
-) -> ChangeSection:
-    count = "new_excluded" if change == NEW else change
-    by_stratum: dict[str, list[ChangedImage]] = {}
-    for image in page.changed.get(change, []):
-        by_stratum.setdefault(image.stratum, []).append(image)
-    groups = []
-    for row in ranked:
-        if row.stratum in by_stratum:
-            groups.append((row.stratum, getattr(row, count), by_stratum[row.stratum]))
-    return ChangeSection(change, *texts, page.total(count), groups)
+    has_new = page.before is None or page.total("new_excluded")
+    changes = [LEAVING, RETURNING] if page.before else []
+    for change in [*changes, NEW] if has_new else changes:
+        count = "new_excluded" if change == NEW else change
+        by_stratum: dict[str, list[ChangedImage]] = {}
+        for image in page.changed.get(change, []):
+            by_stratum.setdefault(image.stratum, []).append(image)
+        rows = [row for row in ranked if row.stratum in by_stratum]
+        groups = [(row.stratum, getattr(row, count), by_stratum[row.stratum]) for row in rows]
+        yield ChangeSection(change, page.total(count), groups)
 
 
 def _sum(strata: Sequence[StratumChanges]) -> StratumChanges:

@@ -84,10 +84,7 @@ class Bar:
 
 
 def render(page: RunPage) -> str:
-    """The page as HTML text, without scripts, links or external resources.
-
-    Cost: about 1.4 characters per byte of thumbnail, and 1,000 per card.
-    """
+    """The page as HTML text: about 1.4 characters per byte of thumbnail, and 1,000 per card."""
     return html.render(
         "run_page.html.j2",
         page=page,
@@ -102,21 +99,15 @@ def render(page: RunPage) -> str:
 
 
 def bars(counts: list[int], operating_threshold: float) -> Iterator[Bar]:
-    """One bar per bin, lowest scores first.
+    """One bar per bin of [0, 1], lowest scores first.
 
     Heights are logarithmic: nearly all images of a catalog lie near 0, and the few that matter
     would be lost.
-
-    Args:
-        counts: images per bin, equal bins over [0, 1].
-        operating_threshold: [0, 1].
     """
     top_count = _top_count(counts)
-    threshold = _left(operating_threshold)
     for number, count in enumerate(counts):
-        left = 100 * number / len(counts)
-        right = 100 * (number + 1) / len(counts)
-        split = min(max(threshold, left), right)
+        left, right = 100 * number / len(counts), 100 * (number + 1) / len(counts)
+        split = min(max(_left(operating_threshold), left), right)
         yield Bar(left, split, right, _top(count, top_count), count)
 
 

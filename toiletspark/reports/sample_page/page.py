@@ -43,12 +43,8 @@ class SamplePage:
 def design_effect(count: int, weights: float, squares: float) -> float:
     """The factor by which unequal weights raise the variance: n x sum(w^2) / sum(w)^2.
 
-    The gain by strata and the loss by clusters are not in it.
-
-    Args:
-        count: weighted rows.
-        weights: sum of their weights.
-        squares: sum of their squares.
+    The gain by strata and the loss by clusters are not in it. `weights` and `squares` are sums over
+    the `count` rows.
 
     Source: Kish, Survey Sampling (1965), 11.7; Journal of Official Statistics 8 (1992).
 

@@ -13,12 +13,10 @@ from toiletspark.sampling.allocation import Stratum
 
 
 def preview(strata: Sequence[Stratum], wanted: Mapping[str, int], sample: Sample) -> Summary:
-    """The numbers of a draw.
+    """Returns unit, units (N in all), sampled (n in all), and `strata`.
 
-    Returns:
-        unit, units (N in all), sampled (n in all), and `strata`: for each its name, N, n,
-        fraction = n / N and weight = N / n, the design weight of the first stage (null where
-        nothing is drawn).
+    Of each stratum its name, N, n, fraction = n / N and weight = N / n, the design weight of the
+    first stage (null where nothing is drawn).
     """
     rows = [_row(row.name, row.units, min(wanted[row.name], row.units)) for row in strata]
     return {
