@@ -68,16 +68,11 @@ def _draw_building(stage: Stage, is_block: bool) -> None:
 
 
 def _draw_tree(stage: Stage, x: float, z: float) -> None:
-    """Draws a tree with a crown of leaves, or a fir."""
+    """Draws a tree with a crown of leaves."""
     uniform = stage.uniform
     leaf, size = stage.pick("leaves"), uniform(0.8, 1.3)
     stage.polygon(level(x, 0.02, z, 1.4 * size), (*BLACK, 50))
     stage.box((x - 0.14, x + 0.14), (0, 2.2 * size), (z - 0.14, z + 0.14), (104, 82, 64))
-    if stage.chance(0.3):
-        for y, radius in ((0.8, 1.5), (1.9, 1.2), (3, 0.9), (4.1, 0.6)):
-            cone = [level(x, y * size, z, radius * size), level(x, (y + 1.6) * size, z, 0.08)]
-            stage.sweep(cone, lit(leaf, 0.75))
-        return
     for k in range(14):
         dx, y, radius = uniform(-1.3, 1.3), uniform(2.2, 4.6), uniform(0.6, 1)
         crown = disc(x + dx * size, y * size, z, radius * size, radius * size * 0.85)

@@ -36,8 +36,9 @@ def odd_bytes(kind: str, image: Image.Image) -> bytes:
     "rotated" is stored on its side, with the EXIF tag that tells how to hold it.
     """
     if kind == "png_alpha":
+        opacity = Image.linear_gradient("L").resize(image.size).point(lambda x: 255 - x // 4)
         transparent = image.convert("RGBA")
-        transparent.putalpha(Image.linear_gradient("L").resize(image.size))
+        transparent.putalpha(opacity)
         return _encoded(transparent, "PNG")
     if kind == "webp":
         return _encoded(image, "WEBP", quality=80)

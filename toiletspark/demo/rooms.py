@@ -29,13 +29,9 @@ def draw_room(room: str, seed: int, size_px: tuple[int, int] = (400, 300)) -> Im
 def _enter(stage: Stage, size: Range, low: float, wood: float, tiled: list[float]) -> float:
     """Draws an empty room as its visitor sees it; returns the x of the visitor's eye.
 
-    x = 0 is in the room's middle, the back wall at z = depth.
-
-    Args:
-        size: width and depth.
-        low: the least height at which the visitor looks.
-        wood: the probability of a wooden floor.
-        tiled: heights up to which the walls may be tiled.
+    `size` is width and depth: x = 0 is in the room's middle, the back wall at z = depth. `low` is
+    the least height at which the visitor looks, `wood` the probability of a wooden floor. `tiled`
+    has the heights up to which walls may be tiled.
     """
     uniform = stage.uniform
     width, depth = size
@@ -51,8 +47,7 @@ def _enter(stage: Stage, size: Range, low: float, wood: float, tiled: list[float
             stage.tiles(wall_x, (0, top), wall_z, tile, (step, step, step))
     if stage.chance(0.3) and not top:
         stage.box(x, up, (depth, depth), stage.pick("walls fabrics"))
-    wide = stage.choice((0.2, 0.3, 0.45))
-    is_wood = stage.chance(wood)
+    wide, is_wood = stage.choice((0.2, 0.3, 0.45)), stage.chance(wood)
     floor = stage.pick("woods" if is_wood else "tiles")
     stage.tiles(x, (0, 0), z, floor, (wide, 1, 9 if is_wood else wide))
     stage.box(x, (0, 0.08), (depth - 0.02, depth), WHITE)
@@ -128,7 +123,7 @@ def _draw_toilet_room(stage: Stage) -> None:
             stage.box((-wide, wide), (stage.choice((0.3, 0.7)), 0.74), (-0.3, 0), STEEL)
             stage.sweep([level(0, y, -0.17, wide, 0.16, 0.6) for y in (0.72, 0.86)], WHITE)
             stage.polygon(level(0, 0.861, -0.17, wide * 0.8, 0.12, 0.6), (206, 208, 208))
-            _draw_tap(stage, 0, 0.86)
+            stage.box((-0.015, 0.015), (0.86, 1.03), (-0.08, -0.05), CHROME)
 
 
 def _draw_toilet(stage: Stage) -> None:
@@ -156,14 +151,8 @@ def _draw_toilet(stage: Stage) -> None:
         return
     stage.polygon(disc(0, 0.61, -0.21, 0.19, 0.21), lit(seat, 0.93))
     stage.sweep(rim, seat)
-    stage.polygon(level(0, 0.401, -0.45, 0.125, 0.165, 0.9), lit(seat, 0.62))
-    stage.polygon(level(0, 0.38, -0.44, 0.112, 0.145, 0.9), lit(china, 0.83))
+    stage.polygon(level(0, 0.401, -0.45, 0.125, 0.165, 0.9), lit(china, 0.8))
     stage.polygon(level(0, 0.31, -0.43, 0.06, 0.075), mixed(china, (120, 160, 180), 0.45))
-
-
-def _draw_tap(stage: Stage, x: float, y: float) -> None:
-    stage.box((x - 0.015, x + 0.015), (y, y + 0.17), (-0.08, -0.05), CHROME)
-    stage.box((x - 0.012, x + 0.012), (y + 0.15, y + 0.17), (-0.2, -0.05), CHROME)
 
 
 def _draw_kitchen(stage: Stage) -> None:
@@ -176,8 +165,7 @@ def _draw_kitchen(stage: Stage) -> None:
     hob, sink, *others = stage.rng.sample(range(1, units), units - 1)
     run, sink_x = (0, units * UNIT_M), sink * UNIT_M + 0.3
     with stage.at(-width / 2, depth):
-        tile = stage.choice((0.1, 0.15, 9))
-        stage.tiles(run, (WORKTOP_M, 1.45), (0, 0), stage.pick("tiles walls"), (tile, tile, 1))
+        stage.tiles(run, (WORKTOP_M, 1.45), (0, 0), stage.pick("tiles walls"), (0.15, 0.15, 1))
         has_window = abs(hob - sink) > 1 and stage.chance(0.7)
         if has_window:
             _draw_window(stage, (sink_x - 0.35, sink_x + 0.35), (1.15, 2), curtains=False)
@@ -190,7 +178,7 @@ def _draw_kitchen(stage: Stage) -> None:
         stage.box(run, (0.86, WORKTOP_M), (-0.62, 0), stage.pick("woods tiles"))
         _draw_hob(stage, hob * UNIT_M + 0.3)
         stage.polygon(level(sink_x, 0.902, -0.33, 0.22, 0.16, 0.25), STEEL)
-        _draw_tap(stage, sink_x, WORKTOP_M)
+        stage.box((sink_x - 0.02, sink_x + 0.02), (WORKTOP_M, 1.1), (-0.12, -0.08), CHROME)
         for unit in others:
             _draw_plant(stage, unit * UNIT_M + 0.3, WORKTOP_M, -0.25, uniform(0.2, 0.4))
         for y in ((0.04, 0.75), (0.76, uniform(1.5, 2.1))):
@@ -257,9 +245,6 @@ def _draw_bed(stage: Stage) -> None:
         _draw_cushion(stage, x, high, -0.24, half * 0.42, sheet)
         _draw_cushion(stage, x, high, -0.42, half * 0.28, small)
     stage.box(wide, (0.2, high + 0.06), (-2.03, fold), stage.choice((cover, sheet)))
-    stage.box(wide, (0.3, high + 0.08), (fold - 0.02, fold + 0.2), sheet)
-    if stage.chance(0.5):
-        stage.box(wide, (0.28, high + 0.075), (-1.9, -1.4), small)
 
 
 def _draw_cushion(stage: Stage, x: float, y: float, z: float, wide: float, colour: Colour) -> None:
