@@ -33,7 +33,7 @@ _CUBE_SIDES = [(1, 3, 2, 0), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (5, 7, 3,
 def level(x: float, y: float, z: float, wide: float, deep: float = 0, square: float = 1) -> Points:
     """Returns a level ellipse (RING_POINTS, 3) with the half axes `wide` and `deep` (0: a circle).
 
-    Where `square` goes from 1 towards 0, the ring fills its rectangle.
+    With `square` from 1 towards 0 it fills its rectangle.
     """
     outline = np.copysign(np.abs(_CIRCLE) ** square, _CIRCLE)
     ring: Points = outline @ ((wide, 0, 0), (0, 0, deep or wide)) + (x, y, z)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections import Counter, defaultdict
+import statistics
+from collections import defaultdict
 from collections.abc import Iterator
 
 from toiletspark.launch import settings
@@ -127,7 +128,7 @@ def arrow_batches(cluster: Observed) -> Iterator[Finding]:
 
 
 def _huge_batch(name: str, rows: int, median: int, size: int, level: Level) -> Finding:
-    key, value = name, str(_power_of_two(64 * MIB // median))
+    key, value = name, str(2 ** int(math.log2(max(1, 64 * MIB // median))))
     if "/" in name:
         key, value = "embed.bytes_per_batch", "64000000"
     image = f"{median / 1000:,.0f} kB, the median image"
@@ -297,7 +298,7 @@ def executor_cores(cluster: Observed) -> int:
     """Returns the cores of most executors."""
     if not cluster.executors:
         return int(cluster.setting("spark.executor.cores", "1"))
-    return Counter(executor.cores for executor in cluster.executors).most_common(1)[0][0]
+    return statistics.mode(executor.cores for executor in cluster.executors)
 
 
 def needed_overhead(cluster: Observed, at_once: int) -> int:
@@ -348,8 +349,3 @@ def _by_host(cluster: Observed) -> dict[str, list[Executor]]:
     for executor in cluster.executors:
         hosts[executor.host].append(executor)
     return hosts
-
-
-def _power_of_two(number: int) -> int:
-    """The largest power of two that is no larger, at least 1."""
-    return 1 << max(0, number.bit_length() - 1)

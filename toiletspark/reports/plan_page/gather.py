@@ -169,15 +169,10 @@ def _rows_before(
 def _image(
     row: Mapping[str, Any], before: Mapping[str, Any] | None, pictures: Mapping[str, bytes]
 ) -> ChangedImage:
-    return ChangedImage(
-        image_id=row["image_id"] or "",
-        listing_id=row["listing_id"] or "",
-        stratum=row["stratum"],
-        score_before=before["exclusion_score"] if before else None,
-        score=row["exclusion_score"],
-        why=why(before, row),
-        thumbnail_jpeg=pictures.get(row["image_id"]),
-    )
+    ids = {name: row[name] or "" for name in ("image_id", "listing_id", "stratum")}
+    scores = {"score_before": before and before["exclusion_score"], "score": row["exclusion_score"]}
+    jpeg = pictures.get(row["image_id"])
+    return ChangedImage(**ids, **scores, why=why(before, row), thumbnail_jpeg=jpeg)
 
 
 def _live_side(store: Store, live: Version | None) -> Side | None:

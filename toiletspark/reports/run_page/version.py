@@ -56,7 +56,7 @@ class DriftTable:
 class VersionFacts:
     """Facts about a published version."""
 
-    number: int  # 1, 2,
+    number: int  # 1, 2, ...
     valid_until: str = ""  # when readers begin to refuse it; "" = never
     alarms: Sequence[str] = ()  # sentences that people must see at once
     # images by reason and decision, see `schemas.DECISIONS`
@@ -70,10 +70,8 @@ class VersionFacts:
         """Each reason with its images kept, excluded and unscored."""
         used = {reason for reason, _ in self.decided}
         order = [reason for reason in REASONS if reason in used] + sorted(used - set(REASONS))
-        return [
-            (reason, [self.decided.get((reason, side), 0) for side in DECISIONS_OF_IMAGES])
-            for reason in order
-        ]
+        sides = DECISIONS_OF_IMAGES
+        return [(name, [self.decided.get((name, side), 0) for side in sides]) for name in order]
 
     @property
     def totals(self) -> list[int]:
