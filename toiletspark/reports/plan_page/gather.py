@@ -169,10 +169,13 @@ def _rows_before(
 def _image(
     row: Mapping[str, Any], before: Mapping[str, Any] | None, pictures: Mapping[str, bytes]
 ) -> ChangedImage:
-    ids = {name: row[name] or "" for name in ("image_id", "listing_id", "stratum")}
-    scores = {"score_before": before and before["exclusion_score"], "score": row["exclusion_score"]}
-    jpeg = pictures.get(row["image_id"])
-    return ChangedImage(**ids, **scores, why=why(before, row), thumbnail_jpeg=jpeg)
+    return ChangedImage(
+        **{name: row[name] or "" for name in ("image_id", "listing_id", "stratum")},
+        score_before=before["exclusion_score"] if before else None,
+        score=row["exclusion_score"],
+        why=why(before, row),
+        thumbnail_jpeg=pictures.get(row["image_id"]),
+    )
 
 
 def _live_side(store: Store, live: Version | None) -> Side | None:
