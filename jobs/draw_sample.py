@@ -36,11 +36,12 @@ def step(work: Workspace) -> Summary:
 
     folder = spark_io.write_files(drawn, store, SAMPLE, run_id)
     if not sum(file.rows for file in described_files(folder)):
-        method, size = config.sample.method, config.sample.size
+        section = config.sample
+        settings = f"method {section.method}, size {section.size}"
         raise TableError(
             doing="drawing the sample",
             expected="at least one image",
-            found=f"none of {counted['images']} was drawn (method {method}, size {size})",
+            found=f"none of {counted['images']} was drawn ({settings})",
             todo="raise sample.size, or set sample.method=exact",
         )
     cut = [asdict(band) for band in bands]

@@ -44,7 +44,8 @@ def _draw_building(stage: Stage, is_block: bool) -> None:
         stage.box((-half - 0.4, half + 0.4), (eaves, eaves + 0.4), (-0.4, 8), lit(plaster, 0.75))
     else:
         ridge, end = eaves + stage.uniform(2, 3.2), half - stage.choice((-0.4, 1.6))
-        wide, roof = half + 0.4, stage.pick("roofs")
+        roof = stage.pick("roofs")
+        wide = half + 0.4
         low = [(-wide, eaves, -0.4), (wide, eaves, -0.4), (wide, eaves, 8), (-wide, eaves, 8)]
         stage.sweep([low, [(x, ridge, 4) for x in (-end, end, end, -end)]], roof)
         stage.box((half * 0.4, half * 0.4 + 0.6), (eaves + 1, ridge + 0.6), (3, 3.6), roof)
@@ -70,7 +71,8 @@ def _draw_building(stage: Stage, is_block: bool) -> None:
 def _draw_tree(stage: Stage, x: float, z: float) -> None:
     """Draws a tree with a crown of leaves."""
     uniform = stage.uniform
-    leaf, size = stage.pick("leaves"), uniform(0.8, 1.3)
+    leaf = stage.pick("leaves")
+    size = uniform(0.8, 1.3)
     stage.polygon(level(x, 0.02, z, 1.4 * size), (*BLACK, 50))
     stage.box((x - 0.14, x + 0.14), (0, 2.2 * size), (z - 0.14, z + 0.14), (104, 82, 64))
     for k in range(14):

@@ -39,15 +39,16 @@ def _enter(stage: Stage, size: Range, low: float, wood: float, tiled: list[float
     stage.look(eye, (uniform(-0.3, 0.3), uniform(low, low + 0.3), depth - 0.2), uniform(0.65, 1))
     x, up, z = (-width / 2, width / 2), (0, HEIGHT_M), (-1.2, depth)  # from behind every camera
     stage.box(x, (HEIGHT_M, HEIGHT_M), z, lit(WHITE, stage.uniform(1.28, 1.48)))
-    paint, tile, step = stage.pick("walls"), stage.pick("tiles"), stage.choice((0.12, 0.2, 0.3))
-    top = stage.choice(tiled)
+    paint, tile = stage.pick("walls"), stage.pick("tiles")
+    step, top = stage.choice((0.12, 0.2, 0.3)), stage.choice(tiled)
     for wall_x, wall_z in (((x[0], x[0]), z), ((x[1], x[1]), z), (x, (depth, depth))):
         stage.box(wall_x, up, wall_z, paint)
         if top:
             stage.tiles(wall_x, (0, top), wall_z, tile, (step, step, step))
     if stage.chance(0.3) and not top:
         stage.box(x, up, (depth, depth), stage.pick("walls fabrics"))
-    wide, is_wood = stage.choice((0.2, 0.3, 0.45)), stage.chance(wood)
+    is_wood = stage.chance(wood)
+    wide = stage.choice((0.2, 0.3, 0.45))
     floor = stage.pick("woods" if is_wood else "tiles")
     stage.tiles(x, (0, 0), z, floor, (wide, 1, 9 if is_wood else wide))
     stage.box(x, (0, 0.08), (depth - 0.02, depth), WHITE)
@@ -91,7 +92,8 @@ def _draw_lamp(stage: Stage, x: float, bottom: float, top: float, z: float, size
 def _draw_plant(stage: Stage, x: float, y: float, z: float, height: float) -> None:
     """Puts a potted plant at (x, y, z)."""
     uniform = stage.uniform
-    leaf, bottom = stage.pick("leaves"), y + height * 0.3
+    leaf = stage.pick("leaves")
+    bottom = y + height * 0.3
     pot = [level(x, y, z, height * 0.12), level(x, bottom, z, height * 0.16)]
     stage.sweep(pot, stage.pick("fronts fabrics"), (70, 54, 44))
     for _ in range(15):
@@ -163,7 +165,8 @@ def _draw_kitchen(stage: Stage) -> None:
     _enter(stage, (width, depth), 0.9, 0.5, [0, 0, 0, 1.2, HEIGHT_M])
     front, hung, fridge = stage.pick("fronts"), stage.pick("fronts"), stage.pick("fronts fabrics")
     hob, sink, *others = stage.rng.sample(range(1, units), units - 1)
-    run, sink_x = (0, units * UNIT_M), sink * UNIT_M + 0.3
+    run = (0, units * UNIT_M)
+    sink_x = sink * UNIT_M + 0.3
     with stage.at(-width / 2, depth):
         stage.tiles(run, (WORKTOP_M, 1.45), (0, 0), stage.pick("tiles walls"), (0.15, 0.15, 1))
         has_window = abs(hob - sink) > 1 and stage.chance(0.7)
@@ -233,7 +236,7 @@ def _draw_bed(stage: Stage) -> None:
     frame, sheet = stage.pick("woods fabrics"), stage.pick("whites")
     small, cover = stage.pick("fabrics"), stage.pick("fabrics")
     half, high = stage.choice((0.55, 0.75, 0.85)), stage.uniform(0.42, 0.55)
-    wide, fold = (-half - 0.03, half + 0.03), stage.uniform(-0.8, -0.6)
+    wide = (-half - 0.03, half + 0.03)
     stage.shadow(wide, (-2, 0))
     for x in (-half - 0.32, half + 0.32):
         stage.box((x - 0.2, x + 0.2), (0.05, 0.5), (-0.38, 0), frame)
@@ -244,7 +247,7 @@ def _draw_bed(stage: Stage) -> None:
     for x in (-half / 2, half / 2):
         _draw_cushion(stage, x, high, -0.24, half * 0.42, sheet)
         _draw_cushion(stage, x, high, -0.42, half * 0.28, small)
-    stage.box(wide, (0.2, high + 0.06), (-2.03, fold), stage.choice((cover, sheet)))
+    stage.box(wide, (0.2, high + 0.06), (-2.03, -0.7), stage.choice((cover, sheet)))
 
 
 def _draw_cushion(stage: Stage, x: float, y: float, z: float, wide: float, colour: Colour) -> None:
@@ -258,7 +261,8 @@ def _draw_living_room(stage: Stage) -> None:
     uniform = stage.uniform
     width, depth = uniform(3.8, 4.8), uniform(3.2, 4)
     _enter(stage, (width, depth), 0.7, 0.67, [0, 0, 0, 0, 1.2])
-    rug, square = stage.pick("fabrics"), stage.choice((0.05, 1))
+    rug = stage.pick("fabrics")
+    square = stage.choice((0.05, 1))
     for part, shade in ((1.3, 0.85), (1.2, 1), (1.05, 0.92)):
         stage.polygon(level(-0.2, 0.006, depth - 1.5, part, part * 0.65, square), lit(rug, shade))
     with stage.at(-0.2, depth):
@@ -274,7 +278,8 @@ def _draw_living_room(stage: Stage) -> None:
 
 def _draw_sofa(stage: Stage) -> None:
     """Draws a sofa with its back at the plane z = 0."""
-    colour, seats = stage.pick("fabrics"), stage.choice((2, 3, 3))
+    colour = stage.pick("fabrics")
+    seats = stage.choice((2, 3, 3))
     inner, half = 0.32 * seats, 0.32 * seats + 0.18
     stage.shadow((-half, half), (-0.9, 0))
     stage.box((-half, half), (0.1, stage.uniform(0.78, 0.9)), (-0.25, 0), lit(colour, 0.95))
@@ -291,7 +296,8 @@ def _draw_sofa(stage: Stage) -> None:
 
 def _draw_table(stage: Stage, x: float, z: float) -> None:
     """Draws a low table, round or rectangular, with a book and perhaps a plant on it."""
-    top, square = stage.pick("woods whites"), stage.choice((0.1, 1))
+    top = stage.pick("woods whites")
+    square = stage.choice((0.1, 1))
     wide, deep = stage.uniform(0.4, 0.6), stage.uniform(0.28, 0.36)
     stage.shadow((x - wide, x + wide), (z - deep, z + deep))
     for dx, dz in ((-0.65, 0.65), (0.65, 0.65), (-0.65, -0.65), (0.65, -0.65)):

@@ -21,7 +21,7 @@ Points = npt.NDArray[np.float64]  # (..., 3)
 
 NEAR_M = 0.05  # polygons are cut at this distance in front of the eye
 SUPERSAMPLING = 2  # drawn larger and then reduced: cheaper than an anti-aliased edge each
-RING_POINTS = 20  # other polygons have 4, repeated, so that numpy handles all at once
+RING_POINTS = 20  # other polygons have 2 or 4, repeated, so that numpy handles all at once
 
 _LIGHT = np.array((-0.42, 0.75, -0.51))  # unit vector towards the light
 _ANGLES = 2 * np.pi * (np.arange(RING_POINTS) + 0.5) / RING_POINTS
@@ -94,7 +94,7 @@ class Stage:
         self._offset = np.zeros(3)
 
     def polygon(self, points: npt.ArrayLike, colour: Colour) -> None:
-        """Fills a flat polygon of 4 or RING_POINTS points, unshaded."""
+        """Fills a flat polygon of 4 or RING_POINTS corners, unshaded."""
         self._add(np.array([points]), colour, is_shaded=False)
 
     def front(self, x: Range, y: Range, z: float, colour: Colour) -> None:

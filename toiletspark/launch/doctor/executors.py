@@ -100,10 +100,9 @@ def _can_start_all_at_once(context: SparkContext) -> bool:
     slots are free: as long as another job lasts, and for ever if an executor is excluded.
     """
     values = dict(context.getConf().getAll())
-    for key in (settings.DYNAMIC_ALLOCATION, settings.EXCLUDE_ON_FAILURE):
-        if values.get(key, "").lower() == "true":
-            return False
-    return not any(info.numRunningTasks() for info in _infos(context))
+    keys = (settings.DYNAMIC_ALLOCATION, settings.EXCLUDE_ON_FAILURE)
+    is_hindered = any(values.get(key, "").lower() == "true" for key in keys)
+    return not is_hindered and not any(info.numRunningTasks() for info in _infos(context))
 
 
 def _infos(context: SparkContext) -> Any:

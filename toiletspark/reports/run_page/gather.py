@@ -72,7 +72,9 @@ def gather(work: Workspace, seconds: dict[str, float]) -> RunPage:
     excluded, borderline = surest.collect(), nearest.collect()
     digests = {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
     pictures = thumbnails.of_few(work.spark, work.config, digests)
-    decided = _decided(work, runs.decisions)
+    no_score = (F.col("status") != "ok").alias("no_score")
+    decisions = spark_io.read_run(work.spark, runs.decisions)
+    decided = decisions.groupBy("reason", "decision", no_score).count().collect()
     without_score = [row for row in decided if row["no_score"] and row["decision"] == "exclude"]
     statuses = spark_io.read_run(work.spark, runs.unscored).groupBy("status").count().collect()
     inputs = runs.scores.inputs
@@ -100,7 +102,8 @@ def gather(work: Workspace, seconds: dict[str, float]) -> RunPage:
 def warnings(runs: LiveRuns) -> list[str]:
     """Sentences to read before any number: expired, a rollback, or a random backbone."""
     sentences = []
-    until, older = runs.version.valid_until, runs.version.rolled_back_to
+    until = runs.version.valid_until
+    older = runs.version.rolled_back_to
     if until and datetime.fromisoformat(until) < datetime.now(UTC):
         expired = f"This version was valid until {until}"
         sentences.append(f"{expired}: readers refuse it, and feeds stand still.")
@@ -145,13 +148,6 @@ def _version_facts(work: Workspace, runs: LiveRuns, decided: list[Row]) -> Versi
         drift=drift_table(counts["drift"]),
         meters=leak_meter.trend(work.store, work.config.labels) if has_leaks else [],
     )
-
-
-def _decided(work: Workspace, decisions: Run) -> list[Row]:
-    """Images by reason, decision and no_score (boolean)."""
-    no_score = (F.col("status") != "ok").alias("no_score")
-    rows = spark_io.read_run(work.spark, decisions)
-    return rows.groupBy("reason", "decision", no_score).count().collect()
 
 
 def _facts(runs: LiveRuns, seconds: dict[str, float]) -> list[tuple[str, str]]:
