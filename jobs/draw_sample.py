@@ -44,8 +44,8 @@ def step(work: Workspace) -> Summary:
             found=f"none of {counted['images']} was drawn ({settings})",
             todo="raise sample.size, or set sample.method=exact",
         )
-    cut = [asdict(band) for band in bands]
-    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=cut)
+    recorded = [asdict(band) for band in bands]
+    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

@@ -43,8 +43,8 @@ def step(work: Workspace) -> Summary:
         begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
         return to_feed(work, begun)
     labels = work.config.labels
-    shown = [] if labels.table.path or labels.file else [export_labels.JOB]
-    begun = run_in_turn([draw_sample.JOB, *shown], work)
+    exports = [] if labels.table.path or labels.file else [export_labels.JOB]
+    begun = run_in_turn([draw_sample.JOB, *exports], work)
     return from_labels(work, begun) if _has_new_labels(work) else from_imported(work, begun)
 
 

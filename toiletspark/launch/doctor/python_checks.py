@@ -43,8 +43,8 @@ def python(cluster: Observed) -> Iterator[Finding]:
             faults[fault, why].add(started.host)
     if reason := cluster.failures.get("python"):
         faults[f"could not be tried: {reason}", "nothing runs"] = set()
-    why_this = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
-    unnamed = "" if cluster.python_named else why_this
+    own_path = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
+    unnamed = "" if cluster.python_named else own_path
     ship = "or ship an environment with --archives (make dist)"
     todo = f"name a Python that every machine has: --conf {PYTHON_KEY}=PATH, {ship}"
     for (fault, why), hosts in faults.items():

@@ -81,11 +81,9 @@ def hosts(cluster: Observed) -> Iterator[Finding]:
         what = f"images could not be fetched on the cluster: {reason}"
         todo = "look at the executors' stderr"
         yield Finding("hosts", "error", what, "", "no job would", todo)
+    driver_alone = "" if cluster.images.from_executors else "asked from the driver alone"
     for host in cluster.images.hosts:
-        is_far = cluster.images.from_executors
-        yield from _of_host(
-            host, names(host.failed_at) if is_far else "asked from the driver alone"
-        )
+        yield from _of_host(host, driver_alone or names(host.failed_at))
 
 
 def _of_host(host: ImageHost, where: str) -> Iterator[Finding]:

@@ -48,7 +48,7 @@ def tiles(work: Workspace, queue: Run, small: DataFrame) -> list[Tile]:
     position = user_tables.read_catalog(work.spark, config).select("image_id", "position")
     rows = known.join(position, on="image_id", how="left")
     rows = rows.orderBy("rank", "listing_id", "position", "image_id").drop("rank", "position")
-    classes, min_cosine = config.labels.classes, config.lookalikes.min_cosine
+    classes = config.labels.classes
     unordered = []
     for row in rows.collect():
         tile = Tile(**row.asDict(), jpeg=b"")
@@ -58,8 +58,8 @@ def tiles(work: Workspace, queue: Run, small: DataFrame) -> list[Tile]:
         unordered.append(tile)
     embeddings = _embeddings(work, unordered, sound)
     if is_sample:
-        return order.arranged(unordered, embeddings, classes, min_cosine)
-    return order.grouped(unordered, embeddings, min_cosine)
+        return order.arranged(unordered, embeddings, classes, config.lookalikes.min_cosine)
+    return order.grouped(unordered, embeddings, config.lookalikes.min_cosine)
 
 
 def with_pictures(work: Workspace, small: DataFrame, sheet: ContactSheet) -> ContactSheet:
