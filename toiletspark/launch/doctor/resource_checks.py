@@ -83,14 +83,15 @@ def gpu_share(cluster: Observed) -> Iterator[Finding]:
         if with_gpu and cluster.runtime == "torch":
             what = f"{with_gpu[0].gpus} GPUs that no setting names"
             why = "Spark assigns none, so all tasks of a machine share its first GPU"
-            find = "--conf spark.executor.resource.gpu.discoveryScript=getGpusResources.sh"
-            todo = f"--conf spark.executor.resource.gpu.amount=1 --conf {share_key}=1 {find}"
+            script = "--conf spark.executor.resource.gpu.discoveryScript=getGpusResources.sh"
+            todo = f"--conf spark.executor.resource.gpu.amount=1 --conf {share_key}=1 {script}"
             yield Finding("gpu_share", "warning", what, names(with_gpu), why, todo)
         return
     by_cpu = max(1, executor_cores(cluster) // task_cpus(cluster))
     if by_gpu < by_cpu:
         cpus = str(max(1, executor_cores(cluster) // by_gpu))
-        what = f"{share_key}={cluster.setting(share_key)} allows {by_gpu} tasks, cores would do for {by_cpu}"
+        share = cluster.setting(share_key)
+        what = f"{share_key}={share} allows {by_gpu} tasks, cores would do for {by_cpu}"
         why = "cores that could fetch and decode stand idle"
         todo = f"--conf {settings.TASK_CPUS}={cpus} (a task uses all), or a smaller share of a GPU"
         yield Finding("gpu_share", "warning", what, "", why, todo, {settings.TASK_CPUS: cpus})
