@@ -5,11 +5,8 @@
 feed.mode says what the feed shows; docs/feed.md has each mode as SQL, for feeds built elsewhere.
 """
 
-from __future__ import annotations
-
 import logging
-
-from pyspark.sql import SparkSession
+from typing import Any
 
 from toiletspark.config.command_line import Summary
 from toiletspark.feed import alerts, best_images, feed, readers
@@ -30,7 +27,6 @@ def step(work: Workspace) -> Summary:
     decisions = spark_io.read_named(spark, version.run(DECISIONS))
     rows, image_id = user_tables.read_feed(spark, config)
     path, mode = config.feed.path or config.images.path, config.feed.mode
-    recorded = config.recorded()
     inputs = Inputs(feed=path, version=version.number, exclusion_list=version.exclusion_list.run_id)
 
     images = feed.standings(rows, decisions, image_id)
@@ -46,21 +42,18 @@ def step(work: Workspace) -> Summary:
     _log.info("the feed by version %s (%s): %s", version.number, mode, feed.sentence(summary))
 
     best = best_images.of_version(spark, config, version, images)
-    best_run = spark_io.write_run(
-        best, store, BEST_IMAGES, work.run_id, config=recorded, inputs=inputs
-    )
+    made_of: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
+    best_run = spark_io.write_run(best, store, BEST_IMAGES, work.run_id, **made_of)
     alert_rows = alerts.of_version(spark, config, version, decisions)
-    alerts_run = spark_io.write_run(
-        alert_rows, store, ALERTS, work.run_id, config=recorded, inputs=inputs
-    )
-    more = {**_listings(spark, best_run), **_alerts(store, alerts_run)}
-    run = store.commit(table, work.run_id, config=recorded, inputs=inputs, counts=summary)
+    alerts_run = spark_io.write_run(alert_rows, store, ALERTS, work.run_id, **made_of)
+    more = {**_listings(work, best_run), **_alerts(store, alerts_run)}
+    run = store.commit(table, work.run_id, counts=summary, **made_of)
     store.clear(work.run_id)
     return {**summary, "feed": run.folder, "feed_version": version.number, **more}
 
 
-def _listings(spark: SparkSession, best: Run) -> Summary:
-    count, examples = best_images.left_with_none(spark_io.read_run(spark, best))
+def _listings(work: Workspace, best: Run) -> Summary:
+    count, examples = best_images.left_with_none(spark_io.read_run(work.spark, best))
     if count:
         names = best_images.named(examples, count)
         _log.info("%s of %s listings have no image left: %s", count, best.rows, names)

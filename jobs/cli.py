@@ -1,46 +1,23 @@
 """The `toiletspark` command: the jobs, for people."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    reported_errors,
-    show,
-)
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, reported_errors, show
 from toiletspark.errors import UserError
 from toiletspark.jobs import cli_publish
 from toiletspark.jobs.cli_publish import job_of, set_key
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-labels_app = typer.Typer(no_args_is_help=True)
-leaks_app = typer.Typer(no_args_is_help=True)
+labels = typer.Typer(no_args_is_help=True)
+leaks = typer.Typer(no_args_is_help=True)
 
-
-class Failures(StrEnum):
-    """The failed images that are tried again."""
-
-    transient = "transient"
-    failed = "failed"
-
-
-class Queue(StrEnum):
-    """A queue of images for people to label."""
-
-    suggest = "suggest"
-    second_look = "second_look"
-    leaks = "leaks"
-
-
+Failures = StrEnum("Failures", ("transient", "failed"))  # the images that are tried again
+Queue = StrEnum("Queue", ("suggest", "second_look", "leaks"))  # of images for people to label
 Retry = Annotated[
     Failures | None,
     typer.Option(
@@ -52,58 +29,43 @@ QueueName = Annotated[
     typer.Option("--queue", help="Use the newest queue of this kind; without it, labels.of."),
 ]
 Number = Annotated[int | None, typer.Option("--n", min=1, help="The number of images.")]
+Preview = Annotated[
+    bool, typer.Option("--preview", help="Print what each stratum would give; write nothing.")
+]
+Presort = Annotated[
+    bool,
+    typer.Option(
+        "--presort", help="Into the class folders, by the newest scores (labels.presort)."
+    ),
+]
+RETRY, QUEUE = (Retry, "embed.only_retry"), (QueueName, "labels.of")
 
 
-def _plain_command(name: str) -> Callable[..., None]:
-    """A command that runs a job and has no options of its own."""
+def _add(
+    to: typer.Typer, name: str, job: str, text: str, option: tuple[object, str] | None = None
+) -> None:
+    """Adds the command `name` that runs a job; its own option sets a key of the configuration."""
 
-    def run(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
-        job_of(name).run(conf, sets, as_json)
+    def plain(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
+        job_of(job).run(conf, sets, as_json)
 
-    return run
+    if option is None:
+        to.command(name, help=text)(plain)
+        return
+    annotation, key = option
 
-
-def _retry_command(name: str) -> Callable[..., None]:
-    """A command that can be restricted to images that failed before."""
-
-    def run(
-        conf: ConfFiles = [], sets: Sets = [], retry: Retry = None, as_json: AsJson = False
+    def with_option(
+        conf: ConfFiles = [], sets: Sets = [], value: Any = None, as_json: AsJson = False
     ) -> None:
-        job_of(name).run(conf, [*sets, *set_key("embed.only_retry", retry)], as_json)
+        job_of(job).run(conf, [*sets, *set_key(key, value)], as_json)
 
-    return run
-
-
-def _queue_command(name: str) -> Callable[..., None]:
-    """A command that shows the images of a queue to people."""
-
-    def run(
-        conf: ConfFiles = [], sets: Sets = [], queue: QueueName = None, as_json: AsJson = False
-    ) -> None:
-        job_of(name).run(conf, [*sets, *set_key("labels.of", queue)], as_json)
-
-    return run
-
-
-def _number_command(name: str, key: str) -> Callable[..., None]:
-    """A command that draws a number of images."""
-
-    def run(
-        n: Number = None, conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False
-    ) -> None:
-        job_of(name).run(conf, [*sets, *set_key(key, n)], as_json)
-
-    return run
+    with_option.__annotations__["value"] = annotation
+    to.command(name, help=text)(with_option)
 
 
 @app.command()
 def sample(
-    conf: ConfFiles = [],
-    sets: Sets = [],
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Print what each stratum would give; write nothing.")
-    ] = False,
-    as_json: AsJson = False,
+    conf: ConfFiles = [], sets: Sets = [], preview: Preview = False, as_json: AsJson = False
 ) -> None:
     """Draw the stratified sample, or preview it."""
     job_of("preview_sample" if preview else "draw_sample").run(conf, sets, as_json)
@@ -134,24 +96,13 @@ def train(
     job_of("train_head").run(conf, [*sets, *set_key("train.accept_worse", accept_worse)], as_json)
 
 
-app.command("run", help="Run every step in order, from the sample to the feed.")(
-    _plain_command("run_chain")
-)
-app.command("embed", help="Embed the images that have no embedding yet.")(
-    _retry_command("embed_images")
-)
-app.command("score", help="Score the catalog with a head, without reading images.")(
-    _plain_command("score_catalog")
-)
-app.command("rescore", help="Embed what is new, score, publish: the command of a scheduler.")(
-    _retry_command("rescore_catalog")
-)
-app.command("feed", help="Build the feed without the excluded images.")(
-    _plain_command("build_feed")
-)
-app.command("report", help="Write the HTML page of the published version.")(
-    _plain_command("write_report")
-)
+_add(app, "run", "run_chain", "Run every step in order, from the sample to the feed.")
+_add(app, "embed", "embed_images", "Embed the images that have no embedding yet.", RETRY)
+_add(app, "score", "score_catalog", "Score the catalog with a head, without reading images.")
+text = "Embed what is new, score, publish: the command of a scheduler."
+_add(app, "rescore", "rescore_catalog", text, RETRY)
+_add(app, "feed", "build_feed", "Build the feed without the excluded images.")
+_add(app, "report", "write_report", "Write the HTML page of the published version.")
 
 
 @app.command()
@@ -165,9 +116,9 @@ def doctor(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> No
 @app.command()
 def keys() -> None:
     """Print conf/base.toml: every key with its unit and reason."""
-    from toiletspark.config.loading import base_text
+    from toiletspark.config import loading
 
-    print(base_text())
+    print(loading.base_text())
 
 
 @app.command()
@@ -207,17 +158,12 @@ def demo(
 
 # Labels
 
-app.add_typer(labels_app, name="labels", help="Show images to people, and read their labels.")
+app.add_typer(labels, name="labels", help="Show images to people, and read their labels.")
 
 
-@labels_app.command("export")
+@labels.command("export")
 def export_labels(
-    presort: Annotated[
-        bool,
-        typer.Option(
-            "--presort", help="Into the class folders, by the newest scores (labels.presort)."
-        ),
-    ] = False,
+    presort: Presort = False,
     conf: ConfFiles = [],
     sets: Sets = [],
     queue: QueueName = None,
@@ -228,7 +174,7 @@ def export_labels(
     job_of("export_labels").run(conf, [*sets, *keys], as_json)
 
 
-@labels_app.command("import")
+@labels.command("import")
 def import_labels(
     file: Annotated[
         Path | None,
@@ -251,29 +197,22 @@ def import_labels(
     job_of("import_labels").run(conf, [*sets, *keys], as_json)
 
 
-labels_app.command("suggest", help="Draw what to label next: uncertain images, and random ones.")(
-    _number_command("suggest_labels", "suggest.size")
-)
-labels_app.command("second-look", help="Rank the labels that are most likely wrong.")(
-    _plain_command("second_look")
-)
-labels_app.command("tasks", help="Write tasks for Label Studio, with suggestions.")(
-    _queue_command("write_tasks")
-)
-labels_app.command("sheet", help="Write the contact sheet, an HTML file to label in a browser.")(
-    _queue_command("make_sheet")
-)
+text = "Draw what to label next: uncertain images, and random ones."
+_add(labels, "suggest", "suggest_labels", text, (Number, "suggest.size"))
+_add(labels, "second-look", "second_look", "Rank the labels that are most likely wrong.")
+_add(labels, "tasks", "write_tasks", "Write tasks for Label Studio, with suggestions.", QUEUE)
+text = "Write the contact sheet, an HTML file to label in a browser."
+_add(labels, "sheet", "make_sheet", text, QUEUE)
 
 
 # Leaks
 
-app.add_typer(leaks_app, name="leaks", help="Measure how many toilets are still in the feed.")
-leaks_app.command("draw", help="Draw a sample of the published version, to be labelled.")(
-    _number_command("draw_leaks", "leaks.size")
-)
+app.add_typer(leaks, name="leaks", help="Measure how many toilets are still in the feed.")
+text = "Draw a sample of the published version, to be labelled."
+_add(leaks, "draw", "draw_leaks", text, (Number, "leaks.size"))
 
 
-@leaks_app.command("show")
+@leaks.command("show")
 def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:
     """Show the toilets left in the feed and the images lost, by the labels so far, per version."""
     from toiletspark.config import loading

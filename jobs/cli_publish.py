@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    Summary,
-    reported_errors,
-    show,
-)
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary, reported_errors, show
 from toiletspark.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,14 +56,11 @@ def publish(
     """Publish the exclusion list as a new version; or plan, approve, go back, list."""
     name = context.invoked_subcommand
     if not name:
-        _publish([], accept, because, conf, sets, as_json)
+        _publish(accept, because, conf, sets, as_json)
     elif accept or because or conf or sets or as_json:
         with reported_errors():
-            raise _mistake(
-                f"options after the sub-command, as in `publish {name} --conf FILE`",
-                f"options before `{name}`",
-                "move them to the end",
-            )
+            expected = f"options after the sub-command, as in `publish {name} --conf FILE`"
+            raise _mistake(expected, f"options before `{name}`", "move them to the end")
 
 
 @app.command("plan")
@@ -82,7 +72,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Write a version and the page of what it would change; publish nothing."""
-    _publish(set_key("publish.plan", True), accept, because, conf, sets, as_json)
+    _publish(accept, because, conf, [*sets, "publish.plan=true"], as_json)
 
 
 @app.command("approve")
@@ -124,9 +114,8 @@ def roll_back(
         summary: Summary = rollback.summary(store, config, live)
     if table:
         sql = "; ".join(metastore.statements(table, summary["exclusion_list"]))
-        summary["catalog_table"] = (
-            f"{table} still shows what was live before: no Spark was started. Run: {sql}"
-        )
+        stale = f"{table} still shows what was live before: no Spark was started. Run: {sql}"
+        summary["catalog_table"] = stale
     show(summary, as_json)
 
 
@@ -143,46 +132,31 @@ def list_versions(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False
 
 
 def _publish(
-    keys: list[str],
-    accept: list[str],
-    because: str | None,
-    conf: list[Path],
-    sets: list[str],
-    as_json: bool,
+    accept: list[str], because: str | None, conf: list[Path], sets: list[str], as_json: bool
 ) -> None:
     """Runs the job that publishes, with audits accepted for a reason."""
     with reported_errors():
         if accept and because is None:
-            raise _mistake(
-                "--accept RULE with --because",
-                "no reason",
-                'give one, as in --because "a portal has left us"',
-            )
+            todo = 'give one, as in --because "a portal has left us"'
+            raise _mistake("--accept RULE with --because", "no reason", todo)
         if because is not None and not accept:
             raise _mistake("--because with --accept", "no --accept", "leave --because out")
         rules = [_words("--accept", rule) for rule in accept]
-        keys = [*keys, *set_key("publish.accept", rules), *_reason(because)]
+        keys = [*set_key("publish.accept", rules), *_reason(because)]
     job_of("publish_exclusions").run(conf, [*sets, *keys], as_json)
 
 
 def _reason(because: str | None) -> list[str]:
-    if because is None:
-        return []
-    return set_key("publish.because", _words("--because", because))
+    return [] if because is None else set_key("publish.because", _words("--because", because))
 
 
 def _words(option: str, text: str) -> str:
-    """The text of an option.
-
-    Raises:
-        UserError: it is empty.
-    """
+    """Returns the text of an option; raises a UserError if it is empty."""
     if not text.strip():
         raise _mistake(f"words after {option}", "an empty text", f"fill {option}, or leave it out")
     return text
 
 
 def _mistake(expected: str, found: str, todo: str) -> UserError:
-    return UserError(
-        doing="reading the options of publish", expected=expected, found=found, todo=todo
-    )
+    doing = "reading the options of publish"
+    return UserError(doing=doing, expected=expected, found=found, todo=todo)

@@ -6,8 +6,6 @@ People label it as a queue (`toiletspark labels sheet --queue leaks`); `toiletsp
 gives the figures.
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.feed import leak_meter, leak_sample
 from toiletspark.labels import merge
@@ -30,10 +28,8 @@ def step(work: Workspace) -> Summary:
     store.clear(work.run_id)
 
     labels = leak_meter.labels_of(rows, merge.newest(store), work.config.labels.conflicts)
-    known = []
-    for row, label in zip(rows, labels, strict=True):
-        if label is not None:
-            known.append(row["content_digest"])
+    labelled = zip(rows, labels, strict=True)
+    known = [row["content_digest"] for row, label in labelled if label is not None]
     ranked = leak_sample.ranked(rows, known, seed)
     summary: Summary = {
         "leaks_drawn": len(ranked),

@@ -3,13 +3,10 @@
 spark-submit --py-files dist/*.whl jobs/draw_sample.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 from pyspark.sql import DataFrame
 
-from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import TableError
 from toiletspark.launch.job import Job
@@ -39,34 +36,23 @@ def step(work: Workspace) -> Summary:
 
     folder = spark_io.write_files(drawn, store, SAMPLE, run_id)
     if not sum(file.rows for file in described_files(folder)):
-        raise _nothing_drawn(config, counted["images"])
-    inputs = Inputs(
-        images=config.images.path,
-        listings=config.listings.path,
-        bands=[asdict(band) for band in bands],
-    )
+        section = config.sample
+        settings = f"method {section.method}, size {section.size}"
+        raise TableError(
+            doing="drawing the sample",
+            expected="at least one image",
+            found=f"none of {counted['images']} was drawn ({settings})",
+            todo="raise sample.size, or set sample.method=exact",
+        )
+    recorded = [asdict(band) for band in bands]
+    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)
     page = gather.write_page(work, run, cells, wanted)
     store.clear(run_id)
-    return {
-        "images": counted["images"],
-        "strata": len(cells),
-        "sampled": run.rows,
-        "sample": run.folder,
-        **page,
-    }
-
-
-def _nothing_drawn(config: Config, images: int) -> TableError:
-    section = config.sample
-    return TableError(
-        doing="drawing the sample",
-        expected="at least one image",
-        found=f"none of {images} was drawn (method {section.method}, size {section.size})",
-        todo="raise sample.size, or set sample.method=exact",
-    )
+    result = {"sampled": run.rows, "sample": run.folder}
+    return {"images": counted["images"], "strata": len(cells), **result, **page}
 
 
 JOB = Job("draw_sample", step, __doc__)

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -43,9 +41,8 @@ def step(work: Workspace) -> Summary:
         files = locations.embedding_files(store, files)
         embedded = locations.locate(spark, store, files, spec.backbone_id, among=attempts)
         state = ledger.update_catalog(state, attempts, embedded)
-    state, sound = spark_io.counting(
-        locations.partition_by_file(state), sound=F.col("status") == "ok"
-    )
+    state = locations.partition_by_file(state)
+    state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
     inputs = Inputs(
         images=config.images.path,
@@ -53,9 +50,8 @@ def step(work: Workspace) -> Summary:
         backbone_id=spec.backbone_id,
         embeddings=files,
     )
-    catalog = store.commit(
-        CATALOG, work.run_id, config=config.recorded(), inputs=inputs, counts=sound()
-    )
+    recorded = config.recorded()
+    catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
     store.clear(work.run_id)
     return {
         "images": catalog.rows,

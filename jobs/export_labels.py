@@ -6,8 +6,6 @@ The images are those of the newest sample or queue (labels.of); with labels.pres
 folder of the class that the newest scores suggest. The folder is on the driver's machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,9 +34,8 @@ def step(work: Workspace) -> Summary:
         scores = work.store.require(SCORES, doing=f"{DOING}, presorted", step="score")
     exported_ids = [(image_id,) for image_id in sorted(class_folders.exported_ids(folder))]
     exported = spark_io.of_rows(work.spark, exported_ids, {"image_id": "string"})
-    new = (
-        queues.images(work.spark, queue).select("image_id").join(exported, "image_id", "left_anti")
-    )
+    queued = queues.images(work.spark, queue).select("image_id")
+    new = queued.join(exported, "image_id", "left_anti")
     images = user_tables.read_catalog(work.spark, config).join(new, "image_id", "left_semi")
 
     suggestions = queues.suggestions(work.spark, scores, section).join(new, "image_id", "left_semi")
@@ -57,9 +54,8 @@ def step(work: Workspace) -> Summary:
 def _exported(small: DataFrame, suggested: dict[str, str]) -> Iterator[ExportedImage]:
     for row in small.toLocalIterator(prefetchPartitions=True):
         if row["jpeg"] is not None:
-            image_id = row["image_id"]
-            jpeg = bytes(row["jpeg"])
-            yield ExportedImage(image_id, row["content_digest"], jpeg, suggested.get(image_id))
+            image_id, digest = row["image_id"], row["content_digest"]
+            yield ExportedImage(image_id, digest, bytes(row["jpeg"]), suggested.get(image_id))
 
 
 JOB = Job("export_labels", step, __doc__)

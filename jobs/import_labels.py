@@ -5,8 +5,6 @@
 New labels are merged with all earlier ones; see `toiletspark.labels.merge` for the rules.
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -58,14 +56,9 @@ def import_overrides(work: Workspace) -> Summary:
 
 
 def _totals(store: Store, run: Run) -> Summary:
-    counts = run.counts
-    return {
-        "labelled": counts["images"],
-        "per_class": counts["per_class"],
-        "conflicts": counts["conflicts"],
-        "labels": run.folder,
-        "conflicts_table": store.folder(CONFLICTS, run.run_id),
-    }
+    figures = {name: run.counts[name] for name in ("per_class", "conflicts")}
+    folders = {"labels": run.folder, "conflicts_table": store.folder(CONFLICTS, run.run_id)}
+    return {"labelled": run.counts["images"], **figures, **folders}
 
 
 def _read_source(work: Workspace) -> tuple[SourceLabels, str]:

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/make_sheet.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
 from toiletspark.labels import queues

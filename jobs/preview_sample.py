@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/preview_sample.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import preview

@@ -6,8 +6,6 @@ A new threshold or policy needs this step alone. publish.plan writes a version a
 it would change; publish.approve publishes such a plan.
 """
 
-from __future__ import annotations
-
 import logging
 
 from toiletspark.config.command_line import Summary
@@ -97,9 +95,7 @@ def _approve(work: Workspace) -> Summary:
 def _follow_up(work: Workspace, shipped: Shipped) -> Summary:
     """Moves the catalog table and draws a leak sample, after readers see the new version."""
     metastore.follow(work.spark, work.config.publish.catalog_table, work.store.root)
-    leaks: Summary = {}
-    if work.config.leaks.each_run:
-        leaks = draw_leaks.step(work.for_next_step())
+    leaks = draw_leaks.step(work.for_next_step()) if work.config.leaks.each_run else {}
     return {**leaks, "removed": shipped.removed}
 
 

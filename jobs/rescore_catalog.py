@@ -5,8 +5,6 @@
 The cost is that of the changes since the last run.
 """
 
-from __future__ import annotations
-
 from toiletspark.config import Config
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding import int8
@@ -27,9 +25,8 @@ def prepare(config: Config) -> None:
 
 def step(work: Workspace) -> Summary:
     """Runs the steps; a head that does not fit stops the run before the first image is read."""
-    return run_in_turn(
-        [CHECK_JOB, embed_images.JOB, score_catalog.JOB, publish_exclusions.JOB], work
-    )
+    steps = [CHECK_JOB, embed_images.JOB, score_catalog.JOB, publish_exclusions.JOB]
+    return run_in_turn(steps, work)
 
 
 def require_fitting_head(work: Workspace) -> Summary:

@@ -5,8 +5,6 @@
 The first run on a new catalog ends at the labels, which people make; the second goes on from there.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from pathlib import Path
@@ -45,13 +43,9 @@ def step(work: Workspace) -> Summary:
         begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
         return to_feed(work, begun)
     labels = work.config.labels
-    before = [draw_sample.JOB]
-    if not (labels.table.path or labels.file):
-        before.append(export_labels.JOB)
-    begun = run_in_turn(before, work)
-    if _has_new_labels(work):
-        return from_labels(work, begun)
-    return from_imported(work, begun)
+    exports = [] if labels.table.path or labels.file else [export_labels.JOB]
+    begun = run_in_turn([draw_sample.JOB, *exports], work)
+    return from_labels(work, begun) if _has_new_labels(work) else from_imported(work, begun)
 
 
 def from_labels(work: Workspace, begun: Summary) -> Summary:
@@ -64,10 +58,8 @@ def from_imported(work: Workspace, begun: Summary) -> Summary:
 
     Overrides become labels after `embed`, when the contents of their images are known.
     """
-    jobs = [embed_images.JOB]
-    if work.config.overrides.path:
-        jobs.append(import_labels.OVERRIDES_JOB)
-    jobs.append(train_head.JOB)
+    overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.path else []
+    jobs = [embed_images.JOB, *overrides, train_head.JOB]
     return to_feed(work, merged(begun, run_in_turn(jobs, work)))
 
 
@@ -81,11 +73,7 @@ def to_feed(work: Workspace, begun: Summary) -> Summary:
 
 
 def _has_new_labels(work: Workspace) -> bool:
-    """Returns True if there is something to import.
-
-    Raises:
-        LabelsError: there is nothing, and nothing was imported before.
-    """
+    """Returns True if there is something to import; a LabelsError if nothing ever was."""
     folder, section = work.config.labels_folder, work.config.labels
     if section.file or section.table.path or section.reviewed:
         return True

@@ -6,8 +6,6 @@ Several heads share one pass: score.head, whose scores are published, and score.
 compare with.
 """
 
-from __future__ import annotations
-
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding.worker_errors import WorkerErrors
@@ -26,8 +24,7 @@ def step(work: Workspace) -> Summary:
     chosen = [registry.load(folder) for folder in config.score.more_heads]
     chosen.append(registry.current(store, config.score.head, doing=scores.DOING))
     for head in chosen:
-        backbone_id = catalog.inputs.backbone_id
-        registry.require_backbone(head, backbone_id, doing=scores.DOING)
+        registry.require_backbone(head, catalog.inputs.backbone_id, doing=scores.DOING)
 
     errors = WorkerErrors(spark.sparkContext)
     broadcast = spark.sparkContext.broadcast(chosen)
@@ -40,9 +37,8 @@ def step(work: Workspace) -> Summary:
         runs = []
         for number, head in enumerate(chosen):
             compared = number < len(chosen) - 1
-            runs.append(
-                writer.write(tasks.select_head(scored, number, head), head, compared=compared)
-            )
+            rows = tasks.select_head(scored, number, head)
+            runs.append(writer.write(rows, head, compared=compared))
     store.clear(work.run_id)
     *others, published = runs
     summary: Summary = {
@@ -52,8 +48,7 @@ def step(work: Workspace) -> Summary:
         "scores": published.folder,
     }
     if others:
-        more = {run.inputs.head_id: run.folder for run in others}
-        summary["more_scores"] = more
+        summary["more_scores"] = {run.inputs.head_id: run.folder for run in others}
     return summary
 
 

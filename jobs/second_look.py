@@ -5,8 +5,6 @@
 The ranking runs in a process of its own on this machine (`python -m training.second_look`).
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.labels.training_inputs import training_set
 from toiletspark.launch import trainer

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/suggest_labels.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -58,41 +56,29 @@ def step(work: Workspace) -> Summary:
         labels=labels.run_id if labels else None,
         head_id=scores.inputs.head_id,
     )
+    recorded = work.config.recorded()
+    figures = {**counts, "drawn": len(rows), "stands_for": stands_for}
     run = arrow_io.write(
-        store,
-        QUEUES,
-        work.run_id,
-        queue,
-        config=work.config.recorded(),
-        inputs=inputs,
-        counts={**counts, "drawn": len(rows), "stands_for": stands_for},
+        store, QUEUES, work.run_id, queue, config=recorded, inputs=inputs, counts=figures
     )
     uncertain = sum(row["reason"] == "uncertain" for row in queue)
-    return {
-        "suggested": run.rows,
-        "uncertain": uncertain,
-        "random": run.rows - uncertain,
-        "lookalikes": len(stands_for),
-        **counts,
-        "queue": run.folder,
-    }
+    summary = {"suggested": run.rows, "uncertain": uncertain, "random": run.rows - uncertain}
+    return {**summary, "lookalikes": len(stands_for), **counts, "queue": run.folder}
 
 
 def _population(
     work: Workspace, scores: Run, labels: Run | None, embeddings: DataFrame
 ) -> tuple[DataFrame, DataFrame]:
     """The unlabelled contents, and the ones that look like no labelled content; set aside."""
-    spark, config = work.spark, work.config
+    spark, store, config = work.spark, work.store, work.config
 
-    def set_aside(frame: DataFrame, name: str) -> DataFrame:
-        return spark_io.set_aside(frame, work.store, work.run_id, name)
-
-    catalog = spark_io.read_run(spark, _scored_catalog(work.store, scores))
+    catalog = spark_io.read_run(spark, _scored_catalog(store, scores))
     label_rows = spark_io.read_if_any(spark, labels, LABELS)
-    settled = set_aside(training_set.settle(label_rows, catalog), "settled")
+    settled = training_set.settle(label_rows, catalog)
+    settled = spark_io.set_aside(settled, store, work.run_id, "settled")
     suggested = queues.suggestions(spark, scores, config.labels)
     free = active_learning.candidates(catalog, suggested, settled, config.suggest.sharpness)
-    free = set_aside(free, "free")
+    free = spark_io.set_aside(free, store, work.run_id, "free")
     vectors = active_learning.read_vectors(embeddings, settled).values()
     labelled = spark.sparkContext.broadcast(active_learning.stack(vectors))
     count, every_s = free.count(), config.progress.line_every_s
@@ -103,7 +89,7 @@ def _population(
         min_cosine = config.lookalikes.min_cosine
         alike = active_learning.near_labelled(embeddings, labelled, min_cosine).distinct()
         unlike = free.join(alike, on="content_digest", how="left_anti")
-        return free, set_aside(unlike, "population")
+        return free, spark_io.set_aside(unlike, store, work.run_id, "population")
 
 
 def _scored_catalog(store: Store, scores: Run) -> Run:

@@ -6,8 +6,6 @@ The fit runs in a process of its own on this machine. `python -m training.train`
 what was gathered last, without Spark and without Java.
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.labels.training_inputs import (
     golden_images,

@@ -3,8 +3,6 @@
 spark-submit --py-files dist/*.whl jobs/write_report.py --conf-file mytables.toml
 """
 
-from __future__ import annotations
-
 from toiletspark.config.command_line import Summary
 from toiletspark.launch.job import Job
 from toiletspark.reports.run_page import gather
@@ -12,11 +10,7 @@ from toiletspark.tables.workspace import Workspace
 
 
 def step(work: Workspace, seconds: dict[str, float] | None = None) -> Summary:
-    """Writes the page of the live version.
-
-    Args:
-        seconds: wall time of the steps before, by name.
-    """
+    """Writes the page of the live version; `seconds` has the wall times of the steps before."""
     return {"report": str(gather.write_page(work, seconds or {}))}
 
 

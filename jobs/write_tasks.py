@@ -6,8 +6,6 @@ The images are those of the newest sample or queue (labels.of). The labels come 
 `toiletspark labels import --file EXPORT.json`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -30,11 +28,9 @@ def step(work: Workspace) -> Summary:
     section = work.config.label_studio
     queue = queues.newest(work.store, work.config.labels, doing=DOING)
     rows = _rows(work, queue)
-    urls = {
-        row["image_id"]: label_studio.shown_url(row["image_url"], section.document_root)
-        for row in rows
-    }
-    _require_urls(urls, section.document_root)
+    root = section.document_root
+    urls = {row["image_id"]: label_studio.shown_url(row["image_url"], root) for row in rows}
+    _require_urls(urls, root)
     tasks = [label_studio.task(row, str(urls[row["image_id"]])) for row in rows]
 
     folder = f"{work.store.root}/label_studio/{work.run_id}"

@@ -70,3 +70,8 @@ def show(summary: Summary, as_json: bool) -> None:
     for name, value in summary.items():
         text = json.dumps(value, default=str) if isinstance(value, dict) else value
         print(f"{name:20} {text}")
+
+
+def printable(text: str) -> str:
+    """Replaces control characters, which a terminal would obey: the text may be a stranger's."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

@@ -4,13 +4,14 @@ Everything follows from hash(seed, key), so a listing is the same among 20 and a
 images are broken, some unusual, and some another listing's, because every portal's are.
 """
 
-import csv
+import bisect
 import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from toiletspark.demo.rooms import draw_room
 from toiletspark.errors import UserError
 from toiletspark.hashing import content_digest, hash_fraction
 
-DRAWING_VERSION = 2  # raise it when the same seed would draw another catalog
+DRAWING_VERSION = 3  # raise it when the same seed would draw another catalog
 IMAGES_PER_LISTING = 4
 MIN_LISTINGS = len(BROKEN)  # the first listings hold one kind of broken image each
 ACTIVE_SHARE = 0.7
@@ -44,16 +45,13 @@ PRICES = {"rent": (450, 2600), "sale": (120_000, 900_000), "commercial": (800, 9
 class Picture:
     """One row of the images table, decided but not yet drawn.
 
-    Attributes:
-        listing: number of the listing, from 1.
-        position: of the image in its listing, from 1.
-        fate: plain, copied or linked (another listing's image, as a file of its own or as the same
-            file), or a key of BROKEN or ODD.
+    `fate` is plain, copied or linked (another listing's image, as a file of its own or as the same
+    file), or a key of BROKEN or ODD.
     """
 
     seed: int
-    listing: int
-    position: int
+    listing: int  # its number, from 1
+    position: int  # in its listing, from 1
     fate: str
 
     @property
@@ -93,13 +91,13 @@ class Picture:
 
 def decide(seed: int, listing: int, position: int) -> Picture:
     """Decides an image's fate: the first listings have each broken and odd kind, others by lot."""
-    key = f"{_listing_id(listing)}-{position}"
     broken, odd = list(BROKEN), list(ODD)
     broken_position = 2 + int(3 * hash_fraction(seed, f"{_listing_id(listing)}/broken"))
     if listing <= len(broken) and position == broken_position:
         return Picture(seed, listing, position, broken[listing - 1])
     if listing <= len(odd) and position == 1:
         return Picture(seed, listing, position, odd[listing - 1])
+    key = f"{_listing_id(listing)}-{position}"
     fate = _pick(FATES, seed, f"{key}/fate") if listing > len(broken) else "plain"
     if fate in ("broken", "odd"):
         names = broken if fate == "broken" else odd
@@ -109,33 +107,25 @@ def decide(seed: int, listing: int, position: int) -> Picture:
 
 @dataclass(frozen=True)
 class DemoCatalog:
-    """The files of a drawn catalog.
+    """The files of a drawn catalog."""
 
-    Attributes:
-        listings: Parquet, one row per listing_id: location, listing_type, active, price.
-        images: Parquet, one row per image_id: listing_id, position (from 1), image_url (absolute
-            path), image_version.
-        truth: CSV, one row per readable image_id: room, the one that was drawn.
-    """
-
-    listings: Path
+    listings: Path  # Parquet; per listing_id: location, listing_type, active, price
+    # Parquet; per image_id: listing_id, position (from 1), image_url (absolute path), image_version
     images: Path
-    truth: Path
+    truth: Path  # CSV; per readable image_id: room, the one that was drawn
 
 
 def draw_catalog(folder: Path, *, listings: int = 400, seed: int = 7) -> DemoCatalog:
     """Draws a catalog into a folder, unless that very catalog lies there already.
 
-    Args:
-        folder: new, empty, or the folder of an earlier call with the same arguments. A catalog that
-            an interrupted call has left is drawn again.
-        listings: at least MIN_LISTINGS; each has IMAGES_PER_LISTING images.
-        seed: another one is another catalog.
+    `folder` is new, empty, or of an earlier call with the same arguments; where that call was
+    interrupted, the catalog is drawn again. Each listing has IMAGES_PER_LISTING images.
 
     Raises:
-        UserError: too few listings; or the folder holds something else, which stays untouched.
+        UserError: fewer than MIN_LISTINGS listings; or the folder holds something else, which stays
+            untouched.
 
-    Cost: about 20 s for 1,600 images on one core; nothing on the second call.
+    Cost: about 30 s for 1,600 images on one core; nothing on the second call.
     """
     folder = Path(folder).resolve()
     if listings < MIN_LISTINGS:
@@ -145,10 +135,10 @@ def draw_catalog(folder: Path, *, listings: int = 400, seed: int = 7) -> DemoCat
             found=f"{listings} listings",
             todo=f"ask for {MIN_LISTINGS} or more",
         )
-    tables = ("listings.parquet", "images.parquet", "truth.csv")
-    catalog = DemoCatalog(*(folder / name for name in tables))
+    names = ("listings.parquet", "images.parquet", "truth.csv")
+    catalog = DemoCatalog(*(folder / name for name in names))
     identity = {"seed": seed, "listings": listings, "drawing_version": DRAWING_VERSION}
-    if _is_drawn(folder, json.dumps({**identity, "folder": str(folder)})):
+    if _is_drawn(folder, json.dumps(identity | {"folder": str(folder)})):
         return catalog
     (folder / "images").mkdir(exist_ok=True)
     numbers = itertools.product(range(1, listings + 1), range(1, IMAGES_PER_LISTING + 1))
@@ -174,13 +164,11 @@ def _is_drawn(folder: Path, identity: str) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
         started.write_text(identity)
         return False
-    other = "something that is not a demo catalog"
-    if markers:
-        other = f"a demo catalog of other arguments: {markers[0].read_text()}"
+    other = f"a demo catalog of other arguments: {markers[0].read_text()}" if markers else ""
     raise UserError(
         doing=f"drawing a demo catalog into {folder}",
         expected=f"no such folder, an empty one, or the demo catalog {identity}",
-        found=other,
+        found=other or "something that is not a demo catalog",
         todo="name another folder, or delete this one if you do not need it, and run this again",
     )
 
@@ -210,40 +198,28 @@ def _listings_table(listings: int, seed: int) -> pa.Table:
         listing_type = _pick(LISTING_TYPES, seed, f"{key}/type")
         low, high = PRICES[listing_type]
         price = low + int((high - low) * hash_fraction(seed, f"{key}/price")) // 10 * 10
-        rows.append(
-            {
-                "listing_id": key,
-                "location": _pick(LOCATIONS, seed, f"{key}/location"),
-                "listing_type": listing_type,
-                "active": hash_fraction(seed, f"{key}/active") < ACTIVE_SHARE,
-                "price": price,
-            }
-        )
-    return pa.Table.from_pylist(rows)
+        is_active = hash_fraction(seed, f"{key}/active") < ACTIVE_SHARE
+        location = _pick(LOCATIONS, seed, f"{key}/location")
+        rows.append((key, location, listing_type, is_active, price))
+    names = ["listing_id", "location", "listing_type", "active", "price"]
+    return pa.table(list(zip(*rows, strict=True)), names)
 
 
 def _images_table(folder: Path, pictures: list[Picture]) -> pa.Table:
     rows = []
     for picture in pictures:
-        version = content_digest(f"{picture.seed}/{picture.image_id}/version".encode())
-        rows.append(
-            {
-                "image_id": picture.image_id,
-                "listing_id": _listing_id(picture.listing),
-                "position": picture.position,
-                "image_url": str(folder / picture.file_name),
-                "image_version": version[:8],
-            }
-        )
-    return pa.Table.from_pylist(rows)
+        url = str(folder / picture.file_name)
+        version = content_digest(f"{picture.seed}/{picture.image_id}/version".encode())[:8]
+        listing_id = _listing_id(picture.listing)
+        rows.append((picture.image_id, listing_id, picture.position, url, version))
+    names = ["image_id", "listing_id", "position", "image_url", "image_version"]
+    return pa.table(list(zip(*rows, strict=True)), names)
 
 
 def _write_truth(path: Path, pictures: list[Picture]) -> None:
     readable = [picture for picture in pictures if picture.fate not in BROKEN]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["image_id", "room"])
-        rows.writerows([picture.image_id, picture.room] for picture in readable)
+    rows = [(picture.image_id, picture.room) for picture in readable]
+    pd.DataFrame(rows, columns=["image_id", "room"]).to_csv(path, index=False)
 
 
 def _listing_id(listing: int) -> str:
@@ -252,8 +228,5 @@ def _listing_id(listing: int) -> str:
 
 def _pick(weights: Mapping[str, float], seed: int, key: str) -> str:
     """Picks a name by hash, each with probability weight / sum of weights; their order matters."""
-    point = hash_fraction(seed, key) * sum(weights.values())
-    for name, end in zip(weights, itertools.accumulate(weights.values()), strict=True):
-        if point < end:
-            return name
-    return list(weights)[-1]
+    ends = list(itertools.accumulate(weights.values()))
+    return list(weights)[bisect.bisect(ends[:-1], hash_fraction(seed, key) * ends[-1])]

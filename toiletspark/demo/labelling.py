@@ -8,24 +8,22 @@ from toiletspark.errors import UserError
 
 
 def label_like_a_person(export_folder: Path, truth_csv: Path, classes: Mapping[str, str]) -> int:
-    """Moves an export's files into class folders, by the truth.
+    """Moves an export's files into class folders; returns their number, 0 on a second call.
 
     Args:
         export_folder: holds index.csv with the columns file (relative path) and image_id.
         truth_csv: columns image_id and room. Images without a row stay: nobody can tell their room.
         classes: room -> class folder, such as {"toilet": "toilet", "kitchen": "other"}.
 
-    Returns:
-        The number of files moved. A second call moves none.
-
     Raises:
         UserError: a room has no class, or a class folder holds a file of that name already; then
             nothing is moved.
     """
+    doing = "labelling the demo's images as a person would"
     room_of = {row["image_id"]: row["room"] for row in _rows(truth_csv)}
     if without_class := sorted(set(room_of.values()) - set(classes)):
         raise UserError(
-            doing="labelling the demo's images as a person would",
+            doing=doing,
             expected="a class for every room that was drawn",
             found=f"no class for {', '.join(without_class)}",
             todo="add the rooms to `classes`, as in {'kitchen': 'other'}",
@@ -40,7 +38,7 @@ def label_like_a_person(export_folder: Path, truth_csv: Path, classes: Mapping[s
     if taken or len(set(moves.values())) < len(moves):
         same_name = "two files of the same name for one class folder"
         raise UserError(
-            doing="labelling the demo's images as a person would",
+            doing=doing,
             expected="files of different names, so that none replaces another in its class folder",
             found=f"{taken[0]} is there already" if taken else same_name,
             todo="export the sample again into an empty folder",

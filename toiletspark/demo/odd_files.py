@@ -9,14 +9,9 @@ from PIL import Image
 
 # Kind -> the file name's ending, which need not tell the truth.
 BROKEN = {
-    "truncated": ".jpg",
-    "zero_bytes": ".jpg",
-    "html_page": ".jpg",
-    "missing": ".jpg",
-    "huge_png": ".png",
-    "one_pixel": ".png",
-    "random_bytes": ".jpg",
-    "flipped_bytes": ".jpg",
+    **dict.fromkeys(("truncated", "zero_bytes", "html_page", "missing"), ".jpg"),
+    **dict.fromkeys(("huge_png", "one_pixel"), ".png"),
+    **dict.fromkeys(("random_bytes", "flipped_bytes"), ".jpg"),
 }
 ODD = {"png_alpha": ".png", "webp": ".webp", "cmyk": ".jpg", "grey": ".jpg", "rotated": ".jpg"}
 
@@ -57,9 +52,7 @@ def odd_bytes(kind: str, image: Image.Image) -> bytes:
 def broken_bytes(kind: str, image: Image.Image, seed: int) -> bytes | None:
     """Returns a file without a usable image (`kind`: one of BROKEN); None for "missing".
 
-    Args:
-        image: RGB; the picture before it broke.
-        seed: decides the bytes of "random_bytes".
+    `image` is RGB, the picture before it broke; `seed` decides the bytes of "random_bytes".
     """
     if kind == "truncated":
         whole = jpeg_bytes(image)
@@ -76,7 +69,7 @@ def broken_bytes(kind: str, image: Image.Image, seed: int) -> bytes | None:
 
 
 def _huge_png() -> bytes:
-    """Returns a PNG of some hundred bytes whose header asks for 2.7 GB of pixels."""
+    """A PNG of some hundred bytes whose header asks for 2.7 GB of pixels."""
     header = struct.pack(">IIBBBBB", HUGE_SIDE_PX, HUGE_SIDE_PX, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n"
     for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")):

@@ -4,7 +4,6 @@ Axes: x to the right, y up, z away from the viewer. Nothing is sorted by depth: 
 things first, which in a room means wall, then furniture, then the things that stand on it.
 """
 
-import functools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-Colour = tuple[int, ...]  # red, green, blue and, if see-through, opacity; each 0 to 255
+from toiletspark.demo.palette import PALETTE, Colour, lit
+
 Point = tuple[float, float, float]
 Range = tuple[float, float]
 Points = npt.NDArray[np.float64]  # (..., 3)
@@ -24,54 +24,26 @@ SUPERSAMPLING = 2  # drawn larger and then reduced: cheaper than an anti-aliased
 RING_POINTS = 20  # other polygons have 2 or 4, repeated, so that numpy handles all at once
 
 _LIGHT = np.array((-0.42, 0.75, -0.51))  # unit vector towards the light
+_ANGLES = 2 * np.pi * (np.arange(RING_POINTS) + 0.5) / RING_POINTS
+_CIRCLE = np.stack((np.cos(_ANGLES), np.sin(_ANGLES)), axis=1)
 _CUBE = np.array(list(np.ndindex(2, 2, 2)))
 _CUBE_SIDES = [(1, 3, 2, 0), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (5, 7, 3, 1), (0, 2, 6, 4)]
 
 
-def colours(codes: str) -> tuple[Colour, ...]:
-    """Parses colours written as rrggbb, separated by blanks."""
-    return tuple(ImageColor.getrgb(f"#{code}") for code in codes.split())
-
-
-def lit(colour: Colour, brightness: float) -> Colour:
-    """Multiplies a colour by a brightness, 1 = unchanged, and keeps it in [0, 255].
-
-    >>> lit((100, 200, 250), 1.1)
-    (110, 220, 255)
-    """
-    return tuple(min(255, round(channel * brightness)) for channel in colour)
-
-
-def mixed(first: Colour, second: Colour, weight: float) -> Colour:
-    """Mixes two colours; weight in [0, 1] is the part of the second."""
-    return tuple(round(a + (b - a) * weight) for a, b in zip(first, second, strict=True))
-
-
-def ring(centre: Point, first: Point, second: Point, square: float = 1) -> Points:
-    """Returns the outline (RING_POINTS, 3) of an ellipse with the half axes `first` and `second`.
-
-    `square` is 1 for an ellipse; towards 0 the outline fills its rectangle.
-    """
-    outline: Points = _outline(square) @ np.array((first, second)) + centre
-    return outline
-
-
 def level(x: float, y: float, z: float, wide: float, deep: float = 0, square: float = 1) -> Points:
-    """Returns a level ring with the half axes `wide` and `deep` (0: a circle)."""
-    return ring((x, y, z), (wide, 0, 0), (0, 0, deep or wide), square)
+    """Returns a level ellipse (RING_POINTS, 3) with the half axes `wide` and `deep` (0: a circle).
+
+    With `square` from 1 towards 0 it fills its rectangle.
+    """
+    outline = np.copysign(np.abs(_CIRCLE) ** square, _CIRCLE)
+    ring: Points = outline @ ((wide, 0, 0), (0, 0, deep or wide)) + (x, y, z)
+    return ring
 
 
 def disc(x: float, y: float, z: float, wide: float, high: float = 0) -> Points:
     """Returns an upright ring that looks at the viewer, with the half axes `wide` and `high`."""
-    return ring((x, y, z), (wide, 0, 0), (0, high or wide, 0))
-
-
-@functools.cache
-def _outline(square: float) -> Points:
-    angles = 2 * np.pi * (np.arange(RING_POINTS) + 0.5) / RING_POINTS
-    circle = np.stack((np.cos(angles), np.sin(angles)), axis=1)
-    outline: Points = np.copysign(np.abs(circle) ** square, circle)
-    return outline
+    ring: Points = _CIRCLE @ ((wide, 0, 0), (0, high or wide, 0)) + (x, y, z)
+    return ring
 
 
 class Stage:
@@ -82,7 +54,6 @@ class Stage:
         self.rng = rng
         self.uniform = rng.uniform
         self.choice = rng.choice
-        self.randint = rng.randint
         self._polygons: list[Points] = []  # each (n, RING_POINTS, 3): n polygons, corners repeated
         self._fills: list[tuple[Colour, int, bool]] = []  # colour, corners, shaded; one a polygon
         self._turn = np.eye(3)
@@ -96,18 +67,18 @@ class Stage:
         self._eye = np.array(eye)
         self._zoom = zoom
         forward = np.array(target) - self._eye
-        right = _cross(np.array((self.rng.gauss(0, 0.015), 1, 0)), forward)
-        axes = np.stack((right, _cross(right, forward), forward), axis=1)
+        right = np.cross((self.rng.gauss(0, 0.015), 1, 0), forward)
+        axes = np.stack((right, np.cross(right, forward), forward), axis=1)
         self._axes = axes / np.linalg.norm(axes, axis=0)
 
     def chance(self, probability: float) -> bool:
         """Returns True with that probability."""
         return self.rng.random() < probability
 
-    def pick(self, choices: Sequence[Colour], spread: int = 9) -> Colour:
-        """Picks a colour and moves each channel by up to `spread` levels."""
-        colour = self.rng.choice(choices)
-        return tuple(min(255, max(0, c + self.rng.randint(-spread, spread))) for c in colour)
+    def pick(self, names: str) -> Colour:
+        """Picks a colour of the named lists of the palette, and varies it a little."""
+        colour = self.choice([colour for name in names.split() for colour in PALETTE[name]])
+        return tuple(min(255, max(0, channel + self.rng.randint(-9, 9))) for channel in colour)
 
     @contextmanager
     def at(self, x: float, z: float, turn: float = 0) -> Iterator[None]:
@@ -123,7 +94,7 @@ class Stage:
         self._offset = np.zeros(3)
 
     def polygon(self, points: npt.ArrayLike, colour: Colour) -> None:
-        """Fills a flat polygon of 2 (a thin line), 4 or RING_POINTS points, unshaded."""
+        """Fills a flat polygon of 4 or RING_POINTS corners, unshaded."""
         self._add(np.array([points]), colour, is_shaded=False)
 
     def front(self, x: Range, y: Range, z: float, colour: Colour) -> None:
@@ -154,12 +125,12 @@ class Stage:
         self._add(outlines[:1], colour)
         self._add(outlines[-1:, ::-1], lid or colour)
 
-    def shadow(self, x: Range, z: Range, opacity: int = 45) -> None:
-        """Darkens the floor around a piece that covers the ranges x and z, with a soft edge."""
-        for margin in (0.12, 0.05):
-            width, depth = (x[1] - x[0]) / 2 + margin, (z[1] - z[0]) / 2 + margin
-            spot = level((x[0] + x[1]) / 2, 0.004, (z[0] + z[1]) / 2, width, depth, 0.45)
-            self.polygon(spot, (30, 30, 34, opacity))
+    def shadow(self, x: Range, z: Range) -> None:
+        """Darkens the floor around a piece that covers the ranges x and z."""
+        (left, right), (near, far) = x, z
+        wide, deep = (right - left) / 2 + 0.1, (far - near) / 2 + 0.1
+        spot = level((left + right) / 2, 0.004, (near + far) / 2, wide, deep, 0.45)
+        self.polygon(spot, (30, 30, 34, 70))
 
     def photograph(self, size_px: tuple[int, int]) -> Image.Image:
         """Returns the picture: uneven light, a colour cast, noise, at times blurred or mirrored."""
@@ -172,17 +143,12 @@ class Stage:
         x = np.linspace(-1, 1, image.width, dtype=np.float32)
         y = np.linspace(-1, 1, image.height, dtype=np.float32)[:, None]
         slope = rng.uniform(-0.14, 0.14) * x + rng.uniform(-0.12, 0.1) * y
-        light = 1.05 + slope - rng.uniform(0, 0.13) * (x * x + y * y)
-        light *= rng.uniform(0.92, 1.18)
+        light = rng.uniform(0.92, 1.18) * (1 + slope - rng.uniform(0, 0.13) * (x * x + y * y))
         normal = np.random.default_rng(rng.getrandbits(32)).standard_normal
         noise = normal(light.shape, dtype=np.float32) * rng.uniform(0.5, 4)
-        casts = (rng.gauss(1, 0.03), 1, rng.gauss(1, 0.035))
-        bands = []
-        # Band by band: numpy is far slower over arrays whose last axis has three elements.
-        for band, cast in zip(image.split(), casts, strict=True):
-            levels = np.asarray(band) * (light * cast) + noise
-            bands.append(Image.fromarray(levels.clip(0, 255).astype(np.uint8)))
-        return Image.merge("RGB", bands)
+        cast = np.array((rng.gauss(1, 0.03), 1, rng.gauss(1, 0.035)), dtype=np.float32)
+        levels = np.asarray(image) * (light[..., None] * cast) + noise[..., None]
+        return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
 
     def _add(self, polygons: Points, colour: Colour, is_shaded: bool = True) -> None:
         count, corners, _ = polygons.shape
@@ -196,34 +162,31 @@ class Stage:
         canvas = Image.new("RGB", (width, height))
         ink = ImageDraw.Draw(canvas)
         glaze = ImageDraw.Draw(canvas, "RGBA")  # blends; ten times slower than ink
-        focal = self._zoom * math.sqrt(width * height)
-        middle = np.array((width / 2, height / 2))
         world = np.concatenate(self._polygons) - self._eye
         corners = world[:, :: RING_POINTS // 4]
-        normals = _cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+        normals = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
         slopes = normals @ _LIGHT / (np.linalg.norm(normals, axis=1) + 1e-12)
         is_shaded = np.array([shaded for _, _, shaded in self._fills])
         is_visible = ~is_shaded | ((world[:, 0] * normals).sum(axis=1) < 0)
-        shades = np.where(is_shaded, 0.7 + 0.42 * np.maximum(0, slopes), 1)
-        fills = np.array([colour[:3] for colour, _, _ in self._fills]) * shades[:, None]
-        fills = fills.round().clip(0, 255).astype(int).tolist()
+        shades = np.where(is_shaded, 0.7 + 0.42 * np.maximum(0, slopes), 1).tolist()
         camera = world @ self._axes
-        is_near = camera[..., 2].min(axis=1) < NEAR_M
-        spots = middle + camera[..., :2] * (focal / np.maximum(camera[..., 2:], NEAR_M))
+        camera[..., :2] *= self._zoom * math.sqrt(width * height)
+        middle = np.array((width / 2, height / 2))
         for k in np.flatnonzero(is_visible).tolist():
             colour, count, _ = self._fills[k]
-            outline = spots[k, :: RING_POINTS // count]
-            if is_near[k]:
-                kept = _cut_near(camera[k, :: RING_POINTS // count])
-                outline = middle + kept[:, :2] * (focal / kept[:, 2:])
+            outline = _cut_near(camera[k, :: RING_POINTS // count])
             if len(outline) > 1:
+                spots = outline[:, :2] / outline[:, 2:] + middle
                 pen = glaze if len(colour) == 4 else ink
-                pen.polygon(outline.ravel().tolist(), fill=(*fills[k], *colour[3:]))
+                fill = (*lit(colour[:3], shades[k]), *colour[3:])
+                pen.polygon(spots.ravel().tolist(), fill=fill)
         return canvas
 
 
 def _cut_near(corners: Points) -> Points:
     """Cuts a polygon in camera coordinates at the near plane (Sutherland and Hodgman, 1974)."""
+    if corners[:, 2].min() >= NEAR_M:
+        return corners
     kept = []
     for before, here in zip((corners[-1], *corners[:-1]), corners, strict=True):
         if (before[2] < NEAR_M) != (here[2] < NEAR_M):
@@ -231,8 +194,3 @@ def _cut_near(corners: Points) -> Points:
         if here[2] >= NEAR_M:
             kept.append(here)
     return np.array(kept).reshape(-1, 3)
-
-
-def _cross(a: Points, b: Points) -> Points:
-    """Returns the cross product; numpy's own takes four times as long on small arrays."""
-    return a[..., (1, 2, 0)] * b[..., (2, 0, 1)] - a[..., (2, 0, 1)] * b[..., (1, 2, 0)]

@@ -34,7 +34,7 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
         "output.root": folder / "output",
         "labels.folder": folder / "labelling",
     }
-    sets = [*(f"{key}={path}" for key, path in paths.items()), *sets]
+    sets = [f"{key}={path}" for key, path in paths.items()] + sets
     with resources.as_file(loading.conf_folder()) as conf:
         files = [conf / "local.toml", conf / "demo.toml"]
         config = loading.load(files, sets)

@@ -1,7 +1,5 @@
 """A job: one step of the work as a program, with its session, summary and exit code."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import time
@@ -9,16 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from toiletspark.config import Config, loading
-from toiletspark.config.command_line import (
-    AsJson,
-    ConfFiles,
-    Sets,
-    Summary,
-    reported_errors,
-    run_program,
-    show,
-)
+from toiletspark.config import Config, command_line, loading
+from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary
 from toiletspark.launch import session
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -32,35 +22,25 @@ _log = logging.getLogger("toiletspark")
 class Job:
     """A step, and what a program needs to run it.
 
-    Attributes:
-        name: of the file in jobs/; the summary has the step's wall time under this name.
-        step: does the work.
-        about: the help text.
-        prepare: is called with the configuration while Spark starts, and can report mistakes
-            before there is a session. Spark waits for it, so long work belongs in a thread.
-        show: prints the summary; its second argument is True for JSON.
-        read_only: True if the step must not make the output root.
+    `prepare` is called while Spark starts, and can report mistakes before there is a session. Spark
+    waits for it, so long work belongs in a thread.
     """
 
-    name: str
+    name: str  # of the file in jobs/, and of the step's wall time in the summary
     step: Step
-    about: str | None = None
+    about: str | None = None  # the help text
     prepare: Callable[[Config], object] | None = None
-    show: Callable[[Summary, bool], None] = show
-    read_only: bool = False
+    show: Callable[[Summary, bool], None] = command_line.show  # prints the summary; True: as JSON
+    read_only: bool = False  # the step must not make the output root
 
     def submit(self) -> None:
         """Runs the job as a program of its own, as spark-submit starts it."""
 
-        def command(
-            conf: ConfFiles = [],  # noqa: B006
-            sets: Sets = [],  # noqa: B006
-            as_json: AsJson = False,
-        ) -> None:
+        def command(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None:  # noqa: B006
             self.run(conf, sets, as_json)
 
         command.__doc__ = self.about
-        run_program(command)
+        command_line.run_program(command)
 
     def run(self, files: list[Path], sets: list[str], as_json: bool) -> Summary:
         """Loads the configuration, starts the session, runs the step and prints the summary.
@@ -68,15 +48,12 @@ class Job:
         Exits with 2 for a user's mistake and 3 for a failed audit, with a message and no stack
         trace.
         """
-        with reported_errors():
+        with command_line.reported_errors():
             config = loading.load(files, sets)
             prepare = functools.partial(self.prepare, config) if self.prepare else None
             spark = session.start(config.spark, beside=prepare)
-            if self.read_only:
-                work = Workspace(spark, Store(config.output.root), config)
-            else:
-                work = Workspace.open(spark, config)
-            summary = self.timed(work)
+            store_at = Store if self.read_only else Store.open
+            summary = self.timed(Workspace(spark, store_at(config.output.root), config))
             spark.stop()
         self.show(summary, as_json)
         return summary

@@ -1,7 +1,5 @@
 """The Spark session: the conf's settings where spark-submit sets none, and the driver's Python."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -30,8 +28,7 @@ def start(section: SparkSection, beside: Callable[[], object] | None = None) -> 
             thread can use. Not earlier: Java is started by a fork, which is not safe while a
             thread loads libraries.
 
-    Raises:
-        UserError: there is no Java, or a setting would lose rows silently.
+    Raises UserError if there is no Java, or a setting would lose rows silently.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if "PYSPARK_GATEWAY_PORT" in os.environ:  # set by spark-submit, whose JVM runs already
@@ -77,10 +74,9 @@ def _ship_wheels(spark: SparkSession) -> None:
 
     Spark 3.5 and 4.0 send a .whl to executors but import only .zip, .egg and .jar files.
     """
-    context = spark.sparkContext
-    for path in context.getConf().get("spark.submit.pyFiles", "").split(","):
+    for path in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(","):
         if path.endswith(".whl"):
             folder = tempfile.mkdtemp(prefix="toiletspark-wheel-")
             archive = Path(folder) / f"{Path(path).stem}.zip"
             shutil.copy(path.removeprefix("file://").removeprefix("file:"), archive)
-            context.addPyFile(str(archive))
+            spark.sparkContext.addPyFile(str(archive))

@@ -5,8 +5,6 @@ spark-defaults.conf and a notebook's session win over it. So `RULES` is checked 
 of the session: at every start (`warnings`), and by the doctor.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,10 +50,7 @@ class Rule:
 
 
 def is_local(master: str) -> bool:
-    """Returns True if driver and executor are one process.
-
-    The executors of `local-cluster[...]` are processes of their own, as on a cluster.
-    """
+    """Returns True if driver and executor are one process, unlike in `local-cluster[...]`."""
     return re.fullmatch(r"local(\[.*\])?", master) is not None
 
 
@@ -147,8 +142,7 @@ RULES = (
 def warnings(get: Get) -> list[str]:
     """Returns a line for each setting that costs time or retries.
 
-    Raises:
-        UserError: settings would lose or double rows silently; it names all of them.
+    Raises UserError with all settings that would lose or double rows silently.
     """
     broken = [rule for rule in RULES if rule.is_broken(get)]
     refused = [rule for rule in broken if rule.level == "error"]

@@ -4,8 +4,6 @@ petastorm reads with pyarrow 14, and the newest Spark needs a newer one. Where t
 environment, `train.python` names the Python of another; both exchange only files.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -27,8 +25,7 @@ def train(config: Config) -> dict[str, Any]:
     The caller makes the head's page, because it has a cluster that fetches the thumbnails.
 
     Raises:
-        UserError: that Python lacks the extra [train], or the trainer refused its input; the
-            trainer's own message stands above.
+        UserError: that Python lacks the extra [train], or the trainer refused its input.
         TrainingError: the trainer failed.
     """
     return _run("toiletspark.training.train", "training the head", config, "--no-page")
@@ -47,9 +44,7 @@ def _run(module: str, doing: str, config: Config, *options: str) -> dict[str, An
         command = [python, "-m", module, "--conf-file", str(conf), "--json", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode:
-        is_users = done.returncode == UserError.exit_code
-        error_class = UserError if is_users else TrainingError
-        raise error_class(
+        raise (UserError if done.returncode == UserError.exit_code else TrainingError)(
             doing=f"{doing} (python -m {module})",
             expected="exit code 0",
             found=f"exit code {done.returncode}; its message stands above",

@@ -1,7 +1,5 @@
 """HTML: the template environment of all pages, the image card, and writing a page."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import json
@@ -17,22 +15,16 @@ from toiletspark.tables import storage
 
 @dataclass(frozen=True)
 class ImageCard:
-    """One image as a page shows it.
+    """One image as a page shows it."""
 
-    Attributes:
-        image_id: any text, shown verbatim.
-        listing_id: any text, shown verbatim.
-        exclusion_score: [0, 1], higher = more surely to be excluded; None or NaN without a score.
-        thumbnail_jpeg: a JPEG that we encoded ourselves, at most 224 px on its longer side, never
-            the fetched bytes; None if the image could not be read.
-        note: one line for the reader, such as the most probable class and the stratum.
-    """
-
-    image_id: str
-    listing_id: str
+    image_id: str  # any text, shown verbatim
+    listing_id: str  # any text, shown verbatim
+    # [0, 1], higher = more surely to be excluded; None or NaN without a score
     exclusion_score: float | None
+    # a JPEG that we encoded ourselves, at most 224 px on its longer side, never the fetched bytes;
+    # None if the image could not be read
     thumbnail_jpeg: bytes | None
-    note: str
+    note: str  # one line for the reader, such as the most probable class and the stratum
 
 
 def render(template: str, **values: Any) -> str:

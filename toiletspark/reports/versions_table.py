@@ -1,7 +1,5 @@
 """The published versions as a terminal table, and the ones that a rollback can show again."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -17,12 +15,7 @@ from toiletspark.tables.runs import MANIFEST, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
 _FACTS = (
-    "run_id",
-    "published_at",
-    "head_id",
-    "operating_threshold",
-    "rolled_back_to",
-    "because",
+    *("run_id", "published_at", "head_id", "operating_threshold", "rolled_back_to", "because"),
     "valid_until",
 )
 _COUNTS = ("images", "kept", "excluded", "unscored")
@@ -33,13 +26,11 @@ _FILE_WIDTH = 200  # characters a line in files and pipes, where nothing folds l
 
 
 def history(store: Store) -> Summary:
-    """All versions, oldest first.
+    """Returns current (the number of the live version, or null) and `versions`, oldest first.
 
-    Returns:
-        current (the number of the live version, or null) and `versions`: for each its number,
-        run_id, published_at, head_id, operating_threshold, images, kept, excluded, unscored,
-        rolled_back_to, because, valid_until (null where it is not known), current, shown (false:
-        readers never saw it, because its publisher was killed before), files_removed, expired.
+    Of each its number, run_id, published_at, head_id, operating_threshold, images, kept, excluded,
+    unscored, rolled_back_to, because, valid_until (null where it is not known), current, shown
+    (false: readers never saw it, because its publisher was killed before), files_removed, expired.
     """
     live, versions = log.live(store), log.read_all(store)
     run_ids = sorted({version.run_id for version in versions})

@@ -1,15 +1,11 @@
 """All checks, the most harmful first. Each takes the observations and yields findings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from toiletspark.launch import settings
 from toiletspark.launch.doctor import python_checks, resource_checks, surroundings_checks
 from toiletspark.launch.doctor.findings import Finding, by_harm
 from toiletspark.launch.doctor.observed import Observed
-
-Check = Callable[[Observed], Iterator[Finding]]
 
 
 def harmful_settings(cluster: Observed) -> Iterator[Finding]:
@@ -22,7 +18,7 @@ def harmful_settings(cluster: Observed) -> Iterator[Finding]:
             yield Finding(rule.finding, rule.level, what, "", rule.because, todo, mends)
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Callable[[Observed], Iterator[Finding]], ...] = (
     python_checks.start,
     python_checks.python,
     python_checks.tasks,

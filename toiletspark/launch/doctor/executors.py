@@ -1,7 +1,5 @@
 """Asks every executor once, by a barrier stage: all its tasks run at the same time."""
 
-from __future__ import annotations
-
 import functools
 import re
 import time
@@ -56,12 +54,10 @@ def start_pythons(context: SparkContext) -> tuple[StartedPython, ...]:
     slots = _count_slots(context)
     rows = [str(slot) for slot in range(slots)]
     command = ["sh", "-c", _START, context.pythonExec]
-    lines = context._jsc.parallelize(rows, slots).pipe(command).collect()
     pythons = set()
-    for line in lines:
+    for line in context._jsc.parallelize(rows, slots).pipe(command).collect():
         host, tab, text = str(line).partition("\t")
-        is_version = text.replace(".", "").isdigit()
-        if tab and is_version:
+        if text.replace(".", "").isdigit():
             pythons.add(StartedPython(host, text))
         elif tab:
             pythons.add(StartedPython(host, "", text or "it prints nothing"))
@@ -77,14 +73,11 @@ def describe_all(context: SparkContext) -> tuple[Executor, ...]:
 
 
 def ask(context: SparkContext, question: Callable[[], Answer]) -> list[Answer]:
-    """Returns an answer of each executor.
+    """Returns the answer of each executor to `question`, which runs in a Python worker.
 
-    A barrier stage with a task for every slot reaches all executors. Where Spark cannot start one,
-    ordinary tasks answer: several of one executor, of which one answer counts, and perhaps none of
-    an executor that is busy.
-
-    Args:
-        question: runs in a Python worker. Only functions of `probe` run without toiletspark there.
+    Only functions of `probe` run without toiletspark there. A barrier stage with a task for every
+    slot reaches all executors. Where Spark cannot start one, ordinary tasks answer: several of one
+    executor, of which one answer counts, and perhaps none of an executor that is busy.
     """
     in_barrier = _can_start_all_at_once(context)
     slots = _count_slots(context)
@@ -107,10 +100,9 @@ def _can_start_all_at_once(context: SparkContext) -> bool:
     slots are free: as long as another job lasts, and for ever if an executor is excluded.
     """
     values = dict(context.getConf().getAll())
-    for key in (settings.DYNAMIC_ALLOCATION, settings.EXCLUDE_ON_FAILURE):
-        if values.get(key, "").lower() == "true":
-            return False
-    return not any(info.numRunningTasks() for info in _infos(context))
+    keys = (settings.DYNAMIC_ALLOCATION, settings.EXCLUDE_ON_FAILURE)
+    is_hindered = any(values.get(key, "").lower() == "true" for key in keys)
+    return not is_hindered and not any(info.numRunningTasks() for info in _infos(context))
 
 
 def _infos(context: SparkContext) -> Any:

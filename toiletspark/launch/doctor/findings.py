@@ -1,7 +1,5 @@
 """A finding: a fault, its location, its harm, and the exact setting that mends it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 

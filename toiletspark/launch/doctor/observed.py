@@ -1,7 +1,5 @@
 """Observations of a cluster: plain values, which tests can also write by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

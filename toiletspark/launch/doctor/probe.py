@@ -62,8 +62,7 @@ def answer(question: Callable[[], Answer], in_barrier: bool, _: object) -> Itera
 def describe(packages: dict[str, str]) -> Answer:
     """Describes an executor, or the driver: its Python, its machine, its packages, its clock.
 
-    Args:
-        packages: the name to install, by the name to import.
+    `packages` has the name to install, by the name to import.
     """
     command = _java_command()
     executor_id = _option(command, "--executor-id")

@@ -1,7 +1,5 @@
 """Checks of the workers' Python: does it start, has it the packages, in the right versions."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -14,6 +12,7 @@ from toiletspark.package_floors import FLOORS
 PYTHON_KEY = "spark.pyspark.python"
 _SAME = ("toiletspark", "pyspark", "numpy", "pyarrow", "PIL", "torch", "torchvision", "openvino")
 _TORCH = ("torch", "torchvision")
+_NEEDED = ("numpy", "torch")  # a Python without them is not the one that was meant
 _OPTIONAL = (*_TORCH, "openvino", "toiletspark")  # the others must load everywhere
 _IMPORT_NAMES = {package: name for name, package in PACKAGES.items()}
 _FLOORS = {_IMPORT_NAMES[floor.package]: floor for floor in FLOORS}
@@ -44,8 +43,8 @@ def python(cluster: Observed) -> Iterator[Finding]:
             faults[fault, why].add(started.host)
     if reason := cluster.failures.get("python"):
         faults[f"could not be tried: {reason}", "nothing runs"] = set()
-    unnamed = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
-    unnamed = "" if cluster.python_named else unnamed
+    own_path = ". PYSPARK_PYTHON is not set, so the driver's own path was taken"
+    unnamed = "" if cluster.python_named else own_path
     ship = "or ship an environment with --archives (make dist)"
     todo = f"name a Python that every machine has: --conf {PYTHON_KEY}=PATH, {ship}"
     for (fault, why), hosts in faults.items():
@@ -78,10 +77,8 @@ def python_named(cluster: Observed) -> Iterator[Finding]:
     why = "a machine without that path has no Python, or the system's, which lacks the packages"
     todo = f"name it: --conf {PYTHON_KEY}=PATH, or export PYSPARK_PYTHON=PATH"
     mends = {PYTHON_KEY: cluster.python_asked}
-    level: Level = "warning"
-    for executor in executors:
-        if not (executor.packages["numpy"].version and executor.packages["torch"].version):
-            level = "error"
+    versions = [executor.packages[name].version for executor in executors for name in _NEEDED]
+    level: Level = "warning" if all(versions) else "error"
     yield Finding("python_named", level, what, names(executors), why, todo, mends)
 
 
@@ -110,13 +107,12 @@ def packages(cluster: Observed) -> Iterator[Finding]:
     install = f"install it in {cluster.python_asked}, or name another: --conf {PYTHON_KEY}=PATH"
     todo = f"{install}, or ship an environment with --archives (make dist)"
     for (name, fault), executors in faults.items():
-        is_unused = cluster.runtime == "openvino" and name in _TORCH
+        level: Level = "error"
         why = "tasks that come to that executor fail, and after four attempts so does the job"
-        if is_unused:
+        if cluster.runtime == "openvino" and name in _TORCH:
+            level = "warning"
             why = "OpenVINO works, but backbone.runtime=torch would fail, and so would GPUs"
-        level: Level = "warning" if is_unused else "error"
-        what = f"{PACKAGES[name]} {fault}"
-        yield Finding("packages", level, what, names(executors), why, todo)
+        yield Finding("packages", level, f"{PACKAGES[name]} {fault}", names(executors), why, todo)
 
 
 def ours(cluster: Observed) -> Iterator[Finding]:

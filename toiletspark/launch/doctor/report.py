@@ -1,14 +1,12 @@
 """Findings for people and for programs, and the spark-submit line that follows from them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
-from toiletspark.config.command_line import Summary
+from toiletspark.config.command_line import Summary, printable
 from toiletspark.launch import settings
 from toiletspark.launch.doctor import resource_checks as resources
 from toiletspark.launch.doctor.findings import Finding, exit_code
@@ -60,8 +58,8 @@ def show(report: Summary, as_json: bool) -> None:
                 lines.append(f"   {label}: {finding[key]}")
     if not report["exit_code"]:
         lines += ["", "Sound: nothing that harms was found."]
-    print("\n".join(map(_printable, lines)))
-    print(f"\nSubmit with:\n\n{as_text(map(_printable, report['submit']))}\n")
+    print("\n".join(map(printable, lines)))
+    print(f"\nSubmit with:\n\n{as_text(map(printable, report['submit']))}\n")
 
 
 def _executor_line(executor: dict[str, Any]) -> str:
@@ -82,16 +80,10 @@ def _as_dict(executor: Executor) -> dict[str, Any]:
     return fields
 
 
-def _printable(line: str) -> str:
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in line)
-
-
 def submit_line(cluster: Observed, findings: list[Finding], conf: Iterable[str] = ()) -> list[str]:
     """Returns the command's words, with cores, memory, overhead and threads that fit each other.
 
-    Args:
-        findings: their settings win over those of the cluster.
-        conf: the configuration files on the command line.
+    The settings of findings win over those of the cluster; `conf` has configuration files.
     """
     spark, sets = _sizes(cluster), dict[str, str]()
     for finding in findings:
@@ -107,9 +99,8 @@ def submit_line(cluster: Observed, findings: list[Finding], conf: Iterable[str] 
     if cluster.setting("spark.submit.deployMode") == "cluster":
         words += ["--deploy-mode", "cluster"]
     words += ["--py-files", _WHEEL, *_options("--conf", spark), "jobs/rescore_catalog.py"]
-    for file in conf:
-        words += ["--conf-file", file]
-    return [*words, *_options("--set", sets)]
+    files = [word for file in conf for word in ("--conf-file", file)]
+    return [*words, *files, *_options("--set", sets)]
 
 
 def _sizes(cluster: Observed) -> dict[str, str]:

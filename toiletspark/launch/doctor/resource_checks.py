@@ -1,10 +1,9 @@
 """Checks of cores, threads, memory, GPUs, disks and clocks; and the sizes of executors."""
 
-from __future__ import annotations
-
 import math
 import re
-from collections import Counter, defaultdict
+import statistics
+from collections import defaultdict
 from collections.abc import Iterator
 
 from toiletspark.launch import settings
@@ -84,10 +83,8 @@ def gpu_share(cluster: Observed) -> Iterator[Finding]:
         if with_gpu and cluster.runtime == "torch":
             what = f"{with_gpu[0].gpus} GPUs that no setting names"
             why = "Spark assigns none, so all tasks of a machine share its first GPU"
-            todo = (
-                f"--conf spark.executor.resource.gpu.amount=1 --conf {share_key}=1 --conf "
-                "spark.executor.resource.gpu.discoveryScript=getGpusResources.sh"
-            )
+            script = "--conf spark.executor.resource.gpu.discoveryScript=getGpusResources.sh"
+            todo = f"--conf spark.executor.resource.gpu.amount=1 --conf {share_key}=1 {script}"
             yield Finding("gpu_share", "warning", what, names(with_gpu), why, todo)
         return
     by_cpu = max(1, executor_cores(cluster) // task_cpus(cluster))
@@ -97,14 +94,13 @@ def gpu_share(cluster: Observed) -> Iterator[Finding]:
         what = f"{share_key}={share} allows {by_gpu} tasks, cores would do for {by_cpu}"
         why = "cores that could fetch and decode stand idle"
         todo = f"--conf {settings.TASK_CPUS}={cpus} (a task uses all), or a smaller share of a GPU"
-        mends = {settings.TASK_CPUS: cpus}
-        yield Finding("gpu_share", "warning", what, "", why, todo, mends)
+        yield Finding("gpu_share", "warning", what, "", why, todo, {settings.TASK_CPUS: cpus})
     elif by_gpu > by_cpu:
         share = f"{math.ceil(1000 / by_cpu) / 1000:g}"
         what = f"a GPU is cut into {by_gpu} shares, and cores do for {by_cpu} tasks"
         why = "part of each GPU's memory is reserved for tasks that never come"
-        todo = f"--conf {share_key}={share}"
-        yield Finding("gpu_share", "warning", what, "", why, todo, {share_key: share})
+        mends = {share_key: share}
+        yield Finding("gpu_share", "warning", what, "", why, f"--conf {share_key}={share}", mends)
 
 
 # Memory
@@ -133,7 +129,7 @@ def arrow_batches(cluster: Observed) -> Iterator[Finding]:
 
 
 def _huge_batch(name: str, rows: int, median: int, size: int, level: Level) -> Finding:
-    key, value = name, str(_power_of_two(64 * MIB // median))
+    key, value = name, str(2 ** int(math.log2(max(1, 64 * MIB // median))))
     if "/" in name:
         key, value = "embed.bytes_per_batch", "64000000"
     image = f"{median / 1000:,.0f} kB, the median image"
@@ -156,17 +152,14 @@ def memory_overhead(cluster: Observed) -> Iterator[Finding]:
     largest = max(needy, key=lambda executor: slots(cluster, executor))
     at_once, need = slots(cluster, largest), _python_bytes(cluster, largest)
     image_gb = cluster.config.decode.max_memory_bytes / 1e9
-    what = (
-        f"{has / 1e9:.1f} GB beside the heap ({OVERHEAD_KEY}), where {at_once} tasks at once take "
-        f"{need / 1e9:.1f} GB: {_worker_bytes(cluster) / 1e9:.2f} GB a Python worker "
-        f"({cluster.runtime}), and once {image_gb:.1f} GB for the largest image "
-        "(decode.max_memory_bytes)"
-    )
+    worker = f"{_worker_bytes(cluster) / 1e9:.2f} GB a Python worker ({cluster.runtime})"
+    image = f"once {image_gb:.1f} GB for the largest image (decode.max_memory_bytes)"
+    need_gb = f"{at_once} tasks at once take {need / 1e9:.1f} GB: {worker}, and {image}"
+    what = f"{has / 1e9:.1f} GB beside the heap ({OVERHEAD_KEY}), where {need_gb}"
     why = "YARN and Kubernetes kill such an executor; elsewhere the machine runs out of memory"
-    size = format_size(need)
-    todo = f"--conf {OVERHEAD_KEY}={size}, or fewer cores an executor"
+    mends = {OVERHEAD_KEY: format_size(need)}
+    todo = f"--conf {OVERHEAD_KEY}={mends[OVERHEAD_KEY]}, or fewer cores an executor"
     level: Level = "error" if cluster.is_contained else "warning"
-    mends = {OVERHEAD_KEY: size}
     yield Finding("memory_overhead", level, what, names(needy), why, todo, mends)
 
 
@@ -187,10 +180,10 @@ def machine_memory(cluster: Observed) -> Iterator[Finding]:
         where = names(sorted(host for _, host, _ in short))
         why = "the kernel then kills the largest process: an executor or a Python worker"
         fit = max(1, int(executor_cores(cluster) / times))
-        todo, mends = f"--set spark.master=local[{fit},4]", {}
-        if not cluster.is_local:
-            todo, mends = f"--conf spark.executor.cores={fit}", {"spark.executor.cores": str(fit)}
-        todo = f"fewer tasks at once: {todo}"
+        mends = {} if cluster.is_local else {"spark.executor.cores": str(fit)}
+        cores = f"--conf spark.executor.cores={fit}"
+        fewer = f"--set spark.master=local[{fit},4]" if cluster.is_local else cores
+        todo = f"fewer tasks at once: {fewer}"
         yield Finding("machine_memory", "warning", what, where, why, todo, mends)
 
 
@@ -215,16 +208,16 @@ def disks(cluster: Observed) -> Iterator[Finding]:
     for executor in cluster.executors:
         sizes = [(size, path) for path, size in executor.free_bytes.items()]
         if sizes and min(sizes)[0] < _DISK_WARNING_BYTES:
-            small.append((min(sizes), executor))
-    small.sort(key=lambda entry: entry[0])
+            small.append((*min(sizes), executor))
+    small.sort(key=lambda entry: entry[:2])
     if small:
-        size, path = small[0][0]
-        level: Level = "error" if size < _DISK_ERROR_BYTES else "warning"
+        size, path, _ = small[0]
         what = f"{size / 1e9:.1f} GB free in {path}"
-        where = names(executor for _, executor in small)
+        where = names(executor for _, _, executor in small)
         why = "shuffles and inline images go there; a full disk fails the job after hours"
         todo = "make room, or name a larger disk: spark.local.dir (standalone: SPARK_LOCAL_DIRS)"
-        yield Finding("disks", level, what, where, why, todo)
+        is_fatal = size < _DISK_ERROR_BYTES
+        yield Finding("disks", "error" if is_fatal else "warning", what, where, why, todo)
 
 
 def clocks(cluster: Observed) -> Iterator[Finding]:
@@ -233,12 +226,12 @@ def clocks(cluster: Observed) -> Iterator[Finding]:
     off = [executor for executor in largest_first if abs(executor.clock_off_s) >= _CLOCK_WARNING_S]
     if off:
         off_s = off[0].clock_off_s
-        level: Level = "error" if abs(off_s) >= _CLOCK_ERROR_S else "warning"
+        is_fatal = abs(off_s) >= _CLOCK_ERROR_S
         direction = "ahead of" if off_s > 0 else "behind"
         what = f"the clock is {abs(off_s):.0f} s {direction} the driver's"
         why = "the newest run is chosen by time; signed URLs and TLS certificates are refused"
         todo = "synchronise the machines' clocks (chrony or systemd-timesyncd)"
-        yield Finding("clocks", level, what, names(off), why, todo)
+        yield Finding("clocks", "error" if is_fatal else "warning", what, names(off), why, todo)
 
 
 def cpu_features(cluster: Observed) -> Iterator[Finding]:
@@ -306,7 +299,7 @@ def executor_cores(cluster: Observed) -> int:
     """Returns the cores of most executors."""
     if not cluster.executors:
         return int(cluster.setting("spark.executor.cores", "1"))
-    return Counter(executor.cores for executor in cluster.executors).most_common(1)[0][0]
+    return statistics.mode(executor.cores for executor in cluster.executors)
 
 
 def needed_overhead(cluster: Observed, at_once: int) -> int:
@@ -357,8 +350,3 @@ def _by_host(cluster: Observed) -> dict[str, list[Executor]]:
     for executor in cluster.executors:
         hosts[executor.host].append(executor)
     return hosts
-
-
-def _power_of_two(number: int) -> int:
-    """The largest power of two that is no larger, at least 1."""
-    return 1 << max(0, number.bit_length() - 1)

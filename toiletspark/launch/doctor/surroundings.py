@@ -1,7 +1,5 @@
 """Tries what jobs will use: fetches a few images on the executors, writes to the output root."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
@@ -30,10 +28,8 @@ from toiletspark.tables.runs import MARKER, WORK, new_run_id
 ROWS = 20_000  # the first of the table: reading all would take minutes
 MAX_HOSTS = 20
 URLS_PER_HOST = 4
-_TIMEOUT_S, _SHARD_TIMEOUT_S = 10.0, 30.0
 _RACERS, _RACES = 8, 6
 _REPLACEMENTS = 5
-_FILES_PER_EXECUTOR = 2
 
 
 # Images
@@ -50,8 +46,7 @@ class ChosenImages:
 def choose_images(spark: SparkSession, config: Config) -> ChosenImages:
     """Chooses images of the most frequent hosts of the first rows, by hash.
 
-    Raises:
-        TableError: there is no such table, or it lacks a column.
+    Raises TableError if there is no such table, or it lacks a column.
     """
     table = user_tables.read_images(spark, config).limit(ROWS)
     columns = table.select("image_url", F.length("content").alias("bytes"))
@@ -70,9 +65,8 @@ def try_images(
     context: SparkContext, chosen: ChosenImages, limits: Fetch, on_executors: bool
 ) -> FetchedImages:
     """Fetches images from each executor, or from the driver if executors lack toiletspark."""
-    timeout_s = min(limits.timeout_s, _TIMEOUT_S)
-    shard_timeout_s = min(limits.shard_timeout_s, _SHARD_TIMEOUT_S)
-    timeouts = {"timeout_s": timeout_s, "shard_timeout_s": shard_timeout_s}
+    most_s = {"timeout_s": 10.0, "shard_timeout_s": 30.0}
+    timeouts = {name: min(getattr(limits, name), most) for name, most in most_s.items()}
     fetch = functools.partial(fetch_all, chosen.urls, limits.model_copy(update=timeouts))
     answers: list[Answer] = []
     if chosen.urls:
@@ -110,8 +104,7 @@ def fetch_all(urls: tuple[str, ...], limits: Fetch) -> Answer:
 def try_output(spark: SparkSession, root: str, on_executors: bool) -> OutputTrial:
     """Writes below <root>/_work as jobs do, and removes it again, with the root if it made it.
 
-    Args:
-        on_executors: they have toiletspark and can race for names.
+    `on_executors`: they have toiletspark and can race for names.
     """
     trial = OutputTrial()
     try:
@@ -138,10 +131,9 @@ def _foreign(root: str) -> str:
 @contextlib.contextmanager
 def _temporary_folder(root: str) -> Iterator[str]:
     """Yields a work folder with the name of a run, which the next job removes if this is killed."""
-    parents: list[Path] = []
-    if storage.is_local(root):
-        work = Path(f"{root}/{WORK}")
-        parents = [path for path in (work, *work.parents) if not path.exists()]
+    work = Path(f"{root}/{WORK}")
+    above = (work, *work.parents) if storage.is_local(root) else ()
+    parents = [path for path in above if not path.exists()]
     folder = f"{root}/{WORK}/{new_run_id()}"
     try:
         yield folder
@@ -173,14 +165,13 @@ def _race(location: str) -> int:
 
 
 def _try_from_spark(spark: SparkSession, folder: str, trial: OutputTrial) -> None:
-    tasks = max(2, count_executors(spark.sparkContext) * _FILES_PER_EXECUTOR)
+    tasks = max(2, 2 * count_executors(spark.sparkContext))
     try:
         spark.range(0, tasks, 1, tasks).write.parquet(storage.spark_path(folder))
     except Exception as error:  # noqa: BLE001 - of Py4J, Spark and stores
         trial.executors_error = first_line(error)
         return
-    files = [name for name in storage.entries(folder) if name.endswith(".parquet")]
-    trial.unseen_files = tasks - len(files)
+    trial.unseen_files = tasks - sum(name.endswith(".parquet") for name in storage.entries(folder))
 
 
 def _try_from_workers(context: SparkContext, folder: str, trial: OutputTrial) -> None:

@@ -1,7 +1,5 @@
 """Checks of what the cluster must reach: the output root, the images table, the image hosts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from toiletspark.launch.doctor.findings import Finding, names
@@ -29,8 +27,7 @@ def output(cluster: Observed) -> Iterator[Finding]:
         why = "a job works for hours and fails when it writes"
         todo = "let the executors' user write there; give Spark the store's spark.hadoop.fs... keys"
         yield Finding("output", "error", what, "executors", why, todo)
-    if trial.workers_error:
-        error = trial.workers_error
+    if error := trial.workers_error:
         what = f"Python on the executors cannot write to {root}, though Spark can: {error}"
         why = "scoring reads the stored embeddings in Python, and ends before it has begun"
         todo = "give executors the driver's credentials (environment or role) and packages (s3fs)"
@@ -46,8 +43,7 @@ def pointer(cluster: Observed) -> Iterator[Finding]:
     """The store does not separate two publishers, or returns replaced content."""
     root, trial = cluster.config.output.root, cluster.output
     tried = f"of {len(trial.winners)} names that several tried to create at once"
-    twice = sum(winners > 1 for winners in trial.winners)
-    if twice:
+    if twice := sum(winners > 1 for winners in trial.winners):
         what = f"{tried}, {twice} were given to more than one"
         why = "two publications at the same time can get one number, and one of them is lost"
         todo = "publish from one program at a time, or use hard links or S3 with If-None-Match"
@@ -58,8 +54,8 @@ def pointer(cluster: Observed) -> Iterator[Finding]:
         todo = "does another program write there? may hard links be made (on a mounted share)?"
         yield Finding("pointer", "error", what, root, why, todo)
     if trial.stale_reads or trial.unlisted:
-        stale, unlisted = trial.stale_reads, trial.unlisted
-        what = f"{stale} reads gave the old content, {unlisted} new files were not listed"
+        unlisted = f"{trial.unlisted} new files were not listed"
+        what = f"{trial.stale_reads} reads gave the old content, {unlisted}"
         why = "readers get an old version, and a job overlooks what the previous one wrote"
         todo = "switch off caches of the store (s3fs: use_listings_cache, a gateway's cache)"
         yield Finding("pointer", "error", what, root, why, todo)
@@ -85,11 +81,9 @@ def hosts(cluster: Observed) -> Iterator[Finding]:
         what = f"images could not be fetched on the cluster: {reason}"
         todo = "look at the executors' stderr"
         yield Finding("hosts", "error", what, "", "no job would", todo)
+    driver_alone = "" if cluster.images.from_executors else "asked from the driver alone"
     for host in cluster.images.hosts:
-        where = names(host.failed_at)
-        if not cluster.images.from_executors:
-            where = "asked from the driver alone"
-        yield from _of_host(host, where)
+        yield from _of_host(host, driver_alone or names(host.failed_at))
 
 
 def _of_host(host: ImageHost, where: str) -> Iterator[Finding]:

@@ -1,7 +1,5 @@
 """Observes a cluster from the inside out: Spark, Python, executors, and what they must reach."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -28,13 +26,9 @@ _LOG = logging.getLogger("toiletspark")
 
 
 def visit(config: Config, python_named: bool) -> Observed:
-    """Starts Spark, observes, and stops it.
+    """Starts Spark, observes, and stops it; raises as `session.start` for a user's mistake.
 
-    Args:
-        python_named: somebody named the executors' Python, before the session names the driver's.
-
-    Raises:
-        UserError: there is no Java, or a setting would lose rows silently.
+    `python_named`: somebody named the executors' Python, before the session names the driver's.
     """
     try:
         with _start_limit():
@@ -69,8 +63,7 @@ def observe(spark: SparkSession, config: Config, python_named: bool = True) -> O
     if config.images.path:
         _observe_images(spark, cluster)
     _LOG.info("writing to output.root ...")
-    root, on_executors = config.output.root, cluster.has_toiletspark
-    cluster.output = surroundings.try_output(spark, root, on_executors)
+    cluster.output = surroundings.try_output(spark, config.output.root, cluster.has_toiletspark)
     return cluster
 
 
@@ -104,12 +97,10 @@ def _observe_executors(context: SparkContext, cluster: Observed) -> None:
     if all(minor(python.version) == expected for python in cluster.pythons):
         with _failing_as("tasks", "asking every executor", cluster):
             cluster.executors = executors.describe_all(context)
-    cores = int(cluster.setting("spark.executor.cores", "1"))
-    if cluster.is_local:
-        cores = context.defaultParallelism
-    cluster.executors = tuple(
-        replace(executor, cores=executor.cores or cores) for executor in cluster.executors
-    )
+    of_setting = int(cluster.setting("spark.executor.cores", "1"))
+    cores = context.defaultParallelism if cluster.is_local else of_setting
+    described = [replace(executor, cores=executor.cores or cores) for executor in cluster.executors]
+    cluster.executors = tuple(described)
     cluster.known = executors.count_executors(context)
 
 
@@ -120,9 +111,9 @@ def _observe_images(spark: SparkSession, cluster: Observed) -> None:
         few = surroundings.choose_images(spark, cluster.config)
     if few is not None:
         with _failing_as("fetch", "fetching a few images", cluster):
-            context, limits = spark.sparkContext, cluster.config.fetch
-            on_executors = cluster.has_toiletspark
-            cluster.images = surroundings.try_images(context, few, limits, on_executors)
+            cluster.images = surroundings.try_images(
+                spark.sparkContext, few, cluster.config.fetch, cluster.has_toiletspark
+            )
 
 
 @contextmanager

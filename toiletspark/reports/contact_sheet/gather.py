@@ -1,7 +1,5 @@
 """Gathers a contact sheet: its images, their small pictures, suggestions and labels. With Spark."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +19,9 @@ from toiletspark.tables.workspace import Workspace
 
 
 def pictures(work: Workspace, queue: Run) -> DataFrame:
-    """Fetches and reduces the images of a sample or queue.
+    """Fetches and reduces the images of a sample or queue that the images table still has.
 
-    Returns:
-        image_id, content_digest, jpeg (null if it is no sound image); without images that the
-        images table no longer has.
+    Returns image_id, content_digest, and jpeg (null if it is no sound image).
     """
     config, section = work.config, work.config.sheet
     ids = spark_io.read_run(work.spark, queue).select("image_id")
@@ -86,15 +82,10 @@ def _of_sample(work: Workspace, sample: Run, sound: DataFrame) -> DataFrame:
     known = sound.join(listings, on="image_id", how="inner")
     for other in (suggestions, _labels(work)):
         known = known.join(other, on="image_id", how="left")
-    return known.select(
-        "image_id",
-        "listing_id",
-        "content_digest",
-        F.lit(None).cast("int").alias("rank"),
-        _if_same_content("score", "scored_digest"),
-        _if_same_content("suggested", "scored_digest"),
-        _if_same_content("label", "labelled_digest"),
-    )
+    rank = F.lit(None).cast("int").alias("rank")
+    scored = [_if_same_content(name, "scored_digest") for name in ("score", "suggested")]
+    label = _if_same_content("label", "labelled_digest")
+    return known.select("image_id", "listing_id", "content_digest", rank, *scored, label)
 
 
 def _of_queue(work: Workspace, queue: Run, sound: DataFrame) -> DataFrame:
@@ -138,10 +129,8 @@ def _embeddings(work: Workspace, tiles: list[Tile], sound: DataFrame) -> NDArray
     rows = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
     rows = rows.where(F.col("backbone_id") == run.inputs.backbone_id)
     rows = rows.join(digests, on="content_digest", how="left_semi")
-    stored = {
-        row["content_digest"]: bytes(row["embedding"])
-        for row in rows.dropDuplicates(["content_digest"]).collect()
-    }
+    unique = rows.dropDuplicates(["content_digest"]).collect()
+    stored = {row["content_digest"]: bytes(row["embedding"]) for row in unique}
     zeros = bytes(len(next(iter(stored.values()), b"\0\0")))
     packed = b"".join(stored.get(tile.content_digest or "", zeros) for tile in tiles)
     return from_stored(packed, len(tiles))

@@ -1,7 +1,5 @@
 """The order of a contact sheet: images that get the same label stand together. Without Spark."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,17 +18,16 @@ _MAX_CHAIN = 2000  # images in one chain: 0.3 s; ten times as many would take ha
 def arranged(
     tiles: list[Tile], embeddings: NDArray[np.float32], classes: Iterable[str], min_cosine: float
 ) -> list[Tile]:
-    """Sorts by suggested class, then by score band, and within it by likeness.
+    """Sorts tiles by suggested class, then by score band, and within it by likeness.
+
+    Without suggestions there is one section; without embeddings the order within a section is by
+    score.
 
     Args:
         tiles: by listing and position.
         embeddings: float32, (n, d), in the order of the tiles; zeros where there is none.
         classes: their order; tiles without a suggestion come last.
         min_cosine: from which on two images are near-duplicates.
-
-    Returns:
-        The tiles with group and section, in their new order. Without suggestions there is one
-        section, without embeddings the order within a section is by score.
     """
     tiles = grouped(tiles, embeddings, min_cosine)
     ranks = {name: rank for rank, name in enumerate(classes)}

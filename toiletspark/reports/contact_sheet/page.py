@@ -6,8 +6,6 @@ strangers (threat T8): they travel as JSON and are only ever shown as text. The 
 allows its one script, named by its hash, and no connection to anywhere.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools
@@ -30,66 +28,36 @@ TITLES = {
     "second_look": "Second look",
     "leaks": "Leak sample",
 }
-LEADS = {
-    "sample": "Label each picture with what it shows.",
-    "suggest": "Pictures of which the head is least sure. Label each one with what it shows.",
-    "second_look": "Is each label right? Keep it (k), or give another.",
-    "leaks": "Label each picture with what it shows. The labels tell how many of them the feed "
-    "should not show.",
-}
-_SCRIPTS = (
-    "contact_sheet_labels.js",
-    "contact_sheet_grid.js",
-    "contact_sheet_hands.js",
-    "contact_sheet_start.js",
-)
-_STYLE = "contact_sheet.css"
+_SCRIPTS = [f"contact_sheet_{part}.js" for part in ("labels", "grid", "hands", "start")]
 _PICTURES_PER_BLOCK = 64  # about 0.6 MB, unpacked at once when one of them comes near
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture on the sheet.
+    """One picture on the sheet."""
 
-    Attributes:
-        image_id: any text, comes back in the labels file as it is.
-        listing_id: any text, or None.
-        content_digest: of the file that the picture was made from; comes back too.
-        jpeg: a JPEG that we encoded ourselves, at most 224 px on either side.
-        score: tiles are sorted by it, higher = first; None or NaN where there is none.
-        suggested: a class that a head or the neighbours suggest, or None.
-        label: the present label, given elsewhere before, or None.
-        group: near-duplicates have the same number.
-        section: the heading above the tile; "" for none. Tiles of a section follow one another.
-    """
-
-    image_id: str
-    listing_id: str | None
-    content_digest: str | None
-    jpeg: bytes
+    image_id: str  # any text, comes back in the labels file as it is
+    listing_id: str | None  # any text, or None
+    content_digest: str | None  # of the file that the picture was made from; comes back too
+    jpeg: bytes  # a JPEG that we encoded ourselves, at most 224 px on either side
+    # tiles are sorted by it, higher = first; None or NaN where there is none
     score: float | None = None
-    suggested: str | None = None
-    label: str | None = None
-    group: int = 0
+    suggested: str | None = None  # a class that a head or the neighbours suggest, or None
+    label: str | None = None  # the present label, given elsewhere before, or None
+    group: int = 0  # near-duplicates have the same number
+    # the heading above the tile; "" for none. Tiles of a section follow one another.
     section: str = ""
 
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """The content of one page; tiles are shown in the order given.
+    """The content of one page; tiles are shown in the order given."""
 
-    Attributes:
-        kind: a key of `TITLES`; second_look asks about the present labels, so that keeping one is
-            an answer.
-        classes: in the order of the keys 1 to 9 and then letters.
-        tiles: at least one, each image_id once.
-        title: heading of the page.
-    """
-
+    # a key of `TITLES`; second_look asks about the present labels, so that keeping one is an answer
     kind: str
-    classes: tuple[str, ...]
-    tiles: tuple[Tile, ...]
-    title: str
+    classes: tuple[str, ...]  # in the order of the keys 1 to 9 and then letters
+    tiles: tuple[Tile, ...]  # at least one, each image_id once
+    title: str  # heading of the page
 
     @functools.cached_property
     def sheet_id(self) -> str:
@@ -103,8 +71,7 @@ def cut(
 ) -> list[ContactSheet]:
     """Sheets of at most `max_images` tiles in their order, numbered in their titles.
 
-    Raises:
-        OutputError: there is no tile.
+    Raises OutputError if there is no tile.
     """
     if not tiles:
         raise OutputError(
@@ -113,11 +80,11 @@ def cut(
             found="none: each is broken, or no longer in the images table",
             todo="see the column status after `toiletspark embed`, or draw another sample",
         )
-    parts = [tuple(tiles[start : start + max_images]) for start in range(0, len(tiles), max_images)]
+    count = math.ceil(len(tiles) / max_images)
     sheets = []
-    for number, part in enumerate(parts, 1):
-        numbered = f"{TITLES[kind]}, {number} of {len(parts)}"
-        title = numbered if len(parts) > 1 else TITLES[kind]
+    for number in range(count):
+        part = tuple(tiles[number * max_images : (number + 1) * max_images])
+        title = f"{TITLES[kind]}, {number + 1} of {count}" if count > 1 else TITLES[kind]
         sheets.append(ContactSheet(kind, tuple(classes), part, title))
     return sheets
 
@@ -127,7 +94,7 @@ def render(sheet: ContactSheet) -> str:
 
     Cost: 1.4 characters per byte of picture, and about 350 a tile.
     """
-    style, script = _source(_STYLE), "\n".join(map(_source, _SCRIPTS))
+    style, script = _source("contact_sheet.css"), "\n".join(map(_source, _SCRIPTS))
     content = {
         "id": sheet.sheet_id,
         "asks_about_labels": sheet.kind == "second_look",
@@ -138,7 +105,7 @@ def render(sheet: ContactSheet) -> str:
     return html.render(
         "contact_sheet.html.j2",
         title=sheet.title,
-        lead=LEADS[sheet.kind],
+        kind=sheet.kind,
         style=Markup(style),  # noqa: S704 - files of ours
         style_hash=_policy_hash(style),
         script=Markup(script),  # noqa: S704
@@ -150,19 +117,12 @@ def render(sheet: ContactSheet) -> str:
 
 def _described(tile: Tile) -> dict[str, Any]:
     """A tile without its picture, as JSON."""
-    score = tile.score
-    if score is not None:
-        score = round(score, 4) if math.isfinite(score) else None
-    return {
-        "image_id": tile.image_id,
-        "listing_id": tile.listing_id,
-        "content_digest": tile.content_digest,
-        "score": score,
-        "suggested": tile.suggested,
-        "label": tile.label,
-        "group": tile.group,
-        "section": tile.section,
-    }
+    score = None
+    if tile.score is not None and math.isfinite(tile.score):
+        score = round(tile.score, 4)
+    described = vars(tile) | {"score": score}
+    del described["jpeg"]
+    return described
 
 
 def _json(content: object) -> str:

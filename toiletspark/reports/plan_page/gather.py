@@ -1,7 +1,5 @@
 """Gathers the page of a plan: its changes against the live version, with thumbnails."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,10 +79,7 @@ def change() -> Column:
 
 
 def by_stratum(decisions: DataFrame) -> list[StratumChanges]:
-    """Counts the changes of each stratum; images without one are the stratum "".
-
-    Args:
-        decisions: `schemas.DECISIONS`.
+    """Counts the changes in `schemas.DECISIONS` by stratum; images without one are the stratum "".
 
     Cost: one pass, and a row per stratum to the driver.
     """
@@ -112,14 +107,8 @@ def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list
     taken in equal parts: the former show the purpose of the change, the latter where it may be
     wrong. If there are too many strata, those with most changes come first.
 
-    Args:
-        decisions: `schemas.DECISIONS`.
-        most: images of each change.
-        operating_threshold: of the plan.
-
-    Returns:
-        Rows with image_id, change, stratum and what the page shows of an image; the highest score
-        first, those without one at the end.
+    Returns rows with image_id, change, stratum and what the page shows of an image; the highest
+    score first, those without one at the end.
 
     Cost: a shuffle of the changes by stratum; 3 x `most` rows to the driver.
     """
@@ -145,9 +134,7 @@ def to_show(decisions: DataFrame, most: int, operating_threshold: float) -> list
 def why(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
     """The reason of an image's decision in a few words; "" where it is simply its score.
 
-    Args:
-        before: its row of `schemas.DECISIONS` in the live version, or None.
-        now: its row in the plan.
+    `before` and `now` are its rows of `schemas.DECISIONS` in the live version and in the plan.
     """
     reason_before = before["reason"] if before else None
     if now["reason"] == "override":
@@ -184,9 +171,7 @@ def _image(
     row: Mapping[str, Any], before: Mapping[str, Any] | None, pictures: Mapping[str, bytes]
 ) -> ChangedImage:
     return ChangedImage(
-        image_id=row["image_id"] or "",
-        listing_id=row["listing_id"] or "",
-        stratum=row["stratum"],
+        **{name: row[name] or "" for name in ("image_id", "listing_id", "stratum")},
         score_before=before["exclusion_score"] if before else None,
         score=row["exclusion_score"],
         why=why(before, row),

@@ -17,79 +17,38 @@ if TYPE_CHECKING:
     from toiletspark.publishing.audits.checks import Check
 
 LEAVING, RETURNING, NEW = "leaving", "returning", "new"  # changes of which pictures are shown
-_TEXTS = {  # heading, lead, and the text where there is no image
-    LEAVING: (
-        "Would leave the feed",
-        "In the feed today, and no longer if this ships. Is a good photo among them? The first of "
-        "a group are the surest to be excluded, the last the most doubtful.",
-        "No image that is in the feed today would leave it.",
-    ),
-    RETURNING: (
-        "Would return to the feed",
-        "Not in the feed today, and in it again if this ships. Is a photo among them that nobody "
-        "should see? The first of a group are the most doubtful.",
-        "No image that is excluded today would return.",
-    ),
-    NEW: (
-        "New, and excluded at once",
-        "The live version did not know these images, so it has not shown them in the feed.",
-        "No new image would be excluded.",
-    ),
-}
 MAX_STRATA = 40  # rows of the table; one more row sums up the rest
 
 
 @dataclass(frozen=True)
 class Side:
-    """A version as the page compares it.
+    """A version as the page compares it."""
 
-    Attributes:
-        name: such as "version 3".
-        run_id: of its tables.
-        made_at: text with its time zone.
-        head_id: of the head whose scores decide.
-        operating_threshold: images are excluded from it on.
-        threshold_reason: why it is this one, in a sentence.
-        images: of its catalog.
-        excluded: of them.
-    """
-
-    name: str
-    run_id: str
-    made_at: str
-    head_id: str
-    operating_threshold: float
-    threshold_reason: str
-    images: int
-    excluded: int
+    name: str  # such as "version 3"
+    run_id: str  # of its tables
+    made_at: str  # text with its time zone
+    head_id: str  # of the head whose scores decide
+    operating_threshold: float  # images are excluded from it on
+    threshold_reason: str  # why it is this one, in a sentence
+    images: int  # of its catalog
+    excluded: int  # of them
 
 
 @dataclass(frozen=True)
 class StratumChanges:
-    """The changes in one stratum.
+    """The changes in one stratum."""
 
-    Attributes:
-        stratum: any text, shown verbatim.
-        images: of the plan.
-        known: of them, those about which the live version has decided too; all others are new.
-        leaving: known, not excluded there, and excluded here.
-        returning: known, excluded there, and not here.
-        between: known, kept there and unscored here, or the other way: the feed's mode decides
-            whether they are shown.
-        new_excluded: not known, and excluded here.
-        excluded_before: known, and excluded there.
-        excluded: here.
-    """
-
-    stratum: str
-    images: int
-    known: int
-    leaving: int
-    returning: int
+    stratum: str  # any text, shown verbatim
+    images: int  # of the plan
+    known: int  # of them, those about which the live version has decided too; all others are new
+    leaving: int  # known, not excluded there, and excluded here
+    returning: int  # known, excluded there, and not here
+    # known, kept there and unscored here, or the other way: the feed's mode decides whether they
+    # are shown
     between: int
-    new_excluded: int
-    excluded_before: int
-    excluded: int
+    new_excluded: int  # not known, and excluded here
+    excluded_before: int  # known, and excluded there
+    excluded: int  # here
 
     @property
     def changed(self) -> int:
@@ -112,52 +71,31 @@ COUNTS = [field.name for field in fields(StratumChanges) if field.name != "strat
 
 @dataclass(frozen=True)
 class ChangedImage:
-    """One image that would leave, return, or be excluded at once.
+    """One image that would leave, return, or be excluded at once."""
 
-    Attributes:
-        image_id: any text, shown verbatim.
-        listing_id: any text, shown verbatim.
-        stratum: any text, shown verbatim.
-        score_before: in the live version, [0, 1], or None.
-        score: now, or None.
-        why: the reason if it is not the score alone, in a few words; may be strangers' text.
-        thumbnail_jpeg: see `html.ImageCard`.
-    """
-
-    image_id: str
-    listing_id: str
-    stratum: str
-    score_before: float | None
-    score: float | None
-    why: str
-    thumbnail_jpeg: bytes | None
+    image_id: str  # any text, shown verbatim
+    listing_id: str  # any text, shown verbatim
+    stratum: str  # any text, shown verbatim
+    score_before: float | None  # in the live version, [0, 1], or None
+    score: float | None  # now, or None
+    why: str  # the reason if it is not the score alone, in a few words; may be strangers' text
+    thumbnail_jpeg: bytes | None  # see `html.ImageCard`
 
 
 @dataclass(frozen=True)
 class PlanPage:
-    """Everything on the page of a plan.
+    """Everything on the page of a plan."""
 
-    Attributes:
-        before: the live version, or None.
-        after: the plan.
-        strata: all of them.
-        gone: images of the live version that are no longer in the catalog.
-        changed: images by change, in the order to show; possibly only a part of them.
-        audits: of the plan.
-        warnings: sentences that a reader must see before any number.
-        command: ships the plan.
-        removed_after_days: days for which the plan is kept; 0 = for ever.
-    """
-
-    before: Side | None
-    after: Side
-    strata: Sequence[StratumChanges]
-    gone: int
+    before: Side | None  # the live version, or None
+    after: Side  # the plan
+    strata: Sequence[StratumChanges]  # all of them
+    gone: int  # images of the live version that are no longer in the catalog
+    # images by change, in the order to show; possibly only a part of them
     changed: dict[str, list[ChangedImage]]
-    audits: list[Check]
-    warnings: list[str]
-    command: str
-    removed_after_days: float
+    audits: list[Check]  # of the plan
+    warnings: list[str]  # sentences that a reader must see before any number
+    command: str  # ships the plan
+    removed_after_days: float  # days for which the plan is kept; 0 = for ever
 
     def total(self, name: str) -> int:
         """The sum of a count over all strata."""
@@ -183,22 +121,11 @@ class PlanPage:
 
 @dataclass(frozen=True)
 class ChangeSection:
-    """One change as the page shows it.
+    """One change as the page shows it."""
 
-    Attributes:
-        change: leaving, returning or new.
-        title: heading.
-        lead: its meaning, and what to look for.
-        none: the text where there is no image.
-        total: images.
-        groups: stratum, its images and those shown, in the order of the table.
-    """
-
-    change: str
-    title: str
-    lead: str
-    none: str
-    total: int
+    change: str  # leaving, returning or new
+    total: int  # images
+    # stratum, its images and those shown, in the order of the table
     groups: list[tuple[str, int, list[ChangedImage]]]
 
     @property
@@ -208,10 +135,7 @@ class ChangeSection:
 
 
 def render(page: PlanPage) -> str:
-    """The page as HTML text.
-
-    Cost: about 1.4 characters per byte of thumbnail, and 1,000 per image.
-    """
+    """The page as HTML text: about 1.4 characters per byte of thumbnail, and 1,000 per image."""
     strata = sorted(page.strata, key=lambda row: (-row.changed, -row.new_excluded, row.stratum))
     rest = strata[MAX_STRATA:]
     return html.render(
@@ -229,10 +153,8 @@ def headline(page: PlanPage) -> str:
     """The one sentence to decide by."""
     images = _images(page.after.images)
     if page.before is None:
-        excluded = html.with_commas(page.total("excluded"))
-        return (
-            f"Nothing is published yet. If this ships, {excluded} of {images} stay out of the feed."
-        )
+        out = f"{page.total('excluded'):,} of {images} stay out of the feed"
+        return f"Nothing is published yet. If this ships, {out}."
     leaving, returning = page.total("leaving"), page.total("returning")
     if not leaving + returning:
         return f"If this ships, none of {images} leaves the feed and none returns to it."
@@ -259,27 +181,16 @@ def what_differs(page: PlanPage) -> str:
 
 
 def _sections(page: PlanPage, ranked: Sequence[StratumChanges]) -> Iterator[ChangeSection]:
-    if page.before is None:
-        texts = ("Would be excluded", "The surest first in each group.", "Nothing.")
-        yield _section(page, ranked, NEW, texts)
-        return
-    for change, texts in _TEXTS.items():
-        if change != NEW or page.total("new_excluded"):
-            yield _section(page, ranked, change, texts)
-
-
-def _section(
-    page: PlanPage, ranked: Sequence[StratumChanges], change: str, texts: tuple[str, str, str]
-) -> ChangeSection:
-    count = "new_excluded" if change == NEW else change
-    by_stratum: dict[str, list[ChangedImage]] = {}
-    for image in page.changed.get(change, []):
-        by_stratum.setdefault(image.stratum, []).append(image)
-    groups = []
-    for row in ranked:
-        if row.stratum in by_stratum:
-            groups.append((row.stratum, getattr(row, count), by_stratum[row.stratum]))
-    return ChangeSection(change, *texts, page.total(count), groups)
+    has_new = page.before is None or page.total("new_excluded")
+    changes = [LEAVING, RETURNING] if page.before else []
+    for change in [*changes, NEW] if has_new else changes:
+        count = "new_excluded" if change == NEW else change
+        by_stratum: dict[str, list[ChangedImage]] = {}
+        for image in page.changed.get(change, []):
+            by_stratum.setdefault(image.stratum, []).append(image)
+        rows = [row for row in ranked if row.stratum in by_stratum]
+        groups = [(row.stratum, getattr(row, count), by_stratum[row.stratum]) for row in rows]
+        yield ChangeSection(change, page.total(count), groups)
 
 
 def _sum(strata: Sequence[StratumChanges]) -> StratumChanges:

@@ -1,7 +1,5 @@
 """Gathers the run page of the live version: its figures, and thumbnails of the images it shows."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -46,16 +44,10 @@ class LiveRuns:
 
 
 def write_page(work: Workspace, seconds: dict[str, float]) -> Path:
-    """Writes the page of the live version to <root>/reports/<run_id>.html.
+    """Writes the page of the live version to <root>/reports/<run_id>.html; returns its path.
 
-    Args:
-        seconds: wall time per step so far.
-
-    Returns:
-        Its path; below the working folder if the store is not on this machine.
-
-    Raises:
-        OutputError: nothing was published.
+    It is below the working folder if the store is not on this machine. `seconds` has the wall time
+    per step so far. Raises OutputError if nothing was published.
     """
     page = gather(work, seconds)
     root = work.store.root
@@ -80,7 +72,9 @@ def gather(work: Workspace, seconds: dict[str, float]) -> RunPage:
     excluded, borderline = surest.collect(), nearest.collect()
     digests = {row["image_id"]: row["content_digest"] for row in [*excluded, *borderline]}
     pictures = thumbnails.of_few(work.spark, work.config, digests)
-    decided = _decided(work, runs.decisions)
+    no_score = (F.col("status") != "ok").alias("no_score")
+    decisions = spark_io.read_run(work.spark, runs.decisions)
+    decided = decisions.groupBy("reason", "decision", no_score).count().collect()
     without_score = [row for row in decided if row["no_score"] and row["decision"] == "exclude"]
     statuses = spark_io.read_run(work.spark, runs.unscored).groupBy("status").count().collect()
     inputs = runs.scores.inputs
@@ -107,19 +101,16 @@ def gather(work: Workspace, seconds: dict[str, float]) -> RunPage:
 
 def warnings(runs: LiveRuns) -> list[str]:
     """Sentences to read before any number: expired, a rollback, or a random backbone."""
-    version = runs.version
     sentences = []
-    until = version.valid_until
+    until = runs.version.valid_until
+    older = runs.version.rolled_back_to
     if until and datetime.fromisoformat(until) < datetime.now(UTC):
-        sentences.append(
-            f"This version was valid until {until}: readers refuse it, and feeds stand still."
-        )
-    if version.rolled_back_to is not None:
-        because = f": {version.because}" if version.because else ""
-        sentences.append(
-            "This version is a rollback: it has the decisions of version "
-            f"{version.rolled_back_to}{because}."
-        )
+        expired = f"This version was valid until {until}"
+        sentences.append(f"{expired}: readers refuse it, and feeds stand still.")
+    if older is not None:
+        because = f": {runs.version.because}" if runs.version.because else ""
+        decisions = f"it has the decisions of version {older}{because}"
+        sentences.append(f"This version is a rollback: {decisions}.")
     if runs.catalog.config["backbone"]["weights"] == "random":
         sentences.append(RANDOM_BACKBONE)
     return sentences
@@ -159,13 +150,6 @@ def _version_facts(work: Workspace, runs: LiveRuns, decided: list[Row]) -> Versi
     )
 
 
-def _decided(work: Workspace, decisions: Run) -> list[Row]:
-    """Images by reason, decision and no_score (boolean)."""
-    no_score = (F.col("status") != "ok").alias("no_score")
-    rows = spark_io.read_run(work.spark, decisions)
-    return rows.groupBy("reason", "decision", no_score).count().collect()
-
-
 def _facts(runs: LiveRuns, seconds: dict[str, float]) -> list[tuple[str, str]]:
     names = {"images in": runs.catalog, "scored": runs.scores}
     names |= {"unscored": runs.unscored, "excluded": runs.excluded}
@@ -179,14 +163,10 @@ def _validation(store: Store, head_id: str) -> HeadFigures | None:
     if not heads:
         return None
     counts = heads[-1].counts
-    figures = {name: counts[name] for name in FIGURE_MEANINGS if name in counts}
-    return HeadFigures(
-        figures={
-            name: math.nan if value is None else float(value) for name, value in figures.items()
-        },
-        intervals={name: (low, high) for name, (low, high) in counts["intervals"].items()},
-        figures_of=counts["figures_of"],
-    )
+    known = [name for name in FIGURE_MEANINGS if name in counts]
+    figures = {name: math.nan if counts[name] is None else float(counts[name]) for name in known}
+    intervals = {name: (low, high) for name, (low, high) in counts["intervals"].items()}
+    return HeadFigures(figures, intervals, counts["figures_of"])
 
 
 def _histogram(scores: DataFrame) -> list[int]:
@@ -202,11 +182,7 @@ def _card(row: Row, pictures: dict[str, bytes]) -> ImageCard:
     classes = [name for name in values if name.startswith("p_")]
     best = max(classes, key=lambda name: values[name])
     reason = values.get("reason") or "model"
-    note = f"{best.removeprefix('p_')} {values[best]:.2f}"
-    return ImageCard(
-        image_id=row["image_id"],
-        listing_id=row["listing_id"],
-        exclusion_score=row["exclusion_score"],
-        thumbnail_jpeg=pictures.get(row["image_id"]),
-        note=note if reason == "model" else f"{note}, by {reason}",
-    )
+    by = "" if reason == "model" else f", by {reason}"
+    facts = {name: row[name] for name in ("image_id", "listing_id", "exclusion_score")}
+    note = f"{best.removeprefix('p_')} {values[best]:.2f}{by}"
+    return ImageCard(**facts, thumbnail_jpeg=pictures.get(row["image_id"]), note=note)

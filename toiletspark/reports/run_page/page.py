@@ -6,8 +6,6 @@ titles come from strangers (threat T8), so the template escapes everything that 
 page's own policy forbids whatever would slip through.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,87 +36,55 @@ POPULATIONS = {  # see `evaluation_sample.EvaluationSample`
 
 @dataclass(frozen=True)
 class HeadFigures:
-    """The quality of the head on held-out images.
+    """The quality of the head on held-out images."""
 
-    Attributes:
-        figures: recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined,
-            and n, the number of held-out images; in the order to show.
-        intervals: low and high of those that have a 95 % interval.
-        figures_of: the population, a key of `POPULATIONS`.
-    """
-
+    # recall, good_images_lost, precision and accuracy in [0, 1], NaN where undefined, and n, the
+    # number of held-out images; in the order to show
     figures: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-    figures_of: str
+    intervals: dict[str, tuple[float, float]]  # low and high of those that have a 95 % interval
+    figures_of: str  # the population, a key of `POPULATIONS`
 
 
 @dataclass(frozen=True)
 class RunPage:
-    """Everything on the page of one run; cards are shown in the order given.
+    """Everything on the page of one run; cards are shown in the order given."""
 
-    Attributes:
-        title: heading of the page.
-        run_id: key of the run.
-        made_from: label and value pairs, such as ("head", "6ea2310883b8c78d").
-        made_at: text with its time zone.
-        facts: label and value pairs, such as ("images in", "4,800"), in the order to show.
-        unscored: images without a score, counted per status.
-        seconds: wall time per step, in the order of the steps.
-        validation: None if the head was not validated.
-        operating_threshold: [0, 1]; an image is excluded when its exclusion score is >= this.
-        threshold_reason: why it is this one, in a sentence; "" if the version does not tell.
-        score_histogram: exclusion scores counted in equal bins over [0, 1], lowest bin first.
-        excluded: cards of excluded images, the surest first; possibly only a part of them.
-        excluded_total: all excluded images, >= len(excluded).
-        borderline: cards of the images nearest to the operating threshold, nearest first.
-        warnings: sentences that a reader must see before any number.
-        version: facts about the published version.
-        excluded_unscored: excluded images that have no score now, and so no card.
-    """
-
-    title: str
-    run_id: str
-    made_from: list[tuple[str, str]]
-    made_at: str
+    title: str  # heading of the page
+    run_id: str  # key of the run
+    made_from: list[tuple[str, str]]  # label and value pairs, such as ("head", "6ea2310883b8c78d")
+    made_at: str  # text with its time zone
+    # label and value pairs, such as ("images in", "4,800"), in the order to show
     facts: list[tuple[str, str]]
-    unscored: dict[str, int]
-    seconds: dict[str, float]
-    validation: HeadFigures | None
-    operating_threshold: float
-    threshold_reason: str
+    unscored: dict[str, int]  # images without a score, counted per status
+    seconds: dict[str, float]  # wall time per step, in the order of the steps
+    validation: HeadFigures | None  # None if the head was not validated
+    operating_threshold: float  # [0, 1]; an image is excluded when its exclusion score is >= this
+    threshold_reason: str  # why it is this one, in a sentence; "" if the version does not tell
+    # exclusion scores counted in equal bins over [0, 1], lowest bin first
     score_histogram: list[int]
+    # cards of excluded images, the surest first; possibly only a part of them
     excluded: list[ImageCard]
-    excluded_total: int
+    excluded_total: int  # all excluded images, >= len(excluded)
+    # cards of the images nearest to the operating threshold, nearest first
     borderline: list[ImageCard]
-    warnings: list[str]
-    version: VersionFacts
-    excluded_unscored: int = 0
+    warnings: list[str]  # sentences that a reader must see before any number
+    version: VersionFacts  # facts about the published version
+    excluded_unscored: int = 0  # excluded images that have no score now, and so no card
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin of the histogram, in percent of the plot's width (from the left) and height.
+    """One bin of the histogram, in percent of the plot's width (from the left) and height."""
 
-    Attributes:
-        left: left edge of the bin, [0, 100].
-        split: the operating threshold in the bin, [left, right]; excluded from here on.
-        right: right edge of the bin, [0, 100].
-        top: upper end of the bar from the top, [0, 100]; 100 for an empty bin.
-        count: images in the bin.
-    """
-
-    left: float
-    split: float
-    right: float
-    top: float
-    count: int
+    left: float  # left edge of the bin, [0, 100]
+    split: float  # the operating threshold in the bin, [left, right]; excluded from here on
+    right: float  # right edge of the bin, [0, 100]
+    top: float  # upper end of the bar from the top, [0, 100]; 100 for an empty bin
+    count: int  # images in the bin
 
 
 def render(page: RunPage) -> str:
-    """The page as HTML text, without scripts, links or external resources.
-
-    Cost: about 1.4 characters per byte of thumbnail, and 1,000 per card.
-    """
+    """The page as HTML text: about 1.4 characters per byte of thumbnail, and 1,000 per card."""
     return html.render(
         "run_page.html.j2",
         page=page,
@@ -133,21 +99,15 @@ def render(page: RunPage) -> str:
 
 
 def bars(counts: list[int], operating_threshold: float) -> Iterator[Bar]:
-    """One bar per bin, lowest scores first.
+    """One bar per bin of [0, 1], lowest scores first.
 
     Heights are logarithmic: nearly all images of a catalog lie near 0, and the few that matter
     would be lost.
-
-    Args:
-        counts: images per bin, equal bins over [0, 1].
-        operating_threshold: [0, 1].
     """
     top_count = _top_count(counts)
-    threshold = _left(operating_threshold)
     for number, count in enumerate(counts):
-        left = 100 * number / len(counts)
-        right = 100 * (number + 1) / len(counts)
-        split = min(max(threshold, left), right)
+        left, right = 100 * number / len(counts), 100 * (number + 1) / len(counts)
+        split = min(max(_left(operating_threshold), left), right)
         yield Bar(left, split, right, _top(count, top_count), count)
 
 

@@ -27,19 +27,12 @@ _TREND_VERSIONS = 12
 
 @dataclass(frozen=True)
 class StratumDrift:
-    """The difference of a stratum's exclusion scores from those of the last version.
+    """The difference of a stratum's exclusion scores from those of the last version."""
 
-    Attributes:
-        name: of the stratum.
-        psi: population stability index, >= 0.
-        ks: largest distance of the two distributions, [0, 1].
-        images: in the stratum; None for all images together.
-    """
-
-    name: str
-    psi: float
-    ks: float
-    images: int | None = None
+    name: str  # of the stratum
+    psi: float  # population stability index, >= 0
+    ks: float  # largest distance of the two distributions, [0, 1]
+    images: int | None = None  # in the stratum; None for all images together
 
     @property
     def size(self) -> str:
@@ -51,13 +44,9 @@ class StratumDrift:
 
 @dataclass(frozen=True)
 class DriftTable:
-    """Drift of all images, and of the strata that moved most, the largest PSI first.
+    """Drift of all images, and of the strata that moved most, the largest PSI first."""
 
-    Attributes:
-        same_head: False if the last version has another head: then scores differ whatever the
-            images do.
-    """
-
+    # False if the last version has another head: then scores differ whatever the images do
     same_head: bool
     overall: StratumDrift
     strata: list[StratumDrift]
@@ -65,35 +54,24 @@ class DriftTable:
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """Facts about a published version.
+    """Facts about a published version."""
 
-    Attributes:
-        number: 1, 2, ...
-        valid_until: when readers begin to refuse it; "" = never.
-        alarms: sentences that people must see at once.
-        decided: images by reason and decision, see `schemas.DECISIONS`.
-        checks: the audits.
-        drift: None for the first version.
-        meters: the leak meter, oldest version first.
-    """
-
-    number: int
-    valid_until: str = ""
-    alarms: Sequence[str] = ()
+    number: int  # 1, 2, ...
+    valid_until: str = ""  # when readers begin to refuse it; "" = never
+    alarms: Sequence[str] = ()  # sentences that people must see at once
+    # images by reason and decision, see `schemas.DECISIONS`
     decided: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    checks: Sequence[Check] = ()
-    drift: DriftTable | None = None
-    meters: Sequence[Meter] = ()
+    checks: Sequence[Check] = ()  # the audits
+    drift: DriftTable | None = None  # None for the first version
+    meters: Sequence[Meter] = ()  # the leak meter, oldest version first
 
     @property
     def by_reason(self) -> list[tuple[str, list[int]]]:
         """Each reason with its images kept, excluded and unscored."""
         used = {reason for reason, _ in self.decided}
         order = [reason for reason in REASONS if reason in used] + sorted(used - set(REASONS))
-        return [
-            (reason, [self.decided.get((reason, side), 0) for side in DECISIONS_OF_IMAGES])
-            for reason in order
-        ]
+        sides = DECISIONS_OF_IMAGES
+        return [(name, [self.decided.get((name, side), 0) for side in sides]) for name in order]
 
     @property
     def totals(self) -> list[int]:

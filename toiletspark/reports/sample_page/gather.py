@@ -1,7 +1,5 @@
 """Gathers the page of a sample from the drawn rows, and writes it beside the tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Row
@@ -22,15 +20,9 @@ from toiletspark.tables.workspace import Workspace
 def write_page(
     work: Workspace, run: Run, strata: Sequence[Stratum], wanted: Mapping[str, int]
 ) -> Summary:
-    """Writes <root>/reports/sample-<run_id>.html and .json.
+    """Writes <root>/reports/sample-<run_id>.html and .json; returns location and main figures.
 
-    Args:
-        run: the sample.
-        strata: of the catalog.
-        wanted: units that each stratum should give.
-
-    Returns:
-        The location of the page, and its main figures.
+    `wanted` has the units that each stratum of the catalog should give.
     """
     sample = gather(work, run, strata, wanted)
     location = f"{work.store.root}/reports/sample-{run.run_id}"

@@ -1,7 +1,5 @@
 """The page of a sample: units asked and drawn per stratum, and what can be estimated from them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,72 +9,42 @@ from toiletspark.reports import html
 
 @dataclass(frozen=True)
 class StratumRow:
-    """One stratum as the page shows it.
+    """One stratum as the page shows it."""
 
-    Attributes:
-        stratum: any text, shown verbatim.
-        units: listings or images in the catalog.
-        images: in the catalog.
-        asked: units; may exceed `units` where the configuration names a number.
-        got: units that were drawn.
-        images_got: images that were drawn.
-        fraction: [0, 1], the probability of a unit in the first stage; 0: nothing can be drawn.
-        half_width: of a 95 % interval for a share inside the stratum, at worst; None where nothing
-            was drawn.
-        thin: True if nothing can be estimated for the stratum alone.
-    """
-
-    stratum: str
-    units: int
-    images: int
-    asked: int
-    got: int
-    images_got: int
-    fraction: float
+    stratum: str  # any text, shown verbatim
+    units: int  # listings or images in the catalog
+    images: int  # in the catalog
+    asked: int  # units; may exceed `units` where the configuration names a number
+    got: int  # units that were drawn
+    images_got: int  # images that were drawn
+    fraction: float  # [0, 1], the probability of a unit in the first stage; 0: nothing can be drawn
+    # of a 95 % interval for a share inside the stratum, at worst; None where nothing was drawn
     half_width: float | None
-    thin: bool
+    thin: bool  # True if nothing can be estimated for the stratum alone
 
 
 @dataclass(frozen=True)
 class SamplePage:
-    """Everything on the page of one sample.
+    """Everything on the page of one sample."""
 
-    Attributes:
-        run_id: of the sample.
-        made_at: text with its time zone.
-        unit: listing or image.
-        how: label and value pairs: allocation, method, seed and other settings.
-        images_per_listing: of a drawn listing; 0 is all. None where images are the units.
-        max_half_width: a stratum beyond it is thin.
-        covered_images: share of the catalog's images that had a chance to be drawn, [0, 1].
-        covered_units: the same of its units.
-        design_effect: Kish's, >= 1: by this factor unequal weights raise the variance.
-        effective_images: drawn images / design effect.
-        strata: thin ones first, the largest first among them.
-    """
-
-    run_id: str
-    made_at: str
-    unit: str
-    how: list[tuple[str, str]]
-    images_per_listing: int | None
-    max_half_width: float
-    covered_images: float
-    covered_units: float
-    design_effect: float
-    effective_images: float
-    strata: list[StratumRow]
+    run_id: str  # of the sample
+    made_at: str  # text with its time zone
+    unit: str  # listing or image
+    how: list[tuple[str, str]]  # label and value pairs: allocation, method, seed and other settings
+    images_per_listing: int | None  # of a drawn listing; 0 is all. None where images are the units.
+    max_half_width: float  # a stratum beyond it is thin
+    covered_images: float  # share of the catalog's images that had a chance to be drawn, [0, 1]
+    covered_units: float  # the same of its units
+    design_effect: float  # Kish's, >= 1: by this factor unequal weights raise the variance
+    effective_images: float  # drawn images / design effect
+    strata: list[StratumRow]  # thin ones first, the largest first among them
 
 
 def design_effect(count: int, weights: float, squares: float) -> float:
     """The factor by which unequal weights raise the variance: n x sum(w^2) / sum(w)^2.
 
-    The gain by strata and the loss by clusters are not in it.
-
-    Args:
-        count: weighted rows.
-        weights: sum of their weights.
-        squares: sum of their squares.
+    The gain by strata and the loss by clusters are not in it. `weights` and `squares` are sums over
+    the `count` rows.
 
     Source: Kish, Survey Sampling (1965), 11.7; Journal of Official Statistics 8 (1992).
 

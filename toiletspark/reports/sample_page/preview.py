@@ -1,7 +1,5 @@
 """The allocation of a sample as a table in the terminal, before anything is drawn."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -9,18 +7,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from toiletspark.config import Sample
-from toiletspark.config.command_line import Summary
+from toiletspark.config.command_line import Summary, printable
 from toiletspark.config.command_line import show as show_figures
 from toiletspark.sampling.allocation import Stratum
 
 
 def preview(strata: Sequence[Stratum], wanted: Mapping[str, int], sample: Sample) -> Summary:
-    """The numbers of a draw.
+    """Returns unit, units (N in all), sampled (n in all), and `strata`.
 
-    Returns:
-        unit, units (N in all), sampled (n in all), and `strata`: for each its name, N, n,
-        fraction = n / N and weight = N / n, the design weight of the first stage (null where
-        nothing is drawn).
+    Of each stratum its name, N, n, fraction = n / N and weight = N / n, the design weight of the
+    first stage (null where nothing is drawn).
     """
     rows = [_row(row.name, row.units, min(wanted[row.name], row.units)) for row in strata]
     return {
@@ -58,10 +54,7 @@ def _row(name: str, units: int, sampled: int) -> Summary:
 
 def _cells(row: Summary) -> list[Text]:
     """The cells; strangers' names hold no markup and no control characters for the terminal."""
-    characters = (
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
-        for character in row["stratum"]
-    )
     weight = "none" if row["weight"] is None else f"{row['weight']:,.2f}"
-    cells = ("".join(characters), f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}")
-    return [Text(cell) for cell in (*cells, weight)]
+    name = printable(row["stratum"])
+    cells = (name, f"{row['N']:,}", f"{row['n']:,}", f"{row['fraction']:.4f}", weight)
+    return [Text(cell) for cell in cells]
