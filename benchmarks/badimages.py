@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _seconds(path: Path) -> float:
-    """That one file takes alone, whatever comes of it."""
+    """Reads that one file alone, whatever comes of it."""
     started = time.monotonic()
     decoding.decode([path.read_bytes()], conf_files.load().decode, Preprocessing(256, 224))
     return time.monotonic() - started

@@ -1,10 +1,11 @@
-"""Everything at once: hostile images, executors, workers and drivers that die, readers all along: `make bench-chaos`.
+"""Images, processes and readers at their worst at the same time: `make bench-chaos`.
 
-A standalone cluster of two workers. A first version comes from a tenth of the images, with speculation on and one task
-that does not end before it was started twice. Then the rest arrives: executors are killed at 15, 35 and 55 % of its
-images, the driver at 70 %; and the run is repeated, in which a Python worker dies at 80 % and a Worker with all its
-executors at 90 %. What is done is read from what is written, not from a clock. Readers poll from the first version on.
-What is published must be what one process finds that knows no Spark.
+A standalone cluster of two workers. A first version comes from a tenth of the images, with
+speculation on and one task that does not end before it was started twice. Then the rest arrives:
+executors are killed at 15, 35 and 55 % of its images, the driver at 70 %; and the run is repeated,
+in which a Python worker dies at 80 % and a Worker with all its executors at 90 %. What is done is
+read from what is written, not from a clock. Readers poll from the first version on. What is
+published must be what one process finds that knows no Spark.
 """
 
 from __future__ import annotations
@@ -122,12 +123,12 @@ class Catalog:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of drivers and daemons: this tree's own packages, this Python."""
+    """The environment of drivers and daemons: this tree's own packages, this Python."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, **more}
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a job tells when it has ended well."""
+    """The summary of a job that has ended well."""
     said, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"the job ended with {process.returncode}\n{said[-6000:]}")
@@ -183,7 +184,7 @@ def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]
 
 
 def _killed(catalog: Catalog, cluster: Cluster, store: Store, first: int) -> list[dict[str, Any]]:
-    """The run whose executors and driver die, and the one that ends its work although workers die."""
+    """A run whose executors and driver die, then one that ends its work although workers die."""
     driver = catalog.start(cluster)
     executor = ("executor", lambda: _kill_first(cluster.executors()))
     dies = ("driver", lambda: _kill_driver(driver.pid))
@@ -219,7 +220,7 @@ def _excluded(truth: pd.DataFrame) -> frozenset[str]:
 
 
 def without_isolation(folder: Path) -> dict[str, Any]:
-    """One crashing image among 40 where decoding is not isolated: Spark tries its task four times, and the job dies."""
+    """One crashing image among 40, not isolated: Spark tries its task four times, the job dies."""
     with served() as site:
         contents = hostile.contents(40, 0)
         contents[random.Random(3).choice(list(contents))] = (

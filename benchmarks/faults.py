@@ -1,7 +1,8 @@
 """Twelve faults in real files, which must be blocked, and clean runs: `make bench-faults`.
 
 A portal (`benchmarks/portal.py`) publishes a version a day, RUNS days with other seeds; then each
-fault is put into a copy of its store, and publishing must end with exit code 3, a rule's name, and nothing changed for readers.
+fault is put into a copy of its store, and publishing must end with exit code 3, a rule's name, and
+nothing changed for readers.
 """
 
 from __future__ import annotations

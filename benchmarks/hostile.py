@@ -1,4 +1,4 @@
-"""Sound and hostile images for `benchmarks/chaos.py`, and what becomes of each: found in one process, without Spark."""
+"""Sound and hostile images for `benchmarks/chaos.py`, and their outcomes, found without Spark."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _POISONS = (
 
 
 def contents(images: int, bad: int) -> dict[str, bytes | None]:
-    """Contents by image_id in an order of chance; every fourth sound one is shown by two images. None: missing."""
+    """Contents by image_id in random order, None: missing; two images show every fourth sound."""
     sound = [_sound(number - number % 4 // 3) for number in range(images - bad)]
     mixed = [*sound, *(_bad(number, sound) for number in range(bad))]
     random.Random(SEED).shuffle(mixed)
@@ -65,7 +65,7 @@ def _sound(number: int) -> bytes:
 
 
 def _bad(number: int, sound: list[bytes]) -> bytes | None:
-    """A fifth each: poison, truncated, junk, from a collection of broken files, bombs or missing."""
+    """Poison, truncated, junk, from a collection of broken files, bombs or missing, evenly."""
     kind, name = number % 5, str(number).encode()
     if kind == 0:
         return poison.MARK + _POISONS[number // 5 % len(_POISONS)] + poison.PICTURE + name
@@ -90,10 +90,11 @@ def _bomb() -> bytes:
 
 
 def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.DataFrame:
-    """What is to become of each image; writes a head of chance to `folder` that excludes a fifth of the sound ones.
+    """Finds each image's outcome; writes a random head that excludes a fifth of the sound ones.
 
     Returns:
-        image_id, status, digest, score (null without), excluded; `attrs` has the threshold, which no score is near.
+        image_id, status, digest, score (null without), excluded; `attrs` has the threshold, which
+        no score is near.
     """
     os.environ[nursery.HOOK] = poison.__file__
     spec = weights.load_spec(config.backbone)

@@ -1,7 +1,7 @@
 """Publishers that are killed at five points, for `benchmarks/publish.py` and the tests.
 
-As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves nobody the time to
-tidy up, and its JVM dies with it, as with a machine that loses power.
+As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves
+nobody the time to tidy up, and its JVM dies with it, as with a machine that loses power.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def listed(root: str) -> pd.DataFrame:
 
 
 def kill(root: str, point: str) -> dict[str, Any]:
-    """Lets a publisher die at a point of a prepared store that has a version; says what changed for readers.
+    """Kills a publisher at a point of a prepared store with a version; says what readers see.
 
     Raises:
         RuntimeError: it did not die, or not there.

@@ -27,11 +27,12 @@ def command(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Runs `toiletspark ... --json`; returns its summary, and its figures.
 
-    wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb, driver_python_peak_mb: the
-    kernel's own high-water marks (VmHWM) of the largest Python worker, of the largest process that decodes, of the JVM,
-    and of the driver's Python, read ten times a second, so a process that lives shorter than that may be missed.
-    tree_peak_mb: the largest `tree_pss_mb` of what was read once a second. cpu_s: seconds of computing of all of them,
-    less than wall_s x cores where they waited or others had the machine.
+    wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb,
+    driver_python_peak_mb: the kernel's own high-water marks (VmHWM) of the largest Python worker,
+    of the largest process that decodes, of the JVM, and of the driver's Python, read ten times a
+    second, so a process that lives shorter than that may be missed. tree_peak_mb: the largest
+    `tree_pss_mb` of what was read once a second. cpu_s: seconds of computing of all of them, less
+    than wall_s x cores where they waited or others had the machine.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -65,7 +66,7 @@ def command(
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and when; versions of those packages that are there."""
+    """The machine, the time, and the versions of those packages that are there."""
     there = {one.name for one in metadata.distributions()}
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     names = ("toiletspark", "pyspark", "torch", "torchvision", "pyarrow", "Pillow", "numpy")
@@ -88,8 +89,9 @@ def lost_tasks(event_logs: Path) -> int:
 def tree_pss_mb(root_pid: int) -> float:
     """Memory of a process and all its descendants now, in MB: the sum of their PSS.
 
-    PSS (proportional set size) counts a page that n processes share as 1/n in each, so that forked workers and
-    mapped libraries are counted once, where the sum of their RSS would count them n times.
+    PSS (proportional set size) counts a page that n processes share as 1/n in each, so that forked
+    workers and mapped libraries are counted once, where the sum of their RSS would count them n
+    times.
     """
     return round(sum(_pss_kb(pid) for pid in _tree(root_pid)) / 1024, 1)
 
@@ -131,9 +133,8 @@ def _pss_kb(pid: int) -> int:
 
 def _cpu_s(pid: int) -> float:
     try:
-        ticks = (
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        )  # utime and stime
+        # utime and stime
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:
         return 0.0
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,8 @@
 """Real photos, end to end: `make bench-photos`.
 
-800 photos of 200 houses; the head is trained on one half of the listings and judged on the other; then the
-catalog is rescored without a change, and the whole network is asked whether the scores are its own.
+800 photos of 200 houses; the head is trained on one half of the listings and judged on the other;
+then the catalog is rescored without a change, and the whole network is asked whether the scores are
+its own.
 """
 
 from __future__ import annotations

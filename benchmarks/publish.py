@@ -1,8 +1,8 @@
 """Readers while versions are published, publishers at once, lost answers, killed publishers.
 
-`make bench-publish`. Versions are written by pyarrow and published by `log.publish`. Each row says of which run it
-is and how many rows its version has, so that a mixed, a partial and an empty read show in what was read, whatever the
-reader itself has checked.
+`make bench-publish`. Versions are written by pyarrow and published by `log.publish`. Each row says
+of which run it is and how many rows its version has, so that a mixed, a partial and an empty read
+show in what was read, whatever the reader itself has checked.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""What heads are worth on other listings and on another source: `make bench-quality`. No Spark.
+"""The worth of heads on other listings and on another source: `make bench-quality`. No Spark.
 
-800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source,
-five classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml. The
-figures are those of images whose listing no head has seen, their intervals clustered by listing; `ways` has the means
-over several ways to fold, and each way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
+800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of
+another source, five classes, put on the photos. The project's own decoding, backbone and fit with
+the defaults of conf/base.toml. The figures are those of images whose listing no head has seen,
+their intervals clustered by listing; `ways` has the means over several ways to fold, and each
+way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def judged(*conf: Path) -> dict[str, Any]:
 
 
 def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """What `_put` tells, each image by a head that has not seen its listing."""
+    """The figures of `_put`, each image by a head that has not seen its listing."""
     scores, right = np.zeros(len(photos.room), np.float32), np.zeros(len(photos.room), bool)
     folds = folds_of(photos.listing, FOLDS, seed)
     for fold in range(FOLDS):
@@ -144,7 +145,7 @@ def _put(head: Head, source: Source) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> dict[str, Any]:
-    """ROC AUC, and precision where recall first reaches RECALL; percentiles over listings drawn with replacement."""
+    """ROC AUC, and precision where recall first reaches RECALL; percentiles over drawn listings."""
     _, of = np.unique(listing, return_inverse=True)
     rows = [np.flatnonzero(of == one) for one in range(of.max() + 1)]
     rng, found = np.random.default_rng(SEED), []

@@ -1,7 +1,8 @@
-"""How many wrong labels a second look finds: `make bench-second-look`.
+"""The share of wrong labels that a second look finds: `make bench-second-look`.
 
-800 real photos; 5 % of their labels are flipped by a fixed seed, the real commands import them and rank all labels, and
-what counts is the share of the flipped ones among the first 10 % of the queue. Bathroom or not, and four room types.
+800 real photos; 5 % of their labels are flipped by a fixed seed, the real commands import them and
+rank all labels, and what counts is the share of the flipped ones among the first 10 % of the queue.
+Bathroom or not, and four room types.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def one(root: Path, task: str, seed: int) -> dict[str, Any]:
 def flipped(
     truth: dict[str, str], classes: list[str], seed: int
 ) -> tuple[dict[str, str], set[str]]:
-    """Labels of which FLIPPED are another class, drawn evenly among the others; and whose they are."""
+    """Labels of which FLIPPED are another class, drawn evenly; and the ids of these."""
     chosen = random.Random(seed)
     wrong = set(chosen.sample(sorted(truth), round(FLIPPED * len(truth))))
     others = {name: [other for other in classes if other != name] for name in classes}

@@ -1,9 +1,10 @@
-"""Where a job's seconds went, from Spark's event log: `python -m benchmarks.stages <event log> [how many]`.
+"""A job's seconds, from Spark's event log: `python -m benchmarks.stages <event log> [how many]`.
 
     toiletspark score --set 'spark.settings."spark.eventLog.enabled"="true"' \\
         --set 'spark.settings."spark.eventLog.dir"="file:///tmp/events"'
 
-Prints the slowest stages with what they do, and what passed while no stage ran: planning, listing, committing.
+Prints the slowest stages with what they do, and what passed while no stage ran: planning, listing,
+committing.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage that ran. Seconds of wall time, counted from the start of the application, and of its tasks."""
+    """One stage that ran. Wall seconds count from the start of the application."""
 
     stage_id: int
     started_s: float
     ended_s: float
     tasks: int
     run_s: float  # of all tasks together
-    cpu_s: float  # of these, what the JVM's task threads computed; the rest is waiting, mostly for Python
+    cpu_s: float  # of these, computed by the JVM's task threads; the rest waits, mostly for Python
     gc_s: float  # of these, the JVM collecting garbage
     read_mb: float
     shuffled_mb: float

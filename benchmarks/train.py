@@ -1,8 +1,9 @@
-"""What fitting a head costs: `make bench-train ROWS=40000`.
+"""The cost of fitting a head: `make bench-train ROWS=40000`.
 
-A training set of synthetic labelled embeddings, written as Spark leaves it; then `python -m training.train` with the
-defaults as a process of its own: reading, grouping, inner cross-validation, the fit, its evaluation. Ends in one JSON
-line: seconds of the whole command, and its peak memory (RSS, as the kernel counts it).
+A training set of synthetic labelled embeddings, written as Spark leaves it; then `python -m
+training.train` with the defaults as a process of its own: reading, grouping, inner
+cross-validation, the fit, its evaluation. Ends in one JSON line: seconds of the whole command, and
+its peak memory (RSS, as the kernel counts it).
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ _FEATURES, _TRAITS, _ROOMS = 512, 24, 6
 def made(rows: int, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings as a backbone makes them, and labels, 1 for a toilet.
 
-    Rooms of six kinds, of which one is a toilet; a listing's photos share its taste, each photo has moods of its own,
-    and a few show another listing's photo again. Nine tenths of what embeddings have in common lie in few directions,
-    as those of real photos do, and kinds overlap.
+    Rooms of six kinds, of which one is a toilet; a listing's photos share its taste, each photo has
+    moods of its own, and a few show another listing's photo again. Nine tenths of what embeddings
+    have in common lie in few directions, as those of real photos do, and kinds overlap.
 
     Returns:
         float32, (rows, 512), >= 0, in the order of listings; int64, (rows,).

@@ -1,4 +1,4 @@
-"""What importing does, which is nothing; and what no file may hold. Who may import whom: pyproject.toml, `lint-imports`."""
+"""Importing does nothing, and some words stand in no file. Who imports whom: `lint-imports`."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ def test_a_worker_loads_the_runtime_that_it_starts_and_no_other() -> None:
 
 
 def test_importing_every_module_loads_no_torch_and_no_openvino() -> None:
-    """But for those that compute with them: class folders load torchvision only when they are read."""
+    """Except modules that compute with them: class folders load torchvision only when read."""
     computing = (
         "runtimes.torch_runtime",
         "runtimes.conversion",
@@ -65,16 +65,16 @@ def test_the_contract_on_imports_holds_and_ignores_none() -> None:
 IMPORTS_ALL = """
 import importlib, os, subprocess, sys, threading
 started = []
+STARTS = "subprocess.Popen os.system os.fork os.posix_spawn os.exec socket.connect".split()
 sys.addaudithook(
-    lambda event, details: started.append((event, details[:2]))
-    if event in ("subprocess.Popen", "os.system", "os.fork", "os.posix_spawn", "os.exec", "socket.connect")
-    else None
+    lambda event, details: started.append((event, details[:2])) if event in STARTS else None
 )
 for name in sys.argv[1:]:
     importlib.import_module(name)
 children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
 from pyspark import SparkContext
-print("started", [entry for entry in started if "ldconfig" not in str(entry)])  # ctypes asks it for libraries
+# ctypes asks ldconfig for libraries
+print("started", [entry for entry in started if "ldconfig" not in str(entry)])
 print("threads", [thread.name for thread in threading.enumerate()])
 print("children", children)
 print("jvm", SparkContext._gateway, SparkContext._active_spark_context)

@@ -1,4 +1,4 @@
-"""Digests and choices by hash: pinned, because a silent change would move every draw and every identity."""
+"""Digests and choices by hash are pinned: a silent change would move every draw and identity."""
 
 import itertools
 import random

@@ -1,7 +1,8 @@
 """The race against the field, and against the machine's own limit: `make bench-peers`.
 
-Same images, same weights, same head, same cores, in one run: toiletspark and five forms of the field (see
-contestants/), in rounds, each in a virtual environment of its own. Medians count. Ends in one JSON line.
+Same images, same weights, same head, same cores, in one run: toiletspark and five forms of the
+field (see contestants/), in rounds, each in a virtual environment of its own. Medians count. Ends
+in one JSON line.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
 
 
 def _agreements(rounds: Rounds) -> dict[str, figures.Agreement]:
-    """Of every contestant, its worst round: peers and our variants against our fp32, our fp32 against the peers."""
+    """The worst round of each: peers and our variants to our fp32, our fp32 to the peers."""
     names = dict.fromkeys(name for outcomes in rounds for name in outcomes)
     return {
         name: figures.worst([_agreement(name, one) for one in rounds if name in one])

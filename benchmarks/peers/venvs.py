@@ -1,4 +1,4 @@
-"""Each contestant's own virtual environment, made once, with exactly the versions of its requirements file."""
+"""Each contestant's own virtual environment, made once from its requirements file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 
 def python(name: str) -> str:
-    """The Python of an environment; it is made first if it is not there or its requirements have changed.
+    """The Python of an environment, which is made first if it is missing or out of date.
 
     Args:
         name: of the file in requirements/, without its ending.

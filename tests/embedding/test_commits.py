@@ -235,13 +235,11 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     catalog.site.gets.clear()
     summary = embed_images.step(Workspace.open(spark, config))
     assert (summary["images"], summary["attempted"]) == (IMAGES, IMAGES - done)
-    assert (
-        sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
-    )  # nothing of what was committed
+    # nothing of what was committed
+    assert sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
     assert_same_outcome(spark, config, undisturbed["config"])
-    assert (
-        score_catalog.step(Workspace.open(spark, scoring))["scored"] == IMAGES - 2
-    )  # the junk is shown twice
+    # the junk is shown twice
+    assert score_catalog.step(Workspace.open(spark, scoring))["scored"] == IMAGES - 2
 
     assert left_over(config) == [broken]  # it may still be at work, for all that others know
     whole = len(store.runs(schemas.IMAGE_LEDGER))
@@ -371,9 +369,8 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
         "continues with what is missing"
     )
     assert len(calls) == 3
-    assert (
-        sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == 38
-    )  # which are done
+    # which are done
+    assert sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == 38
 
 
 # Killed

@@ -149,9 +149,8 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     assert (summary["attempted"], summary["fetched"], summary["embedded"]) == (4, 4, 1)
     assert summary["saved"] == {"unchanged": 6, "same_url": 0, "same_content": 3}
     assert catalog.site.gets == {f"/{name}.jpg": 1 for name in changed}
-    assert (
-        sum(workers.of("decode")) == sum(workers.of("embed")) == 1
-    )  # i2 and i3 are known by their bytes
+    # i2 and i3 are known by their bytes
+    assert sum(workers.of("decode")) == sum(workers.of("embed")) == 1
     rows = read_table(spark, config, schemas.IMAGE_LEDGER)
     assert rows.groupby("image_id")["image_version"].apply(sorted).to_dict() == {
         name: ["v1", "v2"] if name in changed else ["v1"] for name in [*SOUND, *BAD]

@@ -118,6 +118,5 @@ def test_no_commit_is_larger_than_asked_for(spark: SparkSession, tmp_path: Path)
     assert sizes.max() == 10
     assert sizes.sum() == 203
     assert sorted(sizes.index) == list(range(len(sizes)))
-    assert (
-        len(sizes) <= 24
-    )  # nearly full, but for the last of each and where a bucket would not fit
+    # nearly full, but for the last of each and where a bucket would not fit
+    assert len(sizes) <= 24

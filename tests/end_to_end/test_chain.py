@@ -40,7 +40,7 @@ SIZES = {
 
 @dataclass
 class Chain:
-    """What a chain was run on, how it stopped at first, and what it then told."""
+    """The input of a chain, its first error, and its summary afterwards."""
 
     config: Config
     drawn: DemoCatalog
@@ -146,9 +146,8 @@ def test_the_summary_tells_times_and_validation(chain: Chain) -> None:
         <= set(validation)
     )
     assert validation["figures_of"] == "catalog"
-    assert (
-        validation["held_out"] == validation["n"]
-    )  # the sample, drawn a second time, holds all labels
+    # the sample, drawn a second time, holds all labels
+    assert validation["held_out"] == validation["n"]
     assert validation["held_out"] + chain.summary["trained_on"] == chain.summary["labelled"]
 
 

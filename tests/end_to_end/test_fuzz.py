@@ -1,4 +1,4 @@
-"""A little of `make fuzz` in every run of the tests, the same examples each time; and that it finds planted faults."""
+"""A little of `make fuzz`, the same examples each time; and that it finds planted faults."""
 
 from __future__ import annotations
 

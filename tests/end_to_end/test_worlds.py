@@ -1,6 +1,7 @@
-"""The same catalog through another Python, with another Spark, pyarrow and numpy: the lists are the same.
+"""The same catalog through another Python, Spark, pyarrow and numpy: the lists are the same.
 
-TOILETSPARK_OTHER_PYTHON names that Python, as `make test-modern` does; without it there is nothing to compare with.
+TOILETSPARK_OTHER_PYTHON names that Python, as `make test-modern` does; without it there is nothing
+to compare with.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Each listing's best image: the agent's order or rooms, only what the feed still shows, and the listings with none."""
+"""Each listing's best image: the agent's order or rooms, only what the feed shows, and none."""
 
 from __future__ import annotations
 

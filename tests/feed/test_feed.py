@@ -63,7 +63,7 @@ def built(
 
 
 def test_what_each_mode_leaves_and_what_the_counts_say_of_it(spark: SparkSession) -> None:
-    """b twice: both rows go; the row without an id, and the image uploaded since, stay unless only decided ones may."""
+    """Both rows of b go; the row without an id and the later image stay unless only decided may."""
     listed, decisions = version_of(spark, DECIDED)
     frame = feed_of(spark)
     twice = decisions.union(decisions)
@@ -306,7 +306,7 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
 def test_a_feed_of_which_the_version_knows_no_image_is_refused(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path, mode: str
 ) -> None:
-    """Texts that pandas has made of floats: nothing would be excluded, and that would look like success."""
+    """Ids that pandas has turned into floats would exclude nothing, and look like success."""
     pd.DataFrame({"photo": ["10.0", "11.0", "11.0", None]}).to_parquet(tmp_path / "feed.parquet")
     sets = {"feed.path": tmp_path / "feed.parquet", "feed.image_id": "photo", "feed.mode": mode}
     config = make_config(sets)

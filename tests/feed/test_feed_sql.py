@@ -1,4 +1,4 @@
-"""The page about the feed: its SQL is run as it is printed, and its tables are what the code does."""
+"""The page about the feed: its SQL runs as it is printed, and its tables match the code."""
 
 from __future__ import annotations
 

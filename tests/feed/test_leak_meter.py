@@ -1,4 +1,4 @@
-"""The leak meter without Spark: whose label counts, what it stands for, and whether the truth lies where it says."""
+"""The leak meter without Spark: which labels count, their weights, and honest intervals."""
 
 import dataclasses
 from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_without_a_good_photo_what_was_lost_is_unknown() -> None:
 
 @dataclasses.dataclass
 class Catalog:
-    """Contents as a head leaves them: mostly sure, in listings and strata, some shown by several images."""
+    """Contents after a head: mostly sure, in listings and strata, some shown by several images."""
 
     listing: Any
     stratum: Any
@@ -167,7 +167,7 @@ def catalog(seed: int, hidden: float, size: int, units: int = 12_000) -> Catalog
 def test_the_truth_lies_within_the_intervals(
     monkeypatch: pytest.MonkeyPatch, hidden: float, size: int
 ) -> None:
-    """100 draws: unbiased to three standard errors, and within the intervals in 91 of them at least."""
+    """100 draws: unbiased to three standard errors, within the intervals in at least 91."""
     monkeypatch.setattr(leak_meter, "Bootstrap", lambda *of: Bootstrap(*of, replicates=200))
     whole = catalog(3, hidden, size)
     random = np.random.default_rng(11)
@@ -187,9 +187,8 @@ def test_the_truth_lies_within_the_intervals(
         values = np.array([shares[place].value for shares in found])
         assert abs(values.mean() - truth) < 3 * values.std(ddof=1) / 10
         assert sum(shares[place].low <= truth <= shares[place].high for shares in found) >= 91
-        assert (
-            np.median([shares[place].high for shares in found]) < 12 * truth
-        )  # nor are they as wide as the world
+        # nor are they as wide as the world
+        assert np.median([shares[place].high for shares in found]) < 12 * truth
 
 
 # The meter, and its trend

@@ -132,7 +132,7 @@ def all_rows_short(store: Store) -> None:
 
 
 HARMS = {
-    without_pointer: r"_current\.json|list index out of range",  # the latter is DuckDB's way, and stands on the page
+    without_pointer: r"_current\.json|list index out of range",  # the latter by DuckDB, see the page
     expired: "no longer valid",
     without_its_file: r"part-0\.parquet",
     a_row_short: "not complete",
@@ -168,7 +168,7 @@ def test_an_honestly_empty_list_is_read(heading: str, store: Store) -> None:
 @pytest.mark.parametrize("kind", IDS)
 @pytest.mark.parametrize("heading", SPARK_FREE)
 def test_the_printed_join_removes_what_is_listed(heading: str, kind: str, store: Store) -> None:
-    """Ids are texts in the list, and often numbers in the table; pandas makes floats of them at the first null."""
+    """Ids are texts in the list, often numbers in the table, and floats in pandas after a null."""
     published(store, ["1", "12345678"])
     rest = sorted({"text": ["2", "x", "none"], "int64": ["2"]}.get(kind, ["2", "none"]))
     assert feed(heading, store, IDS[kind]) == rest

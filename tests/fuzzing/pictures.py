@@ -80,9 +80,8 @@ def files(draw: Draw) -> bytes:
     if draw(st.integers(0, 2)):
         content = _of_parts(draw, content)
     if draw(st.booleans()):
-        kept = (
-            16 if draw(st.integers(0, 7)) else 0
-        )  # without its first bytes it is soon no picture at all
+        # without its first bytes it is soon no picture at all
+        kept = 16 if draw(st.integers(0, 7)) else 0
         content = content[:kept] + draw(altered.data([content[kept:]], most=4))
     return content
 

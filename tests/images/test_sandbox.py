@@ -139,9 +139,8 @@ def test_a_child_has_no_credentials_no_files_and_nothing_of_the_workers(
         "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "LC_CTYPE",
         "TOILETSPARK_DECODE_HOOK",
     }  # fmt: skip
-    assert (
-        len(tells("files", limits).split()) <= 6
-    )  # three standard ones, /dev/null, the connection, and the listing
+    # three standard ones, /dev/null, the connection, and the listing
+    assert len(tells("files", limits).split()) <= 6
     assert one(poisoned(f"write={tmp_path / 'written'}"), limits).status == "crashed"
     assert (tmp_path / "written").read_bytes() == b""
 

@@ -38,7 +38,7 @@ def command(*arguments: Any, cwd: Path = REPOSITORY) -> subprocess.CompletedProc
 
 
 def told_mistake(done: subprocess.CompletedProcess[str]) -> str:
-    """The four-part text of a user's mistake; nothing else is said, apart from Spark's own start."""
+    """The four-part text of a user's mistake; only Spark's own start is printed beside it."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr

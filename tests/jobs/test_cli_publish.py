@@ -200,9 +200,8 @@ def test_neither_the_way_back_nor_the_list_load_spark_and_they_take_less_than_tw
     rollback, versions_table, loaded = done.stdout.splitlines()
     assert json.loads(rollback)["version"] == json.loads(versions_table)["current"] == 3
     assert loaded == "[]"
-    assert (
-        sum(float(part) for part in done.stderr.split()) < 2
-    )  # of processor time: other tests run beside this one
+    # of processor time: other tests run beside this one
+    assert sum(float(part) for part in done.stderr.split()) < 2
 
 
 # The list

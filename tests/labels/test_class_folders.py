@@ -1,4 +1,4 @@
-"""Class folders: what people dragged is what is read, and whatever a folder may hold beside it is told by name."""
+"""Class folders: dragged files are read, and whatever else is in a folder is told by name."""
 
 import csv
 import io
@@ -199,7 +199,7 @@ def test_what_an_export_has_put_is_in_the_index_every_so_often(
 def test_a_picture_that_the_index_has_missed_stays_where_it_lies_and_is_no_label(
     tmp_path: Path,
 ) -> None:
-    """It was put, or dragged, before the export was cut off; the scores say something else since."""
+    """It was put or dragged before the export was cut off; its score has changed since."""
     interrupted(tmp_path, "a", "b", suggested="toilet")
     cut = next((tmp_path / "toilet").iterdir())
     cut.write_bytes(cut.read_bytes()[:9])  # the one that was being written
@@ -261,9 +261,8 @@ def refused_renaming(folder: Path, name: str) -> LabelsError:
 
 def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
     expected = import_folder(sorted_folder, CLASSES)
-    beside_a_picture = (
-        f"._{Path(locations(sorted_folder)['a']).name}"  # macOS writes them on network shares
-    )
+    # macOS writes them on network shares
+    beside_a_picture = f"._{Path(locations(sorted_folder)['a']).name}"
     for name in (
         ".DS_Store",
         "Thumbs.db",
@@ -405,7 +404,7 @@ def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
 
 @pytest.fixture
 def presorted(tmp_path: Path) -> Path:
-    """Two pictures in toilet and two in other by the scores, one that nobody has scored, one of a foreign class."""
+    """By the scores two in toilet, two in other; one without a score, one of a foreign class."""
     folder = tmp_path / "presorted"
     imported = {
         "a": "toilet",

@@ -178,7 +178,7 @@ def task(image_id: str, *annotations: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_people_said_in_label_studio_is_read(tmp_path: Path) -> None:
-    """Two annotators; a skipped, an empty and an earlier annotation; an image with nothing but a pre-annotation."""
+    """Two annotators; skipped, empty and earlier annotations; one pre-annotation alone."""
     earlier, ann = (
         "2026-11-24T09:00:00.000001Z",
         {"id": 4, "email": "ann@x.org", "first_name": "Ann"},
@@ -283,7 +283,7 @@ def test_the_labelling_configuration_has_a_choice_per_class() -> None:
 
 
 def test_a_task_goes_there_and_back(tmp_path: Path) -> None:
-    """An annotation made from the pre-annotation, as Label Studio makes it, comes back with the hostile id."""
+    """An annotation made from the pre-annotation by Label Studio returns with the hostile id."""
     tasks = []
     for image_id in HOSTILE:
         row = {"image_id": image_id, "listing_id": "L", "content_digest": "d"}

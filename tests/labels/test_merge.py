@@ -170,13 +170,12 @@ def test_a_file_adds_and_takes_nothing_back() -> None:
         merged.labels.values(), merged.sources, sheet("ann", TUESDAY, ("a", "other")), "1", "me"
     )
     assert again.summary() == "0 new, 0 changed, 0 gone, 1 unchanged"
-    assert (
-        again.labels["a", "ann"].labelled_at == TUESDAY
-    )  # said again, at a time that somebody noted
+    # said again, at a time that somebody noted
+    assert again.labels["a", "ann"].labelled_at == TUESDAY
 
 
 def test_a_word_that_is_known_keeps_its_time() -> None:
-    """SourceLabels by the sheet on Tuesday; then by a folder, which knows no times, and by an older sheet."""
+    """Labels by Tuesday's sheet; then by a folder, which knows no times, and an older sheet."""
     words = (
         sheet("ann", TUESDAY, ("a", "other")),
         folder(("a", "other")),

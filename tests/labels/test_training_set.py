@@ -1,4 +1,4 @@
-"""Labels meet their embeddings: which content a label is about, what it weighs, and what several people say."""
+"""Labels meet their embeddings: by content, with weights, and when people disagree."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -126,7 +126,7 @@ def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd
 
 
 def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path: Path) -> None:
-    """Labels outlive listings: a home in pieces would lie on both sides of the split. Its draw still knows it."""
+    """Labels outlive listings: a home in pieces would be on both sides of the split."""
     store = Store.open(str(tmp_path))
     of_home = [
         {"image_id": name, "listing_id": "ended", "stratum": "Bonn | sale"} for name in ("a", "b")
@@ -205,7 +205,7 @@ def test_people_who_agree_are_one_label(spark: SparkSession, tmp_path: Path) -> 
 def test_people_who_disagree_are_told_with_the_newest_word(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """Also about the same content under another id, and with a label that came without its picture."""
+    """Also about the same content under another id, and by a label without its picture."""
     words = [
         ("a", "ann", "toilet", "same", 3),
         ("b", "bob", "other", None, 2),

@@ -159,7 +159,8 @@ def test_two_who_approve_at_once_publish_it_once(store: Store, config: Config) -
 
 
 def test_an_unknown_plan_is_refused(store: Store, config: Config) -> None:
-    nobody = "nobody-has-planned-this"  # a name like a run id would, at some hours, be taken for a slip of the pen
+    # a name like a run id would, at some hours, be taken for a typing error
+    nobody = "nobody-has-planned-this"
     first = refused(store, config, nobody)
     assert first.expected == f"a plan in {store.root}; none is waiting"
     assert (

@@ -1,4 +1,4 @@
-"""Planning and approving by the job: nothing changes for readers before somebody has looked, and then exactly that."""
+"""Planning and approving by the job: readers see no change before the approval."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
 
 
 def with_pictures(make_config: Callable[..., Config], tmp_path: Path) -> tuple[Config, list[str]]:
-    """Six of the drawn images, the catalog that saw them, and scores of the head H: 0.9, 0.7, 0.5, 0.3, 0.1 and 0.6."""
+    """Six drawn images, their catalog, and scores of H: 0.9, 0.7, 0.5, 0.3, 0.1 and 0.6."""
     images = drawn_images(tmp_path / "pictures").head(6)
     config = make_config(images=images)
     scored(Store.open(config.output.root), images, [0.9, 0.7, 0.5, 0.3, 0.1, 0.6], head="H")

@@ -1,4 +1,4 @@
-"""The rules over a version's figures: what breaks them, what chance explains, what can be accepted."""
+"""The rules over a version's figures: breaches, chance, and what can be accepted."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_the_median_of_the_last_versions_counts() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_breaks_nothing(seed: int) -> None:
-    """Sixty strata of 200 to 2,000 images, each drawn anew, with shares near to some of the bounds."""
+    """60 strata of 200 to 2,000 images, drawn anew, some with shares near the bounds."""
     rng, share = np.random.default_rng(seed), np.random.default_rng(99).uniform(0.01, 0.2, 60)
 
     def drawn() -> Figures:

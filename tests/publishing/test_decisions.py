@@ -129,7 +129,7 @@ def obvious(
     of_contents: Mapping[str, str],
     by: Rules,
 ) -> tuple[Any, ...]:
-    """(decision, reason, exclusion_score, head_id, scored_at, content_digest, was, since, override) of one image."""
+    """One image's decision, reason, score, head, times, digest, was, since and override."""
     last = last or {}
     same_version = bool(last) and last["image_version"] == image["image_version"]
     digest = image["content_digest"]
@@ -317,7 +317,7 @@ def test_scores_that_jitter_inside_the_band_change_a_decision_once_at_most(
 
 
 def test_the_last_score_ends_and_an_override_gives_the_decision_back(spark: SparkSession) -> None:
-    """Run 0 reads the images; then they time out, day after day. From 1 to 2, people decide otherwise."""
+    """Run 0 reads the images, which then time out daily. From 1 to 2, people decide otherwise."""
     found = {"a": 0.9, "b": 0.1, "changed": 0.9, "content": 0.1}
 
     def run(day: int) -> tuple[DataFrame, DataFrame, Any, Rules]:
@@ -383,7 +383,7 @@ def test_an_override_ends_while_the_last_score_still_counts(spark: SparkSession)
 
 
 def test_nulls_meet_nobody(spark: SparkSession) -> None:
-    """Neither an image without an id nor one without a content is anybody else's; not the override's either."""
+    """An image without an id or a content is nobody else's, nor the override's."""
     seen = frame(
         spark,
         schemas.CATALOG,

@@ -1,4 +1,4 @@
-"""Held-out images: those of one draw stand for the catalog, and settle one threshold, at training and publishing."""
+"""Held-out images of one draw stand for the catalog, and settle one threshold everywhere."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.
 
 
 def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
-    """Rows of a head: half of the held-out ones of a sample, a third of a queue, the others of no draw."""
+    """Rows of a head: half of the held-out ones of a sample, a third of a queue, others undrawn."""
     rng = np.random.default_rng(seed)
     told = []
     for place in range(images):

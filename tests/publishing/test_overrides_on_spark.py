@@ -1,4 +1,4 @@
-"""Overrides on the Spark side: their table is read, a version obeys them, and they come back as labels."""
+"""Overrides on Spark: the table is read, a version obeys it, and it comes back as labels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def written(config: Config, *said: tuple[str | None, ...]) -> Config:
 
 
 def test_a_table_with_its_own_names_and_types(spark: SparkSession, tmp_path: Path) -> None:
-    """Moments keep their zone, whatever the session's is; a date is a whole day; numbers are ids."""
+    """Times keep their zone in any session; a date is a whole day; numbers are ids."""
     berlin = pd.Timestamp("2026-11-30 18:00", tz="Europe/Berlin")
     frame = pd.DataFrame(
         {"photo.key": [7, 8], "what": ["keep", "exclude"], "by": "ann", "reason": ["a, b", '"so"'],
@@ -283,7 +283,7 @@ def test_overrides_come_back_as_labels(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Also one that has expired; one about nothing keeps its word; a row that goes takes its label back."""
+    """Also expired ones; one about nothing keeps its word; a row that goes takes its label back."""
     images = pd.DataFrame({"image_id": [*IMAGES, "z"], "listing_id": "L1", "image_url": "u"})
     pd.DataFrame({"image_id": ["z"], "class": ["toilet"]}).to_csv(
         tmp_path / "labels.csv", index=False

@@ -183,7 +183,7 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
 
 
 def judged_head(store: Store) -> Run:
-    """HEAD, and what it says of images that were held out: three toilets, the second of which looks harmless."""
+    """HEAD and its held-out images: three toilets, the second of which looks harmless."""
     run_id = runs.new_run_id()
     held = [
         (0.9, "toilet"),
@@ -505,7 +505,7 @@ def test_a_version_that_was_changed_is_an_error(
 
 
 def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
-    """Twenty publications, and a reader that asks all the time; each of its reads is one whole version."""
+    """Twenty publications under a reader that never stops; each read is one whole version."""
     rng = np.random.default_rng(5)
     publish_tiny(store, 4)
     pointer, seen, wrong = pointer_of(store), [], []

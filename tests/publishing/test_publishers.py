@@ -1,4 +1,4 @@
-"""Publishers and readers at once, in their own processes, on a small scale; `make bench-publish` has a large one."""
+"""Publishers and readers at once, in processes of their own; `make bench-publish` is larger."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_version_whose_publisher_died_before_the_pointer_moved_waits_unseen(
 def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one takes the next number and moves the pointer between this one's number and its pointer."""
+    """Another one takes the next number and moves the pointer just before this one would."""
     store = Store.open(str(tmp_path / "output"))
     commit, newer = log.commit, publish.write(store, 2)
 
@@ -145,9 +145,8 @@ def test_a_rollback_during_a_run_stands_also_where_it_goes_to_what_the_run_began
         refused(store, config, ours).found
         == "overtaken: version 3 is live, a rollback to version 1"
     )
-    assert (
-        shipped(store, config, written(store, catalog="C2")).number == 4
-    )  # made since, so it is meant
+    # made since, so it is meant
+    assert shipped(store, config, written(store, catalog="C2")).number == 4
 
 
 def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwhile(

@@ -1,4 +1,4 @@
-"""The operating threshold by policy: what was promised is kept, and no other threshold would have kept it better."""
+"""The operating threshold by policy: it keeps the promise, and no other keeps it better."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_a_dearer_miss_lowers_the_threshold() -> None:
 
 
 def ranked(*runs: tuple[bool, int]) -> HeldOut:
-    """Images in the order of their scores, the highest first: runs of one label, each with its length."""
+    """Images by score, the highest first: runs of one label, each with its length."""
     to_exclude = np.repeat([label for label, _ in runs], [count for _, count in runs])
     count = len(to_exclude)
     scores = np.linspace(1, 0, count, dtype=np.float32)

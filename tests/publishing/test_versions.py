@@ -175,9 +175,8 @@ def test_a_rollback_of_a_rollback_goes_further_back_and_never_to_and_fro(
     ]
     assert gone == [(2, runs_of[2]), (1, runs_of[1])]
     assert refused(store, config).found == "none: version 5 is live, which shows version 1"
-    assert (
-        back(store, config, 4).rolled_back_to == 2
-    )  # an entry that is a rollback stands for what it shows
+    # an entry that is a rollback stands for what it shows
+    assert back(store, config, 4).rolled_back_to == 2
     assert published(store).number == 7
     assert back(store, config).rolled_back_to == 2  # what was live before
 

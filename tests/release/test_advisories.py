@@ -1,4 +1,4 @@
-"""The environment for clusters, without a cluster: it moves, it is whole or refused, and it holds what it must."""
+"""The environment without a cluster: it moves, it is whole or refused, it holds what it must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of `make check` about packages: what is installed is pinned, the lock has hashes, advisories are told."""
+"""`make check` on packages: all installed are pinned, locked by hash, and advisories are told."""
 
 from __future__ import annotations
 

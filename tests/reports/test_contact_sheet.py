@@ -1,4 +1,4 @@
-"""The contact sheet as text: nothing of it can leave its place, and its id follows from what is shown."""
+"""The contact sheet as text: nothing leaves its place, and its id follows from what is shown."""
 
 import base64
 import hashlib
@@ -36,9 +36,8 @@ def test_nothing_that_strangers_wrote_is_markup() -> None:
     page = contact_sheet.render(
         sheet(tile(evil, listing_id=evil, suggested=evil, label=evil, section=evil))
     )
-    assert (
-        page.count("<script") == page.count("</script") == 3
-    )  # tiles, the script, one block of pictures
+    # tiles, the script, one block of pictures
+    assert page.count("<script") == page.count("</script") == 3
     assert "alert(1)" in page
     assert "<!--" not in page
     assert "&" not in page.partition('id="sheet">')[2].partition("</script>")[0]
@@ -99,9 +98,8 @@ def test_a_score_that_is_no_number_is_none(score: float | None) -> None:
 def test_the_page_is_valid_utf_8_whatever_the_ids_are() -> None:
     page = contact_sheet.render(sheet(tile("half \ud800")))
     assert page.encode("utf-8").decode("utf-8") == page
-    assert (
-        '"image_id":"half \\ud800"' in page
-    )  # as JSON's escape, from which the browser makes the same again
+    # as JSON's escape, from which the browser makes the same again
+    assert '"image_id":"half \\ud800"' in page
 
 
 # Ids and parts
@@ -175,9 +173,8 @@ def test_classes_then_bands_then_likeness() -> None:
     ]
     tiles = [tile(name, suggested=suggested, score=score) for name, suggested, score in expected]
     result = arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
-    assert (
-        names(result) == "c f e h b a g d"
-    )  # c has the highest score, then 20, 50 and 80 degrees from it
+    # c has the highest score, then 20, 50 and 80 degrees from it
+    assert names(result) == "c f e h b a g d"
     assert [one.section for one in result] == [
         *["toilet? 0.95 to 1"] * 4,
         "toilet? 0.5 to 0.8",

@@ -68,7 +68,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[[], Visit]]:
-    """New people at new machines, all of whose pages were without errors, requests and breaches of the policy."""
+    """New people at new machines; no page may have errors, requests or policy breaches."""
     visits: list[Visit] = []
 
     def come() -> Visit:

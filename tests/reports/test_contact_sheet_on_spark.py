@@ -1,4 +1,4 @@
-"""`labels sheet` from the tables to the file: whose images, what is known of them, what is left out."""
+"""`labels sheet` from tables to file: its images, what is known of them, what is left out."""
 
 import json
 import re
@@ -101,16 +101,15 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
     assert {path.name for path in reports.glob("sheet-*")} == {
         Path(path).name for path in summary["sheets"]
     }
-    assert (
-        make_sheet.step(Workspace.open(spark, config))["sheets"] == summary["sheets"]
-    )  # the same sheet has the same id
+    # the same sheet has the same id
+    assert make_sheet.step(Workspace.open(spark, config))["sheets"] == summary["sheets"]
     assert not list((tmp_path / "output" / "_work").iterdir())
 
 
 def test_what_is_known_of_the_sample_and_of_this_very_content(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """Scores and labels of an image that has changed since are left aside; of two labellers the later one counts."""
+    """Scores and labels of images changed since are ignored; the later labeller counts."""
     images = drawn_images(tmp_path / "pictures").iloc[:6]
     config = make_config(images=images)
     store = Store.open(config.output.root)

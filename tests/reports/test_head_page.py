@@ -1,4 +1,4 @@
-"""The page of a head: what it claims and what not, strangers' strings as text, plots that are the same twice."""
+"""The page of a head: its claims and their limits, foreign strings as text, stable plots."""
 
 import base64
 import copy

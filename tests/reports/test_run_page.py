@@ -1,4 +1,4 @@
-"""The page of a run: strangers' strings stay text, counts are right, and a reader never meets half a page."""
+"""The page of a run: foreign strings stay text, counts are right, no reader meets half a page."""
 
 import base64
 import dataclasses
@@ -46,7 +46,7 @@ HOSTILE = [
 
 
 class Parsed(HTMLParser):
-    """A page as a browser would split it: elements with their attributes, and the text of each element.
+    """A page as a browser would split it: elements with attributes, and each one's text.
 
     Attributes:
         elements: Tag and attributes of every element, in the order of the page.
@@ -77,7 +77,7 @@ class Parsed(HTMLParser):
             self.texts[index] += data
 
     def of(self, tag: str, **attributes: str) -> list[str]:
-        """Returns the texts of a tag's elements that have all the attributes; a run of white space is one."""
+        """Texts of a tag's elements that have all the attributes; white space is collapsed."""
         return [
             " ".join(text.split())
             for (name, result), text in zip(self.elements, self.texts, strict=True)

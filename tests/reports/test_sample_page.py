@@ -1,4 +1,4 @@
-"""The page of a sample and its preview: strangers' names stay text, and figures are those of the formulas."""
+"""The page of a sample and its preview: foreign names stay text, figures follow the formulas."""
 
 import dataclasses
 import json

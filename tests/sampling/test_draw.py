@@ -303,9 +303,8 @@ def test_weighted_totals_are_unbiased_over_200_draws(
         population = int((truth["stratum"] == name).sum()) if unit == "image" else listings
         variance = per_copy[name] * (1 - per_copy[name] / population)
         assert abs(counts.mean() - per_copy[name]) <= 3.5 * (variance / DRAWS) ** 0.5
-        assert (
-            132 < (DRAWS - 1) * counts.var(ddof=1) / variance < 280
-        )  # chi-squared, 199: 0.01 and 99.99 %
+        # chi-squared, 199: 0.01 and 99.99 %
+        assert 132 < (DRAWS - 1) * counts.var(ddof=1) / variance < 280
 
 
 def _numbers() -> list[str]:
@@ -364,9 +363,8 @@ def test_a_draw_without_an_image_is_told(
                 "  found:    none of 54 was drawn (method sampleby, size 1)\n"
                 "  do:       raise sample.size, or set sample.method=exact"
             )
-            assert (
-                len(Store(config.output.root).runs(schemas.SAMPLE)) == seed
-            )  # this one is not among them
+            # this one is not among them
+            assert len(Store(config.output.root).runs(schemas.SAMPLE)) == seed
             return
     pytest.fail("20 seeds drew an image each")
 

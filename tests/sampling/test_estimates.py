@@ -107,9 +107,8 @@ def test_a_stratum_that_is_the_only_one_of_one_listing_shows_variance_with_the_s
     share = Bootstrap(stratum, listing, weight).share(part, np.ones(25, dtype=bool))
     joined = Bootstrap(np.minimum(stratum, 2), listing, weight).share(part, np.ones(25, dtype=bool))
     assert share == joined
-    assert (
-        Bootstrap([1], [1], [1.0]).share(np.array([True]), np.array([True])).value == 1.0
-    )  # one alone of all
+    # one alone of all
+    assert Bootstrap([1], [1], [1.0]).share(np.array([True]), np.array([True])).value == 1.0
 
 
 def test_intervals_hold_the_truth_where_one_listing_stands_for_a_tenth() -> None:

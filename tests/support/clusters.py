@@ -1,12 +1,13 @@
-"""A standalone master and its workers on this machine, from pip's pyspark, whose processes can be killed.
+"""A standalone master and workers on this machine, from pip's pyspark, that can be killed.
 
     with clusters.started(folder) as cluster:
         subprocess.run([clusters.SPARK_HOME / "bin" / "spark-submit", *cluster.options(), "job.py"])
 
-All of it listens on this machine alone, the master on 127.0.0.1, a Worker and its executors on 127.0.0.<its number>,
-at ports that the system gives. A Worker is the daemon that starts executors; an executor is a JVM of one application;
-Python workers are its children, and start what decodes. Environments go down that way, so what is said of a Worker
-holds for every process below it: `of_worker={2: {"NAME": "plants a fault"}}`.
+All of it listens on this machine alone, the master on 127.0.0.1, a Worker and its executors on
+127.0.0.<its number>, at ports that the system gives. A Worker is the daemon that starts executors;
+an executor is a JVM of one application; Python workers are its children, and start what decodes.
+Environments go down that way, so what is said of a Worker holds for every process below it:
+`of_worker={2: {"NAME": "plants a fault"}}`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import psutil
 import pyspark
 
 SPARK_HOME = Path(pyspark.__file__).parent
-# small and short-lived: the JVM's first compiler alone, and its plainest garbage collector, are the quicker ones
+# quick for a small and short life: the JVM's first compiler alone, its plainest garbage collector
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL = {
     "spark.driver.extraJavaOptions": QUICK_JAVA,
@@ -53,7 +54,7 @@ def options(master: str, settings: Mapping[str, str] | None = None) -> tuple[str
 
 @dataclass
 class Worker:
-    """A Worker daemon, with the folder of its executors: stderr of each lies in <work>/app-*/<number>/."""
+    """A Worker daemon, and its executors' folder with stderr in <work>/app-*/<number>/."""
 
     number: int
     work: Path
@@ -82,18 +83,20 @@ class Cluster:
         return self.folder / "events"
 
     def options(self, settings: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """spark-submit's words for an application with an executor of a core on each Worker; settings win over ours."""
+        """spark-submit's command for an executor of one core a Worker; `settings` win over ours."""
         ours = {
             "spark.executor.memory": "512m",
             "spark.executor.cores": "1",  # conf/cluster.toml asks for four
             "spark.cores.max": str(self.cores * len(self.workers)),
             "spark.eventLog.enabled": "true",
-            "spark.eventLog.rolling.enabled": "false",  # one file that can be read, as Spark 3.5 writes it; 4 would cut
-            "spark.eventLog.compress": "false",  # it and compress it
+            # one plain file, as Spark 3.5 writes it; Spark 4 would cut and compress it
+            "spark.eventLog.rolling.enabled": "false",
+            "spark.eventLog.compress": "false",
             "spark.eventLog.dir": f"file://{self.events}",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # all executors are there before the first task
+            # all executors are there before the first task
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
         }
         return options(self.url, {**ours, **(settings or {})})
@@ -107,7 +110,7 @@ class Cluster:
         ]
 
     def lost_tasks(self) -> int:
-        """Attempts that failed; not those that Spark itself ended because another copy had been faster."""
+        """Failed attempts, without those that Spark ended because another copy had been faster."""
         reasons = [event["Task End Reason"]["Reason"] for ended in self.tasks() for event in ended]
         return sum(reason not in ("Success", "TaskKilled") for reason in reasons)
 
@@ -118,7 +121,7 @@ class Cluster:
     # Processes
 
     def executors(self, worker: int | None = None) -> list[psutil.Process]:
-        """The executors' JVMs, of one Worker (1, 2, ...) or all, in the order in which they were started."""
+        """JVMs of the executors of one Worker (1, 2, ...) or of all, in the order of start."""
         of = [one for one in self.workers if worker in (None, one.number)]
         return _started_in_order(
             child for one in of for child in _below(one.process.pid) if _is_executor(child)
@@ -175,7 +178,7 @@ class Cluster:
         )
 
     def workers_alive(self) -> int:
-        """As the master knows, who misses a killed one as soon as its connection closes."""
+        """The number that the master counts; a killed one's connection closes at once."""
         try:
             with urllib.request.urlopen(f"{self.ui}/json/", timeout=5) as answer:
                 return int(json.load(answer)["aliveworkers"])
@@ -183,7 +186,7 @@ class Cluster:
             return 0
 
     def kill_worker(self, number: int) -> int:
-        """SIGKILL to a Worker daemon and its executors at once, as when its machine loses power; how many executors."""
+        """Kills (SIGKILL) a Worker and its executors at once; returns the number of executors."""
         (worker,) = (one for one in self.workers if one.number == number)
         executors = self.executors(number)
         for pid in (worker.process.pid, *(one.pid for one in executors)):
@@ -304,7 +307,7 @@ def wait_until(ready: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> 
 
 
 def _events(log: Path) -> list[dict[str, Any]]:
-    """What a log holds; of a killed driver the last line may be half of one."""
+    """A log's lines; the last one may be half a line if the driver was killed."""
     lines = log.read_text(errors="replace").splitlines()
     whole = lines[:-1] if log.suffix == ".inprogress" else lines
     return [json.loads(line) for line in whole]

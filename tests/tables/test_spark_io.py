@@ -53,7 +53,7 @@ def test_rows_of_the_driver_are_there_without_python_workers(spark: SparkSession
 def test_a_reader_of_the_list_reads_the_files_of_the_manifest_and_nothing_else(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """A copy by another name is none of the files that are compared with the manifest, and Spark would read it."""
+    """A copy by another name is not compared with the manifest, and Spark would read it."""
     store = Store.open(str(tmp_path / "output"))
     published(store, 3)
     folder = Path(versions.current(store.root).folder)

@@ -1,4 +1,4 @@
-"""A file is created once, whoever else tries, and an error that comes after success is success: S3 and local files."""
+"""A file is created once, and an error after success is success: S3 and local files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def lose_answers(folder: str, patch: pytest.MonkeyPatch, error: Callable[[], OSError]) -> list[str]:
-    """Lets every put-if-absent of this store succeed and then fail; returns where it notes their places."""
+    """Lets every put-if-absent of this store succeed and then fail; returns the places."""
     places: list[str] = []
     link, pipe = os.link, s3fs.S3FileSystem._pipe_file
 
@@ -128,7 +128,7 @@ def test_an_error_without_success_is_an_error(folder: str, monkeypatch: pytest.M
 def test_a_refusal_where_nothing_stands_is_asked_about_again(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As S3 does it (409) while another publisher's object is under way."""
+    """S3 answers 409 while another publisher's object is under way."""
     refusals, pipe = [1, 1], s3fs.S3FileSystem._pipe_file
 
     async def busy(self: Any, *args: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""The user's tables under our names: formats, mappings, and what stops a run before the cluster works."""
+"""The user's tables under our names: formats, mappings, and early errors."""
 
 import hashlib
 from collections.abc import Callable
@@ -159,7 +159,7 @@ def test_a_prefix_for_relative_urls(spark: SparkSession, make_config: MakeConfig
 def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """A file of some kilobytes with 100 URLs of a million characters, which would take an executor's memory."""
+    """A file of some kilobytes with 100 URLs of a million characters: an executor's memory."""
     longest = "https://cdn.example/".ljust(catalog.MAX_URL_CHARS, "a")
     urls = [longest, longest + "a", *["https://cdn.example/" + "b" * 1_000_000] * 100]
     images = pd.DataFrame(

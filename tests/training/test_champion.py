@@ -1,4 +1,4 @@
-"""Champion and challenger: luck is not called better, what is worse is found, and is not used without a reason."""
+"""Champion and challenger: luck is not called better; a worse head needs a reason."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ Array = NDArray[Any]
 
 
 def sample(seed: int, listings: int = 150) -> tuple[Bootstrap, Array, Array, np.random.Generator]:
-    """A drawn sample: listings of several images, weights by stratum, and how hard each image is for any head."""
+    """A drawn sample: listings of several images, stratum weights, and each image's difficulty."""
     rng = np.random.default_rng(seed)
     listing = np.repeat(np.arange(listings), rng.integers(1, 6, listings))
     stratum = rng.integers(0, 4, listings)[listing]
@@ -69,9 +69,8 @@ def verdicts(new_noise: float, old_noise: float, draws: int, miss: float) -> lis
 @pytest.mark.parametrize("miss", [1.0, 20.0])
 def test_of_two_equal_heads_neither_is_called_better_more_often_than_by_chance(miss: float) -> None:
     found = verdicts(0.6, 0.6, 300, miss)
-    assert (
-        sum(word != "not distinguishable" for word in found) <= 0.08 * 300
-    )  # 5 %, and 2.4 standard errors
+    # 5 %, and 2.4 standard errors
+    assert sum(word != "not distinguishable" for word in found) <= 0.08 * 300
 
 
 def test_what_is_clearly_worse_is_found_and_what_is_better_too() -> None:
@@ -330,7 +329,7 @@ def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_pa
 def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_either(
     tmp_path: Path,
 ) -> None:
-    """Every other image is new to it, of a new home; half of these are grouped with homes that it was trained on."""
+    """Every other image is of a new home; half of these are grouped with homes trained on."""
     run = made(tmp_path)
     live = (
         champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
@@ -359,7 +358,7 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
 def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
     tmp_path: Path,
 ) -> None:
-    """Each new home shows a picture of the live head's training first: one that they share, or one of its own."""
+    """Each new home first shows a picture of the live head's training, shared or its own."""
     run = made(tmp_path)
     live = (
         champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
@@ -386,7 +385,7 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
 
 @pytest.mark.petastorm
 def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
-    """Homes of the live head's training are offered again under other names: the new head holds them out."""
+    """Homes of the live head's training come again under other names: they are held out."""
     embeddings, labels = clusters(ROWS)
     embeddings += (
         np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)
@@ -423,7 +422,7 @@ def test_a_missed_image_costs_what_the_policy_says(tmp_path: Path, name: str, co
 
 
 def champion_set(root: Path) -> Any:
-    """What was held out of the newest training set, with further images of homes that are new."""
+    """The held-out rows of the newest training set, with further images of new homes."""
     newest = Store(str(root)).newest(tables.TRAINING_SET)
     assert newest is not None
     unseen = dataset.read(newest).where(HELD)

@@ -1,4 +1,4 @@
-"""What a head is worth: against slow sums, against scikit-learn, and what cannot be known is not claimed."""
+"""The worth of a head: against slow sums and scikit-learn, without claims beyond the data."""
 
 import json
 import math
@@ -32,7 +32,7 @@ CONFIG = literal_config()
 def examples(
     n: int = 300, seed: int = 0, draw: str | None = "s", strata: int = 3
 ) -> tuple[TrainingSet, NDArray[Any]]:
-    """Images whose embeddings are their logits, three to a listing; some labels are not what they look like."""
+    """Images whose embeddings are their logits, three a listing; some labels are misleading."""
     rng = np.random.default_rng(seed)
     listing = np.arange(n) // 3
     stratum = listing % strata
@@ -255,7 +255,7 @@ def test_areas_are_those_of_scikit_learn() -> None:
 
 
 def test_the_interval_of_the_area_is_that_of_areas_worked_out_again() -> None:
-    """The deviation of scikit-learn's area over the bootstrap's own replicates, Wilson's bounds around it."""
+    """The deviation of scikit-learn's area over the same replicates, within Wilson's bounds."""
     scores, wanted, weight = random_scores(120, seed=3)
     bootstrap = Bootstrap(np.zeros(120), np.arange(120) // 2, weight, replicates=100)
     again = [

@@ -151,7 +151,7 @@ def test_the_last_block_of_a_network(architecture: str, name: str) -> None:
 
 
 def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Config:
-    """Labelled pictures of 64 px, embedded by the tiny backbone, and their files; heads that learn next to nothing.
+    """Embedded and labelled 64 px pictures with their files; heads learn next to nothing.
 
     So an epoch of fine-tuning is sure to be better than the start.
     """
@@ -318,9 +318,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
         state["layer4.1.conv1.weight"], safetensors.torch.load(start)["layer4.1.conv1.weight"]
     )
 
-    assert (
-        train(config)["finetuned"]["backbone"] == told["backbone"]
-    )  # the same weights, by their digest
+    # the same weights, by their digest
+    assert train(config)["finetuned"]["backbone"] == told["backbone"]
 
 
 @pytest.mark.petastorm

@@ -1,4 +1,4 @@
-"""The learning curve: nested shares of the listings, judged on the same images, and a sentence that follows from it."""
+"""The learning curve: nested shares of listings, judged on the same images, and its sentence."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -112,9 +112,8 @@ def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
     first, second = sorted(hash_fraction(7, f"curve:L{number}") for number in range(20, 40))[:2]
     share = (first + second) / 2
     found, (_, examples, _, held) = curve(80, 3.0, f"train.learning_curve=[0.0001, {share}, 1.0]")
-    assert (
-        nested(examples.listing_id, share, 7)[~held].sum() == 2
-    )  # of one listing, so of one class
+    # of one listing, so of one class
+    assert nested(examples.listing_id, share, 7)[~held].sum() == 2
     assert [point["share"] for point in found["points"]] == [1.0]
 
 

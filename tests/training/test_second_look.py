@@ -1,4 +1,4 @@
-"""A second look: labels that are wrong come first, judged by heads that have not seen their listing."""
+"""A second look: wrong labels come first, judged by heads that have not seen their listing."""
 
 import itertools
 from pathlib import Path
@@ -142,7 +142,7 @@ def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
 
 
 def test_a_training_set_is_not_needed_to_be_whole() -> None:
-    """A listing alone in its fold leaves a fold empty; nothing is judged there, and nothing breaks."""
+    """A listing alone in its fold leaves a fold empty: nothing is judged there."""
     random = np.random.default_rng(2)
     listings = [f"L{place}" for place in range(6)]
     examples = TrainingSet(

@@ -1,4 +1,4 @@
-"""Splits: nothing that looks alike is on two sides, and who stands where does not depend on company."""
+"""Splits: lookalikes are on one side, and a listing's side does not depend on the others."""
 
 import numpy as np
 import pytest

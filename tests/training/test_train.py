@@ -1,4 +1,4 @@
-"""Training: a fit that luck has no part in, judged on other homes, by a process without Spark or Java."""
+"""Training: a fit without luck, judged on other homes, in a process without Spark or Java."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def gathered(
     draw: str | None = None,
     counts: dict[str, Any] | None = None,
 ) -> Run:
-    """A training_set run as Spark leaves it, written by pyarrow; images of a listing have one label."""
+    """A training_set run like Spark's, written by pyarrow; a listing's images have one label."""
     store, run_id = Store.open(str(root)), new_run_id()
     count = len(embeddings)
     columns = {
@@ -193,7 +193,7 @@ def some_training_set(
 def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
     tmp_path: Path, share: float, figures_of: str
 ) -> None:
-    """Training tells it, and publishing, which settles the threshold on the same images, tells the same."""
+    """Training and publishing settle the threshold on the same images and tell the same."""
     store = Store.open(str(tmp_path))
     sample = stored(store, SAMPLE, []).run_id
     part = {sample: {"drawn": 300, "labelled": 240, "share": share}}
@@ -249,9 +249,8 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     }
     unseen, truth = clusters(50, seed=8)
     assert ((head.exclusion_scores(head.probabilities(unseen)) >= 0.5) == (truth == 0)).all()
-    assert (
-        "training_set" not in head.facts
-    )  # the same labels give the same bundle in whichever run they are gathered
+    # the same labels give the same bundle in whichever run they are gathered
+    assert "training_set" not in head.facts
     assert head.facts["validation"] == summary["validation"]
     assert summary["validation"]["figures_of"] == "labelled images"
     evaluation = json.loads((Path(summary["head"]) / "evaluation.json").read_text())
@@ -365,7 +364,7 @@ def test_where_all_images_look_alike_listings_alone_are_kept_together(
 
 @pytest.mark.petastorm
 def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> None:
-    """Four photos a listing that nothing but the listing tells: known by heart, a label is right."""
+    """Four photos a listing that only the listing tells: known by heart, a label is right."""
     rng = np.random.default_rng(1)
     of_listing = np.repeat(rng.normal(4, 1, (80, 512)), 4, axis=0)
     embeddings = np.maximum(of_listing + rng.normal(0, 0.3, (320, 512)), 0).astype(np.float32)
@@ -413,7 +412,7 @@ def test_a_missing_training_set_is_told(tmp_path: Path) -> None:
 
 
 def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m training.train` where there is no Java; prints which modules it has loaded, on stderr."""
+    """`python -m training.train` without Java; prints the modules that it has loaded on stderr."""
     code = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "

@@ -1,7 +1,8 @@
-"""Decoders alone and runtimes alone, each with one process a core and one thread a process: what the limit is made of.
+"""Decoders alone and runtimes alone, one process a core, one thread a process: parts of the limit.
 
-Runs in its own environment: `alone.py --table FOLDER --state FILE --workers N`. Prints one JSON line with images/s of
-all processes together: {"decoding": {...}, "forward": {...}, "versions": {...}}.
+Runs in its own environment: `alone.py --table FOLDER --state FILE --workers N`. Prints one JSON
+line with images/s of all processes together: {"decoding": {...}, "forward": {...}, "versions":
+{...}}.
 """
 
 from __future__ import annotations

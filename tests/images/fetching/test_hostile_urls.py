@@ -63,9 +63,8 @@ def test_a_name_is_resolved_once_for_each_connection(made: World) -> None:
 def test_what_drips_ends_with_the_time_for_the_image(made: World, kind: str) -> None:
     limits, made.pieces = made.limits.model_copy(update={"timeout_s": 0.3}), 0
     assert fetch_one(limits, made.endless()[kind])[0] == Fetched("timeout", "over 0.3 s")
-    assert (
-        made.pieces < 60
-    )  # of a hundred and more, twenty a second; whoever reads on gets all of them
+    # of a hundred and more, twenty a second; whoever reads on gets all of them
+    assert made.pieces < 60
 
 
 @pytest.mark.parametrize("kind", ["endless", "long", "compressed"])

@@ -179,9 +179,8 @@ def test_a_shard_may_only_come_from_a_place_with_a_name(
         ),
     ):
         member = f"{kind}://kitchen/020.jpg::{url}"
-        assert (
-            one(url, fetcher(store, allow=[wide], max_image_bytes=100_000)).status == "ok"
-        )  # it is there
+        # it is there
+        assert one(url, fetcher(store, allow=[wide], max_image_bytes=100_000)).status == "ok"
         assert one(member, fetcher(store, allow=[wide])) == Fetched("refused", "shard")
         assert one(member, fetcher(store, allow=[wide, named])).status == "ok"
     assert one(f"{kind}://a::s3://other/1", fetcher(store, allow=["s3://photos/"])) == Fetched(
