@@ -45,7 +45,10 @@ SPECULATION = {
     "spark.speculation.quantile": "0.5",
     "spark.speculation.minTaskRuntime": "100ms",
 }
-_PLANTED = f"import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n    runpy.run_path({poison.__file__!r})\n"
+_PLANTED = (
+    "import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n"
+    f"    runpy.run_path({poison.__file__!r})\n"
+)
 
 
 @dataclass

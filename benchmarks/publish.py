@@ -117,7 +117,8 @@ def _read(kind: str, root: str, ready: Any, ended: Any, heard: Any) -> None:
             count, run_ids, lengths = read()
             if not count or len(run_ids) != 1 or lengths != {str(count)}:
                 bad.append(
-                    f"{kind}: {count} rows of {sorted(run_ids)}, which are of versions of {sorted(lengths)} rows"
+                    f"{kind}: {count} rows of {sorted(run_ids)}, "
+                    f"which are of versions of {sorted(lengths)} rows"
                 )
             seen |= run_ids
         except Exception as error:  # noqa: BLE001 - whatever a reader meets is what is counted here

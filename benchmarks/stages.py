@@ -101,8 +101,9 @@ def main() -> None:
     print("   at s   took s  tasks  run s  cpu s  gc s  read MB  shuffled MB  stage")
     for stage in sorted(ran, key=lambda stage: -stage.seconds)[:how_many]:
         print(
-            f"{stage.started_s:7.1f}  {stage.seconds:7.2f}  {stage.tasks:5}  {stage.run_s:5.1f}  {stage.cpu_s:5.1f}"
-            f"  {stage.gc_s:4.1f}  {stage.read_mb:7.0f}  {stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
+            f"{stage.started_s:7.1f}  {stage.seconds:7.2f}  {stage.tasks:5}  {stage.run_s:5.1f}  "
+            f"{stage.cpu_s:5.1f}  {stage.gc_s:4.1f}  {stage.read_mb:7.0f}  "
+            f"{stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
         )
     print(f"{idle_s(ran):.1f} s of {ran[-1].ended_s - ran[0].started_s:.1f} s no stage ran")
 

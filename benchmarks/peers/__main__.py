@@ -145,7 +145,8 @@ def _most(rounds: Rounds, name: str) -> dict[str, float]:
 
 def _show(told: dict[str, Any]) -> None:
     print(
-        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} {'max diff':>9}  valid"
+        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} "
+        f"{'max diff':>9}  valid"
     )
     what = {**OURS, **{name: words for name, (_, _, words) in PEERS.items()}}
     for name, rate in sorted(told["images_per_s"].items(), key=lambda pair: -pair[1]):

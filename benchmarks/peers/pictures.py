@@ -25,7 +25,8 @@ def write(folder: Path, count: int) -> list[Path]:
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
         raise SystemExit(
-            f"there are no photos in {SHARED / 'photos' / 'files'}; TOILETSPARK_SHARED names the folder"
+            f"there are no photos in {SHARED / 'photos' / 'files'}; "
+            "TOILETSPARK_SHARED names the folder"
         )
     folder.mkdir(parents=True)
     files = [folder / f"{number:07d}.jpg" for number in range(count)]

@@ -83,7 +83,8 @@ def run(
         watcher.join()
     if process.returncode:
         raise FailedError(
-            f"{' '.join(program)} ended with {process.returncode}\n{(output + errors)[-_TOLD_CHARS:]}"
+            f"{' '.join(program)} ended with {process.returncode}\n"
+            f"{(output + errors)[-_TOLD_CHARS:]}"
         )
     lines = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]), peaks

@@ -104,7 +104,10 @@ def test_another_version_is_another_content(made: synthetic.SyntheticCatalog) ->
 
 def test_pss_sees_children_and_counts_them_once() -> None:
     """A process and its child share 100 MB, apart from the tests' processes, which come and go."""
-    code = "import os; held = bytearray(b'x') * (100 << 20); child = os.fork(); os.write(1, b'held\\n'); os.read(0, 1)"
+    code = (
+        "import os; held = bytearray(b'x') * (100 << 20); child = os.fork(); "
+        "os.write(1, b'held\\n'); os.read(0, 1)"
+    )
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout

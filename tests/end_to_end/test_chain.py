@@ -87,8 +87,8 @@ def test_without_labels_the_chain_stops_and_says_what_to_do(chain: Chain) -> Non
         "while going on from the sample to the training\n"
         f"  expected: pictures in the class folders of {folder}: toilet, other\n"
         "  found:    all of them still in unlabelled\n"
-        f"  do:       drag them from {folder}/unlabelled into the class folders and run this again; "
-        "meanwhile `toiletspark embed` can embed the catalog"
+        f"  do:       drag them from {folder}/unlabelled into the class folders and run this "
+        "again; meanwhile `toiletspark embed` can embed the catalog"
     )
     sample = Store(chain.config.output.root).newest(tables.SAMPLE)
     assert sample is not None

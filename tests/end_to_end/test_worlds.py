@@ -43,7 +43,10 @@ OF_THE_RUN = {"run_id", "head_id", "attempted_at", "scored_at", "since"}
 
 
 def versions(python: str) -> list[str]:
-    code = "import numpy, pyarrow, pyspark; print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
+    code = (
+        "import numpy, pyarrow, pyspark; "
+        "print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
+    )
     return subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -112,7 +112,8 @@ def test_null_ids_stay_where_not_in_would_empty_the_feed(spark: SparkSession) ->
     feed_of(spark).createOrReplaceTempView("feed_of_the_contrast")
     listed.createOrReplaceTempView("list_of_the_contrast")
     emptied = spark.sql(
-        "SELECT * FROM feed_of_the_contrast WHERE photo NOT IN (SELECT image_id FROM list_of_the_contrast)"
+        "SELECT * FROM feed_of_the_contrast "
+        "WHERE photo NOT IN (SELECT image_id FROM list_of_the_contrast)"
     )
     assert emptied.count() == 0
     assert places(feed.build_feed(feed_of(spark), listed, decisions, "photo", "mixed")) == [
@@ -172,7 +173,8 @@ def test_counts_that_do_not_add_up_are_refused() -> None:
         "while building the feed, mode open\n"
         "  expected: 7 rows of the feed table less 2 removed ones\n"
         "  found:    4 rows\n"
-        "  do:       build the feed again while nobody writes to its table; if this stays, run `toiletspark publish`"
+        "  do:       build the feed again while nobody writes to its table; if this stays, "
+        "run `toiletspark publish`"
     )
 
 
@@ -185,8 +187,8 @@ def test_the_sentence_names_what_was_removed_and_the_holes() -> None:
     }
     told = feed.summary(Counts(rows, 0, 0), "mixed", 9)
     assert feed.sentence(told) == (
-        "11 rows in, 9 out, 2 removed (2 excluded by score); let through though nobody has decided: "
-        "3 with an id that the version does not know, 1 without an id"
+        "11 rows in, 9 out, 2 removed (2 excluded by score); let through though nobody has "
+        "decided: 3 with an id that the version does not know, 1 without an id"
     )
     assert feed.sentence(feed.summary(Counts(rows, 0, 0), "closed", 5)) == (
         "11 rows in, 5 out, 6 removed "
@@ -318,8 +320,8 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
         f"while building the feed from {config.feed.path}\n"
         "  expected: ids in the column 'photo' (feed.image_id) that version 1 knows\n"
         "  found:    3 rows with an id, all of them unknown: '10.0', '11.0'\n"
-        "  do:       set feed.image_id to the column that holds the ids of the images table, written as there; if all "
-        "images are new, run `toiletspark rescore` first"
+        "  do:       set feed.image_id to the column that holds the ids of the images table, "
+        "written as there; if all images are new, run `toiletspark rescore` first"
     )
     assert Store(config.output.root).runs(schemas.FEED) == []
 

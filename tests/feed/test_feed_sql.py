@@ -92,7 +92,8 @@ def test_a_null_in_the_list_is_why_the_page_has_no_not_in() -> None:
     warehouse = duckdb.connect()
     warehouse.register("feed", ROWS)
     warehouse.execute(
-        "CREATE TABLE exclusion_list AS SELECT * FROM (VALUES ('b', 'model'), (NULL, 'model')) t(image_id, reason)"
+        "CREATE TABLE exclusion_list AS SELECT * FROM (VALUES ('b', 'model'), (NULL, 'model')) "
+        "t(image_id, reason)"
     )
     emptied = warehouse.execute(
         "SELECT * FROM feed WHERE image_id NOT IN (SELECT image_id FROM exclusion_list)"

@@ -246,7 +246,8 @@ def test_a_trend_is_by_version_and_by_the_labels_that_count_now(store: Store) ->
     lines = leak_meter.shown([one, two]).splitlines()
     day = datetime.now(UTC).date().isoformat()
     assert lines == [
-        f"version 1, drawn {day}, head 0123456789ab, threshold 0.25: too few labels to say: 0 of 40",
+        f"version 1, drawn {day}, head 0123456789ab, threshold 0.25: too few labels to say: "
+        "0 of 40",
         f"version 2, drawn {day}, head 0123456789ab, threshold 0.5: {two}",
         "5 of the newest sample are not labelled yet: `toiletspark labels sheet --queue leaks`",
         "1 of the newest sample have labels that contradict each other",

@@ -105,7 +105,8 @@ def test_an_unknown_key(tmp_path: Path) -> None:
     assert text == (
         "toiletspark: while reading the configuration (--set publish.operating_treshold=0.7)\n"
         "  expected: the keys and values that conf/base.toml explains\n"
-        "  found:    unknown key 'publish.operating_treshold' (did you mean 'publish.operating_threshold'?)\n"
+        "  found:    unknown key 'publish.operating_treshold' "
+        "(did you mean 'publish.operating_threshold'?)\n"
         "  do:       correct the keys named above"
     )
     assert list(tmp_path.iterdir()) == []

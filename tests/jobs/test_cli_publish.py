@@ -152,8 +152,9 @@ def test_the_table_of_the_catalog_is_not_moved_and_the_sql_for_it_is_told(store:
         "catalog_table"
     ]
     assert told == (
-        "portal.order still shows what was live before: no Spark was started. Run: ALTER TABLE `portal`.`order` "
-        f"SET LOCATION 'file://{store.root}/exclusion_list/{first.run_id}'; REFRESH TABLE `portal`.`order`"
+        "portal.order still shows what was live before: no Spark was started. Run: "
+        "ALTER TABLE `portal`.`order` SET LOCATION "
+        f"'file://{store.root}/exclusion_list/{first.run_id}'; REFRESH TABLE `portal`.`order`"
     )
     parts = mistake(
         publish("rollback", "1", "--set", "publish.catalog_table=order; DROP", store=store)

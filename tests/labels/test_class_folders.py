@@ -160,7 +160,8 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"while exporting images for labelling to {tmp_path}\n"
         "  expected: a new or empty folder, or an earlier export\n"
-        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', 'thesis.doc' and 1 more\n"
+        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', "
+        "'thesis.doc' and 1 more\n"
         "  do:       set labels.folder to a folder of its own; nothing was touched"
     )
     assert tree(tmp_path) == before
@@ -291,7 +292,8 @@ def test_a_stray_folder_is_named(sorted_folder: Path, name: str) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: the folders toilet, other and unlabelled, and index.csv\n"
         f"  found:    also '{name}'\n"
-        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes"
+        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), "
+        "or add it to labels.classes"
     )
 
 
@@ -316,7 +318,8 @@ def test_an_empty_class_is_named(sorted_folder: Path) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: at least one picture in each of toilet, other\n"
         "  found:    none in toilet\n"
-        "  do:       drag pictures from unlabelled into the class folders, or shorten labels.classes"
+        "  do:       drag pictures from unlabelled into the class folders, "
+        "or shorten labels.classes"
     )
 
 
@@ -338,8 +341,8 @@ def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: only exported files (those in index.csv), under their own names\n"
         "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
-        "  do:       run `toiletspark labels export` again if it was cut off; else remove them or give them their "
-        "names back; pictures from elsewhere have no image_id"
+        "  do:       run `toiletspark labels export` again if it was cut off; "
+        "else remove them or give them their names back; pictures from elsewhere have no image_id"
     )
 
 

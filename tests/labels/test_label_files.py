@@ -97,7 +97,8 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
         (sheet(word(labelled_at="2026-11-24T10:00:00")), "at labels.0.labelled_at: Input should have time", "as it"),
         (sheet(word(7)), "at labels.0.image_id: Input should be a valid string", "as it was"),  # type: ignore[arg-type]
         (b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", "labels": [{"image_id": '
-         b'"\\ud800", "content_digest": null, "class": "toilet", "labelled_at": "2026-11-24T10:00:00Z"}]}',
+         b'"\\ud800", "content_digest": null, "class": "toilet", "labelled_at": '
+         b'"2026-11-24T10:00:00Z"}]}',
          "no JSON: ", "as it was"),
     ],
 )  # fmt: skip
@@ -109,8 +110,8 @@ def test_a_file_that_is_not_as_downloaded_is_refused(
     assert todo in error.todo
     assert error.expected == (
         "a labels file of the contact sheet (toiletspark-labels 1, each image once), or Label "
-        "Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` made, with one "
-        "choice per annotation"
+        "Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` made, "
+        "with one choice per annotation"
     )
 
 

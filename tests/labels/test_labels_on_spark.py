@@ -298,7 +298,8 @@ def test_golden_images_need_the_backbone_of_the_training_set(
         "while making golden images\n"
         "  expected: the backbone another, with which the newest catalog is embedded\n"
         f"  found:    [backbone] for {weights.load_spec(config.backbone).backbone_id}\n"
-        "  do:       run `toiletspark embed` with this configuration first, or set [backbone] to what the catalog has"
+        "  do:       run `toiletspark embed` with this configuration first, "
+        "or set [backbone] to what the catalog has"
     )
 
 

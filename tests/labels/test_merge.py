@@ -322,7 +322,8 @@ def test_an_import_without_any_label_is_refused(tmp_path: Path) -> None:
         f"while importing labels from {where}\n"
         "  expected: at least one label\n"
         "  found:    none, and 2 presorted pictures that nobody has looked at\n"
-        "  do:       look through the class folders, move the mistakes, then run `toiletspark labels import --reviewed "
-        "CLASS` for each class that you have looked through"
+        "  do:       look through the class folders, move the mistakes, "
+        "then run `toiletspark labels import --reviewed CLASS` "
+        "for each class that you have looked through"
     )
     assert store.newest(LABELS) is None

@@ -139,8 +139,10 @@ def test_nothing_is_gathered_unasked_and_refusals_are_told(
     assert str(caught.value) == (
         "while gathering the labelled images\n"
         "  expected: files of labelled images\n"
-        "  found:    1 labelled images, none of which lies where the catalog says, as it was labelled\n"
-        "  do:       run `toiletspark embed` to see what has become of them, or set train.finetune=none"
+        "  found:    1 labelled images, none of which lies where the catalog says, "
+        "as it was labelled\n"
+        "  do:       run `toiletspark embed` to see what has become of them, "
+        "or set train.finetune=none"
     )
     with pytest.raises(
         BackboneError, match="expected: the backbone another, with which the catalog is embedded"

@@ -250,7 +250,8 @@ def test_training_stops_at_a_conflict_where_it_is_told_to(
         "while gathering the training set\n"
         "  expected: labels that agree about each content (labels.conflicts is fail)\n"
         "  found:    1 images about whose content labels contradict each other: 'a'\n"
-        f"  do:       settle them, see {config.output.root}/conflicts; or set labels.conflicts=leave_out or newest"
+        f"  do:       settle them, see {config.output.root}/conflicts; "
+        "or set labels.conflicts=leave_out or newest"
     )
 
 

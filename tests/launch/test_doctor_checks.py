@@ -445,8 +445,8 @@ def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
         "spark-submit \\\n    --master spark://m:7077 \\\n    --py-files dist/*.whl \\\n    --conf "
     )
     assert (
-        "jobs/rescore_catalog.py --conf-file 'my tables.toml' \\\n    --set embed.images_per_batch=256"
-        in text
+        "jobs/rescore_catalog.py --conf-file 'my tables.toml' \\\n"
+        "    --set embed.images_per_batch=256" in text
     )
     # with these settings the doctor is content
     calm = dict(pair.split("=", 1) for pair in pairs if pair.startswith("spark."))

@@ -271,8 +271,8 @@ def test_a_driver_without_torch_is_told_what_to_do(tmp_path: Path) -> None:
         "while making the backbone resnet18 ready\n"
         "  expected: torch where the driver runs\n"
         f"  found:    {sys.executable} does not have it\n"
-        "  do:       run the driver in an environment with all of toiletspark's packages; executors "
-        "that embed with OpenVINO need no torch (docs/clusters.md)\n"
+        "  do:       run the driver in an environment with all of toiletspark's packages; "
+        "executors that embed with OpenVINO need no torch (docs/clusters.md)\n"
     )
 
 

@@ -369,8 +369,8 @@ def test_a_file_that_is_not_there_is_told(served: Any) -> None:
         "while downloading the backbone's weights resnet18-00000000.pth\n"
         "  expected: an answer from 127.0.0.1\n"
         "  found:    Not Found\n"
-        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, or, to "
-        "try things "
+        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, "
+        "or, to try things "
         "out only, set backbone.weights=random"
     )
 

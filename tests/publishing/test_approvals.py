@@ -283,8 +283,9 @@ def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(
     assert stopped.value.expected.startswith("freshness: a catalog of the last 168 hours")
     assert stopped.value.found == "freshness: one of 2020-01-01T00:00:00+00:00"
     assert stopped.value.todo == (
-        "the last version stays in force; run `toiletspark rescore`, which looks at the images anew, and plan again; "
-        'or, if it is right as it is, `toiletspark publish plan --accept freshness --because "..."`, and '
+        "the last version stays in force; run `toiletspark rescore`, which looks at the images "
+        "anew, and plan again; or, if it is right as it is, "
+        '`toiletspark publish plan --accept freshness --because "..."`, and '
         "approve that plan"
     )
 
@@ -382,7 +383,7 @@ def test_the_chain_stops_where_a_plan_is_all_there_is(
         "while going on from the plan to the feed\n"
         "  expected: a version of the exclusion list that is live\n"
         "  found:    none yet; the plan P waits for its approval\n"
-        "  do:       look at its page, run `toiletspark publish approve P`, then `toiletspark feed` and "
-        "`toiletspark report`"
+        "  do:       look at its page, run `toiletspark publish approve P`, "
+        "then `toiletspark feed` and `toiletspark report`"
     )
     assert ran == ["score_catalog", "publish_exclusions"]

@@ -125,7 +125,8 @@ def test_one_stratum_alone_breaks_a_rule_and_is_named() -> None:
     told = broken(now, last_of(figures(*many), same_head=False))
     assert set(told) == {"rate_of_change.excluded"}
     assert told["rate_of_change.excluded"] == (
-        "6.75 % (2700 of 40000) after 5 % in all; 1 of 10 strata break it, as in 'S9: 22.5 % (900 of 4000) after 5 %'"
+        "6.75 % (2700 of 40000) after 5 % in all; 1 of 10 strata break it, as in "
+        "'S9: 22.5 % (900 of 4000) after 5 %'"
     )
 
 

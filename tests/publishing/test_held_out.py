@@ -202,9 +202,10 @@ def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
         thresholds.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
-        "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"
-        "  expected: a policy value that some threshold can reach, and held-out images with and without the "
-        "excluded classes\n"
+        "while settling the operating threshold by min_precision 1 on 67 held-out images of the "
+        "sample sample\n"
+        "  expected: a policy value that some threshold can reach, "
+        "and held-out images with and without the excluded classes\n"
         "  found:    no operating threshold has min_precision 1 at the safe end\n"
         "  do:       lower the value, set publish.policy.safe=false, or label more images"
     )

@@ -89,7 +89,8 @@ def test_an_end_of_all_time_in_any_zone(spark: SparkSession, tmp_path: Path, zon
     spark.conf.set("spark.sql.session.timeZone", zone)
     try:
         rows = " UNION ALL ".join(
-            f"SELECT '{end[-2]}' AS image_id, 'keep' AS decision, 'x' AS who, 'y' AS why, {end} AS until"
+            f"SELECT '{end[-2]}' AS image_id, 'keep' AS decision, 'x' AS who, 'y' AS why, "
+            f"{end} AS until"
             for end in ends
         )
         spark.sql(rows).write.parquet(str(tmp_path / "o.parquet"))
@@ -151,11 +152,14 @@ def test_tables_that_cannot_be_taken(
     )
     assert stopped(spark, config) == (
         f"while reading the overrides table {path}\n"
-        "  expected: the column 'image_id' (overrides.columns.image_id), the column 'content_digest' "
-        "(overrides.columns.content_digest), the column 'class' (overrides.columns.class), the column 'until' "
-        "(overrides.columns.until)\n"
-        "  found:    the columns 'image', 'decision', 'who', 'why', 'when' (did you mean 'image'?)\n"
-        '  do:       set overrides.columns to the names of your columns; "" = your table has no such '
+        "  expected: the column 'image_id' (overrides.columns.image_id), "
+        "the column 'content_digest' (overrides.columns.content_digest), "
+        "the column 'class' (overrides.columns.class), "
+        "the column 'until' (overrides.columns.until)\n"
+        "  found:    the columns 'image', 'decision', 'who', 'why', "
+        "'when' (did you mean 'image'?)\n"
+        "  do:       set overrides.columns to the names of your columns; "
+        '"" = your table has no such '
         "column (image_id or content_digest, class, when, until)"
     )
     said = [(name, None, "keep", None, "ann", "so", None, None) for name in "abc"]
@@ -164,7 +168,8 @@ def test_tables_that_cannot_be_taken(
         f"while reading the overrides table {path}\n"
         "  expected: at most 2 overrides: exceptions that people have made\n"
         "  found:    more\n"
-        "  do:       remove the expired ones; so many decisions are labels: import them (labels.table) and train a head"
+        "  do:       remove the expired ones; so many decisions are labels: "
+        "import them (labels.table) and train a head"
     )
     assert len(overrides.read_rows(spark, written(config, *said[:2]))) == 2
     wrong = stopped(spark, written(config, ("a", None, "drop", None, "ann", "so", None, None)))

@@ -348,11 +348,13 @@ def test_an_image_that_is_nowhere_stops_the_publication(
     assert made is not None
     assert str(stopped.value) == (
         f"while auditing the exclusion list {made.run_id}\n"
-        "  expected: containment.decision: each of 8 images kept, excluded or unscored, for a known reason; "
-        "containment.exclusion_score: a number in [0, 1] where there is a score, and null elsewhere\n"
+        "  expected: containment.decision: each of 8 images kept, excluded or unscored, "
+        "for a known reason; containment.exclusion_score: a number in [0, 1] "
+        "where there is a score, and null elsewhere\n"
         "  found:    containment.decision: 7 are, and 1 rows have an unknown word; "
         "containment.exclusion_score: 1 other rows\n"
-        "  do:       the last version stays in force; run `toiletspark rescore` again, and report this if it comes back"
+        "  do:       the last version stays in force; run `toiletspark rescore` again, "
+        "and report this if it comes back"
     )
     assert stopped.value.exit_code == 3
     assert pointer_of(store).read_bytes() == before
@@ -438,7 +440,8 @@ def test_nothing_published_is_an_error_and_not_an_empty_list(
         f"while reading the current exclusion list of {store.root}\n"
         "  expected: exclusion_list/_current.json that names a complete version\n"
         "  found:    no pointer\n"
-        "  do:       run `toiletspark publish` first; an unreadable list must not be taken for an empty one"
+        "  do:       run `toiletspark publish` first; "
+        "an unreadable list must not be taken for an empty one"
     )
 
 

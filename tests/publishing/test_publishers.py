@@ -113,7 +113,8 @@ def test_a_list_of_an_older_catalog_does_not_follow_a_newer_one_that_came_meanwh
     assert str(refused(store, config, ours)) == (
         f"while publishing the exclusion list {ours.run_id}\n"
         "  expected: version 1 to be live, against which it was made\n"
-        "  found:    overtaken: version 2 is live, made from the newer catalog C2 (this one from C1)\n"
+        "  found:    overtaken: version 2 is live, made from the newer catalog C2 "
+        "(this one from C1)\n"
         "  do:       the last version stays in force; publish again: `toiletspark publish`"
     )
 
@@ -157,7 +158,8 @@ def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwh
     ours, other = written(store, catalog="C1"), of_catalog(store, "C1", head="another")
     other(config)
     assert refused(store, asking, ours).found == (
-        "overtaken: version 2 is live, of another head or operating threshold (publish.require_approval)"
+        "overtaken: version 2 is live, of another head or operating threshold "
+        "(publish.require_approval)"
     )
     assert shipped(store, config, ours).number == 3
 

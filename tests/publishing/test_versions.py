@@ -130,7 +130,8 @@ def test_a_version_ends_when_it_says_so(store: Store) -> None:
     with pytest.raises(OutputError) as stopped:
         log.current(store.root)
     assert stopped.value.found == (
-        f"one of {told['published_at']}, valid until 2026-01-02T03:04:05+00:00 (publish.valid_for_h)"
+        f"one of {told['published_at']}, valid until 2026-01-02T03:04:05+00:00 "
+        "(publish.valid_for_h)"
     )
     assert log.current(store.root, allow_stale=True).run_id == version.run_id
 
@@ -236,7 +237,8 @@ def test_a_folder_that_is_not_ours_is_left_as_it_is(tmp_path: Path, config: Conf
         "while rolling back to the version before\n"
         f"  expected: toiletspark's _toiletspark.json in {folder}\n"
         "  found:    none\n"
-        "  do:       set output.root to the folder that `toiletspark publish` writes to; nothing was touched"
+        "  do:       set output.root to the folder that `toiletspark publish` writes to; "
+        "nothing was touched"
     )
     assert not folder.exists()
     Store.open(str(folder))  # a lock left there would make it somebody else's folder
@@ -248,7 +250,8 @@ def test_the_first_version_has_none_before_it(store: Store, config: Config) -> N
         "while rolling back to the version before\n"
         "  expected: a version before the one that is live\n"
         "  found:    none: version 1 is live\n"
-        "  do:       see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`"
+        "  do:       see `toiletspark publish list`, and name one, "
+        "as in `toiletspark publish rollback 3`"
     )
 
 
@@ -303,15 +306,17 @@ def test_what_must_be_set_to_stay_is_told(store: Store, config: Config) -> None:
     published(store, 9, "bad", 0.6)
     told = rollback.summary(store, config, back(store, config))
     assert told["next"] == (
-        "the next publication decides anew, and with the same head and threshold it publishes again what you went back "
-        f'from; to stay with the head and threshold of version 1, set score.head="{head.folder}" (and score again), '
+        "the next publication decides anew, and with the same head and threshold it publishes "
+        "again what you went back from; to stay with the head and threshold of version 1, "
+        f'set score.head="{head.folder}" (and score again), '
         "publish.operating_threshold=0.4"
     )
     assert (told["version"], told["rolled_back_to"], told["head_id"]) == (3, 1, "good")
     changed = loading.load([], ["publish.policy.name=min_recall", "publish.policy.value=0.9"])
     told = rollback.summary(store, changed, back(store, config, 2))
     assert told["next"].endswith(
-        "set score.head to the folder of head bad, publish.policy.name=fixed, publish.operating_threshold=0.6"
+        "set score.head to the folder of head bad, publish.policy.name=fixed, "
+        "publish.operating_threshold=0.6"
     )
 
 

@@ -71,7 +71,10 @@ def test_the_wheel_installs_one_top_level_name(installed: Installed) -> None:
 
 
 def test_every_module_comes_from_the_wheel(installed: Installed) -> None:
-    code = "import toiletspark.jobs.cli as a, toiletspark.training.train as b; print(a.__file__, b.__file__)"
+    code = (
+        "import toiletspark.jobs.cli as a, toiletspark.training.train as b; "
+        "print(a.__file__, b.__file__)"
+    )
     done = installed.run(installed.python, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(installed.python.parents[1])) == 2

@@ -52,8 +52,8 @@ def test_the_policy_names_the_very_script_and_style_and_nothing_else() -> None:
         hashes[name] = "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert "\r" not in text  # browsers would make it \n before they hash it
     assert policy == (
-        f"default-src 'none'; img-src data:; style-src '{hashes['style']}'; script-src '{hashes['script']}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{hashes['style']}'; "
+        f"script-src '{hashes['script']}'; base-uri 'none'; form-action 'none'"
     )
     assert re.findall(r"https?://|@import|url\(| on[a-z]+=| style=", page) == []
 

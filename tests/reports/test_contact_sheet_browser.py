@@ -437,11 +437,16 @@ def test_storage_that_is_full_is_told(visit: Callable[[], Visit], tmp_path: Path
         ),
         (
             '{"format": "toiletspark-labels", "format_version": 1, "labels": ['
-            '{"image_id": "image-0", "content_digest": "another", "class": "toilet", "labelled_at": "2026-01-01"},'
-            '{"image_id": "nobody", "content_digest": null, "class": "toilet", "labelled_at": "2026-01-01"},'
-            '{"image_id": "image-1", "content_digest": null, "class": "cellar", "labelled_at": "2026-01-01"},'
-            '{"image_id": "image-2", "content_digest": null, "class": "toilet", "labelled_at": "soon"},'
-            '{"image_id": "image-3", "content_digest": null, "class": "toilet", "labelled_at": "2026-01-01"}]}',
+            '{"image_id": "image-0", "content_digest": "another", '
+            '"class": "toilet", "labelled_at": "2026-01-01"},'
+            '{"image_id": "nobody", "content_digest": null, '
+            '"class": "toilet", "labelled_at": "2026-01-01"},'
+            '{"image_id": "image-1", "content_digest": null, '
+            '"class": "cellar", "labelled_at": "2026-01-01"},'
+            '{"image_id": "image-2", "content_digest": null, '
+            '"class": "toilet", "labelled_at": "soon"},'
+            '{"image_id": "image-3", "content_digest": null, '
+            '"class": "toilet", "labelled_at": "2026-01-01"}]}',
             "1 labels taken up, 4 of other pictures or classes left out",
         ),
     ],
@@ -466,7 +471,8 @@ def test_the_policy_stops_scripts_and_requests_that_slip_in(
     page = ann.open(path)
     page.evaluate(
         "const script = document.createElement('script'); script.textContent = 'window.broken = 1';"
-        "document.body.append(script); const img = new Image(); img.src = 'https://example.invalid/1.png'"
+        "document.body.append(script); const img = new Image(); "
+        "img.src = 'https://example.invalid/1.png'"
     )
     for directive in ("script-src-elem", "img-src"):
         until(page, lambda directive=directive: f"policy {directive}" in ann.trouble)

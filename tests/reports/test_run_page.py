@@ -303,7 +303,8 @@ def test_empty_parts_say_that_they_are_empty() -> None:
     assert parsed.of("p", **{"class": "empty"}) == [
         "No numbers were given for this run.",
         "Not measured for this version. toiletspark leaks draw draws a small sample to label.",
-        "The head was not validated on held-out images, so its accuracy, precision and recall are not known.",
+        "The head was not validated on held-out images, "
+        "so its accuracy, precision and recall are not known.",
         "No image was scored in this run.",
         "Nothing was excluded in this run.",
         "No image is near the operating threshold.",
@@ -465,8 +466,8 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
             zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports.run_page import page as r; print(r.__file__); "
-        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [], "
-        "r.VersionFacts(1))))"
+        "page = r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [], "
+        "r.VersionFacts(1)); print(r.render(page))"
     )
 
     done = subprocess.run(

@@ -237,6 +237,7 @@ def test_what_was_not_measured_is_said() -> None:
     few = parsed(meters=[meter_of(labelled=234, asked=76, asked_labelled=10)])
     (summary,) = few.of("p", **{"class": "empty"})
     assert summary.startswith(
-        "A leak sample was drawn, but too few of its images are labelled for an estimate: 10 of 76, and 224"
+        "A leak sample was drawn, but too few of its images are labelled for an estimate: "
+        "10 of 76, and 224"
     )
     assert "caption" not in {tag for tag, _ in few.elements}  # a single version is no trend

@@ -47,7 +47,8 @@ class Visit:
         self.trouble: list[str] = []
         self.warned = 0
         context.add_init_script(
-            "document.addEventListener('securitypolicyviolation', (e) => console.error('policy', e.violatedDirective))"
+            "document.addEventListener('securitypolicyviolation', (e) => console.error('policy', "
+            "e.violatedDirective))"
         )
 
     def page(self) -> Page:

@@ -319,7 +319,8 @@ def test_no_path(spark: SparkSession, tmp_path: Path) -> None:
         "while reading the images table\n"
         "  expected: its path in images.path\n"
         "  found:    nothing\n"
-        "  do:       add `[images]` with `path = ...` to your configuration (see conf/mytables.example.toml)"
+        "  do:       add `[images]` with `path = ...` to your configuration "
+        "(see conf/mytables.example.toml)"
     )
 
 
@@ -361,8 +362,10 @@ def test_a_missing_column_names_the_nearest(
     assert told(spark, make_config(images=images)) == (
         f"while reading the images table {tmp_path}/tables/images.parquet\n"
         "  expected: the column 'image_id' (images.columns.image_id)\n"
-        "  found:    the columns 'image_ids', 'listing_id', 'image_url' (did you mean 'image_ids'?)\n"
-        '  do:       write the name of your column into the configuration: images.columns.image_id = "..."'
+        "  found:    the columns 'image_ids', 'listing_id', "
+        "'image_url' (did you mean 'image_ids'?)\n"
+        "  do:       write the name of your column into the configuration: "
+        'images.columns.image_id = "..."'
     )
 
 
@@ -372,8 +375,8 @@ def test_all_missing_columns_are_named_at_once(
     listings = listings_frame().rename(columns={"location": "city", "active": "live"})
     text = told(spark, make_config(images=images_frame(), listings=listings))
     assert (
-        "expected: the column 'location' (listings.columns.location), the column 'active' (listings.columns.active)"
-        in text
+        "expected: the column 'location' (listings.columns.location), "
+        "the column 'active' (listings.columns.active)" in text
     )
 
 
@@ -411,7 +414,8 @@ def test_keys_that_are_none(
         f"while checking the {name} table {tmp_path}/tables/{name}.parquet\n"
         f"  expected: at least one row, and {key} unique and never null\n"
         f"  found:    {found}\n"
-        f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies a row"
+        f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies "
+        "a row"
     )
 
 

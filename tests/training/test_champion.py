@@ -480,8 +480,10 @@ def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) ->
     assert str(caught.value) == (
         "while scoring the catalog\n"
         "  expected: a head that was promoted\n"
-        f"  found:    heads that are worse than the live one, the newest in {store.folder(tables.HEADS, run_id)}\n"
-        '  do:       set score.head to the live head\'s folder, or train with --accept-worse "reason"'
+        "  found:    heads that are worse than the live one, "
+        f"the newest in {store.folder(tables.HEADS, run_id)}\n"
+        "  do:       set score.head to the live head's folder, "
+        'or train with --accept-worse "reason"'
     )
 
 

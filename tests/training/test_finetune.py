@@ -363,15 +363,16 @@ def test_int8_another_backbone_and_missing_images_are_refused(tmp_path: Path) ->
         "while fine-tuning the backbone\n"
         "  expected: backbone.precision fp32 or bf16\n"
         "  found:    int8, whose weights cannot be moved by small steps\n"
-        "  do:       fine-tune in fp32, embed, and quantise the new backbone by backbone.precision=int8 afterwards"
+        "  do:       fine-tune in fp32, embed, and quantise the new backbone by "
+        "backbone.precision=int8 afterwards"
     )
     ours = load_spec(config.backbone).backbone_id
     text = stopped(BackboneError, config, crop_px=40)
     assert f"  expected: the backbone {ours}, with which the labelled images are embedded\n" in text
     lonely = stopped(LabelsError, config)
     assert (
-        "  expected: images of every class to fine-tune on, and others of the same side to stop by\n"
-        in lonely
+        "  expected: images of every class to fine-tune on, "
+        "and others of the same side to stop by\n" in lonely
     )
     empty = config.model_copy(
         update={"output": config.output.model_copy(update={"root": str(tmp_path / "b")})}

@@ -59,7 +59,8 @@ def test_a_missing_package_is_told_before_anything_is_fitted(
 def test_nothing_is_loaded_or_written_unasked() -> None:
     code = (
         "import sys; from toiletspark.training.logbook import opened\n"
-        "with opened('', {}) as book: book.loss('a', 1, 0.5); book.figures('b', {'c': 1}); book.settings({})\n"
+        "with opened('', {}) as book: book.loss('a', 1, 0.5); book.figures('b', {'c': 1}); "
+        "book.settings({})\n"
         "print([name for name in ('tensorboard', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

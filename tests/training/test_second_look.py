@@ -136,7 +136,8 @@ def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
         "while looking for doubtful labels\n"
         "  expected: labels of every class outside each of 5 folds of listings\n"
         f"  found:    none of kitchen outside fold {fold}; 40 labels in all\n"
-        "  do:       label more images of that class, from more listings; or change second_look.seed"
+        "  do:       label more images of that class, from more listings; "
+        "or change second_look.seed"
     )
     assert Store(str(tmp_path)).newest(QUEUES) is None
 

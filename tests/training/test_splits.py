@@ -92,7 +92,10 @@ def test_a_placeholder_that_joins_most_images_joins_none_and_other_links_stay(
 ) -> None:
     given = shown_again(30, of=40)
     assert splits.groups(given, 0.95) == ["L000"] * 6 + given.listing_id[6:]
-    told = "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: what more than 20 listings show joins none"
+    told = (
+        "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: "
+        "what more than 20 listings show joins none"
+    )
     assert caplog.messages == [f"{told}; raise it for this backbone if that is no placeholder"]
 
 

@@ -340,7 +340,8 @@ def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: 
     assert str(caught.value) == (
         "while splitting the labels by groups of listings\n"
         "  expected: images of every class on both sides\n"
-        f"  found:    toilet: 0 to train, {sides.sum()} held out, other: {40 - sides.sum()} to train, 0 held out\n"
+        f"  found:    toilet: 0 to train, {sides.sum()} held out, other: "
+        f"{40 - sides.sum()} to train, 0 held out\n"
         "  do:       label more images of the class that lacks them, from more listings; or change "
         "train.validation_share or train.seed"
     )
@@ -416,8 +417,9 @@ def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "
-        f"sys.argv = ['train', '--set', 'output.root={root}', '--set', '{LOOKALIKES}', *{arguments!r}]; "
-        "runpy.run_module('toiletspark.training.train', run_name='__main__', alter_sys=True)"
+        f"sys.argv = ['train', '--set', 'output.root={root}', '--set', '{LOOKALIKES}', "
+        f"*{arguments!r}]; runpy.run_module('toiletspark.training.train', run_name='__main__', "
+        "alter_sys=True)"
     )
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")

@@ -215,7 +215,10 @@ class Busy(QuietHandler):
 
     def do_GET(self) -> None:
         Busy.asked.append(self.headers.get("Range", ""))
-        text = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
+        text = (
+            b"<?xml version='1.0'?>"
+            b"<Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
+        )
         self.send_response(503)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
