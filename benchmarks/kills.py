@@ -68,11 +68,19 @@ def prepare(root: str, *, more: int = 0) -> None:
     head_id = f"H{more}"  # other scores of the same pictures are another head's
     inputs = {"catalog": catalog, "head_id": head_id, "backbone_id": "B"}
     images = [
-        {"image_id": f"i{number:04d}", "listing_id": f"L{number // PER_LISTING:02d}", "stratum": "S",
-         "image_version": "v1", "status": "ok", "detail": "", "content_digest": f"{number:064x}", "head_id": head_id,
-         "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
+        {
+            "image_id": f"i{number:04d}",
+            "listing_id": f"L{number // PER_LISTING:02d}",
+            "stratum": "S",
+            "image_version": "v1",
+            "status": "ok",
+            "detail": "",
+            "content_digest": f"{number:064x}",
+            "head_id": head_id,
+            "exclusion_score": _score(*divmod(number, PER_LISTING), more),
+        }
         for number in range(LISTINGS * PER_LISTING)
-    ]  # fmt: skip
+    ]
     arrow_io.write(store, schemas.CATALOG, catalog, images, config={}, inputs=Inputs(**inputs))
     arrow_io.write(
         store, schemas.SCORES, runs.new_run_id(), images, config={}, inputs=Inputs(**inputs)

@@ -258,9 +258,10 @@ def test_a_trend_is_by_version_and_by_the_labels_that_count_now(store: Store) ->
 
 def meter_of(**changes: Any) -> leak_meter.Meter:
     plain = leak_meter.Meter(
-        "run", 3, "2026-11-25T10:00:00+00:00", "h", 0.5, ("toilet",), 300, 290, 10, 0, 280, 270,
-        Share(0.004, 0.002, 0.008, 250), Share(0.006, 0.003, 0.011, 280),
-    )  # fmt: skip
+        *("run", 3, "2026-11-25T10:00:00+00:00", "h", 0.5, ("toilet",)),
+        *(300, 290, 10, 0, 280, 270),
+        *(Share(0.004, 0.002, 0.008, 250), Share(0.006, 0.003, 0.011, 280)),
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -270,9 +271,8 @@ def test_the_meters_sentence() -> None:
         == "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)"
     )
     two = meter_of(classes=("toilet", "floor_plan"), lost=Share(None, 0.0, 1.0, 0))
-    assert (
-        str(two)
-        == "toilets and floor plans still in the feed: 0.4 % (0.2 to 0.8), good photos lost: unknown"
+    assert str(two) == (
+        "toilets and floor plans still in the feed: 0.4 % (0.2 to 0.8), good photos lost: unknown"
     )
 
 

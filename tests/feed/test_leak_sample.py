@@ -183,10 +183,18 @@ def test_where_no_image_is_sound_nothing_is_drawn(
 
 def test_ranks_are_by_hash_and_what_is_known_has_none() -> None:
     found = [
-        {**{"image_id": f"i{at}", "listing_id": "L", "content_digest": f"d{at}", "reason": "random"},
-         **{"images": at + 1, "kept": at + 1, "excluded": 0, "chance": CERTAIN // 4}}
+        {
+            "image_id": f"i{at}",
+            "listing_id": "L",
+            "content_digest": f"d{at}",
+            "reason": "random",
+            "images": at + 1,
+            "kept": at + 1,
+            "excluded": 0,
+            "chance": CERTAIN // 4,
+        }
         for at in range(6)
-    ]  # fmt: skip
+    ]
     ranked = leak_sample.ranked(found, ["d2", "d4"], 1)
     assert [one["rank"] for one in ranked] == [1, 2, 3, 4, None, None]
     assert {one["content_digest"] for one in ranked[4:]} == {"d2", "d4"}

@@ -132,7 +132,7 @@ def all_rows_short(store: Store) -> None:
 
 
 HARMS = {
-    without_pointer: r"_current\.json|list index out of range",  # the latter by DuckDB, see the page
+    without_pointer: r"_current\.json|list index out of range",  # the latter by DuckDB
     expired: "no longer valid",
     without_its_file: r"part-0\.parquet",
     a_row_short: "not complete",

@@ -300,21 +300,35 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["export", "--presort"], "export_labels", ["labels.presort=true"]),
         (["import"], "import_labels", []),
         (["import", "--file", 'a "b".json'], "import_labels", ['labels.file="a \\"b\\".json"']),
-        (["import", "--reviewed", "toilet", "--reviewed", "other"], "import_labels",
-         ['labels.reviewed=["toilet", "other"]']),
-        (["suggest", "--n", "50", "--set", "suggest.seed=3"], "suggest_labels", ["suggest.seed=3", "suggest.size=50"]),
+        (
+            ["import", "--reviewed", "toilet", "--reviewed", "other"],
+            "import_labels",
+            ['labels.reviewed=["toilet", "other"]'],
+        ),
+        (
+            ["suggest", "--n", "50", "--set", "suggest.seed=3"],
+            "suggest_labels",
+            ["suggest.seed=3", "suggest.size=50"],
+        ),
         (["suggest"], "suggest_labels", []),
         (["second-look"], "second_look", []),
         (["tasks"], "write_tasks", []),
         (["tasks", "--queue", "suggest"], "write_tasks", ['labels.of="suggest"']),
-        (["export", "--queue", "suggest", "--presort"], "export_labels", ['labels.of="suggest"', "labels.presort=true"]),
+        (
+            ["export", "--queue", "suggest", "--presort"],
+            "export_labels",
+            ['labels.of="suggest"', "labels.presort=true"],
+        ),
         (["sheet", "--queue", "second_look"], "make_sheet", ['labels.of="second_look"']),
-        (["sheet", "--set", "labels.of=sample", "--queue", "suggest"], "make_sheet",
-         ["labels.of=sample", 'labels.of="suggest"']),
+        (
+            ["sheet", "--set", "labels.of=sample", "--queue", "suggest"],
+            "make_sheet",
+            ["labels.of=sample", 'labels.of="suggest"'],
+        ),
         (["sheet"], "make_sheet", []),
         (["sheet", "--queue", "leaks"], "make_sheet", ['labels.of="leaks"']),
     ],
-)  # fmt: skip
+)
 def test_the_options_of_labels_set_keys(
     monkeypatch: pytest.MonkeyPatch, said: list[str], job: str, set_to: list[str]
 ) -> None:

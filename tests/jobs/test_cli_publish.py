@@ -60,12 +60,25 @@ def mistake(done: Result) -> list[str]:
         (["plan"], ["publish.plan=true"]),
         (["approve", "20261125T1-9f3c"], ['publish.approve="20261125T1-9f3c"']),
         (["approve", "P", "--because", "seen"], ['publish.approve="P"', 'publish.because="seen"']),
-        (["--accept", "size.images", "--accept", "change.excluded", "--because", 'ä "portal" = left, C:\\x'],
-         ['publish.accept=["size.images", "change.excluded"]', 'publish.because="ä \\"portal\\" = left, C:\\\\x"']),
-        (["plan", "--accept", "r", "--because", "b", "--set", "publish.hysteresis=0"],
-         ["publish.hysteresis=0", "publish.plan=true", 'publish.accept=["r"]', 'publish.because="b"']),
+        (
+            [
+                *("--accept", "size.images", "--accept", "change.excluded"),
+                *("--because", 'ä "portal" = left, C:\\x'),
+            ],
+            [
+                'publish.accept=["size.images", "change.excluded"]',
+                'publish.because="ä \\"portal\\" = left, C:\\\\x"',
+            ],
+        ),
+        (
+            ["plan", "--accept", "r", "--because", "b", "--set", "publish.hysteresis=0"],
+            [
+                *("publish.hysteresis=0", "publish.plan=true"),
+                *('publish.accept=["r"]', 'publish.because="b"'),
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_options_set_keys(ran: list[Any], said: list[str], set_to: list[str]) -> None:
     done = publish(*said, "--json")
     assert done.exit_code == 0, done.output

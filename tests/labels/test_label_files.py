@@ -88,20 +88,39 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
         (b"[" * 100_000, "no JSON: recursion limit exceeded", "as it was downloaded"),
         ({"labels": []}, "JSON of another format", "the contact sheet downloads"),
         (3, "JSON of another format", "the contact sheet downloads"),
-        (sheet(word(), format_version=2), "format_version 2; this toiletspark reads 1", "make the sheet again"),
+        (
+            sheet(word(), format_version=2),
+            "format_version 2; this toiletspark reads 1",
+            "make the sheet again",
+        ),
         (sheet(word(), format_version=None), "format_version None; this", "make the sheet again"),
         (sheet(word(), word()), "1 images more than once: 'a'", "keep the right label of each"),
-        (sheet(word(), extra=1), "at extra: Extra inputs are not permitted", "as it was downloaded"),
+        (
+            sheet(word(), extra=1),
+            "at extra: Extra inputs are not permitted",
+            "as it was downloaded",
+        ),
         (sheet(word(extra=1)), "at labels.0.extra: Extra inputs", "as it was downloaded"),
-        (sheet(word(), word("b", labelled_at="yesterday")), "at labels.1.labelled_at: Input should", "as it was"),
-        (sheet(word(labelled_at="2026-11-24T10:00:00")), "at labels.0.labelled_at: Input should have time", "as it"),
+        (
+            sheet(word(), word("b", labelled_at="yesterday")),
+            "at labels.1.labelled_at: Input should",
+            "as it was",
+        ),
+        (
+            sheet(word(labelled_at="2026-11-24T10:00:00")),
+            "at labels.0.labelled_at: Input should have time",
+            "as it",
+        ),
         (sheet(word(7)), "at labels.0.image_id: Input should be a valid string", "as it was"),  # type: ignore[arg-type]
-        (b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", "labels": [{"image_id": '
-         b'"\\ud800", "content_digest": null, "class": "toilet", "labelled_at": '
-         b'"2026-11-24T10:00:00Z"}]}',
-         "no JSON: ", "as it was"),
+        (
+            b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", '
+            b'"labels": [{"image_id": "\\ud800", "content_digest": null, "class": "toilet", '
+            b'"labelled_at": "2026-11-24T10:00:00Z"}]}',
+            "no JSON: ",
+            "as it was",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_not_as_downloaded_is_refused(
     tmp_path: Path, content: Any, results: str, todo: str
 ) -> None:

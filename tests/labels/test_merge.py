@@ -132,9 +132,8 @@ def test_what_was_moved_away_and_back_is_a_label() -> None:
         (folder(waiting=(("a", "toilet"), ("b", "toilet"))), "F", "ann"),
     )
     assert {key: label for key, (label, _) in kept(merged).items()} == {("a", "ann"): "toilet"}
-    assert (
-        merged.summary()
-        == "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
+    assert merged.summary() == (
+        "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
     )
 
 

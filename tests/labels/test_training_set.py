@@ -176,10 +176,15 @@ def settled(
         for name, digest in now.items()
     ]
     rows = [
-        {"image_id": image_id, "labeller": who, "class": name, "content_digest": digest,
-         "labelled_at": datetime(2026, 11, day, tzinfo=UTC)}
+        {
+            "image_id": image_id,
+            "labeller": who,
+            "class": name,
+            "content_digest": digest,
+            "labelled_at": datetime(2026, 11, day, tzinfo=UTC),
+        }
         for image_id, who, name, digest, day in imported
-    ]  # fmt: skip
+    ]
     words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, snapshot)
     frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
     result = [row.asDict() for row in frame.collect()]

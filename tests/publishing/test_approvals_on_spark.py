@@ -138,10 +138,18 @@ def with_pictures(make_config: Callable[..., Config], tmp_path: Path) -> tuple[C
 def scored(store: Store, images: pd.DataFrame, scores: list[float], head: str) -> None:
     digests = [content_digest(Path(path).read_bytes()) for path in images["image_url"]]
     rows = [
-        {"image_id": row.image_id, "listing_id": row.listing_id, "stratum": f"{row.listing_id} | sale",
-         "content_digest": digest, "image_version": "v1", "status": "ok", "head_id": head, "exclusion_score": score}
+        {
+            "image_id": row.image_id,
+            "listing_id": row.listing_id,
+            "stratum": f"{row.listing_id} | sale",
+            "content_digest": digest,
+            "image_version": "v1",
+            "status": "ok",
+            "head_id": head,
+            "exclusion_score": score,
+        }
         for row, digest, score in zip(images.itertuples(), digests, scores, strict=True)
-    ]  # fmt: skip
+    ]
     seen = stored(
         store, schemas.CATALOG, [{k: row.get(k) for k in schemas.CATALOG.columns} for row in rows]
     )

@@ -73,8 +73,8 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
         ([None, None], {"s1"}, [0, 1], f"2 {UNDRAWN}"),
         ([], set(), [], f"0 {UNDRAWN}"),
     ],
-    ids=["a sample before a larger queue", "most rows", "the newest", "of many", "queues", "no draw", "nothing"],
-)  # fmt: skip
+    ids=["sample first", "most rows", "newest", "of many", "queues", "no draw", "nothing"],
+)
 def test_the_rows_of_one_draw_stand(
     draws: list[str | None], samples: set[str], rows_of: list[int], told: str
 ) -> None:

@@ -185,19 +185,21 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
 def judged_head(store: Store) -> Run:
     """HEAD and its held-out images: three toilets, the second of which looks harmless."""
     run_id = runs.new_run_id()
-    held = [
-        (0.9, "toilet"),
-        (0.45, "toilet"),
-        (0.7, "toilet"),
-        (0.55, "other"),
-        (0.2, "other"),
-        (0.1, "other"),
-    ]
+    held = [(score, "toilet") for score in (0.9, 0.45, 0.7)]
+    held += [(score, "other") for score in (0.55, 0.2, 0.1)]
     rows = [
-        {"image_id": f"h{place}", "listing_id": f"H{place}", "stratum": "S", "content_digest": f"h{place}",
-         "label": label, "weight": 1.0, "held_out": True, "exclusion_score": score}
+        {
+            "image_id": f"h{place}",
+            "listing_id": f"H{place}",
+            "stratum": "S",
+            "content_digest": f"h{place}",
+            "label": label,
+            "weight": 1.0,
+            "held_out": True,
+            "exclusion_score": score,
+        }
         for place, (score, label) in enumerate(held)
-    ]  # fmt: skip
+    ]
     stored(store, schemas.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
     bundle.write(store.folder(schemas.HEADS, run_id), HEAD)
     return store.require(schemas.HEADS, doing="testing", step="train")

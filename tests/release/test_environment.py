@@ -69,9 +69,13 @@ class Client:
         path = f"{clusters.SPARK_HOME / 'bin'}{os.pathsep}{kept['PATH']}"
         said = {"PATH": path, "MASTER": cluster.url, "SPARK_CONF_DIR": str(self.folder / "spark")}
         done = subprocess.run(
-            ["bash", "-e", "-c", command], cwd=self.folder, env={**kept, **said, "SPARK_LOCAL_IP": "127.0.0.1"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            ["bash", "-e", "-c", command],
+            cwd=self.folder,
+            env={**kept, **said, "SPARK_LOCAL_IP": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{done.stdout[-4000:]}{done.stderr[-1000:]}"
         return done.stdout
 

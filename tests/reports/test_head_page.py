@@ -112,15 +112,22 @@ def test_what_others_add_is_shown_where_it_is_there(evaluation: dict[str, Any]) 
         "threshold_reason": "min_recall 0.95 by the estimate",
         "naive_split": {"accuracy": 0.991, "precision": 0.5, "recall": None, "n": 77},
         "champion": {
-            "head_id": "6ea2", "verdict": "not distinguishable", "n": 300, "sentence": "It may be luck.",
-            "differences": {"recall": {"value": 0.012, "low": -0.003, "high": 0.027},
-                            "precision": {"value": None, "low": None, "high": None}},
+            "head_id": "6ea2",
+            "verdict": "not distinguishable",
+            "n": 300,
+            "sentence": "It may be luck.",
+            "differences": {
+                "recall": {"value": 0.012, "low": -0.003, "high": 0.027},
+                "precision": {"value": None, "low": None, "high": None},
+            },
         },
         "learning_curve": {
-            "points": [{"share": part, "labels": int(200 * part), "accuracy": share} for part in (0.5, 1.0)],
+            "points": [
+                {"share": part, "labels": int(200 * part), "accuracy": share} for part in (0.5, 1.0)
+            ],
             "sentence": "More labels are worth it.",
         },
-    }  # fmt: skip
+    }
     parsed = Parsed(render(evaluation, {}))
     assert "Why this threshold: min_recall 0.95 by the estimate" in parsed.of(
         "p", **{"class": "lead"}

@@ -57,10 +57,16 @@ def page(**changes: Any) -> PlanPage:
         NEW: [image("f", score_before=None), image("g", "Harbour | sale", score_before=None)],
     }
     plain = PlanPage(
-        before=BEFORE, after=AFTER, strata=STRATA, gone=2, changed=changed, audits=[PASSED],
+        before=BEFORE,
+        after=AFTER,
+        strata=STRATA,
+        gone=2,
+        changed=changed,
+        audits=[PASSED],
         warnings=["The backbone is randomly initialised."],
-        command="toiletspark publish approve 20261125T120000000000Z-ab12", removed_after_days=7.0,
-    )  # fmt: skip
+        command="toiletspark publish approve 20261125T120000000000Z-ab12",
+        removed_after_days=7.0,
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -80,9 +86,14 @@ def hostile_page(text: str) -> PlanPage:
     ]
     audits = [Check(text, text, text, False, accepted=because) for because in ("", text)]
     return page(
-        before=side, after=dataclasses.replace(side, head_id="other"), strata=strata, audits=audits, warnings=[text],
-        changed=dict.fromkeys((LEAVING, RETURNING, NEW), images), command=text,
-    )  # fmt: skip
+        before=side,
+        after=dataclasses.replace(side, head_id="other"),
+        strata=strata,
+        audits=audits,
+        warnings=[text],
+        changed=dict.fromkeys((LEAVING, RETURNING, NEW), images),
+        command=text,
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

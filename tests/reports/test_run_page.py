@@ -112,14 +112,23 @@ VALIDATION = HeadFigures(
 
 def page(**changes: object) -> RunPage:
     plain = RunPage(
-        title="Exclusion run", run_id="run-1", made_from=[("head", "ab12")], made_at="2025-01-03 04:12 UTC",
+        title="Exclusion run",
+        run_id="run-1",
+        made_from=[("head", "ab12")],
+        made_at="2025-01-03 04:12 UTC",
         facts=[("images in", "1,300")],
-        unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
+        unscored={"missing": 12, "timeout": 1_200},
+        seconds={"embed": 75.0, "score": 0.42},
         validation=VALIDATION,
-        operating_threshold=0.62, threshold_reason="min_recall 0.95", score_histogram=[1000, 20, 0, 3, 80],
-        excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
-        warnings=["The backbone is randomly initialised."], version=VersionFacts(1),
-    )  # fmt: skip
+        operating_threshold=0.62,
+        threshold_reason="min_recall 0.95",
+        score_histogram=[1000, 20, 0, 3, 80],
+        excluded=[card()],
+        excluded_total=1,
+        borderline=[card("image-2", 0.6)],
+        warnings=["The backbone is randomly initialised."],
+        version=VersionFacts(1),
+    )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -127,11 +136,19 @@ def hostile_page(text: str) -> RunPage:
     """Returns a page that holds the text wherever a caller's string can stand."""
     cards = [ImageCard(text, text, 0.9, jpeg(), text), ImageCard(text, text, None, None, text)]
     return page(
-        title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
-        unscored={text: 1}, seconds={text: 1.0},
-        validation=HeadFigures({text: 0.5}, {}, text), threshold_reason=text, excluded=cards, borderline=cards,
+        title=text,
+        run_id=text,
+        made_from=[(text, text)],
+        made_at=text,
+        facts=[(text, text)],
+        unscored={text: 1},
+        seconds={text: 1.0},
+        validation=HeadFigures({text: 0.5}, {}, text),
+        threshold_reason=text,
+        excluded=cards,
+        borderline=cards,
         warnings=[text],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -173,10 +190,8 @@ def test_the_policy_forbids_everything_but_thumbnails_and_style() -> None:
         if tag == "meta" and "http-equiv" in result
     ]
 
-    assert policies == [{
-        "http-equiv": "Content-Security-Policy",
-        "content": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
-    }]  # fmt: skip
+    content = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policies == [{"http-equiv": "Content-Security-Policy", "content": content}]
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
@@ -284,19 +299,21 @@ def test_counts_of_unscored_borderline_and_scored_images() -> None:
 
 
 def test_every_status_of_the_design_has_a_meaning() -> None:
-    closed = {
-        "missing", "denied", "refused", "timeout", "too_large", "not_an_image", "truncated", "too_many_pixels",
-        "too_small", "decode_failed", "decode_timeout", "out_of_memory", "crashed",
-    }  # fmt: skip
-
-    assert set(statuses.MEANINGS) == closed
+    not_fetched = ["missing", "denied", "refused", "timeout", "too_large"]
+    not_decoded = ["not_an_image", "truncated", "too_many_pixels", "too_small", "decode_failed"]
+    ended_the_decoder = ["decode_timeout", "out_of_memory", "crashed"]
+    assert set(statuses.MEANINGS) == {*not_fetched, *not_decoded, *ended_the_decoder}
 
 
 def test_empty_parts_say_that_they_are_empty() -> None:
-    empty = page(
-        facts=[], unscored={}, seconds={}, validation=None, score_histogram=[], excluded=[], excluded_total=0,
-        borderline=[], warnings=[],
-    )  # fmt: skip
+    nothing: dict[str, object] = {
+        "facts": [],
+        "score_histogram": [],
+        "excluded": [],
+        "borderline": [],
+    }
+    without: dict[str, object] = {"unscored": {}, "seconds": {}, "validation": None, "warnings": []}
+    empty = page(**nothing, **without, excluded_total=0)
 
     parsed = Parsed(render(empty))
 
@@ -386,9 +403,12 @@ def test_bars_are_split_at_the_operating_threshold() -> None:
         (result["class"], float(result["x"][:-1]), float(result["width"][:-1])) for result in rects
     ]
     assert edges == [
-        ("kept", 0, 20), ("kept", 20, 20), ("kept", 60, 2),
-        ("excluded", 62, pytest.approx(18)), ("excluded", 80, 20),
-    ]  # fmt: skip
+        ("kept", 0, 20),
+        ("kept", 20, 20),
+        ("kept", 60, 2),
+        ("excluded", 62, pytest.approx(18)),
+        ("excluded", 80, 20),
+    ]
     (line,) = [
         result
         for tag, result in parsed.elements
@@ -471,9 +491,14 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(archive)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(archive)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stderr
     origin, text = done.stdout.split("\n", 1)

@@ -40,10 +40,17 @@ def scored(store: Store, config: Config) -> None:
     catalog = rows.write(store, tables.CATALOG, runs.new_run_id(), snapshot, **facts)
     table = tables.SCORES.with_columns(tables.probability_columns(("toilet", "other")))
     result = [
-        {**{"image_id": name, "listing_id": name[:2], "content_digest": f"d-{name}", "head_id": "h"},
-         **{"exclusion_score": score, "p_toilet": score, "p_other": 1 - score}}
+        {
+            "image_id": name,
+            "listing_id": name[:2],
+            "content_digest": f"d-{name}",
+            "head_id": "h",
+            "exclusion_score": score,
+            "p_toilet": score,
+            "p_other": 1 - score,
+        }
         for name, score in SCORES.items()
-    ]  # fmt: skip
+    ]
     facts["inputs"] = {"catalog": catalog.run_id, "head_id": "h", "backbone_id": "b"}
     rows.write(store, table, runs.new_run_id(), result, **facts)
 

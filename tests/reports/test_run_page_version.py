@@ -39,12 +39,19 @@ DRIFT: dict[str, Any] = {
 
 def parts(**changes: Any) -> VersionFacts:
     plain = VersionFacts(
-        number=3, valid_until="2026-12-02T10:00:00+00:00", alarms=["Access was denied to 3 images."],
+        number=3,
+        valid_until="2026-12-02T10:00:00+00:00",
+        alarms=["Access was denied to 3 images."],
         decided={
-            ("model", "keep"): 1_200, ("model", "exclude"): 80, ("override", "keep"): 2, ("unscored", "unscored"): 9,
+            ("model", "keep"): 1_200,
+            ("model", "exclude"): 80,
+            ("override", "keep"): 2,
+            ("unscored", "unscored"): 9,
         },
-        checks=AUDITS, drift=drift_table(DRIFT), meters=[meter_of(version=1, run_id="before"), meter_of()],
-    )  # fmt: skip
+        checks=AUDITS,
+        drift=drift_table(DRIFT),
+        meters=[meter_of(version=1, run_id="before"), meter_of()],
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -59,9 +66,13 @@ def hostile(text: str) -> VersionFacts:
     ]
     stratum = StratumDrift(text, 0.2, 0.1, 3)
     return parts(
-        valid_until=text, alarms=[text], decided={(text, "keep"): 1}, drift=DriftTable(False, stratum, [stratum]), meters=meters,
+        valid_until=text,
+        alarms=[text],
+        decided={(text, "keep"): 1},
+        drift=DriftTable(False, stratum, [stratum]),
+        meters=meters,
         checks=[Check(text, text, text, False, accepted=text)],
-    )  # fmt: skip
+    )
 
 
 # Strangers

@@ -162,11 +162,20 @@ def test_neymans_allocation_has_the_smallest_variance() -> None:
         ([], 10, 1, {}),
     ],
     ids=[
-        "by weight", "ties go to the first", "a minimum", "a stratum below the minimum",
-        "what a full stratum leaves goes to those at their minimum", "and to those without weight",
-        "no weight at all", "more than there is", "less than the minima", "no minimum", "and nothing", "no strata",
+        "by weight",
+        "ties go to the first",
+        "a minimum",
+        "a stratum below the minimum",
+        "what a full stratum leaves goes to those at their minimum",
+        "and to those without weight",
+        "no weight at all",
+        "more than there is",
+        "less than the minima",
+        "no minimum",
+        "and nothing",
+        "no strata",
     ],
-)  # fmt: skip
+)
 def test_literal_allocations(
     cells: list[tuple[str, int, int]], size: int, least: int, wanted: dict[str, int]
 ) -> None:

@@ -150,9 +150,8 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
 def test_the_queue_is_in_the_order_of_a_hash_and_names_who_stands_for_whom() -> None:
     names = ("image_id", "listing_id", "content_digest", "reason", "suggested", "images", "chance")
     rows = [
-        (f"i{at}", "L", f"d{at}", "uncertain", "other", at + 1, CERTAIN // 2)
-        for at in range(4)
-    ]  # fmt: skip
+        (f"i{at}", "L", f"d{at}", "uncertain", "other", at + 1, CERTAIN // 2) for at in range(4)
+    ]
     vectors = {
         f"d{at}": np.array([1.0, at // 2], np.float32) for at in range(4)
     }  # 0 and 1 look alike, and 2 and 3

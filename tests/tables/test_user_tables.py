@@ -252,15 +252,28 @@ def test_ids_that_pandas_has_made_floats_are_texts_without_a_point(
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        ("double", {"1": "1", "12345678": "12345678", "1152921504606846976": "1152921504606846976", "-0.0": "0",
-                    "-3": "-3", "1.5": "1.5", "1e20": "1.0E20", "Infinity": "Infinity", "NaN": None, None: None}),
+        (
+            "double",
+            {
+                "1": "1",
+                "12345678": "12345678",
+                "1152921504606846976": "1152921504606846976",
+                "-0.0": "0",
+                "-3": "-3",
+                "1.5": "1.5",
+                "1e20": "1.0E20",
+                "Infinity": "Infinity",
+                "NaN": None,
+                None: None,
+            },
+        ),
         ("float", {"1": "1", "12345678": "12345678", "0.5": "0.5", "NaN": None, None: None}),
         ("decimal(38,10)", {"1": "1", "12345678": "12345678", "1.5": "1.5000000000", None: None}),
         ("decimal(38,0)", {"99999999999999999999999": "99999999999999999999999", None: None}),
         ("bigint", {"7": "7", None: None}),
         ("string", {"1.0": "1.0", "007": "007", "NaN": "NaN", "": "", None: None}),
     ],
-)  # fmt: skip
+)
 def test_how_a_column_becomes_a_text(
     spark: SparkSession, kind: str, texts: dict[str | None, str | None]
 ) -> None:

@@ -117,16 +117,20 @@ def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
     assert [point["share"] for point in found["points"]] == [1.0]
 
 
+WORTH_IT = "more labels are worth it."
+UNKNOWN = "the held-out images are too few to tell whether more labels are worth it."
+LITTLE = "more labels of the same kind would change little."
+
+
 @pytest.mark.parametrize(
     ("step", "figures", "end"),
     [
-        ((0.008, 0.002, 0.0141), "+0.8 points (+0.2 to +1.4)", "more labels are worth it."),
-        ((0.008, -0.002, 0.0141), "+0.8 points (-0.2 to +1.4)",
-         "the held-out images are too few to tell whether more labels are worth it."),
-        ((0.001, -0.002, 0.004), "+0.1 points (-0.2 to +0.4)", "more labels of the same kind would change little."),
-        ((-0.01, -0.015, -0.005), "-1.0 points (-1.5 to -0.5)", "more labels of the same kind would change little."),
+        ((0.008, 0.002, 0.0141), "+0.8 points (+0.2 to +1.4)", WORTH_IT),
+        ((0.008, -0.002, 0.0141), "+0.8 points (-0.2 to +1.4)", UNKNOWN),
+        ((0.001, -0.002, 0.004), "+0.1 points (-0.2 to +0.4)", LITTLE),
+        ((-0.01, -0.015, -0.005), "-1.0 points (-1.5 to -0.5)", LITTLE),
     ],
-)  # fmt: skip
+)
 def test_the_sentence_tells_the_last_step_with_its_interval(
     step: tuple[float, ...], figures: str, end: str
 ) -> None:
