@@ -10,7 +10,6 @@ published must be what one process finds that knows no Spark.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -21,9 +20,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import typer
 
 from benchmarks import hostile
 from benchmarks.deaths import Deaths
@@ -255,21 +255,17 @@ def without_isolation(folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    asked = _asked()
+def main(
+    images: Annotated[int, typer.Option(help="a tenth of them hostile")] = IMAGES,
+) -> None:
+    """Measures, and prints one JSON line."""
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder:
-        told = run(Path(folder), asked.images, asked.images // 10)
+        told = run(Path(folder), images, images // 10)
         print(json.dumps(told), file=sys.stderr, flush=True)
         (Path(folder) / "bare").mkdir()
         told["without_isolation"] = without_isolation(Path(folder) / "bare")
     print(json.dumps({**told, "machine": machine()}))
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=IMAGES, help="a tenth of them hostile")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -7,7 +7,6 @@ nothing changed for readers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -15,12 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 from pyspark.sql import SparkSession
 
 from benchmarks import portal
@@ -221,15 +221,18 @@ def _biased(shop: Portal, bias: float) -> None:
     shop.keep(seen, shop.scores(seen))
 
 
-def main() -> None:
-    asked = _asked()
+def main(
+    runs: Annotated[int, typer.Option(help="clean ones")] = 20,
+    listings: Annotated[int, typer.Option(help="at first, of 5.5 images on average")] = 1000,
+) -> None:
+    """Measures, and prints one JSON line."""
     started = time.monotonic()
     spark = session.start(config_of("unused").spark)
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder:
-        shop = portal.opened(Path(folder) / "store", asked.listings, SEED)
+        shop = portal.opened(Path(folder) / "store", listings, SEED)
         clean_day(spark, shop)
         alarms = []
-        for run in range(asked.runs):
+        for run in range(runs):
             shop.rng = np.random.default_rng(run)
             shop.live_on()
             try:
@@ -250,7 +253,7 @@ def main() -> None:
                 ),
                 "of": len(FAULTS),
                 "false_alarms": len(alarms),
-                "clean_runs": asked.runs,
+                "clean_runs": runs,
                 "rules": {name: outcome.rules for name, outcome in outcomes.items()},
                 "alarms": alarms,
                 "images": images,
@@ -261,14 +264,5 @@ def main() -> None:
     )
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="clean ones")
-    parser.add_argument(
-        "--listings", type=int, default=1000, help="at first, of 5.5 images on average"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("TOILETSPARK_SHARED", ROOT.parent / "shared"))
+# where a benchmark's stores are put for the time being; the system's own place if not said
+TemporaryIn = Annotated[str | None, typer.Option("--folder", help="for temporary stores")]
 _POLL_S = 0.1
 _POLLS_PER_PSS = 10  # the kernel walks the page tables for it: some 10 ms for a JVM
 

@@ -7,7 +7,6 @@ show in what was read, whatever the reader itself has checked.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import multiprocessing
@@ -19,11 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from unittest import mock
 
+import typer
+
 from benchmarks import kills, readers
-from benchmarks.measure import machine
+from benchmarks.measure import TemporaryIn, machine
 from toiletspark.feed import readers as exclusions
 from toiletspark.launch import session
 from toiletspark.publishing.versions import log
@@ -40,15 +41,20 @@ PAUSE_S = {
 Told = dict[str, Any]
 
 
-def main() -> None:
-    asked = _asked()
-    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as folder:
-        told: Told = while_reading(f"{folder}/reading", asked.publishes, asked.seconds)
+def main(
+    publishes: int = 1000,
+    seconds: Annotated[float, typer.Option(help="over which they are spread")] = 55.0,
+    versions: Annotated[int, typer.Option(help="of each of the four publishers")] = 100,
+    folder: TemporaryIn = None,
+) -> None:
+    """Measures, and prints one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=folder) as made:
+        told: Told = while_reading(f"{made}/reading", publishes, seconds)
         print(json.dumps(told), file=sys.stderr, flush=True)
-        told["publishers"] = publishers_at_once(f"{folder}/at-once", 4, asked.versions)
-        told["lost_answers"] = lost_answers(f"{folder}/answers", 20)
+        told["publishers"] = publishers_at_once(f"{made}/at-once", 4, versions)
+        told["lost_answers"] = lost_answers(f"{made}/answers", 20)
         print(json.dumps(told), file=sys.stderr, flush=True)
-        told["kills"] = killed(folder)
+        told["kills"] = killed(made)
     print(json.dumps({**told, "machine": machine()}))
 
 
@@ -254,16 +260,5 @@ def _killed(spark: Any, folder: str, expected: Any) -> Iterator[Told]:
         yield {**told, "published_after": kills.publish_again(spark, root, expected)}
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--publishes", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=55.0, help="over which they are spread")
-    parser.add_argument("--versions", type=int, default=100, help="of each of the four publishers")
-    parser.add_argument(
-        "--folder", help="where stores are put for the time being; the system's own if not said"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)
