@@ -107,12 +107,9 @@ class Catalog:
         self, cluster: Cluster, settings: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """spark-submit of the rescore job."""
-        words = [
-            str(SPARK_HOME / "bin" / "spark-submit"),
-            *cluster.options(settings),
-            "jobs/rescore_catalog.py",
-        ]
-        words += ["--json", *(word for text in self.sets() for word in ("--set", text))]
+        words = [str(SPARK_HOME / "bin" / "spark-submit"), *cluster.options(settings)]
+        words += ["jobs/rescore_catalog.py", "--json"]
+        words += [f"--set={text}" for text in self.sets()]
         log = (self.folder / "submit.log").open("a")
         return subprocess.Popen(
             words,
@@ -146,7 +143,7 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
         catalog.truth = hostile.oracle(
             catalog.contents, conf_files.load([], catalog.sets()), folder / "head"
         )
-        daemons = environment(**{"TOILETSPARK_DECODE_HOOK": poison.__file__})
+        daemons = environment(TOILETSPARK_DECODE_HOOK=poison.__file__)
         oracle_s = time.monotonic() - begun
         with clusters.started(folder / "cluster", environment=daemons) as cluster:
             told = _disturbed(catalog, cluster, images // 10)
@@ -233,9 +230,8 @@ def without_isolation(folder: Path) -> dict[str, Any]:
         catalog.show(len(contents))
         (folder / "planted").mkdir()
         (folder / "planted" / "sitecustomize.py").write_text(_PLANTED)
-        sets = [
-            text for text in catalog.sets() if not text.startswith("score.head=")
-        ]  # there is none
+        # there is no head
+        sets = [text for text in catalog.sets() if not text.startswith("score.head=")]
         words = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", "conf/local.toml"]
         words += [word for text in [*sets, "decode.isolated=false"] for word in ("--set", text)]
         path = os.pathsep.join([str(folder / "planted"), str(ROOT)])

@@ -134,10 +134,7 @@ def _application(cluster: clusters.Cluster) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def main(
-    sound_runs: int = 2,
-    old_pillow: bool = True,
-) -> None:
+def main(sound_runs: int = 2, old_pillow: bool = True) -> None:
     """Measures, and prints one JSON line."""
     started = time.monotonic()
     names = [name for name in FAULTS if old_pillow or name != "old_pillow"]

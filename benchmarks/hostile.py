@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import random
@@ -31,16 +32,8 @@ from toiletspark.tables.runs import Store
 
 SEED = 11
 TOLERANCE = 2e-3  # of scores and stored embeddings: neighbours in a batch change float16's last bit
-_POISONS = (
-    b"segfault",
-    b"segfault",
-    b"abort",
-    b"allocate",
-    b"segfault",
-    b"segfault",
-    b"abort",
-    b"loop",
-)
+_CRASHES = (b"segfault", b"segfault", b"abort")
+_POISONS = (*_CRASHES, b"allocate", *_CRASHES, b"loop")
 
 
 def contents(images: int, bad: int) -> dict[str, bytes | None]:
@@ -59,9 +52,8 @@ def _sound(number: int) -> bytes:
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
         return picture("kitchen", number, (200, 150))
-    return photos[number % len(photos)].read_bytes() + number.to_bytes(
-        4, "big"
-    )  # another content, the same picture
+    # another content, the same picture
+    return photos[number % len(photos)].read_bytes() + number.to_bytes(4, "big")
 
 
 def _bad(number: int, sound: list[bytes]) -> bytes | None:
@@ -109,13 +101,7 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
     )
     logits = chosen.logits(vectors)
     middle = np.float32(np.quantile(logits[:, 0] - logits[:, 1], 0.8))
-    chosen = Head(
-        chosen.classes,
-        chosen.exclude_classes,
-        spec.backbone_id,
-        weight,
-        np.array([-middle, 0], np.float32),
-    )
+    chosen = dataclasses.replace(chosen, bias=np.array([-middle, 0], np.float32))
     bundle.write(str(folder), chosen)
     found.loc[has_one, "score"] = chosen.exclusion_scores(chosen.probabilities(vectors))
     found.attrs["threshold"] = _far_from_all(found["score"].dropna())

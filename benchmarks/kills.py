@@ -128,12 +128,10 @@ def kill(root: str, point: str) -> dict[str, Any]:
     """
     before, shown = bytes_seen(root), listed(root)
     before_kill = len(log.read_all(Store(root)))
-    words = [sys.executable, "-m", "benchmarks.kills", root, point]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        words,
+        [sys.executable, "-m", "benchmarks.kills", root, point],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=_CHILD_S,
@@ -195,9 +193,8 @@ def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
         return write_files(frame, store, table, run_id)
 
     def at_the_audit(checks: Any, *, doing: str) -> None:
-        if doing.startswith(
-            "auditing the exclusion list"
-        ):  # there are audits of what it is made from too, before
+        # there are audits of what it is made from too, before
+        if doing.startswith("auditing the exclusion list"):
             die()
         require(checks, doing=doing)
 

@@ -46,15 +46,8 @@ def command(
         stdout=subprocess.PIPE,
         text=True,
     )
-    names = (
-        "worker_peak_mb",
-        "decoder_peak_mb",
-        "driver_peak_mb",
-        "driver_python_peak_mb",
-        "tree_peak_mb",
-        "cpu_s",
-    )
-    peaks = dict.fromkeys(names, 0.0)
+    of = ("worker", "decoder", "driver", "driver_python", "tree")
+    peaks = {**{f"{name}_peak_mb": 0.0 for name in of}, "cpu_s": 0.0}
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
     watcher.start()
@@ -63,10 +56,8 @@ def command(
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), {
-        "wall_s": round(time.monotonic() - started, 1),
-        **peaks,
-    }
+    figures = {"wall_s": round(time.monotonic() - started, 1), **peaks}
+    return json.loads(output.splitlines()[-1]), figures
 
 
 def machine() -> dict[str, Any]:

@@ -34,10 +34,8 @@ from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
 LEAST_ROWS, MORE_ROWS = 5, 40
-PAUSE_S = {
-    "pandas": 0.001,
-    "spark": 0.05,
-}  # between reads, or on two cores the publisher would hardly get a turn
+# between reads, or on two cores the publisher would hardly get a turn
+PAUSE_S = {"pandas": 0.001, "spark": 0.05}
 Told = dict[str, Any]
 
 

@@ -10,6 +10,7 @@ committing.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,12 +41,9 @@ class Stage:
 
 def stages(event_log: Path) -> list[Stage]:
     """The completed stages of an event log, in the order of their start."""
+    wanted = re.compile('"SparkListener(StageCompleted|ApplicationStart)"')
     with event_log.open() as lines:
-        events = [
-            json.loads(line)
-            for line in lines
-            if '"SparkListenerStageCompleted"' in line or _is_start(line)
-        ]
+        events = [json.loads(line) for line in lines if wanted.search(line)]
     start_ms = next(event["Timestamp"] for event in events if "Application" in event["Event"])
     found = (event["Stage Info"] for event in events if "Stage Info" in event)
     return sorted((_stage(told, start_ms) for told in found), key=lambda stage: stage.started_s)
@@ -59,10 +57,6 @@ def idle_s(ran: Iterable[Stage]) -> float:
             idle += max(0.0, stage.started_s - until)
         until = max(until or 0.0, stage.ended_s)
     return idle
-
-
-def _is_start(line: str) -> bool:
-    return '"SparkListenerApplicationStart"' in line
 
 
 def _stage(told: dict[str, Any], start_ms: int) -> Stage:

@@ -31,12 +31,9 @@ def python(name: str) -> str:
         )
         venv.create(folder, with_pip=True)
         pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        silent = {**os.environ, "PYTHONWARNINGS": "ignore"}
         subprocess.run(
-            [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=_silent()
+            [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=silent
         )
         installed.write_text(wanted)
     return str(program)
-
-
-def _silent() -> dict[str, str]:
-    return {**os.environ, "PYTHONWARNINGS": "ignore"}

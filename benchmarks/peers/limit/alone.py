@@ -82,16 +82,12 @@ def _decode(name: str, contents: list[bytes]) -> float:
 
 
 def _forward(name: str, folder: str, contents: list[bytes], size: int) -> float:
-    batches = [contents[start : start + size] for start in range(0, len(contents) - size + 1, size)]
-    embed = RUNTIMES[name](folder, size)
-    pixels = [_stacked(batch) for batch in batches]
-    return _rate(lambda turn: embed(pixels[turn % len(pixels)]), images=size)
-
-
-def _stacked(batch: list[bytes]) -> object:
     import numpy as np
 
-    return np.stack([DECODERS["pillow"](content) for content in batch])
+    batches = [contents[start : start + size] for start in range(0, len(contents) - size + 1, size)]
+    embed = RUNTIMES[name](folder, size)
+    pixels = [np.stack([DECODERS["pillow"](content) for content in batch]) for batch in batches]
+    return _rate(lambda turn: embed(pixels[turn % len(pixels)]), images=size)
 
 
 def _rate(work: Callable[[int], object], images: int) -> float:
