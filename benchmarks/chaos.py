@@ -233,7 +233,7 @@ def without_isolation(folder: Path) -> dict[str, Any]:
         # there is no head
         sets = [text for text in catalog.sets() if not text.startswith("score.head=")]
         words = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", "conf/local.toml"]
-        words += [word for text in [*sets, "decode.isolated=false"] for word in ("--set", text)]
+        words += [f"--set={text}" for text in [*sets, "decode.isolated=false"]]
         path = os.pathsep.join([str(folder / "planted"), str(ROOT)])
         done = subprocess.run(
             words,

@@ -11,6 +11,7 @@ ones.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -155,7 +156,7 @@ def main() -> None:
     by_size = {
         size: covered(catalog, size, asked.draws, asked.replicates) for size in asked.listings
     }
-    shares = [share for one in by_size.values() for share in one.values()]
+    shares = list(itertools.chain.from_iterable(one.values() for one in by_size.values()))
     most = max(asked.listings)
     part = {how: covered(catalog, most, asked.draws, asked.replicates, how) for how in PARTLY}
     told = {

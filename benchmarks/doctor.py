@@ -77,7 +77,7 @@ class Ward:
             **{key: value.format(folder=self.folder) for key, value in fault.sets.items()},
         }
         command = [sys.executable, "-m", "toiletspark.jobs.cli", "doctor", "--json"]
-        command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        command += [f"--set={key}={value}" for key, value in sets.items()]
         environment = {
             name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"
         }

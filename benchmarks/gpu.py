@@ -269,9 +269,8 @@ def _task(decoder: str, paths: list[Path]) -> float:
 
 
 def _embedded(sources: list[pipeline.Source], work: pipeline.Pipeline) -> int:
-    return sum(
-        one.embedding is not None for batch in pipeline.attempt_all(sources, work) for one in batch
-    )
+    attempts = itertools.chain.from_iterable(pipeline.attempt_all(sources, work))
+    return sum(one.embedding is not None for one in attempts)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -76,7 +77,8 @@ def machine() -> dict[str, Any]:
 
 def lost_tasks(event_logs: Path) -> int:
     """Tasks that did not end in success, over all of Spark's event logs in a folder."""
-    lines = (line for log in event_logs.iterdir() for line in log.read_text().splitlines())
+    texts = (log.read_text() for log in event_logs.iterdir())
+    lines = itertools.chain.from_iterable(text.splitlines() for text in texts)
     events = (json.loads(line) for line in lines if '"SparkListenerTaskEnd"' in line)
     return sum(event["Task End Reason"]["Reason"] != "Success" for event in events)
 

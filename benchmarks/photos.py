@@ -27,7 +27,7 @@ def main() -> None:
         "--conf", action="append", default=[], help="further configuration, as conf/larger.toml"
     )
     files_of_conf = [PHOTOS, *parser.parse_args().conf]
-    words = [word for file in files_of_conf for word in ("--conf", file)]
+    words = [f"--conf={file}" for file in files_of_conf]
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         env = {"TOILETSPARK_OUTPUT": root}
         run, first = command("run", *words, env=env)

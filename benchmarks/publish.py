@@ -99,7 +99,7 @@ def while_reading(
     said = dict(heard.get(timeout=60) for _ in started)
     for reader in started:
         reader.join(60)
-    bad = [text for one in said.values() for text in one["bad"]]
+    bad = list(itertools.chain.from_iterable(one["bad"] for one in said.values()))
     return {
         "publishes": publishes,
         "reads": sum(one["reads"] for one in said.values()),
@@ -177,7 +177,7 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     pointers, ended = list[int](), threading.Event()
     poller = threading.Thread(target=_poll, args=(store, pointers, ended))
     poller.start()
-    published = [run_id for _ in started for run_id in heard.get(timeout=300)]
+    published = list(itertools.chain.from_iterable(heard.get(timeout=300) for _ in started))
     took = time.monotonic() - begun
     ended.set()
     poller.join()

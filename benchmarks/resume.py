@@ -53,7 +53,7 @@ def main() -> None:
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
             *("--set", 'fetch.allow_private=["127.0.0.0/8"]'),
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
-            *(word for key in asked.sets for word in ("--set", key)),
+            *(f"--set={key}" for key in asked.sets),
         ]
         (Path(folder) / "counting").mkdir()
         embedded = counted_in(Path(folder) / "counting")
@@ -212,8 +212,11 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
 
 
 def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
-    files = [f"{run.folder}/{file.name}" for run in found for file in run.files]
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
+    rows: list[dict[str, Any]] = []
+    for run in found:
+        for file in run.files:
+            rows += pq.read_table(f"{run.folder}/{file.name}").to_pylist()
+    return rows
 
 
 def _asked() -> argparse.Namespace:

@@ -97,7 +97,7 @@ def draw(tables: Path, output: Path, size: int) -> dict[str, Any]:
         "sample.size": size,
         'spark.settings."spark.driver.memory"': f'"{DRIVER_MEMORY}"',
     }
-    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    words = [f"--set={key}={value}" for key, value in sets.items()]
     summary, figures = command("sample", "--conf", "conf/local.toml", *words)
     rows = pd.read_parquet(summary["sample"])
     counts = (storage.read_json(f"{summary['sample']}/{MANIFEST}") or {})["counts"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import random
 import statistics
@@ -34,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         command("embed", "--conf", "tests/conf/photos.toml", env={"TOILETSPARK_OUTPUT": root})
         found = {task: [one(Path(root), task, seed) for seed in seeds] for task in CLASSES}
-    shares = [figures["found_share"] for figures_of in found.values() for figures in figures_of]
+    shares = [one["found_share"] for one in itertools.chain.from_iterable(found.values())]
     print(
         json.dumps(
             {

@@ -9,6 +9,7 @@ its own.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ class SyntheticCatalog:
         return (
             "--conf",
             "conf/local.toml",
-            *(word for key in self._sets() for word in ("--set", key)),
+            *(f"--set={key}" for key in self._sets()),
         )
 
     @property
@@ -133,7 +134,7 @@ def change_images(made: SyntheticCatalog, changed: int, version: str) -> None:
     numbers = np.arange(changed, dtype=np.int64) * made.rows // max(changed, 1)
     pictures = made.folder / f"pictures-{version}"
     pictures.mkdir(exist_ok=True)
-    drawn = [_jpeg(room, seed) for room in ROOMS for seed in range(4)]
+    drawn = list(itertools.starmap(_jpeg, itertools.product(ROOMS, range(4))))
     for number in numbers.tolist():
         comment = f"{version}:{number}".encode()
         (pictures / f"{number}.jpg").write_bytes(_with_comment(drawn[number % len(drawn)], comment))

@@ -95,7 +95,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         toilets = write(root, asked.rows)
-        sets = [word for text in (f"output.root={root}", *asked.set) for word in ("--set", text)]
+        sets = [f"--set={text}" for text in (f"output.root={root}", *asked.set)]
         command, began = (
             [sys.executable, "-m", "toiletspark.training.train", "--json", *sets],
             time.monotonic(),

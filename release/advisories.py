@@ -68,13 +68,11 @@ def read(output: str) -> Audit | None:
         dependencies: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return None
-    found = [
-        Advisory(
-            one["name"], one["version"], (said["id"], *said["aliases"]), tuple(said["fix_versions"])
-        )
-        for one in dependencies
-        for said in one.get("vulns", ())
-    ]
+    found = []
+    for one in dependencies:
+        for said in one.get("vulns", ()):
+            ids, fixed = (said["id"], *said["aliases"]), tuple(said["fix_versions"])
+            found.append(Advisory(one["name"], one["version"], ids, fixed))
     unknown = tuple(one["name"] for one in dependencies if "skip_reason" in one)
     return Audit(tuple(found), unknown, len(dependencies))
 

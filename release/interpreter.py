@@ -6,6 +6,7 @@ into one folder and find each other by their place in it. Linux with glibc alone
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -84,7 +85,7 @@ def needed_glibc(folder: Path) -> str:
         *folder.glob("lib*/python*/lib-dynload/*.so"),
     ]
     found = (re.findall(rb"GLIBC_2\.(\d+)\0", path.read_bytes()) for path in ours)
-    return f"2.{max(int(minor) for each in found for minor in each)}"
+    return f"2.{max(map(int, itertools.chain.from_iterable(found)))}"
 
 
 def linked(source: str | Path, target: str | Path) -> str | Path:

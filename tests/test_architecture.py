@@ -1,5 +1,6 @@
 """Importing does nothing, and some words stand in no file. Who imports whom: `lint-imports`."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def modules(*folders: str) -> list[str]:
     """The installed names of all modules below these folders."""
-    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    files = sorted(itertools.chain(*((ROOT / folder).rglob("*.py") for folder in folders)))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
     installed = [
         name if name.startswith("toiletspark") else f"toiletspark.{name}" for name in names
@@ -141,13 +142,10 @@ def repository_files() -> list[Path]:
 
 def test_no_file_names_a_path_of_one_machine() -> None:
     machine = re.compile(r"(?<![\w.~}>-])/(?:work/|root/|home/(?!of-ada|\$\{USER\}|ada/)\w)")
-    found = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
-        for path in repository_files()
-        if path != Path(__file__).resolve()
-        for number, line in enumerate(
-            path.read_text(encoding="utf-8", errors="replace").splitlines(), 1
-        )
-        if machine.search(line)
-    ]
+    found = []
+    for path in set(repository_files()) - {Path(__file__).resolve()}:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            if machine.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
     assert found == []

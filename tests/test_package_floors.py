@@ -161,7 +161,7 @@ def test_the_doctor_alone_starts_and_tells_it(
         else ("toiletspark.jobs.check_cluster",)
     )
     sets = (f"backbone.runtime={runtime}", "images.path=none", f"output.root={tmp_path / 'output'}")
-    done = run(*words, "--json", *(word for one in sets for word in ("--set", one)), path=path)
+    done = run(*words, "--json", *(f"--set={one}" for one in sets), path=path)
     assert "Traceback" not in done.stderr
     told = json.loads(done.stdout)
     assert (done.returncode, told["exit_code"]) == (2, 2)

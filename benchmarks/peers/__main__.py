@@ -7,6 +7,7 @@ in one JSON line.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -120,7 +121,7 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
 
 def _agreements(rounds: Rounds) -> dict[str, figures.Agreement]:
     """The worst round of each: peers and our variants to our fp32, our fp32 to the peers."""
-    names = dict.fromkeys(name for outcomes in rounds for name in outcomes)
+    names = dict.fromkeys(itertools.chain.from_iterable(rounds))
     return {
         name: figures.worst([_agreement(name, one) for one in rounds if name in one])
         for name in names

@@ -122,5 +122,4 @@ class Course:
         return Outcome(images / outcome["seconds"], outcome["memory"], outcome["scores"], told)
 
     def _lane(self) -> list[str]:
-        given = {"--table": self.table, "--state": self.state, "--workers": self.workers}
-        return [str(word) for pair in given.items() for word in pair]
+        return [f"--table={self.table}", f"--state={self.state}", f"--workers={self.workers}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -88,7 +89,7 @@ def limits(alone: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median of each contestant over the rounds that it ran in."""
-    names = dict.fromkeys(name for one in rounds for name in one)
+    names = dict.fromkeys(itertools.chain.from_iterable(rounds))
     return {name: round(median(one[name] for one in rounds if name in one), 2) for name in names}
 
 

@@ -129,7 +129,7 @@ def list_is_right(outcome: dict[str, Any]) -> bool:
 def _toiletspark(
     step: str, conf: Path, store: Path, sets: tuple[str, ...]
 ) -> tuple[dict[str, Any], processes.Peaks]:
-    words = [word for one in (f"output.root={store}", *sets) for word in ("--set", one)]
+    words = [f"--set={one}" for one in (f"output.root={store}", *sets)]
     program = [
         sys.executable,
         "-m",

@@ -1,6 +1,7 @@
 """The demo catalog: drawn by hash, complete, and as broken as it says."""
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -40,9 +41,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> DemoCatalog:
 
 def planned(listings: int, seed: int = 7) -> list[Picture]:
     return [
-        decide(seed, listing, position)
-        for listing in range(1, listings + 1)
-        for position in range(1, IMAGES_PER_LISTING + 1)
+        decide(seed, listing + 1, position + 1)
+        for listing, position in itertools.product(range(listings), range(IMAGES_PER_LISTING))
     ]
 
 

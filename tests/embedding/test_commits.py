@@ -395,7 +395,7 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     gets.clear()
     catalog.site.before = hold_back
     command = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", LOCAL_CONF]
-    command += [part for text in catalog.sets(tmp_path / "output") for part in ("--set", text)]
+    command += [f"--set={text}" for text in catalog.sets(tmp_path / "output")]
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
         command,

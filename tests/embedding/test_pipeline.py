@@ -4,6 +4,7 @@ happens meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections import Counter
@@ -79,9 +80,9 @@ def by_url(image_id: str, url: str | None) -> Source:
 
 def outcomes(batches: Iterator[list[Attempt]]) -> dict[str, Attempt]:
     """Each image's attempt; an image that stands in two of them is a defect."""
-    result = [
-        (image_id, one) for batch in batches for one in batch for image_id, *_ in one.source.images
-    ]
+    result = []
+    for one in itertools.chain.from_iterable(batches):
+        result += [(image_id, one) for image_id, *_ in one.source.images]
     assert len(dict(result)) == len(result)
     return dict(result)
 

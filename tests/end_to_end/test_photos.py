@@ -138,7 +138,7 @@ def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
     """By the real command, as a person would type it."""
     shared("badimages", "SOURCES.tsv")
     sets = (f"output.root={tmp_path / 'output'}", SMALL_SPARK, f"train.python={training_python()}")
-    words = [word for text in sets for word in ("--set", text)]
+    words = [f"--set={text}" for text in sets]
     told = run(*COMMAND, "--conf", "tests/conf/badimages.toml", *words, "--json")
     assert told["images"] == 349 == told["scored"] + sum(told["unscored"].values())
     assert set(told["unscored"]) <= set(statuses.STATUSES) - {"ok"}

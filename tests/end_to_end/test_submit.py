@@ -124,8 +124,8 @@ class Site:
             *words,
             "--json",
         ]
-        command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        command += [part for text in sets for part in ("--set", text)]
+        command += [f"--set={key}={value}" for key, value in settings.items()]
+        command += [f"--set={text}" for text in sets]
         done = subprocess.run(
             command,
             cwd=self.folder,

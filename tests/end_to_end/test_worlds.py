@@ -81,7 +81,7 @@ def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
         "--set",
         SMALL_SPARK,
     ]
-    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command += [f"--set={key}={value}" for key, value in settings.items()]
     kept = {
         name: value
         for name, value in os.environ.items()

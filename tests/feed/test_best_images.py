@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,8 +197,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
             listing_id=listing,
             position=place,
         )
-        for listing, *_ in LISTINGS
-        for place in (1, 2, 3)
+        for (listing, *_), place in itertools.product(LISTINGS, (1, 2, 3))
     ]
     scores = [
         {"image_id": "L1-3", "p_toilet": 0.1, "p_other": 0.9},

@@ -125,7 +125,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         f"images.path={tmp_path}/nowhere.parquet",
         f"output.root={tmp_path}/output",
     ]
-    arguments = [part for text in sets for part in ("--set", text)]
+    arguments = [f"--set={text}" for text in sets]
     text = told_mistake(command("sample", "--conf", LOCAL_CONF, *arguments))
     assert text.startswith(
         f"toiletspark: while reading the images table {tmp_path}/nowhere.parquet\n"
@@ -212,9 +212,7 @@ def test_a_step_begins_while_spark_starts(stops: list[str]) -> None:
 def test_a_mistake_that_needs_no_spark_is_told_before_it_starts(tmp_path: Path) -> None:
     """There is no such master; a session would fail with Java's stack trace."""
     sets = ["spark.master=local[moon]", "images.path=/nowhere", f"output.root={tmp_path}/output"]
-    text = told_mistake(
-        command("rescore", "--conf", LOCAL_CONF, *(part for one in sets for part in ("--set", one)))
-    )
+    text = told_mistake(command("rescore", "--conf", LOCAL_CONF, *(f"--set={one}" for one in sets)))
     assert text.startswith("toiletspark: while rescoring the catalog\n")
     assert "`toiletspark train`" in text
 

@@ -1,5 +1,6 @@
 """Labels meet their embeddings: by content, with weights, and when people disagree."""
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,8 +56,9 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
             "backbone_id": backbone_id,
             "embedding": vector(seed + 100 * other),
         }
-        for digest, seed in kept.items()
-        for other, backbone_id in enumerate(("ours", "another"))
+        for (digest, seed), (other, backbone_id) in itertools.product(
+            kept.items(), enumerate(("ours", "another"))
+        )
     ]
     labelled = [
         Label("plain", "toilet", None, "table"),

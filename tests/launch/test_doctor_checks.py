@@ -342,9 +342,11 @@ def test_a_fault_is_found_by_its_check_and_no_other(name: str) -> None:
 
 def test_every_check_and_every_setting_has_a_fault_that_it_finds() -> None:
     clusters = [cluster() for cluster, *_ in FAULTS.values()]
-    effective = {check for cluster in clusters for check in CHECKS if list(check(cluster))}
+    pairs = itertools.product(clusters, CHECKS)
+    effective = {check for cluster, check in pairs if list(check(cluster))}
     assert effective == set(CHECKS)
-    faults = " ".join(finding.what for cluster in clusters for finding in examine(cluster))
+    findings = itertools.chain.from_iterable(map(examine, clusters))
+    faults = " ".join(finding.what for finding in findings)
     assert [rule.key for rule in settings.RULES if rule.finding and rule.key not in faults] == []
 
 

@@ -1,5 +1,6 @@
 """Old runs are removed after a publication, and no others; without Spark."""
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,12 +55,8 @@ def folders(run_id: str) -> list[str]:
 
 def there(store: Store) -> set[str]:
     """The runs of which anything lies in any of the tables."""
-    return {
-        name
-        for table in TABLES
-        for name in storage.entries(f"{store.root}/{table}")
-        if runs.RUN_ID.fullmatch(name)
-    }
+    names = itertools.chain(*(storage.entries(f"{store.root}/{table}") for table in TABLES))
+    return set(filter(runs.RUN_ID.fullmatch, names))
 
 
 # Versions

@@ -1,5 +1,7 @@
 """The operating threshold by policy: it keeps the promise, and no other keeps it better."""
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ def judged(seed: int, images: int = 300, toilets: float = 0.3) -> tuple[HeldOut,
 
 def weighed(one: HeldOut, weight: Array, threshold: float) -> dict[str, float]:
     """The figures of a threshold, image by image."""
-    sums = {(label, out): 0.0 for label in (True, False) for out in (True, False)}
+    sums = dict.fromkeys(itertools.product((True, False), repeat=2), 0.0)
     for score, label, each in zip(
         one.scores.tolist(), one.to_exclude.tolist(), weight.tolist(), strict=True
     ):

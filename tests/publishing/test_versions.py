@@ -1,5 +1,6 @@
 """The log of log, the pointer, and the way back; all without Spark."""
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +81,7 @@ def test_publishers_of_the_same_run_at_once_each_have_a_number_of_their_own(
         return [log.publish(where, listed).number for _ in range(10)]
 
     with ThreadPoolExecutor(4) as threads:
-        numbers = [number for some in threads.map(publish, range(4)) for number in some]
+        numbers = list(itertools.chain.from_iterable(threads.map(publish, range(4))))
     assert sorted(numbers) == list(range(1, 41))
     assert [version.number for version in log.read_all(where)] == list(range(1, 41))
     live = log.live(where)

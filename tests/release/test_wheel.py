@@ -81,7 +81,7 @@ def test_every_module_comes_from_the_wheel(installed: Installed) -> None:
 
 
 def test_the_installed_command_runs_the_demo(installed: Installed) -> None:
-    sets = [word for key, value in TINY_BACKBONE.items() for word in ("--set", f"{key}={value}")]
+    sets = [f"--set={key}={value}" for key, value in TINY_BACKBONE.items()]
     program = installed.python.with_name("toiletspark")
     done = installed.run(program, "demo", "--folder", "demo", "--json", *sets)
     assert done.returncode == 0, done.stderr[-3000:]

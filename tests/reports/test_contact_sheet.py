@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -69,9 +70,8 @@ def test_pictures_and_tiles_come_back_out_of_the_page() -> None:
         r'<script type="text/plain" id="p(\d+)">(.*?)</script>', page, flags=re.DOTALL
     )
     assert [int(number) for number, _ in blocks] == [0, 1, 2]
-    assert [base64.b64decode(line) for _, block in blocks for line in block.split("\n")] == [
-        one.jpeg for one in tiles
-    ]
+    lines = itertools.chain.from_iterable(block.split("\n") for _, block in blocks)
+    assert list(map(base64.b64decode, lines)) == [one.jpeg for one in tiles]
     summary = json.loads(page.partition('id="sheet">')[2].partition("</script>")[0])
     assert (summary["id"], summary["classes"], summary["asks_about_labels"]) == (
         made.sheet_id,
@@ -126,7 +126,7 @@ def test_another_sheet_has_another_id() -> None:
 def test_more_images_than_fit_are_cut_in_their_order() -> None:
     tiles = [tile(str(number)) for number in range(7)]
     parts = contact_sheet.cut(tiles, "suggest", CLASSES, 3)
-    assert [one for part in parts for one in part.tiles] == tiles
+    assert list(itertools.chain.from_iterable(part.tiles for part in parts)) == tiles
     assert [(part.title, len(part.tiles)) for part in parts] == [
         ("Suggested images, 1 of 3", 3),
         ("Suggested images, 2 of 3", 3),

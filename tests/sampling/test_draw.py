@@ -4,6 +4,7 @@ on the whole.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -83,11 +84,11 @@ class Population:
 @pytest.fixture(scope="module")
 def images(spark: SparkSession) -> DataFrame:
     """250 images in six strata with odd names."""
-    rows = [
-        (f"{number}-{image}", f"{number}-L{image % listings}", name)
-        for number, (name, images, listings) in enumerate(ODD_STRATA)
-        for image in range(images)
-    ]
+    rows = []
+    for number, (name, images, listings) in enumerate(ODD_STRATA):
+        rows += [
+            (f"{number}-{image}", f"{number}-L{image % listings}", name) for image in range(images)
+        ]
     return (
         spark.createDataFrame(rows, "image_id string, listing_id string, stratum string")
         .repartition(3)
@@ -271,9 +272,8 @@ def test_weighted_totals_are_unbiased_over_200_draws(
     copies: Population, small: pd.DataFrame, unit: str, method: str
 ) -> None:
     per_copy = {name: image if unit == "image" else listing for name, _, listing, image in SMALL}
-    wanted = {
-        f"{number:03}:{name}": count for number in range(DRAWS) for name, count in per_copy.items()
-    }
+    pairs = itertools.product(range(DRAWS), per_copy.items())
+    wanted = {f"{number:03}:{name}": count for number, (name, count) in pairs}
     rows = copies.draw(sample_of(unit, method=method), wanted)
     rows[["copy", "name"]] = rows["stratum"].str.split(":", n=1, expand=True)
     truth = small.set_index("image_id")

@@ -32,11 +32,9 @@ def tables_of(prices: list[Any] = PRICES) -> dict[str, pd.DataFrame]:
     listings = listings.assign(active=[number % 4 != 0 for number in range(len(ids))], price=prices)
     listings["garden"] = ["yes", "no", None, "yes"] * (len(ids) // 4)
     listings["views"] = [5, None, 7, 0, 1, 2, 3, 4]
-    rows = [
-        (f"{one}-{location}", one)
-        for number, one in enumerate(ids)
-        for location in range(number % 3 + 1)
-    ]
+    rows = []
+    for number, one in enumerate(ids):
+        rows += [(f"{one}-{location}", one) for location in range(number % 3 + 1)]
     rows += [("L0", None), ("far", "nobody's")]
     images = pd.DataFrame(rows, columns=["image_id", "listing_id"]).assign(image_url="x.jpg")
     return {"listings": listings, "images": images}

@@ -478,7 +478,7 @@ def test_scoring_needs_no_torch(store: Store, tmp_path: Path) -> None:
         f"score.head={store.root}/head",
         "spark.master=local[1]",
     ]
-    command += [part for text in sets for part in ("--set", text)]
+    command += [f"--set={text}" for text in sets]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -12,6 +12,7 @@ Environments go down that way, so what is said of a Worker holds for every proce
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -44,12 +45,10 @@ _END_S = 20.0
 
 def options(master: str, settings: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """spark-submit's command line, which wins over conf/."""
-    pairs = [
-        part
-        for key, value in {**SMALL, **(settings or {})}.items()
-        for part in ("--conf", f"{key}={value}")
-    ]
-    return ("--master", master, *pairs)
+    words = ["--master", master]
+    for key, value in {**SMALL, **(settings or {})}.items():
+        words += ["--conf", f"{key}={value}"]
+    return tuple(words)
 
 
 @dataclass
@@ -111,7 +110,8 @@ class Cluster:
 
     def lost_tasks(self) -> int:
         """Failed attempts, without those that Spark ended because another copy had been faster."""
-        reasons = [event["Task End Reason"]["Reason"] for ended in self.tasks() for event in ended]
+        ended = itertools.chain.from_iterable(self.tasks())
+        reasons = [event["Task End Reason"]["Reason"] for event in ended]
         return sum(reason not in ("Success", "TaskKilled") for reason in reasons)
 
     def hosts_of_tasks(self) -> list[set[str]]:
@@ -123,27 +123,21 @@ class Cluster:
     def executors(self, worker: int | None = None) -> list[psutil.Process]:
         """JVMs of the executors of one Worker (1, 2, ...) or of all, in the order of start."""
         of = [one for one in self.workers if worker in (None, one.number)]
-        return _started_in_order(
-            child for one in of for child in _below(one.process.pid) if _is_executor(child)
-        )
+        below = itertools.chain.from_iterable(_below(one.process.pid) for one in of)
+        return _started_in_order(filter(_is_executor, below))
 
     def python_workers(self, worker: int | None = None) -> list[psutil.Process]:
         """The forked Python workers, without the daemon that forks them."""
-        daemons = [
-            child
-            for one in self.executors(worker)
-            for child in _below(one.pid)
-            if _is_python_worker(child)
-        ]
+        below = itertools.chain.from_iterable(_below(one.pid) for one in self.executors(worker))
+        daemons = list(filter(_is_python_worker, below))
         return _started_in_order(
             child for child in daemons if child.ppid() in {one.pid for one in daemons}
         )
 
     def decode_children(self, worker: int | None = None) -> list[psutil.Process]:
         """Whatever Python workers have started: their nurseries and those nurseries' children."""
-        return _started_in_order(
-            child for one in self.python_workers(worker) for child in _below(one.pid)
-        )
+        workers = self.python_workers(worker)
+        return _started_in_order(itertools.chain.from_iterable(_below(one.pid) for one in workers))
 
     # Life and death
 
@@ -196,7 +190,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends the daemons, and with them what they have started."""
-        left = [child for one in self.daemons for child in _below(one.pid)]
+        left = list(itertools.chain.from_iterable(_below(one.pid) for one in self.daemons))
         for process in reversed(self.daemons):
             process.terminate()  # spark-class has become the JVM itself by exec
         for process in self.daemons:

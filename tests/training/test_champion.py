@@ -1,5 +1,6 @@
 """Champion and challenger: luck is not called better; a worse head needs a reason."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ def test_differences_are_those_of_the_weighted_figures() -> None:
     weight = bootstrap._weight
 
     def figures(out: Array) -> dict[str, float]:
-        sums = {(label, gone): 0.0 for label in (True, False) for gone in (True, False)}
+        sums = dict.fromkeys(itertools.product((True, False), repeat=2), 0.0)
         for each, label, gone in zip(
             weight.tolist(), to_exclude.tolist(), out.tolist(), strict=True
         ):
