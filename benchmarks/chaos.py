@@ -152,7 +152,8 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
 
 
 def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]:
-    store, asked_twice = Store.open(str(catalog.root)), threading.Event()
+    store = Store.open(str(catalog.root))
+    asked_twice = threading.Event()
     shown = catalog.show(first)
 
     def hold_back(path: str) -> None:

@@ -18,7 +18,8 @@ def images_done(store: Store) -> int:
     """Rows that are kept: in the ledger, or by ended tasks of the commit that is being made."""
     ledger = store.runs(tables.IMAGE_LEDGER)
     kept = {f"{run.inputs.run}-{run.inputs.commit}" for run in ledger}
-    done, work = sum(run.rows for run in ledger), Path(store.root) / "_work"
+    done = sum(run.rows for run in ledger)
+    work = Path(store.root) / "_work"
     for run in work.glob("*"):
         for folder in run.glob(f"{run.name}-*"):
             if folder.name.rpartition("-")[0] not in kept:

@@ -95,7 +95,9 @@ def _watched(
     program: tuple[str, ...] = (sys.executable, "-m", "benchmarks.fuzz"),
 ) -> Result:
     """Runs a target's process, and again where it died of an example, until the time is over."""
-    result, deaths, started = Result(), 0, time.monotonic()
+    result = Result()
+    deaths = 0
+    started = time.monotonic()
     target_folder = folder / name
     shutil.rmtree(target_folder, ignore_errors=True)
     while (left := seconds - (time.monotonic() - started)) > 0 and deaths < MAX_DEATHS:
@@ -123,7 +125,8 @@ def _watched(
         _keep(target_folder, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
     result.seconds = round(time.monotonic() - started, 1)
     kept = sorted(path for path in (target_folder / "findings").glob("*") if path.is_dir())
-    result.crashes, result.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
+    result.crashes = len(kept)
+    result.saved = [os.path.relpath(path, ROOT) for path in kept]
     for path in kept:
         why = (path.parent / f"{path.name}.txt").read_text()
         print(f"fuzz: {name}: {path}: {why[:300]}", file=sys.stderr)
@@ -155,8 +158,11 @@ class _Attack:
     """The examples of one process, and what is kept of them: one of each kind of finding."""
 
     def __init__(self, name: str, work_folder: Path, ends: float) -> None:
-        self._target, self._folder, self._ends = TARGETS[name], work_folder, ends
-        self._examples, self._known = 0, set[str]()
+        self._target = TARGETS[name]
+        self._folder = work_folder
+        self._ends = ends
+        self._examples = 0
+        self._known: set[str] = set()
 
     def round(self, number: int) -> None:
         """`ROUND` examples of one seed."""

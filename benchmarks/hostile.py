@@ -58,7 +58,8 @@ def _sound(number: int) -> bytes:
 
 def _bad(number: int, sound: list[bytes]) -> bytes | None:
     """Poison, truncated, junk, from a collection of broken files, bombs or missing, evenly."""
-    kind, name = number % 5, str(number).encode()
+    kind = number % 5
+    name = str(number).encode()
     if kind == 0:
         return poison.MARK + _POISONS[number // 5 % len(_POISONS)] + poison.PICTURE + name
     if kind == 1:
@@ -152,7 +153,8 @@ def compared(store: Store, truth: pd.DataFrame) -> dict[str, Any]:
     excluded = pd.concat(
         [pq.read_table(f"{listed.folder}/{file.name}").to_pandas() for file in listed.files]
     )
-    wanted, got = truth.set_index("image_id").sort_index(), seen.set_index("image_id").sort_index()
+    wanted = truth.set_index("image_id").sort_index()
+    got = seen.set_index("image_id").sort_index()
     vectors = dict(zip(kept["content_digest"], kept["embedding"], strict=True))
     right = wanted.dropna(subset=["embedding"])
     scores = scored.set_index("image_id")["exclusion_score"].dropna().sort_index()

@@ -64,7 +64,8 @@ def prepare(root: str, *, more: int = 0) -> None:
         root: of the store.
         more: of each listing the last image is excluded; of so many listings the first one too.
     """
-    store, catalog = Store.open(root), runs.new_run_id()
+    store = Store.open(root)
+    catalog = runs.new_run_id()
     head_id = f"H{more}"  # other scores of the same pictures are another head's
     inputs = {"catalog": catalog, "head_id": head_id, "backbone_id": "B"}
     images = [
@@ -126,7 +127,8 @@ def kill(root: str, point: str) -> dict[str, Any]:
     Raises:
         RuntimeError: it did not die, or not there.
     """
-    before, shown = bytes_seen(root), listed(root)
+    before = bytes_seen(root)
+    shown = listed(root)
     before_kill = len(log.read_all(Store(root)))
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.kills", root, point],

@@ -94,7 +94,8 @@ def tree_pss_mb(root_pid: int) -> float:
 
 
 def _watch(root_pid: int, peaks: dict[str, float], ended: threading.Event) -> None:
-    polls, cpu_s = 0, dict[int, float]()
+    polls = 0
+    cpu_s: dict[int, float] = {}
     while not ended.wait(_POLL_S):
         for pid in _tree(root_pid):
             kind, peak = _kind_and_peak(pid, root_pid)

@@ -19,9 +19,12 @@ class Readers:
     """The reader of docs/readers.md and the package's own, each in a thread, until stopped."""
 
     def __init__(self, root: str) -> None:
-        self.root, self.reads, self.errors = root, 0, list[str]()
+        self.root = root
+        self.reads = 0
+        self.errors: list[str] = []
         self.seen: dict[frozenset[str], int] = {}
-        self._ended, code = threading.Event(), readers.code("pandas", root)
+        self._ended = threading.Event()
+        code = readers.code("pandas", root)
 
         def by_pandas() -> pd.DataFrame:
             names: dict[str, Any] = {}

@@ -72,7 +72,8 @@ class Portal:
                 is_toilet = bool(self.rng.random() < 0.03 + 0.01 * (self.made % 5))
                 rows.append((f"L{self.made}-{place}", f"L{self.made}", stratum, is_toilet))
         new = pd.DataFrame(rows, columns=["image_id", "listing_id", "stratum", "is_toilet"])
-        new["image_version"], new["content_digest"] = "1", self._embed(new["is_toilet"].to_numpy())
+        new["image_version"] = "1"
+        new["content_digest"] = self._embed(new["is_toilet"].to_numpy())
         self.images = pd.concat([self.images, new], ignore_index=True) if len(self.images) else new
 
     def live_on(self) -> None:
@@ -94,7 +95,8 @@ class Portal:
 
     def promote(self, head: Head) -> None:
         """Puts a head into the store, golden images and all, and scores with it from now on."""
-        self.head, run_id = head.with_golden(self._golden()), runs.new_run_id()
+        self.head = head.with_golden(self._golden())
+        run_id = runs.new_run_id()
         inputs = {"head_id": self.head.head_id, "backbone_id": BACKBONE, "promoted": True}
         _write(self.store, tables.HEADS, run_id, pd.DataFrame(columns=["image_id"]), inputs, {})
         bundle.write(self.store.folder(tables.HEADS, run_id), self.head)  # seals what lies there

@@ -61,7 +61,8 @@ def main(
 
 def write(store: Store, number: int) -> Run:
     """An exclusion list that nobody sees yet; its length follows from `number`."""
-    run_id, count = runs.new_run_id(), LEAST_ROWS + number * 7 % MORE_ROWS
+    run_id = runs.new_run_id()
+    count = LEAST_ROWS + number * 7 % MORE_ROWS
     excluded = [
         {
             "image_id": f"{run_id}/{place}",
@@ -81,7 +82,9 @@ def while_reading(
     store = Store.open(root)
     log.publish(store, write(store, 0))
     spawn = multiprocessing.get_context("spawn")
-    ready, ended, heard = spawn.Semaphore(0), spawn.Event(), spawn.Queue()
+    ready = spawn.Semaphore(0)
+    ended = spawn.Event()
+    heard = spawn.Queue()
     started = [
         spawn.Process(target=_read, args=(kind, root, ready, ended, heard)) for kind in kinds
     ]
@@ -115,7 +118,9 @@ def _read(kind: str, root: str, ready: Any, ended: Any, heard: Any) -> None:
     read = _pandas_reader(root) if kind == "pandas" else _spark_reader(root)
     read()
     ready.release()
-    reads, bad, seen = 0, list[str](), set[str]()
+    reads = 0
+    bad: list[str] = []
+    seen: set[str] = set()
     while not ended.is_set():
         try:
             count, run_ids, lengths = read()
@@ -167,14 +172,16 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     """Processes that publish as fast as they can, while one more polls the pointer."""
     store = Store.open(root)
     fork = multiprocessing.get_context("fork")
-    together, heard = fork.Barrier(publishers), fork.Queue()
+    together = fork.Barrier(publishers)
+    heard = fork.Queue()
     started = [
         fork.Process(target=_publish, args=(root, each, together, heard)) for _ in range(publishers)
     ]
     begun = time.monotonic()
     for publisher in started:
         publisher.start()
-    pointers, ended = list[int](), threading.Event()
+    pointers: list[int] = []
+    ended = threading.Event()
     poller = threading.Thread(target=_poll, args=(store, pointers, ended))
     poller.start()
     published = list(itertools.chain.from_iterable(heard.get(timeout=300) for _ in started))
@@ -183,7 +190,8 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     poller.join()
     for publisher in started:
         publisher.join(60)
-    entries, live = log.read_all(store), log.live(store)
+    entries = log.read_all(store)
+    live = log.live(store)
     return {
         "versions": len(entries),
         "of": publishers * each,
@@ -213,7 +221,8 @@ def _poll(store: Store, pointers: list[int], ended: threading.Event) -> None:
 
 def lost_answers(root: str, times: int) -> Told:
     """Each number is taken, and then the store says that it failed."""
-    store, failures = Store.open(root), list[int]()
+    store = Store.open(root)
+    failures: list[int] = []
     link = os.link
 
     def linked(source: Any, place: Any) -> None:

@@ -32,9 +32,13 @@ from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.training.fit import fit
 from toiletspark.training.splits import folds_of
 
-FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
+FOLDS = 5
+SEED = 2026
+RECALL = 0.95
+REPLICATES = 1000
 WAYS = 20  # to fold: a figure moves by two or three images of 800 with the way
-BATHROOM, THRESHOLD = "bathroom", 0.5
+BATHROOM = "bathroom"
+THRESHOLD = 0.5
 PHOTOS = ROOT / "tests" / "conf" / "photos.toml"
 LARGER = ROOT / "conf" / "larger.toml"
 _BATCH = 16
@@ -74,7 +78,8 @@ def judged(*conf: Path) -> dict[str, Any]:
     """All figures, each {value, low, high}, of one way to embed."""
     config = conf_files.load(conf, ["backbone.runtime=openvino"])
     backbone = Backbone(convert.compiled(weights.load_spec(config.backbone)), 2)
-    photos, rooms = _photos(backbone, config), _rooms(backbone, config)
+    photos = _photos(backbone, config)
+    rooms = _rooms(backbone, config)
     ways = [_folded(photos, config, SEED + way) for way in range(WAYS)]
     scores, right = ways[0]
     elsewhere, _ = _put(_head(rooms, config), photos)
@@ -111,10 +116,8 @@ def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[
 
 def _of_ways(photos: Source, ways: list[tuple[Floats, NDArray[np.bool_]]]) -> dict[str, Any]:
     """Each figure of each way to fold, and its mean."""
-    names, bathroom = (
-        ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy"),
-        photos.bathroom,
-    )
+    names = ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy")
+    bathroom = photos.bathroom
     rows = [
         (
             float(((scores >= THRESHOLD) == bathroom).mean()),
@@ -148,7 +151,8 @@ def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> 
     """ROC AUC, and precision where recall first reaches RECALL; percentiles over drawn listings."""
     _, of = np.unique(listing, return_inverse=True)
     rows = [np.flatnonzero(of == one) for one in range(of.max() + 1)]
-    rng, found = np.random.default_rng(SEED), []
+    rng = np.random.default_rng(SEED)
+    found = []
     for _ in range(REPLICATES):
         drawn = np.concatenate([rows[one] for one in rng.integers(0, len(rows), len(rows))])
         found.append(_rank_figures(bathroom[drawn], scores[drawn]))

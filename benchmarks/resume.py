@@ -122,10 +122,8 @@ def result(root: str) -> dict[str, Any]:
     attempts = _rows(store, store.runs(schemas.IMAGE_LEDGER))
     newest = {row["image_id"]: row for row in sorted(attempts, key=lambda row: row["attempted_at"])}
     pointer = storage.read_json(f"{root}/exclusion_list/_current.json") or {}
-    excluded, scores = (
-        store.run(schemas.EXCLUSION_LIST, pointer["run_id"]),
-        store.newest(schemas.SCORES),
-    )
+    excluded = store.run(schemas.EXCLUSION_LIST, pointer["run_id"])
+    scores = store.newest(schemas.SCORES)
     assert excluded
     assert scores
     return {

@@ -29,7 +29,8 @@ from toiletspark.tables.runs import MANIFEST
 
 FILE_LISTINGS = 1_000_000
 ROW_GROUP_ROWS = 125_000
-STRATA, TYPES = 5000, ("rent", "sale", "share", "holiday", "land")
+STRATA = 5000
+TYPES = ("rent", "sale", "share", "holiday", "land")
 IMAGES_PER_LISTING = 2.0
 SIZE = 40_000
 DRIVER_MEMORY = "1200m"  # the heap; the whole process is then some 300 MB larger

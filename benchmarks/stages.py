@@ -51,7 +51,8 @@ def stages(event_log: Path) -> list[Stage]:
 
 def idle_s(ran: Iterable[Stage]) -> float:
     """Seconds between the first stage's start and the last one's end in which none ran."""
-    idle, until = 0.0, None
+    idle = 0.0
+    until = None
     for stage in sorted(ran, key=lambda stage: stage.started_s):
         if until is not None:
             idle += max(0.0, stage.started_s - until)
@@ -90,7 +91,8 @@ def _scopes(told: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    log, how_many = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15
+    log = Path(sys.argv[1])
+    how_many = int(sys.argv[2]) if len(sys.argv) > 2 else 15
     ran = stages(log)
     print("   at s   took s  tasks  run s  cpu s  gc s  read MB  shuffled MB  stage")
     for stage in sorted(ran, key=lambda stage: -stage.seconds)[:how_many]:

@@ -29,7 +29,9 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 from toiletspark.tables.schemas import TRAINING_SET
 
-IMAGES_PER_LISTING, TOILETS, AGAIN = 4, 0.06, 0.005
+IMAGES_PER_LISTING = 4
+TOILETS = 0.06
+AGAIN = 0.005
 _FEATURES, _TRAITS, _ROOMS = 512, 24, 6
 
 
@@ -78,7 +80,9 @@ def write(root: str, rows: int) -> int:
         "draw": ["20261124T000000000000Z-0000"] * rows,
         "embedding": to_stored(embeddings),
     }
-    store, run_id, file = Store.open(root), new_run_id(), io.BytesIO()
+    store = Store.open(root)
+    run_id = new_run_id()
+    file = io.BytesIO()
     shuffled = np.random.default_rng(2).permutation(rows)
     pq.write_table(pa.table(columns).take(pa.array(shuffled)), file, compression="snappy")
     storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-0.parquet", file.getvalue())
@@ -96,10 +100,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         toilets = write(root, asked.rows)
         sets = [f"--set={text}" for text in (f"output.root={root}", *asked.set)]
-        command, began = (
-            [sys.executable, "-m", "toiletspark.training.train", "--json", *sets],
-            time.monotonic(),
-        )
+        command = [sys.executable, "-m", "toiletspark.training.train", "--json", *sets]
+        began = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         output = process.stdout.read() if process.stdout else ""
         _, status, used = os.wait4(process.pid, 0)

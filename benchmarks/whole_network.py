@@ -49,7 +49,10 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
         told["scores"], columns=["content_digest", "exclusion_score"]
     ).to_pydict()
     scored = dict(zip(scores["content_digest"], scores["exclusion_score"], strict=True))
-    network, most, largest, changed = _network(config, head), 0.0, 0.0, 0
+    network = _network(config, head)
+    most = 0.0
+    largest = 0.0
+    changed = 0
     for contents in _batches(files):
         digests = [content_digest(content) for content in contents]
         logits = _logits(network, contents, config)

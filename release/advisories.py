@@ -71,7 +71,8 @@ def read(output: str) -> Audit | None:
     found = []
     for one in dependencies:
         for said in one.get("vulns", ()):
-            ids, fixed = (said["id"], *said["aliases"]), tuple(said["fix_versions"])
+            ids = (said["id"], *said["aliases"])
+            fixed = tuple(said["fix_versions"])
             found.append(Advisory(one["name"], one["version"], ids, fixed))
     unknown = tuple(one["name"] for one in dependencies if "skip_reason" in one)
     return Audit(tuple(found), unknown, len(dependencies))
@@ -83,7 +84,8 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
         return ["requirements.lock names no package"], 1
     if audit is None or len(audit.unknown) == audit.asked:
         return ["not asked: the database of vulnerabilities cannot be reached from here"], 0
-    lines, left = [], {(one["package"], one["id"]): one["reason"] for one in accepted}
+    lines = []
+    left = {(one["package"], one["id"]): one["reason"] for one in accepted}
     failed = 0
     for advisory in audit.advisories:
         reasons = [
@@ -142,7 +144,8 @@ def main() -> int:
     try:
         lines, code = told(run(), accepted)
     except AuditError as error:
-        lines, code = ["failed, so nothing was looked at:", *str(error).splitlines()], 1
+        lines = ["failed, so nothing was looked at:", *str(error).splitlines()]
+        code = 1
     for line in lines:
         print(f"pip-audit: {line}")
     return code

@@ -179,7 +179,8 @@ def _installed(name: str) -> bool:
 def _put(one: metadata.Distribution, packages: Path) -> None:
     """Links a package's files without bin/, whose programs name the path of another Python."""
     for file in one.files or []:
-        name, source = str(file), Path(str(one.locate_file(file)))
+        name = str(file)
+        source = Path(str(one.locate_file(file)))
         if not name.startswith("..") and not _NO_FILE.fullmatch(name) and source.is_file():
             target = packages / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,8 @@ def main(
     ] = "",
 ) -> None:
     """Races toiletspark against the field on this machine's cores."""
-    names, workers = _names(only), len(os.sched_getaffinity(0))
+    names = _names(only)
+    workers = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="toiletspark-peers-") as work:
         course = Course(Path(work), images, workers, names)
         preparing = course.prepare()
@@ -151,7 +152,8 @@ def _show(told: dict[str, Any]) -> None:
     )
     what = {**OURS, **{name: words for name, (_, _, words) in PEERS.items()}}
     for name, rate in sorted(told["images_per_s"].items(), key=lambda pair: -pair[1]):
-        memory, output = told["memory"].get(name, {}), told["outputs"].get(name, {})
+        memory = told["memory"].get(name, {})
+        output = told["outputs"].get(name, {})
         columns = [memory.get("tree_mb", ""), memory.get("worker_mb", "")]
         differences = [output.get("mean_difference", ""), output.get("max_difference", "")]
         print(

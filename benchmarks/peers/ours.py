@@ -80,7 +80,8 @@ def sets_of(precision: str) -> tuple[str, ...]:
 
 def prepare(work: Path, precision: str, files: list[Path], state: Path, workers: int) -> Prepared:
     """Embeds some images into a store that is not raced on, and makes a head for that backbone."""
-    folder, sets = work / f"prepared-{precision}", sets_of(precision)
+    folder = work / f"prepared-{precision}"
+    sets = sets_of(precision)
     table = pictures.table(
         folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES])
     )

@@ -70,7 +70,8 @@ def run(
         text=True,
         start_new_session=True,
     )
-    peaks, ended = Peaks(), threading.Event()
+    peaks = Peaks()
+    ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended), daemon=True)
     watcher.start()
     try:

@@ -56,7 +56,8 @@ def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Embeddings (n, 512) of some of the photos, and 1 where one shows a bathroom, else -1."""
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[::_EVERY]
-    network, transform = resnet18(weights=None), ResNet18_Weights.IMAGENET1K_V1.transforms()
+    network = resnet18(weights=None)
+    transform = ResNet18_Weights.IMAGENET1K_V1.transforms()
     network.fc = torch.nn.Identity()
     network.load_state_dict(body)
     network.eval()

@@ -22,7 +22,8 @@ def python(name: str) -> str:
 
     Cost: the first time about 5 GB (torch) and two minutes.
     """
-    folder, wanted = FOLDER / name, (REQUIREMENTS / f"{name}.txt").read_text()
+    folder = FOLDER / name
+    wanted = (REQUIREMENTS / f"{name}.txt").read_text()
     program, installed = folder / "bin" / "python", folder / "requirements.txt"
     if not installed.exists() or installed.read_text() != wanted:
         print(

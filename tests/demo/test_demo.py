@@ -178,7 +178,8 @@ def test_the_default_catalog_has_the_promised_shares(
 def test_repeated_images_share_their_bytes_with_another_listing(drawn: DemoCatalog) -> None:
     copies = [picture for picture in planned(LISTINGS) if picture.fate in ("copied", "linked")]
     assert {picture.fate for picture in copies} == {"copied", "linked"}
-    path_of, room_of = urls(drawn), truth(drawn)
+    path_of = urls(drawn)
+    room_of = truth(drawn)
     for picture in copies:
         origin = picture.origin
         assert origin.listing < picture.listing
@@ -338,7 +339,8 @@ def export(catalog: DemoCatalog, folder: Path) -> Path:
 
 
 def test_labelling_moves_each_file_to_its_class_once(drawn: DemoCatalog, tmp_path: Path) -> None:
-    folder, room_of = export(drawn, tmp_path / "export"), truth(drawn)
+    folder = export(drawn, tmp_path / "export")
+    room_of = truth(drawn)
     (folder / "unlabelled" / "xL00001-1.jpg").unlink()  # somebody has taken this one away
     expected = {
         f"x{image_id}.jpg": CLASSES[room]

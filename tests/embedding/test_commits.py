@@ -148,7 +148,8 @@ def left_over(config: Config) -> list[str]:
 def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
     spark: SparkSession, undisturbed: dict[str, Any]
 ) -> None:
-    config, store = undisturbed["config"], Store(undisturbed["config"].output.root)
+    config = undisturbed["config"]
+    store = Store(undisturbed["config"].output.root)
     run_id = Path(undisturbed["catalog"]).name
     runs = [*store.runs(schemas.EMBEDDINGS), *store.runs(schemas.IMAGE_LEDGER)]
     assert len({run.run_id for run in runs}) == len(runs)
@@ -205,10 +206,8 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = catalog.config(tmp_path / "output")
-    store, scoring = (
-        Store.open(config.output.root),
-        head_of_chance(config, undisturbed["backbone_id"]),
-    )
+    store = Store.open(config.output.root)
+    scoring = head_of_chance(config, undisturbed["backbone_id"])
 
     def break_down(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         if number == 3:
@@ -282,7 +281,8 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config, write_run = catalog.config(tmp_path / "output", **ONE_COMMIT), spark_io.write_run
+    config = catalog.config(tmp_path / "output", **ONE_COMMIT)
+    write_run = spark_io.write_run
 
     def breaking(
         frame: DataFrame, store: Store, wanted: schemas.Table, *args: Any, **facts: Any
@@ -381,7 +381,8 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     spark: SparkSession, catalog: Catalog, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """SIGKILL in the second commit, in which the server answers only the first few requests."""
-    config, gets = catalog.config(tmp_path / "output"), catalog.site.gets
+    config = catalog.config(tmp_path / "output")
+    gets = catalog.site.gets
     ledger = Path(config.output.root) / schemas.IMAGE_LEDGER.name
     late: list[str] = []
     begun, go_on = threading.Event(), threading.Event()

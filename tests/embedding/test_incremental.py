@@ -66,7 +66,8 @@ def once(
             name: site.serve(f"{name}.jpg", picture("kitchen", number))
             for number, name in enumerate(SOUND)
         }
-        urls["junk"], urls["gone"] = site.serve("junk.jpg", b"junk"), f"{site.address}/gone.jpg"
+        urls["junk"] = site.serve("junk.jpg", b"junk")
+        urls["gone"] = f"{site.address}/gone.jpg"
         images = pd.DataFrame(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )

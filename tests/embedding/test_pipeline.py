@@ -134,9 +134,11 @@ def mixture(seed: int, folder: Path) -> tuple[list[Source], dict[str, str]]:
     of each.
     """
     rng = random.Random(seed)
-    sources, status = [], {}
+    sources = []
+    status = {}
     for number in range(rng.randrange(60)):
-        kind, name = rng.choice(["good", "bad", "gone", "none", "large"]), f"{number}"
+        kind = rng.choice(["good", "bad", "gone", "none", "large"])
+        name = f"{number}"
         content = {
             "good": picture("kitchen", rng.randrange(12), (40, 40)),
             "bad": b"bad%d" % rng.randrange(3),
@@ -201,7 +203,8 @@ def test_fewer_fetches_are_under_way_after_large_images(
 ) -> None:
     """Arrived images wait in memory: of 20 kB no more than three, for 60 kB."""
     at_once: list[int] = []
-    under_way, counting = [0], threading.Lock()
+    under_way = [0]
+    counting = threading.Lock()
     urls = [site.serve(f"{number}.jpg", bytes(20_000) + b"%d" % number) for number in range(40)]
     given = work(backbone, threads=8, bytes_per_batch=60_000, images_per_batch=1)
     start = given.fetcher.start

@@ -28,7 +28,8 @@ def planned(
     """The plan, by image_id, and the folder in which it was set aside."""
     named = {key.replace("__", "."): value for key, value in sets.items()}
     config = literal_config({"output.root": tmp_path / "output", **named})
-    store, run_id = Store.open(config.output.root), new_run_id()
+    store = Store.open(config.output.root)
+    run_id = new_run_id()
     frame, images = (
         spark.createDataFrame(waiting, WAITING),
         spark.createDataFrame(contents, CONTENTS),

@@ -173,7 +173,8 @@ def test_the_ledger_tells_digest_size_and_upright_measures(
     contents = mixed.content
     assert len(contents) == len(mixed.images) - 2  # but for the missing file and the null URL
     for image_id in mixed.images["image_id"]:
-        row, content = rows.loc[image_id], contents.get(image_id)
+        row = rows.loc[image_id]
+        content = contents.get(image_id)
         assert row["content_digest"] == (None if content is None else content_digest(content))
         assert pd.isna(row["bytes"]) if content is None else row["bytes"] == len(content)
     assert tuple(rows.loc["L1-1", ["width", "height"]]) == (64, 48)
@@ -232,7 +233,8 @@ def test_a_shared_url_is_fetched_once_and_is_told_of_all_its_images(
 
 
 def test_the_summary_tells_what_was_saved(mixed: Embedded) -> None:
-    summary, images = mixed.summary, len(mixed.images)
+    summary = mixed.summary
+    images = len(mixed.images)
     fetched = images - (SAME_URL - 1) - 1  # the odd id shares a URL too
     assert (summary["images"], summary["attempted"], summary["fetched"]) == (
         images,

@@ -164,11 +164,9 @@ def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain
         ["image_id", "weight"]
     ]
     rows = scored[held].merge(sample, on="image_id")
-    decided, toilet, weight = (
-        rows["exclusion_score"] >= 0.5,
-        rows["class"] == "toilet",
-        rows["weight"],
-    )
+    decided = rows["exclusion_score"] >= 0.5
+    toilet = rows["class"] == "toilet"
+    weight = rows["weight"]
     assert told["validation"]["n"] == len(rows) > 10
     assert told["validation"]["accuracy"] == pytest.approx(
         weight[decided == toilet].sum() / weight.sum()

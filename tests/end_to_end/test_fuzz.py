@@ -95,7 +95,8 @@ def test_an_exception_without_four_parts_is_a_finding(tmp_path: Path) -> None:
 def test_a_fault_a_crash_a_hang_and_a_flood_of_memory_are_found_and_kept(tmp_path: Path) -> None:
     script = tmp_path / "planted.py"
     script.write_text(PLANTED.format(repository=str(REPOSITORY), crashed=str(tmp_path / "crashed")))
-    limit, fuzz.MAX_DEATHS = fuzz.MAX_DEATHS, 2
+    limit = fuzz.MAX_DEATHS
+    fuzz.MAX_DEATHS = 2
     try:
         found = fuzz._watched("planted", 60.0, 1, tmp_path / "kept", (sys.executable, str(script)))
     finally:

@@ -155,7 +155,8 @@ def slowly(
 
 
 def test_the_best_is_what_a_sort_gives(spark: SparkSession) -> None:
-    chance, rows = np.random.default_rng(5), []
+    chance = np.random.default_rng(5)
+    rows = []
     kinds = [
         ("keep", "model"),
         ("exclude", "model"),

@@ -156,7 +156,8 @@ def catalog(seed: int, hidden: float, size: int, units: int = 12_000) -> Catalog
     toilet = random.random(units) < 0.06
     logit = 1.6 * random.normal(size=units) + np.where(toilet, 3.0, -3.0)
     unseen = random.random(units) < hidden
-    toilet, logit = toilet | unseen, np.where(unseen, -6.0 + random.normal(size=units), logit)
+    toilet = toilet | unseen
+    logit = np.where(unseen, -6.0 + random.normal(size=units), logit)
     score = 1 / (1 + np.exp(-logit))
     images = np.where(random.random(units) < 0.05, random.integers(2, 6, units), 1)
     sizes = np.round(images * np.sqrt(score * (1 - score)) * SIZE_ONE).astype(np.int64)

@@ -107,7 +107,8 @@ def _chunks(
 
 
 def _segments(content: bytes) -> list[bytes]:
-    result, offset = [], 2
+    result = []
+    offset = 2
     while offset + 4 <= len(content) and content[offset] == 0xFF and content[offset + 1] != 0xDA:
         end = offset + 2 + struct.unpack_from(">H", content, offset + 2)[0]
         result.append(content[offset:end])
@@ -145,7 +146,8 @@ def _of_parts(draw: Draw, content: bytes) -> bytes:
 
 
 def _with_field(draw: Draw, piece: bytes) -> bytes:
-    offset, size = draw(st.integers(0, 63)) % (len(piece) + 1), draw(st.sampled_from([1, 2, 4]))
+    offset = draw(st.integers(0, 63)) % (len(piece) + 1)
+    size = draw(st.sampled_from([1, 2, 4]))
     value = draw(st.sampled_from(altered.ODD_NUMBERS)) & (256**size - 1)
     return (
         piece[:offset]

@@ -285,7 +285,8 @@ def answers() -> st.SearchStrategy[bytes]:
 
 @st.composite
 def _odd_answers(draw: Draw) -> bytes:
-    (status, detail), side = draw(_SAID), st.sampled_from(altered.ODD_NUMBERS)
+    status, detail = draw(_SAID)
+    side = st.sampled_from(altered.ODD_NUMBERS)
     size = draw(st.sampled_from([size for _, size in _ANSWERS]))
     return (
         struct.pack("!BHIII", status, len(detail), draw(side), draw(side), size)

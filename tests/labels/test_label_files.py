@@ -199,10 +199,8 @@ def task(image_id: str, *annotations: dict[str, Any]) -> dict[str, Any]:
 
 def test_what_people_said_in_label_studio_is_read(tmp_path: Path) -> None:
     """Two annotators; skipped, empty and earlier annotations; one pre-annotation alone."""
-    earlier, ann = (
-        "2026-11-24T09:00:00.000001Z",
-        {"id": 4, "email": "ann@x.org", "first_name": "Ann"},
-    )
+    earlier = "2026-11-24T09:00:00.000001Z"
+    ann = {"id": 4, "email": "ann@x.org", "first_name": "Ann"}
     content = [
         task(
             "a",

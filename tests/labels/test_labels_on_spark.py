@@ -263,8 +263,10 @@ def test_golden_images_that_changed_since_or_are_gone_are_left_out(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     images = drawn_images(tmp_path / "pictures")
-    config, urls = make_config(images=images), images.set_index("image_id")["image_url"]
-    spec, store = weights.load_spec(config.backbone), Store.open(config.output.root)
+    config = make_config(images=images)
+    urls = images.set_index("image_id")["image_url"]
+    spec = weights.load_spec(config.backbone)
+    store = Store.open(config.output.root)
     kept = {
         name: content_digest(Path(urls[name]).read_bytes())
         for name in ("L1-1", "L2-1", "L3-1", "L4-1")

@@ -32,7 +32,8 @@ ASKED = {"train.views": '["flip"]', "train.finetune": "all"}
 
 def labelled(config: Config, images: pd.DataFrame) -> Store:
     """A catalog whose six first images are labelled and embedded, without a step of Spark."""
-    store, backbone_id = Store.open(config.output.root), load_spec(config.backbone).backbone_id
+    store = Store.open(config.output.root)
+    backbone_id = load_spec(config.backbone).backbone_id
     rows: list[dict[str, Any]] = images.head(6).to_dict("records")
     for row in rows:
         row |= {
@@ -87,7 +88,8 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     spec = load_spec(config.backbone)
     assert set(result["view"]) == {"flip"}
     assert set(result["backbone_id"]) == {spec.backbone_id}
-    backbone, file = Backbone(spec), Path(urls["L1-1"]).read_bytes()
+    backbone = Backbone(spec)
+    file = Path(urls["L1-1"]).read_bytes()
     mirrored = backbone.embed(
         backbone.decode([file], config.decode)[0].pixels[None, :, ::-1].copy()
     )[0]

@@ -54,7 +54,8 @@ def rewritten(folder: str, **changes: Any) -> None:
 
 
 def test_golden_images_come_back_with_their_embeddings_and_scores(folder: str) -> None:
-    saved, result = golden_head(), load(folder)
+    saved = golden_head()
+    result = load(folder)
     assert (result.golden, result.facts, result.head_id) == (
         saved.golden,
         saved.facts,
@@ -320,7 +321,8 @@ def proved(image: GoldenImage, **changes: Any) -> None:
 def kept_image() -> GoldenImage:
     """The embedding by the backbone of `literal_config`."""
     config = literal_config()
-    backbone, jpeg = Backbone(load_spec(config.backbone)), picture("kitchen", 3, (160, 120))
+    backbone = Backbone(load_spec(config.backbone))
+    jpeg = picture("kitchen", 3, (160, 120))
     pixels = backbone.decode([jpeg], config.decode)[0].pixels
     assert pixels is not None
     return GoldenImage(

@@ -125,7 +125,8 @@ def test_a_batch_is_decoded_in_portions_of_the_pixels_allowed(
 def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files, real = [jpeg(seed=seed) for seed in range(3)], torchvision.io.decode_jpeg
+    files = [jpeg(seed=seed) for seed in range(3)]
+    real = torchvision.io.decode_jpeg
     pillows: list[int] = []
 
     def refusing(given: list[torch.Tensor], *others: Any) -> Any:
@@ -152,7 +153,9 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
 ) -> None:
     files = [jpeg(seed=seed) for seed in range(3)]
     wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
-    decode, preprocess, room = torchvision.io.decode_jpeg, nvjpeg.preprocess, 1
+    decode = torchvision.io.decode_jpeg
+    preprocess = nvjpeg.preprocess
+    room = 1
     held: list[int] = []
 
     def require_room(step: str) -> None:

@@ -174,7 +174,8 @@ def test_a_missing_openvino_is_told_on_the_worker(
 def test_a_worker_embeds_with_openvino_and_without_torch(
     program: BackboneSpec, tmp_path: Path
 ) -> None:
-    file, pixels = tmp_path / "spec", noise(2)
+    file = tmp_path / "spec"
+    pixels = noise(2)
     file.write_bytes(pickle.dumps((program, pixels)))
     code = (
         "import pickle, sys; from pathlib import Path;"

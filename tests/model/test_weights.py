@@ -156,7 +156,8 @@ def test_a_float16_file_and_its_float32_copy_are_one_backbone(
 
 def test_random_weights_are_the_same_twice_and_leave_torchs_generator_alone() -> None:
     torch.manual_seed(1)
-    first, after_first = spec().weights, torch.rand(1)
+    first = spec().weights
+    after_first = torch.rand(1)
     load_spec.cache_clear()
     torch.manual_seed(1)
     expected = torch.rand(1)

@@ -39,7 +39,8 @@ def written(
     check: Check = PASSED,
 ) -> Run:
     """A version as `publication.make` leaves it, against the one that is live."""
-    run_id, live = runs.new_run_id(), log.live(store)
+    run_id = runs.new_run_id()
+    live = log.live(store)
     inputs = {
         **{"head_id": head, "operating_threshold": threshold, "catalog": catalog},
         "last_version": live.number if live else None,
@@ -75,7 +76,8 @@ def pointer(store: Store) -> bytes | None:
 
 def refused(store: Store, config: Config, plan_id: str) -> OutputError:
     """The refusal, which changes nothing."""
-    before, entries = pointer(store), log.read_all(store)
+    before = pointer(store)
+    entries = log.read_all(store)
     with pytest.raises(OutputError) as stopped:
         approve(store, config, plan_id)
     assert (pointer(store), log.read_all(store)) == (before, entries)
@@ -131,7 +133,8 @@ def test_a_publisher_that_was_killed_before_the_pointer_moved_is_brought_to_its_
     store: Store, config: Config
 ) -> None:
     log.publish(store, written(store))
-    plan, before = planned(store), pointer(store)
+    plan = planned(store)
+    before = pointer(store)
     committed = log.commit(store, plan)
     assert pointer(store) == before
     assert approve(store, config, plan.run_id) == committed
@@ -207,7 +210,8 @@ def test_a_plan_that_was_published_is_not_published_again(store: Store, config: 
 def test_a_plan_against_another_version_than_the_live_one_is_made_again(
     store: Store, config: Config
 ) -> None:
-    first, plan = written(store), planned(store)
+    first = written(store)
+    plan = planned(store)
     log.publish(store, first)
     other = refused(store, config, plan.run_id)
     assert other.expected == "the version that it was compared with to be live: none"

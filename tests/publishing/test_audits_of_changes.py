@@ -219,7 +219,8 @@ def test_the_median_of_the_last_versions_counts() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_breaks_nothing(seed: int) -> None:
     """60 strata of 200 to 2,000 images, drawn anew, some with shares near the bounds."""
-    rng, share = np.random.default_rng(seed), np.random.default_rng(99).uniform(0.01, 0.2, 60)
+    rng = np.random.default_rng(seed)
+    share = np.random.default_rng(99).uniform(0.01, 0.2, 60)
 
     def drawn() -> Figures:
         sizes = rng.integers(200, 2000, 60)

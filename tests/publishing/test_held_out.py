@@ -41,7 +41,8 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
     rng = np.random.default_rng(seed)
     told = []
     for place in range(images):
-        held, toilet = place % 4 != 0, bool(rng.random() < 0.4)
+        held = place % 4 != 0
+        toilet = bool(rng.random() < 0.4)
         score = float(np.float32(np.clip(rng.normal(0.7 if toilet else 0.3, 0.2), 0, 1)))
         told.append(
             {
@@ -240,7 +241,8 @@ def test_training_and_publishing_come_to_the_same_threshold(
         "publish.policy.safe=false",
     ]
     settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
-    told, store = train(settings), Store(str(root))
+    told = train(settings)
+    store = Store(str(root))
     found = thresholds.settle_for(store, settings.publish, told["head_id"], "")
     assert (found.operating_threshold, found.reason) == (
         told["operating_threshold"],

@@ -513,8 +513,11 @@ def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
     """Twenty publications under a reader that never stops; each read is one whole version."""
     rng = np.random.default_rng(5)
     publish_tiny(store, 4)
-    pointer, seen, wrong = pointer_of(store), [], []
-    ended, read_again = threading.Event(), threading.Semaphore(0)
+    pointer = pointer_of(store)
+    seen = []
+    wrong = []
+    ended = threading.Event()
+    read_again = threading.Semaphore(0)
 
     def read_all_the_time() -> None:
         while not ended.is_set():

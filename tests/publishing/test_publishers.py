@@ -67,7 +67,8 @@ def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
 ) -> None:
     """Another one takes the next number and moves the pointer just before this one would."""
     store = Store.open(str(tmp_path / "output"))
-    commit, newer = log.commit, publish.write(store, 2)
+    commit = log.commit
+    newer = publish.write(store, 2)
 
     def overtaken(*args: Any, **facts: Any) -> Version:
         version = commit(*args, **facts)
@@ -108,7 +109,8 @@ def test_a_list_of_an_older_catalog_does_not_follow_a_newer_one_that_came_meanwh
     store: Store, config: Config
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    ours = written(store, catalog="C1")
+    newer = of_catalog(store, "C2")
     newer(config)
     assert str(refused(store, config, ours)) == (
         f"while publishing the exclusion list {ours.run_id}\n"
@@ -120,7 +122,8 @@ def test_a_list_of_an_older_catalog_does_not_follow_a_newer_one_that_came_meanwh
 
 
 def test_a_first_version_can_be_overtaken_too(store: Store, config: Config) -> None:
-    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    ours = written(store, catalog="C1")
+    newer = of_catalog(store, "C2")
     newer(config)
     assert refused(store, config, ours).expected == "no version to be live, as when it was made"
 
@@ -130,7 +133,8 @@ def test_what_undoes_nothing_follows_whatever_came_meanwhile(
     store: Store, config: Config, catalog: str
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, other = written(store, catalog=catalog), of_catalog(store, "C1", threshold=0.6)
+    ours = written(store, catalog=catalog)
+    other = of_catalog(store, "C1", threshold=0.6)
     other(config)
     assert shipped(store, config, ours).number == 3
 
@@ -139,7 +143,8 @@ def test_a_rollback_during_a_run_stands_also_where_it_goes_to_what_the_run_began
     store: Store, config: Config
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, bad = written(store, catalog="C2"), of_catalog(store, "C2")
+    ours = written(store, catalog="C2")
+    bad = of_catalog(store, "C2")
     bad(config)
     rollback.roll_back(store, config.publish)
     assert (
@@ -155,7 +160,8 @@ def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwh
 ) -> None:
     asking = publishing(config, require_approval=True)
     of_catalog(store, "C1")(config)
-    ours, other = written(store, catalog="C1"), of_catalog(store, "C1", head="another")
+    ours = written(store, catalog="C1")
+    other = of_catalog(store, "C1", head="another")
     other(config)
     assert refused(store, asking, ours).found == (
         "overtaken: version 2 is live, of another head or operating threshold "

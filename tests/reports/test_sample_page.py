@@ -43,7 +43,8 @@ def test_the_design_effect_by_hand() -> None:
 
 
 def test_images_as_units_are_told_once() -> None:
-    listings, images = page(row()), dataclasses.replace(page(row()), unit="image")
+    listings = page(row())
+    images = dataclasses.replace(page(row()), unit="image")
     assert Parsed(render(listings)).of("th")[1:6] == [
         "listings",
         "images",

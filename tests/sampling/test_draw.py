@@ -59,7 +59,8 @@ class Population:
     """
 
     def __init__(self, images: DataFrame) -> None:
-        self.images, self._kept = images, list[DataFrame]()
+        self.images = images
+        self._kept: list[DataFrame] = []
         weight = F.count("*").cast("double").alias("weight")
         counted = images.groupBy("listing_id", "stratum").agg(F.count("*").alias("images"), weight)
         self.frame = self.keep(counted.withColumn("lone", F.lit(False)), "frame")
@@ -407,7 +408,8 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     listings = pd.DataFrame(
         {"listing_id": [f"L{n}" for n in range(1, 7)], "location": "H", "listing_type": "rent"}
     )
-    listings["active"], listings["price"] = True, [100.0, 200.0, 300.0, 400.0, None, 50.5]
+    listings["active"] = True
+    listings["price"] = [100.0, 200.0, 300.0, 400.0, None, 50.5]
     sets = {"sample.method": "exact", "sample.size": 6, "sample.min_per_stratum": 1}
     bands = '[{ column = "price", bands = 2 }]'
     summary = draw_sample.step(

@@ -116,7 +116,8 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
         0, 100, units
     )  # contents of one family look alike and have one label
     directions = np.eye(100, dtype=np.float32)[families]
-    toilets, images = families % 5 == 0, random.integers(1, 4, units)
+    toilets = families % 5 == 0
+    images = random.integers(1, 4, units)
     chance = chances_of(skewed(units, 2), wanted, 0.4)
     result, lengths = [], []
     for seed in range(300):

@@ -114,7 +114,8 @@ def test_the_chain_has_every_row_once_and_neighbours_are_more_alike_than_before(
     order = near_duplicates.similarity_order(embeddings, near_duplicates.groups(embeddings, 0.97))
     assert sorted(order) == list(range(600))
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    chained, before = unit[order], unit
+    chained = unit[order]
+    before = unit
     assert (chained[1:] * chained[:-1]).sum(axis=1).mean() > (before[1:] * before[:-1]).sum(
         axis=1
     ).mean() + 0.1

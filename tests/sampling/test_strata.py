@@ -233,7 +233,8 @@ def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
         part = by_stratum(rows)[name]
         totals = []
         for _, listing in part.groupby("listing_id"):
-            scores, m = listing["exclusion_score"].to_numpy(), min(inside or 99, len(listing))
+            scores = listing["exclusion_score"].to_numpy()
+            m = min(inside or 99, len(listing))
             coins = rng.random((25_000, m)) < rng.choice(scores, size=(25_000, m))
             totals.append(len(scores) * coins.mean(axis=1))
         assert result[name] == pytest.approx(np.concatenate(totals).std(), rel=0.02)

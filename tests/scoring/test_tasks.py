@@ -354,7 +354,8 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     """Python's memory is such a store: each process has its own."""
-    catalog, errors = prepare(store), WorkerErrors(spark.sparkContext)
+    catalog = prepare(store)
+    errors = WorkerErrors(spark.sparkContext)
     heads = spark.sparkContext.broadcast([made_head(store, *TWO)])
     elsewhere = Workspace(spark, Store("memory://elsewhere"), config)
     assert tasks.score_images(elsewhere, catalog, heads, errors).collect() == []
@@ -378,7 +379,8 @@ def test_workers_read_a_store_on_s3_with_what_their_environment_says(
     """Scores are those of the same store on disk. A worker without credentials reports so once."""
     from tests.support.object_store import object_store
 
-    catalog, head = prepare(store), made_head(store, *THREE)
+    catalog = prepare(store)
+    head = made_head(store, *THREE)
     heads = spark.sparkContext.broadcast([head])
     remote = Store("s3a://photos/output")
     moved = replace(catalog, folder=remote.folder(schemas.CATALOG, catalog.run_id))

@@ -40,7 +40,9 @@ def publish(
         scores: rows of SCORES, with p_<class> columns.
         options: of `log.publish`.
     """
-    run_id, rows, scores = new_run_id(), list(rows), list(scores)
+    run_id = new_run_id()
+    rows = list(rows)
+    scores = list(scores)
     classes = [name for name in (scores[0] if scores else {}) if name.startswith("p_")]
     scored = schemas.SCORES.with_columns(dict.fromkeys(classes, "float"))
     seen, judged = (

@@ -41,7 +41,8 @@ class PictureServer:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        site, counting = self, threading.Lock()
+        site = self
+        counting = threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

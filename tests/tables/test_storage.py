@@ -129,7 +129,8 @@ def test_a_refusal_where_nothing_stands_is_asked_about_again(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 answers 409 while another publisher's object is under way."""
-    refusals, pipe = [1, 1], s3fs.S3FileSystem._pipe_file
+    refusals = [1, 1]
+    pipe = s3fs.S3FileSystem._pipe_file
 
     async def busy(self: Any, *args: Any, **named: Any) -> None:
         if refusals:
@@ -145,7 +146,8 @@ def test_a_refusal_where_nothing_stands_is_asked_about_again(
 def test_of_threads_that_race_for_one_name_exactly_one_wins(folder: str) -> None:
     with ThreadPoolExecutor(RACERS) as threads:
         for race in range(RACES):
-            place, ready = f"{folder}/log/{race}.json", threading.Barrier(RACERS)
+            place = f"{folder}/log/{race}.json"
+            ready = threading.Barrier(RACERS)
 
             def run(racer: int, place: str = place, ready: threading.Barrier = ready) -> bool:
                 ready.wait()
@@ -166,7 +168,8 @@ def race_locally(folder: str, racer: int, ready: Any, told: Any) -> None:
 
 def test_of_processes_that_race_for_one_name_exactly_one_wins(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
-    ready, told = fork.Barrier(4), fork.Queue()
+    ready = fork.Barrier(4)
+    told = fork.Queue()
     racers = [
         fork.Process(target=race_locally, args=(str(tmp_path), racer, ready, told))
         for racer in range(4)

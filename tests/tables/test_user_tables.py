@@ -165,7 +165,8 @@ def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     images = pd.DataFrame(
         {"image_id": [f"i{number}" for number in range(len(urls))], "image_url": urls}
     )
-    images["listing_id"], images["position"] = "L1", 1
+    images["listing_id"] = "L1"
+    images["position"] = 1
     config = make_config(images=images)
     assert (tmp_path / "tables" / "images.parquet").stat().st_size < 200_000
     found = {image_id: row["image_url"] for image_id, row in read(spark, config).items()}

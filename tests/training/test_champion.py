@@ -84,10 +84,8 @@ def test_few_mistakes_more_are_luck_as_the_exact_sign_test_says() -> None:
     bootstrap = Bootstrap(np.zeros(1000), np.arange(1000), np.ones(1000))
 
     def told(more: int, fewer: int) -> bool:
-        new, old = (
-            np.arange(1000) < more,
-            (np.arange(1000) >= more) & (np.arange(1000) < more + fewer),
-        )
+        new = np.arange(1000) < more
+        old = (np.arange(1000) >= more) & (np.arange(1000) < more + fewer)
         return bootstrap.difference((new, everything), (old, everything)).low > 0
 
     assert [told(more, 0) for more in (1, 4, 5, 7)] == [
@@ -101,7 +99,8 @@ def test_few_mistakes_more_are_luck_as_the_exact_sign_test_says() -> None:
 
 def test_copies_of_an_image_in_its_listing_are_no_further_mistakes() -> None:
     listing = np.repeat(np.arange(100), 10)
-    everything, new = np.ones(1000, dtype=bool), listing < 3
+    everything = np.ones(1000, dtype=bool)
+    new = listing < 3
     found = Bootstrap(listing * 0, listing, np.ones(1000)).difference(
         (new, everything), (~everything, everything)
     )
@@ -171,7 +170,8 @@ def trained(root: Path, *sets: str) -> dict[str, Any]:
 
 def publish(root: Path, head_id: str, operating_threshold: float = 0.5) -> None:
     """The pointer to a list of this head."""
-    store, run_id = Store.open(str(root)), new_run_id()
+    store = Store.open(str(root))
+    run_id = new_run_id()
     inputs = {"head_id": head_id, "operating_threshold": operating_threshold}
     listed = stored(store, tables.EXCLUSION_LIST, [], run_id=run_id, inputs=inputs)
     versions.publish(store, listed)
@@ -338,7 +338,8 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
         else None
     )
     assert live is not None
-    everything, new = dataset.read(run), np.arange(ROWS) % 2 == 1
+    everything = dataset.read(run)
+    new = np.arange(ROWS) % 2 == 1
     fresh = {
         name: [
             f"new {one}" if is_new else one
@@ -367,7 +368,8 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
         else None
     )
     assert live is not None
-    everything, first = dataset.read(run), np.arange(ROWS) % PER_LISTING == 0
+    everything = dataset.read(run)
+    first = np.arange(ROWS) % PER_LISTING == 0
     trained_on = [
         digest for digest, held in zip(everything.content_digest, HELD, strict=True) if not held
     ]
@@ -435,7 +437,8 @@ def champion_set(root: Path) -> Any:
 
 @pytest.mark.petastorm
 def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_path: Path) -> None:
-    store, run_id = Store.open(str(tmp_path)), new_run_id()
+    store = Store.open(str(tmp_path))
+    run_id = new_run_id()
     head = Head(
         ("toilet", "other"),
         ("toilet",),
@@ -474,7 +477,8 @@ def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) 
 
 
 def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) -> None:
-    store, run_id = Store.open(str(tmp_path)), new_run_id()
+    store = Store.open(str(tmp_path))
+    run_id = new_run_id()
     store.commit(tables.HEADS, run_id, config={}, inputs=Inputs(promoted=False))
     with pytest.raises(HeadError) as caught:
         registry.current(store, "", doing="scoring the catalog")

@@ -48,7 +48,8 @@ class Small(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.BatchNorm2d(6)
+        self.stem = torch.nn.Conv2d(3, 6, 3, stride=2)
+        self.norm = torch.nn.BatchNorm2d(6)
         self.blocks = torch.nn.Sequential(self.block(), self.block())
         self.fc = torch.nn.Identity()
 
@@ -79,9 +80,10 @@ def tuned(
 ) -> Tuned:
     start = FinalLayer(np.zeros((2, 6), np.float32), np.zeros(2, np.float32), 1.0, 1.0, 0, None)
     progress = Progress("fine-tuning", 3 * 38, "images", 60.0, io.StringIO())
-    settings, told = SETTINGS.model_copy(update=changes), (lambda *_: None)
+    settings = SETTINGS.model_copy(update=changes)
+    device = torch.device("cpu")
     return tune(
-        network, start, pictures(), everything, settings, seed, torch.device("cpu"), progress, told
+        network, start, pictures(), everything, settings, seed, device, progress, lambda *_: None
     )
 
 
@@ -171,7 +173,8 @@ def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Confi
     config = config.model_copy(
         update={"finetune": SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-4})}
     )
-    spec, store = load_spec(config.backbone), Store.open(str(root))
+    spec = load_spec(config.backbone)
+    store = Store.open(str(root))
     rows = []
     for number in range(count):
         room = ("toilet", "kitchen")[number % 2]
@@ -243,7 +246,8 @@ def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_pa
 @pytest.mark.petastorm
 def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> None:
     config = gathered(tmp_path, spoilt=(5,))
-    source, store = newest(config), Store.open(config.output.root)
+    source = newest(config)
+    store = Store.open(config.output.root)
     jpeg = encoded(draw_room("kitchen", 3, (96, 96)))
     image = {
         "image_id": "g",
@@ -327,7 +331,8 @@ def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None
     """Also where somebody changes the split's seed afterwards."""
     config = gathered(tmp_path, 60)
     train(config)
-    store, backbone_id = Store(str(tmp_path)), newest(config).inputs.backbone_id
+    store = Store(str(tmp_path))
+    backbone_id = newest(config).inputs.backbone_id
     listings = [f"L{number // 2}" for number in range(60)]
     known = seen_by_backbone(store, backbone_id, listings)
     assert 0 < known.sum() < 60

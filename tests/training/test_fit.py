@@ -106,7 +106,8 @@ def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, variance_l
     slow = LogisticRegression(C=1 / (strength * len(rows)), tol=1e-10, max_iter=5000).fit(
         rows, labels
     )
-    wanted, ours = slow.decision_function(rows).reshape(len(rows), -1), logits(layer, embeddings)
+    wanted = slow.decision_function(rows).reshape(len(rows), -1)
+    ours = logits(layer, embeddings)
     if classes == 2:
         ours = ours[:, 1:] - ours[:, :1]
     ours, wanted = (one - one.mean(axis=1, keepdims=True) * (classes > 2) for one in (ours, wanted))
@@ -217,7 +218,9 @@ def slow_adamw(
     scaled = centred / np.sqrt((centred**2).mean())
     values = np.zeros((3, rows.shape[1] + 1))  # weights, and the bias as the last column
     values[:, -1] = np.log((np.bincount(labels) + 1) / (len(labels) + 3))
-    mean, square, step = np.zeros_like(values), np.zeros_like(values), 0
+    mean = np.zeros_like(values)
+    square = np.zeros_like(values)
+    step = 0
     order = np.random.default_rng(SETTINGS.seed)
     kept = np.full_like(values, 1 - SETTINGS.learning_rate * PLAIN["l2"])
     kept[:, -1] = 1  # the bias does not decay
@@ -290,7 +293,8 @@ def test_the_temperature_is_in_the_layer() -> None:
 
 def test_temperature_is_where_a_grid_has_its_least() -> None:
     rng = np.random.default_rng(2)
-    said, weight = rng.normal(0, 3, (200, 3)), rng.uniform(0.5, 2, 200)
+    said = rng.normal(0, 3, (200, 3))
+    weight = rng.uniform(0.5, 2, 200)
     labels = np.array([rng.choice(3, p=np.exp(row / 2) / np.exp(row / 2).sum()) for row in said])
     grid = np.exp(np.linspace(-1.5, 2.5, 2001))
     doubt = 1 / (np.bincount(labels, minlength=3) + 3)[labels]

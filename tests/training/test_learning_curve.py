@@ -72,7 +72,8 @@ def test_the_last_point_is_the_head_itself_by_weighted_figures() -> None:
     assert points[-1]["labels"] == (~held).sum()
     assert [point["labels"] for point in points] == sorted(point["labels"] for point in points)
     out = head.exclusion_scores(head.probabilities(examples.embeddings[held])) >= 0.5
-    right, weight = out == (labels[held] == 0), examples.weight[held]
+    right = out == (labels[held] == 0)
+    weight = examples.weight[held]
     accuracy = points[-1]["accuracy"]
     assert accuracy["value"] == pytest.approx((right * weight).sum() / weight.sum())
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]

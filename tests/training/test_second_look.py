@@ -88,7 +88,8 @@ def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = some_labels(tmp_path)
-    examples, config = read(run), config_at(tmp_path)
+    examples = read(run)
+    config = config_at(tmp_path)
     fitted: list[NDArray[np.float32]] = []
     fit = doubts.fit
     monkeypatch.setattr(doubts, "fit", lambda rows, *rest: fitted.append(rows) or fit(rows, *rest))

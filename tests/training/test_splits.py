@@ -134,7 +134,8 @@ def test_groups_are_those_of_the_slow_way() -> None:
 
 def test_newer_listings_leave_the_sides_of_the_others() -> None:
     """Also one that shows an older listing's photo again: it goes to that one's side."""
-    embeddings, listings = some(300), [f"L{place // 3:04}" for place in range(300)]
+    embeddings = some(300)
+    listings = [f"L{place // 3:04}" for place in range(300)]
     embeddings[299] = embeddings[0]
     for seed in range(5):
         before = held_out(

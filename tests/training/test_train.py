@@ -75,7 +75,8 @@ def gathered(
     counts: dict[str, Any] | None = None,
 ) -> Run:
     """A training_set run like Spark's, written by pyarrow; a listing's images have one label."""
-    store, run_id = Store.open(str(root)), new_run_id()
+    store = Store.open(str(root))
+    run_id = new_run_id()
     count = len(embeddings)
     columns = {
         "image_id": [f"i{number:05}" for number in range(count)],
@@ -127,10 +128,8 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
 def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     embeddings, _ = clusters(10)
     stored: list[bytes | None] = list(to_stored(embeddings))
-    nan, infinite = (
-        np.full(512, np.nan, dtype="<f2").tobytes(),
-        np.full(512, np.inf, dtype="<f2").tobytes(),
-    )
+    nan = np.full(512, np.nan, dtype="<f2").tobytes()
+    infinite = np.full(512, np.inf, dtype="<f2").tobytes()
     for place, bad in {1: None, 3: b"", 4: nan, 6: stored[6][:-2], 7: infinite, 9: b"odd"}.items():  # type: ignore[index]
         stored[place] = bad
     found = dataset.read(gathered(tmp_path, stored, ["toilet", "other"] * 5))

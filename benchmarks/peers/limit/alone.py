@@ -94,7 +94,8 @@ def _rate(work: Callable[[int], object], images: int) -> float:
     """Images/s of this process from the moment that all are ready; the first call warms up."""
     work(0)
     _barrier.wait()
-    started, turns = time.monotonic(), 0
+    started = time.monotonic()
+    turns = 0
     while (took := time.monotonic() - started) < SECONDS:
         work(turns)
         turns += 1

@@ -200,7 +200,8 @@ ABSURD = [
 
 class AnswerError(Exception):
     def __init__(self, retry_after: str) -> None:
-        self.status, self.headers = 503, {"RETRY-after": retry_after}
+        self.status = 503
+        self.headers = {"RETRY-after": retry_after}
 
 
 @pytest.mark.parametrize(

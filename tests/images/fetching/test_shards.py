@@ -128,7 +128,8 @@ def test_a_shard_is_opened_once_whoever_asks(
 def test_a_damaged_shard_is_not_opened_for_each_member(
     counted: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard, by = counted("a.parquet", b"no shard at all"), fetcher()
+    shard = counted("a.parquet", b"no shard at all")
+    by = fetcher()
     for _ in range(2):
         assert {one.detail for one in by.fetch([f"parquet://{n}::{shard}" for n in range(30)])} == {
             "damaged shard"
@@ -318,7 +319,8 @@ def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) ->
     (tmp_path / "a").write_bytes(
         bomb([str(number) for number in range(500)], [bytes(100_000)] * 500)
     )
-    by, before = fetcher(max_row_group_bytes=5_000_000), pa.total_allocated_bytes()
+    by = fetcher(max_row_group_bytes=5_000_000)
+    before = pa.total_allocated_bytes()
     grown: list[int] = []
     original = pq.ParquetFile.iter_batches
 
