@@ -172,12 +172,6 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
-@pytest.fixture
-def tiny_backbone() -> dict[str, Any]:
-    """The settings of a backbone that embeds in milliseconds."""
-    return dict(TINY_BACKBONE)
-
-
 def training_python() -> str:
     """`train.python` for a whole chain: if this Python has no petastorm, another one trains."""
     if find_spec("petastorm") is not None:

@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import head_of_chance, literal_config, picture, read_table
-from tests.support.counting_workers import WorkerLog, counting_workers
+from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
@@ -48,12 +48,6 @@ class Catalog:
                 **named,
             }
         )
-
-
-@pytest.fixture(scope="module")
-def workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerLog]:
-    with counting_workers(spark, tmp_path_factory.mktemp("python")) as log:
-        yield log
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
 from tests.conftest import drawn_images, literal_config, picture, read_table
-from tests.support.counting_workers import WorkerLog, counting_workers
+from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
@@ -116,12 +116,6 @@ class Embedded:
             for name, url in urls.items()
         }
         return {name: content for name, content in read.items() if content is not None}
-
-
-@pytest.fixture(scope="module")
-def workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerLog]:
-    with counting_workers(spark, tmp_path_factory.mktemp("python")) as log:
-        yield log
 
 
 @pytest.fixture(scope="module")

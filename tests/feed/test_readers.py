@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import readers
+from tests.support.small_versions import pointer_file
 from toiletspark.publishing.versions import log
 from toiletspark.tables import arrow_io, runs, spark_io
 from toiletspark.tables.manifest import Inputs
@@ -104,17 +105,13 @@ def part(store: Store) -> Path:
     return Path(log.current(store.root).folder) / "part-0.parquet"
 
 
-def pointer(store: Store) -> Path:
-    return Path(store.root) / "exclusion_list" / "_current.json"
-
-
 def without_pointer(store: Store) -> None:
-    pointer(store).unlink()
+    pointer_file(store).unlink()
 
 
 def expired(store: Store) -> None:
-    said = json.loads(pointer(store).read_text())
-    pointer(store).write_text(json.dumps({**said, "valid_until": "2026-01-01T00:00:00+00:00"}))
+    said = json.loads(pointer_file(store).read_text())
+    pointer_file(store).write_text(json.dumps({**said, "valid_until": "2026-01-01T00:00:00+00:00"}))
 
 
 def without_its_file(store: Store) -> None:

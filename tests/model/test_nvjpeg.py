@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import torchvision
 from PIL import Image
 
 from tests.support import backbones
+from tests.support.pictures import encoded
 from tests.support.shared_folder import shared
 from toiletspark.config.loading import load
 from toiletspark.demo.rooms import draw_room
@@ -28,13 +28,7 @@ DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_availa
 
 
 def jpeg(width: int = 640, height: int = 480, seed: int = 0, **options: Any) -> bytes:
-    return encoded(draw_room("kitchen", seed).resize((width, height)), **options)
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+    return encoded(draw_room("kitchen", seed).resize((width, height)), "JPEG", **options)
 
 
 def turned(orientation: int) -> bytes:
@@ -45,13 +39,13 @@ def turned(orientation: int) -> bytes:
 
 ODD = {
     "turned": turned(6),
-    "cmyk": encoded(draw_room("kitchen", 1).convert("CMYK")),
+    "cmyk": encoded(draw_room("kitchen", 1).convert("CMYK"), "JPEG"),
     "png": encoded(draw_room("kitchen", 2), "PNG"),
     "cut short": jpeg()[:-4000],
     "no image": b"no image at all",
     "empty": b"",
     "too small": jpeg(8, 8),
-    "rgb inside": encoded(draw_room("kitchen", 3), keep_rgb=True),
+    "rgb inside": encoded(draw_room("kitchen", 3), "JPEG", keep_rgb=True),
 }
 
 
@@ -78,7 +72,7 @@ def test_plain_files_look_as_pillow_sees_them(
 
 def test_grey_has_three_channels() -> None:
     (result,) = nvjpeg.decode(
-        [encoded(draw_room("kitchen", 4).convert("L"))], LIMITS, PREPROCESSING, DEVICES[0]
+        [encoded(draw_room("kitchen", 4).convert("L"), "JPEG")], LIMITS, PREPROCESSING, DEVICES[0]
     )
     assert result.pixels is not None
     assert (result.pixels[..., 0] == result.pixels[..., 2]).all()

@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import stored
+from tests.support.small_versions import pointer_file
 from toiletspark import __version__
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
@@ -64,10 +65,6 @@ def prepare(
     ]
     inputs = {"catalog": seen.run_id, "head_id": head_id, "backbone_id": "B"}
     return stored(store, table_of(HEAD), rows, inputs=inputs)
-
-
-def pointer_of(store: Store) -> Path:
-    return Path(store.root) / "exclusion_list" / "_current.json"
 
 
 def with_threshold(config: Config, threshold: float) -> Config:
@@ -153,7 +150,7 @@ def test_manifests_tell_what_the_version_was_made_from(
         on_disk = {path.name: path.stat().st_size for path in Path(folder).glob("*.parquet")}
         assert {file["name"]: file["bytes"] for file in manifest["files"]} == on_disk
         assert sum(file["rows"] for file in manifest["files"]) == rows
-    pointer = json.loads(pointer_of(store).read_text())
+    pointer = json.loads(pointer_file(store).read_text())
     run_id = Path(told["exclusion_list"]).name
     assert pointer["run_id"] == run_id
     assert pointer["exclusion_list"] == f"exclusion_list/{run_id}"
@@ -253,7 +250,7 @@ def test_a_policy_that_cannot_be_kept_publishes_nothing(
         publish_exclusions.step(Workspace.open(spark, config.model_copy(update={"publish": safe})))
     assert stopped.value.found == "no operating threshold has min_recall 1 at the safe end"
     assert (gone.value.exit_code, stopped.value.exit_code) == (2, 2)
-    assert not pointer_of(store).exists()
+    assert not pointer_file(store).exists()
     assert store.runs(schemas.EXCLUSION_LIST) == []
 
 
@@ -285,7 +282,7 @@ def test_the_pointer_moves_last(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     write_run: Callable[..., Run] = spark_io.write_run
 
     def full_disk(frame: Any, where: Store, table: schemas.Table, *args: Any, **facts: Any) -> Run:
@@ -296,7 +293,7 @@ def test_the_pointer_moves_last(
     monkeypatch.setattr(spark_io, "write_run", full_disk)
     with pytest.raises(OSError, match="No space left"):
         publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.9)))
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
     assert listed(readers.read_current(spark, config.output.root)) == {
         "a": 0.95,
         "b": 0.6,
@@ -342,7 +339,7 @@ def test_an_image_that_is_nowhere_stops_the_publication(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     prepare(store, unembedded="z")
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(Workspace.open(spark, config))
@@ -359,7 +356,7 @@ def test_an_image_that_is_nowhere_stops_the_publication(
         "and report this if it comes back"
     )
     assert stopped.value.exit_code == 3
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -513,7 +510,7 @@ def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
     """Twenty publications under a reader that never stops; each read is one whole version."""
     rng = np.random.default_rng(5)
     publish_tiny(store, 4)
-    pointer = pointer_of(store)
+    pointer = pointer_file(store)
     seen = []
     wrong = []
     ended = threading.Event()

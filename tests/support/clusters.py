@@ -134,11 +134,6 @@ class Cluster:
             child for child in daemons if child.ppid() in {one.pid for one in daemons}
         )
 
-    def decode_children(self, worker: int | None = None) -> list[psutil.Process]:
-        """Whatever Python workers have started: their nurseries and those nurseries' children."""
-        workers = self.python_workers(worker)
-        return _started_in_order(itertools.chain.from_iterable(_below(one.pid) for one in workers))
-
     # Life and death
 
     def start_worker(self) -> Worker:

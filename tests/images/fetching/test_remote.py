@@ -12,20 +12,13 @@ from typing import ClassVar
 
 import pytest
 
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore
 from tests.support.quiet_server import QuietHandler
 from tests.support.shard_files import CONTENTS, MAKERS, QUICK, SECRET, fetcher, one, tar_of
 from toiletspark.images.fetching import Fetched, tar_shard
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.reading import read_range
 from toiletspark.images.fetching.stores import Stores
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as started:
-        yield started
-
 
 # S3
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore
 from tests.support.shard_files import CONTENTS, MAKERS, SECRET, fetcher, one, parquet_of, tar_of
 from toiletspark.config import Fetch, ShardColumns, loading
 from toiletspark.images.fetching import Fetched, shard_of, shards
@@ -60,12 +60,6 @@ def counted() -> Iterator[Callable[[str, bytes], str]]:
 
     yield put
     Counted.store.clear()
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as started:
-        yield started
 
 
 # Members of shards
