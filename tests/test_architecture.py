@@ -98,15 +98,6 @@ def test_importing_everything_starts_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_is_shown_without_spark_and_torch() -> None:
-    code = (
-        "import sys, toiletspark.jobs.cli; "
-        "print(sorted({'pyspark', 'torch', 'PIL'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 # Files
 
 

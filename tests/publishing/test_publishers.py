@@ -49,19 +49,6 @@ def test_a_lost_answer_loses_and_doubles_no_version(tmp_path: Path) -> None:
     }
 
 
-def test_a_version_whose_publisher_died_before_the_pointer_moved_waits_unseen(
-    tmp_path: Path,
-) -> None:
-    store = Store.open(str(tmp_path / "output"))
-    first = log.publish(store, publish.write(store, 1))
-    log.commit(store, publish.write(store, 2))
-    live = log.live(store)
-    assert live is not None
-    assert (live.number, live.run_id) == (1, first.run_id)
-    assert log.publish(store, publish.write(store, 3)).number == 3
-    assert [version.number for version in log.read_all(store)] == [1, 2, 3]
-
-
 def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,12 +113,16 @@ def test_the_pointer_never_moves_back(store: Store) -> None:
 def test_a_version_whose_publisher_was_killed_waits_unseen_and_the_next_is_newer(
     store: Store,
 ) -> None:
-    published(store)
+    first = published(store)
     before = pointer_file(store).read_bytes()
     assert killed_before_the_pointer(store).number == 2
     assert pointer_file(store).read_bytes() == before
+    live = log.live(store)
+    assert live is not None
+    assert (live.number, live.run_id) == (1, first.run_id)
     assert published(store).number == 3
     assert pointer(store)["version"] == 3
+    assert [version.number for version in log.read_all(store)] == [1, 2, 3]
 
 
 def test_a_version_ends_when_it_says_so(store: Store) -> None:
