@@ -200,9 +200,8 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
     orphans = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(
-        orphans, timeout=_ORPHANS_END_WITHIN_S
-    )  # Python workers end by themselves
+    # Python workers end by themselves
+    _, alive = psutil.wait_procs(orphans, timeout=_ORPHANS_END_WITHIN_S)
     if alive:
         raise SystemExit(
             f"{len(alive)} processes outlived the driver: {[one.pid for one in alive]}"

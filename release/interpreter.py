@@ -104,9 +104,8 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
 def _bring_libraries(folder: Path, binaries: list[Path]) -> None:
     """Copies what the binaries load from this machine into lib/, and lets them look there."""
     lib = folder / "lib"
-    waiting = [
-        (path, path) for path in binaries
-    ]  # where it lies now, and where its libraries are looked up
+    # where it lies now, and where its libraries are looked up
+    waiting = [(path, path) for path in binaries]
     while waiting:
         path, original = waiting.pop()
         needed = _libraries(original)

@@ -167,9 +167,8 @@ def test_the_default_catalog_has_the_promised_shares(
     rooms = list(truth(catalog).values())
     assert 0.09 < rooms.count("toilet") / len(rooms) < 0.13
     pictures = planned(400)
-    assert all(
-        p.origin == p or p.origin.listing < p.listing for p in pictures
-    )  # files are written in order
+    # files are written in order
+    assert all(p.origin == p or p.origin.listing < p.listing for p in pictures)
     fates = [picture.fate for picture in pictures]
     assert 0.02 < sum(fate in ("copied", "linked") for fate in fates) / len(fates) < 0.04
     assert 0.01 < sum(fate in BROKEN for fate in fates) / len(fates) < 0.02

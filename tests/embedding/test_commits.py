@@ -331,11 +331,8 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = catalog.config(tmp_path / "output", **ONE_COMMIT)
-    lost = [
-        "i05",
-        "i06",
-        "i15",
-    ]  # i15 shows what nobody else shows; i05 and i06 stand for two images each
+    # i15 shows what nobody else shows; i05 and i06 stand for two images each
+    lost = ["i05", "i06", "i15"]
 
     def lose(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         return without_outcome(attempts, lost) if given.claims.endswith("-0") else attempts

@@ -216,11 +216,8 @@ def test_another_backbone_embeds_anew_and_keeps_the_old(
     spark: SparkSession, catalog: Catalog
 ) -> None:
     other = embed_images.step(Workspace.open(spark, catalog.config(backbone__crop_px=36)))
-    assert (other["attempted"], other["fetched"], other["embedded"]) == (
-        8,
-        8,
-        8,
-    )  # what is junk needs no second look
+    # what is junk needs no second look
+    assert (other["attempted"], other["fetched"], other["embedded"]) == (8, 8, 8)
     back = embed_images.step(Workspace.open(spark, catalog.config()))
     assert (back["attempted"], back["embedded"]) == (0, 0)
     kept = read_table(spark, catalog.config(), schemas.EMBEDDINGS)

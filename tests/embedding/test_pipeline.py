@@ -320,9 +320,8 @@ def test_a_content_that_another_task_has_claimed_is_left_to_it(
         attempt_all([inline("a", theirs), inline("b", theirs), inline("c", ours)], given)
     )
     assert [result[name].decoded.status for name in "abc"] == ["", "", "ok"]
-    assert [result[name].digest for name in "ab"] == [
-        content_digest(theirs)
-    ] * 2  # which leads to its outcome
+    # which leads to its outcome
+    assert [result[name].digest for name in "ab"] == [content_digest(theirs)] * 2
     assert [result[name].embedding is None for name in "abc"] == [True, True, False]
     assert decoded == [ours]
 

@@ -255,9 +255,8 @@ def test_the_cluster_gives_the_same_scores_and_the_same_list(
     names = [name for name in one.columns if name == "exclusion_score" or name.startswith("p_")]
     others = [name for name in one.columns if name not in names]
     pd.testing.assert_frame_equal(one[others], two[others])
-    pd.testing.assert_frame_equal(
-        one[names], two[names], atol=1e-3
-    )  # neighbours in a batch: float16's last bit
+    # neighbours in a batch: float16's last bit
+    pd.testing.assert_frame_equal(one[names], two[names], atol=1e-3)
     wanted = ["image_id", "listing_id", "reason", "head_id"]
     pd.testing.assert_frame_equal(
         rows(here["exclusion_list"], *wanted), rows(there["exclusion_list"], *wanted)
@@ -281,10 +280,8 @@ def test_each_job_alone_gives_what_it_gives_in_the_chain(locally: Locally) -> No
         pd.testing.assert_frame_equal(
             rows(published, *columns), rows(locally.chain["exclusion_list"], *columns)
         )
-    assert [told[job]["version"] for job in ("rescore_catalog", "publish_exclusions")] == [
-        2,
-        3,
-    ]  # the chain's was 1
+    # the chain's was 1
+    assert [told[job]["version"] for job in ("rescore_catalog", "publish_exclusions")] == [2, 3]
 
 
 def test_both_workers_ran_tasks(on_cluster: OnCluster) -> None:

@@ -98,9 +98,8 @@ def test_what_has_no_label_or_contradicting_ones_is_stood_for_by_the_others() ->
     drawn += [row("known", chance=0.05, rank=None)]
     found = ["toilet", "other", None, CONFLICT, "other"]
     leaking, _ = estimate(drawn, found, BAD)
-    assert leaking.value == pytest.approx(
-        20 / (40 + 20)
-    )  # half of the 40 that were asked about, none of the known 20
+    # half of the 40 that were asked about, none of the known 20
+    assert leaking.value == pytest.approx(20 / (40 + 20))
     everything, _ = estimate(drawn, ["toilet", "other", "toilet", "other", "other"], BAD)
     assert everything.value == leaking.value
     assert everything.high - everything.low < leaking.high - leaking.low

@@ -91,9 +91,8 @@ def feed(heading: str, store: Store, image_id: "pd.Series[Any]") -> list[str]:
     if heading == WITH_SPARK:
         names["spark"].createDataFrame(names["images"]).createOrReplaceTempView("images")
         return texts(row["image_id"] for row in names["spark"].sql(join(heading)).collect())
-    left = eval(
-        join(heading), names
-    )  # DuckDB finds images and excluded there, as it does in a notebook
+    # DuckDB finds images and excluded there, as it does in a notebook
+    left = eval(join(heading), names)
     return texts(left["image_id"] if heading == "pandas" else (row[0] for row in left.fetchall()))
 
 
@@ -208,9 +207,8 @@ def test_the_reader_for_spark(spark: SparkSession, store: Store) -> None:
         empty, store, EXCLUSION_LIST, runs.new_run_id(), config={}, inputs=Inputs()
     )
     log.publish(store, listed)
-    assert [file.rows for file in listed.files] == [
-        0
-    ]  # as the page says: Spark writes one file at least
+    # as the page says: Spark writes one file at least
+    assert [file.rows for file in listed.files] == [0]
     assert ids(WITH_SPARK, store) == []
     assert ids("pandas", store) == ids("DuckDB", store) == []
     published(store, ["1", "12345678", "a"])

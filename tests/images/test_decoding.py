@@ -412,9 +412,8 @@ def test_measuring_tells_what_decoding_has_told(kind: str, orientation: int) -> 
 
 def test_measuring_decodes_nothing() -> None:
     content = encoded(picture(300, 200), "JPEG")
-    assert measure(content[:700], LIMITS) == Decoded(
-        "ok", "", 300, 200
-    )  # no picture is left, but the header is
+    # no picture is left, but the header is
+    assert measure(content[:700], LIMITS) == Decoded("ok", "", 300, 200)
 
 
 # Thumbnails

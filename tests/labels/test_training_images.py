@@ -97,9 +97,8 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     assert np.allclose(kept, mirrored, rtol=2e-3, atol=1e-3)
 
     Path(urls["L1-2"]).write_bytes(Path(urls["L1-3"]).read_bytes())
-    assert training_views.gather(Workspace.open(spark, config)) == {
-        "views_embedded": 0
-    }  # what is there is not made again
+    # what is there is not made again
+    assert training_views.gather(Workspace.open(spark, config)) == {"views_embedded": 0}
 
 
 def test_files_that_stand_in_the_images_table(

@@ -87,12 +87,8 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
 
 
 def test_a_label_follows_the_content_that_was_labelled(gathered: pd.DataFrame) -> None:
-    wanted = {
-        "changed": 2,
-        "copy": 1,
-        "gone": 4,
-        "plain": 1,
-    }  # the label was given before the image changed
+    # the label was given before the image changed
+    wanted = {"changed": 2, "copy": 1, "gone": 4, "plain": 1}
     assert {name: bytes(row["embedding"]) for name, row in gathered.iterrows()} == {
         name: vector(seed) for name, seed in wanted.items()
     }

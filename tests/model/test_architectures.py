@@ -91,9 +91,8 @@ def published(name: str) -> torch.nn.Module:
             layer.momentum = 1.0
     with torch.no_grad():
         network(torch.randn(8, 3, 64, 64))
-        network.get_submodule(
-            final_layer(network)
-        ).bias += 3  # SqueezeNet cuts off what is below zero
+        # SqueezeNet cuts off what is below zero
+        network.get_submodule(final_layer(network)).bias += 3
     return network.eval()
 
 

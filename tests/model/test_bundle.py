@@ -288,9 +288,8 @@ def test_golden_images_are_drawn_in_turn_by_hash_and_one_of_each_content() -> No
     assert (
         result == golden.choose(labelled[::-1], 32, seed=7) != golden.choose(labelled, 32, seed=8)
     )
-    assert [label for *_, label in result[:10]].count(
-        "toilet"
-    ) == 5  # all that there are, then the rest
+    # all that there are, then the rest
+    assert [label for *_, label in result[:10]].count("toilet") == 5
     assert len({digest for _, digest, _ in result}) == 32
     assert max(image_id for image_id, *_ in result) < "i090"
     assert golden.choose(labelled, 12, seed=7) == result[:12]

@@ -373,9 +373,8 @@ def test_every_finite_float16_comes_back_exactly() -> None:
     result = from_stored(stored.tobytes(), 512)
     assert (result.shape, result.dtype) == ((512, 124), np.float32)
     wanted = stored.astype(np.float32)
-    assert np.array_equal(
-        result.ravel().view(np.uint32), wanted.view(np.uint32)
-    )  # bit for bit: -0.0 == 0.0
+    # bit for bit: -0.0 == 0.0
+    assert np.array_equal(result.ravel().view(np.uint32), wanted.view(np.uint32))
     assert np.array_equal(from_stored(memoryview(stored.tobytes())[2:-2], 2).ravel(), wanted[1:-1])
 
 

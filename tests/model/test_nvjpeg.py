@@ -56,9 +56,8 @@ ODD = {
 def test_plain_files_look_as_pillow_sees_them(
     size: tuple[int, int], device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sandbox, "decode", None
-    )  # or Pillow would stand in where nvJPEG does not work
+    # or Pillow would stand in where nvJPEG does not work
+    monkeypatch.setattr(sandbox, "decode", None)
     (result,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, device)
     (wanted,) = decoding.decode([jpeg(*size)], LIMITS, PREPROCESSING)
     assert result.pixels is not None and wanted.pixels is not None

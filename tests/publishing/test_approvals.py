@@ -223,9 +223,8 @@ def test_a_plan_against_another_version_than_the_live_one_is_made_again(
     log.publish(store, second)
     assert second.run_id in refused(store, config, against_first.run_id).found
     assert approvals.waiting(History.read(store)) == []
-    log.publish(
-        store, first, facts={"rolled_back_to": 1}
-    )  # what it was compared with is live again
+    # what it was compared with is live again
+    log.publish(store, first, facts={"rolled_back_to": 1})
     assert approve(store, config, against_first.run_id).number == 4
 
 

@@ -177,9 +177,8 @@ def test_the_page_shows_what_another_head_would_change(
     shown = [text for text in parsed.of("p", **{"class": "id"}) if text.startswith("image ")]
     assert shown == [f"image {ids[3]}", f"image {ids[0]}", "image new"]
     pictures = [found["alt"] for tag, found in parsed.elements if tag == "img"]
-    assert pictures == [
-        f"Thumbnail of image {image_id}" for image_id in (ids[3], ids[0])
-    ]  # "new" is in no images table
+    # "new" is in no images table
+    assert pictures == [f"Thumbnail of image {image_id}" for image_id in (ids[3], ids[0])]
     tiles = dict(
         zip(
             parsed.of("dt"),

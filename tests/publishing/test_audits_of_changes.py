@@ -316,9 +316,8 @@ def test_what_readers_get_has_as_many_rows_as_was_decided(
 
 def test_the_documentation_tells_every_rule() -> None:
     told = (REPOSITORY / "docs" / "publishing.md").read_text(encoding="utf-8")
-    schemas = {
-        rule for rule in audits.INTEGRITY if rule.startswith("schema.")
-    }  # told as "schema.*"
+    # told as "schema.*"
+    schemas = {rule for rule in audits.INTEGRITY if rule.startswith("schema.")}
     assert [
         rule for rule in (*audits.INTEGRITY, *audits.ACCEPTABLE) if f"`{rule}`" not in told
     ] == sorted(schemas, key=audits.INTEGRITY.index)

@@ -333,9 +333,8 @@ def test_overrides_come_back_as_labels(
     }
     assert at["a"] == datetime(2026, 11, 20, tzinfo=UTC)
 
-    stored(
-        store, schemas.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}]
-    )  # all others have ended
+    # all others have ended
+    stored(store, schemas.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}])
     again = import_labels.import_overrides(Workspace.open(spark, written(config, *OVERRIDES)))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
     assert labels_in(again) == labels_in(told)

@@ -268,9 +268,8 @@ def test_filters_show_what_they_say_and_labels_reach_nothing_else(
         expect(page.locator("#shown")).to_have_text(f"{count} shown")
     page.locator("#grid").focus()
     page.keyboard.press("Home")
-    page.keyboard.press(
-        "1"
-    )  # what is labelled leaves the view of what is not, and the next one has the focus
+    # what is labelled leaves the view of what is not, and the next one has the focus
+    page.keyboard.press("1")
     page.keyboard.press("3")
     assert page.evaluate("[shown.length, focus]") == [29, 2]
     page.keyboard.press("u")
@@ -346,9 +345,8 @@ def test_of_thousands_only_what_is_near_is_drawn_and_dragging_scrolls(
     until(page, "grid.scrollTop > 3000")
     page.mouse.up()
     result = selected(page)
-    assert result == set(
-        range(0, max(result) + 1, columns)
-    )  # the first column, down to where the window has come
+    # the first column, down to where the window has come
+    assert result == set(range(0, max(result) + 1, columns))
     assert len(result) > 20
     page.keyboard.press("End")
     expect(tile(page, 1999)).to_be_in_viewport()

@@ -183,9 +183,8 @@ def hostile_evaluation(evaluation: dict[str, Any], text: str) -> dict[str, Any]:
 def test_a_hostile_string_stays_text(
     made: dict[str, Any], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr(
-        head_page, "_plots", lambda evaluation: []
-    )  # which hold nothing of strangers, and take time
+    # which hold nothing of strangers, and take time
+    monkeypatch.setattr(head_page, "_plots", lambda evaluation: [])
     parsed, plain = (
         Parsed(render(hostile_evaluation(made, one), {one: jpeg()})) for one in (text, "plain")
     )

@@ -174,9 +174,8 @@ def test_the_parts_of_any_plan_add_up(seed: int) -> None:
     chance = random.Random(seed)
     strata = []
     for number in range(50):
-        parts = [
-            chance.randrange(9) for _ in range(6)
-        ]  # same, leaving, returning, between, new, new_excluded
+        # same, leaving, returning, between, new, new_excluded
+        parts = [chance.randrange(9) for _ in range(6)]
         known, images = sum(parts[:4]), sum(parts)
         strata.append(
             StratumChanges(

@@ -158,9 +158,8 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         {"content_digest": name, "backbone_id": "ours", "embedding": one}
         for name, one in vectors.items()
     ]
-    other = [
-        {**row, "backbone_id": "another", "embedding": vector(3)} for row in kept
-    ]  # all look like 3
+    # all look like 3
+    other = [{**row, "backbone_id": "another", "embedding": vector(3)} for row in kept]
     stored(store, schemas.EMBEDDINGS, [*kept, *other])
     unsure = [at for at in range(40) if at % 10 == 0]
     scores = [

@@ -122,12 +122,8 @@ def test_a_sample_keeps_its_images_whatever_is_drawn_later(
         "c": some.run_id,
         "d": asked.run_id,
     }
-    assert [result[name].weight for name in "abcd"] == [
-        2.0,
-        2.0,
-        10.0,
-        24.0,
-    ]  # with those that others took
+    # with those that others took
+    assert [result[name].weight for name in "abcd"] == [2.0, 2.0, 10.0, 24.0]
 
 
 def test_a_larger_sample_takes_over_once_it_is_labelled(

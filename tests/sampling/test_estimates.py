@@ -69,9 +69,8 @@ def test_independent_images_have_wilsons_own_interval() -> None:
     share = Bootstrap(np.zeros(400), np.arange(400), np.ones(400), replicates=4000).share(
         part, np.ones(400, dtype=bool)
     )
-    assert (share.low, share.high) == pytest.approx(
-        (0.7054, 0.7899), abs=0.003
-    )  # Wilson's for 300 of 400
+    # Wilson's for 300 of 400
+    assert (share.low, share.high) == pytest.approx((0.7054, 0.7899), abs=0.003)
 
 
 def test_the_replicates_vary_as_the_textbook_says() -> None:
@@ -191,9 +190,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = coverage.covered(
         coverage.make_catalog(seed=5, strata=12), listings=400, draws=150, replicates=300
     )
-    assert all(0.89 <= share <= 0.99 for share in held.values()), (
-        held
-    )  # 95 % less 3 standard errors of 150 draws
+    # 95 % less 3 standard errors of 150 draws
+    assert all(0.89 <= share <= 0.99 for share in held.values()), held
 
 
 def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() -> None:

@@ -49,9 +49,8 @@ def clustered(rows: int, seed: int) -> np.ndarray:
 def test_groups_are_those_of_the_slow_way(
     monkeypatch: pytest.MonkeyPatch, seed: int, block: int
 ) -> None:
-    monkeypatch.setattr(
-        near_duplicates, "_BLOCK", block
-    )  # small ones, so that groups reach over several
+    # small ones, so that groups reach over several
+    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     embeddings = clustered(80, seed)
     result = near_duplicates.groups(embeddings, 0.97)
     wanted = slow_groups(embeddings, 0.97)

@@ -95,9 +95,8 @@ def prepare(store: Store) -> Run:
     ]
     others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
     stored(store, schemas.EMBEDDINGS, ours[:20] + others)
-    stored(
-        store, schemas.EMBEDDINGS, ours[18:]
-    )  # two of them a second time, as after a run that broke
+    # two of them a second time, as after a run that broke
+    stored(store, schemas.EMBEDDINGS, ours[18:])
     stored(store, schemas.EMBEDDINGS, [])
     return stored_catalog(store, catalog, "ours")
 
@@ -132,9 +131,8 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     rows = pd.read_parquet(summary["scores"]).sort_values("image_id").reset_index(drop=True)
     columns = [f"p_{name}" for name in classes]
     assert list(rows.columns) == [*schemas.SCORES.columns, *columns]
-    assert list(rows["image_id"]) == [
-        f"i{number:02}" for number in range(IMAGES)
-    ]  # each once, none without embedding
+    # each once, none without embedding
+    assert list(rows["image_id"]) == [f"i{number:02}" for number in range(IMAGES)]
     assert list(rows["listing_id"]) == [f"Li{number:02}" for number in range(IMAGES)]
     assert set(rows["head_id"]) == {head.head_id}
     for number, row in rows.iterrows():

@@ -429,9 +429,8 @@ def test_only_what_is_old_and_unfinished_is_cleaned_up(root: str) -> None:
         [store.work_folder(old), store.folder(CATALOG, old), store.folder(SAMPLE, older)]
     )
     assert storage.entries(f"{root}/_work") == [young]
-    assert storage.entries(f"{root}/sample") == sorted(
-        [old, young, "notes"]
-    )  # whole, young, somebody's
+    # whole, young, somebody's
+    assert storage.entries(f"{root}/sample") == sorted([old, young, "notes"])
     assert storage.entries(f"{root}/catalog") == []
     assert storage.exists(f"{root}/exclusion_list/_current.json")
     assert store.run(SAMPLE, old) is not None

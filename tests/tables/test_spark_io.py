@@ -44,9 +44,8 @@ def test_rows_of_the_driver_are_there_without_python_workers(spark: SparkSession
     assert [tuple(row) for row in frame.collect()] == rows
     assert dict(frame.dtypes) == columns
     plan = frame._jdf.queryExecution().optimizedPlan().toString()
-    assert "LocalRelation" in plan and "RDD" not in plan, (
-        plan
-    )  # an RDD would be computed by Python, for each query anew
+    # an RDD would be computed by Python, for each query anew
+    assert "LocalRelation" in plan and "RDD" not in plan, plan
     assert frames.of_rows(spark, [], columns).dtypes == frame.dtypes
 
 

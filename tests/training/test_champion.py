@@ -88,12 +88,8 @@ def test_few_mistakes_more_are_luck_as_the_exact_sign_test_says() -> None:
         old = (np.arange(1000) >= more) & (np.arange(1000) < more + fewer)
         return bootstrap.difference((new, everything), (old, everything)).low > 0
 
-    assert [told(more, 0) for more in (1, 4, 5, 7)] == [
-        False,
-        False,
-        False,
-        True,
-    ]  # p = 1, 0.125, 0.063, 0.016
+    # p = 1, 0.125, 0.063, 0.016
+    assert [told(more, 0) for more in (1, 4, 5, 7)] == [False, False, False, True]
     assert [told(*both) for both in ((7, 1), (8, 1), (9, 2), (12, 2))] == [False, True, False, True]
 
 
@@ -166,6 +162,14 @@ def made(root: Path, *, wrong: bool = False, seed: int = 0, backbone_id: str = B
 
 def trained(root: Path, *sets: str) -> dict[str, Any]:
     return train(config(root, ("toilet", "other"), "train.learning_curve=[]", *sets))
+
+
+def first_live_head(root: Path) -> champion.Live:
+    """Trains on the newest training set; returns the head, which is live from then on."""
+    trained(root)
+    live = champion.live_head(Store(str(root)), conf_files.load().publish)
+    assert live is not None
+    return live
 
 
 def publish(root: Path, head_id: str, operating_threshold: float = 0.5) -> None:
@@ -307,12 +311,7 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
 @pytest.mark.petastorm
 def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
+    live = first_live_head(tmp_path)
     everything = dataset.read(run)
     others = dataset.TrainingSet(
         **{**everything.__dict__, "content_digest": [f"new {name}" for name in LISTINGS]}
@@ -332,12 +331,7 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
 ) -> None:
     """Every other image is of a new home; half of these are grouped with homes trained on."""
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
+    live = first_live_head(tmp_path)
     everything = dataset.read(run)
     new = np.arange(ROWS) % 2 == 1
     fresh = {
@@ -362,12 +356,7 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
 ) -> None:
     """Each new home first shows a picture of the live head's training, shared or its own."""
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
+    live = first_live_head(tmp_path)
     everything = dataset.read(run)
     first = np.arange(ROWS) % PER_LISTING == 0
     trained_on = [
@@ -390,9 +379,8 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
 def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
     """Homes of the live head's training come again under other names: they are held out."""
     embeddings, labels = clusters(ROWS)
-    embeddings += (
-        np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)
-    )  # no two are one photo
+    # no two are one photo
+    embeddings += np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)
     names = [("toilet", "other")[label] for label in labels]
     gathered(tmp_path, to_stored(embeddings), names)
     live = trained(tmp_path)

@@ -202,9 +202,8 @@ def test_shares_are_the_slow_sums_of_the_weights() -> None:
     assert {name: share["value"] for name, share in told.items()} == pytest.approx(expected)
     assert all(share["low"] < share["value"] < share["high"] for share in told.values())
     plain = unweighted(HEAD, found.embeddings, labels, 0.5)
-    assert any(
-        abs(plain[name] - expected[name]) > 0.01 for name in expected
-    )  # the weights do matter here
+    # the weights do matter here
+    assert any(abs(plain[name] - expected[name]) > 0.01 for name in expected)
 
 
 def test_an_evaluation_is_the_same_twice_and_has_no_nan() -> None:
@@ -330,9 +329,8 @@ def test_classes_and_confusion_are_those_of_scikit_learn() -> None:
 
 def test_strata_are_judged_by_themselves_and_thin_ones_are_named() -> None:
     found, labels = examples(360)
-    few = [
-        f"S{min(number // 3 % 40, 2)}" for number in range(360)
-    ]  # S0 and S1 have three listings each
+    # S0 and S1 have three listings each
+    few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]
     told = evaluate(
         HEAD, TrainingSet(**{**found.__dict__, "stratum": few}), labels, SAMPLE, 0.5, CONFIG
     )

@@ -297,11 +297,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
 
     rows = pd.read_parquet(newest(config).folder)
     assert newest(config).inputs.finetuned_from == source.run_id
-    part = {
-        "drawn": 120,
-        "labelled": 59,
-        "share": pytest.approx(0.5 * 59 / 60),
-    }  # one less could be had
+    # one less could be had
+    part = {"drawn": 120, "labelled": 59, "share": pytest.approx(0.5 * 59 / 60)}
     assert newest(config).counts["draws"] == {"D": part}
     assert len(rows) == 59
     first = Backbone(spec).decode([picture("toilet", 0, (64, 64))], config.decode)[0].pixels

@@ -120,9 +120,8 @@ def test_the_queue_is_the_same_again(tmp_path: Path) -> None:
 @pytest.mark.petastorm
 def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
     count = 40
-    labels = [
-        "kitchen" if place < 4 else CLASSES[place % 2] for place in range(count)
-    ]  # one listing has all kitchens
+    # one listing has all kitchens
+    labels = ["kitchen" if place < 4 else CLASSES[place % 2] for place in range(count)]
     random = np.random.default_rng(1)
     gathered(
         tmp_path,

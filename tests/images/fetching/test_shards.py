@@ -129,9 +129,8 @@ def test_a_damaged_shard_is_not_opened_for_each_member(
             "damaged shard"
         }
     assert Counted.asked["open", "/shards/a.parquet"] == 1
-    monkeypatch.setattr(
-        shards, "_RETRY_FAILED_S", -1.0
-    )  # once it may have been mended, it is looked at again
+    # once it may have been mended, it is looked at again
+    monkeypatch.setattr(shards, "_RETRY_FAILED_S", -1.0)
     by = fetcher()
     assert one(f"parquet://a::{shard}", by).status == "missing"
     counted("a.parquet", parquet_of({"a": b"abc"}))
