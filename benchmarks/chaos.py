@@ -252,9 +252,7 @@ def without_isolation(folder: Path) -> dict[str, Any]:
     }
 
 
-def main(
-    images: Annotated[int, typer.Option(help="a tenth of them hostile")] = IMAGES,
-) -> None:
+def main(images: Annotated[int, typer.Option(help="a tenth of them hostile")] = IMAGES) -> None:
     """Measures, and prints one JSON line."""
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder:
         told = run(Path(folder), images, images // 10)

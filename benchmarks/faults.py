@@ -118,11 +118,7 @@ def foreign_schema(shop: Portal) -> None:
         texts = table["exclusion_score"].cast(pa.string())
         pq.write_table(table.set_column(place, "exclusion_score", texts), file)
     shop.store.commit(
-        scoring_table(shop),
-        scores.run_id,
-        config={},
-        inputs=scores.inputs,
-        counts=scores.counts,
+        scoring_table(shop), scores.run_id, config={}, inputs=scores.inputs, counts=scores.counts
     )
 
 

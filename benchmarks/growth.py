@@ -43,11 +43,7 @@ def main(
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 rows.append(row)
     left_out = [
-        {
-            "rows": size,
-            "changed": share,
-            "why": f"more than --changed-max {changed_max} pictures",
-        }
+        {"rows": size, "changed": share, "why": f"more than --changed-max {changed_max} pictures"}
         for size, share in itertools.product(sizes, CHANGED)
         if size * share > changed_max
     ]

@@ -65,11 +65,7 @@ class SyntheticCatalog:
     @property
     def words(self) -> tuple[str, ...]:
         """The options of a toiletspark command that works on it."""
-        return (
-            "--conf",
-            "conf/local.toml",
-            *(f"--set={key}" for key in self._sets()),
-        )
+        return ("--conf", "conf/local.toml", *(f"--set={key}" for key in self._sets()))
 
     @property
     def config(self) -> Config:

@@ -72,12 +72,7 @@ def once(
             summary["attempted"],
             summary["fetched"],
             summary["embedded"],
-        ) == (
-            10,
-            10,
-            10,
-            8,
-        )
+        ) == (10, 10, 10, 8)
         yield made
 
 

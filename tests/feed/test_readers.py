@@ -63,11 +63,7 @@ def ids(heading: str, store: Store) -> list[str]:
     )
 
 
-JOINS = {
-    "pandas": "The feed is then",
-    "DuckDB": "The feed is then",
-    WITH_SPARK: "In SQL:",
-}
+JOINS = {"pandas": "The feed is then", "DuckDB": "The feed is then", WITH_SPARK: "In SQL:"}
 IDS = {
     "text": pd.Series(["1", "2", "12345678", "x", None], dtype="object"),
     "int64": pd.Series([1, 2, 12345678]),

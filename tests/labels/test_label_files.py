@@ -268,10 +268,7 @@ def test_json_min_is_read_too(tmp_path: Path) -> None:
             [task("a"), {**task("b"), "data": {"image_id": "b", "content_digest": 7}}],
             "at 1.JSON.data.content_digest: Input should be a valid string",
         ),
-        (
-            [task("a", annotation("toilet", "other"))],
-            "image 'a' with 2 choices: 'toilet', 'other'",
-        ),
+        ([task("a", annotation("toilet", "other"))], "image 'a' with 2 choices: 'toilet', 'other'"),
         (
             [task("a", annotation("toilet", updated_at="soon"))],
             "at 0.JSON.annotations.0.updated_at: Input should be a valid datetime",

@@ -225,12 +225,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
         summary["without_embedding"],
         summary["in_conflict"],
         summary["corrupt"],
-    ) == (
-        16,
-        0,
-        0,
-        0,
-    )
+    ) == (16, 0, 0, 0)
     assert summary["trained_on"] + summary["validation"]["n"] == 16
     made = registry.load(summary["head"])
     assert made.classes == ("toilet", "other")

@@ -257,10 +257,7 @@ def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
     assert [
         (row["image_id"], row["labeller"], row["class"], row["content_digest"], row["how"])
         for row in rows.read(run)
-    ] == [
-        ("a", "ann", "toilet", "d-a", "folder"),
-        ("b", "ann", "other", "d-b", "folder"),
-    ]
+    ] == [("a", "ann", "toilet", "d-a", "folder"), ("b", "ann", "other", "d-b", "folder")]
     assert all(before <= row["labelled_at"] <= datetime.now(UTC) for row in rows.read(run))
     assert list(run.columns) == list(LABELS.columns)
     assert run.inputs.as_json() == {"source": "F", "before": None}

@@ -241,7 +241,4 @@ def test_the_mean_is_that_of_torchvisions_weights() -> None:
     from torchvision.models import ResNet18_Weights
 
     preset = ResNet18_Weights.IMAGENET1K_V1.transforms()
-    assert (tuple(preset.mean), tuple(preset.std)) == (
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-    )
+    assert (tuple(preset.mean), tuple(preset.std)) == (IMAGENET_MEAN, IMAGENET_STD)

@@ -104,7 +104,7 @@ def test_a_first_version_is_judged_by_its_shares_alone() -> None:
             "rate_of_change.excluded",
             "rate_of_change.unscored",
             "drift",
-        ),
+        )
     }
     assert checks["rate_of_change.excluded"].found == changes.NO_LAST
     assert set(broken(figures(stratum("A", 4000, 3000)))) == {"share.excluded"}
@@ -362,11 +362,7 @@ def test_what_failed_can_be_accepted_for_a_reason() -> None:
     ("rule", "found", "todo"),
     [
         ("share.exluded", "'share.exluded' (did you mean 'share.excluded'?)", "correct the name"),
-        (
-            "size",
-            "'size', of integrity",
-            "a list that breaks a rule of integrity is wrong",
-        ),
+        ("size", "'size', of integrity", "a list that breaks a rule of integrity is wrong"),
     ],
 )
 def test_what_cannot_be_accepted(rule: str, found: str, todo: str) -> None:

@@ -161,11 +161,7 @@ def rewritten(shop: Portal, change: Callable[[pa.Table], pa.Table]) -> None:
     file = Path(run.folder) / "part-2.parquet"
     pq.write_table(change(pq.read_table(file)), file)
     shop.store.commit(
-        faults.scoring_table(shop),
-        run.run_id,
-        config={},
-        inputs=run.inputs,
-        counts=run.counts,
+        faults.scoring_table(shop), run.run_id, config={}, inputs=run.inputs, counts=run.counts
     )
 
 

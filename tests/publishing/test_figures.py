@@ -96,13 +96,7 @@ def test_the_figures_of_sound_decisions(spark: SparkSession, tmp_path: Path) -> 
         found.repeated_ids,
         found.unknown_words,
         found.scores_amiss,
-    ) == (
-        10,
-        0,
-        0,
-        0,
-        0,
-    )
+    ) == (10, 0, 0, 0, 0)
     assert found.statuses == {"denied": 1, "timeout": 2, "truncated": 1}
     # L2 had an image, L4 is new; L3 was empty before; i stands for itself and j for nothing
     assert (found.listings, found.emptied, found.newly_emptied) == (5, 3, 2)

@@ -284,10 +284,7 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
 def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     stored(store, schemas.HEADS, [], inputs={"head_id": "old"})
-    expected = {
-        "old": "one without them",
-        "gone": "no such head in the store",
-    }
+    expected = {"old": "one without them", "gone": "no such head in the store"}
     for head_id, found in expected.items():
         assert (
             thresholds.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5

@@ -11,12 +11,7 @@ import pytest
 
 from tests.conftest import stored
 from tests.support import small_versions
-from tests.support.small_versions import (
-    killed_before_the_pointer,
-    pointer,
-    pointer_file,
-    published,
-)
+from tests.support.small_versions import killed_before_the_pointer, pointer, pointer_file, published
 from toiletspark.config import Config, loading
 from toiletspark.errors import OutputError
 from toiletspark.publishing.versions import log, rollback

@@ -276,9 +276,7 @@ def test_a_plan_that_changes_nothing_says_so() -> None:
     ]
     assert parsed.of("h2", id="new") == parsed.of("h2", id="warnings") == []
     empty = Parsed(render(page(strata=[], changed={}, audits=[])))
-    assert empty.of("p", **{"class": "empty"})[2:] == [
-        "The plan holds no image.",
-    ]
+    assert empty.of("p", **{"class": "empty"})[2:] == ["The plan holds no image."]
 
 
 @pytest.mark.parametrize(

@@ -163,13 +163,7 @@ def test_audits_that_did_not_pass_come_first() -> None:
 
 @pytest.mark.parametrize(
     ("psi", "word"),
-    [
-        (0.0, "stable"),
-        (0.0999, "stable"),
-        (0.1, "moderate"),
-        (0.25, "moderate"),
-        (0.2501, "major"),
-    ],
+    [(0.0, "stable"), (0.0999, "stable"), (0.1, "moderate"), (0.25, "moderate"), (0.2501, "major")],
 )
 def test_drift_in_words(psi: float, word: str) -> None:
     assert StratumDrift("a", psi, 0.1, 5).size == word

@@ -236,12 +236,7 @@ def test_equal_and_similar_pictures_are_asked_about_once(
         summary["contents"],
         summary["lookalikes"],
         summary["suggested"],
-    ) == (
-        39,
-        38,
-        1,
-        37,
-    )
+    ) == (39, 38, 1, 37)
     assert len({"i0", "i1"} & set(rows.index)) == len({"i2", "i3"} & set(rows.index)) == 1
     ((left_out, stands_for),) = queue.counts["stands_for"].items()
     assert {left_out, stands_for} == {"i2", "i3"} and stands_for in rows.index

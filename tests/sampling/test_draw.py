@@ -153,9 +153,7 @@ def test_the_cut_is_found_where_it_was_not_expected(
     looked: list[int] = []
     look = sampling._search
     monkeypatch.setattr(
-        sampling,
-        "_search",
-        lambda placed, zones: looked.append(len(zones)) or look(placed, zones),
+        sampling, "_search", lambda placed, zones: looked.append(len(zones)) or look(placed, zones)
     )
     assert sorted(population.draw(sample)["image_id"]) == wanted
     assert len(looked) >= 3

@@ -97,12 +97,7 @@ def test_the_chain_goes_to_the_nearest_that_is_left_and_keeps_groups_together() 
     assert near_duplicates.similarity_order(embeddings, group).tolist() == [0, 5, 2, 4, 1, 3]
     assert near_duplicates.similarity_order(
         np.zeros((4, 3), np.float32), np.array([9, 3, 9, 2])
-    ).tolist() == [
-        0,
-        2,
-        1,
-        3,
-    ]
+    ).tolist() == [0, 2, 1, 3]
     assert (
         near_duplicates.similarity_order(np.zeros((0, 3), np.float32), np.arange(0)).tolist() == []
     )

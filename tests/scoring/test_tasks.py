@@ -278,11 +278,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
             whole.slice(number * 15, 15), Path(snapshot.folder) / f"part-{number}.parquet"
         )
     store.commit(
-        schemas.CATALOG,
-        snapshot.run_id,
-        config={},
-        inputs=snapshot.inputs,
-        counts=snapshot.counts,
+        schemas.CATALOG, snapshot.run_id, config={}, inputs=snapshot.inputs, counts=snapshot.counts
     )
     since = stored(
         store,
@@ -325,13 +321,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     prepare(store)
     made_head(store, *TWO)
     twice = stored_catalog(store, [catalog_row("i00", "ok", "digest-0")] * 2, "ours")
-    store.commit(
-        schemas.CATALOG,
-        twice.run_id,
-        config={},
-        inputs=twice.inputs,
-        counts={"sound": 1},
-    )
+    store.commit(schemas.CATALOG, twice.run_id, config={}, inputs=twice.inputs, counts={"sound": 1})
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "2 scores"

@@ -112,10 +112,7 @@ def test_what_cannot_be_divided_is_none() -> None:
     empty = judge([], [])
     assert empty == dict.fromkeys(
         ["accuracy", "precision", "recall", "good_images_lost", "class_accuracy"]
-    ) | {
-        "n": 0,
-        "positives": 0,
-    }
+    ) | {"n": 0, "positives": 0}
     json.dumps(found, allow_nan=False)
 
 

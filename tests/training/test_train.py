@@ -240,12 +240,7 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     assert {
         name: summary["validation"][name]
         for name in ("accuracy", "precision", "recall", "class_accuracy")
-    } == {
-        "accuracy": 1.0,
-        "precision": 1.0,
-        "recall": 1.0,
-        "class_accuracy": 1.0,
-    }
+    } == {"accuracy": 1.0, "precision": 1.0, "recall": 1.0, "class_accuracy": 1.0}
     unseen, truth = clusters(50, seed=8)
     assert ((head.exclusion_scores(head.probabilities(unseen)) >= 0.5) == (truth == 0)).all()
     # the same labels give the same bundle in whichever run they are gathered
@@ -265,10 +260,7 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     assert head.facts["settings"] == SETTINGS.model_dump()
     kept = Store(str(tmp_path)).newest(HEADS)
     assert kept is not None
-    assert (kept.folder, kept.counts) == (
-        summary["head"],
-        {**summary["validation"], "draws": {}},
-    )
+    assert (kept.folder, kept.counts) == (summary["head"], {**summary["validation"], "draws": {}})
     assert kept.inputs.as_json() == {
         "training_set": run.run_id,
         "head_id": head.head_id,
