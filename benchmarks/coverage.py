@@ -11,6 +11,7 @@ ones.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.measure import machine
 from toiletspark.sampling.estimates import Bootstrap
 
-STRATA, HELD_OUT = 40, 0.3
+STRATA = 40
+HELD_OUT = 0.3
 Labelled = Literal["all", "raised", "plain"]
 SHARES = ("precision", "recall", "accuracy")
 PARTLY: tuple[Labelled, ...] = ("raised", "plain")
@@ -44,7 +46,8 @@ class Catalog:
 
     def parts(self) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         """The part and the whole of each share."""
-        hits, everything = self.to_exclude & self.excluded, np.ones(len(self.listing), dtype=bool)
+        hits = self.to_exclude & self.excluded
+        everything = np.ones(len(self.listing), dtype=bool)
         right = self.to_exclude == self.excluded
         return {
             "precision": (hits, self.excluded),
@@ -155,7 +158,7 @@ def main() -> None:
     by_size = {
         size: covered(catalog, size, asked.draws, asked.replicates) for size in asked.listings
     }
-    shares = [share for one in by_size.values() for share in one.values()]
+    shares = list(itertools.chain.from_iterable(one.values() for one in by_size.values()))
     most = max(asked.listings)
     part = {how: covered(catalog, most, asked.draws, asked.replicates, how) for how in PARTLY}
     told = {

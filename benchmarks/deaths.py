@@ -15,10 +15,11 @@ from toiletspark.tables.runs import Store
 
 
 def images_done(store: Store) -> int:
-    """Rows that are kept: in the ledger, or by tasks that have ended, of the commit that is being made."""
+    """Rows that are kept: in the ledger, or by ended tasks of the commit that is being made."""
     ledger = store.runs(tables.IMAGE_LEDGER)
     kept = {f"{run.inputs.run}-{run.inputs.commit}" for run in ledger}
-    done, work = sum(run.rows for run in ledger), Path(store.root) / "_work"
+    done = sum(run.rows for run in ledger)
+    work = Path(store.root) / "_work"
     for run in work.glob("*"):
         for folder in run.glob(f"{run.name}-*"):
             if folder.name.rpartition("-")[0] not in kept:
@@ -36,7 +37,7 @@ def _rows(file: Path) -> int:
 
 @dataclass
 class Deaths:
-    """Kills when a share of the new images is done; looked at when an image is asked for, so that tasks are at work."""
+    """Kills once a share of the new images is done; called while tasks are at work."""
 
     store: Store
     base: int

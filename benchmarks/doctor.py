@@ -7,7 +7,6 @@ and must find it by its name; without a fault it must find nothing. pip fetches 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import typer
 
 from benchmarks.measure import ROOT, machine
 from tests.support import clusters, thin_pythons
@@ -77,7 +77,7 @@ class Ward:
             **{key: value.format(folder=self.folder) for key, value in fault.sets.items()},
         }
         command = [sys.executable, "-m", "toiletspark.jobs.cli", "doctor", "--json"]
-        command += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        command += [f"--set={key}={value}" for key, value in sets.items()]
         environment = {
             name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"
         }
@@ -134,16 +134,16 @@ def _application(cluster: clusters.Cluster) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def main() -> None:
-    options = _options()
+def main(sound_runs: int = 2, old_pillow: bool = True) -> None:
+    """Measures, and prints one JSON line."""
     started = time.monotonic()
-    names = [name for name in FAULTS if options.old_pillow or name != "old_pillow"]
+    names = [name for name in FAULTS if old_pillow or name != "old_pillow"]
     planted = {**{name: FAULTS[name] for name in names}, **MORE}
     with (
         tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder,
-        opened(Path(folder), options.old_pillow) as ward,
+        opened(Path(folder), old_pillow) as ward,
     ):
-        runs = range(options.sound_runs)
+        runs = range(sound_runs)
         sound = [ward.examine(Fault(""), f"sound-{number}") for number in runs]
         reports = {name: ward.examine(fault, name) for name, fault in planted.items()}
     found = {name: fault.check in alarms(reports[name]) for name, fault in planted.items()}
@@ -170,12 +170,5 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sound-runs", type=int, default=2)
-    parser.add_argument("--no-old-pillow", dest="old_pillow", action="store_false")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

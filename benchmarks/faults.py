@@ -1,12 +1,12 @@
 """Twelve faults in real files, which must be blocked, and clean runs: `make bench-faults`.
 
 A portal (`benchmarks/portal.py`) publishes a version a day, RUNS days with other seeds; then each
-fault is put into a copy of its store, and publishing must end with exit code 3, a rule's name, and nothing changed for readers.
+fault is put into a copy of its store, and publishing must end with exit code 3, a rule's name, and
+nothing changed for readers.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import typer
 from pyspark.sql import SparkSession
 
 from benchmarks import portal
@@ -117,11 +118,7 @@ def foreign_schema(shop: Portal) -> None:
         texts = table["exclusion_score"].cast(pa.string())
         pq.write_table(table.set_column(place, "exclusion_score", texts), file)
     shop.store.commit(
-        scoring_table(shop),
-        scores.run_id,
-        config={},
-        inputs=scores.inputs,
-        counts=scores.counts,
+        scoring_table(shop), scores.run_id, config={}, inputs=scores.inputs, counts=scores.counts
     )
 
 
@@ -220,15 +217,18 @@ def _biased(shop: Portal, bias: float) -> None:
     shop.keep(seen, shop.scores(seen))
 
 
-def main() -> None:
-    asked = _asked()
+def main(
+    runs: Annotated[int, typer.Option(help="clean ones")] = 20,
+    listings: Annotated[int, typer.Option(help="at first, of 5.5 images on average")] = 1000,
+) -> None:
+    """Measures, and prints one JSON line."""
     started = time.monotonic()
     spark = session.start(config_of("unused").spark)
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as folder:
-        shop = portal.opened(Path(folder) / "store", asked.listings, SEED)
+        shop = portal.opened(Path(folder) / "store", listings, SEED)
         clean_day(spark, shop)
         alarms = []
-        for run in range(asked.runs):
+        for run in range(runs):
             shop.rng = np.random.default_rng(run)
             shop.live_on()
             try:
@@ -249,7 +249,7 @@ def main() -> None:
                 ),
                 "of": len(FAULTS),
                 "false_alarms": len(alarms),
-                "clean_runs": asked.runs,
+                "clean_runs": runs,
                 "rules": {name: outcome.rules for name, outcome in outcomes.items()},
                 "alarms": alarms,
                 "images": images,
@@ -260,14 +260,5 @@ def main() -> None:
     )
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20, help="clean ones")
-    parser.add_argument(
-        "--listings", type=int, default=1000, help="at first, of 5.5 images on average"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

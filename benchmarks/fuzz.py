@@ -95,25 +95,23 @@ def _watched(
     program: tuple[str, ...] = (sys.executable, "-m", "benchmarks.fuzz"),
 ) -> Result:
     """Runs a target's process, and again where it died of an example, until the time is over."""
-    result, deaths, started = Result(), 0, time.monotonic()
+    result = Result()
+    deaths = 0
+    started = time.monotonic()
     target_folder = folder / name
     shutil.rmtree(target_folder, ignore_errors=True)
     while (left := seconds - (time.monotonic() - started)) > 0 and deaths < MAX_DEATHS:
-        words = [
-            "--target",
-            name,
-            "--seconds",
-            str(left),
-            "--seed",
-            str(first_seed + deaths * 10_000),
-        ]
-        command = [*program, *words, "--folder", str(target_folder)]
-        environment = {
-            **os.environ,
-            "MALLOC_ARENA_MAX": "1",
-        }  # else each thread reserves 64 MB of address space
+        words = ["--target", name, "--seed", str(first_seed + deaths * 10_000)]
+        words += ["--seconds", str(left), "--folder", str(target_folder)]
+        # else each thread reserves 64 MB of address space
+        environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
+            [*program, *words],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         result.examples += _count(target_folder)
         if done.returncode == 0:
@@ -127,12 +125,11 @@ def _watched(
         _keep(target_folder, f"death-{deaths}", f"{why}\n{done.stderr[-4000:]}")
     result.seconds = round(time.monotonic() - started, 1)
     kept = sorted(path for path in (target_folder / "findings").glob("*") if path.is_dir())
-    result.crashes, result.saved = len(kept), [os.path.relpath(path, ROOT) for path in kept]
+    result.crashes = len(kept)
+    result.saved = [os.path.relpath(path, ROOT) for path in kept]
     for path in kept:
-        print(
-            f"fuzz: {name}: {path}: {(path.parent / f'{path.name}.txt').read_text()[:300]}",
-            file=sys.stderr,
-        )
+        why = (path.parent / f"{path.name}.txt").read_text()
+        print(f"fuzz: {name}: {path}: {why[:300]}", file=sys.stderr)
     return result
 
 
@@ -142,7 +139,8 @@ def _attack(name: str, seconds: float, first_seed: int, work_folder: Path) -> No
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for module in TARGETS[name].loads:
         importlib.import_module(module)
-    most = _address_space_bytes() + MAX_MEMORY_BYTES
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MAX_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler would wait for the C call to return
     attack = _Attack(name, work_folder, time.monotonic() + seconds)
@@ -150,10 +148,6 @@ def _attack(name: str, seconds: float, first_seed: int, work_folder: Path) -> No
         while True:
             attack.round(first_seed)
             first_seed += 1
-
-
-def _address_space_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 class _OverError(BaseException):
@@ -164,8 +158,11 @@ class _Attack:
     """The examples of one process, and what is kept of them: one of each kind of finding."""
 
     def __init__(self, name: str, work_folder: Path, ends: float) -> None:
-        self._target, self._folder, self._ends = TARGETS[name], work_folder, ends
-        self._examples, self._known = 0, set[str]()
+        self._target = TARGETS[name]
+        self._folder = work_folder
+        self._ends = ends
+        self._examples = 0
+        self._known: set[str] = set()
 
     def round(self, number: int) -> None:
         """`ROUND` examples of one seed."""
@@ -200,11 +197,8 @@ class _Attack:
             kind = _kind(error)
             if kind not in self._known:
                 self._known.add(kind)
-                _keep(
-                    self._folder,
-                    f"{type(error).__name__}-{len(self._known)}",
-                    traceback.format_exc(),
-                )
+                finding = f"{type(error).__name__}-{len(self._known)}"
+                _keep(self._folder, finding, traceback.format_exc())
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

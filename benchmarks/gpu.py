@@ -80,11 +80,8 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="the medians count")] =
 def _config(**backbone: object) -> Config:
     real = SHARED / "weights" / "resnet18-imagenet-compressed-fp16.pth"
     sets = {"weights": real if real.exists() else "random", "runtime": "torch", **backbone}
-    return loading.load([], [*(f"backbone.{key}={value}" for key, value in sets.items()), _near()])
-
-
-def _near() -> str:
-    return f"fetch.allow={json.dumps([str(SHARED.resolve()), tempfile.gettempdir()])}"
+    allowed = f"fetch.allow={json.dumps([str(SHARED.resolve()), tempfile.gettempdir()])}"
+    return loading.load([], [*(f"backbone.{key}={value}" for key, value in sets.items()), allowed])
 
 
 def _paths(folder: Path) -> list[Path]:
@@ -123,9 +120,7 @@ def _batches(contents: list[bytes], size: int) -> Iterator[list[bytes]]:
 def _decoding(contents: list[bytes], device: torch.device, rounds: int) -> dict[str, float]:
     """Pillow in the decode child, ours on the GPU, and nvJPEG alone, without resize and copies."""
     limits, pre = _config().decode, load_spec(_config().backbone).preprocessing
-    tensors = [
-        torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()) for content in contents
-    ]
+    tensors = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in contents]
 
     def alone() -> int:
         return len(torchvision.io.decode_jpeg(tensors, torchvision.io.ImageReadMode.RGB, device))
@@ -258,12 +253,10 @@ def _task(decoder: str, paths: list[Path]) -> float:
     )
     with tempfile.TemporaryDirectory(prefix="toiletspark-gpu-") as folder:
         copies = [Path(folder, f"{number}.jpg") for number in range(IMAGES)]
-        for number, copy in enumerate(
-            copies
-        ):  # bytes behind a JPEG's end make another content, not another picture
-            copy.write_bytes(
-                paths[number % len(paths)].read_bytes() + b"\0" * (1 + number // len(paths))
-            )
+        for number, copy in enumerate(copies):
+            # bytes behind a JPEG's end make another content, not another picture
+            again, place = divmod(number, len(paths))
+            copy.write_bytes(paths[place].read_bytes() + b"\0" * (1 + again))
         sources = [pipeline.Source(((copy.name, "1", 0),), str(copy)) for copy in copies]
         _embedded(sources[:256], work)
         _barrier.wait()
@@ -276,9 +269,8 @@ def _task(decoder: str, paths: list[Path]) -> float:
 
 
 def _embedded(sources: list[pipeline.Source], work: pipeline.Pipeline) -> int:
-    return sum(
-        one.embedding is not None for batch in pipeline.attempt_all(sources, work) for one in batch
-    )
+    attempts = itertools.chain.from_iterable(pipeline.attempt_all(sources, work))
+    return sum(one.embedding is not None for one in attempts)
 
 
 if __name__ == "__main__":

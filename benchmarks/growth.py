@@ -9,16 +9,18 @@ pictures is listed, never estimated.
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks import rescore, synthetic
-from benchmarks.measure import command, machine
+from benchmarks.measure import TemporaryIn, command, machine
 
 EMBEDDINGS_FROM, CATALOG_FROM = 1_000, 10_000
 CHANGED = (0.0, 0.01, 1.0)
@@ -26,23 +28,24 @@ NEW_HEAD_SEED = 200
 Row = dict[str, Any]
 
 
-def main() -> None:
-    asked = _asked()
+def main(
+    rows_min: int = EMBEDDINGS_FROM,
+    rows_max: Annotated[int, typer.Option(help="10,000,000 take 30 GB of disk")] = 1_000_000,
+    changed_max: Annotated[int, typer.Option(help="pictures to draw and embed at most")] = 100_000,
+    folder: TemporaryIn = None,
+) -> None:
+    """Measures, and prints one JSON line."""
+    sizes = [size for size in (10**power for power in range(3, 9)) if rows_min <= size <= rows_max]
     rows: list[Row] = []
-    for size in _sizes(asked):
-        with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as folder:
-            for row in _measured(Path(folder), size, asked.changed_max):
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=folder) as made:
+            for row in _measured(Path(made), size, changed_max):
                 print(json.dumps(row), file=sys.stderr, flush=True)
                 rows.append(row)
     left_out = [
-        {
-            "rows": size,
-            "changed": share,
-            "why": f"more than --changed-max {asked.changed_max} pictures",
-        }
-        for size in _sizes(asked)
-        for share in CHANGED
-        if size * share > asked.changed_max
+        {"rows": size, "changed": share, "why": f"more than --changed-max {changed_max} pictures"}
+        for size, share in itertools.product(sizes, CHANGED)
+        if size * share > changed_max
     ]
     print(
         json.dumps(
@@ -54,15 +57,6 @@ def main() -> None:
             }
         )
     )
-
-
-def _sizes(asked: argparse.Namespace) -> list[int]:
-    """Powers of ten between what was asked for."""
-    return [
-        size
-        for size in (10**power for power in range(3, 9))
-        if asked.rows_min <= size <= asked.rows_max
-    ]
 
 
 def _measured(folder: Path, size: int, changed_max: int) -> Iterator[Row]:
@@ -106,20 +100,5 @@ def _rounded(row: Row) -> Row:
     return {**row, "seconds": round(row["seconds"], 1)}
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows-min", type=int, default=EMBEDDINGS_FROM)
-    parser.add_argument(
-        "--rows-max", type=int, default=1_000_000, help="10,000,000 take 30 GB of disk"
-    )
-    parser.add_argument(
-        "--changed-max", type=int, default=100_000, help="pictures to draw and embed at most"
-    )
-    parser.add_argument(
-        "--folder", help="where stores are put for the time being; the system's own if not said"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,7 +1,8 @@
-"""Sound and hostile images for `benchmarks/chaos.py`, and what becomes of each: found in one process, without Spark."""
+"""Sound and hostile images for `benchmarks/chaos.py`, and their outcomes, found without Spark."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import random
@@ -31,20 +32,12 @@ from toiletspark.tables.runs import Store
 
 SEED = 11
 TOLERANCE = 2e-3  # of scores and stored embeddings: neighbours in a batch change float16's last bit
-_POISONS = (
-    b"segfault",
-    b"segfault",
-    b"abort",
-    b"allocate",
-    b"segfault",
-    b"segfault",
-    b"abort",
-    b"loop",
-)
+_CRASHES = (b"segfault", b"segfault", b"abort")
+_POISONS = (*_CRASHES, b"allocate", *_CRASHES, b"loop")
 
 
 def contents(images: int, bad: int) -> dict[str, bytes | None]:
-    """Contents by image_id in an order of chance; every fourth sound one is shown by two images. None: missing."""
+    """Contents by image_id in random order, None: missing; two images show every fourth sound."""
     sound = [_sound(number - number % 4 // 3) for number in range(images - bad)]
     mixed = [*sound, *(_bad(number, sound) for number in range(bad))]
     random.Random(SEED).shuffle(mixed)
@@ -59,14 +52,14 @@ def _sound(number: int) -> bytes:
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
         return picture("kitchen", number, (200, 150))
-    return photos[number % len(photos)].read_bytes() + number.to_bytes(
-        4, "big"
-    )  # another content, the same picture
+    # another content, the same picture
+    return photos[number % len(photos)].read_bytes() + number.to_bytes(4, "big")
 
 
 def _bad(number: int, sound: list[bytes]) -> bytes | None:
-    """A fifth each: poison, truncated, junk, from a collection of broken files, bombs or missing."""
-    kind, name = number % 5, str(number).encode()
+    """Poison, truncated, junk, from a collection of broken files, bombs or missing, evenly."""
+    kind = number % 5
+    name = str(number).encode()
     if kind == 0:
         return poison.MARK + _POISONS[number // 5 % len(_POISONS)] + poison.PICTURE + name
     if kind == 1:
@@ -90,10 +83,11 @@ def _bomb() -> bytes:
 
 
 def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.DataFrame:
-    """What is to become of each image; writes a head of chance to `folder` that excludes a fifth of the sound ones.
+    """Finds each image's outcome; writes a random head that excludes a fifth of the sound ones.
 
     Returns:
-        image_id, status, digest, score (null without), excluded; `attrs` has the threshold, which no score is near.
+        image_id, status, digest, score (null without), excluded; `attrs` has the threshold, which
+        no score is near.
     """
     os.environ[nursery.HOOK] = poison.__file__
     spec = weights.load_spec(config.backbone)
@@ -108,13 +102,7 @@ def oracle(shown: dict[str, bytes | None], config: Config, folder: Path) -> pd.D
     )
     logits = chosen.logits(vectors)
     middle = np.float32(np.quantile(logits[:, 0] - logits[:, 1], 0.8))
-    chosen = Head(
-        chosen.classes,
-        chosen.exclude_classes,
-        spec.backbone_id,
-        weight,
-        np.array([-middle, 0], np.float32),
-    )
+    chosen = dataclasses.replace(chosen, bias=np.array([-middle, 0], np.float32))
     bundle.write(str(folder), chosen)
     found.loc[has_one, "score"] = chosen.exclusion_scores(chosen.probabilities(vectors))
     found.attrs["threshold"] = _far_from_all(found["score"].dropna())
@@ -165,7 +153,8 @@ def compared(store: Store, truth: pd.DataFrame) -> dict[str, Any]:
     excluded = pd.concat(
         [pq.read_table(f"{listed.folder}/{file.name}").to_pandas() for file in listed.files]
     )
-    wanted, got = truth.set_index("image_id").sort_index(), seen.set_index("image_id").sort_index()
+    wanted = truth.set_index("image_id").sort_index()
+    got = seen.set_index("image_id").sort_index()
     vectors = dict(zip(kept["content_digest"], kept["embedding"], strict=True))
     right = wanted.dropna(subset=["embedding"])
     scores = scored.set_index("image_id")["exclusion_score"].dropna().sort_index()

@@ -1,7 +1,7 @@
 """Publishers that are killed at five points, for `benchmarks/publish.py` and the tests.
 
-As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves nobody the time to
-tidy up, and its JVM dies with it, as with a machine that loses power.
+As a program it is the publisher that dies: `python -m benchmarks.kills ROOT POINT`. SIGKILL leaves
+nobody the time to tidy up, and its JVM dies with it, as with a machine that loses power.
 """
 
 from __future__ import annotations
@@ -64,15 +64,24 @@ def prepare(root: str, *, more: int = 0) -> None:
         root: of the store.
         more: of each listing the last image is excluded; of so many listings the first one too.
     """
-    store, catalog = Store.open(root), runs.new_run_id()
+    store = Store.open(root)
+    catalog = runs.new_run_id()
     head_id = f"H{more}"  # other scores of the same pictures are another head's
     inputs = {"catalog": catalog, "head_id": head_id, "backbone_id": "B"}
     images = [
-        {"image_id": f"i{number:04d}", "listing_id": f"L{number // PER_LISTING:02d}", "stratum": "S",
-         "image_version": "v1", "status": "ok", "detail": "", "content_digest": f"{number:064x}", "head_id": head_id,
-         "exclusion_score": _score(*divmod(number, PER_LISTING), more)}
+        {
+            "image_id": f"i{number:04d}",
+            "listing_id": f"L{number // PER_LISTING:02d}",
+            "stratum": "S",
+            "image_version": "v1",
+            "status": "ok",
+            "detail": "",
+            "content_digest": f"{number:064x}",
+            "head_id": head_id,
+            "exclusion_score": _score(*divmod(number, PER_LISTING), more),
+        }
         for number in range(LISTINGS * PER_LISTING)
-    ]  # fmt: skip
+    ]
     arrow_io.write(store, schemas.CATALOG, catalog, images, config={}, inputs=Inputs(**inputs))
     arrow_io.write(
         store, schemas.SCORES, runs.new_run_id(), images, config={}, inputs=Inputs(**inputs)
@@ -113,19 +122,18 @@ def listed(root: str) -> pd.DataFrame:
 
 
 def kill(root: str, point: str) -> dict[str, Any]:
-    """Lets a publisher die at a point of a prepared store that has a version; says what changed for readers.
+    """Kills a publisher at a point of a prepared store with a version; says what readers see.
 
     Raises:
         RuntimeError: it did not die, or not there.
     """
-    before, shown = bytes_seen(root), listed(root)
+    before = bytes_seen(root)
+    shown = listed(root)
     before_kill = len(log.read_all(Store(root)))
-    words = [sys.executable, "-m", "benchmarks.kills", root, point]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        words,
+        [sys.executable, "-m", "benchmarks.kills", root, point],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=_CHILD_S,
@@ -187,9 +195,8 @@ def _let_die_at(point: str, root: Path, die: Callable[[], None]) -> None:
         return write_files(frame, store, table, run_id)
 
     def at_the_audit(checks: Any, *, doing: str) -> None:
-        if doing.startswith(
-            "auditing the exclusion list"
-        ):  # there are audits of what it is made from too, before
+        # there are audits of what it is made from too, before
+        if doing.startswith("auditing the exclusion list"):
             die()
         require(checks, doing=doing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -14,10 +15,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("TOILETSPARK_SHARED", ROOT.parent / "shared"))
+# where a benchmark's stores are put for the time being; the system's own place if not said
+TemporaryIn = Annotated[str | None, typer.Option("--folder", help="for temporary stores")]
 _POLL_S = 0.1
 _POLLS_PER_PSS = 10  # the kernel walks the page tables for it: some 10 ms for a JVM
 
@@ -27,11 +32,12 @@ def command(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Runs `toiletspark ... --json`; returns its summary, and its figures.
 
-    wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb, driver_python_peak_mb: the
-    kernel's own high-water marks (VmHWM) of the largest Python worker, of the largest process that decodes, of the JVM,
-    and of the driver's Python, read ten times a second, so a process that lives shorter than that may be missed.
-    tree_peak_mb: the largest `tree_pss_mb` of what was read once a second. cpu_s: seconds of computing of all of them,
-    less than wall_s x cores where they waited or others had the machine.
+    wall_s: seconds with Spark's start. worker_peak_mb, decoder_peak_mb, driver_peak_mb,
+    driver_python_peak_mb: the kernel's own high-water marks (VmHWM) of the largest Python worker,
+    of the largest process that decodes, of the JVM, and of the driver's Python, read ten times a
+    second, so a process that lives shorter than that may be missed. tree_peak_mb: the largest
+    `tree_pss_mb` of what was read once a second. cpu_s: seconds of computing of all of them, less
+    than wall_s x cores where they waited or others had the machine.
     """
     started = time.monotonic()
     process = subprocess.Popen(
@@ -41,15 +47,8 @@ def command(
         stdout=subprocess.PIPE,
         text=True,
     )
-    names = (
-        "worker_peak_mb",
-        "decoder_peak_mb",
-        "driver_peak_mb",
-        "driver_python_peak_mb",
-        "tree_peak_mb",
-        "cpu_s",
-    )
-    peaks = dict.fromkeys(names, 0.0)
+    of = ("worker", "decoder", "driver", "driver_python", "tree")
+    peaks = {**{f"{name}_peak_mb": 0.0 for name in of}, "cpu_s": 0.0}
     ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
     watcher.start()
@@ -58,14 +57,12 @@ def command(
     watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), {
-        "wall_s": round(time.monotonic() - started, 1),
-        **peaks,
-    }
+    figures = {"wall_s": round(time.monotonic() - started, 1), **peaks}
+    return json.loads(output.splitlines()[-1]), figures
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and when; versions of those packages that are there."""
+    """The machine, the time, and the versions of those packages that are there."""
     there = {one.name for one in metadata.distributions()}
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     names = ("toiletspark", "pyspark", "torch", "torchvision", "pyarrow", "Pillow", "numpy")
@@ -80,7 +77,8 @@ def machine() -> dict[str, Any]:
 
 def lost_tasks(event_logs: Path) -> int:
     """Tasks that did not end in success, over all of Spark's event logs in a folder."""
-    lines = (line for log in event_logs.iterdir() for line in log.read_text().splitlines())
+    texts = (log.read_text() for log in event_logs.iterdir())
+    lines = itertools.chain.from_iterable(text.splitlines() for text in texts)
     events = (json.loads(line) for line in lines if '"SparkListenerTaskEnd"' in line)
     return sum(event["Task End Reason"]["Reason"] != "Success" for event in events)
 
@@ -88,14 +86,16 @@ def lost_tasks(event_logs: Path) -> int:
 def tree_pss_mb(root_pid: int) -> float:
     """Memory of a process and all its descendants now, in MB: the sum of their PSS.
 
-    PSS (proportional set size) counts a page that n processes share as 1/n in each, so that forked workers and
-    mapped libraries are counted once, where the sum of their RSS would count them n times.
+    PSS (proportional set size) counts a page that n processes share as 1/n in each, so that forked
+    workers and mapped libraries are counted once, where the sum of their RSS would count them n
+    times.
     """
     return round(sum(_pss_kb(pid) for pid in _tree(root_pid)) / 1024, 1)
 
 
 def _watch(root_pid: int, peaks: dict[str, float], ended: threading.Event) -> None:
-    polls, cpu_s = 0, dict[int, float]()
+    polls = 0
+    cpu_s: dict[int, float] = {}
     while not ended.wait(_POLL_S):
         for pid in _tree(root_pid):
             kind, peak = _kind_and_peak(pid, root_pid)
@@ -131,9 +131,8 @@ def _pss_kb(pid: int) -> int:
 
 def _cpu_s(pid: int) -> float:
     try:
-        ticks = (
-            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        )  # utime and stime
+        # utime and stime
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:
         return 0.0
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,8 @@
 """Real photos, end to end: `make bench-photos`.
 
-800 photos of 200 houses; the head is trained on one half of the listings and judged on the other; then the
-catalog is rescored without a change, and the whole network is asked whether the scores are its own.
+800 photos of 200 houses; the head is trained on one half of the listings and judged on the other;
+then the catalog is rescored without a change, and the whole network is asked whether the scores are
+its own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> None:
         "--conf", action="append", default=[], help="further configuration, as conf/larger.toml"
     )
     files_of_conf = [PHOTOS, *parser.parse_args().conf]
-    words = [word for file in files_of_conf for word in ("--conf", file)]
+    words = [f"--conf={file}" for file in files_of_conf]
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         env = {"TOILETSPARK_OUTPUT": root}
         run, first = command("run", *words, env=env)

@@ -1,4 +1,4 @@
-"""Readers of the published list that poll while others publish, and die: used by `benchmarks/chaos.py`."""
+"""Readers of the published list that poll while others publish and die (`benchmarks/chaos.py`)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ _PAUSE_S = 0.2  # of a reader
 
 
 class Readers:
-    """The reader of docs/readers.md and the package's own, each in a thread, until they are stopped."""
+    """The reader of docs/readers.md and the package's own, each in a thread, until stopped."""
 
     def __init__(self, root: str) -> None:
-        self.root, self.reads, self.errors = root, 0, list[str]()
+        self.root = root
+        self.reads = 0
+        self.errors: list[str] = []
         self.seen: dict[frozenset[str], int] = {}
-        self._ended, code = threading.Event(), readers.code("pandas", root)
+        self._ended = threading.Event()
+        code = readers.code("pandas", root)
 
         def by_pandas() -> pd.DataFrame:
             names: dict[str, Any] = {}
@@ -50,7 +53,7 @@ class Readers:
             self.reads += 1
 
     def stop(self, *right: frozenset[str]) -> dict[str, Any]:
-        """How many reads there were, and how many gave something else than one of the `right` lists."""
+        """Counts the reads, and those that gave something else than one of the `right` lists."""
         self._ended.set()
         for thread in self._threads:
             thread.join()

@@ -1,7 +1,8 @@
-"""A small portal with a store of its own: a head in its bundle, embeddings, catalogs, and scores made from them.
+"""A small portal with a store of its own: a head's bundle, embeddings, catalogs and scores.
 
-Nothing is fetched or drawn: an image is an embedding of chance that leans to its class. What follows is as the steps
-leave it, so that a version can be published, and faults be put into real files.
+Nothing is fetched or drawn: an image is an embedding of chance that leans to its class. What
+follows is as the steps leave it, so that a version can be published, and faults be put into real
+files.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Portal:
         store: where the tables are.
         rng: all that chance decides.
         head: that scores.
-        images: those of now: image_id, listing_id, stratum, is_toilet, content_digest, image_version.
+        images: those of now: image_id, listing_id, stratum, is_toilet, content_digest,
+            image_version.
         embeddings: by content_digest, as stored.
     """
 
@@ -61,7 +63,7 @@ class Portal:
     made: int = 0  # listings so far
 
     def grow(self, listings: int) -> None:
-        """New listings of one to ten images, one in twenty of which is a toilet, and their embeddings."""
+        """New listings of one to ten images, one in twenty a toilet, and their embeddings."""
         rows = []
         for _ in range(listings):
             self.made += 1
@@ -70,11 +72,12 @@ class Portal:
                 is_toilet = bool(self.rng.random() < 0.03 + 0.01 * (self.made % 5))
                 rows.append((f"L{self.made}-{place}", f"L{self.made}", stratum, is_toilet))
         new = pd.DataFrame(rows, columns=["image_id", "listing_id", "stratum", "is_toilet"])
-        new["image_version"], new["content_digest"] = "1", self._embed(new["is_toilet"].to_numpy())
+        new["image_version"] = "1"
+        new["content_digest"] = self._embed(new["is_toilet"].to_numpy())
         self.images = pd.concat([self.images, new], ignore_index=True) if len(self.images) else new
 
     def live_on(self) -> None:
-        """An ordinary day: listings leave and come, images are replaced, now and then the head is fitted anew."""
+        """A day: listings leave and come, images are replaced, a new head is sometimes fitted."""
         names = self.images["listing_id"].unique()
         leaving = names[self.rng.random(len(names)) < 0.04]
         self.images = self.images[~self.images["listing_id"].isin(leaving)].reset_index(drop=True)
@@ -92,7 +95,8 @@ class Portal:
 
     def promote(self, head: Head) -> None:
         """Puts a head into the store, golden images and all, and scores with it from now on."""
-        self.head, run_id = head.with_golden(self._golden()), runs.new_run_id()
+        self.head = head.with_golden(self._golden())
+        run_id = runs.new_run_id()
         inputs = {"head_id": self.head.head_id, "backbone_id": BACKBONE, "promoted": True}
         _write(self.store, tables.HEADS, run_id, pd.DataFrame(columns=["image_id"]), inputs, {})
         bundle.write(self.store.folder(tables.HEADS, run_id), self.head)  # seals what lies there
@@ -105,7 +109,7 @@ class Portal:
         return seen
 
     def scores(self, catalog: pd.DataFrame, head: Head | None = None) -> pd.DataFrame:
-        """What the head, or another one, says of the sound images of a catalog."""
+        """Scores of the sound images of a catalog by the head, or by another one."""
         sound = catalog[catalog["status"] == "ok"].reset_index(drop=True)
         stored = b"".join(self.embeddings[digest] for digest in sound["content_digest"])
         probabilities = (head or self.head).probabilities(from_stored(stored, len(sound)))

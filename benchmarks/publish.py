@@ -1,13 +1,12 @@
 """Readers while versions are published, publishers at once, lost answers, killed publishers.
 
-`make bench-publish`. Versions are written by pyarrow and published by `log.publish`. Each row says of which run it
-is and how many rows its version has, so that a mixed, a partial and an empty read show in what was read, whatever the
-reader itself has checked.
+`make bench-publish`. Versions are written by pyarrow and published by `log.publish`. Each row says
+of which run it is and how many rows its version has, so that a mixed, a partial and an empty read
+show in what was read, whatever the reader itself has checked.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import multiprocessing
@@ -19,11 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from unittest import mock
 
+import typer
+
 from benchmarks import kills, readers
-from benchmarks.measure import machine
+from benchmarks.measure import TemporaryIn, machine
 from toiletspark.feed import readers as exclusions
 from toiletspark.launch import session
 from toiletspark.publishing.versions import log
@@ -33,22 +34,25 @@ from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
 LEAST_ROWS, MORE_ROWS = 5, 40
-PAUSE_S = {
-    "pandas": 0.001,
-    "spark": 0.05,
-}  # between reads, or on two cores the publisher would hardly get a turn
+# between reads, or on two cores the publisher would hardly get a turn
+PAUSE_S = {"pandas": 0.001, "spark": 0.05}
 Told = dict[str, Any]
 
 
-def main() -> None:
-    asked = _asked()
-    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as folder:
-        told: Told = while_reading(f"{folder}/reading", asked.publishes, asked.seconds)
+def main(
+    publishes: int = 1000,
+    seconds: Annotated[float, typer.Option(help="over which they are spread")] = 55.0,
+    versions: Annotated[int, typer.Option(help="of each of the four publishers")] = 100,
+    folder: TemporaryIn = None,
+) -> None:
+    """Measures, and prints one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=folder) as made:
+        told: Told = while_reading(f"{made}/reading", publishes, seconds)
         print(json.dumps(told), file=sys.stderr, flush=True)
-        told["publishers"] = publishers_at_once(f"{folder}/at-once", 4, asked.versions)
-        told["lost_answers"] = lost_answers(f"{folder}/answers", 20)
+        told["publishers"] = publishers_at_once(f"{made}/at-once", 4, versions)
+        told["lost_answers"] = lost_answers(f"{made}/answers", 20)
         print(json.dumps(told), file=sys.stderr, flush=True)
-        told["kills"] = killed(folder)
+        told["kills"] = killed(made)
     print(json.dumps({**told, "machine": machine()}))
 
 
@@ -57,7 +61,8 @@ def main() -> None:
 
 def write(store: Store, number: int) -> Run:
     """An exclusion list that nobody sees yet; its length follows from `number`."""
-    run_id, count = runs.new_run_id(), LEAST_ROWS + number * 7 % MORE_ROWS
+    run_id = runs.new_run_id()
+    count = LEAST_ROWS + number * 7 % MORE_ROWS
     excluded = [
         {
             "image_id": f"{run_id}/{place}",
@@ -77,7 +82,9 @@ def while_reading(
     store = Store.open(root)
     log.publish(store, write(store, 0))
     spawn = multiprocessing.get_context("spawn")
-    ready, ended, heard = spawn.Semaphore(0), spawn.Event(), spawn.Queue()
+    ready = spawn.Semaphore(0)
+    ended = spawn.Event()
+    heard = spawn.Queue()
     started = [
         spawn.Process(target=_read, args=(kind, root, ready, ended, heard)) for kind in kinds
     ]
@@ -95,7 +102,7 @@ def while_reading(
     said = dict(heard.get(timeout=60) for _ in started)
     for reader in started:
         reader.join(60)
-    bad = [text for one in said.values() for text in one["bad"]]
+    bad = list(itertools.chain.from_iterable(one["bad"] for one in said.values()))
     return {
         "publishes": publishes,
         "reads": sum(one["reads"] for one in said.values()),
@@ -111,13 +118,16 @@ def _read(kind: str, root: str, ready: Any, ended: Any, heard: Any) -> None:
     read = _pandas_reader(root) if kind == "pandas" else _spark_reader(root)
     read()
     ready.release()
-    reads, bad, seen = 0, list[str](), set[str]()
+    reads = 0
+    bad: list[str] = []
+    seen: set[str] = set()
     while not ended.is_set():
         try:
             count, run_ids, lengths = read()
             if not count or len(run_ids) != 1 or lengths != {str(count)}:
                 bad.append(
-                    f"{kind}: {count} rows of {sorted(run_ids)}, which are of versions of {sorted(lengths)} rows"
+                    f"{kind}: {count} rows of {sorted(run_ids)}, "
+                    f"which are of versions of {sorted(lengths)} rows"
                 )
             seen |= run_ids
         except Exception as error:  # noqa: BLE001 - whatever a reader meets is what is counted here
@@ -162,23 +172,26 @@ def publishers_at_once(root: str, publishers: int, each: int) -> Told:
     """Processes that publish as fast as they can, while one more polls the pointer."""
     store = Store.open(root)
     fork = multiprocessing.get_context("fork")
-    together, heard = fork.Barrier(publishers), fork.Queue()
+    together = fork.Barrier(publishers)
+    heard = fork.Queue()
     started = [
         fork.Process(target=_publish, args=(root, each, together, heard)) for _ in range(publishers)
     ]
     begun = time.monotonic()
     for publisher in started:
         publisher.start()
-    pointers, ended = list[int](), threading.Event()
+    pointers: list[int] = []
+    ended = threading.Event()
     poller = threading.Thread(target=_poll, args=(store, pointers, ended))
     poller.start()
-    published = [run_id for _ in started for run_id in heard.get(timeout=300)]
+    published = list(itertools.chain.from_iterable(heard.get(timeout=300) for _ in started))
     took = time.monotonic() - begun
     ended.set()
     poller.join()
     for publisher in started:
         publisher.join(60)
-    entries, live = log.read_all(store), log.live(store)
+    entries = log.read_all(store)
+    live = log.live(store)
     return {
         "versions": len(entries),
         "of": publishers * each,
@@ -208,7 +221,8 @@ def _poll(store: Store, pointers: list[int], ended: threading.Event) -> None:
 
 def lost_answers(root: str, times: int) -> Told:
     """Each number is taken, and then the store says that it failed."""
-    store, failures = Store.open(root), list[int]()
+    store = Store.open(root)
+    failures: list[int] = []
     link = os.link
 
     def linked(source: Any, place: Any) -> None:
@@ -253,16 +267,5 @@ def _killed(spark: Any, folder: str, expected: Any) -> Iterator[Told]:
         yield {**told, "published_after": kills.publish_again(spark, root, expected)}
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--publishes", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=55.0, help="over which they are spread")
-    parser.add_argument("--versions", type=int, default=100, help="of each of the four publishers")
-    parser.add_argument(
-        "--folder", help="where stores are put for the time being; the system's own if not said"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

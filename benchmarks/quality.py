@@ -1,9 +1,10 @@
-"""What heads are worth on other listings and on another source: `make bench-quality`. No Spark.
+"""The worth of heads on other listings and on another source: `make bench-quality`. No Spark.
 
-800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of another source,
-five classes, put on the photos. The project's own decoding, backbone and fit with the defaults of conf/base.toml. The
-figures are those of images whose listing no head has seen, their intervals clustered by listing; `ways` has the means
-over several ways to fold, and each way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
+800 photos of 200 houses (four room types), five folds by listing; and a head fitted to 800 rooms of
+another source, five classes, put on the photos. The project's own decoding, backbone and fit with
+the defaults of conf/base.toml. The figures are those of images whose listing no head has seen,
+their intervals clustered by listing; `ways` has the means over several ways to fold, and each
+way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.training.fit import fit
 from toiletspark.training.splits import folds_of
 
-FOLDS, SEED, RECALL, REPLICATES = 5, 2026, 0.95, 1000
+FOLDS = 5
+SEED = 2026
+RECALL = 0.95
+REPLICATES = 1000
 WAYS = 20  # to fold: a figure moves by two or three images of 800 with the way
-BATHROOM, THRESHOLD = "bathroom", 0.5
+BATHROOM = "bathroom"
+THRESHOLD = 0.5
 PHOTOS = ROOT / "tests" / "conf" / "photos.toml"
 LARGER = ROOT / "conf" / "larger.toml"
 _BATCH = 16
@@ -73,7 +78,8 @@ def judged(*conf: Path) -> dict[str, Any]:
     """All figures, each {value, low, high}, of one way to embed."""
     config = conf_files.load(conf, ["backbone.runtime=openvino"])
     backbone = Backbone(convert.compiled(weights.load_spec(config.backbone)), 2)
-    photos, rooms = _photos(backbone, config), _rooms(backbone, config)
+    photos = _photos(backbone, config)
+    rooms = _rooms(backbone, config)
     ways = [_folded(photos, config, SEED + way) for way in range(WAYS)]
     scores, right = ways[0]
     elsewhere, _ = _put(_head(rooms, config), photos)
@@ -99,7 +105,7 @@ def judged(*conf: Path) -> dict[str, Any]:
 
 
 def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """What `_put` tells, each image by a head that has not seen its listing."""
+    """The figures of `_put`, each image by a head that has not seen its listing."""
     scores, right = np.zeros(len(photos.room), np.float32), np.zeros(len(photos.room), bool)
     folds = folds_of(photos.listing, FOLDS, seed)
     for fold in range(FOLDS):
@@ -110,10 +116,8 @@ def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[
 
 def _of_ways(photos: Source, ways: list[tuple[Floats, NDArray[np.bool_]]]) -> dict[str, Any]:
     """Each figure of each way to fold, and its mean."""
-    names, bathroom = (
-        ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy"),
-        photos.bathroom,
-    )
+    names = ("accuracy", "roc_auc", "precision_at_recall_95", "rooms_accuracy")
+    bathroom = photos.bathroom
     rows = [
         (
             float(((scores >= THRESHOLD) == bathroom).mean()),
@@ -144,10 +148,11 @@ def _put(head: Head, source: Source) -> tuple[Floats, NDArray[np.bool_]]:
 
 
 def _ranked(bathroom: NDArray[np.bool_], scores: Floats, listing: list[str]) -> dict[str, Any]:
-    """ROC AUC, and precision where recall first reaches RECALL; percentiles over listings drawn with replacement."""
+    """ROC AUC, and precision where recall first reaches RECALL; percentiles over drawn listings."""
     _, of = np.unique(listing, return_inverse=True)
     rows = [np.flatnonzero(of == one) for one in range(of.max() + 1)]
-    rng, found = np.random.default_rng(SEED), []
+    rng = np.random.default_rng(SEED)
+    found = []
     for _ in range(REPLICATES):
         drawn = np.concatenate([rows[one] for one in rng.integers(0, len(rows), len(rows))])
         found.append(_rank_figures(bathroom[drawn], scores[drawn]))

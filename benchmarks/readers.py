@@ -1,4 +1,4 @@
-"""The readers that docs/readers.md prints, as code that runs: tests and measurements use what users copy."""
+"""The readers that docs/readers.md prints, as code that runs in tests and measurements."""
 
 from __future__ import annotations
 

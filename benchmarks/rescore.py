@@ -8,36 +8,40 @@ JVM has just started and compiles while it works; `in_rescore` has those of the 
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from benchmarks import synthetic
-from benchmarks.measure import command, machine
+from benchmarks.measure import TemporaryIn, command, machine
 
 FIRST_SEED = 100
 
 
-def main() -> None:
-    asked = _asked()
-    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as folder:
-        catalog = synthetic.make_catalog(Path(folder), asked.rows)
+def main(
+    rows: Annotated[int, typer.Option(help="stored embeddings, about 1.2 kB each")] = 1_000_000,
+    repeats: int = 3,
+    classes: int = 2,
+    folder: TemporaryIn = None,
+) -> None:
+    """Measures, and prints one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=folder) as made:
+        catalog = synthetic.make_catalog(Path(made), rows)
         command("embed", *catalog.words)
-        seeds = iter(range(FIRST_SEED, FIRST_SEED + 2 * asked.repeats))
-        runs = [score(catalog, next(seeds), asked.classes) for _ in range(asked.repeats)]
-        in_rescore = [
-            score(catalog, next(seeds), asked.classes, "rescore") for _ in range(asked.repeats)
-        ]
+        seeds = iter(range(FIRST_SEED, FIRST_SEED + 2 * repeats))
+        runs = [score(catalog, next(seeds), classes) for _ in range(repeats)]
+        in_rescore = [score(catalog, next(seeds), classes, "rescore") for _ in range(repeats)]
     print(
         json.dumps(
             {
-                "rows": asked.rows,
-                "classes": asked.classes,
-                **_speed(runs, asked.rows),
-                "in_rescore": _speed(in_rescore, asked.rows),
+                "rows": rows,
+                "classes": classes,
+                **_speed(runs, rows),
+                "in_rescore": _speed(in_rescore, rows),
                 **{
                     name: max(run[name] for run in runs) for name in runs[0] if name.endswith("_mb")
                 },
@@ -77,18 +81,5 @@ def score(
     return {"seconds": summary["seconds"]["score_catalog"], **figures}
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rows", type=int, default=1_000_000, help="stored embeddings, about 1.2 kB each"
-    )
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--classes", type=int, default=2)
-    parser.add_argument(
-        "--folder", help="where the store is put for the time being; the system's own if not said"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

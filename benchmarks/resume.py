@@ -53,7 +53,7 @@ def main() -> None:
             *("--conf", "tests/conf/photos.toml", "--set", f"images.url_prefix={url}"),
             *("--set", 'fetch.allow_private=["127.0.0.0/8"]'),
             *("--set", f"embed.images_per_commit={PHOTOS // asked.commits}"),
-            *(word for key in asked.sets for word in ("--set", key)),
+            *(f"--set={key}" for key in asked.sets),
         ]
         (Path(folder) / "counting").mkdir()
         embedded = counted_in(Path(folder) / "counting")
@@ -122,10 +122,8 @@ def result(root: str) -> dict[str, Any]:
     attempts = _rows(store, store.runs(schemas.IMAGE_LEDGER))
     newest = {row["image_id"]: row for row in sorted(attempts, key=lambda row: row["attempted_at"])}
     pointer = storage.read_json(f"{root}/exclusion_list/_current.json") or {}
-    excluded, scores = (
-        store.run(schemas.EXCLUSION_LIST, pointer["run_id"]),
-        store.newest(schemas.SCORES),
-    )
+    excluded = store.run(schemas.EXCLUSION_LIST, pointer["run_id"])
+    scores = store.newest(schemas.SCORES)
     assert excluded
     assert scores
     return {
@@ -202,9 +200,8 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
     orphans = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(
-        orphans, timeout=_ORPHANS_END_WITHIN_S
-    )  # Python workers end by themselves
+    # Python workers end by themselves
+    _, alive = psutil.wait_procs(orphans, timeout=_ORPHANS_END_WITHIN_S)
     if alive:
         raise SystemExit(
             f"{len(alive)} processes outlived the driver: {[one.pid for one in alive]}"
@@ -212,8 +209,11 @@ def _start_and_kill(words: list[str], env: dict[str, str], is_time: Callable[[],
 
 
 def _rows(store: runs.Store, found: list[runs.Run]) -> list[dict[str, Any]]:
-    files = [f"{run.folder}/{file.name}" for run in found for file in run.files]
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
+    rows: list[dict[str, Any]] = []
+    for run in found:
+        for file in run.files:
+            rows += pq.read_table(f"{run.folder}/{file.name}").to_pylist()
+    return rows
 
 
 def _asked() -> argparse.Namespace:

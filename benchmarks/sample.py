@@ -9,12 +9,11 @@ report written, Spark's start not counted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -22,37 +21,44 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import typer
 
-from benchmarks.measure import command, machine
+from benchmarks.measure import TemporaryIn, command, machine
 from toiletspark.tables import storage
 from toiletspark.tables.runs import MANIFEST
 
 FILE_LISTINGS = 1_000_000
 ROW_GROUP_ROWS = 125_000
-STRATA, TYPES = 5000, ("rent", "sale", "share", "holiday", "land")
+STRATA = 5000
+TYPES = ("rent", "sale", "share", "holiday", "land")
 IMAGES_PER_LISTING = 2.0
 SIZE = 40_000
 DRIVER_MEMORY = "1200m"  # the heap; the whole process is then some 300 MB larger
 SEED = 3
 
 
-def main() -> None:
-    asked = _asked()
-    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=asked.folder) as name:
-        folder = Path(name)
-        images = make_tables(folder / "tables", asked.listings)
-        first = draw(folder / "tables", folder / "first", SIZE)
-        smaller = draw(folder / "tables", folder / "smaller", SIZE // 2)
-        otherwise(folder / "tables", folder / "repartitioned", shuffled=False)
-        otherwise(folder / "tables", folder / "sorted", shuffled=True)
+def main(
+    listings: Annotated[
+        int, typer.Option(help="about 100 bytes of disk each, three times")
+    ] = 10_000_000,
+    folder: TemporaryIn = None,
+) -> None:
+    """Measures, and prints one JSON line."""
+    with tempfile.TemporaryDirectory(prefix="toiletspark-bench-", dir=folder) as made:
+        root = Path(made)
+        images = make_tables(root / "tables", listings)
+        first = draw(root / "tables", root / "first", SIZE)
+        smaller = draw(root / "tables", root / "smaller", SIZE // 2)
+        otherwise(root / "tables", root / "repartitioned", shuffled=False)
+        otherwise(root / "tables", root / "sorted", shuffled=True)
         others = [
-            draw(folder / layout, folder / f"{layout}-out", SIZE)
+            draw(root / layout, root / f"{layout}-out", SIZE)
             for layout in ("repartitioned", "sorted")
         ]
     print(
         json.dumps(
             {
-                "listings": asked.listings,
+                "listings": listings,
                 "images": images,
                 "strata": first["strata"],
                 "seconds": first["seconds"],
@@ -92,7 +98,7 @@ def draw(tables: Path, output: Path, size: int) -> dict[str, Any]:
         "sample.size": size,
         'spark.settings."spark.driver.memory"': f'"{DRIVER_MEMORY}"',
     }
-    words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    words = [f"--set={key}={value}" for key, value in sets.items()]
     summary, figures = command("sample", "--conf", "conf/local.toml", *words)
     rows = pd.read_parquet(summary["sample"])
     counts = (storage.read_json(f"{summary['sample']}/{MANIFEST}") or {})["counts"]
@@ -165,16 +171,5 @@ def _names(prefix: str, numbers: np.ndarray[Any, Any]) -> pa.Array:
     )
 
 
-def _asked() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--listings", type=int, default=10_000_000, help="about 100 bytes of disk each, three times"
-    )
-    parser.add_argument(
-        "--folder", help="where the tables are put for the time being; the system's own if not said"
-    )
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,13 +1,15 @@
-"""How many wrong labels a second look finds: `make bench-second-look`.
+"""The share of wrong labels that a second look finds: `make bench-second-look`.
 
-800 real photos; 5 % of their labels are flipped by a fixed seed, the real commands import them and rank all labels, and
-what counts is the share of the flipped ones among the first 10 % of the queue. Bathroom or not, and four room types.
+800 real photos; 5 % of their labels are flipped by a fixed seed, the real commands import them and
+rank all labels, and what counts is the share of the flipped ones among the first 10 % of the queue.
+Bathroom or not, and four room types.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import random
 import statistics
@@ -33,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         command("embed", "--conf", "tests/conf/photos.toml", env={"TOILETSPARK_OUTPUT": root})
         found = {task: [one(Path(root), task, seed) for seed in seeds] for task in CLASSES}
-    shares = [figures["found_share"] for figures_of in found.values() for figures in figures_of]
+    shares = [one["found_share"] for one in itertools.chain.from_iterable(found.values())]
     print(
         json.dumps(
             {
@@ -76,7 +78,7 @@ def one(root: Path, task: str, seed: int) -> dict[str, Any]:
 def flipped(
     truth: dict[str, str], classes: list[str], seed: int
 ) -> tuple[dict[str, str], set[str]]:
-    """Labels of which FLIPPED are another class, drawn evenly among the others; and whose they are."""
+    """Labels of which FLIPPED are another class, drawn evenly; and the ids of these."""
     chosen = random.Random(seed)
     wrong = set(chosen.sample(sorted(truth), round(FLIPPED * len(truth))))
     others = {name: [other for other in classes if other != name] for name in classes}

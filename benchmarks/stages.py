@@ -1,14 +1,16 @@
-"""Where a job's seconds went, from Spark's event log: `python -m benchmarks.stages <event log> [how many]`.
+"""A job's seconds, from Spark's event log: `python -m benchmarks.stages <event log> [how many]`.
 
     toiletspark score --set 'spark.settings."spark.eventLog.enabled"="true"' \\
         --set 'spark.settings."spark.eventLog.dir"="file:///tmp/events"'
 
-Prints the slowest stages with what they do, and what passed while no stage ran: planning, listing, committing.
+Prints the slowest stages with what they do, and what passed while no stage ran: planning, listing,
+committing.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,14 +20,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage that ran. Seconds of wall time, counted from the start of the application, and of its tasks."""
+    """One stage that ran. Wall seconds count from the start of the application."""
 
     stage_id: int
     started_s: float
     ended_s: float
     tasks: int
     run_s: float  # of all tasks together
-    cpu_s: float  # of these, what the JVM's task threads computed; the rest is waiting, mostly for Python
+    cpu_s: float  # of these, computed by the JVM's task threads; the rest waits, mostly for Python
     gc_s: float  # of these, the JVM collecting garbage
     read_mb: float
     shuffled_mb: float
@@ -39,12 +41,9 @@ class Stage:
 
 def stages(event_log: Path) -> list[Stage]:
     """The completed stages of an event log, in the order of their start."""
+    wanted = re.compile('"SparkListener(StageCompleted|ApplicationStart)"')
     with event_log.open() as lines:
-        events = [
-            json.loads(line)
-            for line in lines
-            if '"SparkListenerStageCompleted"' in line or _is_start(line)
-        ]
+        events = [json.loads(line) for line in lines if wanted.search(line)]
     start_ms = next(event["Timestamp"] for event in events if "Application" in event["Event"])
     found = (event["Stage Info"] for event in events if "Stage Info" in event)
     return sorted((_stage(told, start_ms) for told in found), key=lambda stage: stage.started_s)
@@ -52,16 +51,13 @@ def stages(event_log: Path) -> list[Stage]:
 
 def idle_s(ran: Iterable[Stage]) -> float:
     """Seconds between the first stage's start and the last one's end in which none ran."""
-    idle, until = 0.0, None
+    idle = 0.0
+    until = None
     for stage in sorted(ran, key=lambda stage: stage.started_s):
         if until is not None:
             idle += max(0.0, stage.started_s - until)
         until = max(until or 0.0, stage.ended_s)
     return idle
-
-
-def _is_start(line: str) -> bool:
-    return '"SparkListenerApplicationStart"' in line
 
 
 def _stage(told: dict[str, Any], start_ms: int) -> Stage:
@@ -95,13 +91,15 @@ def _scopes(told: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    log, how_many = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15
+    log = Path(sys.argv[1])
+    how_many = int(sys.argv[2]) if len(sys.argv) > 2 else 15
     ran = stages(log)
     print("   at s   took s  tasks  run s  cpu s  gc s  read MB  shuffled MB  stage")
     for stage in sorted(ran, key=lambda stage: -stage.seconds)[:how_many]:
         print(
-            f"{stage.started_s:7.1f}  {stage.seconds:7.2f}  {stage.tasks:5}  {stage.run_s:5.1f}  {stage.cpu_s:5.1f}"
-            f"  {stage.gc_s:4.1f}  {stage.read_mb:7.0f}  {stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
+            f"{stage.started_s:7.1f}  {stage.seconds:7.2f}  {stage.tasks:5}  {stage.run_s:5.1f}  "
+            f"{stage.cpu_s:5.1f}  {stage.gc_s:4.1f}  {stage.read_mb:7.0f}  "
+            f"{stage.shuffled_mb:11.0f}  {stage.stage_id}: {stage.does}"
         )
     print(f"{idle_s(ran):.1f} s of {ran[-1].ended_s - ran[0].started_s:.1f} s no stage ran")
 

@@ -1,13 +1,15 @@
 """A catalog that was embedded long ago, without the pictures: what growth is measured on.
 
-What never changes is made, not computed: digests and embeddings are numbers of chance with a fixed seed, in
-tables as toiletspark would have left them. An unchanged image has a URL that leads nowhere, so that reading a
-single one shows; a changed image has a new version and a small JPEG of its own.
+What never changes is made, not computed: digests and embeddings are numbers of chance with a fixed
+seed, in tables as toiletspark would have left them. An unchanged image has a URL that leads
+nowhere, so that reading a single one shows; a changed image has a new version and a small JPEG of
+its own.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,15 +34,15 @@ from toiletspark.tables.runs import Store
 
 DIMENSIONS = 512
 ROW_GROUP_ROWS = 10_000  # and so many embeddings are a file: a commit of 20,000 images leaves two
-FILE_ROWS = (
-    1_000_000  # of all else; a multiple, since a row follows from where its row group begins
-)
+# of all else; a multiple, since a row follows from where its row group begins
+FILE_ROWS = 1_000_000
 IMAGES_PER_LISTING = 10
-LONG_AGO = "20200101T000000000000Z-0000"  # the run of all that is stored; those of a benchmark come after it
+# the run of all that is stored; those of a benchmark come after it
+LONG_AGO = "20200101T000000000000Z-0000"
 SEED = 3
-# some ms an image for fetching, decoding and embedding together: what is left is toiletspark's own cost
+# fetching, decoding and embedding take some ms an image: the rest is toiletspark's own cost
 TINY_BACKBONE = ("backbone.weights=random", "backbone.resize_px=40", "backbone.crop_px=32")
-# a head of chance excludes every second image, and changed images are of another kind than the first ones
+# a random head excludes every second image, and changed images are unlike the first ones
 ANY_SHARE = (
     *(
         "publish.audits.max_share_excluded=1.0",
@@ -63,11 +65,7 @@ class SyntheticCatalog:
     @property
     def words(self) -> tuple[str, ...]:
         """The options of a toiletspark command that works on it."""
-        return (
-            "--conf",
-            "conf/local.toml",
-            *(word for key in self._sets() for word in ("--set", key)),
-        )
+        return ("--conf", "conf/local.toml", *(f"--set={key}" for key in self._sets()))
 
     @property
     def config(self) -> Config:
@@ -88,14 +86,15 @@ class SyntheticCatalog:
 
 
 def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
-    """Writes input tables and a store in which each of `rows` images has its own content and its embedding.
+    """Writes input tables and a store where each of `rows` images has a content and an embedding.
 
     Args:
         folder: where; new or empty.
         rows: images.
 
     Returns:
-        What was made. No run of `catalog` is among it: `toiletspark embed` makes one, and reads no image.
+        What was made. No run of `catalog` is among it: `toiletspark embed` makes one, and reads no
+        image.
 
     Cost: about 1.2 kB of disk a row; 10,000,000 rows take a minute or two and 0.5 GB of memory.
     """
@@ -121,7 +120,7 @@ def make_catalog(folder: Path, rows: int) -> SyntheticCatalog:
 
 
 def change_images(made: SyntheticCatalog, changed: int, version: str) -> None:
-    """Writes the images table anew: `changed` images, evenly spread, have this version and a new JPEG each.
+    """Writes the images table anew, with this version and a new JPEG for `changed` images.
 
     Args:
         made: the catalog.
@@ -131,7 +130,7 @@ def change_images(made: SyntheticCatalog, changed: int, version: str) -> None:
     numbers = np.arange(changed, dtype=np.int64) * made.rows // max(changed, 1)
     pictures = made.folder / f"pictures-{version}"
     pictures.mkdir(exist_ok=True)
-    drawn = [_jpeg(room, seed) for room in ROOMS for seed in range(4)]
+    drawn = list(itertools.starmap(_jpeg, itertools.product(ROOMS, range(4))))
     for number in numbers.tolist():
         comment = f"{version}:{number}".encode()
         (pictures / f"{number}.jpg").write_bytes(_with_comment(drawn[number % len(drawn)], comment))
@@ -165,7 +164,7 @@ def _write(
     content: Callable[[int, int], dict[str, Any]],
     file_rows: int | None = None,
 ) -> None:
-    """Parquet files of FILE_ROWS rows or as said, from columns made a row group at a time by content(start, count)."""
+    """Parquet files of FILE_ROWS rows, or as said, from content(start, count) for a row group."""
     file_rows = file_rows or FILE_ROWS
     folder.mkdir(parents=True, exist_ok=True)
     for number, first in enumerate(range(0, rows, file_rows)):
@@ -245,7 +244,7 @@ def _attempts(start: int, count: int) -> dict[str, Any]:
 
 
 def _embedding_bits(start: int, count: int) -> NDArray[np.uint16]:
-    """Embeddings as the bits of float16, (count * 512,): values in [0.125, 2), each power of two as often."""
+    """Embeddings as float16 bits, (count * 512,): in [0.125, 2), each power of two as often."""
     rng = np.random.default_rng([SEED, start, 0])
     bits = np.frombuffer(bytearray(rng.bytes(2 * DIMENSIONS * count)), dtype="<u2")
     bits &= 0x0FFF

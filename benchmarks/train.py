@@ -1,8 +1,9 @@
-"""What fitting a head costs: `make bench-train ROWS=40000`.
+"""The cost of fitting a head: `make bench-train ROWS=40000`.
 
-A training set of synthetic labelled embeddings, written as Spark leaves it; then `python -m training.train` with the
-defaults as a process of its own: reading, grouping, inner cross-validation, the fit, its evaluation. Ends in one JSON
-line: seconds of the whole command, and its peak memory (RSS, as the kernel counts it).
+A training set of synthetic labelled embeddings, written as Spark leaves it; then `python -m
+training.train` with the defaults as a process of its own: reading, grouping, inner
+cross-validation, the fit, its evaluation. Ends in one JSON line: seconds of the whole command, and
+its peak memory (RSS, as the kernel counts it).
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Store, new_run_id
 from toiletspark.tables.schemas import TRAINING_SET
 
-IMAGES_PER_LISTING, TOILETS, AGAIN = 4, 0.06, 0.005
+IMAGES_PER_LISTING = 4
+TOILETS = 0.06
+AGAIN = 0.005
 _FEATURES, _TRAITS, _ROOMS = 512, 24, 6
 
 
 def made(rows: int, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings as a backbone makes them, and labels, 1 for a toilet.
 
-    Rooms of six kinds, of which one is a toilet; a listing's photos share its taste, each photo has moods of its own,
-    and a few show another listing's photo again. Nine tenths of what embeddings have in common lie in few directions,
-    as those of real photos do, and kinds overlap.
+    Rooms of six kinds, of which one is a toilet; a listing's photos share its taste, each photo has
+    moods of its own, and a few show another listing's photo again. Nine tenths of what embeddings
+    have in common lie in few directions, as those of real photos do, and kinds overlap.
 
     Returns:
         float32, (rows, 512), >= 0, in the order of listings; int64, (rows,).
@@ -77,7 +80,9 @@ def write(root: str, rows: int) -> int:
         "draw": ["20261124T000000000000Z-0000"] * rows,
         "embedding": to_stored(embeddings),
     }
-    store, run_id, file = Store.open(root), new_run_id(), io.BytesIO()
+    store = Store.open(root)
+    run_id = new_run_id()
+    file = io.BytesIO()
     shuffled = np.random.default_rng(2).permutation(rows)
     pq.write_table(pa.table(columns).take(pa.array(shuffled)), file, compression="snappy")
     storage.replace_bytes(f"{store.folder(TRAINING_SET, run_id)}/part-0.parquet", file.getvalue())
@@ -94,11 +99,9 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="toiletspark-bench-") as root:
         toilets = write(root, asked.rows)
-        sets = [word for text in (f"output.root={root}", *asked.set) for word in ("--set", text)]
-        command, began = (
-            [sys.executable, "-m", "toiletspark.training.train", "--json", *sets],
-            time.monotonic(),
-        )
+        sets = [f"--set={text}" for text in (f"output.root={root}", *asked.set)]
+        command = [sys.executable, "-m", "toiletspark.training.train", "--json", *sets]
+        began = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         output = process.stdout.read() if process.stdout else ""
         _, status, used = os.wait4(process.pid, 0)

@@ -240,9 +240,8 @@ def fetch_one(limits: Fetch, url: str) -> tuple[Fetched, float]:
 def main() -> None:
     with world() as made:
         limits = made.limits
-        fetch_one(
-            limits, f"http://{PUBLIC}:{made.public}/a.jpg"
-        )  # what imports cost is not the first one's
+        # what imports cost is not the first one's
+        fetch_one(limits, f"http://{PUBLIC}:{made.public}/a.jpg")
         hostile = {name: fetch_one(limits, url) for name, url in made.hostile().items()}
         slow = {name: fetch_one(limits, url) for name, url in made.endless().items()}
         over = {

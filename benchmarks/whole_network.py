@@ -1,7 +1,7 @@
 """Is a catalog scored as torchvision's whole network would, with the head as its final layer?
 
-The promise behind "embed once, decide for ever": embeddings kept as float16, by whichever runtime, and a matrix product
-years later say the same as one forward pass from pixels to logits.
+The promise behind "embed once, decide for ever": embeddings kept as float16, by whichever runtime,
+and a matrix product years later say the same as one forward pass from pixels to logits.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
         files: some of the images, as they were embedded.
 
     Returns:
-        images; largest_logit, largest_logit_difference, relative (the second in parts of the first); decisions_changed:
-        images that the network would exclude and the scores do not, or the other way round, at the configuration's
-        operating threshold.
+        images; largest_logit, largest_logit_difference, relative (the second in parts of the
+        first); decisions_changed: images that the network would exclude and the scores do not, or
+        the other way round, at the configuration's operating threshold.
     """
     head = registry.load(told["head"])
     stored = _stored(config, head)
@@ -49,7 +49,10 @@ def agreement(config: Config, told: dict[str, Any], files: list[Path]) -> dict[s
         told["scores"], columns=["content_digest", "exclusion_score"]
     ).to_pydict()
     scored = dict(zip(scores["content_digest"], scores["exclusion_score"], strict=True))
-    network, most, largest, changed = _network(config, head), 0.0, 0.0, 0
+    network = _network(config, head)
+    most = 0.0
+    largest = 0.0
+    changed = 0
     for contents in _batches(files):
         digests = [content_digest(content) for content in contents]
         logits = _logits(network, contents, config)
@@ -83,7 +86,7 @@ def _stored(config: Config, head: Head) -> dict[str, bytes]:
 
 
 def _network(config: Config, head: Head) -> torch.nn.Module:
-    """torchvision's network, the head's layer in its place; built from the weights' own file, not by our loader."""
+    """torchvision's network with the head as its last layer; the weights' file is its own."""
     network: Any = torchvision.models.get_model(config.backbone.architecture, weights=None)
     state = torch.load(config.backbone.weights, map_location="cpu", weights_only=True)
     network.load_state_dict(

@@ -1,1 +1,1 @@
-"""What goes out: an environment for clusters, and what `make check` asks of the packages that are pinned."""
+"""An environment for clusters, and the checks of `make check` about the pinned packages."""

@@ -1,8 +1,8 @@
-"""Known vulnerabilities of what requirements.lock installs: `python -m release.advisories`, by pip-audit.
+"""Known vulnerabilities in requirements.lock, by pip-audit: `python -m release.advisories`.
 
-Fails for what release/accepted.toml does not name with a reason, and where pip-audit itself fails. Where its database
-cannot be reached, or knows none of the packages (a mirror of the index has the files, seldom the advisories), it says
-so and does not fail.
+Fails for what release/accepted.toml does not name with a reason, and where pip-audit itself fails.
+Where its database cannot be reached, or knows none of the packages (a mirror of the index has the
+files, seldom the advisories), it says so and does not fail.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ COMMAND = [
     *("--timeout", str(SOCKET_TIMEOUT_S)),
 ]
 LAST_LINES = 5
-# The last error of a pip-audit that came to no answer, by its own words or by those of requests: no connection, or a
-# gateway that answers in the database's place, by a certificate, a status or a redirect of its own.
+# The last error of a pip-audit without an answer, in its own words or in those of requests: there
+# is no connection, or a gateway answers in place of the database (certificate, status, redirect).
 _UNREACHABLE = re.compile(
     r"requests\.exceptions\.\w+\b|pip_audit\._service\.interface\.\w*Error\b"
     r"|ERROR:pip_audit\._cli:(Could not connect to |PyPI is not redirecting properly)"
@@ -55,7 +55,7 @@ class Advisory:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the database said: vulnerabilities, the packages that it does not know, and how many it was asked about."""
+    """The database's answer: vulnerabilities, unknown packages, and the number asked about."""
 
     advisories: tuple[Advisory, ...]
     unknown: tuple[str, ...]
@@ -68,24 +68,24 @@ def read(output: str) -> Audit | None:
         dependencies: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return None
-    found = [
-        Advisory(
-            one["name"], one["version"], (said["id"], *said["aliases"]), tuple(said["fix_versions"])
-        )
-        for one in dependencies
-        for said in one.get("vulns", ())
-    ]
+    found = []
+    for one in dependencies:
+        for said in one.get("vulns", ()):
+            ids = (said["id"], *said["aliases"])
+            fixed = tuple(said["fix_versions"])
+            found.append(Advisory(one["name"], one["version"], ids, fixed))
     unknown = tuple(one["name"] for one in dependencies if "skip_reason" in one)
     return Audit(tuple(found), unknown, len(dependencies))
 
 
 def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[list[str], int]:
-    """The lines to print, and the exit code: 1 for an advisory that nobody has accepted, or where nothing was asked."""
+    """The lines to print and the exit code: 1 for an unaccepted advisory, or if none was asked."""
     if audit is not None and not audit.asked:
         return ["requirements.lock names no package"], 1
     if audit is None or len(audit.unknown) == audit.asked:
         return ["not asked: the database of vulnerabilities cannot be reached from here"], 0
-    lines, left = [], {(one["package"], one["id"]): one["reason"] for one in accepted}
+    lines = []
+    left = {(one["package"], one["id"]): one["reason"] for one in accepted}
     failed = 0
     for advisory in audit.advisories:
         reasons = [
@@ -112,7 +112,7 @@ def told(audit: Audit | None, accepted: Sequence[Mapping[str, str]]) -> tuple[li
 
 
 def unreachable(stderr: str) -> bool:
-    """Whether pip-audit has ended because the database did not answer, as its last error says."""
+    """True if pip-audit has ended because the database did not answer, as its last error says."""
     errors = [
         line for line in stderr.splitlines() if line[:1].strip() and not line.startswith(_TIP)
     ]
@@ -144,7 +144,8 @@ def main() -> int:
     try:
         lines, code = told(run(), accepted)
     except AuditError as error:
-        lines, code = ["failed, so nothing was looked at:", *str(error).splitlines()], 1
+        lines = ["failed, so nothing was looked at:", *str(error).splitlines()]
+        code = 1
     for line in lines:
         print(f"pip-audit: {line}")
     return code

@@ -1,9 +1,10 @@
-"""The archive for spark-submit's --archives: a Python with all that scoring needs but Spark, and but toiletspark.
+"""The archive for spark-submit's --archives: a Python with all that scoring needs but Spark.
 
-    python -m release.environment --out dist/environment.tar.gz [--without torch --without torchvision]
+    python -m release.environment --out dist/environment.tar.gz [--without torch ...]
 
-It takes the files of the environment in which it runs, so exactly the versions that were tested, and downloads nothing.
-Spark brings its own pyspark. toiletspark comes by --py-files: it changes daily, its dependencies once in months.
+It takes the files of the environment in which it runs, so exactly the versions that were tested,
+and downloads nothing. Spark brings its own pyspark. toiletspark comes by --py-files: it changes
+daily, its dependencies once in months.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from packaging.requirements import Requirement
 from release import interpreter
 
 EXTRAS = ("s3", "openvino")
-# pyspark, py4j: an executor has those of its Spark; triton, nncf: compile and quantise networks, which no worker does
+# pyspark, py4j: an executor has its Spark's own; triton, nncf: no worker compiles or quantises
 NOT_SHIPPED = frozenset({"pyspark", "py4j", "triton", "nncf"})
 _NO_FILE = re.compile(r"(.*/)?(__pycache__|tests|include)/.*|.*\.(a|h|hpp|cuh|pyc|pyi|pxd)")
 _CHECK = """
@@ -92,7 +93,8 @@ def stage(folder: Path, without: Iterable[str] = ()) -> dict[str, str]:
     Raises:
         SystemExit: the laid out environment does not import; its own words are on stderr.
 
-    Cost: seconds; hard links, so no space but that of the interpreter's libraries, where the file system is the same.
+    Cost: seconds; hard links, so no space but that of the interpreter's libraries, where the file
+    system is the same.
     """
     packages = interpreter.put(folder)
     found = shipped(without)
@@ -108,7 +110,7 @@ def stage(folder: Path, without: Iterable[str] = ()) -> dict[str, str]:
 
 
 def shipped(without: Iterable[str]) -> dict[str, metadata.Distribution]:
-    """What scoring needs on a cluster, by name.
+    """The packages that scoring needs on a cluster, by name.
 
     Args:
         without: names of packages to leave out. What these alone need is left out with them.
@@ -124,7 +126,7 @@ def shipped(without: Iterable[str]) -> dict[str, metadata.Distribution]:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Writes a folder's content as .tar.gz, by the quickest compressor: Spark unpacks .tar.gz, .tgz, .zip and .jar."""
+    """Writes a folder's content as .tar.gz, which Spark unpacks, by the quickest compressor."""
     unfinished = archive.with_name(f"{archive.name}.unfinished")
     with (
         igzip_threaded.open(unfinished, "wb", compresslevel=1, threads=2) as stream,  # type: ignore[no-untyped-call]
@@ -151,7 +153,7 @@ def _left_out(without: Iterable[str]) -> frozenset[str]:
 
 
 def _needed(name: str, extras: set[str]) -> set[str]:
-    """What a package needs on this machine, of extras too; what is not installed is not needed."""
+    """The packages that a package needs on this machine, also for extras; those installed only."""
     environments = [{"extra": extra} for extra in ("", *extras)]
     wanted = [Requirement(text) for text in metadata.requires(name) or []]
     asked = [
@@ -175,9 +177,10 @@ def _installed(name: str) -> bool:
 
 
 def _put(one: metadata.Distribution, packages: Path) -> None:
-    """Links a package's files; programs in bin/ start with the path of another Python, and stay behind."""
+    """Links a package's files without bin/, whose programs name the path of another Python."""
     for file in one.files or []:
-        name, source = str(file), Path(str(one.locate_file(file)))
+        name = str(file)
+        source = Path(str(one.locate_file(file)))
         if not name.startswith("..") and not _NO_FILE.fullmatch(name) and source.is_file():
             target = packages / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
-"""A Python that can be moved: a virtual environment only points at its interpreter, and an executor has none there.
+"""A Python that can be moved: a virtual environment needs an interpreter that executors lack.
 
-The interpreter, its standard library, and the shared libraries of both that not every Linux has go into one folder and
-find each other by their place in it. Linux with glibc alone.
+The interpreter, its standard library, and the shared libraries of both that not every Linux has go
+into one folder and find each other by their place in it. Linux with glibc alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -36,7 +37,7 @@ _NOT_NEEDED_FILES = re.compile(
 
 
 def put(folder: Path) -> Path:
-    """Puts the interpreter that runs this into a folder, from where it starts whatever the folder is called.
+    """Puts the interpreter that runs this into a folder that can be moved and renamed.
 
     Args:
         folder: new, or without a Python.
@@ -55,8 +56,8 @@ def put(folder: Path) -> Path:
     shutil.copytree(
         Path(sys.base_prefix) / standard, folder / standard, ignore=_left_out, copy_function=linked
     )
-    # as in a virtual environment, packages in an executor's user's home are not seen; without `home`, Python itself is
-    # found beside this file
+    # packages in the user's home are not seen, as in a virtual environment; without `home`, Python
+    # itself is found beside this file
     (folder / "pyvenv.cfg").write_text("include-system-site-packages = false\n")
     _bring_libraries(folder, [binary, *sorted((folder / standard / "lib-dynload").glob("*.so"))])
     packages = Path(asked(folder, "import site; print(site.getsitepackages()[0])"))
@@ -65,7 +66,7 @@ def put(folder: Path) -> Path:
 
 
 def asked(folder: Path, program: str) -> str:
-    """What the folder's Python prints; nothing of this process's environment reaches it.
+    """The output of the folder's Python; nothing of this process's environment reaches it.
 
     Raises:
         subprocess.CalledProcessError: the program failed; its own words are on stderr.
@@ -77,14 +78,14 @@ def asked(folder: Path, program: str) -> str:
 
 
 def needed_glibc(folder: Path) -> str:
-    """The oldest glibc on which the folder's interpreter and libraries load, as in "2.34"; wheels ask for less."""
+    """The oldest glibc on which the folder's interpreter and libraries load, as in "2.34"."""
     ours = [
         *folder.glob("bin/*"),
         *folder.glob("lib*/*.so*"),
         *folder.glob("lib*/python*/lib-dynload/*.so"),
     ]
     found = (re.findall(rb"GLIBC_2\.(\d+)\0", path.read_bytes()) for path in ours)
-    return f"2.{max(int(minor) for each in found for minor in each)}"
+    return f"2.{max(map(int, itertools.chain.from_iterable(found)))}"
 
 
 def linked(source: str | Path, target: str | Path) -> str | Path:
@@ -103,9 +104,8 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
 def _bring_libraries(folder: Path, binaries: list[Path]) -> None:
     """Copies what the binaries load from this machine into lib/, and lets them look there."""
     lib = folder / "lib"
-    waiting = [
-        (path, path) for path in binaries
-    ]  # where it lies now, and where its libraries are looked up
+    # where it lies now, and where its libraries are looked up
+    waiting = [(path, path) for path in binaries]
     while waiting:
         path, original = waiting.pop()
         needed = _libraries(original)
@@ -120,14 +120,14 @@ def _bring_libraries(folder: Path, binaries: list[Path]) -> None:
 
 
 def _libraries(binary: Path) -> dict[str, Path]:
-    """Name and place of each shared library that a file loads, directly or not, but for those of every Linux."""
+    """Name and place of each library that a file loads, directly or not, but every Linux's own."""
     told = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, text=True, check=True).stdout
     pairs = re.findall(r"(\S+) => (/\S+)", told)
     return {name: Path(place) for name, place in pairs if not _EVERYWHERE.fullmatch(name)}
 
 
 def _look_in(binary: Path, place: str) -> None:
-    """Sets where a file looks for its libraries; it becomes a file of its own before it is changed."""
+    """Sets where a file looks for its libraries; a hard link becomes a file of its own first."""
     mine = binary.with_name(f"{binary.name}.mine")
     shutil.copy2(binary, mine)
     mine.chmod(0o755)

@@ -1,6 +1,7 @@
-"""constraints.txt names all that is installed; requirements.lock says the same, with hashes: `python -m release.pins`.
+"""constraints.txt and requirements.lock name all that is installed: `python -m release.pins`.
 
-The lock is made from constraints.txt by `make lock`, never by hand; its hashes are those that the package index tells.
+The lock is made from constraints.txt by `make lock`, never by hand; its hashes are those that the
+package index tells.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def installed() -> dict[str, str]:
 
 
 def differences(found: Mapping[str, str], wanted: Mapping[str, str], what: str) -> Iterator[str]:
-    """A line for each distribution of `found` that `wanted` has in another version, or not at all."""
+    """A line for each distribution of `found` with another version in `wanted`, or none."""
     for name, version in sorted(found.items()):
         if wanted.get(name) != version:
             yield f"{name} {version} {what} {wanted.get(name, 'does not name it')}"

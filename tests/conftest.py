@@ -1,4 +1,4 @@
-"""What the Spark tests share: one session, small catalogs written out by hand, and runs made without Spark."""
+"""Shared by the Spark tests: one session, small catalogs in literal rows, runs without Spark."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# the Python of the other environment: that with Spark 3.5 for the tests that run on Spark 4, and the other way round
+# the Python of the other environment: with Spark 3.5 for tests on Spark 4, and the other way round
 OTHER_PYTHON = os.environ.get("TOILETSPARK_OTHER_PYTHON", "")
 LOCAL_CONF = REPOSITORY / "conf" / "local.toml"
-# embedding takes milliseconds, and the vectors still differ from picture to picture; torch, because a program for
-# OpenVINO takes seconds to convert
+# embedding takes milliseconds, and each picture still has its own vector; torch, because a program
+# for OpenVINO takes seconds to convert
 TINY_BACKBONE = {
     "backbone.weights": "random",
     "backbone.resize_px": 40,
@@ -67,9 +67,10 @@ LISTINGS = [
 
 
 class OneSession(LoadScopeScheduling):  # type: ignore[misc]
-    """Two test processes: files that need the session go to one of them, for there is one; the others file by file.
+    """Two test processes: one gets all files that need the session, the other the rest.
 
-    pytest-xdist's own groups (`loadgroup`) are told by node ids, which pytest no longer lets it change.
+    pytest-xdist's own groups (`loadgroup`) are told by node ids, which pytest no longer lets it
+    change.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -82,18 +83,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSession:
 
 @functools.cache
 def part_of(file: str) -> str:
-    """Which files stay together: "spark" are those of the session."""
+    """The files that stay together: "spark" are those of the session."""
     return "spark" if "spark: SparkSession" in (REPOSITORY / file).read_text() else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the session is the longest part and begins first; then what takes long of the rest."""
+    """Begins with the files that need the session, the longest part; then those that take long."""
     parts = {item: part_of(item.nodeid.partition("::")[0]) for item in items}
     slow = {parts[item] for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
-    if (
-        find_spec("petastorm") is None
-    ):  # the environment with Spark 4; what is marked so would only say that
+    # it is missing with Spark 4, and the marked tests would only say so
+    if find_spec("petastorm") is None:
         for item in items:
             if item.get_closest_marker("petastorm"):
                 item.add_marker(pytest.mark.skip(reason="petastorm is not installed"))
@@ -101,13 +101,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def spark_local_dirs(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What a JVM that is killed leaves behind goes with the other files of the tests."""
+    """Puts what a killed JVM leaves behind among the other files of the tests."""
     os.environ["SPARK_LOCAL_DIRS"] = str(tmp_path_factory.mktemp("spark-local-dirs"))
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The only session of a test run: two cores, four attempts per task, no UI, workers that have torch at once."""
+    """The only session of a test run: two cores, four attempts a task, no UI, torch preloaded."""
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
@@ -115,9 +115,8 @@ def spark() -> Iterator[SparkSession]:
     started = session.start(section.model_copy(update={"settings": settings}))
     yield started
     started.stop()
-    java = (
-        SparkContext._gateway.proc
-    )  # a task that was called off may still run there, and its folder goes soon
+    # a task that was called off may still run there, and its folder goes soon
+    java = SparkContext._gateway.proc
     java.stdin.close()
     java.wait(timeout=60)
     os.environ.clear()
@@ -126,7 +125,7 @@ def spark() -> Iterator[SparkSession]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """conf/base.toml with an output root of its own; a test file that needs more says so in a fixture of this name."""
+    """conf/base.toml with its own output root; a file that needs more overrides this fixture."""
     return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
 
 
@@ -140,8 +139,9 @@ def store(config: Config) -> Store:
 def make_config(tmp_path: Path) -> Callable[..., Config]:
     """Makes a Config for literal rows: `make_config({"sample.size": 4}, images=[...])`.
 
-    The tables are written to tmp_path/tables; without `images`, 18 drawn pictures of 6 listings. Whatever a test
-    does not say is conf/base.toml with conf/local.toml, the tiny backbone, images that lie nearby, and tmp_path/output.
+    The tables are written to tmp_path/tables; without `images`, 18 drawn pictures of 6 listings.
+    Whatever a test does not say is conf/base.toml with conf/local.toml, the tiny backbone, images
+    that lie nearby, and tmp_path/output.
     """
 
     def make(
@@ -172,14 +172,8 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
     return make
 
 
-@pytest.fixture
-def tiny_backbone() -> dict[str, Any]:
-    """The settings of a backbone that embeds in milliseconds."""
-    return dict(TINY_BACKBONE)
-
-
 def training_python() -> str:
-    """`train.python` for a test of the whole chain: where this Python has no petastorm, another one must train."""
+    """`train.python` for a whole chain: if this Python has no petastorm, another one trains."""
     if find_spec("petastorm") is not None:
         return ""
     if not OTHER_PYTHON:
@@ -190,7 +184,7 @@ def training_python() -> str:
 
 
 def literal_config(sets: Mapping[str, Any] | None = None) -> Config:
-    """A Config without tables: conf/base.toml, the tiny backbone, images that lie nearby, and what is said."""
+    """A Config without tables: conf/base.toml, the tiny backbone, images nearby, and `sets`."""
     settings = {**TINY_BACKBONE, **NEARBY, **(sets or {})}
     return conf_files.load([], [f"{key}={value}" for key, value in settings.items()])
 
@@ -233,7 +227,7 @@ def stored(
     inputs: dict[str, Any] | None = None,
     counts: dict[str, Any] | None = None,
 ) -> Run:
-    """A complete run of one of our tables, written by pyarrow; columns that a row leaves out are null."""
+    """A complete run of one of our tables, written by pyarrow; a row's missing columns are null."""
     run_id = run_id or new_run_id()
     folder = Path(store.folder(table, run_id))
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Digests and choices by hash: pinned, because a silent change would move every draw and every identity."""
+"""Digests and choices by hash are pinned: a silent change would move every draw and identity."""
 
 import itertools
 import random
@@ -91,7 +91,10 @@ def test_whoever_is_drawn_at_a_share_is_drawn_at_a_larger_one() -> None:
 
 
 def test_another_process_with_another_hash_seed_draws_the_same() -> None:
-    code = "from toiletspark.hashing import *; print(settings_digest([hash_fraction(7, 'a'), content_digest(b'a')]))"
+    code = (
+        "from toiletspark.hashing import *; "
+        "print(settings_digest([hash_fraction(7, 'a'), content_digest(b'a')]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONHASHSEED": "99"},

@@ -1,4 +1,4 @@
-"""Floors: what pip is told, what a program refuses to start with, and what a worker refuses to work with."""
+"""Floors: for pip, for a program's start, and for a worker's work."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_every_program_refuses_before_it_reads_a_configuration_or_starts_spark(
 def test_the_doctor_alone_starts_and_tells_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, runtime: str
 ) -> None:
-    """Where Spark does not start either, and where OpenVINO is there and looks for a GPU by that torch."""
+    """Spark does not start here either; OpenVINO is there and looks for a GPU by that torch."""
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "no-java"))
     path = installed_as(tmp_path / "old", "torch", "2.9.1")
     (path / "torch").mkdir()
@@ -161,7 +161,7 @@ def test_the_doctor_alone_starts_and_tells_it(
         else ("toiletspark.jobs.check_cluster",)
     )
     sets = (f"backbone.runtime={runtime}", "images.path=none", f"output.root={tmp_path / 'output'}")
-    done = run(*words, "--json", *(word for one in sets for word in ("--set", one)), path=path)
+    done = run(*words, "--json", *(f"--set={one}" for one in sets), path=path)
     assert "Traceback" not in done.stderr
     told = json.loads(done.stdout)
     assert (done.returncode, told["exit_code"]) == (2, 2)
@@ -189,7 +189,7 @@ def test_nothing_is_imported_for_it() -> None:
 
 @pytest.fixture(scope="module")
 def old_workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Workers whose Pillow looks old, while the driver's is sound: Spark starts new ones for another environment."""
+    """Workers whose Pillow looks old; Spark starts new ones for another environment."""
     environment = spark.sparkContext.environment
     before = dict(environment)
     environment["PYTHONPATH"] = str(
@@ -236,7 +236,7 @@ def test_nor_does_it_decode_what_int8_is_calibrated_on(
 def test_nor_does_it_make_pictures_for_people(
     spark: SparkSession, make_config: Callable[..., Any], old_workers: None
 ) -> None:
-    """Here Spark tells it, after its own stack trace: thumbnails are lazy, and there is nobody to ask afterwards."""
+    """Spark tells it here, after its own stack trace: thumbnails are lazy."""
     config = make_config()
     small = thumbnails.thumbnails(
         catalog.read_catalog(spark, config), config.fetch, config.decode, 64

@@ -1,6 +1,6 @@
 """Ranks labels by doubt: `python -m training.second_look --conf-file mytables.toml`.
 
-Single node, no Spark session, no Java; `toiletspark labels second-look` gathers them on the cluster.
+Single node, no Spark, no Java; `toiletspark labels second-look` gathers labels on the cluster.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The race against the field, and against the machine's own limit: `make bench-peers`.
 
-Same images, same weights, same head, same cores, in one run: toiletspark and five forms of the field (see
-contestants/), in rounds, each in a virtual environment of its own. Medians count. Ends in one JSON line.
+Same images, same weights, same head, same cores, in one run: toiletspark and five forms of the
+field (see contestants/), in rounds, each in a virtual environment of its own. Medians count. Ends
+in one JSON line.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -34,7 +36,8 @@ def main(
     ] = "",
 ) -> None:
     """Races toiletspark against the field on this machine's cores."""
-    names, workers = _names(only), len(os.sched_getaffinity(0))
+    names = _names(only)
+    workers = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="toiletspark-peers-") as work:
         course = Course(Path(work), images, workers, names)
         preparing = course.prepare()
@@ -118,8 +121,8 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
 
 
 def _agreements(rounds: Rounds) -> dict[str, figures.Agreement]:
-    """Of every contestant, its worst round: peers and our variants against our fp32, our fp32 against the peers."""
-    names = dict.fromkeys(name for outcomes in rounds for name in outcomes)
+    """The worst round of each: peers and our variants to our fp32, our fp32 to the peers."""
+    names = dict.fromkeys(itertools.chain.from_iterable(rounds))
     return {
         name: figures.worst([_agreement(name, one) for one in rounds if name in one])
         for name in names
@@ -144,11 +147,13 @@ def _most(rounds: Rounds, name: str) -> dict[str, float]:
 
 def _show(told: dict[str, Any]) -> None:
     print(
-        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} {'max diff':>9}  valid"
+        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} "
+        f"{'max diff':>9}  valid"
     )
     what = {**OURS, **{name: words for name, (_, _, words) in PEERS.items()}}
     for name, rate in sorted(told["images_per_s"].items(), key=lambda pair: -pair[1]):
-        memory, output = told["memory"].get(name, {}), told["outputs"].get(name, {})
+        memory = told["memory"].get(name, {})
+        output = told["outputs"].get(name, {})
         columns = [memory.get("tree_mb", ""), memory.get("worker_mb", "")]
         differences = [output.get("mean_difference", ""), output.get("max_difference", "")]
         print(

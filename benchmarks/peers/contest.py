@@ -1,4 +1,4 @@
-"""Who takes part, and one round of each."""
+"""The contestants, and one round of each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = "limit"
 
 @dataclass
 class Outcome:
-    """What one contestant did in one round: images/s, memory in MB, its scores, and what else it told."""
+    """One contestant's round: images/s, memory in MB, its scores, and its other figures."""
 
     images_per_s: float
     memory: dict[str, float] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Course:
             )
 
     def prepare(self) -> dict[str, float]:
-        """Installs and converts whatever is not part of a race; tells how long our own preparations took, in s."""
+        """Installs and converts what is no part of a race; returns our preparation's seconds."""
         for name in self.names:
             if name in PEERS:
                 venvs.python(PEERS[name][1])
@@ -122,5 +122,4 @@ class Course:
         return Outcome(images / outcome["seconds"], outcome["memory"], outcome["scores"], told)
 
     def _lane(self) -> list[str]:
-        given = {"--table": self.table, "--state": self.state, "--workers": self.workers}
-        return [str(word) for pair in given.items() for word in pair]
+        return [f"--table={self.table}", f"--state={self.state}", f"--workers={self.workers}"]

@@ -1,7 +1,8 @@
-"""The race's arithmetic: limits, medians, ratios, and whether a contestant's scores are the same as everybody's."""
+"""The race's arithmetic: limits, medians, ratios, and the comparison of scores."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 OURS = ("fp32", "int8", "copies", "repeats")
 PEERS = ("a", "b", "c", "d", "e")
-# Decoders and runtimes differ in the last digits, and a draft-decoded JPEG in the second; another network or another
-# preprocessing differs in the first
+# Decoders and runtimes differ in the last digits, and a draft-decoded JPEG in the second; another
+# network or another preprocessing differs in the first
 MAX_MEAN_DIFFERENCE = 0.02
 MAX_DECISIONS_CHANGED = 0.02
 THRESHOLD = 0.5
@@ -23,12 +24,13 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a contestant's scores are from the reference's.
+    """The distance of a contestant's scores from the reference's.
 
     Attributes:
         valid: whether there is one score for every image and the two limits above are kept.
         images: scores that it wrote.
-        mean_difference: of the absolute differences, over the images of both; None where there are none.
+        mean_difference: of the absolute differences, over the images of both; None where there are
+            none.
         max_difference: likewise.
         decisions_changed: share of the images on the other side of the threshold.
     """
@@ -45,7 +47,8 @@ def agreement(scores: Scores, reference: Scores, *, decisions_kept: bool = True)
 
     Args:
         scores: the contestant's.
-        reference: what they should be; without any, whoever ran alone, nothing speaks against the contestant.
+        reference: what they should be; without any, whoever ran alone, nothing speaks against the
+            contestant.
         decisions_kept: whether what it published follows from its own scores.
     """
     both = sorted(scores.keys() & reference.keys())
@@ -74,19 +77,19 @@ def worst(rounds: Sequence[Agreement]) -> Agreement:
 
 
 def limit(forward: float, decoding: float) -> float:
-    """Images/s that a machine can do when every image is decoded and then embedded, by the two rates alone."""
+    """Images/s of a machine that decodes and then embeds every image, by the two rates alone."""
     return 1 / (1 / forward + 1 / decoding)
 
 
 def limits(alone: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The limit of every runtime with the fastest decoder; `alone` is {"decoding": rates, "forward": rates}."""
+    """The limit of every runtime with the fastest decoder; `alone` has "decoding" and "forward"."""
     decoding = max(alone["decoding"].values())
     return {runtime: limit(forward, decoding) for runtime, forward in alone["forward"].items()}
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median of each contestant over the rounds that it ran in."""
-    names = dict.fromkeys(name for one in rounds for name in one)
+    names = dict.fromkeys(itertools.chain.from_iterable(rounds))
     return {name: round(median(one[name] for one in rounds if name in one), 2) for name in names}
 
 
@@ -102,7 +105,8 @@ def ratios(
         images_per_s: medians, by contestant.
         limits_of: medians, by runtime.
         runtime: the one that our fp32 run used.
-        valid: by contestant; an invalid peer cannot be the best, and our own invalid figure has no ratio.
+        valid: by contestant; an invalid peer cannot be the best, and our own invalid figure has no
+            ratio.
     """
     counted = {name: rate for name, rate in images_per_s.items() if valid.get(name, False)}
     peers = {name: counted[name] for name in PEERS if name in counted}

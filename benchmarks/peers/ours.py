@@ -1,4 +1,4 @@
-"""toiletspark's own runs: `toiletspark rescore` on an empty store, from a table of URLs to a published list."""
+"""toiletspark's runs: `toiletspark rescore` on an empty store, from URLs to a published list."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from toiletspark.config import BackboneSettings
 from toiletspark.model import bundle
 
 TIMEOUT_S = 7200.0
-PREPARING_IMAGES = (
-    600  # embedded before the race: gives the backbone's id, and int8 its calibration
-)
+# embedded before the race: gives the backbone's id, and int8 its calibration
+PREPARING_IMAGES = 600
 _CONF = """
 [images]
 path = "{table}"
@@ -46,7 +45,7 @@ master = "local[{workers},4]"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What stands before the race starts: the head, and for int8 the calibrated backbone in a store of its own."""
+    """Prepared before the race: the head, and for int8 the calibrated backbone in its own store."""
 
     head: Path
     store: Path
@@ -64,7 +63,7 @@ def fp32_runtime() -> str:
 
 
 def int8_is_there() -> bool:
-    """Whether this toiletspark, with what is installed beside it, can quantise."""
+    """True if this toiletspark, with what is installed beside it, can quantise."""
     return "precision" in BackboneSettings.model_fields and find_spec("openvino") is not None
 
 
@@ -80,8 +79,9 @@ def sets_of(precision: str) -> tuple[str, ...]:
 
 
 def prepare(work: Path, precision: str, files: list[Path], state: Path, workers: int) -> Prepared:
-    """Embeds some of the images into a store that is not raced on, and makes a head for the backbone that did it."""
-    folder, sets = work / f"prepared-{precision}", sets_of(precision)
+    """Embeds some images into a store that is not raced on, and makes a head for that backbone."""
+    folder = work / f"prepared-{precision}"
+    sets = sets_of(precision)
     table = pictures.table(
         folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES])
     )
@@ -95,8 +95,8 @@ def race(work: Path, table: Path, prepared: Prepared, workers: int) -> dict[str,
     """One run on an empty store.
 
     Returns:
-        seconds of all steps without Spark's start, wall_s with it, memory, the scores by image_id, the published
-        list's image_ids, and the summary.
+        seconds of all steps without Spark's start, wall_s with it, memory, the scores by image_id,
+        the published list's image_ids, and the summary.
     """
     shutil.rmtree(work, ignore_errors=True)
     store = work / "store"
@@ -120,7 +120,7 @@ def race(work: Path, table: Path, prepared: Prepared, workers: int) -> dict[str,
 
 
 def list_is_right(outcome: dict[str, Any]) -> bool:
-    """Whether exactly those images are on the published list whose own score reaches the threshold."""
+    """True if exactly those images are on the list whose own score reaches the threshold."""
     return bool(
         outcome["excluded"]
         == {key for key, score in outcome["scores"].items() if score >= THRESHOLD}
@@ -130,7 +130,7 @@ def list_is_right(outcome: dict[str, Any]) -> bool:
 def _toiletspark(
     step: str, conf: Path, store: Path, sets: tuple[str, ...]
 ) -> tuple[dict[str, Any], processes.Peaks]:
-    words = [word for one in (f"output.root={store}", *sets) for word in ("--set", one)]
+    words = [f"--set={one}" for one in (f"output.root={store}", *sets)]
     program = [
         sys.executable,
         "-m",

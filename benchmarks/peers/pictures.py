@@ -1,4 +1,4 @@
-"""As many distinct image files as asked for, made of the real photos, and the tables that point at them."""
+"""Distinct image files made of the real photos, and the tables that point at them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ COPIES = 4  # of every image, in the tables with duplicates
 def write(folder: Path, count: int) -> list[Path]:
     """Writes `count` JPEG files, no two with the same bytes.
 
-    The photos of the shared folder in turn, each with a comment (its number) behind the start marker: other bytes,
-    so another digest, and the same work for every decoder.
+    The photos of the shared folder in turn, each with a comment (its number) behind the start
+    marker: other bytes, so another digest, and the same work for every decoder.
 
     Returns:
         The files, in order.
@@ -25,7 +25,8 @@ def write(folder: Path, count: int) -> list[Path]:
     photos = sorted((SHARED / "photos" / "files").glob("*.jpg"))
     if not photos:
         raise SystemExit(
-            f"there are no photos in {SHARED / 'photos' / 'files'}; TOILETSPARK_SHARED names the folder"
+            f"there are no photos in {SHARED / 'photos' / 'files'}; "
+            "TOILETSPARK_SHARED names the folder"
         )
     folder.mkdir(parents=True)
     files = [folder / f"{number:07d}.jpg" for number in range(count)]
@@ -37,14 +38,14 @@ def write(folder: Path, count: int) -> list[Path]:
 
 
 def with_comment(jpeg: bytes, comment: bytes) -> bytes:
-    """The same picture with a comment segment (marker FFFE, length, text) right after the start marker FFD8."""
+    """The same picture with a comment segment (FFFE, length, text) right after the start FFD8."""
     if not jpeg.startswith(b"\xff\xd8"):
         raise ValueError("not a JPEG")
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def copied(files: list[Path], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every image COPIES times under as many URLs: the file itself, and copies of it under other names."""
+    """Every image COPIES times under as many URLs: the file, and copies under other names."""
     folder.mkdir(parents=True)
     for file in files:
         yield file.stem, file

@@ -25,9 +25,10 @@ class Peaks:
     """The most memory that was seen, in MB.
 
     Attributes:
-        tree_mb: sum of the PSS (shared pages divided among those that share them) of all processes at one moment.
-        worker_mb: resident high-water mark of the largest Python process below the one that was started, or of that
-            one where it does the work itself.
+        tree_mb: sum of the PSS (shared pages divided among those that share them) of all processes
+            at one moment.
+        worker_mb: resident high-water mark of the largest Python process below the one that was
+            started, or of that one where it does the work itself.
     """
 
     tree_mb: float = 0.0
@@ -40,7 +41,7 @@ class Peaks:
 
 
 class FailedError(Exception):
-    """A program that ended with another code than 0, or not in time; carries the end of what it told."""
+    """A program that failed or did not end in time; carries the end of its output."""
 
 
 def run(
@@ -54,8 +55,8 @@ def run(
         timeout_s: then it and all that it started are killed.
 
     Returns:
-        The JSON object on the last line of its stdout, and the memory of it and all that it started, read every
-        two seconds (a process that lives shorter may be missed).
+        The JSON object on the last line of its stdout, and the memory of it and all that it
+        started, read every two seconds (a process that lives shorter may be missed).
 
     Raises:
         FailedError: it failed.
@@ -69,7 +70,8 @@ def run(
         text=True,
         start_new_session=True,
     )
-    peaks, ended = Peaks(), threading.Event()
+    peaks = Peaks()
+    ended = threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended), daemon=True)
     watcher.start()
     try:
@@ -82,7 +84,8 @@ def run(
         watcher.join()
     if process.returncode:
         raise FailedError(
-            f"{' '.join(program)} ended with {process.returncode}\n{(output + errors)[-_TOLD_CHARS:]}"
+            f"{' '.join(program)} ended with {process.returncode}\n"
+            f"{(output + errors)[-_TOLD_CHARS:]}"
         )
     lines = [line for line in output.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]), peaks
@@ -112,7 +115,7 @@ def _pss_mb(process: psutil.Process) -> float:
 
 
 def _high_water_mb(process: psutil.Process) -> float:
-    """VmHWM where the process is Python (Spark's workers, Ray's actors, Daft's), else 0: the JVM is no worker."""
+    """VmHWM where the process is Python (Spark's workers, Ray's actors, Daft's), else 0."""
     try:
         if not Path(process.exe()).name.startswith("python"):
             return 0.0

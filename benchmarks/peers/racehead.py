@@ -1,8 +1,8 @@
-"""The weights that all contestants share: the backbone's, and a small head for "bathroom or not" as the final layer.
+"""The weights that all contestants share: the backbone's, and a small head as the final layer.
 
-A head of random numbers would do for the speed, but not for the outputs: half of its scores lie at the threshold,
-where rounding decides. This one is fitted in closed form on a few of the labelled photos; how good it is, is no
-matter of the race.
+A head of random numbers would do for the speed, but not for the outputs: half of its scores lie at
+the threshold, where rounding decides. This one is fitted in closed form on a few of the labelled
+photos; how good it is, is no matter of the race.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ State = dict[str, torch.Tensor]
 
 
 def write_state(path: Path) -> Path:
-    """Writes ResNet18's state dict, float32, with the head as its final layer of two classes, toilet first."""
+    """Writes ResNet18's state dict, float32, whose last layer is the head (toilet, other)."""
     loaded = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
     body = {
         name: tensor.float() if tensor.is_floating_point() else tensor
@@ -56,7 +56,8 @@ def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Embeddings (n, 512) of some of the photos, and 1 where one shows a bathroom, else -1."""
     with (SHARED / "photos" / "photos.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[::_EVERY]
-    network, transform = resnet18(weights=None), ResNet18_Weights.IMAGENET1K_V1.transforms()
+    network = resnet18(weights=None)
+    transform = ResNet18_Weights.IMAGENET1K_V1.transforms()
     network.fc = torch.nn.Identity()
     network.load_state_dict(body)
     network.eval()
@@ -74,7 +75,7 @@ def _labelled(body: State) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _fitted(
     embeddings: NDArray[np.float64], sides: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Ridge regression of the side on the embedding, as logits: weight (2, 512) and bias (2,), the other class 0."""
+    """Ridge regression of the side on the embedding: weight (2, 512) and bias (2,), others 0."""
     centre = embeddings.mean(axis=0)
     spread = embeddings - centre
     towards = spread.T @ (sides - sides.mean())

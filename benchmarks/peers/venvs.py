@@ -1,4 +1,4 @@
-"""Each contestant's own virtual environment, made once, with exactly the versions of its requirements file."""
+"""Each contestant's own virtual environment, made once from its requirements file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ REQUIREMENTS = Path(__file__).parent / "requirements"
 
 
 def python(name: str) -> str:
-    """The Python of an environment; it is made first if it is not there or its requirements have changed.
+    """The Python of an environment, which is made first if it is missing or out of date.
 
     Args:
         name: of the file in requirements/, without its ending.
 
     Cost: the first time about 5 GB (torch) and two minutes.
     """
-    folder, wanted = FOLDER / name, (REQUIREMENTS / f"{name}.txt").read_text()
+    folder = FOLDER / name
+    wanted = (REQUIREMENTS / f"{name}.txt").read_text()
     program, installed = folder / "bin" / "python", folder / "requirements.txt"
     if not installed.exists() or installed.read_text() != wanted:
         print(
@@ -31,12 +32,9 @@ def python(name: str) -> str:
         )
         venv.create(folder, with_pip=True)
         pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        silent = {**os.environ, "PYTHONWARNINGS": "ignore"}
         subprocess.run(
-            [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=_silent()
+            [*pip, "--requirement", str(REQUIREMENTS / f"{name}.txt")], check=True, env=silent
         )
         installed.write_text(wanted)
     return str(program)
-
-
-def _silent() -> dict[str, str]:
-    return {**os.environ, "PYTHONWARNINGS": "ignore"}

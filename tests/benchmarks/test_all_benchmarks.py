@@ -1,4 +1,4 @@
-"""What is measured on must be what toiletspark would have written, and the instruments must show what is there."""
+"""Benchmarks measure on data as toiletspark writes it, and their instruments show what is there."""
 
 import json
 import subprocess
@@ -37,9 +37,8 @@ def test_the_same_rows_are_made_again_whatever_the_catalogs_size() -> None:
     embeddings = synthetic._embedding_bits(30, 15).view("<f2").astype(float)
     assert embeddings.min() >= 0.125
     assert embeddings.max() < 2
-    assert (
-        abs(np.log2(embeddings).mean() + 1) < 0.1
-    )  # as many between 1/8 and 1/2 as between 1/2 and 2
+    # as many between 1/8 and 1/2 as between 1/2 and 2
+    assert abs(np.log2(embeddings).mean() + 1) < 0.1
 
 
 def test_the_synthetic_store_is_consistent(made: synthetic.SyntheticCatalog) -> None:
@@ -76,14 +75,12 @@ def test_only_what_has_changed_is_embedded(
     found = result(made.config.output.root)
     sizes = {name: len(rows) for name, rows in found.items() if name != "excluded"}
     assert sizes == {"statuses": ROWS, "embeddings": ROWS + CHANGED, "scores": ROWS}
-    assert (
-        0.2 < len(found["excluded"]) / ROWS < 0.8
-    )  # a head that says the same of all would test nothing
+    # a head that says the same of all would test nothing
+    assert 0.2 < len(found["excluded"]) / ROWS < 0.8
     old = set(synthetic._digests(0, 15).to_pylist())
     assert found["statuses"]["i000000001"][1] in old
-    assert (
-        found["statuses"]["i000000000"][1] not in old
-    )  # the first image is one of those that changed
+    # the first image is one of those that changed
+    assert found["statuses"]["i000000000"][1] not in old
 
 
 def test_another_version_is_another_content(made: synthetic.SyntheticCatalog) -> None:
@@ -106,8 +103,11 @@ def test_another_version_is_another_content(made: synthetic.SyntheticCatalog) ->
 
 
 def test_pss_sees_children_and_counts_them_once() -> None:
-    """A process and its child share 100 MB; another tree than that of the tests, whose processes come and go."""
-    code = "import os; held = bytearray(b'x') * (100 << 20); child = os.fork(); os.write(1, b'held\\n'); os.read(0, 1)"
+    """A process and its child share 100 MB, apart from the tests' processes, which come and go."""
+    code = (
+        "import os; held = bytearray(b'x') * (100 << 20); child = os.fork(); "
+        "os.write(1, b'held\\n'); os.read(0, 1)"
+    )
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout

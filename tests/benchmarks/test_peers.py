@@ -1,4 +1,4 @@
-"""The race's arithmetic: what it says of a contestant follows from what was measured, and a wrong output is told."""
+"""The race's arithmetic: verdicts follow from what was measured, and a wrong output is told."""
 
 import io
 from pathlib import Path

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import subprocess
 import sys
@@ -94,8 +95,8 @@ def test_each_executor_of_several_cores_answers_once(tmp_path: Path) -> None:
 def test_five_faults_at_once_are_found_with_the_worker_that_has_them(ward: Ward) -> None:
     names = ("oversubscribed_threads", "huge_arrow_batches", "little_overhead", "unwritable_output")
     planted = [FAULTS[name] for name in names]
-    sets = {key: value for fault in planted for key, value in fault.sets.items()}
-    settings = {key: value for fault in planted for key, value in fault.settings.items()}
+    sets = dict(collections.ChainMap(*(fault.sets for fault in planted)))
+    settings = dict(collections.ChainMap(*(fault.settings for fault in planted)))
     fault = Fault("", python="torchless", settings=settings, sets=sets)
     report = ward.examine(fault, "five")
     findings = {finding["check"]: finding for finding in report["findings"]}

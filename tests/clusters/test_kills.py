@@ -1,6 +1,7 @@
-"""On a standalone cluster whose executors, workers and driver are killed: what is published is as if nobody had been.
+"""Executors, workers and driver are killed on a standalone cluster, and the list is the same.
 
-The story of `make bench-chaos` with a tenth of its images; what each kill costs is looked at in test_spark_commits.
+The story of `make bench-chaos` with a tenth of its images; what each kill costs is looked at in
+tests/embedding/test_commits.py.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ def test_what_is_published_is_what_one_process_finds(told: dict[str, Any]) -> No
     assert [one["unequal"] for one in told["compared"]] == [[], []]
     assert told["equal_to_oracle"]
     assert told["images"] == IMAGES
-    assert (
-        HOSTILE - 2 <= told["hostile"] <= HOSTILE
-    )  # some files of a collection of broken ones are whole
+    # some files of a collection of broken ones are whole
+    assert HOSTILE - 2 <= told["hostile"] <= HOSTILE
 
 
 def test_all_that_was_to_die_died_while_tasks_were_at_work(told: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The demo catalog: drawn by hash, complete, and as broken as it says."""
 
 import csv
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -40,9 +41,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> DemoCatalog:
 
 def planned(listings: int, seed: int = 7) -> list[Picture]:
     return [
-        decide(seed, listing, position)
-        for listing in range(1, listings + 1)
-        for position in range(1, IMAGES_PER_LISTING + 1)
+        decide(seed, listing + 1, position + 1)
+        for listing, position in itertools.product(range(listings), range(IMAGES_PER_LISTING))
     ]
 
 
@@ -167,9 +167,8 @@ def test_the_default_catalog_has_the_promised_shares(
     rooms = list(truth(catalog).values())
     assert 0.09 < rooms.count("toilet") / len(rooms) < 0.13
     pictures = planned(400)
-    assert all(
-        p.origin == p or p.origin.listing < p.listing for p in pictures
-    )  # files are written in order
+    # files are written in order
+    assert all(p.origin == p or p.origin.listing < p.listing for p in pictures)
     fates = [picture.fate for picture in pictures]
     assert 0.02 < sum(fate in ("copied", "linked") for fate in fates) / len(fates) < 0.04
     assert 0.01 < sum(fate in BROKEN for fate in fates) / len(fates) < 0.02
@@ -178,7 +177,8 @@ def test_the_default_catalog_has_the_promised_shares(
 def test_repeated_images_share_their_bytes_with_another_listing(drawn: DemoCatalog) -> None:
     copies = [picture for picture in planned(LISTINGS) if picture.fate in ("copied", "linked")]
     assert {picture.fate for picture in copies} == {"copied", "linked"}
-    path_of, room_of = urls(drawn), truth(drawn)
+    path_of = urls(drawn)
+    room_of = truth(drawn)
     for picture in copies:
         origin = picture.origin
         assert origin.listing < picture.listing
@@ -338,7 +338,8 @@ def export(catalog: DemoCatalog, folder: Path) -> Path:
 
 
 def test_labelling_moves_each_file_to_its_class_once(drawn: DemoCatalog, tmp_path: Path) -> None:
-    folder, room_of = export(drawn, tmp_path / "export"), truth(drawn)
+    folder = export(drawn, tmp_path / "export")
+    room_of = truth(drawn)
     (folder / "unlabelled" / "xL00001-1.jpg").unlink()  # somebody has taken this one away
     expected = {
         f"x{image_id}.jpg": CLASSES[room]

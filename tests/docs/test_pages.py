@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import tomllib
@@ -87,7 +88,9 @@ def test_a_generated_page_is_up_to_date(name: str) -> None:
 
 def test_every_key_has_a_unit_and_an_effect() -> None:
     sections = documentation.read_sections(base_text())
-    keys = [(section.name, key) for section in sections for key in section.keys]
+    keys = list(
+        itertools.chain(*(itertools.product([section.name], section.keys) for section in sections))
+    )
     assert [f"{section}.{key.name}" for section, key in keys if not (key.unit and key.effect)] == []
 
 
@@ -176,7 +179,7 @@ def problem_of(words: list[str]) -> str:
         if words[0] not in command.commands:
             return words[0]
         command, words = command.commands[words[0]], words[1:]
-    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    known = {"--help"}.union(*(parameter.opts for parameter in command.params))
     unknown = [word for word in words if re.match(r"--\w", word)]
     return next((word for word in unknown if word.partition("=")[0] not in known), "")
 

@@ -148,7 +148,8 @@ def left_over(config: Config) -> list[str]:
 def test_each_commit_is_a_run_of_embeddings_and_ledger_that_names_its_run(
     spark: SparkSession, undisturbed: dict[str, Any]
 ) -> None:
-    config, store = undisturbed["config"], Store(undisturbed["config"].output.root)
+    config = undisturbed["config"]
+    store = Store(undisturbed["config"].output.root)
     run_id = Path(undisturbed["catalog"]).name
     runs = [*store.runs(schemas.EMBEDDINGS), *store.runs(schemas.IMAGE_LEDGER)]
     assert len({run.run_id for run in runs}) == len(runs)
@@ -205,10 +206,8 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = catalog.config(tmp_path / "output")
-    store, scoring = (
-        Store.open(config.output.root),
-        head_of_chance(config, undisturbed["backbone_id"]),
-    )
+    store = Store.open(config.output.root)
+    scoring = head_of_chance(config, undisturbed["backbone_id"])
 
     def break_down(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         if number == 3:
@@ -235,13 +234,11 @@ def test_a_run_that_breaks_in_its_third_commit_is_gone_on_with(
     catalog.site.gets.clear()
     summary = embed_images.step(Workspace.open(spark, config))
     assert (summary["images"], summary["attempted"]) == (IMAGES, IMAGES - done)
-    assert (
-        sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
-    )  # nothing of what was committed
+    # nothing of what was committed
+    assert sum(catalog.site.gets.values()) == len(catalog.site.gets) == IMAGES - done
     assert_same_outcome(spark, config, undisturbed["config"])
-    assert (
-        score_catalog.step(Workspace.open(spark, scoring))["scored"] == IMAGES - 2
-    )  # the junk is shown twice
+    # the junk is shown twice
+    assert score_catalog.step(Workspace.open(spark, scoring))["scored"] == IMAGES - 2
 
     assert left_over(config) == [broken]  # it may still be at work, for all that others know
     whole = len(store.runs(schemas.IMAGE_LEDGER))
@@ -284,7 +281,8 @@ def test_a_run_that_ends_between_embeddings_and_ledger_is_made_good_by_the_next(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config, write_run = catalog.config(tmp_path / "output", **ONE_COMMIT), spark_io.write_run
+    config = catalog.config(tmp_path / "output", **ONE_COMMIT)
+    write_run = spark_io.write_run
 
     def breaking(
         frame: DataFrame, store: Store, wanted: schemas.Table, *args: Any, **facts: Any
@@ -333,11 +331,8 @@ def test_contents_whose_claims_were_lost_are_worked_on_in_a_second_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = catalog.config(tmp_path / "output", **ONE_COMMIT)
-    lost = [
-        "i05",
-        "i06",
-        "i15",
-    ]  # i15 shows what nobody else shows; i05 and i06 stand for two images each
+    # i15 shows what nobody else shows; i05 and i06 stand for two images each
+    lost = ["i05", "i06", "i15"]
 
     def lose(number: int, attempts: DataFrame, given: TaskInputs) -> DataFrame:
         return without_outcome(attempts, lost) if given.claims.endswith("-0") else attempts
@@ -371,9 +366,8 @@ def test_after_three_rounds_without_an_outcome_the_run_stops(
         "continues with what is missing"
     )
     assert len(calls) == 3
-    assert (
-        sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == 38
-    )  # which are done
+    # which are done
+    assert sum(run.rows for run in Store(config.output.root).runs(schemas.IMAGE_LEDGER)) == 38
 
 
 # Killed
@@ -384,7 +378,8 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     spark: SparkSession, catalog: Catalog, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """SIGKILL in the second commit, in which the server answers only the first few requests."""
-    config, gets = catalog.config(tmp_path / "output"), catalog.site.gets
+    config = catalog.config(tmp_path / "output")
+    gets = catalog.site.gets
     ledger = Path(config.output.root) / schemas.IMAGE_LEDGER.name
     late: list[str] = []
     begun, go_on = threading.Event(), threading.Event()
@@ -398,7 +393,7 @@ def test_a_killed_driver_has_lost_less_than_one_commit(
     gets.clear()
     catalog.site.before = hold_back
     command = [sys.executable, "-m", "toiletspark.jobs.cli", "embed", "--conf", LOCAL_CONF]
-    command += [part for text in catalog.sets(tmp_path / "output") for part in ("--set", text)]
+    command += [f"--set={text}" for text in catalog.sets(tmp_path / "output")]
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
         command,

@@ -88,7 +88,8 @@ def test_a_claim_is_no_file_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_task_may_have_more_claims_than_a_file_may_have_names(tmp_path: Path) -> None:
-    one, two, many = Claims(tmp_path, "1"), Claims(tmp_path, "2"), 65_100  # ext4 gives 65,000
+    one, two = Claims(tmp_path, "1"), Claims(tmp_path, "2")
+    many = 65_100  # ext4 gives 65,000
     assert all(one.claim(str(number)) for number in range(many))
     last = [str(many - 1), "0"]
     assert [two.claim(name) for name in last] == [False, False]
@@ -118,7 +119,8 @@ def test_another_commit_shares_out_anew(tmp_path: Path) -> None:
 
 
 def test_of_many_tasks_at_once_exactly_one_has_the_content(tmp_path: Path) -> None:
-    tasks, digests = 16, DIGESTS[:60]
+    tasks = 16
+    digests = DIGESTS[:60]
     begin = threading.Barrier(tasks)
     had: list[str] = []
 

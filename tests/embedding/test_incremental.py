@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import head_of_chance, literal_config, picture, read_table
-from tests.support.counting_workers import WorkerLog, counting_workers
+from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
@@ -51,12 +51,6 @@ class Catalog:
 
 
 @pytest.fixture(scope="module")
-def workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerLog]:
-    with counting_workers(spark, tmp_path_factory.mktemp("python")) as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
 def once(
     spark: SparkSession, workers: WorkerLog, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Catalog]:
@@ -66,7 +60,8 @@ def once(
             name: site.serve(f"{name}.jpg", picture("kitchen", number))
             for number, name in enumerate(SOUND)
         }
-        urls["junk"], urls["gone"] = site.serve("junk.jpg", b"junk"), f"{site.address}/gone.jpg"
+        urls["junk"] = site.serve("junk.jpg", b"junk")
+        urls["gone"] = f"{site.address}/gone.jpg"
         images = pd.DataFrame(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )
@@ -77,12 +72,7 @@ def once(
             summary["attempted"],
             summary["fetched"],
             summary["embedded"],
-        ) == (
-            10,
-            10,
-            10,
-            8,
-        )
+        ) == (10, 10, 10, 8)
         yield made
 
 
@@ -149,9 +139,8 @@ def test_a_new_version_is_fetched_but_decoded_only_where_its_content_is_new(
     assert (summary["attempted"], summary["fetched"], summary["embedded"]) == (4, 4, 1)
     assert summary["saved"] == {"unchanged": 6, "same_url": 0, "same_content": 3}
     assert catalog.site.gets == {f"/{name}.jpg": 1 for name in changed}
-    assert (
-        sum(workers.of("decode")) == sum(workers.of("embed")) == 1
-    )  # i2 and i3 are known by their bytes
+    # i2 and i3 are known by their bytes
+    assert sum(workers.of("decode")) == sum(workers.of("embed")) == 1
     rows = read_table(spark, config, schemas.IMAGE_LEDGER)
     assert rows.groupby("image_id")["image_version"].apply(sorted).to_dict() == {
         name: ["v1", "v2"] if name in changed else ["v1"] for name in [*SOUND, *BAD]
@@ -222,11 +211,8 @@ def test_another_backbone_embeds_anew_and_keeps_the_old(
     spark: SparkSession, catalog: Catalog
 ) -> None:
     other = embed_images.step(Workspace.open(spark, catalog.config(backbone__crop_px=36)))
-    assert (other["attempted"], other["fetched"], other["embedded"]) == (
-        8,
-        8,
-        8,
-    )  # what is junk needs no second look
+    # what is junk needs no second look
+    assert (other["attempted"], other["fetched"], other["embedded"]) == (8, 8, 8)
     back = embed_images.step(Workspace.open(spark, catalog.config()))
     assert (back["attempted"], back["embedded"]) == (0, 0)
     kept = read_table(spark, catalog.config(), schemas.EMBEDDINGS)

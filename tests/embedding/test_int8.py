@@ -102,7 +102,8 @@ def test_a_program_is_made_once_and_found_again_without_images(
     config = make_config(
         INT8, images=pd.DataFrame({"image_id": ["a"], "listing_id": ["L1"], "image_url": ["a.jpg"]})
     )
-    store, spec = Store.open(config.output.root), load_spec(config.backbone)
+    store = Store.open(config.output.root)
+    spec = load_spec(config.backbone)
     assert int8.read_program(store, spec) is None
     made = int8.calibrate(store, config, table(spark, pictures), spec)
     assert int8.read_program(store, spec) == made

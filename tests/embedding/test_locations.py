@@ -41,9 +41,8 @@ def files(store: Store) -> list[str]:
     ]
     pq.write_table(pa.Table.from_pylist(mixed), folder / "part-1.parquet")
     store.commit(schemas.EMBEDDINGS, run_id, config={}, inputs=Inputs())
-    pq.write_table(
-        pa.Table.from_pylist(rows_of("stray")), folder / "part-2.parquet"
-    )  # no manifest names it
+    # no manifest names it
+    pq.write_table(pa.Table.from_pylist(rows_of("stray")), folder / "part-2.parquet")
     later = [stored(store, schemas.EMBEDDINGS, rows) for rows in ([], rows_of("e", "b"))]
     names = [
         f"{run_id}/part-0.parquet",
@@ -103,9 +102,8 @@ def test_images_whose_embeddings_share_a_file_stand_together(
     rows = [{"image_id": f"i{n}", "embedding_file": n % 7, "embedding_row": n} for n in range(70)]
     rows += [{"image_id": f"failed {n}"} for n in range(40)]
     snapshot = spark_io.read_run(spark, stored(store, schemas.CATALOG, rows)).repartition(5)
-    spark.conf.set(
-        "spark.sql.adaptive.coalescePartitions.enabled", "false"
-    )  # it would merge what is so small
+    # it would merge what is so small
+    spark.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
     try:
         parts = locations.partition_by_file(snapshot).rdd.glom().collect()
     finally:

@@ -4,6 +4,7 @@ happens meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections import Counter
@@ -79,9 +80,9 @@ def by_url(image_id: str, url: str | None) -> Source:
 
 def outcomes(batches: Iterator[list[Attempt]]) -> dict[str, Attempt]:
     """Each image's attempt; an image that stands in two of them is a defect."""
-    result = [
-        (image_id, one) for batch in batches for one in batch for image_id, *_ in one.source.images
-    ]
+    result = []
+    for one in itertools.chain.from_iterable(batches):
+        result += [(image_id, one) for image_id, *_ in one.source.images]
     assert len(dict(result)) == len(result)
     return dict(result)
 
@@ -133,9 +134,11 @@ def mixture(seed: int, folder: Path) -> tuple[list[Source], dict[str, str]]:
     of each.
     """
     rng = random.Random(seed)
-    sources, status = [], {}
+    sources = []
+    status = {}
     for number in range(rng.randrange(60)):
-        kind, name = rng.choice(["good", "bad", "gone", "none", "large"]), f"{number}"
+        kind = rng.choice(["good", "bad", "gone", "none", "large"])
+        name = f"{number}"
         content = {
             "good": picture("kitchen", rng.randrange(12), (40, 40)),
             "bad": b"bad%d" % rng.randrange(3),
@@ -200,7 +203,8 @@ def test_fewer_fetches_are_under_way_after_large_images(
 ) -> None:
     """Arrived images wait in memory: of 20 kB no more than three, for 60 kB."""
     at_once: list[int] = []
-    under_way, counting = [0], threading.Lock()
+    under_way = [0]
+    counting = threading.Lock()
     urls = [site.serve(f"{number}.jpg", bytes(20_000) + b"%d" % number) for number in range(40)]
     given = work(backbone, threads=8, bytes_per_batch=60_000, images_per_batch=1)
     start = given.fetcher.start
@@ -316,9 +320,8 @@ def test_a_content_that_another_task_has_claimed_is_left_to_it(
         attempt_all([inline("a", theirs), inline("b", theirs), inline("c", ours)], given)
     )
     assert [result[name].decoded.status for name in "abc"] == ["", "", "ok"]
-    assert [result[name].digest for name in "ab"] == [
-        content_digest(theirs)
-    ] * 2  # which leads to its outcome
+    # which leads to its outcome
+    assert [result[name].digest for name in "ab"] == [content_digest(theirs)] * 2
     assert [result[name].embedding is None for name in "abc"] == [True, True, False]
     assert decoded == [ours]
 

@@ -28,7 +28,8 @@ def planned(
     """The plan, by image_id, and the folder in which it was set aside."""
     named = {key.replace("__", "."): value for key, value in sets.items()}
     config = literal_config({"output.root": tmp_path / "output", **named})
-    store, run_id = Store.open(config.output.root), new_run_id()
+    store = Store.open(config.output.root)
+    run_id = new_run_id()
     frame, images = (
         spark.createDataFrame(waiting, WAITING),
         spark.createDataFrame(contents, CONTENTS),
@@ -118,6 +119,5 @@ def test_no_commit_is_larger_than_asked_for(spark: SparkSession, tmp_path: Path)
     assert sizes.max() == 10
     assert sizes.sum() == 203
     assert sorted(sizes.index) == list(range(len(sizes)))
-    assert (
-        len(sizes) <= 24
-    )  # nearly full, but for the last of each and where a bucket would not fit
+    # nearly full, but for the last of each and where a bucket would not fit
+    assert len(sizes) <= 24

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.pandas.functions import pandas_udf
 
 from tests.conftest import drawn_images, literal_config, picture, read_table
-from tests.support.counting_workers import WorkerLog, counting_workers
+from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
 from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
@@ -119,12 +119,6 @@ class Embedded:
 
 
 @pytest.fixture(scope="module")
-def workers(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerLog]:
-    with counting_workers(spark, tmp_path_factory.mktemp("python")) as log:
-        yield log
-
-
-@pytest.fixture(scope="module")
 def mixed(
     spark: SparkSession, workers: WorkerLog, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Embedded]:
@@ -173,7 +167,8 @@ def test_the_ledger_tells_digest_size_and_upright_measures(
     contents = mixed.content
     assert len(contents) == len(mixed.images) - 2  # but for the missing file and the null URL
     for image_id in mixed.images["image_id"]:
-        row, content = rows.loc[image_id], contents.get(image_id)
+        row = rows.loc[image_id]
+        content = contents.get(image_id)
         assert row["content_digest"] == (None if content is None else content_digest(content))
         assert pd.isna(row["bytes"]) if content is None else row["bytes"] == len(content)
     assert tuple(rows.loc["L1-1", ["width", "height"]]) == (64, 48)
@@ -232,7 +227,8 @@ def test_a_shared_url_is_fetched_once_and_is_told_of_all_its_images(
 
 
 def test_the_summary_tells_what_was_saved(mixed: Embedded) -> None:
-    summary, images = mixed.summary, len(mixed.images)
+    summary = mixed.summary
+    images = len(mixed.images)
     fetched = images - (SAME_URL - 1) - 1  # the odd id shares a URL too
     assert (summary["images"], summary["attempted"], summary["fetched"]) == (
         images,

@@ -40,7 +40,7 @@ SIZES = {
 
 @dataclass
 class Chain:
-    """What a chain was run on, how it stopped at first, and what it then told."""
+    """The input of a chain, its first error, and its summary afterwards."""
 
     config: Config
     drawn: DemoCatalog
@@ -87,8 +87,8 @@ def test_without_labels_the_chain_stops_and_says_what_to_do(chain: Chain) -> Non
         "while going on from the sample to the training\n"
         f"  expected: pictures in the class folders of {folder}: toilet, other\n"
         "  found:    all of them still in unlabelled\n"
-        f"  do:       drag them from {folder}/unlabelled into the class folders and run this again; "
-        "meanwhile `toiletspark embed` can embed the catalog"
+        f"  do:       drag them from {folder}/unlabelled into the class folders and run this "
+        "again; meanwhile `toiletspark embed` can embed the catalog"
     )
     sample = Store(chain.config.output.root).newest(tables.SAMPLE)
     assert sample is not None
@@ -146,9 +146,8 @@ def test_the_summary_tells_times_and_validation(chain: Chain) -> None:
         <= set(validation)
     )
     assert validation["figures_of"] == "catalog"
-    assert (
-        validation["held_out"] == validation["n"]
-    )  # the sample, drawn a second time, holds all labels
+    # the sample, drawn a second time, holds all labels
+    assert validation["held_out"] == validation["n"]
     assert validation["held_out"] + chain.summary["trained_on"] == chain.summary["labelled"]
 
 
@@ -165,11 +164,9 @@ def test_validation_is_what_the_scores_of_the_held_out_listings_say(chain: Chain
         ["image_id", "weight"]
     ]
     rows = scored[held].merge(sample, on="image_id")
-    decided, toilet, weight = (
-        rows["exclusion_score"] >= 0.5,
-        rows["class"] == "toilet",
-        rows["weight"],
-    )
+    decided = rows["exclusion_score"] >= 0.5
+    toilet = rows["class"] == "toilet"
+    weight = rows["weight"]
     assert told["validation"]["n"] == len(rows) > 10
     assert told["validation"]["accuracy"] == pytest.approx(
         weight[decided == toilet].sum() / weight.sum()

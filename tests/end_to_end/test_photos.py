@@ -1,4 +1,4 @@
-"""Every step in order, in processes of their own: on real photos, and on files that are broken in every way."""
+"""Every step in order, in processes of their own: on real photos, and on broken files."""
 
 import json
 import os
@@ -31,7 +31,8 @@ from toiletspark.launch import session
 from toiletspark.tables.workspace import Workspace
 
 conf, table, *sets = sys.argv[1:]
-config, doubtful = conf_files.load([conf], sets), conf_files.load([conf], [*sets, f"labels.table.path={table}"])
+config = conf_files.load([conf], sets)
+doubtful = conf_files.load([conf], [*sets, f"labels.table.path={table}"])
 spark = session.start(config.spark)
 work, second = Workspace.open(spark, config), Workspace.open(spark, doubtful)
 told = [run_chain.step(work), import_labels.step(second), second_look.step(second.for_next_step())]
@@ -41,7 +42,7 @@ print(json.dumps(told, default=str))
 
 @dataclass
 class Photos:
-    """What is told of the real photos: by the chain, then, with 5 % of the labels flipped, by a second look."""
+    """Summaries of the chain, and of a second look after 5 % of the labels were flipped."""
 
     root: Path
     chain: dict[str, Any]
@@ -119,7 +120,7 @@ def test_the_scores_are_those_of_the_whole_network(
 
 
 def test_a_second_look_finds_flipped_labels(photos: Photos) -> None:
-    """5 % of the real labels flipped by a fixed seed: 80 % of them stand among the first 10 % of the queue."""
+    """5 % of the labels are flipped: 80 % of these stand in the first 10 % of the queue."""
     told = photos.imported
     assert (told["new"], sum(told["changed"].values()), told["unchanged"], told["gone"]) == (
         0,
@@ -137,7 +138,7 @@ def test_broken_and_hostile_files_each_end_as_one_row(tmp_path: Path) -> None:
     """By the real command, as a person would type it."""
     shared("badimages", "SOURCES.tsv")
     sets = (f"output.root={tmp_path / 'output'}", SMALL_SPARK, f"train.python={training_python()}")
-    words = [word for text in sets for word in ("--set", text)]
+    words = [f"--set={text}" for text in sets]
     told = run(*COMMAND, "--conf", "tests/conf/badimages.toml", *words, "--json")
     assert told["images"] == 349 == told["scored"] + sum(told["unscored"].values())
     assert set(told["unscored"]) <= set(statuses.STATUSES) - {"ok"}

@@ -1,4 +1,4 @@
-"""Files that crash, hang or eat memory, in a real run: one row each with its own status, and no task is lost."""
+"""Files that crash, hang or eat memory, in a real run: one row each, and no task is lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def with_poisons(folder: Path) -> pd.DataFrame:
 
 
 def failed_tasks(spark: SparkSession) -> int:
-    """Of all jobs of this session, as Spark counts them."""
+    """Failed tasks of all jobs of this session, as Spark counts them."""
     executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)
     return sum(executors.apply(number).failedTasks() for number in range(executors.size()))
 

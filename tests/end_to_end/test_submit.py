@@ -1,6 +1,7 @@
-"""spark-submit with the wheel, as on a cluster: from a folder without sources, in a Python without toiletspark.
+"""spark-submit with the wheel, as on a cluster, in a Python without toiletspark or sources.
 
-The jobs run on local[2] and against a standalone master with two workers; what comes of it must be the same.
+The jobs run on local[2] and against a standalone master with two workers; what comes of it must be
+the same.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.slow
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
 # what stands alone in some other way than in the chain, which has the other steps in it
 ALONE = ("draw_sample", "embed_images", "rescore_catalog", "publish_exclusions", "build_feed")
-# each job file as spark-submit runs it, with a Spark context of its own, but one JVM for all: it takes longest to start
+# each job file with a Spark context of its own, as spark-submit runs it, but all in one JVM, which
+# takes longest to start
 ONE_BY_ONE = """
 import contextlib, io, json, runpy, sys
 
@@ -68,7 +70,7 @@ LISTINGS, IMAGES = 14, 56
 
 @dataclass
 class Site:
-    """A machine as a cluster has it: the wheel, the job files, and a Python that has all but toiletspark."""
+    """A cluster's machine: the wheel, the job files, and a Python that lacks only toiletspark."""
 
     folder: Path
     wheel: Path
@@ -77,7 +79,7 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """PYSPARK_PYTHON is not set, and python3 runs nothing: workers must get the driver's Python by themselves."""
+        """Without PYSPARK_PYTHON, and python3 fails: workers must find the driver's Python."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -96,7 +98,7 @@ class Site:
     def submit(
         self, program: str, *words: str, output: str, sets: tuple[str, ...], spark: tuple[str, ...]
     ) -> Any:
-        """spark-submit; returns what its last line tells. Spark puts the driver's stderr into its stdout."""
+        """Runs spark-submit; returns its last line. Spark puts the driver's stderr in stdout."""
         settings = {
             "listings.path": self.drawn.listings,
             "images.path": self.drawn.images,
@@ -122,8 +124,8 @@ class Site:
             *words,
             "--json",
         ]
-        command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        command += [part for text in sets for part in ("--set", text)]
+        command += [f"--set={key}={value}" for key, value in settings.items()]
+        command += [f"--set={text}" for text in sets]
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -171,7 +173,7 @@ def test_that_python_has_the_dependencies_but_not_toiletspark(site: Site) -> Non
 
 @dataclass
 class Locally:
-    """What the jobs told on local[2]."""
+    """The jobs' summaries on local[2]."""
 
     chain: dict[str, Any]
     told: dict[str, dict[str, Any]]
@@ -188,7 +190,7 @@ def cluster(site: Site) -> Iterator[Cluster]:
 
 @dataclass
 class OnCluster:
-    """What the chain told on the cluster, with the head that was trained locally."""
+    """The chain's summary on the cluster, with the head that was trained locally."""
 
     cluster: Cluster
     chain: dict[str, Any]
@@ -196,7 +198,7 @@ class OnCluster:
 
 @pytest.fixture(scope="module")
 def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
-    """The chain on local[2]; then with its head the other jobs there, and the chain on the cluster, side by side."""
+    """The chain on local[2]; then at once the other jobs there and the chain on the cluster."""
     truth = pd.read_csv(site.drawn.truth)
     truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(
         site.folder / "labels.csv", index=False
@@ -253,9 +255,8 @@ def test_the_cluster_gives_the_same_scores_and_the_same_list(
     names = [name for name in one.columns if name == "exclusion_score" or name.startswith("p_")]
     others = [name for name in one.columns if name not in names]
     pd.testing.assert_frame_equal(one[others], two[others])
-    pd.testing.assert_frame_equal(
-        one[names], two[names], atol=1e-3
-    )  # neighbours in a batch: float16's last bit
+    # neighbours in a batch: float16's last bit
+    pd.testing.assert_frame_equal(one[names], two[names], atol=1e-3)
     wanted = ["image_id", "listing_id", "reason", "head_id"]
     pd.testing.assert_frame_equal(
         rows(here["exclusion_list"], *wanted), rows(there["exclusion_list"], *wanted)
@@ -279,10 +280,8 @@ def test_each_job_alone_gives_what_it_gives_in_the_chain(locally: Locally) -> No
         pd.testing.assert_frame_equal(
             rows(published, *columns), rows(locally.chain["exclusion_list"], *columns)
         )
-    assert [told[job]["version"] for job in ("rescore_catalog", "publish_exclusions")] == [
-        2,
-        3,
-    ]  # the chain's was 1
+    # the chain's was 1
+    assert [told[job]["version"] for job in ("rescore_catalog", "publish_exclusions")] == [2, 3]
 
 
 def test_both_workers_ran_tasks(on_cluster: OnCluster) -> None:
@@ -295,7 +294,7 @@ def test_both_workers_ran_tasks(on_cluster: OnCluster) -> None:
 def test_the_workers_ran_the_drivers_python(
     site: Site, locally: Locally, on_cluster: OnCluster
 ) -> None:
-    """Workers take python3 from their path where nobody tells them another one; with that one nothing is embedded."""
+    """Workers that are told no Python take python3 from their path; here it embeds nothing."""
     words = ["python3", "-c", "import sys"]
     assert subprocess.run(words, cwd=site.folder, env=site.environment, check=False).returncode == 1
     assert min(told.chain["embedded"] for told in (locally, on_cluster)) > 30
@@ -307,7 +306,7 @@ def test_a_second_run_embeds_nothing(locally: Locally) -> None:
 
 
 def test_every_job_file_loads_from_the_wheel(site: Site) -> None:
-    """Each says what it is for and which options it takes: all that it imports was there. No Java is started."""
+    """Each prints its purpose and options: all that it imports was there. No Java is started."""
     command = [site.python, "-c", EACH_HELP, *JOBS]
     environment = {**site.environment, "PYTHONPATH": str(site.wheel)}
     done = subprocess.run(

@@ -1,6 +1,7 @@
-"""The same catalog through another Python, with another Spark, pyarrow and numpy: the lists are the same.
+"""The same catalog through another Python, Spark, pyarrow and numpy: the lists are the same.
 
-TOILETSPARK_OTHER_PYTHON names that Python, as `make test-modern` does; without it there is nothing to compare with.
+TOILETSPARK_OTHER_PYTHON names that Python, as `make test-modern` does; without it there is nothing
+to compare with.
 """
 
 import json
@@ -42,7 +43,10 @@ OF_THE_RUN = {"run_id", "head_id", "attempted_at", "scored_at", "since"}
 
 
 def versions(python: str) -> list[str]:
-    code = "import numpy, pyarrow, pyspark; print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
+    code = (
+        "import numpy, pyarrow, pyspark; "
+        "print(pyspark.__version__, pyarrow.__version__, numpy.__version__)"
+    )
     return subprocess.run(
         [python, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -77,7 +81,7 @@ def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
         "--set",
         SMALL_SPARK,
     ]
-    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    command += [f"--set={key}={value}" for key, value in settings.items()]
     kept = {
         name: value
         for name, value in os.environ.items()

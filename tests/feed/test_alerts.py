@@ -67,7 +67,8 @@ def test_every_cause_has_its_sentence(spark: SparkSession) -> None:
         "late": 'Not shown: it showed "toilet" when it was last read.',
         "said": "Not shown: a person has decided so (ada: shows the neighbours).",
         "said without words": "Not shown: a person has decided so.",
-        "cut": "Not shown: the file ends before the picture does, so its upload was probably cut off.",
+        "cut": "Not shown: the file ends before the picture does, "
+        "so its upload was probably cut off.",
         "no image": "Not shown: the file is not an image, or of a kind that is not read here.",
         "large": "Not shown: the file is too large (the limit is 25.0 MB).",
         "large of old": "Not shown: the file is too large.",

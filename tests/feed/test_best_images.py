@@ -1,7 +1,8 @@
-"""Each listing's best image: the agent's order or rooms, only what the feed still shows, and the listings with none."""
+"""Each listing's best image: the agent's order or rooms, only what the feed shows, and none."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,8 @@ def slowly(
 
 
 def test_the_best_is_what_a_sort_gives(spark: SparkSession) -> None:
-    chance, rows = np.random.default_rng(5), []
+    chance = np.random.default_rng(5)
+    rows = []
     kinds = [
         ("keep", "model"),
         ("exclude", "model"),
@@ -196,8 +198,7 @@ def test_the_job_by_rooms_writes_the_table_and_names_the_listings_with_none(
             listing_id=listing,
             position=place,
         )
-        for listing, *_ in LISTINGS
-        for place in (1, 2, 3)
+        for (listing, *_), place in itertools.product(LISTINGS, (1, 2, 3))
     ]
     scores = [
         {"image_id": "L1-3", "p_toilet": 0.1, "p_other": 0.9},

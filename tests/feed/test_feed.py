@@ -63,7 +63,7 @@ def built(
 
 
 def test_what_each_mode_leaves_and_what_the_counts_say_of_it(spark: SparkSession) -> None:
-    """b twice: both rows go; the row without an id, and the image uploaded since, stay unless only decided ones may."""
+    """Both rows of b go; the row without an id and the later image stay unless only decided may."""
     listed, decisions = version_of(spark, DECIDED)
     frame = feed_of(spark)
     twice = decisions.union(decisions)
@@ -112,7 +112,8 @@ def test_null_ids_stay_where_not_in_would_empty_the_feed(spark: SparkSession) ->
     feed_of(spark).createOrReplaceTempView("feed_of_the_contrast")
     listed.createOrReplaceTempView("list_of_the_contrast")
     emptied = spark.sql(
-        "SELECT * FROM feed_of_the_contrast WHERE photo NOT IN (SELECT image_id FROM list_of_the_contrast)"
+        "SELECT * FROM feed_of_the_contrast "
+        "WHERE photo NOT IN (SELECT image_id FROM list_of_the_contrast)"
     )
     assert emptied.count() == 0
     assert places(feed.build_feed(feed_of(spark), listed, decisions, "photo", "mixed")) == [
@@ -172,7 +173,8 @@ def test_counts_that_do_not_add_up_are_refused() -> None:
         "while building the feed, mode open\n"
         "  expected: 7 rows of the feed table less 2 removed ones\n"
         "  found:    4 rows\n"
-        "  do:       build the feed again while nobody writes to its table; if this stays, run `toiletspark publish`"
+        "  do:       build the feed again while nobody writes to its table; if this stays, "
+        "run `toiletspark publish`"
     )
 
 
@@ -185,8 +187,8 @@ def test_the_sentence_names_what_was_removed_and_the_holes() -> None:
     }
     told = feed.summary(Counts(rows, 0, 0), "mixed", 9)
     assert feed.sentence(told) == (
-        "11 rows in, 9 out, 2 removed (2 excluded by score); let through though nobody has decided: "
-        "3 with an id that the version does not know, 1 without an id"
+        "11 rows in, 9 out, 2 removed (2 excluded by score); let through though nobody has "
+        "decided: 3 with an id that the version does not know, 1 without an id"
     )
     assert feed.sentence(feed.summary(Counts(rows, 0, 0), "closed", 5)) == (
         "11 rows in, 5 out, 6 removed "
@@ -306,7 +308,7 @@ def test_the_job_counts_and_keeps_all_columns_of_a_feed_table(
 def test_a_feed_of_which_the_version_knows_no_image_is_refused(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path, mode: str
 ) -> None:
-    """Texts that pandas has made of floats: nothing would be excluded, and that would look like success."""
+    """Ids that pandas has turned into floats would exclude nothing, and look like success."""
     pd.DataFrame({"photo": ["10.0", "11.0", "11.0", None]}).to_parquet(tmp_path / "feed.parquet")
     sets = {"feed.path": tmp_path / "feed.parquet", "feed.image_id": "photo", "feed.mode": mode}
     config = make_config(sets)
@@ -318,8 +320,8 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
         f"while building the feed from {config.feed.path}\n"
         "  expected: ids in the column 'photo' (feed.image_id) that version 1 knows\n"
         "  found:    3 rows with an id, all of them unknown: '10.0', '11.0'\n"
-        "  do:       set feed.image_id to the column that holds the ids of the images table, written as there; if all "
-        "images are new, run `toiletspark rescore` first"
+        "  do:       set feed.image_id to the column that holds the ids of the images table, "
+        "written as there; if all images are new, run `toiletspark rescore` first"
     )
     assert Store(config.output.root).runs(schemas.FEED) == []
 

@@ -1,4 +1,4 @@
-"""The leak meter without Spark: whose label counts, what it stands for, and whether the truth lies where it says."""
+"""The leak meter without Spark: which labels count, their weights, and honest intervals."""
 
 import dataclasses
 from collections.abc import Callable
@@ -98,9 +98,8 @@ def test_what_has_no_label_or_contradicting_ones_is_stood_for_by_the_others() ->
     drawn += [row("known", chance=0.05, rank=None)]
     found = ["toilet", "other", None, CONFLICT, "other"]
     leaking, _ = estimate(drawn, found, BAD)
-    assert leaking.value == pytest.approx(
-        20 / (40 + 20)
-    )  # half of the 40 that were asked about, none of the known 20
+    # half of the 40 that were asked about, none of the known 20
+    assert leaking.value == pytest.approx(20 / (40 + 20))
     everything, _ = estimate(drawn, ["toilet", "other", "toilet", "other", "other"], BAD)
     assert everything.value == leaking.value
     assert everything.high - everything.low < leaking.high - leaking.low
@@ -121,7 +120,7 @@ def test_without_a_good_photo_what_was_lost_is_unknown() -> None:
 
 @dataclasses.dataclass
 class Catalog:
-    """Contents as a head leaves them: mostly sure, in listings and strata, some shown by several images."""
+    """Contents after a head: mostly sure, in listings and strata, some shown by several images."""
 
     listing: Any
     stratum: Any
@@ -156,7 +155,8 @@ def catalog(seed: int, hidden: float, size: int, units: int = 12_000) -> Catalog
     toilet = random.random(units) < 0.06
     logit = 1.6 * random.normal(size=units) + np.where(toilet, 3.0, -3.0)
     unseen = random.random(units) < hidden
-    toilet, logit = toilet | unseen, np.where(unseen, -6.0 + random.normal(size=units), logit)
+    toilet = toilet | unseen
+    logit = np.where(unseen, -6.0 + random.normal(size=units), logit)
     score = 1 / (1 + np.exp(-logit))
     images = np.where(random.random(units) < 0.05, random.integers(2, 6, units), 1)
     sizes = np.round(images * np.sqrt(score * (1 - score)) * SIZE_ONE).astype(np.int64)
@@ -167,7 +167,7 @@ def catalog(seed: int, hidden: float, size: int, units: int = 12_000) -> Catalog
 def test_the_truth_lies_within_the_intervals(
     monkeypatch: pytest.MonkeyPatch, hidden: float, size: int
 ) -> None:
-    """100 draws: unbiased to three standard errors, and within the intervals in 91 of them at least."""
+    """100 draws: unbiased to three standard errors, within the intervals in at least 91."""
     monkeypatch.setattr(leak_meter, "Bootstrap", lambda *of: Bootstrap(*of, replicates=200))
     whole = catalog(3, hidden, size)
     random = np.random.default_rng(11)
@@ -187,9 +187,8 @@ def test_the_truth_lies_within_the_intervals(
         values = np.array([shares[place].value for shares in found])
         assert abs(values.mean() - truth) < 3 * values.std(ddof=1) / 10
         assert sum(shares[place].low <= truth <= shares[place].high for shares in found) >= 91
-        assert (
-            np.median([shares[place].high for shares in found]) < 12 * truth
-        )  # nor are they as wide as the world
+        # nor are they as wide as the world
+        assert np.median([shares[place].high for shares in found]) < 12 * truth
 
 
 # The meter, and its trend
@@ -247,7 +246,8 @@ def test_a_trend_is_by_version_and_by_the_labels_that_count_now(store: Store) ->
     lines = leak_meter.shown([one, two]).splitlines()
     day = datetime.now(UTC).date().isoformat()
     assert lines == [
-        f"version 1, drawn {day}, head 0123456789ab, threshold 0.25: too few labels to say: 0 of 40",
+        f"version 1, drawn {day}, head 0123456789ab, threshold 0.25: too few labels to say: "
+        "0 of 40",
         f"version 2, drawn {day}, head 0123456789ab, threshold 0.5: {two}",
         "5 of the newest sample are not labelled yet: `toiletspark labels sheet --queue leaks`",
         "1 of the newest sample have labels that contradict each other",
@@ -258,9 +258,10 @@ def test_a_trend_is_by_version_and_by_the_labels_that_count_now(store: Store) ->
 
 def meter_of(**changes: Any) -> leak_meter.Meter:
     plain = leak_meter.Meter(
-        "run", 3, "2026-11-25T10:00:00+00:00", "h", 0.5, ("toilet",), 300, 290, 10, 0, 280, 270,
-        Share(0.004, 0.002, 0.008, 250), Share(0.006, 0.003, 0.011, 280),
-    )  # fmt: skip
+        *("run", 3, "2026-11-25T10:00:00+00:00", "h", 0.5, ("toilet",)),
+        *(300, 290, 10, 0, 280, 270),
+        *(Share(0.004, 0.002, 0.008, 250), Share(0.006, 0.003, 0.011, 280)),
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -270,9 +271,8 @@ def test_the_meters_sentence() -> None:
         == "toilets still in the feed: 0.4 % (0.2 to 0.8), good photos lost: 0.6 % (0.3 to 1.1)"
     )
     two = meter_of(classes=("toilet", "floor_plan"), lost=Share(None, 0.0, 1.0, 0))
-    assert (
-        str(two)
-        == "toilets and floor plans still in the feed: 0.4 % (0.2 to 0.8), good photos lost: unknown"
+    assert str(two) == (
+        "toilets and floor plans still in the feed: 0.4 % (0.2 to 0.8), good photos lost: unknown"
     )
 
 

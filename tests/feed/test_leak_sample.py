@@ -1,4 +1,4 @@
-"""The leak sample on the cluster: what it is drawn from, what each row stands for, and the way to the figures."""
+"""The leak sample on the cluster: its population, its weights, and the way to the figures."""
 
 import json
 import math
@@ -30,7 +30,7 @@ MakeConfig = Callable[..., Config]
 
 
 def decided(at: int, **changes: Any) -> dict[str, Any]:
-    """Image `at` of a version: its own content, excluded where its score, at / 200, is 0.5 or more."""
+    """Image `at` of a version: its own content, excluded if its score, at / 200, is 0.5 or more."""
     plain = {
         **{
             "image_id": f"i{at}",
@@ -52,7 +52,7 @@ def published(store: Store, decisions: list[dict[str, Any]]) -> str:
 
 
 def version_of(store: Store) -> str:
-    """Images 0 to 199, some of them special: what is in the sample's population, and what is not."""
+    """Images 0 to 199, some of them special: in the sample's population or not."""
     changes: dict[int, dict[str, Any]] = {
         1: {"content_digest": "d0"},  # the same content twice
         2: {
@@ -107,9 +107,8 @@ def test_what_is_drawn_stands_for_all_sound_images(
         }
     found = drawn(store)
     weight = 1 / found["inclusion_probability"]
-    assert (
-        abs((weight * (found["kept"] + found["excluded"])).sum() - 197) < 30
-    )  # of 200 images 3 are not sound
+    # of 200 images 3 are not sound
+    assert abs((weight * (found["kept"] + found["excluded"])).sum() - 197) < 30
     assert len(found) == told["leaks_drawn"] == 60
     assert not set(found.index) & {"d3", "d4", "d5"} and found.index.is_unique
     assert {*found["reason"]} == {"random", "uncertain"}
@@ -184,10 +183,18 @@ def test_where_no_image_is_sound_nothing_is_drawn(
 
 def test_ranks_are_by_hash_and_what_is_known_has_none() -> None:
     found = [
-        {**{"image_id": f"i{at}", "listing_id": "L", "content_digest": f"d{at}", "reason": "random"},
-         **{"images": at + 1, "kept": at + 1, "excluded": 0, "chance": CERTAIN // 4}}
+        {
+            "image_id": f"i{at}",
+            "listing_id": "L",
+            "content_digest": f"d{at}",
+            "reason": "random",
+            "images": at + 1,
+            "kept": at + 1,
+            "excluded": 0,
+            "chance": CERTAIN // 4,
+        }
         for at in range(6)
-    ]  # fmt: skip
+    ]
     ranked = leak_sample.ranked(found, ["d2", "d4"], 1)
     assert [one["rank"] for one in ranked] == [1, 2, 3, 4, None, None]
     assert {one["content_digest"] for one in ranked[4:]} == {"d2", "d4"}

@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from benchmarks import readers
+from tests.support.small_versions import pointer_file
 from toiletspark.publishing.versions import log
 from toiletspark.tables import arrow_io, runs, spark_io
 from toiletspark.tables.manifest import Inputs
@@ -62,11 +63,7 @@ def ids(heading: str, store: Store) -> list[str]:
     )
 
 
-JOINS = {
-    "pandas": "The feed is then",
-    "DuckDB": "The feed is then",
-    WITH_SPARK: "In SQL:",
-}
+JOINS = {"pandas": "The feed is then", "DuckDB": "The feed is then", WITH_SPARK: "In SQL:"}
 IDS = {
     "text": pd.Series(["1", "2", "12345678", "x", None], dtype="object"),
     "int64": pd.Series([1, 2, 12345678]),
@@ -90,9 +87,8 @@ def feed(heading: str, store: Store, image_id: "pd.Series[Any]") -> list[str]:
     if heading == WITH_SPARK:
         names["spark"].createDataFrame(names["images"]).createOrReplaceTempView("images")
         return texts(row["image_id"] for row in names["spark"].sql(join(heading)).collect())
-    left = eval(
-        join(heading), names
-    )  # DuckDB finds images and excluded there, as it does in a notebook
+    # DuckDB finds images and excluded there, as it does in a notebook
+    left = eval(join(heading), names)
     return texts(left["image_id"] if heading == "pandas" else (row[0] for row in left.fetchall()))
 
 
@@ -104,17 +100,13 @@ def part(store: Store) -> Path:
     return Path(log.current(store.root).folder) / "part-0.parquet"
 
 
-def pointer(store: Store) -> Path:
-    return Path(store.root) / "exclusion_list" / "_current.json"
-
-
 def without_pointer(store: Store) -> None:
-    pointer(store).unlink()
+    pointer_file(store).unlink()
 
 
 def expired(store: Store) -> None:
-    said = json.loads(pointer(store).read_text())
-    pointer(store).write_text(json.dumps({**said, "valid_until": "2026-01-01T00:00:00+00:00"}))
+    said = json.loads(pointer_file(store).read_text())
+    pointer_file(store).write_text(json.dumps({**said, "valid_until": "2026-01-01T00:00:00+00:00"}))
 
 
 def without_its_file(store: Store) -> None:
@@ -132,7 +124,7 @@ def all_rows_short(store: Store) -> None:
 
 
 HARMS = {
-    without_pointer: r"_current\.json|list index out of range",  # the latter is DuckDB's way, and stands on the page
+    without_pointer: r"_current\.json|list index out of range",  # the latter by DuckDB
     expired: "no longer valid",
     without_its_file: r"part-0\.parquet",
     a_row_short: "not complete",
@@ -168,7 +160,7 @@ def test_an_honestly_empty_list_is_read(heading: str, store: Store) -> None:
 @pytest.mark.parametrize("kind", IDS)
 @pytest.mark.parametrize("heading", SPARK_FREE)
 def test_the_printed_join_removes_what_is_listed(heading: str, kind: str, store: Store) -> None:
-    """Ids are texts in the list, and often numbers in the table; pandas makes floats of them at the first null."""
+    """Ids are texts in the list, often numbers in the table, and floats in pandas after a null."""
     published(store, ["1", "12345678"])
     rest = sorted({"text": ["2", "x", "none"], "int64": ["2"]}.get(kind, ["2", "none"]))
     assert feed(heading, store, IDS[kind]) == rest
@@ -211,9 +203,8 @@ def test_the_reader_for_spark(spark: SparkSession, store: Store) -> None:
         empty, store, EXCLUSION_LIST, runs.new_run_id(), config={}, inputs=Inputs()
     )
     log.publish(store, listed)
-    assert [file.rows for file in listed.files] == [
-        0
-    ]  # as the page says: Spark writes one file at least
+    # as the page says: Spark writes one file at least
+    assert [file.rows for file in listed.files] == [0]
     assert ids(WITH_SPARK, store) == []
     assert ids("pandas", store) == ids("DuckDB", store) == []
     published(store, ["1", "12345678", "a"])

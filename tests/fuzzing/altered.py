@@ -116,7 +116,8 @@ def document(draw: Draw, sound: Any, most: int = 4) -> Any:
 
 def _place(draw: Draw, document: dict[str, Any]) -> tuple[Any, Any]:
     """A position in a document, as container and key; deep ones are as likely as shallow ones."""
-    holder, key = document, ""
+    holder = document
+    key = ""
     while isinstance(inner := holder[key], (dict, list)) and inner and draw(st.integers(0, 4)):
         holder = inner
         key = draw(st.sampled_from(list(inner) if isinstance(inner, dict) else range(len(inner))))

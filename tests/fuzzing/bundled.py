@@ -29,7 +29,8 @@ _NUMBERS = (0.0, -1.0, 1e38, 65504.0, 1e-45, float("nan"), float("inf"))
 def sound() -> dict[str, bytes]:
     """A bundle of a head for embeddings of four numbers, with two golden images."""
     rng = np.random.default_rng(3)
-    weight, bias = rng.normal(0, 0.3, (2, 4)).astype(np.float32), np.zeros(2, np.float32)
+    weight = rng.normal(0, 0.3, (2, 4)).astype(np.float32)
+    bias = np.zeros(2, np.float32)
     golden = [
         GoldenImage(f"g{number}", f"d{number}", "other", b"no picture", np.ones(4, "<f2").tobytes())
         for number in range(2)
@@ -130,10 +131,8 @@ def arrays(draw: Draw) -> bytes:
 def _give_its_own_id(made: dict[str, bytes]) -> None:
     """Writes the id that belongs to what is there now, where that is a head at all."""
     try:
-        text, tensors = (
-            json.loads(made["head.json"]),
-            safetensors.numpy.load(made["head.safetensors"]),
-        )
+        text = json.loads(made["head.json"])
+        tensors = safetensors.numpy.load(made["head.safetensors"])
         classes, excluded = tuple(text["classes"]), tuple(text["exclude_classes"])
         head = Head(classes, excluded, text["backbone_id"], tensors["weight"], tensors["bias"])
         made["head.json"] = json.dumps({**text, "head_id": head.head_id}).encode()

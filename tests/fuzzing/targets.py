@@ -88,7 +88,8 @@ def decode_limits(max_pixels: int = 50_000_000) -> Decode:
 
 
 def _decode(folder: Path) -> None:
-    content, limits = (folder / "picture").read_bytes(), _LIMITS
+    content = (folder / "picture").read_bytes()
+    limits = _LIMITS
     (outcome,) = decoding.decode([content], limits, INPUT)
     assert outcome.status in STATUSES, outcome.status
     assert outcome.detail.isprintable(), outcome.detail

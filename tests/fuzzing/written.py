@@ -285,7 +285,8 @@ def answers() -> st.SearchStrategy[bytes]:
 
 @st.composite
 def _odd_answers(draw: Draw) -> bytes:
-    (status, detail), side = draw(_SAID), st.sampled_from(altered.ODD_NUMBERS)
+    status, detail = draw(_SAID)
+    side = st.sampled_from(altered.ODD_NUMBERS)
     size = draw(st.sampled_from([size for _, size in _ANSWERS]))
     return (
         struct.pack("!BHIII", status, len(detail), draw(side), draw(side), size)
@@ -295,12 +296,8 @@ def _odd_answers(draw: Draw) -> bytes:
 
 
 _SAID = st.tuples(st.integers(0, len(statuses.STATUSES)), st.binary(max_size=210))
-_ANSWERS = (
-    ("ok", 0),
-    ("ok", 3 * 32 * 32),
-    ("ok", 5000),
-    ("truncated", 0),
-)  # to a measure, an input, a thumbnail
+# to a measure, an input, a thumbnail
+_ANSWERS = (("ok", 0), ("ok", 3 * 32 * 32), ("ok", 5000), ("truncated", 0))
 
 
 def _answered(outcome: Decoded, size: int) -> bytes:

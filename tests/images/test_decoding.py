@@ -244,7 +244,8 @@ def test_an_animations_first_frame_is_taken(kind: str) -> None:
 
 def test_an_interlaced_png_is_decoded() -> None:
     image = picture(260, 300)
-    values, raw = np.asarray(image), b""
+    values = np.asarray(image)
+    raw = b""
     for left, top, right, down in [
         (0, 0, 8, 8),
         (4, 0, 8, 8),
@@ -367,7 +368,8 @@ def test_no_scale_leaves_less_than_the_resized_side() -> None:
 def test_a_turned_and_scaled_jpeg_is_upright_and_tells_its_full_size(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image, turn = picture(1200, 1100), TURNS[orientation]
+    image = picture(1200, 1100)
+    turn = TURNS[orientation]
     result = scaled(encoded(image, "JPEG", exif=exif, quality=95))
     upright = image if turn is None else image.transpose(turn)
     assert (result.width, result.height) == upright.size
@@ -410,9 +412,8 @@ def test_measuring_tells_what_decoding_has_told(kind: str, orientation: int) -> 
 
 def test_measuring_decodes_nothing() -> None:
     content = encoded(picture(300, 200), "JPEG")
-    assert measure(content[:700], LIMITS) == Decoded(
-        "ok", "", 300, 200
-    )  # no picture is left, but the header is
+    # no picture is left, but the header is
+    assert measure(content[:700], LIMITS) == Decoded("ok", "", 300, 200)
 
 
 # Thumbnails

@@ -90,9 +90,8 @@ def test_what_stands_in_place_of_the_rest_of_a_jpeg_makes_it_no_whole(
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
-    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + encoded(
-        picture(40, 30), "JPEG"
-    )  # where cameras put it
+    # where cameras put it
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + encoded(picture(40, 30), "JPEG")
     content = encoded(picture(500, 400), "JPEG", exif=exif)
     assert one(content).status == "ok"
     assert b"\xff\xd9" in content[: len(content) // 2]

@@ -38,7 +38,7 @@ def command(*arguments: Any, cwd: Path = REPOSITORY) -> subprocess.CompletedProc
 
 
 def told_mistake(done: subprocess.CompletedProcess[str]) -> str:
-    """The four-part text of a user's mistake; nothing else is said, apart from Spark's own start."""
+    """The four-part text of a user's mistake; only Spark's own start is printed beside it."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -58,7 +58,7 @@ def test_help_starts_neither_spark_nor_torch() -> None:
         "from toiletspark.jobs import cli\n"
         "try:\n    cli.app(['--help'])\n"
         "except SystemExit as ended:\n    assert not ended.code\n"
-        "heavy = {'pyspark', 'py4j', 'torch', 'pandas', 'petastorm'}\n"
+        "heavy = {'pyspark', 'py4j', 'torch', 'PIL', 'pandas', 'petastorm'}\n"
         "print(sorted({name.split('.')[0] for name in sys.modules} & heavy))\n"
     )
     done = subprocess.run(
@@ -66,23 +66,8 @@ def test_help_starts_neither_spark_nor_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    steps = [
-        "run",
-        "sample",
-        "embed",
-        "train",
-        "score",
-        "publish",
-        "rescore",
-        "feed",
-        "report",
-        "labels",
-        "leaks",
-        "demo",
-        "doctor",
-        "keys",
-    ]
-    for step in steps:
+    steps = ["run", "sample", "embed", "train", "score", "publish", "rescore", "feed", "report"]
+    for step in [*steps, "labels", "leaks", "demo", "doctor", "keys"]:
         assert re.search(rf"\b{step} ", done.stdout), step
 
 
@@ -105,7 +90,8 @@ def test_an_unknown_key(tmp_path: Path) -> None:
     assert text == (
         "toiletspark: while reading the configuration (--set publish.operating_treshold=0.7)\n"
         "  expected: the keys and values that conf/base.toml explains\n"
-        "  found:    unknown key 'publish.operating_treshold' (did you mean 'publish.operating_threshold'?)\n"
+        "  found:    unknown key 'publish.operating_treshold' "
+        "(did you mean 'publish.operating_threshold'?)\n"
         "  do:       correct the keys named above"
     )
     assert list(tmp_path.iterdir()) == []
@@ -124,7 +110,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         f"images.path={tmp_path}/nowhere.parquet",
         f"output.root={tmp_path}/output",
     ]
-    arguments = [part for text in sets for part in ("--set", text)]
+    arguments = [f"--set={text}" for text in sets]
     text = told_mistake(command("sample", "--conf", LOCAL_CONF, *arguments))
     assert text.startswith(
         f"toiletspark: while reading the images table {tmp_path}/nowhere.parquet\n"
@@ -211,9 +197,7 @@ def test_a_step_begins_while_spark_starts(stops: list[str]) -> None:
 def test_a_mistake_that_needs_no_spark_is_told_before_it_starts(tmp_path: Path) -> None:
     """There is no such master; a session would fail with Java's stack trace."""
     sets = ["spark.master=local[moon]", "images.path=/nowhere", f"output.root={tmp_path}/output"]
-    text = told_mistake(
-        command("rescore", "--conf", LOCAL_CONF, *(part for one in sets for part in ("--set", one)))
-    )
+    text = told_mistake(command("rescore", "--conf", LOCAL_CONF, *(f"--set={one}" for one in sets)))
     assert text.startswith("toiletspark: while rescoring the catalog\n")
     assert "`toiletspark train`" in text
 
@@ -299,21 +283,35 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["export", "--presort"], "export_labels", ["labels.presort=true"]),
         (["import"], "import_labels", []),
         (["import", "--file", 'a "b".json'], "import_labels", ['labels.file="a \\"b\\".json"']),
-        (["import", "--reviewed", "toilet", "--reviewed", "other"], "import_labels",
-         ['labels.reviewed=["toilet", "other"]']),
-        (["suggest", "--n", "50", "--set", "suggest.seed=3"], "suggest_labels", ["suggest.seed=3", "suggest.size=50"]),
+        (
+            ["import", "--reviewed", "toilet", "--reviewed", "other"],
+            "import_labels",
+            ['labels.reviewed=["toilet", "other"]'],
+        ),
+        (
+            ["suggest", "--n", "50", "--set", "suggest.seed=3"],
+            "suggest_labels",
+            ["suggest.seed=3", "suggest.size=50"],
+        ),
         (["suggest"], "suggest_labels", []),
         (["second-look"], "second_look", []),
         (["tasks"], "write_tasks", []),
         (["tasks", "--queue", "suggest"], "write_tasks", ['labels.of="suggest"']),
-        (["export", "--queue", "suggest", "--presort"], "export_labels", ['labels.of="suggest"', "labels.presort=true"]),
+        (
+            ["export", "--queue", "suggest", "--presort"],
+            "export_labels",
+            ['labels.of="suggest"', "labels.presort=true"],
+        ),
         (["sheet", "--queue", "second_look"], "make_sheet", ['labels.of="second_look"']),
-        (["sheet", "--set", "labels.of=sample", "--queue", "suggest"], "make_sheet",
-         ["labels.of=sample", 'labels.of="suggest"']),
+        (
+            ["sheet", "--set", "labels.of=sample", "--queue", "suggest"],
+            "make_sheet",
+            ["labels.of=sample", 'labels.of="suggest"'],
+        ),
         (["sheet"], "make_sheet", []),
         (["sheet", "--queue", "leaks"], "make_sheet", ['labels.of="leaks"']),
     ],
-)  # fmt: skip
+)
 def test_the_options_of_labels_set_keys(
     monkeypatch: pytest.MonkeyPatch, said: list[str], job: str, set_to: list[str]
 ) -> None:

@@ -60,12 +60,25 @@ def mistake(done: Result) -> list[str]:
         (["plan"], ["publish.plan=true"]),
         (["approve", "20261125T1-9f3c"], ['publish.approve="20261125T1-9f3c"']),
         (["approve", "P", "--because", "seen"], ['publish.approve="P"', 'publish.because="seen"']),
-        (["--accept", "size.images", "--accept", "change.excluded", "--because", 'ä "portal" = left, C:\\x'],
-         ['publish.accept=["size.images", "change.excluded"]', 'publish.because="ä \\"portal\\" = left, C:\\\\x"']),
-        (["plan", "--accept", "r", "--because", "b", "--set", "publish.hysteresis=0"],
-         ["publish.hysteresis=0", "publish.plan=true", 'publish.accept=["r"]', 'publish.because="b"']),
+        (
+            [
+                *("--accept", "size.images", "--accept", "change.excluded"),
+                *("--because", 'ä "portal" = left, C:\\x'),
+            ],
+            [
+                'publish.accept=["size.images", "change.excluded"]',
+                'publish.because="ä \\"portal\\" = left, C:\\\\x"',
+            ],
+        ),
+        (
+            ["plan", "--accept", "r", "--because", "b", "--set", "publish.hysteresis=0"],
+            [
+                *("publish.hysteresis=0", "publish.plan=true"),
+                *('publish.accept=["r"]', 'publish.because="b"'),
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_options_set_keys(ran: list[Any], said: list[str], set_to: list[str]) -> None:
     done = publish(*said, "--json")
     assert done.exit_code == 0, done.output
@@ -152,8 +165,9 @@ def test_the_table_of_the_catalog_is_not_moved_and_the_sql_for_it_is_told(store:
         "catalog_table"
     ]
     assert told == (
-        "portal.order still shows what was live before: no Spark was started. Run: ALTER TABLE `portal`.`order` "
-        f"SET LOCATION 'file://{store.root}/exclusion_list/{first.run_id}'; REFRESH TABLE `portal`.`order`"
+        "portal.order still shows what was live before: no Spark was started. Run: "
+        "ALTER TABLE `portal`.`order` SET LOCATION "
+        f"'file://{store.root}/exclusion_list/{first.run_id}'; REFRESH TABLE `portal`.`order`"
     )
     parts = mistake(
         publish("rollback", "1", "--set", "publish.catalog_table=order; DROP", store=store)
@@ -200,9 +214,8 @@ def test_neither_the_way_back_nor_the_list_load_spark_and_they_take_less_than_tw
     rollback, versions_table, loaded = done.stdout.splitlines()
     assert json.loads(rollback)["version"] == json.loads(versions_table)["current"] == 3
     assert loaded == "[]"
-    assert (
-        sum(float(part) for part in done.stderr.split()) < 2
-    )  # of processor time: other tests run beside this one
+    # of processor time: other tests run beside this one
+    assert sum(float(part) for part in done.stderr.split()) < 2
 
 
 # The list

@@ -1,4 +1,4 @@
-"""Class folders: what people dragged is what is read, and whatever a folder may hold beside it is told by name."""
+"""Class folders: dragged files are read, and whatever else is in a folder is told by name."""
 
 import csv
 import io
@@ -160,7 +160,8 @@ def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"while exporting images for labelling to {tmp_path}\n"
         "  expected: a new or empty folder, or an earlier export\n"
-        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', 'thesis.doc' and 1 more\n"
+        "  found:    a folder without index.csv that holds 'holiday.jpg', 'tax.pdf', "
+        "'thesis.doc' and 1 more\n"
         "  do:       set labels.folder to a folder of its own; nothing was touched"
     )
     assert tree(tmp_path) == before
@@ -199,7 +200,7 @@ def test_what_an_export_has_put_is_in_the_index_every_so_often(
 def test_a_picture_that_the_index_has_missed_stays_where_it_lies_and_is_no_label(
     tmp_path: Path,
 ) -> None:
-    """It was put, or dragged, before the export was cut off; the scores say something else since."""
+    """It was put or dragged before the export was cut off; its score has changed since."""
     interrupted(tmp_path, "a", "b", suggested="toilet")
     cut = next((tmp_path / "toilet").iterdir())
     cut.write_bytes(cut.read_bytes()[:9])  # the one that was being written
@@ -261,9 +262,8 @@ def refused_renaming(folder: Path, name: str) -> LabelsError:
 
 def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
     expected = import_folder(sorted_folder, CLASSES)
-    beside_a_picture = (
-        f"._{Path(locations(sorted_folder)['a']).name}"  # macOS writes them on network shares
-    )
+    # macOS writes them on network shares
+    beside_a_picture = f"._{Path(locations(sorted_folder)['a']).name}"
     for name in (
         ".DS_Store",
         "Thumbs.db",
@@ -292,7 +292,8 @@ def test_a_stray_folder_is_named(sorted_folder: Path, name: str) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: the folders toilet, other and unlabelled, and index.csv\n"
         f"  found:    also '{name}'\n"
-        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), or add it to labels.classes"
+        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), "
+        "or add it to labels.classes"
     )
 
 
@@ -317,7 +318,8 @@ def test_an_empty_class_is_named(sorted_folder: Path) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: at least one picture in each of toilet, other\n"
         "  found:    none in toilet\n"
-        "  do:       drag pictures from unlabelled into the class folders, or shorten labels.classes"
+        "  do:       drag pictures from unlabelled into the class folders, "
+        "or shorten labels.classes"
     )
 
 
@@ -339,8 +341,8 @@ def test_a_file_that_was_never_exported_is_named(sorted_folder: Path) -> None:
         f"while importing labels from {sorted_folder}\n"
         "  expected: only exported files (those in index.csv), under their own names\n"
         "  found:    2 others: 'other/mine too.txt', 'toilet/mine.jpg'\n"
-        "  do:       run `toiletspark labels export` again if it was cut off; else remove them or give them their "
-        "names back; pictures from elsewhere have no image_id"
+        "  do:       run `toiletspark labels export` again if it was cut off; "
+        "else remove them or give them their names back; pictures from elsewhere have no image_id"
     )
 
 
@@ -405,7 +407,7 @@ def test_whether_somebody_has_begun_is_seen(tmp_path: Path) -> None:
 
 @pytest.fixture
 def presorted(tmp_path: Path) -> Path:
-    """Two pictures in toilet and two in other by the scores, one that nobody has scored, one of a foreign class."""
+    """By the scores two in toilet, two in other; one without a score, one of a foreign class."""
     folder = tmp_path / "presorted"
     imported = {
         "a": "toilet",

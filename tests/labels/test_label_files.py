@@ -88,19 +88,39 @@ def test_hostile_ids_come_back(tmp_path: Path) -> None:
         (b"[" * 100_000, "no JSON: recursion limit exceeded", "as it was downloaded"),
         ({"labels": []}, "JSON of another format", "the contact sheet downloads"),
         (3, "JSON of another format", "the contact sheet downloads"),
-        (sheet(word(), format_version=2), "format_version 2; this toiletspark reads 1", "make the sheet again"),
+        (
+            sheet(word(), format_version=2),
+            "format_version 2; this toiletspark reads 1",
+            "make the sheet again",
+        ),
         (sheet(word(), format_version=None), "format_version None; this", "make the sheet again"),
         (sheet(word(), word()), "1 images more than once: 'a'", "keep the right label of each"),
-        (sheet(word(), extra=1), "at extra: Extra inputs are not permitted", "as it was downloaded"),
+        (
+            sheet(word(), extra=1),
+            "at extra: Extra inputs are not permitted",
+            "as it was downloaded",
+        ),
         (sheet(word(extra=1)), "at labels.0.extra: Extra inputs", "as it was downloaded"),
-        (sheet(word(), word("b", labelled_at="yesterday")), "at labels.1.labelled_at: Input should", "as it was"),
-        (sheet(word(labelled_at="2026-11-24T10:00:00")), "at labels.0.labelled_at: Input should have time", "as it"),
+        (
+            sheet(word(), word("b", labelled_at="yesterday")),
+            "at labels.1.labelled_at: Input should",
+            "as it was",
+        ),
+        (
+            sheet(word(labelled_at="2026-11-24T10:00:00")),
+            "at labels.0.labelled_at: Input should have time",
+            "as it",
+        ),
         (sheet(word(7)), "at labels.0.image_id: Input should be a valid string", "as it was"),  # type: ignore[arg-type]
-        (b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", "labels": [{"image_id": '
-         b'"\\ud800", "content_digest": null, "class": "toilet", "labelled_at": "2026-11-24T10:00:00Z"}]}',
-         "no JSON: ", "as it was"),
+        (
+            b'{"format": "toiletspark-labels", "format_version": 1, "sheet": "", "labeller": "", '
+            b'"labels": [{"image_id": "\\ud800", "content_digest": null, "class": "toilet", '
+            b'"labelled_at": "2026-11-24T10:00:00Z"}]}',
+            "no JSON: ",
+            "as it was",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_not_as_downloaded_is_refused(
     tmp_path: Path, content: Any, results: str, todo: str
 ) -> None:
@@ -109,8 +129,8 @@ def test_a_file_that_is_not_as_downloaded_is_refused(
     assert todo in error.todo
     assert error.expected == (
         "a labels file of the contact sheet (toiletspark-labels 1, each image once), or Label "
-        "Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` made, with one "
-        "choice per annotation"
+        "Studio's export (JSON or JSON-MIN) of tasks that `toiletspark labels tasks` made, "
+        "with one choice per annotation"
     )
 
 
@@ -178,11 +198,9 @@ def task(image_id: str, *annotations: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_people_said_in_label_studio_is_read(tmp_path: Path) -> None:
-    """Two annotators; a skipped, an empty and an earlier annotation; an image with nothing but a pre-annotation."""
-    earlier, ann = (
-        "2026-11-24T09:00:00.000001Z",
-        {"id": 4, "email": "ann@x.org", "first_name": "Ann"},
-    )
+    """Two annotators; skipped, empty and earlier annotations; one pre-annotation alone."""
+    earlier = "2026-11-24T09:00:00.000001Z"
+    ann = {"id": 4, "email": "ann@x.org", "first_name": "Ann"}
     content = [
         task(
             "a",
@@ -259,10 +277,7 @@ def test_a_choice_is_read_in_every_form_that_label_studio_has(tmp_path: Path, va
             [task("a"), {**task("b"), "data": {"image_id": "b", "content_digest": 7}}],
             "at 1.JSON.data.content_digest: Input should be a valid string",
         ),
-        (
-            [task("a", annotation("toilet", "other"))],
-            "image 'a' with 2 choices: 'toilet', 'other'",
-        ),
+        ([task("a", annotation("toilet", "other"))], "image 'a' with 2 choices: 'toilet', 'other'"),
         (
             [task("a", annotation("toilet", updated_at="soon"))],
             "at 0.JSON.annotations.0.updated_at: Input should be a valid datetime",
@@ -292,7 +307,7 @@ def test_the_labelling_configuration_has_a_choice_per_class() -> None:
 
 
 def test_a_task_goes_there_and_back(tmp_path: Path) -> None:
-    """An annotation made from the pre-annotation, as Label Studio makes it, comes back with the hostile id."""
+    """An annotation made from the pre-annotation by Label Studio returns with the hostile id."""
     tasks = []
     for image_id in HOSTILE:
         row = {"image_id": image_id, "listing_id": "L", "content_digest": "d"}

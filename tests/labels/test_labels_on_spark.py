@@ -59,7 +59,7 @@ def stopped(error: type[Exception], *arguments: Any, **sets: Any) -> str:
 
 
 def test_a_table_of_labels(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
-    """Rows without a class are images that nobody labelled; the same label twice is one; numbers are ids."""
+    """Rows without a class are unlabelled images; the same label twice is one; numbers are ids."""
     rows = [
         ("a", "toilet"),
         ("b", "other"),
@@ -82,7 +82,7 @@ def test_a_table_of_labels(spark: SparkSession, make_config: MakeConfig, tmp_pat
 def test_labels_of_ids_that_pandas_has_made_floats(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """One row without an id or a class, and pandas holds the column as floats; classes may be numbers too."""
+    """A row without id or class makes pandas hold floats; classes may be numbers too."""
     ids = pd.DataFrame({"image_id": [1, 12345678, None], "class": [1, None, None]})
     assert set(ids.dtypes.astype(str)) == {"float64"}
     ids.to_parquet(tmp_path / "labels.parquet")
@@ -205,9 +205,8 @@ def test_from_the_sample_through_class_folders_to_a_head(
         room = "toilet" if image_id.endswith("-3") else "other"
         if image_id != "L6-2":  # which nobody has sorted yet
             (folder / "unlabelled" / name).rename(folder / room / name)
-    assert (
-        export_labels.step(Workspace.open(spark, config))["exported"] == 0
-    )  # what people have sorted stays where it is
+    # what people have sorted stays where it is
+    assert export_labels.step(Workspace.open(spark, config))["exported"] == 0
     assert len(list((folder / "toilet").iterdir())) == 6
 
     summary = import_labels.step(Workspace.open(spark, config))
@@ -226,12 +225,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
         summary["without_embedding"],
         summary["in_conflict"],
         summary["corrupt"],
-    ) == (
-        16,
-        0,
-        0,
-        0,
-    )
+    ) == (16, 0, 0, 0)
     assert summary["trained_on"] + summary["validation"]["n"] == 16
     made = registry.load(summary["head"])
     assert made.classes == ("toilet", "other")
@@ -241,7 +235,7 @@ def test_from_the_sample_through_class_folders_to_a_head(
 
 
 def assert_golden(made: Head, urls: pd.Series, config: Config, summary: dict[str, Any]) -> None:
-    """All 16 distinct labelled images, in turn over the classes; their embeddings are those of the JPEGs themselves."""
+    """All 16 labelled images, in turn over the classes, with the embeddings of their JPEGs."""
     assert (summary["golden_images"], summary["golden_left_out"]) == (16, 0)
     in_turn = [image.label for image in made.golden]
     assert all(
@@ -264,8 +258,10 @@ def test_golden_images_that_changed_since_or_are_gone_are_left_out(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     images = drawn_images(tmp_path / "pictures")
-    config, urls = make_config(images=images), images.set_index("image_id")["image_url"]
-    spec, store = weights.load_spec(config.backbone), Store.open(config.output.root)
+    config = make_config(images=images)
+    urls = images.set_index("image_id")["image_url"]
+    spec = weights.load_spec(config.backbone)
+    store = Store.open(config.output.root)
     kept = {
         name: content_digest(Path(urls[name]).read_bytes())
         for name in ("L1-1", "L2-1", "L3-1", "L4-1")
@@ -299,7 +295,8 @@ def test_golden_images_need_the_backbone_of_the_training_set(
         "while making golden images\n"
         "  expected: the backbone another, with which the catalog is embedded\n"
         f"  found:    the configured one, {weights.load_spec(config.backbone).backbone_id}\n"
-        "  do:       run `toiletspark embed` with this configuration first, or set [backbone] to what the catalog has"
+        "  do:       run `toiletspark embed` with this configuration first, "
+        "or set [backbone] to what the catalog has"
     )
 
 
@@ -362,7 +359,7 @@ def labels_file(folder: Path, *image_ids: str) -> Path:
 def test_a_file_of_labels_is_merged(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """Its labeller left the name open; one image has gone from the catalog since the sheet was made."""
+    """Its labeller left no name; one image has left the catalog since the sheet was made."""
     file = labels_file(tmp_path, "L1-1", "gone")
     summary = import_labels.step(
         Workspace.open(spark, make_config({"labels.file": file, "labels.labeller": "ann"}))

@@ -132,9 +132,8 @@ def test_what_was_moved_away_and_back_is_a_label() -> None:
         (folder(waiting=(("a", "toilet"), ("b", "toilet"))), "F", "ann"),
     )
     assert {key: label for key, (label, _) in kept(merged).items()} == {("a", "ann"): "toilet"}
-    assert (
-        merged.summary()
-        == "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
+    assert merged.summary() == (
+        "0 new, 1 changed (other -> toilet 1), 0 gone, 0 unchanged, 1 presorted and not looked at"
     )
 
 
@@ -170,13 +169,12 @@ def test_a_file_adds_and_takes_nothing_back() -> None:
         merged.labels.values(), merged.sources, sheet("ann", TUESDAY, ("a", "other")), "1", "me"
     )
     assert again.summary() == "0 new, 0 changed, 0 gone, 1 unchanged"
-    assert (
-        again.labels["a", "ann"].labelled_at == TUESDAY
-    )  # said again, at a time that somebody noted
+    # said again, at a time that somebody noted
+    assert again.labels["a", "ann"].labelled_at == TUESDAY
 
 
 def test_a_word_that_is_known_keeps_its_time() -> None:
-    """SourceLabels by the sheet on Tuesday; then by a folder, which knows no times, and by an older sheet."""
+    """Labels by Tuesday's sheet; then by a folder, which knows no times, and an older sheet."""
     words = (
         sheet("ann", TUESDAY, ("a", "other")),
         folder(("a", "other")),
@@ -259,10 +257,7 @@ def test_labels_are_kept_with_who_and_when_and_how(tmp_path: Path) -> None:
     assert [
         (row["image_id"], row["labeller"], row["class"], row["content_digest"], row["how"])
         for row in rows.read(run)
-    ] == [
-        ("a", "ann", "toilet", "d-a", "folder"),
-        ("b", "ann", "other", "d-b", "folder"),
-    ]
+    ] == [("a", "ann", "toilet", "d-a", "folder"), ("b", "ann", "other", "d-b", "folder")]
     assert all(before <= row["labelled_at"] <= datetime.now(UTC) for row in rows.read(run))
     assert list(run.columns) == list(LABELS.columns)
     assert run.inputs.as_json() == {"source": "F", "before": None}
@@ -323,7 +318,8 @@ def test_an_import_without_any_label_is_refused(tmp_path: Path) -> None:
         f"while importing labels from {where}\n"
         "  expected: at least one label\n"
         "  found:    none, and 2 presorted pictures that nobody has looked at\n"
-        "  do:       look through the class folders, move the mistakes, then run `toiletspark labels import --reviewed "
-        "CLASS` for each class that you have looked through"
+        "  do:       look through the class folders, move the mistakes, "
+        "then run `toiletspark labels import --reviewed CLASS` "
+        "for each class that you have looked through"
     )
     assert store.newest(LABELS) is None

@@ -32,7 +32,8 @@ ASKED = {"train.views": '["flip"]', "train.finetune": "all"}
 
 def labelled(config: Config, images: pd.DataFrame) -> Store:
     """A catalog whose six first images are labelled and embedded, without a step of Spark."""
-    store, backbone_id = Store.open(config.output.root), load_spec(config.backbone).backbone_id
+    store = Store.open(config.output.root)
+    backbone_id = load_spec(config.backbone).backbone_id
     rows: list[dict[str, Any]] = images.head(6).to_dict("records")
     for row in rows:
         row |= {
@@ -87,7 +88,8 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     spec = load_spec(config.backbone)
     assert set(result["view"]) == {"flip"}
     assert set(result["backbone_id"]) == {spec.backbone_id}
-    backbone, file = Backbone(spec), Path(urls["L1-1"]).read_bytes()
+    backbone = Backbone(spec)
+    file = Path(urls["L1-1"]).read_bytes()
     mirrored = backbone.embed(
         backbone.decode([file], config.decode)[0].pixels[None, :, ::-1].copy()
     )[0]
@@ -95,9 +97,8 @@ def test_train_gathers_files_and_views_of_what_is_labelled_and_views_once(
     assert np.allclose(kept, mirrored, rtol=2e-3, atol=1e-3)
 
     Path(urls["L1-2"]).write_bytes(Path(urls["L1-3"]).read_bytes())
-    assert training_views.gather(Workspace.open(spark, config)) == {
-        "views_embedded": 0
-    }  # what is there is not made again
+    # what is there is not made again
+    assert training_views.gather(Workspace.open(spark, config)) == {"views_embedded": 0}
 
 
 def test_files_that_stand_in_the_images_table(
@@ -139,8 +140,10 @@ def test_nothing_is_gathered_unasked_and_refusals_are_told(
     assert str(caught.value) == (
         "while gathering the labelled images\n"
         "  expected: files of labelled images\n"
-        "  found:    1 labelled images, none of which lies where the catalog says, as it was labelled\n"
-        "  do:       run `toiletspark embed` to see what has become of them, or set train.finetune=none"
+        "  found:    1 labelled images, none of which lies where the catalog says, "
+        "as it was labelled\n"
+        "  do:       run `toiletspark embed` to see what has become of them, "
+        "or set train.finetune=none"
     )
     with pytest.raises(
         BackboneError, match="expected: the backbone another, with which the catalog is embedded"

@@ -1,5 +1,6 @@
-"""Labels meet their embeddings: which content a label is about, what it weighs, and what several people say."""
+"""Labels meet their embeddings: by content, with weights, and when people disagree."""
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,8 +56,9 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
             "backbone_id": backbone_id,
             "embedding": vector(seed + 100 * other),
         }
-        for digest, seed in kept.items()
-        for other, backbone_id in enumerate(("ours", "another"))
+        for (digest, seed), (other, backbone_id) in itertools.product(
+            kept.items(), enumerate(("ours", "another"))
+        )
     ]
     labelled = [
         Label("plain", "toilet", None, "table"),
@@ -85,12 +87,8 @@ def gathered(spark: SparkSession, tmp_path: Path) -> pd.DataFrame:
 
 
 def test_a_label_follows_the_content_that_was_labelled(gathered: pd.DataFrame) -> None:
-    wanted = {
-        "changed": 2,
-        "copy": 1,
-        "gone": 4,
-        "plain": 1,
-    }  # the label was given before the image changed
+    # the label was given before the image changed
+    wanted = {"changed": 2, "copy": 1, "gone": 4, "plain": 1}
     assert {name: bytes(row["embedding"]) for name, row in gathered.iterrows()} == {
         name: vector(seed) for name, seed in wanted.items()
     }
@@ -126,7 +124,7 @@ def test_weights_come_from_the_sample_and_listings_from_the_catalog(gathered: pd
 
 
 def test_photos_of_an_ended_listing_stay_one_home(spark: SparkSession, tmp_path: Path) -> None:
-    """Labels outlive listings: a home in pieces would lie on both sides of the split. Its draw still knows it."""
+    """Labels outlive listings: a home in pieces would be on both sides of the split."""
     store = Store.open(str(tmp_path))
     of_home = [
         {"image_id": name, "listing_id": "ended", "stratum": "Bonn | sale"} for name in ("a", "b")
@@ -176,10 +174,15 @@ def settled(
         for name, digest in now.items()
     ]
     rows = [
-        {"image_id": image_id, "labeller": who, "class": name, "content_digest": digest,
-         "labelled_at": datetime(2026, 11, day, tzinfo=UTC)}
+        {
+            "image_id": image_id,
+            "labeller": who,
+            "class": name,
+            "content_digest": digest,
+            "labelled_at": datetime(2026, 11, day, tzinfo=UTC),
+        }
         for image_id, who, name, digest, day in imported
-    ]  # fmt: skip
+    ]
     words, catalog_now = stored(store, tables.LABELS, rows), stored(store, tables.CATALOG, snapshot)
     frame = training_set.settle(frames.read_run(spark, words), frames.read_run(spark, catalog_now))
     result = [row.asDict() for row in frame.collect()]
@@ -205,7 +208,7 @@ def test_people_who_agree_are_one_label(spark: SparkSession, tmp_path: Path) -> 
 def test_people_who_disagree_are_told_with_the_newest_word(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    """Also about the same content under another id, and with a label that came without its picture."""
+    """Also about the same content under another id, and by a label without its picture."""
     words = [
         ("a", "ann", "toilet", "same", 3),
         ("b", "bob", "other", None, 2),
@@ -250,7 +253,8 @@ def test_training_stops_at_a_conflict_where_it_is_told_to(
         "while gathering the training set\n"
         "  expected: labels that agree about each content (labels.conflicts is fail)\n"
         "  found:    1 images about whose content labels contradict each other: 'a'\n"
-        f"  do:       settle them, see {config.output.root}/conflicts; or set labels.conflicts=leave_out or newest"
+        f"  do:       settle them, see {config.output.root}/conflicts; "
+        "or set labels.conflicts=leave_out or newest"
     )
 
 

@@ -71,7 +71,7 @@ def test_the_driver_counts_as_an_executor_in_local_mode_alone(master: str, count
 def test_an_executor_answers_once(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_barrier: bool
 ) -> None:
-    """Of its two tasks one works in a barrier stage; elsewhere both do."""
+    """One of its two tasks works in a barrier stage; elsewhere both do."""
 
     def question() -> dict[str, int]:
         (tmp_path / str(TaskContext.get().partitionId())).touch()  # type: ignore[union-attr]
@@ -112,10 +112,8 @@ def test_the_probe_needs_nothing_but_the_standard_library(tmp_path: Path) -> Non
     )
     command = [bare, "-c", code, str(probe.__file__)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env={})
-    assert (
-        done.stdout.strip()
-        == """{"numpy": ["", "ModuleNotFoundError: No module named 'numpy'"], "json": ["2.0.9", ""]}"""
-    )
+    no_numpy = "ModuleNotFoundError: No module named 'numpy'"
+    assert done.stdout.strip() == f'{{"numpy": ["", "{no_numpy}"], "json": ["2.0.9", ""]}}'
 
 
 def test_a_package_that_ends_the_process_is_told_and_the_next_is_looked_at(
@@ -246,7 +244,7 @@ def test_what_only_pythons_workers_cannot_write_is_told_and_tidied(
 
 
 def test_files_that_only_executors_see_are_counted(spark: SparkSession, tmp_path: Path) -> None:
-    """As on machines that each have a folder of that name."""
+    """Machines that each have a folder of that name."""
     elsewhere = tmp_path / "elsewhere"
     with mock.patch.object(
         storage, "spark_path", lambda location: f"file://{elsewhere}/{Path(location).name}"

@@ -342,9 +342,11 @@ def test_a_fault_is_found_by_its_check_and_no_other(name: str) -> None:
 
 def test_every_check_and_every_setting_has_a_fault_that_it_finds() -> None:
     clusters = [cluster() for cluster, *_ in FAULTS.values()]
-    effective = {check for cluster in clusters for check in CHECKS if list(check(cluster))}
+    pairs = itertools.product(clusters, CHECKS)
+    effective = {check for cluster, check in pairs if list(check(cluster))}
     assert effective == set(CHECKS)
-    faults = " ".join(finding.what for cluster in clusters for finding in examine(cluster))
+    findings = itertools.chain.from_iterable(map(examine, clusters))
+    faults = " ".join(finding.what for finding in findings)
     assert [rule.key for rule in settings.RULES if rule.finding and rule.key not in faults] == []
 
 
@@ -445,8 +447,8 @@ def test_the_submit_line_has_what_follows_from_what_was_found() -> None:
         "spark-submit \\\n    --master spark://m:7077 \\\n    --py-files dist/*.whl \\\n    --conf "
     )
     assert (
-        "jobs/rescore_catalog.py --conf-file 'my tables.toml' \\\n    --set embed.images_per_batch=256"
-        in text
+        "jobs/rescore_catalog.py --conf-file 'my tables.toml' \\\n"
+        "    --set embed.images_per_batch=256" in text
     )
     # with these settings the doctor is content
     calm = dict(pair.split("=", 1) for pair in pairs if pair.startswith("spark."))

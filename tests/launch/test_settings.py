@@ -143,7 +143,8 @@ def test_java_has_the_memory_it_was_given_also_where_a_step_begins_beside_it(
         "sets = ['images.path=none', 'spark.master=local[1]', "
         '\'spark.settings={"spark.driver.memory" = "600m", "spark.ui.enabled" = "false"}\']\n'
         "begun = []\n"
-        "spark = session.start(conf_files.load([], sets).spark, beside=lambda: begun.append('begun'))\n"
+        "section = conf_files.load([], sets).spark\n"
+        "spark = session.start(section, beside=lambda: begun.append('begun'))\n"
         "java = spark.sparkContext._jvm.java.lang.Runtime.getRuntime()\n"
         "print(*begun, java.maxMemory() // 2**20, spark.sparkContext.master)\n"
     )
@@ -158,7 +159,7 @@ def test_java_has_the_memory_it_was_given_also_where_a_step_begins_beside_it(
 
 
 def test_spark_submits_own_words_are_seen(tmp_path: Path) -> None:
-    """As given on the command line, which wins over the conf; no session is left for the job."""
+    """Settings of the command line win over the conf; no session is left for the job."""
     (tmp_path / "job.py").write_text(
         "from toiletspark.config import command_line as command, loading as conf_files\n"
         "from toiletspark.launch import session\n"

@@ -91,9 +91,8 @@ def published(name: str) -> torch.nn.Module:
             layer.momentum = 1.0
     with torch.no_grad():
         network(torch.randn(8, 3, 64, 64))
-        network.get_submodule(
-            final_layer(network)
-        ).bias += 3  # SqueezeNet cuts off what is below zero
+        # SqueezeNet cuts off what is below zero
+        network.get_submodule(final_layer(network)).bias += 3
     return network.eval()
 
 
@@ -105,7 +104,8 @@ def test_the_final_layer_on_embeddings_is_the_whole_network(name: str, tmp_path:
         spec(saved(network.state_dict(), tmp_path / "whole.pth"), architecture=name, **SIZES)
     )
     pixels = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    layer, logits = network.get_submodule(final_layer(network)), []
+    layer = network.get_submodule(final_layer(network))
+    logits = []
     layer.register_forward_hook(lambda *given: logits.append(given[-1]))
     with torch.inference_mode():
         network(normalised(pixels, torch.device("cpu")))
@@ -139,7 +139,8 @@ def test_openvino_and_torch_agree_on_another_network(tmp_path: Path) -> None:
     one = spec(file, architecture="mobilenet_v3_small", **SIZES)
     other = compiled(replace(one, runtime="openvino"))
     pixels = np.random.default_rng(3).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
-    result, wanted = Backbone(other).embed(pixels), Backbone(one).embed(pixels)
+    result = Backbone(other).embed(pixels)
+    wanted = Backbone(one).embed(pixels)
     assert result.shape == (4, 1024)
     assert np.abs(result - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert other.backbone_id == one.backbone_id

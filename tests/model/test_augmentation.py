@@ -1,5 +1,6 @@
 """Stored views: cut from the same picture, counted with their image, never used for figures."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
     """A training set of images whose views are those of the opposite class."""
     embeddings, labels = clusters(count)
     gathered(root, to_stored(embeddings), [("toilet", "other")[label] for label in labels])
+    vectors = to_stored(np.roll(embeddings, 1, axis=0))
     rows = [
         {
             "content_digest": f"d{number:05}",
@@ -98,8 +100,7 @@ def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
             "view": view,
             "embedding": vector,
         }
-        for view in ("flip", "crop_centre")
-        for number, vector in enumerate(to_stored(np.roll(embeddings, 1, axis=0)))
+        for view, (number, vector) in itertools.product(("flip", "crop_centre"), enumerate(vectors))
     ]
     rows[0]["embedding"] = np.full(512, np.inf, "<f2").tobytes()
     stored(Store.open(str(root)), schemas.TRAINING_VIEWS, rows, inputs={"backbone_id": BACKBONE_ID})

@@ -54,7 +54,8 @@ def rewritten(folder: str, **changes: Any) -> None:
 
 
 def test_golden_images_come_back_with_their_embeddings_and_scores(folder: str) -> None:
-    saved, result = golden_head(), load(folder)
+    saved = golden_head()
+    result = load(folder)
     assert (result.golden, result.facts, result.head_id) == (
         saved.golden,
         saved.facts,
@@ -287,9 +288,8 @@ def test_golden_images_are_drawn_in_turn_by_hash_and_one_of_each_content() -> No
     assert (
         result == golden.choose(labelled[::-1], 32, seed=7) != golden.choose(labelled, 32, seed=8)
     )
-    assert [label for *_, label in result[:10]].count(
-        "toilet"
-    ) == 5  # all that there are, then the rest
+    # all that there are, then the rest
+    assert [label for *_, label in result[:10]].count("toilet") == 5
     assert len({digest for _, digest, _ in result}) == 32
     assert max(image_id for image_id, *_ in result) < "i090"
     assert golden.choose(labelled, 12, seed=7) == result[:12]
@@ -320,7 +320,8 @@ def proved(image: GoldenImage, **changes: Any) -> None:
 def kept_image() -> GoldenImage:
     """The embedding by the backbone of `literal_config`."""
     config = literal_config()
-    backbone, jpeg = Backbone(load_spec(config.backbone)), picture("kitchen", 3, (160, 120))
+    backbone = Backbone(load_spec(config.backbone))
+    jpeg = picture("kitchen", 3, (160, 120))
     pixels = backbone.decode([jpeg], config.decode)[0].pixels
     assert pixels is not None
     return GoldenImage(

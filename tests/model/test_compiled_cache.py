@@ -104,7 +104,8 @@ def test_what_is_kept_embeds_as_what_is_made(tmp_path: Path, made: list[Section]
 def test_what_was_begun_in_a_thread_is_waited_for(
     tmp_path: Path, made: list[Section], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of, threads = section(**SMALL), []
+    of = section(**SMALL)
+    threads = []
     convert_one = conversion.compiled
     monkeypatch.setattr(
         conversion,
@@ -166,7 +167,8 @@ def test_another_backbone_is_made_anew(
 
 def test_other_weights_in_the_same_file_are_made_anew(tmp_path: Path, made: list[Section]) -> None:
     file = saved(state_of(seed=3), tmp_path / "state.pth")
-    of, content = section(file, **SMALL), file.read_bytes()
+    of = section(file, **SMALL)
+    content = file.read_bytes()
     first = again(tmp_path, of)
     saved(state_of(seed=4), file)
     second = again(tmp_path, of)
@@ -228,7 +230,9 @@ def test_weights_replaced_while_they_are_made_ready_are_not_kept_as_the_old_ones
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = saved(state_of(seed=3), tmp_path / "state.pth")
-    of, old, make = section(file, **SMALL), file.read_bytes(), conversion.compiled
+    of = section(file, **SMALL)
+    old = file.read_bytes()
+    make = conversion.compiled
 
     def replaced(spec: BackboneSpec) -> BackboneSpec:
         saved(state_of(seed=4), file)
@@ -271,8 +275,8 @@ def test_a_driver_without_torch_is_told_what_to_do(tmp_path: Path) -> None:
         "while making the backbone resnet18 ready\n"
         "  expected: torch where the driver runs\n"
         f"  found:    {sys.executable} does not have it\n"
-        "  do:       run the driver in an environment with all of toiletspark's packages; executors "
-        "that embed with OpenVINO need no torch (docs/clusters.md)\n"
+        "  do:       run the driver in an environment with all of toiletspark's packages; "
+        "executors that embed with OpenVINO need no torch (docs/clusters.md)\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Tests that need a GPU, skipped without one. Other files run the same code on the CPU."""
 
 import io
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,8 +27,7 @@ def pixels() -> Pixels:
     """Drawn rooms, (24, 224, 224, 3)."""
     rooms = [
         np.asarray(draw_room(kind, seed, (224, 224)))
-        for kind in ("kitchen", "toilet")
-        for seed in range(12)
+        for kind, seed in itertools.product(("kitchen", "toilet"), range(12))
     ]
     return np.stack(rooms)
 

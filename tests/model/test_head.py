@@ -306,7 +306,8 @@ def test_a_heads_run_is_found_in_the_store_or_in_a_folder_of_its_own(tmp_path: P
 
 
 def test_probabilities_equal_a_slow_and_exact_version() -> None:
-    head, rows = some_head(), embeddings(300)
+    head = some_head()
+    rows = embeddings(300)
     result = head.probabilities(rows)
     exponentials = np.exp(rows.astype(np.float64) @ head.weight.T.astype(np.float64) + head.bias)
     expected = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -326,7 +327,8 @@ def test_extreme_logits_stay_numbers() -> None:
 
 
 def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
-    head, rows = some_head(), embeddings(30)
+    head = some_head()
+    rows = embeddings(30)
     together = head.probabilities(rows)
     alone = np.concatenate([head.probabilities(row[None]) for row in rows])
     assert np.allclose(together, alone, rtol=0, atol=1e-6)
@@ -371,9 +373,8 @@ def test_every_finite_float16_comes_back_exactly() -> None:
     result = from_stored(stored.tobytes(), 512)
     assert (result.shape, result.dtype) == ((512, 124), np.float32)
     wanted = stored.astype(np.float32)
-    assert np.array_equal(
-        result.ravel().view(np.uint32), wanted.view(np.uint32)
-    )  # bit for bit: -0.0 == 0.0
+    # bit for bit: -0.0 == 0.0
+    assert np.array_equal(result.ravel().view(np.uint32), wanted.view(np.uint32))
     assert np.array_equal(from_stored(memoryview(stored.tobytes())[2:-2], 2).ravel(), wanted[1:-1])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import torchvision
 from PIL import Image
 
 from tests.support import backbones
+from tests.support.pictures import encoded
 from tests.support.shared_folder import shared
 from toiletspark.config.loading import load
 from toiletspark.demo.rooms import draw_room
@@ -28,13 +28,7 @@ DEVICES = [torch.device("cpu"), *([torch.device("cuda")] if torch.cuda.is_availa
 
 
 def jpeg(width: int = 640, height: int = 480, seed: int = 0, **options: Any) -> bytes:
-    return encoded(draw_room("kitchen", seed).resize((width, height)), **options)
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+    return encoded(draw_room("kitchen", seed).resize((width, height)), "JPEG", **options)
 
 
 def turned(orientation: int) -> bytes:
@@ -45,13 +39,13 @@ def turned(orientation: int) -> bytes:
 
 ODD = {
     "turned": turned(6),
-    "cmyk": encoded(draw_room("kitchen", 1).convert("CMYK")),
+    "cmyk": encoded(draw_room("kitchen", 1).convert("CMYK"), "JPEG"),
     "png": encoded(draw_room("kitchen", 2), "PNG"),
     "cut short": jpeg()[:-4000],
     "no image": b"no image at all",
     "empty": b"",
     "too small": jpeg(8, 8),
-    "rgb inside": encoded(draw_room("kitchen", 3), keep_rgb=True),
+    "rgb inside": encoded(draw_room("kitchen", 3), "JPEG", keep_rgb=True),
 }
 
 
@@ -62,9 +56,8 @@ ODD = {
 def test_plain_files_look_as_pillow_sees_them(
     size: tuple[int, int], device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sandbox, "decode", None
-    )  # or Pillow would stand in where nvJPEG does not work
+    # or Pillow would stand in where nvJPEG does not work
+    monkeypatch.setattr(sandbox, "decode", None)
     (result,) = nvjpeg.decode([jpeg(*size)], LIMITS, PREPROCESSING, device)
     (wanted,) = decoding.decode([jpeg(*size)], LIMITS, PREPROCESSING)
     assert result.pixels is not None and wanted.pixels is not None
@@ -78,7 +71,7 @@ def test_plain_files_look_as_pillow_sees_them(
 
 def test_grey_has_three_channels() -> None:
     (result,) = nvjpeg.decode(
-        [encoded(draw_room("kitchen", 4).convert("L"))], LIMITS, PREPROCESSING, DEVICES[0]
+        [encoded(draw_room("kitchen", 4).convert("L"), "JPEG")], LIMITS, PREPROCESSING, DEVICES[0]
     )
     assert result.pixels is not None
     assert (result.pixels[..., 0] == result.pixels[..., 2]).all()
@@ -125,7 +118,8 @@ def test_a_batch_is_decoded_in_portions_of_the_pixels_allowed(
 def test_what_the_decoder_refuses_is_pillows_and_its_neighbours_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    files, real = [jpeg(seed=seed) for seed in range(3)], torchvision.io.decode_jpeg
+    files = [jpeg(seed=seed) for seed in range(3)]
+    real = torchvision.io.decode_jpeg
     pillows: list[int] = []
 
     def refusing(given: list[torch.Tensor], *others: Any) -> Any:
@@ -152,7 +146,9 @@ def test_what_is_too_much_at_once_is_done_one_by_one_and_never_by_pillow(
 ) -> None:
     files = [jpeg(seed=seed) for seed in range(3)]
     wanted = nvjpeg.decode(files, LIMITS, PREPROCESSING, DEVICES[0])
-    decode, preprocess, room = torchvision.io.decode_jpeg, nvjpeg.preprocess, 1
+    decode = torchvision.io.decode_jpeg
+    preprocess = nvjpeg.preprocess
+    room = 1
     held: list[int] = []
 
     def require_room(step: str) -> None:

@@ -62,7 +62,8 @@ def made() -> Made:
 def test_int8_is_near_fp32_by_its_own_measure(made: Made) -> None:
     fp32, int8, report = made
     pixels = drawn(200, 4)
-    wanted, result = Backbone(fp32).embed(pixels), Backbone(int8).embed(pixels)
+    wanted = Backbone(fp32).embed(pixels)
+    result = Backbone(int8).embed(pixels)
     assert result.shape == wanted.shape
     assert not np.allclose(result, wanted, rtol=1e-4)  # it is another backbone
     assert (report.held_out_images, report.calibration_images, report.decisions_changed) == (

@@ -174,7 +174,8 @@ def test_a_missing_openvino_is_told_on_the_worker(
 def test_a_worker_embeds_with_openvino_and_without_torch(
     program: BackboneSpec, tmp_path: Path
 ) -> None:
-    file, pixels = tmp_path / "spec", noise(2)
+    file = tmp_path / "spec"
+    pixels = noise(2)
     file.write_bytes(pickle.dumps((program, pixels)))
     code = (
         "import pickle, sys; from pathlib import Path;"
@@ -240,7 +241,4 @@ def test_the_mean_is_that_of_torchvisions_weights() -> None:
     from torchvision.models import ResNet18_Weights
 
     preset = ResNet18_Weights.IMAGENET1K_V1.transforms()
-    assert (tuple(preset.mean), tuple(preset.std)) == (
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-    )
+    assert (tuple(preset.mean), tuple(preset.std)) == (IMAGENET_MEAN, IMAGENET_STD)

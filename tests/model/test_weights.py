@@ -156,7 +156,8 @@ def test_a_float16_file_and_its_float32_copy_are_one_backbone(
 
 def test_random_weights_are_the_same_twice_and_leave_torchs_generator_alone() -> None:
     torch.manual_seed(1)
-    first, after_first = spec().weights, torch.rand(1)
+    first = spec().weights
+    after_first = torch.rand(1)
     load_spec.cache_clear()
     torch.manual_seed(1)
     expected = torch.rand(1)
@@ -369,8 +370,8 @@ def test_a_file_that_is_not_there_is_told(served: Any) -> None:
         "while downloading the backbone's weights resnet18-00000000.pth\n"
         "  expected: an answer from 127.0.0.1\n"
         "  found:    Not Found\n"
-        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, or, to "
-        "try things "
+        "  do:       fetch resnet18-00000000.pth elsewhere and set backbone.weights to its path, "
+        "or, to try things "
         "out only, set backbone.weights=random"
     )
 

@@ -40,7 +40,8 @@ def written(
     check: Check = PASSED,
 ) -> Run:
     """A version as `publication.make` leaves it, against the one that is live."""
-    run_id, live = runs.new_run_id(), log.live(store)
+    run_id = runs.new_run_id()
+    live = log.live(store)
     inputs = {
         **{"head_id": head, "operating_threshold": threshold, "catalog": catalog},
         "last_version": live.number if live else None,
@@ -76,7 +77,8 @@ def pointer(store: Store) -> bytes | None:
 
 def refused(store: Store, config: Config, plan_id: str) -> OutputError:
     """The refusal, which changes nothing."""
-    before, entries = pointer(store), log.read_all(store)
+    before = pointer(store)
+    entries = log.read_all(store)
     with pytest.raises(OutputError) as stopped:
         approve(store, config, plan_id)
     assert (pointer(store), log.read_all(store)) == (before, entries)
@@ -132,7 +134,8 @@ def test_a_publisher_that_was_killed_before_the_pointer_moved_is_brought_to_its_
     store: Store, config: Config
 ) -> None:
     log.publish(store, written(store))
-    plan, before = planned(store), pointer(store)
+    plan = planned(store)
+    before = pointer(store)
     committed = log.commit(store, plan)
     assert pointer(store) == before
     assert approve(store, config, plan.run_id) == committed
@@ -160,7 +163,8 @@ def test_two_who_approve_at_once_publish_it_once(store: Store, config: Config) -
 
 
 def test_an_unknown_plan_is_refused(store: Store, config: Config) -> None:
-    nobody = "nobody-has-planned-this"  # a name like a run id would, at some hours, be taken for a slip of the pen
+    # a name like a run id would, at some hours, be taken for a typing error
+    nobody = "nobody-has-planned-this"
     first = refused(store, config, nobody)
     assert first.expected == f"a plan in {store.root}; none is waiting"
     assert (
@@ -207,7 +211,8 @@ def test_a_plan_that_was_published_is_not_published_again(store: Store, config: 
 def test_a_plan_against_another_version_than_the_live_one_is_made_again(
     store: Store, config: Config
 ) -> None:
-    first, plan = written(store), planned(store)
+    first = written(store)
+    plan = planned(store)
     log.publish(store, first)
     other = refused(store, config, plan.run_id)
     assert other.expected == "the version that it was compared with to be live: none"
@@ -281,8 +286,9 @@ def test_a_plan_whose_catalog_has_grown_old_meanwhile_is_refused(
     assert stopped.value.expected.startswith("freshness: a catalog of the last 168 hours")
     assert stopped.value.found == "freshness: one of 2020-01-01T00:00:00+00:00"
     assert stopped.value.todo == (
-        "the last version stays in force; run `toiletspark rescore`, which looks at the images anew, and plan again; "
-        'or, if it is right as it is, `toiletspark publish plan --accept freshness --because "..."`, and '
+        "the last version stays in force; run `toiletspark rescore`, which looks at the images "
+        "anew, and plan again; or, if it is right as it is, "
+        '`toiletspark publish plan --accept freshness --because "..."`, and '
         "approve that plan"
     )
 
@@ -380,7 +386,7 @@ def test_the_chain_stops_where_a_plan_is_all_there_is(
         "while going on from the plan to the feed\n"
         "  expected: a version of the exclusion list that is live\n"
         "  found:    none yet; the plan P waits for its approval\n"
-        "  do:       look at its page, run `toiletspark publish approve P`, then `toiletspark feed` and "
-        "`toiletspark report`"
+        "  do:       look at its page, run `toiletspark publish approve P`, "
+        "then `toiletspark feed` and `toiletspark report`"
     )
     assert ran == ["score_catalog", "publish_exclusions"]

@@ -1,4 +1,4 @@
-"""Planning and approving by the job: nothing changes for readers before somebody has looked, and then exactly that."""
+"""Planning and approving by the job: readers see no change before the approval."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import drawn_images, stored
-from tests.publishing.test_publication import listed, pointer_of, prepare, with_threshold
+from tests.publishing.test_approvals import publishing
+from tests.publishing.test_publication import listed, prepare, with_threshold
 from tests.reports.test_run_page import Parsed
+from tests.support.small_versions import pointer_file
 from toiletspark.config import Config, loading
 from toiletspark.errors import AuditError, OutputError
 from toiletspark.feed import readers
@@ -31,10 +33,6 @@ def config(tmp_path: Path) -> Config:
     return loading.load([], [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"])
 
 
-def publishing(config: Config, **changed: Any) -> Config:
-    return config.model_copy(update={"publish": config.publish.model_copy(update=changed)})
-
-
 def page_of(told: dict[str, Any]) -> Parsed:
     return Parsed(Path(told["diff_page"]).read_text(encoding="utf-8"))
 
@@ -44,11 +42,11 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     told = publish_exclusions.step(
         Workspace.open(spark, publishing(with_threshold(config, 0.3), plan=True))
     )
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
     assert [version.number for version in log.read_all(store)] == [1]
     assert (told["version"], told["excluded"], told["operating_threshold"]) == (1, 5, 0.3)
     assert "waits_for_approval" not in told
@@ -82,7 +80,7 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
     said = caplog.text
     assert "NOT PUBLISHED: publish.require_approval is set" in said
     assert f"there is no version yet. Look at the page, and publish it by `{command}`." in said
-    assert not pointer_of(store).exists()
+    assert not pointer_file(store).exists()
     headline = page_of(first).of("p", **{"class": "headline"})
     assert headline == [
         "Nothing is published yet. If this ships, 4 of 7 images stay out of the feed."
@@ -94,12 +92,12 @@ def test_where_approval_is_required_a_new_head_or_threshold_waits_and_a_rescorin
     assert sorted(path.name for path in (Path(store.root) / "reports").iterdir()) == [
         f"plan-{first['plan']}.html"
     ]
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     other = publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.95)))
     assert other["version"] == 2
     assert other["waits_for_approval"].endswith(other["plan"])
     assert "version 2 stays live" in caplog.text
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
     parsed = page_of(other)
     assert parsed.of("p", **{"class": "headline"}) == [
         "If this ships, no image leaves the feed and 2 images return to it."
@@ -128,7 +126,7 @@ def test_a_plan_that_fails_its_audits_is_shown_and_ends_as_a_publication_would(
 
 
 def with_pictures(make_config: Callable[..., Config], tmp_path: Path) -> tuple[Config, list[str]]:
-    """Six of the drawn images, the catalog that saw them, and scores of the head H: 0.9, 0.7, 0.5, 0.3, 0.1 and 0.6."""
+    """Six drawn images, their catalog, and scores of H: 0.9, 0.7, 0.5, 0.3, 0.1 and 0.6."""
     images = drawn_images(tmp_path / "pictures").head(6)
     config = make_config(images=images)
     scored(Store.open(config.output.root), images, [0.9, 0.7, 0.5, 0.3, 0.1, 0.6], head="H")
@@ -138,10 +136,18 @@ def with_pictures(make_config: Callable[..., Config], tmp_path: Path) -> tuple[C
 def scored(store: Store, images: pd.DataFrame, scores: list[float], head: str) -> None:
     digests = [content_digest(Path(path).read_bytes()) for path in images["image_url"]]
     rows = [
-        {"image_id": row.image_id, "listing_id": row.listing_id, "stratum": f"{row.listing_id} | sale",
-         "content_digest": digest, "image_version": "v1", "status": "ok", "head_id": head, "exclusion_score": score}
+        {
+            "image_id": row.image_id,
+            "listing_id": row.listing_id,
+            "stratum": f"{row.listing_id} | sale",
+            "content_digest": digest,
+            "image_version": "v1",
+            "status": "ok",
+            "head_id": head,
+            "exclusion_score": score,
+        }
         for row, digest, score in zip(images.itertuples(), digests, scores, strict=True)
-    ]  # fmt: skip
+    ]
     seen = stored(
         store, schemas.CATALOG, [{k: row.get(k) for k in schemas.CATALOG.columns} for row in rows]
     )
@@ -171,9 +177,8 @@ def test_the_page_shows_what_another_head_would_change(
     shown = [text for text in parsed.of("p", **{"class": "id"}) if text.startswith("image ")]
     assert shown == [f"image {ids[3]}", f"image {ids[0]}", "image new"]
     pictures = [found["alt"] for tag, found in parsed.elements if tag == "img"]
-    assert pictures == [
-        f"Thumbnail of image {image_id}" for image_id in (ids[3], ids[0])
-    ]  # "new" is in no images table
+    # "new" is in no images table
+    assert pictures == [f"Thumbnail of image {image_id}" for image_id in (ids[3], ids[0])]
     tiles = dict(
         zip(
             parsed.of("dt"),

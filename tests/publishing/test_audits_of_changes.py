@@ -1,4 +1,4 @@
-"""The rules over a version's figures: what breaks them, what chance explains, what can be accepted."""
+"""The rules over a version's figures: breaches, chance, and what can be accepted."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ def figures(*strata: Stratum, **more: Any) -> Figures:
     )
 
 
+def alike(*counts: int) -> Figures:
+    """Two strata with the same images, excluded, without a score, and by policy."""
+    return figures(stratum("A", *counts), stratum("B", *counts))
+
+
 def last_of(found: Figures, *shares: float, same_head: bool = True) -> Last:
     """Versions whose excluded shares were these, the last with the strata of `found`."""
     counts = [{**found.counts, "excluded": round(share * found.images)} for share in shares] or [
@@ -74,11 +79,19 @@ def broken(found: Figures, last: Last | None = None, **bounds: Any) -> dict[str,
 def test_an_ordinary_version_breaks_nothing_and_every_rule_is_judged() -> None:
     checks = changes.judge(USUAL, last_of(USUAL), BOUNDS)
     assert [(check.rule, check.passed) for check in checks] == [
-        (rule, True) for rule in (
-            "rate_of_change.size", "containment.strata", "share.excluded", "share.unscored", "share.policy",
-            "rate_of_change.excluded", "rate_of_change.unscored", "share.listings_emptied", "drift",
+        (rule, True)
+        for rule in (
+            "rate_of_change.size",
+            "containment.strata",
+            "share.excluded",
+            "share.unscored",
+            "share.policy",
+            "rate_of_change.excluded",
+            "rate_of_change.unscored",
+            "share.listings_emptied",
+            "drift",
         )
-    ]  # fmt: skip
+    ]
     assert {check.rule for check in checks} | {"freshness"} == set(audits.ACCEPTABLE)
 
 
@@ -91,7 +104,7 @@ def test_a_first_version_is_judged_by_its_shares_alone() -> None:
             "rate_of_change.excluded",
             "rate_of_change.unscored",
             "drift",
-        ),
+        )
     }
     assert checks["rate_of_change.excluded"].found == changes.NO_LAST
     assert set(broken(figures(stratum("A", 4000, 3000)))) == {"share.excluded"}
@@ -100,21 +113,21 @@ def test_a_first_version_is_judged_by_its_shares_alone() -> None:
 @pytest.mark.parametrize(
     ("found", "rules"),
     [
-        (figures(stratum("A", 4000, 4000), stratum("B", 4000, 4000)),
-         {"share.excluded", "rate_of_change.excluded", "drift"}),
-        (figures(stratum("A", 4000, 0, 40), stratum("B", 4000, 0, 40)), {"rate_of_change.excluded", "drift"}),
-        (figures(stratum("A", 4000, 600, 40), stratum("B", 4000, 600, 40)), {"rate_of_change.excluded"}),
-        (figures(stratum("A", 4000, 100, 2000), stratum("B", 4000, 100, 2000)),
-         {"share.unscored", "rate_of_change.unscored"}),
-        (figures(stratum("A", 4000, 200, 200), stratum("B", 4000, 200, 200)), {"rate_of_change.unscored"}),
-        (figures(stratum("A", 4000, 200, 90, 90), stratum("B", 4000, 200, 90, 90)), {"share.policy"}),
+        (alike(4000, 4000), {"share.excluded", "rate_of_change.excluded", "drift"}),
+        (alike(4000, 0, 40), {"rate_of_change.excluded", "drift"}),
+        (alike(4000, 600, 40), {"rate_of_change.excluded"}),
+        (alike(4000, 100, 2000), {"share.unscored", "rate_of_change.unscored"}),
+        (alike(4000, 200, 200), {"rate_of_change.unscored"}),
+        (alike(4000, 200, 90, 90), {"share.policy"}),
         (figures(stratum("A", 8000, 400, 80)), {"containment.strata"}),
-        (figures(stratum("A", 3000, 150, 30), stratum("B", 3000, 150, 30)), {"rate_of_change.size"}),
+        (alike(3000, 150, 30), {"rate_of_change.size"}),
         (replace(USUAL, newly_emptied=60), {"share.listings_emptied"}),
     ],
-    ids=["all excluded", "none", "thrice", "half unscored", "2 points more", "denied", "a stratum gone", "shrunk",
-         "emptied"],
-)  # fmt: skip
+    ids=[
+        *("all", "none", "thrice", "unscored", "2 points"),
+        *("denied", "gone", "shrunk", "emptied"),
+    ],
+)
 def test_what_breaks_a_rule(found: Figures, rules: set[str]) -> None:
     assert set(broken(found, last_of(USUAL))) == rules
 
@@ -125,7 +138,8 @@ def test_one_stratum_alone_breaks_a_rule_and_is_named() -> None:
     told = broken(now, last_of(figures(*many), same_head=False))
     assert set(told) == {"rate_of_change.excluded"}
     assert told["rate_of_change.excluded"] == (
-        "6.75 % (2700 of 40000) after 5 % in all; 1 of 10 strata break it, as in 'S9: 22.5 % (900 of 4000) after 5 %'"
+        "6.75 % (2700 of 40000) after 5 % in all; 1 of 10 strata break it, as in "
+        "'S9: 22.5 % (900 of 4000) after 5 %'"
     )
 
 
@@ -144,27 +158,29 @@ def test_the_shares_of_small_strata_are_not_judged() -> None:
     assert broken(now, last_of(USUAL)) == {}
 
 
-FEW = {"listings": 10, "emptied": 0, "newly_emptied": 0}
+def few(*counts: int) -> Figures:
+    """One stratum in a catalog of ten listings."""
+    return figures(stratum("A", *counts), listings=10, emptied=0, newly_emptied=0)
 
 
 @pytest.mark.parametrize(
     ("found", "last", "rules"),
     [
-        (figures(stratum("A", 199, 199), **FEW), None, {"share.excluded"}),
-        (figures(stratum("A", 10, 10), **FEW), None, {"share.excluded"}),
-        (figures(stratum("A", 9, 9), **FEW), None, set()),
-        (figures(stratum("A", 10, 7), **FEW), None, set()),
-        (figures(stratum("A", 30, 1, 29), **FEW), None, {"share.unscored"}),
-        (figures(stratum("A", 30, 1, 1, 1), **FEW), None, set()),
-        (figures(stratum("A", 150, 0), **FEW), figures(stratum("A", 150, 45)), {"rate_of_change.excluded"}),
-        (figures(stratum("A", 150, 1), **FEW), figures(stratum("A", 150, 4)), set()),
-        (figures(stratum("A", 100, 5), **FEW), figures(stratum("A", 199, 10)), {"rate_of_change.size"}),
-        (figures(stratum("A", 4, 1), **FEW), figures(stratum("A", 10, 1)), {"rate_of_change.size"}),
-        (figures(stratum("A", 8, 1), **FEW), figures(stratum("A", 10, 1)), set()),
-        (figures(stratum("A", 179, 9), **FEW), figures(stratum("A", 199, 10)), set()),
-        (figures(stratum("A", 179, 9), **FEW), figures(stratum("A", 200, 10)), {"rate_of_change.size"}),
+        (few(199, 199), None, {"share.excluded"}),
+        (few(10, 10), None, {"share.excluded"}),
+        (few(9, 9), None, set()),
+        (few(10, 7), None, set()),
+        (few(30, 1, 29), None, {"share.unscored"}),
+        (few(30, 1, 1, 1), None, set()),
+        (few(150, 0), figures(stratum("A", 150, 45)), {"rate_of_change.excluded"}),
+        (few(150, 1), figures(stratum("A", 150, 4)), set()),
+        (few(100, 5), figures(stratum("A", 199, 10)), {"rate_of_change.size"}),
+        (few(4, 1), figures(stratum("A", 10, 1)), {"rate_of_change.size"}),
+        (few(8, 1), figures(stratum("A", 10, 1)), set()),
+        (few(179, 9), figures(stratum("A", 199, 10)), set()),
+        (few(179, 9), figures(stratum("A", 200, 10)), {"rate_of_change.size"}),
     ],
-)  # fmt: skip
+)
 def test_a_small_catalog_is_judged_as_far_as_chance_lets_it(
     found: Figures, last: Figures | None, rules: set[str]
 ) -> None:
@@ -194,24 +210,30 @@ def test_a_catalog_without_images_is_not_judged_by_shares() -> None:
 
 
 def test_the_median_of_the_last_versions_counts() -> None:
-    now = figures(stratum("A", 4000, 400), stratum("B", 4000, 400))
-    then = figures(stratum("A", 4000, 300), stratum("B", 4000, 300))
+    now = alike(4000, 400)
+    then = alike(4000, 300)
     assert broken(now, last_of(then, 0.01, 0.09, 0.09)) == {}
     assert set(broken(now, last_of(then, 0.01, 0.02, 0.09))) == {"rate_of_change.excluded"}
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_breaks_nothing(seed: int) -> None:
-    """Sixty strata of 200 to 2,000 images, each drawn anew, with shares near to some of the bounds."""
-    rng, share = np.random.default_rng(seed), np.random.default_rng(99).uniform(0.01, 0.2, 60)
+    """60 strata of 200 to 2,000 images, drawn anew, some with shares near the bounds."""
+    rng = np.random.default_rng(seed)
+    share = np.random.default_rng(99).uniform(0.01, 0.2, 60)
 
     def drawn() -> Figures:
         sizes = rng.integers(200, 2000, 60)
         strata = [
-            stratum(f"S{number}", int(n), int(rng.binomial(n, share[number])), int(rng.binomial(n, 0.15)),
-                    int(rng.binomial(n, 0.009)))
+            stratum(
+                f"S{number}",
+                int(n),
+                int(rng.binomial(n, share[number])),
+                int(rng.binomial(n, 0.15)),
+                int(rng.binomial(n, 0.009)),
+            )
             for number, n in enumerate(sizes)
-        ]  # fmt: skip
+        ]
         return figures(*strata, newly_emptied=int(rng.binomial(1000, 0.019)))
 
     assert broken(drawn(), last_of(drawn()), min_share_of_last=0.8) == {}
@@ -294,9 +316,8 @@ def test_what_readers_get_has_as_many_rows_as_was_decided(
 
 def test_the_documentation_tells_every_rule() -> None:
     told = (REPOSITORY / "docs" / "publishing.md").read_text(encoding="utf-8")
-    schemas = {
-        rule for rule in audits.INTEGRITY if rule.startswith("schema.")
-    }  # told as "schema.*"
+    # told as "schema.*"
+    schemas = {rule for rule in audits.INTEGRITY if rule.startswith("schema.")}
     assert [
         rule for rule in (*audits.INTEGRITY, *audits.ACCEPTABLE) if f"`{rule}`" not in told
     ] == sorted(schemas, key=audits.INTEGRITY.index)
@@ -328,20 +349,20 @@ def test_what_failed_can_be_accepted_for_a_reason() -> None:
     assert [check.accepted for check in checks] == ["a spring sale of toilets", "", ""]
     assert [check.rule for check in audits.failed(checks)] == ["freshness"]
     assert asdict(checks[0]) == {
-        "rule": "share.excluded", "expected": "at most 50 %", "found": "60 %", "passed": False, "todo": "look",
+        "rule": "share.excluded",
+        "expected": "at most 50 %",
+        "found": "60 %",
+        "passed": False,
+        "todo": "look",
         "accepted": "a spring sale of toilets",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     ("rule", "found", "todo"),
     [
         ("share.exluded", "'share.exluded' (did you mean 'share.excluded'?)", "correct the name"),
-        (
-            "size",
-            "'size', of integrity",
-            "a list that breaks a rule of integrity is wrong",
-        ),
+        ("size", "'size', of integrity", "a list that breaks a rule of integrity is wrong"),
     ],
 )
 def test_what_cannot_be_accepted(rule: str, found: str, todo: str) -> None:

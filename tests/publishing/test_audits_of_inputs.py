@@ -162,11 +162,7 @@ def rewritten(shop: Portal, change: Callable[[pa.Table], pa.Table]) -> None:
     file = Path(run.folder) / "part-2.parquet"
     pq.write_table(change(pq.read_table(file)), file)
     shop.store.commit(
-        faults.scoring_table(shop),
-        run.run_id,
-        config={},
-        inputs=run.inputs,
-        counts=run.counts,
+        faults.scoring_table(shop), run.run_id, config={}, inputs=run.inputs, counts=run.counts
     )
 
 
@@ -261,7 +257,8 @@ def test_rows_that_name_another_head(shop: Portal) -> None:
 
 
 def test_a_head_that_is_nowhere(shop: Portal) -> None:
-    heads, head_id = Path(shop.store.root) / "heads", shop.head.head_id
+    heads = Path(shop.store.root) / "heads"
+    head_id = shop.head.head_id
     shutil.move(heads, shop.store.root + "-elsewhere")
     check = judged(shop)["containment.head_id"]
     assert (check.passed, check.found) == (None, "no head at all, so nothing to compare with")
@@ -279,7 +276,8 @@ def test_a_head_that_is_nowhere(shop: Portal) -> None:
 
 def test_scores_of_another_head_than_score_head_names(shop: Portal) -> None:
     """Though both are there, and sound: the newest scores are not those that were asked for."""
-    scored, other = shop.head.head_id, replace(shop.head, bias=shop.head.bias + 1)
+    scored = shop.head.head_id
+    other = replace(shop.head, bias=shop.head.bias + 1)
     shop.promote(other)
     asked = shop.store.runs(schemas.HEADS)[-1].folder
     assert failed(judged(shop)) == {}

@@ -129,7 +129,7 @@ def obvious(
     of_contents: Mapping[str, str],
     by: Rules,
 ) -> tuple[Any, ...]:
-    """(decision, reason, exclusion_score, head_id, scored_at, content_digest, was, since, override) of one image."""
+    """One image's decision, reason, score, head, times, digest, was, since and override."""
     last = last or {}
     same_version = bool(last) and last["image_version"] == image["image_version"]
     digest = image["content_digest"]
@@ -145,11 +145,13 @@ def obvious(
         decision = "exclude" if np.float32(score) >= np.float32(by.operating_threshold) else "keep"
         reason = "model"
         if near and same_content and by_score_last and last["decision"] != decision:
-            decision, reason = last["decision"], "hysteresis"
+            decision = last["decision"]
+            reason = "hysteresis"
     else:
         since = last["since"] if last and last["status"] != "ok" else by.now
         kind = statuses.FAILURE_CLASSES[image["status"]]
-        decision, reason = by.failures[kind], "unscored"
+        decision = by.failures[kind]
+        reason = "unscored"
         fresh = last.get("scored_at") is not None and last["scored_at"] >= by.now - timedelta(
             days=by.keep_score_days
         )
@@ -166,17 +168,22 @@ def obvious(
     told = None
     for name, words in ((image["image_id"], of_images), (digest, of_contents)):
         if told is None and name in words:
-            decision, reason, told = words[name], "override", f"ann: {words[name]} {name}"
+            decision = words[name]
+            reason = "override"
+            told = f"ann: {words[name]} {name}"
     return (decision, reason, *counts, digest, last.get("decision"), since, told)
 
 
 def drawn(rng: random.Random, count: int) -> tuple[Rows, dict[str, float], Rows]:
     """A catalog, its scores and the last version, in which whatever can come together does."""
-    images, found, last = [], {}, []
+    images = []
+    found = {}
+    last = []
     for number in range(count):
         name = f"i{number:04}"
         status = rng.choice(["ok", "ok", "timeout", *statuses.STATUSES])
-        version, changed = rng.choice(["v1", "v2"]), rng.random() < 0.2
+        version = rng.choice(["v1", "v2"])
+        changed = rng.random() < 0.2
         digest = rng.choice([f"c{number % 40}", "shared"]) if status == "ok" else None
         image = {
             "image_id": name,
@@ -276,7 +283,8 @@ def runs(
     spark: SparkSession, run: Callable[[int], tuple[DataFrame, DataFrame, Any, Rules]], count: int
 ) -> list[dict[str, Any]]:
     """Versions one after another, each decided upon the one before: image_id -> row."""
-    last, found = None, []
+    last = None
+    found = []
     for number in range(count):
         seen, scored, words, by = run(number)
         pandas = decisions.decide(seen, scored, last, words, by).toPandas()
@@ -317,7 +325,7 @@ def test_scores_that_jitter_inside_the_band_change_a_decision_once_at_most(
 
 
 def test_the_last_score_ends_and_an_override_gives_the_decision_back(spark: SparkSession) -> None:
-    """Run 0 reads the images; then they time out, day after day. From 1 to 2, people decide otherwise."""
+    """Run 0 reads the images, which then time out daily. From 1 to 2, people decide otherwise."""
     found = {"a": 0.9, "b": 0.1, "changed": 0.9, "content": 0.1}
 
     def run(day: int) -> tuple[DataFrame, DataFrame, Any, Rules]:
@@ -383,7 +391,7 @@ def test_an_override_ends_while_the_last_score_still_counts(spark: SparkSession)
 
 
 def test_nulls_meet_nobody(spark: SparkSession) -> None:
-    """Neither an image without an id nor one without a content is anybody else's; not the override's either."""
+    """An image without an id or a content is nobody else's, nor the override's."""
     seen = frame(
         spark,
         schemas.CATALOG,

@@ -52,7 +52,8 @@ def test_ks_is_never_more_than_the_exact_one_and_close_to_it(seed: int) -> None:
 
 
 def test_there_is_no_drift_from_nothing() -> None:
-    some, none = histogram(scores_of(1, 100)), np.zeros(BINS, np.int64)
+    some = histogram(scores_of(1, 100))
+    none = np.zeros(BINS, np.int64)
     assert drift.between(some, none) is None
     assert drift.between(none, some) is None
     assert drift.overall({}, {"S": some}) is None
@@ -61,7 +62,8 @@ def test_there_is_no_drift_from_nothing() -> None:
 
 @pytest.mark.parametrize("n", [200, 1000, 20_000])
 def test_chance_alone_is_no_shift_even_where_none_is_allowed(n: int) -> None:
-    base, shifts = histogram(scores_of(0, n)), 0
+    base = histogram(scores_of(0, n))
+    shifts = 0
     for seed in range(1, 400):
         found = drift.between(histogram(scores_of(seed, n)), base)
         assert found is not None
@@ -113,7 +115,8 @@ def test_a_bound_of_nothing_allows_nothing_and_a_bound_of_all_allows_all() -> No
 def test_a_factor_of_two_is_called_more_no_more_often_than_told(
     share: float, n: int, before: int
 ) -> None:
-    rng, draws = np.random.default_rng(4), 3000
+    rng = np.random.default_rng(4)
+    draws = 3000
     found = sum(
         significance.moved_above(
             Share(int(now), n), Share(int(then), before), lambda truth: truth * 2

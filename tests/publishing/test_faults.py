@@ -1,4 +1,4 @@
-"""Twelve faults in real files: each is stopped by a rule that is named, and readers see nothing of it.
+"""Twelve faults in real files: a named rule stops each, and readers see nothing of it.
 
 The same faults, with twenty clean runs, are `make bench-faults`.
 """

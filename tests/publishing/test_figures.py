@@ -96,13 +96,7 @@ def test_the_figures_of_sound_decisions(spark: SparkSession, tmp_path: Path) -> 
         found.repeated_ids,
         found.unknown_words,
         found.scores_amiss,
-    ) == (
-        10,
-        0,
-        0,
-        0,
-        0,
-    )
+    ) == (10, 0, 0, 0, 0)
     assert found.statuses == {"denied": 1, "timeout": 2, "truncated": 1}
     # L2 had an image, L4 is new; L3 was empty before; i stands for itself and j for nothing
     assert (found.listings, found.emptied, found.newly_emptied) == (5, 3, 2)
@@ -133,13 +127,12 @@ def test_rows_amiss_are_counted_by_what_is_amiss(spark: SparkSession) -> None:
     found = figures.gather(decided(spark, AMISS))
     assert (found.images, found.null_ids, found.repeated_ids) == (11, 2, 2)
     assert found.unknown_words == 3  # none, word, status
-    assert (
-        found.scores_amiss == 5
-    )  # nan, above, none, score; and a score where the status is no sound one
+    # nan, above, none, score; and a score where the status is no sound one
+    assert found.scores_amiss == 5
 
 
 def test_what_changed_without_a_cause(spark: SparkSession) -> None:
-    """Only `flipped` has the same content and head, was decided by its score both times, and has moved."""
+    """Only `flipped` kept content and head, was decided by score both times, and has moved."""
     then = [
         image(name, "L", "keep", 0.4)
         for name in ("flipped", "rounded", "another content", "another head", "near", "overruled")

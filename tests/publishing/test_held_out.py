@@ -1,4 +1,4 @@
-"""Held-out images: those of one draw stand for the catalog, and settle one threshold, at training and publishing."""
+"""Held-out images of one draw stand for the catalog, and settle one threshold everywhere."""
 
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ def publish(name: str, value: float = 0.0, safe: bool = False, fixed: float = 0.
 
 
 def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
-    """Rows of a head: half of the held-out ones of a sample, a third of a queue, the others of no draw."""
+    """Rows of a head: half of the held-out ones of a sample, a third of a queue, others undrawn."""
     rng = np.random.default_rng(seed)
     told = []
     for place in range(images):
-        held, toilet = place % 4 != 0, bool(rng.random() < 0.4)
+        held = place % 4 != 0
+        toilet = bool(rng.random() < 0.4)
         score = float(np.float32(np.clip(rng.normal(0.7 if toilet else 0.3, 0.2), 0, 1)))
         told.append(
             {
@@ -73,8 +74,8 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
         ([None, None], {"s1"}, [0, 1], f"2 {UNDRAWN}"),
         ([], set(), [], f"0 {UNDRAWN}"),
     ],
-    ids=["a sample before a larger queue", "most rows", "the newest", "of many", "queues", "no draw", "nothing"],
-)  # fmt: skip
+    ids=["sample first", "most rows", "newest", "of many", "queues", "no draw", "nothing"],
+)
 def test_the_rows_of_one_draw_stand(
     draws: list[str | None], samples: set[str], rows_of: list[int], told: str
 ) -> None:
@@ -202,9 +203,10 @@ def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
         thresholds.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
-        "while settling the operating threshold by min_precision 1 on 67 held-out images of the sample sample\n"
-        "  expected: a policy value that some threshold can reach, and held-out images with and without the "
-        "excluded classes\n"
+        "while settling the operating threshold by min_precision 1 on 67 held-out images of the "
+        "sample sample\n"
+        "  expected: a policy value that some threshold can reach, "
+        "and held-out images with and without the excluded classes\n"
         "  found:    no operating threshold has min_precision 1 at the safe end\n"
         "  do:       lower the value, set publish.policy.safe=false, or label more images"
     )
@@ -239,7 +241,8 @@ def test_training_and_publishing_come_to_the_same_threshold(
         "publish.policy.safe=false",
     ]
     settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
-    told, store = train(settings), Store(str(root))
+    told = train(settings)
+    store = Store(str(root))
     found = thresholds.settle_for(store, settings.publish, told["head_id"], "")
     assert (found.operating_threshold, found.reason) == (
         told["operating_threshold"],
@@ -281,10 +284,7 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
 def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     stored(store, schemas.HEADS, [], inputs={"head_id": "old"})
-    expected = {
-        "old": "one without them",
-        "gone": "no such head in the store",
-    }
+    expected = {"old": "one without them", "gone": "no such head in the store"}
     for head_id, found in expected.items():
         assert (
             thresholds.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5

@@ -60,9 +60,8 @@ def test_the_table_is_made_and_moved_with_each_version(
         spark.sql(statement)
     assert images(spark, shown) == []
     spark.sql(f"DROP TABLE {shown}")
-    assert (
-        Path(folder) / "_manifest.json"
-    ).exists()  # external: the version is not the table's to remove
+    # external: the version is not the table's to remove
+    assert (Path(folder) / "_manifest.json").exists()
 
 
 def test_a_table_of_somebody_else_is_left_alone(

@@ -1,4 +1,4 @@
-"""Overrides on the Spark side: their table is read, a version obeys them, and they come back as labels."""
+"""Overrides on Spark: the table is read, a version obeys it, and it comes back as labels."""
 
 from __future__ import annotations
 
@@ -44,12 +44,18 @@ def written(config: Config, *said: tuple[str | None, ...]) -> Config:
 
 
 def test_a_table_with_its_own_names_and_types(spark: SparkSession, tmp_path: Path) -> None:
-    """Moments keep their zone, whatever the session's is; a date is a whole day; numbers are ids."""
+    """Times keep their zone in any session; a date is a whole day; numbers are ids."""
     berlin = pd.Timestamp("2026-11-30 18:00", tz="Europe/Berlin")
     frame = pd.DataFrame(
-        {"photo.key": [7, 8], "what": ["keep", "exclude"], "by": "ann", "reason": ["a, b", '"so"'],
-         "said at": [berlin, pd.NaT], "ends": [date(2026, 12, 1), None]}
-    )  # fmt: skip
+        {
+            "photo.key": [7, 8],
+            "what": ["keep", "exclude"],
+            "by": "ann",
+            "reason": ["a, b", '"so"'],
+            "said at": [berlin, pd.NaT],
+            "ends": [date(2026, 12, 1), None],
+        }
+    )
     frame.to_parquet(tmp_path / "o.parquet", coerce_timestamps="us")
     names = {
         "image_id": "photo.key",
@@ -89,7 +95,8 @@ def test_an_end_of_all_time_in_any_zone(spark: SparkSession, tmp_path: Path, zon
     spark.conf.set("spark.sql.session.timeZone", zone)
     try:
         rows = " UNION ALL ".join(
-            f"SELECT '{end[-2]}' AS image_id, 'keep' AS decision, 'x' AS who, 'y' AS why, {end} AS until"
+            f"SELECT '{end[-2]}' AS image_id, 'keep' AS decision, 'x' AS who, 'y' AS why, "
+            f"{end} AS until"
             for end in ends
         )
         spark.sql(rows).write.parquet(str(tmp_path / "o.parquet"))
@@ -151,11 +158,14 @@ def test_tables_that_cannot_be_taken(
     )
     assert stopped(spark, config) == (
         f"while reading the overrides table {path}\n"
-        "  expected: the column 'image_id' (overrides.columns.image_id), the column 'content_digest' "
-        "(overrides.columns.content_digest), the column 'class' (overrides.columns.class), the column 'until' "
-        "(overrides.columns.until)\n"
-        "  found:    the columns 'image', 'decision', 'who', 'why', 'when' (did you mean 'image'?)\n"
-        '  do:       set overrides.columns to the names of your columns; "" = your table has no such '
+        "  expected: the column 'image_id' (overrides.columns.image_id), "
+        "the column 'content_digest' (overrides.columns.content_digest), "
+        "the column 'class' (overrides.columns.class), "
+        "the column 'until' (overrides.columns.until)\n"
+        "  found:    the columns 'image', 'decision', 'who', 'why', "
+        "'when' (did you mean 'image'?)\n"
+        "  do:       set overrides.columns to the names of your columns; "
+        '"" = your table has no such '
         "column (image_id or content_digest, class, when, until)"
     )
     said = [(name, None, "keep", None, "ann", "so", None, None) for name in "abc"]
@@ -164,7 +174,8 @@ def test_tables_that_cannot_be_taken(
         f"while reading the overrides table {path}\n"
         "  expected: at most 2 overrides: exceptions that people have made\n"
         "  found:    more\n"
-        "  do:       remove the expired ones; so many decisions are labels: import them (labels.table) and train a head"
+        "  do:       remove the expired ones; so many decisions are labels: "
+        "import them (labels.table) and train a head"
     )
     assert len(overrides.read_rows(spark, written(config, *said[:2]))) == 2
     wrong = stopped(spark, written(config, ("a", None, "drop", None, "ann", "so", None, None)))
@@ -238,8 +249,8 @@ def test_overrides_beat_scores_and_failures(
     manifest = json.loads(Path(told["exclusion_list"], "_manifest.json").read_text())
     assert manifest["counts"]["overrides"] == told["overrides"]
     decided = pd.read_parquet(told["decisions"]).set_index("image_id")
-    assert dict(zip(decided.index, zip(decided["decision"], decided["reason"], decided["override"], strict=True),
-                    strict=True)) == {
+    facts = decided[["decision", "reason", "override"]]
+    assert dict(zip(facts.index, facts.itertuples(index=False, name=None), strict=True)) == {
         "a": ("keep", "override", "ann: a designer's bath"),
         "b": ("exclude", "override", "bob: a toilet behind the door"),
         "c": ("keep", "model", None),
@@ -248,7 +259,7 @@ def test_overrides_beat_scores_and_failures(
         "both": ("keep", "override", "ann: last word"),
         "late": ("exclude", "override", "ann: known for years"),
         "broken": ("keep", "override", "ann: browsers show it"),
-    }  # fmt: skip
+    }
     listed = readers.read_current(spark, config.output.root).collect()
     excluded = {"b", "copy 1", "copy 2", "late"}
     assert {(row["image_id"], row["reason"]) for row in listed} == {
@@ -283,7 +294,7 @@ def test_overrides_come_back_as_labels(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Also one that has expired; one about nothing keeps its word; a row that goes takes its label back."""
+    """Also expired ones; one about nothing keeps its word; a row that goes takes its label back."""
     images = pd.DataFrame({"image_id": [*IMAGES, "z"], "listing_id": "L1", "image_url": "u"})
     pd.DataFrame({"image_id": ["z"], "class": ["toilet"]}).to_csv(
         tmp_path / "labels.csv", index=False
@@ -322,9 +333,8 @@ def test_overrides_come_back_as_labels(
     }
     assert at["a"] == datetime(2026, 11, 20, tzinfo=UTC)
 
-    stored(
-        store, schemas.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}]
-    )  # all others have ended
+    # all others have ended
+    stored(store, schemas.CATALOG, [{"image_id": "copy 0", "content_digest": "copied"}])
     again = import_labels.import_overrides(Workspace.open(spark, written(config, *OVERRIDES)))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
     assert labels_in(again) == labels_in(told)

@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import stored
+from tests.support.small_versions import pointer_file
 from toiletspark import __version__
 from toiletspark.config import Config, Publish
 from toiletspark.errors import AuditError, ConfigError, HeadError, OutputError
@@ -64,10 +65,6 @@ def prepare(
     ]
     inputs = {"catalog": seen.run_id, "head_id": head_id, "backbone_id": "B"}
     return stored(store, table_of(HEAD), rows, inputs=inputs)
-
-
-def pointer_of(store: Store) -> Path:
-    return Path(store.root) / "exclusion_list" / "_current.json"
 
 
 def with_threshold(config: Config, threshold: float) -> Config:
@@ -153,7 +150,7 @@ def test_manifests_tell_what_the_version_was_made_from(
         on_disk = {path.name: path.stat().st_size for path in Path(folder).glob("*.parquet")}
         assert {file["name"]: file["bytes"] for file in manifest["files"]} == on_disk
         assert sum(file["rows"] for file in manifest["files"]) == rows
-    pointer = json.loads(pointer_of(store).read_text())
+    pointer = json.loads(pointer_file(store).read_text())
     run_id = Path(told["exclusion_list"]).name
     assert pointer["run_id"] == run_id
     assert pointer["exclusion_list"] == f"exclusion_list/{run_id}"
@@ -183,21 +180,23 @@ def test_another_threshold_needs_no_scoring_and_the_old_version_stays_readable(
 
 
 def judged_head(store: Store) -> Run:
-    """HEAD, and what it says of images that were held out: three toilets, the second of which looks harmless."""
+    """HEAD and its held-out images: three toilets, the second of which looks harmless."""
     run_id = runs.new_run_id()
-    held = [
-        (0.9, "toilet"),
-        (0.45, "toilet"),
-        (0.7, "toilet"),
-        (0.55, "other"),
-        (0.2, "other"),
-        (0.1, "other"),
-    ]
+    held = [(score, "toilet") for score in (0.9, 0.45, 0.7)]
+    held += [(score, "other") for score in (0.55, 0.2, 0.1)]
     rows = [
-        {"image_id": f"h{place}", "listing_id": f"H{place}", "stratum": "S", "content_digest": f"h{place}",
-         "label": label, "weight": 1.0, "held_out": True, "exclusion_score": score}
+        {
+            "image_id": f"h{place}",
+            "listing_id": f"H{place}",
+            "stratum": "S",
+            "content_digest": f"h{place}",
+            "label": label,
+            "weight": 1.0,
+            "held_out": True,
+            "exclusion_score": score,
+        }
         for place, (score, label) in enumerate(held)
-    ]  # fmt: skip
+    ]
     stored(store, schemas.HEADS, rows, run_id=run_id, inputs={"head_id": HEAD.head_id})
     bundle.write(store.folder(schemas.HEADS, run_id), HEAD)
     return store.require(schemas.HEADS, doing="testing", step="train")
@@ -251,7 +250,7 @@ def test_a_policy_that_cannot_be_kept_publishes_nothing(
         publish_exclusions.step(Workspace.open(spark, config.model_copy(update={"publish": safe})))
     assert stopped.value.found == "no operating threshold has min_recall 1 at the safe end"
     assert (gone.value.exit_code, stopped.value.exit_code) == (2, 2)
-    assert not pointer_of(store).exists()
+    assert not pointer_file(store).exists()
     assert store.runs(schemas.EXCLUSION_LIST) == []
 
 
@@ -283,7 +282,7 @@ def test_the_pointer_moves_last(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     write_run: Callable[..., Run] = spark_io.write_run
 
     def full_disk(frame: Any, where: Store, table: schemas.Table, *args: Any, **facts: Any) -> Run:
@@ -294,7 +293,7 @@ def test_the_pointer_moves_last(
     monkeypatch.setattr(spark_io, "write_run", full_disk)
     with pytest.raises(OSError, match="No space left"):
         publish_exclusions.step(Workspace.open(spark, with_threshold(config, 0.9)))
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
     assert listed(readers.read_current(spark, config.output.root)) == {
         "a": 0.95,
         "b": 0.6,
@@ -340,7 +339,7 @@ def test_an_image_that_is_nowhere_stops_the_publication(
 ) -> None:
     prepare(store)
     publish_exclusions.step(Workspace.open(spark, config))
-    before = pointer_of(store).read_bytes()
+    before = pointer_file(store).read_bytes()
     prepare(store, unembedded="z")
     with pytest.raises(AuditError) as stopped:
         publish_exclusions.step(Workspace.open(spark, config))
@@ -348,14 +347,16 @@ def test_an_image_that_is_nowhere_stops_the_publication(
     assert made is not None
     assert str(stopped.value) == (
         f"while auditing the exclusion list {made.run_id}\n"
-        "  expected: containment.decision: each of 8 images kept, excluded or unscored, for a known reason; "
-        "containment.exclusion_score: a number in [0, 1] where there is a score, and null elsewhere\n"
+        "  expected: containment.decision: each of 8 images kept, excluded or unscored, "
+        "for a known reason; containment.exclusion_score: a number in [0, 1] "
+        "where there is a score, and null elsewhere\n"
         "  found:    containment.decision: 7 are, and 1 rows have an unknown word; "
         "containment.exclusion_score: 1 other rows\n"
-        "  do:       the last version stays in force; run `toiletspark rescore` again, and report this if it comes back"
+        "  do:       the last version stays in force; run `toiletspark rescore` again, "
+        "and report this if it comes back"
     )
     assert stopped.value.exit_code == 3
-    assert pointer_of(store).read_bytes() == before
+    assert pointer_file(store).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -438,7 +439,8 @@ def test_nothing_published_is_an_error_and_not_an_empty_list(
         f"while reading the current exclusion list of {store.root}\n"
         "  expected: exclusion_list/_current.json that names a complete version\n"
         "  found:    no pointer\n"
-        "  do:       run `toiletspark publish` first; an unreadable list must not be taken for an empty one"
+        "  do:       run `toiletspark publish` first; "
+        "an unreadable list must not be taken for an empty one"
     )
 
 
@@ -505,11 +507,14 @@ def test_a_version_that_was_changed_is_an_error(
 
 
 def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
-    """Twenty publications, and a reader that asks all the time; each of its reads is one whole version."""
+    """Twenty publications under a reader that never stops; each read is one whole version."""
     rng = np.random.default_rng(5)
     publish_tiny(store, 4)
-    pointer, seen, wrong = pointer_of(store), [], []
-    ended, read_again = threading.Event(), threading.Semaphore(0)
+    pointer = pointer_file(store)
+    seen = []
+    wrong = []
+    ended = threading.Event()
+    read_again = threading.Semaphore(0)
 
     def read_all_the_time() -> None:
         while not ended.is_set():

@@ -1,4 +1,4 @@
-"""Publishers and readers at once, in their own processes, on a small scale; `make bench-publish` has a large one."""
+"""Publishers and readers at once, in processes of their own; `make bench-publish` is larger."""
 
 from __future__ import annotations
 
@@ -49,25 +49,13 @@ def test_a_lost_answer_loses_and_doubles_no_version(tmp_path: Path) -> None:
     }
 
 
-def test_a_version_whose_publisher_died_before_the_pointer_moved_waits_unseen(
-    tmp_path: Path,
-) -> None:
-    store = Store.open(str(tmp_path / "output"))
-    first = log.publish(store, publish.write(store, 1))
-    log.commit(store, publish.write(store, 2))
-    live = log.live(store)
-    assert live is not None
-    assert (live.number, live.run_id) == (1, first.run_id)
-    assert log.publish(store, publish.write(store, 3)).number == 3
-    assert [version.number for version in log.read_all(store)] == [1, 2, 3]
-
-
 def test_a_publisher_that_is_overtaken_does_not_move_the_pointer_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one takes the next number and moves the pointer between this one's number and its pointer."""
+    """Another one takes the next number and moves the pointer just before this one would."""
     store = Store.open(str(tmp_path / "output"))
-    commit, newer = log.commit, publish.write(store, 2)
+    commit = log.commit
+    newer = publish.write(store, 2)
 
     def overtaken(*args: Any, **facts: Any) -> Version:
         version = commit(*args, **facts)
@@ -108,18 +96,21 @@ def test_a_list_of_an_older_catalog_does_not_follow_a_newer_one_that_came_meanwh
     store: Store, config: Config
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    ours = written(store, catalog="C1")
+    newer = of_catalog(store, "C2")
     newer(config)
     assert str(refused(store, config, ours)) == (
         f"while publishing the exclusion list {ours.run_id}\n"
         "  expected: version 1 to be live, against which it was made\n"
-        "  found:    overtaken: version 2 is live, made from the newer catalog C2 (this one from C1)\n"
+        "  found:    overtaken: version 2 is live, made from the newer catalog C2 "
+        "(this one from C1)\n"
         "  do:       the last version stays in force; publish again: `toiletspark publish`"
     )
 
 
 def test_a_first_version_can_be_overtaken_too(store: Store, config: Config) -> None:
-    ours, newer = written(store, catalog="C1"), of_catalog(store, "C2")
+    ours = written(store, catalog="C1")
+    newer = of_catalog(store, "C2")
     newer(config)
     assert refused(store, config, ours).expected == "no version to be live, as when it was made"
 
@@ -129,7 +120,8 @@ def test_what_undoes_nothing_follows_whatever_came_meanwhile(
     store: Store, config: Config, catalog: str
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, other = written(store, catalog=catalog), of_catalog(store, "C1", threshold=0.6)
+    ours = written(store, catalog=catalog)
+    other = of_catalog(store, "C1", threshold=0.6)
     other(config)
     assert shipped(store, config, ours).number == 3
 
@@ -138,16 +130,16 @@ def test_a_rollback_during_a_run_stands_also_where_it_goes_to_what_the_run_began
     store: Store, config: Config
 ) -> None:
     of_catalog(store, "C1")(config)
-    ours, bad = written(store, catalog="C2"), of_catalog(store, "C2")
+    ours = written(store, catalog="C2")
+    bad = of_catalog(store, "C2")
     bad(config)
     rollback.roll_back(store, config.publish)
     assert (
         refused(store, config, ours).found
         == "overtaken: version 3 is live, a rollback to version 1"
     )
-    assert (
-        shipped(store, config, written(store, catalog="C2")).number == 4
-    )  # made since, so it is meant
+    # made since, so it is meant
+    assert shipped(store, config, written(store, catalog="C2")).number == 4
 
 
 def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwhile(
@@ -155,10 +147,12 @@ def test_what_nobody_has_looked_at_does_not_follow_another_head_that_came_meanwh
 ) -> None:
     asking = publishing(config, require_approval=True)
     of_catalog(store, "C1")(config)
-    ours, other = written(store, catalog="C1"), of_catalog(store, "C1", head="another")
+    ours = written(store, catalog="C1")
+    other = of_catalog(store, "C1", head="another")
     other(config)
     assert refused(store, asking, ours).found == (
-        "overtaken: version 2 is live, of another head or operating threshold (publish.require_approval)"
+        "overtaken: version 2 is live, of another head or operating threshold "
+        "(publish.require_approval)"
     )
     assert shipped(store, config, ours).number == 3
 

@@ -1,5 +1,6 @@
 """Old runs are removed after a publication, and no others; without Spark."""
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,12 +55,8 @@ def folders(run_id: str) -> list[str]:
 
 def there(store: Store) -> set[str]:
     """The runs of which anything lies in any of the tables."""
-    return {
-        name
-        for table in TABLES
-        for name in storage.entries(f"{store.root}/{table}")
-        if runs.RUN_ID.fullmatch(name)
-    }
+    names = itertools.chain(*(storage.entries(f"{store.root}/{table}") for table in TABLES))
+    return set(filter(runs.RUN_ID.fullmatch, names))
 
 
 # Versions
@@ -104,7 +101,8 @@ def test_what_is_live_stays_though_a_newer_version_waits_unseen(store: Store) ->
 
 @pytest.mark.parametrize(("days", "unpublished_days"), [(0, 7), (0, 0), (30, 0)])
 def test_zero_is_never(store: Store, days: float, unpublished_days: float) -> None:
-    old, failed = published_days_ago(store, 1000), written_days_ago(store, 800)
+    old = published_days_ago(store, 1000)
+    failed = written_days_ago(store, 800)
     published_days_ago(store, 500)
     expected = folders(old.run_id) if days else folders(failed.run_id) if unpublished_days else []
     assert clean(store, keeping(days, unpublished_days), NOW) == expected
@@ -123,7 +121,8 @@ def test_what_was_never_published_goes_after_its_days_and_the_plan_with_it(store
 
 
 def test_a_folder_that_is_not_complete_is_left_to_those_who_clear_them(store: Store) -> None:
-    live, broken = published_days_ago(store, 20), written_days_ago(store, 8)
+    live = published_days_ago(store, 20)
+    broken = written_days_ago(store, 8)
     for name in TABLES[1:]:
         (Path(store.root) / name / broken.run_id / runs.MANIFEST).unlink()
     assert clean(store, keeping(), NOW) == [f"decisions/{broken.run_id}"]

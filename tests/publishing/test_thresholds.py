@@ -1,4 +1,6 @@
-"""The operating threshold by policy: what was promised is kept, and no other threshold would have kept it better."""
+"""The operating threshold by policy: it keeps the promise, and no other keeps it better."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def judged(seed: int, images: int = 300, toilets: float = 0.3) -> tuple[HeldOut,
 
 def weighed(one: HeldOut, weight: Array, threshold: float) -> dict[str, float]:
     """The figures of a threshold, image by image."""
-    sums = {(label, out): 0.0 for label in (True, False) for out in (True, False)}
+    sums = dict.fromkeys(itertools.product((True, False), repeat=2), 0.0)
     for score, label, each in zip(
         one.scores.tolist(), one.to_exclude.tolist(), weight.tolist(), strict=True
     ):
@@ -92,7 +94,7 @@ def test_a_dearer_miss_lowers_the_threshold() -> None:
 
 
 def ranked(*runs: tuple[bool, int]) -> HeldOut:
-    """Images in the order of their scores, the highest first: runs of one label, each with its length."""
+    """Images by score, the highest first: runs of one label, each with its length."""
     to_exclude = np.repeat([label for label, _ in runs], [count for _, count in runs])
     count = len(to_exclude)
     scores = np.linspace(1, 0, count, dtype=np.float32)

@@ -1,5 +1,6 @@
 """The log of log, the pointer, and the way back; all without Spark."""
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +11,7 @@ import pytest
 
 from tests.conftest import stored
 from tests.support import small_versions
-from tests.support.small_versions import (
-    killed_before_the_pointer,
-    pointer,
-    pointer_file,
-    published,
-)
+from tests.support.small_versions import killed_before_the_pointer, pointer, pointer_file, published
 from toiletspark.config import Config, loading
 from toiletspark.errors import OutputError
 from toiletspark.publishing.versions import log, rollback
@@ -80,7 +76,7 @@ def test_publishers_of_the_same_run_at_once_each_have_a_number_of_their_own(
         return [log.publish(where, listed).number for _ in range(10)]
 
     with ThreadPoolExecutor(4) as threads:
-        numbers = [number for some in threads.map(publish, range(4)) for number in some]
+        numbers = list(itertools.chain.from_iterable(threads.map(publish, range(4))))
     assert sorted(numbers) == list(range(1, 41))
     assert [version.number for version in log.read_all(where)] == list(range(1, 41))
     live = log.live(where)
@@ -112,12 +108,16 @@ def test_the_pointer_never_moves_back(store: Store) -> None:
 def test_a_version_whose_publisher_was_killed_waits_unseen_and_the_next_is_newer(
     store: Store,
 ) -> None:
-    published(store)
+    first = published(store)
     before = pointer_file(store).read_bytes()
     assert killed_before_the_pointer(store).number == 2
     assert pointer_file(store).read_bytes() == before
+    live = log.live(store)
+    assert live is not None
+    assert (live.number, live.run_id) == (1, first.run_id)
     assert published(store).number == 3
     assert pointer(store)["version"] == 3
+    assert [version.number for version in log.read_all(store)] == [1, 2, 3]
 
 
 def test_a_version_ends_when_it_says_so(store: Store) -> None:
@@ -130,7 +130,8 @@ def test_a_version_ends_when_it_says_so(store: Store) -> None:
     with pytest.raises(OutputError) as stopped:
         log.current(store.root)
     assert stopped.value.found == (
-        f"one of {told['published_at']}, valid until 2026-01-02T03:04:05+00:00 (publish.valid_for_h)"
+        f"one of {told['published_at']}, valid until 2026-01-02T03:04:05+00:00 "
+        "(publish.valid_for_h)"
     )
     assert log.current(store.root, allow_stale=True).run_id == version.run_id
 
@@ -175,9 +176,8 @@ def test_a_rollback_of_a_rollback_goes_further_back_and_never_to_and_fro(
     ]
     assert gone == [(2, runs_of[2]), (1, runs_of[1])]
     assert refused(store, config).found == "none: version 5 is live, which shows version 1"
-    assert (
-        back(store, config, 4).rolled_back_to == 2
-    )  # an entry that is a rollback stands for what it shows
+    # an entry that is a rollback stands for what it shows
+    assert back(store, config, 4).rolled_back_to == 2
     assert published(store).number == 7
     assert back(store, config).rolled_back_to == 2  # what was live before
 
@@ -237,7 +237,8 @@ def test_a_folder_that_is_not_ours_is_left_as_it_is(tmp_path: Path, config: Conf
         "while rolling back to the version before\n"
         f"  expected: toiletspark's _toiletspark.json in {folder}\n"
         "  found:    none\n"
-        "  do:       set output.root to the folder that `toiletspark publish` writes to; nothing was touched"
+        "  do:       set output.root to the folder that `toiletspark publish` writes to; "
+        "nothing was touched"
     )
     assert not folder.exists()
     Store.open(str(folder))  # a lock left there would make it somebody else's folder
@@ -249,7 +250,8 @@ def test_the_first_version_has_none_before_it(store: Store, config: Config) -> N
         "while rolling back to the version before\n"
         "  expected: a version before the one that is live\n"
         "  found:    none: version 1 is live\n"
-        "  do:       see `toiletspark publish list`, and name one, as in `toiletspark publish rollback 3`"
+        "  do:       see `toiletspark publish list`, and name one, "
+        "as in `toiletspark publish rollback 3`"
     )
 
 
@@ -304,15 +306,17 @@ def test_what_must_be_set_to_stay_is_told(store: Store, config: Config) -> None:
     published(store, 9, "bad", 0.6)
     told = rollback.summary(store, config, back(store, config))
     assert told["next"] == (
-        "the next publication decides anew, and with the same head and threshold it publishes again what you went back "
-        f'from; to stay with the head and threshold of version 1, set score.head="{head.folder}" (and score again), '
+        "the next publication decides anew, and with the same head and threshold it publishes "
+        "again what you went back from; to stay with the head and threshold of version 1, "
+        f'set score.head="{head.folder}" (and score again), '
         "publish.operating_threshold=0.4"
     )
     assert (told["version"], told["rolled_back_to"], told["head_id"]) == (3, 1, "good")
     changed = loading.load([], ["publish.policy.name=min_recall", "publish.policy.value=0.9"])
     told = rollback.summary(store, changed, back(store, config, 2))
     assert told["next"].endswith(
-        "set score.head to the folder of head bad, publish.policy.name=fixed, publish.operating_threshold=0.6"
+        "set score.head to the folder of head bad, publish.policy.name=fixed, "
+        "publish.operating_threshold=0.6"
     )
 
 

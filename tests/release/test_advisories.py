@@ -1,4 +1,4 @@
-"""The environment for clusters, without a cluster: it moves, it is whole or refused, and it holds what it must."""
+"""The environment without a cluster: it moves, it is whole or refused, it holds what it must."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PAGE = REPOSITORY / "docs" / "clusters.md"
 def test_an_environment_that_was_moved_needs_no_other_python(tmp_path: Path) -> None:
     shipped = environment.stage(tmp_path / "made", HEAVY)
     moved = (tmp_path / "made").rename(tmp_path / "moved")
-    program = "import numpy, pandas, PIL.Image, ssl, sqlite3, ctypes, sys; print(sys.prefix, sys.executable)"
+    program = (
+        "import numpy, pandas, PIL.Image, ssl, sqlite3, ctypes, sys; "
+        "print(sys.prefix, sys.executable)"
+    )
     command = blind([moved / "bin" / "python", "-c", program])
     done = subprocess.run(
         command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False

@@ -1,7 +1,7 @@
-"""What `make dist` makes, on a standalone cluster that sees neither the sources nor any .venv.
+"""The products of `make dist` on a standalone cluster that sees neither sources nor any .venv.
 
-The commands of docs/clusters.md run as they are printed. The environment is the one without torch: the other takes
-minutes, and differs by the packages in it alone.
+The commands of docs/clusters.md run as they are printed. The environment is the one without torch:
+the other takes minutes, and differs by the packages in it alone.
 """
 
 from __future__ import annotations
@@ -69,9 +69,13 @@ class Client:
         path = f"{clusters.SPARK_HOME / 'bin'}{os.pathsep}{kept['PATH']}"
         said = {"PATH": path, "MASTER": cluster.url, "SPARK_CONF_DIR": str(self.folder / "spark")}
         done = subprocess.run(
-            ["bash", "-e", "-c", command], cwd=self.folder, env={**kept, **said, "SPARK_LOCAL_IP": "127.0.0.1"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            ["bash", "-e", "-c", command],
+            cwd=self.folder,
+            env={**kept, **said, "SPARK_LOCAL_IP": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{done.stdout[-4000:]}{done.stderr[-1000:]}"
         return done.stdout
 
@@ -109,9 +113,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
 
 @pytest.fixture(scope="module")
 def cluster(client: Client) -> Iterator[clusters.Cluster]:
-    """Its processes have Spark in another folder, and see neither the sources nor a virtual environment.
+    """A cluster with Spark in another folder, without the sources or a virtual environment.
 
-    Spark's starting script hides them in a mount namespace of each process, which executors and workers inherit.
+    Spark's starting script hides them in a mount namespace of each process, which executors and
+    workers inherit.
     """
     spark = client.folder.parent / f"{client.folder.name}-spark"
     shutil.copytree(clusters.SPARK_HOME, spark, copy_function=interpreter.linked)

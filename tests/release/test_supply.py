@@ -1,4 +1,4 @@
-"""The checks of `make check` about packages: what is installed is pinned, the lock has hashes, advisories are told."""
+"""`make check` on packages: all installed are pinned, locked by hash, and advisories are told."""
 
 from __future__ import annotations
 
@@ -175,10 +175,14 @@ def saying(stderr: str, stdout: str = "") -> list[str]:
     "stderr",
     [
         "Traceback:\n  raise\nrequests.exceptions.ConnectionError: Failed to resolve 'pypi.org'",
-        "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.",
-        "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed\nERROR:pip_audit._cli:Tip: your network",
-        "ERROR:pip_audit._cli:PyPI is not redirecting properly\nERROR:pip_audit._cli:Tip: your network may be blocking",
-        "requests.exceptions.SSLError: certificate verify failed: self-signed certificate in certificate chain",
+        "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='pypi.org', port=443): "
+        "Read timed out.",
+        "ERROR:pip_audit._cli:Could not connect to PyPI's vulnerability feed\n"
+        "ERROR:pip_audit._cli:Tip: your network",
+        "ERROR:pip_audit._cli:PyPI is not redirecting properly\n"
+        "ERROR:pip_audit._cli:Tip: your network may be blocking",
+        "requests.exceptions.SSLError: certificate verify failed: "
+        "self-signed certificate in certificate chain",
         "requests.exceptions.HTTPError: 403 Client Error: Forbidden by the gateway",
         "pip_audit._service.interface.ServiceError",
     ],

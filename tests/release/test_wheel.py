@@ -71,14 +71,17 @@ def test_the_wheel_installs_one_top_level_name(installed: Installed) -> None:
 
 
 def test_every_module_comes_from_the_wheel(installed: Installed) -> None:
-    code = "import toiletspark.jobs.cli as a, toiletspark.training.train as b; print(a.__file__, b.__file__)"
+    code = (
+        "import toiletspark.jobs.cli as a, toiletspark.training.train as b; "
+        "print(a.__file__, b.__file__)"
+    )
     done = installed.run(installed.python, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(installed.python.parents[1])) == 2
 
 
 def test_the_installed_command_runs_the_demo(installed: Installed) -> None:
-    sets = [word for key, value in TINY_BACKBONE.items() for word in ("--set", f"{key}={value}")]
+    sets = [f"--set={key}={value}" for key, value in TINY_BACKBONE.items()]
     program = installed.python.with_name("toiletspark")
     done = installed.run(program, "demo", "--folder", "demo", "--json", *sets)
     assert done.returncode == 0, done.stderr[-3000:]

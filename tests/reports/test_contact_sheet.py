@@ -1,7 +1,8 @@
-"""The contact sheet as text: nothing of it can leave its place, and its id follows from what is shown."""
+"""The contact sheet as text: nothing leaves its place, and its id follows from what is shown."""
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -36,9 +37,8 @@ def test_nothing_that_strangers_wrote_is_markup() -> None:
     page = contact_sheet.render(
         sheet(tile(evil, listing_id=evil, suggested=evil, label=evil, section=evil))
     )
-    assert (
-        page.count("<script") == page.count("</script") == 3
-    )  # tiles, the script, one block of pictures
+    # tiles, the script, one block of pictures
+    assert page.count("<script") == page.count("</script") == 3
     assert "alert(1)" in page
     assert "<!--" not in page
     assert "&" not in page.partition('id="sheet">')[2].partition("</script>")[0]
@@ -53,8 +53,8 @@ def test_the_policy_names_the_very_script_and_style_and_nothing_else() -> None:
         hashes[name] = "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert "\r" not in text  # browsers would make it \n before they hash it
     assert policy == (
-        f"default-src 'none'; img-src data:; style-src '{hashes['style']}'; script-src '{hashes['script']}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{hashes['style']}'; "
+        f"script-src '{hashes['script']}'; base-uri 'none'; form-action 'none'"
     )
     assert re.findall(r"https?://|@import|url\(| on[a-z]+=| style=", page) == []
 
@@ -70,9 +70,8 @@ def test_pictures_and_tiles_come_back_out_of_the_page() -> None:
         r'<script type="text/plain" id="p(\d+)">(.*?)</script>', page, flags=re.DOTALL
     )
     assert [int(number) for number, _ in blocks] == [0, 1, 2]
-    assert [base64.b64decode(line) for _, block in blocks for line in block.split("\n")] == [
-        one.jpeg for one in tiles
-    ]
+    lines = itertools.chain.from_iterable(block.split("\n") for _, block in blocks)
+    assert list(map(base64.b64decode, lines)) == [one.jpeg for one in tiles]
     summary = json.loads(page.partition('id="sheet">')[2].partition("</script>")[0])
     assert (summary["id"], summary["classes"], summary["asks_about_labels"]) == (
         made.sheet_id,
@@ -99,9 +98,8 @@ def test_a_score_that_is_no_number_is_none(score: float | None) -> None:
 def test_the_page_is_valid_utf_8_whatever_the_ids_are() -> None:
     page = contact_sheet.render(sheet(tile("half \ud800")))
     assert page.encode("utf-8").decode("utf-8") == page
-    assert (
-        '"image_id":"half \\ud800"' in page
-    )  # as JSON's escape, from which the browser makes the same again
+    # as JSON's escape, from which the browser makes the same again
+    assert '"image_id":"half \\ud800"' in page
 
 
 # Ids and parts
@@ -128,7 +126,7 @@ def test_another_sheet_has_another_id() -> None:
 def test_more_images_than_fit_are_cut_in_their_order() -> None:
     tiles = [tile(str(number)) for number in range(7)]
     parts = contact_sheet.cut(tiles, "suggest", CLASSES, 3)
-    assert [one for part in parts for one in part.tiles] == tiles
+    assert list(itertools.chain.from_iterable(part.tiles for part in parts)) == tiles
     assert [(part.title, len(part.tiles)) for part in parts] == [
         ("Suggested images, 1 of 3", 3),
         ("Suggested images, 2 of 3", 3),
@@ -175,9 +173,8 @@ def test_classes_then_bands_then_likeness() -> None:
     ]
     tiles = [tile(name, suggested=suggested, score=score) for name, suggested, score in expected]
     result = arranged(tiles, embeddings(0, 0, 0, 0, 50, 20, 0, 80), CLASSES, 0.9999)
-    assert (
-        names(result) == "c f e h b a g d"
-    )  # c has the highest score, then 20, 50 and 80 degrees from it
+    # c has the highest score, then 20, 50 and 80 degrees from it
+    assert names(result) == "c f e h b a g d"
     assert [one.section for one in result] == [
         *["toilet? 0.95 to 1"] * 4,
         "toilet? 0.5 to 0.8",

@@ -1,5 +1,6 @@
-"""`labels sheet` from the tables to the file: whose images, what is known of them, what is left out."""
+"""`labels sheet` from tables to file: its images, what is known of them, what is left out."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
         "suggested": 0,
     }
     pages = [shown(path) for path in summary["sheets"]]
-    tiles = [tile for page in pages for tile in page["tiles"]]
+    tiles = list(itertools.chain.from_iterable(page["tiles"] for page in pages))
     assert [tile["image_id"] for tile in tiles] == sorted(set(images["image_id"]) - {"L1-1"})
     assert [len(page["tiles"]) for page in pages] == [7, 7, 3]
     assert [Path(path).name for path in summary["sheets"]] == [
@@ -101,16 +102,15 @@ def test_before_anything_is_known_the_order_is_by_listing_and_position(
     assert {path.name for path in reports.glob("sheet-*")} == {
         Path(path).name for path in summary["sheets"]
     }
-    assert (
-        make_sheet.step(Workspace.open(spark, config))["sheets"] == summary["sheets"]
-    )  # the same sheet has the same id
+    # the same sheet has the same id
+    assert make_sheet.step(Workspace.open(spark, config))["sheets"] == summary["sheets"]
     assert not list((tmp_path / "output" / "_work").iterdir())
 
 
 def test_what_is_known_of_the_sample_and_of_this_very_content(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """Scores and labels of an image that has changed since are left aside; of two labellers the later one counts."""
+    """Scores and labels of images changed since are ignored; the later labeller counts."""
     images = drawn_images(tmp_path / "pictures").iloc[:6]
     config = make_config(images=images)
     store = Store.open(config.output.root)
@@ -125,8 +125,9 @@ def test_what_is_known_of_the_sample_and_of_this_very_content(
             "backbone_id": backbone_id,
             "embedding": direction(factor * angle),
         }
-        for name, angle in vectors.items()
-        for backbone_id, factor in (("another", 0), ("ours", 1))
+        for (name, angle), (backbone_id, factor) in itertools.product(
+            vectors.items(), (("another", 0), ("ours", 1))
+        )
     ]
     stored(store, tables.EMBEDDINGS, kept + kept[:1])
     summary = {"L1-1": 0.99, "L1-2": 0.98, "L1-3": 0.97, "L2-1": 0.96, "L2-2": 0.5, "L2-3": 0.999}

@@ -1,7 +1,8 @@
-"""The page of a head: what it claims and what not, strangers' strings as text, plots that are the same twice."""
+"""The page of a head: its claims and their limits, foreign strings as text, stable plots."""
 
 import base64
 import copy
+import itertools
 import json
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def test_the_headline_is_one_sentence_of_what_counts(evaluation: Evaluation) -> 
 
 
 def test_the_page_tells_weighted_beside_plain_figures(evaluation: Evaluation) -> None:
-    evaluation.shares["recall"], evaluation.naive["recall"] = shared(0.9, 0.8, 0.95), 0.97
+    evaluation.shares["recall"] = shared(0.9, 0.8, 0.95)
+    evaluation.naive["recall"] = 0.97
     parsed = Parsed(render(evaluation, {}))
     (row,) = [text for text in parsed.of("tr") if text.startswith("recall")]
     assert row == "recall90.0 %80.0 to 95.0 97.0 %"
@@ -117,15 +119,20 @@ def test_what_others_add_is_shown_where_it_is_there(evaluation: Evaluation) -> N
         threshold_reason="min_recall 0.95 by the estimate",
         naive_split={"accuracy": 0.991, "precision": 0.5, "recall": None, "n": 77},
         champion={
-            "head_id": "6ea2", "verdict": "not distinguishable", "n": 300, "sentence": "It may be luck.",
-            "differences": {"recall": {"value": 0.012, "low": -0.003, "high": 0.027},
-                            "precision": {"value": None, "low": None, "high": None}},
+            "head_id": "6ea2",
+            "verdict": "not distinguishable",
+            "n": 300,
+            "sentence": "It may be luck.",
+            "differences": {
+                "recall": {"value": 0.012, "low": -0.003, "high": 0.027},
+                "precision": {"value": None, "low": None, "high": None},
+            },
         },
         learning_curve=LearningCurve(
             [LearningPoint(part, int(200 * part), share, share, share) for part in (0.5, 1.0)],
             "More labels are worth it.",
         ),
-    )  # fmt: skip
+    )
     parsed = Parsed(render(evaluation, {}))
     assert "Why this threshold: min_recall 0.95 by the estimate" in parsed.of(
         "p", **{"class": "lead"}
@@ -180,9 +187,8 @@ def hostile_evaluation(evaluation: Evaluation, text: str) -> Evaluation:
 def test_a_hostile_string_stays_text(
     made: Evaluation, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    monkeypatch.setattr(
-        head_page, "_plots", lambda evaluation: []
-    )  # which hold nothing of strangers, and take time
+    # which hold nothing of strangers, and take time
+    monkeypatch.setattr(head_page, "_plots", lambda evaluation: [])
     parsed, plain = (
         Parsed(render(hostile_evaluation(made, one), {one: jpeg()})) for one in (text, "plain")
     )
@@ -193,7 +199,8 @@ def test_a_hostile_string_stays_text(
     assert not {"script", "link", "iframe", "base", "form", "object"} & {
         tag for tag, _ in parsed.elements
     }
-    assert [name for _, given in parsed.elements for name in given if name.startswith("on")] == []
+    names = itertools.chain.from_iterable(given for _, given in parsed.elements)
+    assert [name for name in names if name.startswith("on")] == []
     sources = [given["src"] for tag, given in parsed.elements if tag == "img"]
     assert all(source.startswith("data:image/") for source in sources)
     assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") >= 8

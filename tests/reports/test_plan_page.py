@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from typing import Any
 
@@ -57,10 +58,16 @@ def page(**changes: Any) -> PlanPage:
         NEW: [image("f", score_before=None), image("g", "Harbour | sale", score_before=None)],
     }
     plain = PlanPage(
-        before=BEFORE, after=AFTER, strata=STRATA, gone=2, changed=changed, audits=[PASSED],
+        before=BEFORE,
+        after=AFTER,
+        strata=STRATA,
+        gone=2,
+        changed=changed,
+        audits=[PASSED],
         warnings=["The backbone is randomly initialised."],
-        command="toiletspark publish approve 20261125T120000000000Z-ab12", removed_after_days=7.0,
-    )  # fmt: skip
+        command="toiletspark publish approve 20261125T120000000000Z-ab12",
+        removed_after_days=7.0,
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -80,9 +87,14 @@ def hostile_page(text: str) -> PlanPage:
     ]
     audits = [Check(text, text, text, False, accepted=because) for because in ("", text)]
     return page(
-        before=side, after=dataclasses.replace(side, head_id="other"), strata=strata, audits=audits, warnings=[text],
-        changed=dict.fromkeys((LEAVING, RETURNING, NEW), images), command=text,
-    )  # fmt: skip
+        before=side,
+        after=dataclasses.replace(side, head_id="other"),
+        strata=strata,
+        audits=audits,
+        warnings=[text],
+        changed=dict.fromkeys((LEAVING, RETURNING, NEW), images),
+        command=text,
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -95,7 +107,9 @@ def test_a_hostile_string_stays_text_and_opens_no_way_out(text: str) -> None:
     ]
     assert not {"script", "link", "a", "form", "iframe"} & {tag for tag, _ in parsed.elements}
     assert parsed.verbatim("bdi").count(text) == plain.verbatim("bdi").count("plain") == 40
-    attributes = [pair for _, result in parsed.elements for pair in result.items()]
+    attributes = list(
+        itertools.chain.from_iterable(result.items() for _, result in parsed.elements)
+    )
     assert [name for name, _ in attributes if name.startswith("on")] == []
     addresses = [
         value
@@ -160,9 +174,8 @@ def test_the_parts_of_any_plan_add_up(seed: int) -> None:
     chance = random.Random(seed)
     strata = []
     for number in range(50):
-        parts = [
-            chance.randrange(9) for _ in range(6)
-        ]  # same, leaving, returning, between, new, new_excluded
+        # same, leaving, returning, between, new, new_excluded
+        parts = [chance.randrange(9) for _ in range(6)]
         known, images = sum(parts[:4]), sum(parts)
         strata.append(
             StratumChanges(
@@ -263,9 +276,7 @@ def test_a_plan_that_changes_nothing_says_so() -> None:
     ]
     assert parsed.of("h2", id="new") == parsed.of("h2", id="warnings") == []
     empty = Parsed(render(page(strata=[], changed={}, audits=[])))
-    assert empty.of("p", **{"class": "empty"})[2:] == [
-        "The plan holds no image.",
-    ]
+    assert empty.of("p", **{"class": "empty"})[2:] == ["The plan holds no image."]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_counts_of_each_stratum(spark: SparkSession) -> None:
 
 
 def some(count: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of all kinds, with scores that tie, scores that lack, and strata of very different size."""
+    """Rows with tied scores and missing scores, in strata of very different size."""
     chance = random.Random(seed)
     words = ["keep", "exclude", "unscored"]
     return [
@@ -103,7 +103,7 @@ def slow_change(row: pd.Series) -> str:
 
 
 def slow_to_show(rows: list[dict[str, Any]], most: int, threshold: float) -> dict[str, set[str]]:
-    """Strata in turn; of each, one from the top of the scores, one from near the threshold, and so on."""
+    """Strata in turn, each with one of the top scores, one near the threshold, and so on."""
     table = pd.DataFrame(rows).astype({"stratum": object, "was": object, "decision": object})
     table["stratum"] = table["stratum"].fillna("")
     table["change"] = table.apply(slow_change, axis=1)

@@ -1,8 +1,9 @@
-"""The page of a run: strangers' strings stay text, counts are right, and a reader never meets half a page."""
+"""The page of a run: foreign strings stay text, counts are right, no reader meets half a page."""
 
 import base64
 import dataclasses
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -46,7 +47,7 @@ HOSTILE = [
 
 
 class Parsed(HTMLParser):
-    """A page as a browser would split it: elements with their attributes, and the text of each element.
+    """A page as a browser would split it: elements with attributes, and each one's text.
 
     Attributes:
         elements: Tag and attributes of every element, in the order of the page.
@@ -77,7 +78,7 @@ class Parsed(HTMLParser):
             self.texts[index] += data
 
     def of(self, tag: str, **attributes: str) -> list[str]:
-        """Returns the texts of a tag's elements that have all the attributes; a run of white space is one."""
+        """Texts of a tag's elements that have all the attributes; white space is collapsed."""
         return [
             " ".join(text.split())
             for (name, result), text in zip(self.elements, self.texts, strict=True)
@@ -112,14 +113,23 @@ VALIDATION = HeadFigures(
 
 def page(**changes: object) -> RunPage:
     plain = RunPage(
-        title="Exclusion run", run_id="run-1", made_from=[("head", "ab12")], made_at="2025-01-03 04:12 UTC",
+        title="Exclusion run",
+        run_id="run-1",
+        made_from=[("head", "ab12")],
+        made_at="2025-01-03 04:12 UTC",
         facts=[("images in", "1,300")],
-        unscored={"missing": 12, "timeout": 1_200}, seconds={"embed": 75.0, "score": 0.42},
+        unscored={"missing": 12, "timeout": 1_200},
+        seconds={"embed": 75.0, "score": 0.42},
         validation=VALIDATION,
-        operating_threshold=0.62, threshold_reason="min_recall 0.95", score_histogram=[1000, 20, 0, 3, 80],
-        excluded=[card()], excluded_total=1, borderline=[card("image-2", 0.6)],
-        warnings=["The backbone is randomly initialised."], version=VersionFacts(1),
-    )  # fmt: skip
+        operating_threshold=0.62,
+        threshold_reason="min_recall 0.95",
+        score_histogram=[1000, 20, 0, 3, 80],
+        excluded=[card()],
+        excluded_total=1,
+        borderline=[card("image-2", 0.6)],
+        warnings=["The backbone is randomly initialised."],
+        version=VersionFacts(1),
+    )
     return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -127,11 +137,19 @@ def hostile_page(text: str) -> RunPage:
     """Returns a page that holds the text wherever a caller's string can stand."""
     cards = [ImageCard(text, text, 0.9, jpeg(), text), ImageCard(text, text, None, None, text)]
     return page(
-        title=text, run_id=text, made_from=[(text, text)], made_at=text, facts=[(text, text)],
-        unscored={text: 1}, seconds={text: 1.0},
-        validation=HeadFigures({text: 0.5}, {}, text), threshold_reason=text, excluded=cards, borderline=cards,
+        title=text,
+        run_id=text,
+        made_from=[(text, text)],
+        made_at=text,
+        facts=[(text, text)],
+        unscored={text: 1},
+        seconds={text: 1.0},
+        validation=HeadFigures({text: 0.5}, {}, text),
+        threshold_reason=text,
+        excluded=cards,
+        borderline=cards,
         warnings=[text],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -150,9 +168,8 @@ def test_a_hostile_string_stays_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_string_opens_no_way_out(text: str) -> None:
-    attributes = [
-        pair for _, result in Parsed(render(hostile_page(text))).elements for pair in result.items()
-    ]
+    elements = Parsed(render(hostile_page(text))).elements
+    attributes = list(itertools.chain.from_iterable(result.items() for _, result in elements))
 
     assert [name for name, _ in attributes if name.startswith("on")] == []
     addresses = [
@@ -173,10 +190,8 @@ def test_the_policy_forbids_everything_but_thumbnails_and_style() -> None:
         if tag == "meta" and "http-equiv" in result
     ]
 
-    assert policies == [{
-        "http-equiv": "Content-Security-Policy",
-        "content": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
-    }]  # fmt: skip
+    content = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policies == [{"http-equiv": "Content-Security-Policy", "content": content}]
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
@@ -284,26 +299,29 @@ def test_counts_of_unscored_borderline_and_scored_images() -> None:
 
 
 def test_every_status_of_the_design_has_a_meaning() -> None:
-    closed = {
-        "missing", "denied", "refused", "timeout", "too_large", "not_an_image", "truncated", "too_many_pixels",
-        "too_small", "decode_failed", "decode_timeout", "out_of_memory", "crashed",
-    }  # fmt: skip
-
-    assert set(statuses.MEANINGS) == closed
+    not_fetched = ["missing", "denied", "refused", "timeout", "too_large"]
+    not_decoded = ["not_an_image", "truncated", "too_many_pixels", "too_small", "decode_failed"]
+    ended_the_decoder = ["decode_timeout", "out_of_memory", "crashed"]
+    assert set(statuses.MEANINGS) == {*not_fetched, *not_decoded, *ended_the_decoder}
 
 
 def test_empty_parts_say_that_they_are_empty() -> None:
-    empty = page(
-        facts=[], unscored={}, seconds={}, validation=None, score_histogram=[], excluded=[], excluded_total=0,
-        borderline=[], warnings=[],
-    )  # fmt: skip
+    nothing: dict[str, object] = {
+        "facts": [],
+        "score_histogram": [],
+        "excluded": [],
+        "borderline": [],
+    }
+    without: dict[str, object] = {"unscored": {}, "seconds": {}, "validation": None, "warnings": []}
+    empty = page(**nothing, **without, excluded_total=0)
 
     parsed = Parsed(render(empty))
 
     assert parsed.of("p", **{"class": "empty"}) == [
         "No numbers were given for this run.",
         "Not measured for this version. toiletspark leaks draw draws a small sample to label.",
-        "The head was not validated on held-out images, so its accuracy, precision and recall are not known.",
+        "The head was not validated on held-out images, "
+        "so its accuracy, precision and recall are not known.",
         "No image was scored in this run.",
         "Nothing was excluded in this run.",
         "No image is near the operating threshold.",
@@ -385,9 +403,12 @@ def test_bars_are_split_at_the_operating_threshold() -> None:
         (result["class"], float(result["x"][:-1]), float(result["width"][:-1])) for result in rects
     ]
     assert edges == [
-        ("kept", 0, 20), ("kept", 20, 20), ("kept", 60, 2),
-        ("excluded", 62, pytest.approx(18)), ("excluded", 80, 20),
-    ]  # fmt: skip
+        ("kept", 0, 20),
+        ("kept", 20, 20),
+        ("kept", 60, 2),
+        ("excluded", 62, pytest.approx(18)),
+        ("excluded", 80, 20),
+    ]
     (line,) = [
         result
         for tag, result in parsed.elements
@@ -465,14 +486,19 @@ def test_the_page_renders_from_a_zipped_package(tmp_path: Path) -> None:
             zipped.write(path, path.relative_to(package.parent))
     code = (
         "from toiletspark.reports.run_page import page as r; print(r.__file__); "
-        "print(r.render(r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [], "
-        "r.VersionFacts(1))))"
+        "page = r.RunPage('zipped', '', [], '', [], {}, {}, None, 0.5, '', [1], [], 0, [], [], "
+        "r.VersionFacts(1)); print(r.render(page))"
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(archive)},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(archive)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stderr
     origin, text = done.stdout.split("\n", 1)

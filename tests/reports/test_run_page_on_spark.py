@@ -39,10 +39,17 @@ def scored(store: Store, config: Config) -> None:
     catalog = rows.write(store, tables.CATALOG, runs.new_run_id(), snapshot, **facts)
     table = tables.SCORES.with_columns(tables.probability_columns(("toilet", "other")))
     result = [
-        {**{"image_id": name, "listing_id": name[:2], "content_digest": f"d-{name}", "head_id": "h"},
-         **{"exclusion_score": score, "p_toilet": score, "p_other": 1 - score}}
+        {
+            "image_id": name,
+            "listing_id": name[:2],
+            "content_digest": f"d-{name}",
+            "head_id": "h",
+            "exclusion_score": score,
+            "p_toilet": score,
+            "p_other": 1 - score,
+        }
         for name, score in SCORES.items()
-    ]  # fmt: skip
+    ]
     facts["inputs"] = {"catalog": catalog.run_id, "head_id": "h", "backbone_id": "b"}
     rows.write(store, table, runs.new_run_id(), result, **facts)
 
@@ -68,10 +75,8 @@ def test_a_version_tells_how_it_came_to_be(
 ) -> None:
     scored(store, config)
     summary = publish_exclusions.step(Workspace.open(spark, config))
-    assert (summary["leaks_drawn"], summary["leaks_to_label"]) == (
-        5,
-        5,
-    )  # drawn with each publication, as it is set
+    # drawn with each publication, as it is set
+    assert (summary["leaks_drawn"], summary["leaks_to_label"]) == (5, 5)
     overall = {"psi": 0.3, "ks": 0.1}
     drift = {"same_head": True, "overall": overall, "strata": {}}
     told_in_manifest(summary["exclusion_list"], alarms=["look"], drift=drift)
@@ -86,10 +91,8 @@ def test_a_version_tells_how_it_came_to_be(
     }
     assert (page.excluded_total, page.excluded_unscored) == (3, 1)
     assert [card.image_id for card in page.excluded] == ["L1-3", "L2-1"]
-    assert {outcome(check) for check in version.checks} == {
-        "passed",
-        "not judged",
-    }  # a few images settle no share
+    # a few images settle no share
+    assert {outcome(check) for check in version.checks} == {"passed", "not judged"}
     assert len(version.checks) >= 20
     assert version.drift is not None and version.drift.overall.size == "major"
     assert version.meter is not None and (version.meter.drawn, version.meter.thin) == (5, True)

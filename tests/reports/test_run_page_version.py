@@ -39,12 +39,19 @@ DRIFT: dict[str, Any] = {
 
 def parts(**changes: Any) -> VersionFacts:
     plain = VersionFacts(
-        number=3, valid_until="2026-12-02T10:00:00+00:00", alarms=["Access was denied to 3 images."],
+        number=3,
+        valid_until="2026-12-02T10:00:00+00:00",
+        alarms=["Access was denied to 3 images."],
         decided={
-            ("model", "keep"): 1_200, ("model", "exclude"): 80, ("override", "keep"): 2, ("unscored", "unscored"): 9,
+            ("model", "keep"): 1_200,
+            ("model", "exclude"): 80,
+            ("override", "keep"): 2,
+            ("unscored", "unscored"): 9,
         },
-        checks=AUDITS, drift=drift_table(DRIFT), meters=[meter_of(version=1, run_id="before"), meter_of()],
-    )  # fmt: skip
+        checks=AUDITS,
+        drift=drift_table(DRIFT),
+        meters=[meter_of(version=1, run_id="before"), meter_of()],
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -59,9 +66,13 @@ def hostile(text: str) -> VersionFacts:
     ]
     stratum = StratumDrift(text, 0.2, 0.1, 3)
     return parts(
-        valid_until=text, alarms=[text], decided={(text, "keep"): 1}, drift=DriftTable(False, stratum, [stratum]), meters=meters,
+        valid_until=text,
+        alarms=[text],
+        decided={(text, "keep"): 1},
+        drift=DriftTable(False, stratum, [stratum]),
+        meters=meters,
         checks=[Check(text, text, text, False, accepted=text)],
-    )  # fmt: skip
+    )
 
 
 # Strangers
@@ -152,13 +163,7 @@ def test_audits_that_did_not_pass_come_first() -> None:
 
 @pytest.mark.parametrize(
     ("psi", "word"),
-    [
-        (0.0, "stable"),
-        (0.0999, "stable"),
-        (0.1, "moderate"),
-        (0.25, "moderate"),
-        (0.2501, "major"),
-    ],
+    [(0.0, "stable"), (0.0999, "stable"), (0.1, "moderate"), (0.25, "moderate"), (0.2501, "major")],
 )
 def test_drift_in_words(psi: float, word: str) -> None:
     assert StratumDrift("a", psi, 0.1, 5).size == word
@@ -237,6 +242,7 @@ def test_what_was_not_measured_is_said() -> None:
     few = parsed(meters=[meter_of(labelled=234, asked=76, asked_labelled=10)])
     (summary,) = few.of("p", **{"class": "empty"})
     assert summary.startswith(
-        "A leak sample was drawn, but too few of its images are labelled for an estimate: 10 of 76, and 224"
+        "A leak sample was drawn, but too few of its images are labelled for an estimate: "
+        "10 of 76, and 224"
     )
     assert "caption" not in {tag for tag, _ in few.elements}  # a single version is no trend

@@ -1,4 +1,4 @@
-"""The page of a sample and its preview: strangers' names stay text, and figures are those of the formulas."""
+"""The page of a sample and its preview: foreign names stay text, figures follow the formulas."""
 
 import dataclasses
 import json
@@ -43,7 +43,8 @@ def test_the_design_effect_by_hand() -> None:
 
 
 def test_images_as_units_are_told_once() -> None:
-    listings, images = page(row()), dataclasses.replace(page(row()), unit="image")
+    listings = page(row())
+    images = dataclasses.replace(page(row()), unit="image")
     assert Parsed(render(listings)).of("th")[1:6] == [
         "listings",
         "images",

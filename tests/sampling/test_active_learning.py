@@ -158,9 +158,8 @@ def catalog_of(config: Config, labels: list[dict[str, Any]]) -> Store:
         {"content_digest": name, "backbone_id": "ours", "embedding": one}
         for name, one in vectors.items()
     ]
-    other = [
-        {**row, "backbone_id": "another", "embedding": vector(3)} for row in kept
-    ]  # all look like 3
+    # all look like 3
+    other = [{**row, "backbone_id": "another", "embedding": vector(3)} for row in kept]
     stored(store, schemas.EMBEDDINGS, [*kept, *other])
     unsure = [at for at in range(40) if at % 10 == 0]
     scores = [
@@ -237,12 +236,7 @@ def test_equal_and_similar_pictures_are_asked_about_once(
         summary["contents"],
         summary["lookalikes"],
         summary["suggested"],
-    ) == (
-        39,
-        38,
-        1,
-        37,
-    )
+    ) == (39, 38, 1, 37)
     assert len({"i0", "i1"} & set(rows.index)) == len({"i2", "i3"} & set(rows.index)) == 1
     ((left_out, stands_for),) = queue.counts["stands_for"].items()
     assert {left_out, stands_for} == {"i2", "i3"} and stands_for in rows.index

@@ -72,7 +72,9 @@ def test_seats_go_to_the_highest_claim(method: Method) -> None:
 def test_it_adds_up_within_its_bounds() -> None:
     rng = random.Random(12)
     for _ in range(300):
-        cells, least, most = random_cells(rng), rng.choice([0, 1, 10, 50]), rng.choice([0, 50, 80])
+        cells = random_cells(rng)
+        least = rng.choice([0, 1, 10, 50])
+        most = rng.choice([0, 50, 80])
         size = rng.choice([1, rng.randint(1, 100), rng.randint(1, 5_000)])
         result = allocate(cells, size, rng.choice(METHODS), least, most)
         full = {c.name: min(c.units, most or c.units) for c in cells}
@@ -87,7 +89,9 @@ def test_a_larger_sample_takes_nothing_away(method: Method) -> None:
     """Every size from 0 to all there is; largest remainder fails this (the Alabama paradox)."""
     rng = random.Random(13)
     for _ in range(6):
-        cells, least, most = random_cells(rng), rng.choice([0, 1, 5]), rng.choice([0, 40])
+        cells = random_cells(rng)
+        least = rng.choice([0, 1, 5])
+        most = rng.choice([0, 40])
         sizes = [*range(300), *range(300, sum(c.units for c in cells) + 50, 37)]
         for before, after in itertools.pairwise(
             allocate(cells, size, method, least, most) for size in sizes
@@ -162,11 +166,20 @@ def test_neymans_allocation_has_the_smallest_variance() -> None:
         ([], 10, 1, {}),
     ],
     ids=[
-        "by weight", "ties go to the first", "a minimum", "a stratum below the minimum",
-        "what a full stratum leaves goes to those at their minimum", "and to those without weight",
-        "no weight at all", "more than there is", "less than the minima", "no minimum", "and nothing", "no strata",
+        "by weight",
+        "ties go to the first",
+        "a minimum",
+        "a stratum below the minimum",
+        "what a full stratum leaves goes to those at their minimum",
+        "and to those without weight",
+        "no weight at all",
+        "more than there is",
+        "less than the minima",
+        "no minimum",
+        "and nothing",
+        "no strata",
     ],
-)  # fmt: skip
+)
 def test_literal_allocations(
     cells: list[tuple[str, int, int]], size: int, least: int, wanted: dict[str, int]
 ) -> None:

@@ -122,12 +122,8 @@ def test_a_sample_keeps_its_images_whatever_is_drawn_later(
         "c": some.run_id,
         "d": asked.run_id,
     }
-    assert [result[name].weight for name in "abcd"] == [
-        2.0,
-        2.0,
-        10.0,
-        24.0,
-    ]  # with those that others took
+    # with those that others took
+    assert [result[name].weight for name in "abcd"] == [2.0, 2.0, 10.0, 24.0]
 
 
 def test_a_larger_sample_takes_over_once_it_is_labelled(
@@ -168,11 +164,9 @@ def test_what_a_queue_of_another_kind_or_no_chance_has_chosen_has_no_draw(
 def test_weights_are_those_of_the_slow_and_obvious_way(
     spark: SparkSession, tmp_path: Path, seed: int
 ) -> None:
-    rng, store, ids = (
-        np.random.default_rng(seed),
-        Store.open(str(tmp_path)),
-        [f"i{number}" for number in range(60)],
-    )
+    rng = np.random.default_rng(seed)
+    store = Store.open(str(tmp_path))
+    ids = [f"i{number}" for number in range(60)]
     runs: dict[str, tuple[int, list[dict[str, Any]]]] = {}
     for number in range(5):
         chosen = [

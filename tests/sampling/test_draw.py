@@ -4,6 +4,7 @@ on the whole.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -58,7 +59,8 @@ class Population:
     """
 
     def __init__(self, images: DataFrame) -> None:
-        self.images, self._kept = images, list[DataFrame]()
+        self.images = images
+        self._kept: list[DataFrame] = []
         weight = F.count("*").cast("double").alias("weight")
         counted = images.groupBy("listing_id", "stratum").agg(F.count("*").alias("images"), weight)
         self.frame = self.keep(counted.withColumn("lone", F.lit(False)), "frame")
@@ -83,11 +85,11 @@ class Population:
 @pytest.fixture(scope="module")
 def images(spark: SparkSession) -> DataFrame:
     """250 images in six strata with odd names."""
-    rows = [
-        (f"{number}-{image}", f"{number}-L{image % listings}", name)
-        for number, (name, images, listings) in enumerate(ODD_STRATA)
-        for image in range(images)
-    ]
+    rows = []
+    for number, (name, images, listings) in enumerate(ODD_STRATA):
+        rows += [
+            (f"{number}-{image}", f"{number}-L{image % listings}", name) for image in range(images)
+        ]
     return (
         spark.createDataFrame(rows, "image_id string, listing_id string, stratum string")
         .repartition(3)
@@ -151,9 +153,7 @@ def test_the_cut_is_found_where_it_was_not_expected(
     looked: list[int] = []
     look = sampling._search
     monkeypatch.setattr(
-        sampling,
-        "_search",
-        lambda placed, zones: looked.append(len(zones)) or look(placed, zones),
+        sampling, "_search", lambda placed, zones: looked.append(len(zones)) or look(placed, zones)
     )
     assert sorted(population.draw(sample)["image_id"]) == wanted
     assert len(looked) >= 3
@@ -271,9 +271,8 @@ def test_weighted_totals_are_unbiased_over_200_draws(
     copies: Population, small: pd.DataFrame, unit: str, method: str
 ) -> None:
     per_copy = {name: image if unit == "image" else listing for name, _, listing, image in SMALL}
-    wanted = {
-        f"{number:03}:{name}": count for number in range(DRAWS) for name, count in per_copy.items()
-    }
+    pairs = itertools.product(range(DRAWS), per_copy.items())
+    wanted = {f"{number:03}:{name}": count for number, (name, count) in pairs}
     rows = copies.draw(sample_of(unit, method=method), wanted)
     rows[["copy", "name"]] = rows["stratum"].str.split(":", n=1, expand=True)
     truth = small.set_index("image_id")
@@ -303,9 +302,8 @@ def test_weighted_totals_are_unbiased_over_200_draws(
         population = int((truth["stratum"] == name).sum()) if unit == "image" else listings
         variance = per_copy[name] * (1 - per_copy[name] / population)
         assert abs(counts.mean() - per_copy[name]) <= 3.5 * (variance / DRAWS) ** 0.5
-        assert (
-            132 < (DRAWS - 1) * counts.var(ddof=1) / variance < 280
-        )  # chi-squared, 199: 0.01 and 99.99 %
+        # chi-squared, 199: 0.01 and 99.99 %
+        assert 132 < (DRAWS - 1) * counts.var(ddof=1) / variance < 280
 
 
 def _numbers() -> list[str]:
@@ -364,9 +362,8 @@ def test_a_draw_without_an_image_is_told(
                 "  found:    none of 54 was drawn (method sampleby, size 1)\n"
                 "  do:       raise sample.size, or set sample.method=exact"
             )
-            assert (
-                len(Store(config.output.root).runs(schemas.SAMPLE)) == seed
-            )  # this one is not among them
+            # this one is not among them
+            assert len(Store(config.output.root).runs(schemas.SAMPLE)) == seed
             return
     pytest.fail("20 seeds drew an image each")
 
@@ -409,7 +406,8 @@ def test_bands_are_recorded_so_that_the_next_draw_can_have_them(
     listings = pd.DataFrame(
         {"listing_id": [f"L{n}" for n in range(1, 7)], "location": "H", "listing_type": "rent"}
     )
-    listings["active"], listings["price"] = True, [100.0, 200.0, 300.0, 400.0, None, 50.5]
+    listings["active"] = True
+    listings["price"] = [100.0, 200.0, 300.0, 400.0, None, 50.5]
     sets = {"sample.method": "exact", "sample.size": 6, "sample.min_per_stratum": 1}
     bands = '[{ column = "price", bands = 2 }]'
     summary = draw_sample.step(

@@ -53,7 +53,8 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 def test_copies_of_an_image_in_its_listing_prove_nothing() -> None:
     rng = np.random.default_rng(6)
-    listing, part = np.arange(200), rng.random(200) < 0.8
+    listing = np.arange(200)
+    part = rng.random(200) < 0.8
     alone = Bootstrap(listing * 0, listing, np.ones(200)).share(part, np.ones(200, dtype=bool))
     ten_times = np.repeat(listing, 10)
     copied = Bootstrap(ten_times * 0, ten_times, np.ones(2000)).share(
@@ -68,9 +69,8 @@ def test_independent_images_have_wilsons_own_interval() -> None:
     share = Bootstrap(np.zeros(400), np.arange(400), np.ones(400), replicates=4000).share(
         part, np.ones(400, dtype=bool)
     )
-    assert (share.low, share.high) == pytest.approx(
-        (0.7054, 0.7899), abs=0.003
-    )  # Wilson's for 300 of 400
+    # Wilson's for 300 of 400
+    assert (share.low, share.high) == pytest.approx((0.7054, 0.7899), abs=0.003)
 
 
 def test_the_replicates_vary_as_the_textbook_says() -> None:
@@ -102,26 +102,26 @@ def test_a_stratum_that_is_the_only_one_of_one_listing_shows_variance_with_the_s
     None
 ):
     """Ten listings in each of two strata, four in a third, and one alone."""
-    stratum, listing = np.repeat([0, 1, 2, 3], [10, 10, 4, 1]), np.arange(25)
-    weight, part = np.where(stratum == 3, 3.0, 1.0), listing % 2 == 0
+    stratum = np.repeat([0, 1, 2, 3], [10, 10, 4, 1])
+    listing = np.arange(25)
+    weight = np.where(stratum == 3, 3.0, 1.0)
+    part = listing % 2 == 0
     share = Bootstrap(stratum, listing, weight).share(part, np.ones(25, dtype=bool))
     joined = Bootstrap(np.minimum(stratum, 2), listing, weight).share(part, np.ones(25, dtype=bool))
     assert share == joined
-    assert (
-        Bootstrap([1], [1], [1.0]).share(np.array([True]), np.array([True])).value == 1.0
-    )  # one alone of all
+    # one alone of all
+    assert Bootstrap([1], [1], [1.0]).share(np.array([True]), np.array([True])).value == 1.0
 
 
 def test_intervals_hold_the_truth_where_one_listing_stands_for_a_tenth() -> None:
     """A coin for each of 198 listings in nine tenths of the catalog, and for the one of the last
     tenth.
     """
-    stratum, listing, rng = (
-        np.repeat([0, 1, 2, 3], [66, 66, 66, 1]),
-        np.arange(199),
-        np.random.default_rng(3),
-    )
-    weight, everything = np.where(stratum == 3, 22.0, 1.0), np.ones(199, dtype=bool)
+    stratum = np.repeat([0, 1, 2, 3], [66, 66, 66, 1])
+    listing = np.arange(199)
+    rng = np.random.default_rng(3)
+    weight = np.where(stratum == 3, 22.0, 1.0)
+    everything = np.ones(199, dtype=bool)
     bootstrap = Bootstrap(stratum, listing, weight, replicates=400)
     shares = [bootstrap.share(rng.random(199) < 0.5, everything) for _ in range(400)]
     held = sum(share.low <= 0.5 <= share.high for share in shares) / len(shares)
@@ -133,7 +133,8 @@ def test_an_id_that_two_strata_have_is_a_listing_in_each() -> None:
     name.
     """
     stratum, listing = [0, 0, 1, 1, 0, 1], [17, 1, 17, 2, 3, 4]
-    part, everything = np.array([True, False, True, True, False, False]), np.ones(6, dtype=bool)
+    part = np.array([True, False, True, True, False, False])
+    everything = np.ones(6, dtype=bool)
     share = Bootstrap(stratum, listing, np.ones(6)).share(part, everything)
     assert share == Bootstrap(stratum, [17, 1, 18, 2, 3, 4], np.ones(6)).share(part, everything)
 
@@ -189,9 +190,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = coverage.covered(
         coverage.make_catalog(seed=5, strata=12), listings=400, draws=150, replicates=300
     )
-    assert all(0.89 <= share <= 0.99 for share in held.values()), (
-        held
-    )  # 95 % less 3 standard errors of 150 draws
+    # 95 % less 3 standard errors of 150 draws
+    assert all(0.89 <= share <= 0.99 for share in held.values()), held
 
 
 def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() -> None:
@@ -199,7 +199,8 @@ def test_labels_of_a_part_stand_for_what_was_drawn_only_with_raised_weights() ->
     they are.
     """
     catalog = coverage.make_catalog(seed=5, strata=12)
-    truth, result = catalog.to_exclude.mean(), {}
+    truth = catalog.to_exclude.mean()
+    result = {}
     for how in coverage.PARTLY:
         samples = [coverage.draw(catalog, 800, seed, how) for seed in range(40)]
         result[how] = np.mean(

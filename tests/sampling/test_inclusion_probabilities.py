@@ -112,11 +112,11 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
     """
     random = np.random.default_rng(8)
     units, wanted = 300, 60
-    families = random.integers(
-        0, 100, units
-    )  # contents of one family look alike and have one label
+    # contents of one family look alike and have one label
+    families = random.integers(0, 100, units)
     directions = np.eye(100, dtype=np.float32)[families]
-    toilets, images = families % 5 == 0, random.integers(1, 4, units)
+    toilets = families % 5 == 0
+    images = random.integers(1, 4, units)
     chance = chances_of(skewed(units, 2), wanted, 0.4)
     result, lengths = [], []
     for seed in range(300):
@@ -150,12 +150,10 @@ def test_pictures_that_stand_for_others_carry_their_weight() -> None:
 def test_the_queue_is_in_the_order_of_a_hash_and_names_who_stands_for_whom() -> None:
     names = ("image_id", "listing_id", "content_digest", "reason", "suggested", "images", "chance")
     rows = [
-        (f"i{at}", "L", f"d{at}", "uncertain", "other", at + 1, CERTAIN // 2)
-        for at in range(4)
-    ]  # fmt: skip
-    vectors = {
-        f"d{at}": np.array([1.0, at // 2], np.float32) for at in range(4)
-    }  # 0 and 1 look alike, and 2 and 3
+        (f"i{at}", "L", f"d{at}", "uncertain", "other", at + 1, CERTAIN // 2) for at in range(4)
+    ]
+    # 0 and 1 look alike, and 2 and 3
+    vectors = {f"d{at}": np.array([1.0, at // 2], np.float32) for at in range(4)}
     drawn = [dict(zip(names, row, strict=True)) for row in rows]
     queue, stands_for = active_learning.make_queue(drawn, vectors, 0.97, seed=1)
     again, _ = active_learning.make_queue(drawn[::-1], vectors, 0.97, seed=1)

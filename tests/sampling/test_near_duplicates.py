@@ -49,9 +49,8 @@ def clustered(rows: int, seed: int) -> np.ndarray:
 def test_groups_are_those_of_the_slow_way(
     monkeypatch: pytest.MonkeyPatch, seed: int, block: int
 ) -> None:
-    monkeypatch.setattr(
-        near_duplicates, "_BLOCK", block
-    )  # small ones, so that groups reach over several
+    # small ones, so that groups reach over several
+    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     embeddings = clustered(80, seed)
     result = near_duplicates.groups(embeddings, 0.97)
     wanted = slow_groups(embeddings, 0.97)
@@ -98,12 +97,7 @@ def test_the_chain_goes_to_the_nearest_that_is_left_and_keeps_groups_together() 
     assert near_duplicates.similarity_order(embeddings, group).tolist() == [0, 5, 2, 4, 1, 3]
     assert near_duplicates.similarity_order(
         np.zeros((4, 3), np.float32), np.array([9, 3, 9, 2])
-    ).tolist() == [
-        0,
-        2,
-        1,
-        3,
-    ]
+    ).tolist() == [0, 2, 1, 3]
     assert (
         near_duplicates.similarity_order(np.zeros((0, 3), np.float32), np.arange(0)).tolist() == []
     )
@@ -114,7 +108,8 @@ def test_the_chain_has_every_row_once_and_neighbours_are_more_alike_than_before(
     order = near_duplicates.similarity_order(embeddings, near_duplicates.groups(embeddings, 0.97))
     assert sorted(order) == list(range(600))
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    chained, before = unit[order], unit
+    chained = unit[order]
+    before = unit
     assert (chained[1:] * chained[:-1]).sum(axis=1).mean() > (before[1:] * before[:-1]).sum(
         axis=1
     ).mean() + 0.1

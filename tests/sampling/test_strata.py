@@ -32,11 +32,9 @@ def tables_of(prices: list[Any] = PRICES) -> dict[str, pd.DataFrame]:
     listings = listings.assign(active=[number % 4 != 0 for number in range(len(ids))], price=prices)
     listings["garden"] = ["yes", "no", None, "yes"] * (len(ids) // 4)
     listings["views"] = [5, None, 7, 0, 1, 2, 3, 4]
-    rows = [
-        (f"{one}-{location}", one)
-        for number, one in enumerate(ids)
-        for location in range(number % 3 + 1)
-    ]
+    rows = []
+    for number, one in enumerate(ids):
+        rows += [(f"{one}-{location}", one) for location in range(number % 3 + 1)]
     rows += [("L0", None), ("far", "nobody's")]
     images = pd.DataFrame(rows, columns=["image_id", "listing_id"]).assign(image_url="x.jpg")
     return {"listings": listings, "images": images}
@@ -235,7 +233,8 @@ def test_listings_vary_by_their_totals_and_by_what_is_not_seen_of_them(
         part = by_stratum(rows)[name]
         totals = []
         for _, listing in part.groupby("listing_id"):
-            scores, m = listing["exclusion_score"].to_numpy(), min(inside or 99, len(listing))
+            scores = listing["exclusion_score"].to_numpy()
+            m = min(inside or 99, len(listing))
             coins = rng.random((25_000, m)) < rng.choice(scores, size=(25_000, m))
             totals.append(len(scores) * coins.mean(axis=1))
         assert result[name] == pytest.approx(np.concatenate(totals).std(), rel=0.02)

@@ -113,9 +113,8 @@ def test_each_image_has_the_scores_of_its_content(
     failed = [image(1000 + number, number, status="missing") for number in range(5)]
     rows = [*(image(number, content) for number, content in enumerate(contents)), *failed]
     result = scored(catalog(tmp_path, rows), embeddings, rows_per_batch)
-    assert list(result.index) == [
-        f"i{number}" for number in range(150)
-    ]  # in order, each once, the failed ones left out
+    # in order, each once, the failed ones left out
+    assert list(result.index) == [f"i{number}" for number in range(150)]
     assert list(result["listing_id"]) == [f"L{number // 3}" for number in range(150)]
     assert list(result["content_digest"]) == [f"d{content}" for content in contents]
     names = [pipeline.score_columns(number, head) for number, head in enumerate(HEADS)]

@@ -95,9 +95,8 @@ def prepare(store: Store) -> Run:
     ]
     others = [{**row, "backbone_id": "another", "embedding": vector(1000)} for row in ours]
     stored(store, schemas.EMBEDDINGS, ours[:20] + others)
-    stored(
-        store, schemas.EMBEDDINGS, ours[18:]
-    )  # two of them a second time, as after a run that broke
+    # two of them a second time, as after a run that broke
+    stored(store, schemas.EMBEDDINGS, ours[18:])
     stored(store, schemas.EMBEDDINGS, [])
     return stored_catalog(store, catalog, "ours")
 
@@ -132,9 +131,8 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     rows = pd.read_parquet(summary["scores"]).sort_values("image_id").reset_index(drop=True)
     columns = [f"p_{name}" for name in classes]
     assert list(rows.columns) == [*schemas.SCORES.columns, *columns]
-    assert list(rows["image_id"]) == [
-        f"i{number:02}" for number in range(IMAGES)
-    ]  # each once, none without embedding
+    # each once, none without embedding
+    assert list(rows["image_id"]) == [f"i{number:02}" for number in range(IMAGES)]
     assert list(rows["listing_id"]) == [f"Li{number:02}" for number in range(IMAGES)]
     assert set(rows["head_id"]) == {head.head_id}
     for number, row in rows.iterrows():
@@ -280,11 +278,7 @@ def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
             whole.slice(number * 15, 15), Path(snapshot.folder) / f"part-{number}.parquet"
         )
     store.commit(
-        schemas.CATALOG,
-        snapshot.run_id,
-        config={},
-        inputs=snapshot.inputs,
-        counts=snapshot.counts,
+        schemas.CATALOG, snapshot.run_id, config={}, inputs=snapshot.inputs, counts=snapshot.counts
     )
     since = stored(
         store,
@@ -327,13 +321,7 @@ def test_a_catalog_whose_rows_its_manifest_does_not_count_is_refused(
     prepare(store)
     made_head(store, *TWO)
     twice = stored_catalog(store, [catalog_row("i00", "ok", "digest-0")] * 2, "ours")
-    store.commit(
-        schemas.CATALOG,
-        twice.run_id,
-        config={},
-        inputs=twice.inputs,
-        counts={"sound": 1},
-    )
+    store.commit(schemas.CATALOG, twice.run_id, config={}, inputs=twice.inputs, counts={"sound": 1})
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "2 scores"
@@ -354,7 +342,8 @@ def test_a_worker_that_does_not_see_the_store_scores_nothing(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     """Python's memory is such a store: each process has its own."""
-    catalog, errors = prepare(store), WorkerErrors(spark.sparkContext)
+    catalog = prepare(store)
+    errors = WorkerErrors(spark.sparkContext)
     heads = spark.sparkContext.broadcast([made_head(store, *TWO)])
     elsewhere = Workspace(spark, Store("memory://elsewhere"), config)
     assert tasks.score_images(elsewhere, catalog, heads, errors).collect() == []
@@ -378,7 +367,8 @@ def test_workers_read_a_store_on_s3_with_what_their_environment_says(
     """Scores are those of the same store on disk. A worker without credentials reports so once."""
     from tests.support.object_store import object_store
 
-    catalog, head = prepare(store), made_head(store, *THREE)
+    catalog = prepare(store)
+    head = made_head(store, *THREE)
     heads = spark.sparkContext.broadcast([head])
     remote = Store("s3a://photos/output")
     moved = replace(catalog, folder=remote.folder(schemas.CATALOG, catalog.run_id))
@@ -478,7 +468,7 @@ def test_scoring_needs_no_torch(store: Store, tmp_path: Path) -> None:
         f"score.head={store.root}/head",
         "spark.master=local[1]",
     ]
-    command += [part for text in sets for part in ("--set", text)]
+    command += [f"--set={text}" for text in sets]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -1,7 +1,7 @@
 """A real browser for the tests of pages: Debian's chromium, which is no part of the project.
 
-Where there is none, tests skip and say so. TOILETSPARK_BROWSER names one that must be there, as .ci/run does once it
-has seen it: then its absence fails.
+Where there is none, tests skip and say so. TOILETSPARK_BROWSER names one that must be there, as
+.ci/run does once it has seen it: then its absence fails.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ def launched() -> Iterator[Browser]:
 
 
 class Visit:
-    """One person at one machine: pages in it share a profile. Whatever goes wrong in them is in `trouble`."""
+    """A person at a machine: pages share a profile, and whatever goes wrong is in `trouble`."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
         self.trouble: list[str] = []
         self.warned = 0
         context.add_init_script(
-            "document.addEventListener('securitypolicyviolation', (e) => console.error('policy', e.violatedDirective))"
+            "document.addEventListener('securitypolicyviolation', (e) => console.error('policy', "
+            "e.violatedDirective))"
         )
 
     def page(self) -> Page:
-        """A new tab whose errors and requests are noted; "leave this page?" is answered with yes, and counted."""
+        """A new tab that notes errors and requests; "leave this page?" is counted and confirmed."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self.trouble.append(str(error)))
         page.on(

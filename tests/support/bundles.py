@@ -110,10 +110,8 @@ TAMPERINGS: dict[str, Callable[[str], None]] = {
 
 def with_its_own_id(folder: str) -> None:
     """Writes the id of the present files and seals them, like an attacker."""
-    text, tensors = (
-        described(folder),
-        safetensors.numpy.load((Path(folder) / "head.safetensors").read_bytes()),
-    )
+    text = described(folder)
+    tensors = safetensors.numpy.load((Path(folder) / "head.safetensors").read_bytes())
     head = Head(
         tuple(text["classes"]), tuple(text["exclude_classes"]), text["backbone_id"], **tensors
     )

@@ -1,16 +1,18 @@
-"""A standalone master and its workers on this machine, from pip's pyspark, whose processes can be killed.
+"""A standalone master and workers on this machine, from pip's pyspark, that can be killed.
 
     with clusters.started(folder) as cluster:
         subprocess.run([clusters.SPARK_HOME / "bin" / "spark-submit", *cluster.options(), "job.py"])
 
-All of it listens on this machine alone, the master on 127.0.0.1, a Worker and its executors on 127.0.0.<its number>,
-at ports that the system gives. A Worker is the daemon that starts executors; an executor is a JVM of one application;
-Python workers are its children, and start what decodes. Environments go down that way, so what is said of a Worker
-holds for every process below it: `of_worker={2: {"NAME": "plants a fault"}}`.
+All of it listens on this machine alone, the master on 127.0.0.1, a Worker and its executors on
+127.0.0.<its number>, at ports that the system gives. A Worker is the daemon that starts executors;
+an executor is a JVM of one application; Python workers are its children, and start what decodes.
+Environments go down that way, so what is said of a Worker holds for every process below it:
+`of_worker={2: {"NAME": "plants a fault"}}`.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -28,7 +30,7 @@ import psutil
 import pyspark
 
 SPARK_HOME = Path(pyspark.__file__).parent
-# small and short-lived: the JVM's first compiler alone, and its plainest garbage collector, are the quicker ones
+# quick for a small and short life: the JVM's first compiler alone, its plainest garbage collector
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 SMALL = {
     "spark.driver.extraJavaOptions": QUICK_JAVA,
@@ -43,17 +45,15 @@ _END_S = 20.0
 
 def options(master: str, settings: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """spark-submit's command line, which wins over conf/."""
-    pairs = [
-        part
-        for key, value in {**SMALL, **(settings or {})}.items()
-        for part in ("--conf", f"{key}={value}")
-    ]
-    return ("--master", master, *pairs)
+    words = ["--master", master]
+    for key, value in {**SMALL, **(settings or {})}.items():
+        words += ["--conf", f"{key}={value}"]
+    return tuple(words)
 
 
 @dataclass
 class Worker:
-    """A Worker daemon, with the folder of its executors: stderr of each lies in <work>/app-*/<number>/."""
+    """A Worker daemon, and its executors' folder with stderr in <work>/app-*/<number>/."""
 
     number: int
     work: Path
@@ -82,18 +82,20 @@ class Cluster:
         return self.folder / "events"
 
     def options(self, settings: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """spark-submit's words for an application with an executor of a core on each Worker; settings win over ours."""
+        """spark-submit's command for an executor of one core a Worker; `settings` win over ours."""
         ours = {
             "spark.executor.memory": "512m",
             "spark.executor.cores": "1",  # conf/cluster.toml asks for four
             "spark.cores.max": str(self.cores * len(self.workers)),
             "spark.eventLog.enabled": "true",
-            "spark.eventLog.rolling.enabled": "false",  # one file that can be read, as Spark 3.5 writes it; 4 would cut
-            "spark.eventLog.compress": "false",  # it and compress it
+            # one plain file, as Spark 3.5 writes it; Spark 4 would cut and compress it
+            "spark.eventLog.rolling.enabled": "false",
+            "spark.eventLog.compress": "false",
             "spark.eventLog.dir": f"file://{self.events}",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.scheduler.minRegisteredResourcesRatio": "1.0",  # all executors are there before the first task
+            # all executors are there before the first task
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
         }
         return options(self.url, {**ours, **(settings or {})})
@@ -107,8 +109,9 @@ class Cluster:
         ]
 
     def lost_tasks(self) -> int:
-        """Attempts that failed; not those that Spark itself ended because another copy had been faster."""
-        reasons = [event["Task End Reason"]["Reason"] for ended in self.tasks() for event in ended]
+        """Failed attempts, without those that Spark ended because another copy had been faster."""
+        ended = itertools.chain.from_iterable(self.tasks())
+        reasons = [event["Task End Reason"]["Reason"] for event in ended]
         return sum(reason not in ("Success", "TaskKilled") for reason in reasons)
 
     def hosts_of_tasks(self) -> list[set[str]]:
@@ -118,28 +121,17 @@ class Cluster:
     # Processes
 
     def executors(self, worker: int | None = None) -> list[psutil.Process]:
-        """The executors' JVMs, of one Worker (1, 2, ...) or all, in the order in which they were started."""
+        """JVMs of the executors of one Worker (1, 2, ...) or of all, in the order of start."""
         of = [one for one in self.workers if worker in (None, one.number)]
-        return _started_in_order(
-            child for one in of for child in _below(one.process.pid) if _is_executor(child)
-        )
+        below = itertools.chain.from_iterable(_below(one.process.pid) for one in of)
+        return _started_in_order(filter(_is_executor, below))
 
     def python_workers(self, worker: int | None = None) -> list[psutil.Process]:
         """The forked Python workers, without the daemon that forks them."""
-        daemons = [
-            child
-            for one in self.executors(worker)
-            for child in _below(one.pid)
-            if _is_python_worker(child)
-        ]
+        below = itertools.chain.from_iterable(_below(one.pid) for one in self.executors(worker))
+        daemons = list(filter(_is_python_worker, below))
         return _started_in_order(
             child for child in daemons if child.ppid() in {one.pid for one in daemons}
-        )
-
-    def decode_children(self, worker: int | None = None) -> list[psutil.Process]:
-        """Whatever Python workers have started: their nurseries and those nurseries' children."""
-        return _started_in_order(
-            child for one in self.python_workers(worker) for child in _below(one.pid)
         )
 
     # Life and death
@@ -175,7 +167,7 @@ class Cluster:
         )
 
     def workers_alive(self) -> int:
-        """As the master knows, who misses a killed one as soon as its connection closes."""
+        """The number that the master counts; a killed one's connection closes at once."""
         try:
             with urllib.request.urlopen(f"{self.ui}/json/", timeout=5) as answer:
                 return int(json.load(answer)["aliveworkers"])
@@ -183,7 +175,7 @@ class Cluster:
             return 0
 
     def kill_worker(self, number: int) -> int:
-        """SIGKILL to a Worker daemon and its executors at once, as when its machine loses power; how many executors."""
+        """Kills (SIGKILL) a Worker and its executors at once; returns the number of executors."""
         (worker,) = (one for one in self.workers if one.number == number)
         executors = self.executors(number)
         for pid in (worker.process.pid, *(one.pid for one in executors)):
@@ -193,7 +185,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Ends the daemons, and with them what they have started."""
-        left = [child for one in self.daemons for child in _below(one.pid)]
+        left = list(itertools.chain.from_iterable(_below(one.pid) for one in self.daemons))
         for process in reversed(self.daemons):
             process.terminate()  # spark-class has become the JVM itself by exec
         for process in self.daemons:
@@ -304,7 +296,7 @@ def wait_until(ready: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> 
 
 
 def _events(log: Path) -> list[dict[str, Any]]:
-    """What a log holds; of a killed driver the last line may be half of one."""
+    """A log's lines; the last one may be half a line if the driver was killed."""
     lines = log.read_text(errors="replace").splitlines()
     whole = lines[:-1] if log.suffix == ".inprogress" else lines
     return [json.loads(line) for line in whole]

@@ -1,4 +1,4 @@
-"""Python workers that write down what they do: for another PYTHONPATH Spark starts new ones, with a sitecustomize."""
+"""Python workers that log what they do, by a sitecustomize: another PYTHONPATH starts new ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ tasks.Backbone, sandbox.decode, tasks.group_sources = Backbone, watched_decode, 
 
 
 class WorkerLog:
-    """What the workers have done: backbones built, and how many pictures or rows each call had."""
+    """The workers' work: backbones built, and the pictures or rows of each call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,7 +53,7 @@ class WorkerLog:
         self._path.write_text("")
 
     def of(self, what: str) -> list[int]:
-        """The numbers of one kind of call: build, arrow (rows of a batch), decode or embed (pictures)."""
+        """The numbers of one type of call: build, arrow (rows), decode or embed (pictures)."""
         return [int(number) for kind, number, _ in self._lines() if kind == what]
 
     def processes(self, what: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A published version in literal rows, without Spark and without a head: what tests of the feed stand on."""
+"""A published version in literal rows, without Spark and without a head, for tests of the feed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BY_SCORE = ("model", "hysteresis", "last_score")
 def decided(
     image_id: str, decision: str = "keep", reason: str = "model", **more: Any
 ) -> dict[str, Any]:
-    """A row of DECISIONS, and of CATALOG by the columns that both have; sound, with a score, unless said otherwise."""
+    """A row of DECISIONS, and of CATALOG by the shared columns; sound and scored by default."""
     score = {"keep": 0.1, "exclude": 0.9}.get(decision) if reason in _BY_SCORE else None
     usual = {
         "listing_id": f"L{image_id[:1]}",
@@ -32,7 +32,7 @@ def decided(
 def publish(
     store: Store, rows: Iterable[Row], scores: Iterable[Row] = (), **options: Any
 ) -> Version:
-    """Publishes decisions as a version, with the catalog and the scores that it says it was decided on.
+    """Publishes decisions as a version, with their catalog and scores.
 
     Args:
         store: where.
@@ -40,7 +40,9 @@ def publish(
         scores: rows of SCORES, with p_<class> columns.
         options: of `log.publish`.
     """
-    run_id, rows, scores = new_run_id(), list(rows), list(scores)
+    run_id = new_run_id()
+    rows = list(rows)
+    scores = list(scores)
     classes = [name for name in (scores[0] if scores else {}) if name.startswith("p_")]
     scored = schemas.SCORES.with_columns(dict.fromkeys(classes, "float"))
     seen, judged = (
@@ -66,7 +68,7 @@ def list_reason(row: Row) -> str:
     return "model" if row["reason"] in _BY_SCORE else str(row["reason"])
 
 
-# A feed that has everything at once: an id twice, no id, an id that is no word, one that the version does not know.
+# a feed with an id twice, no id, an id that is no word, and one that the version does not know
 FEED = [
     ("a", 1),
     ("b", 2),

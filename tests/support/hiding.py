@@ -1,4 +1,4 @@
-"""A process that does not see the sources, this test's environment, nor its interpreter: a mount namespace (Linux)."""
+"""A process that sees neither the sources nor this Python: a mount namespace (Linux)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAN_HIDE = subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True)
 
 
 def hidden() -> list[Path]:
-    """Where this machine's Python and its packages are, unless that is the system's own folder."""
+    """This machine's Python and its packages, unless they are in the system's own folder."""
     places = {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)} - {
         Path("/usr"),
         Path("/usr/local"),
@@ -25,7 +25,7 @@ def hidden() -> list[Path]:
 
 
 def blind(command: Sequence[str | Path], *more: Path) -> list[str]:
-    """The command, to be run where `hidden` and more folders are empty; it takes the place of the process."""
+    """The command, to be run where `hidden` and more folders are empty; replaces the process."""
     mounts = [f"mount -t tmpfs none {shlex.quote(str(place))}" for place in (*hidden(), *more)]
     script = " && ".join([*mounts, 'exec "$@"'])
     return [*_UNSHARE, "sh", "-c", script, "sh", *map(str, command)]

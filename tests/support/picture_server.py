@@ -27,9 +27,8 @@ class PictureServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(
-            target=self._server.serve_forever, args=(0.01,), daemon=True
-        ).start()  # ends as soon as asked
+        # ends as soon as asked
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def serve(self, name: str, content: bytes) -> str:
         """Serves a picture from now on; returns its URL."""
@@ -41,7 +40,8 @@ class PictureServer:
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        site, counting = self, threading.Lock()
+        site = self
+        counting = threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:

@@ -6,6 +6,7 @@ The environment variable TOILETSPARK_DECODE_HOOK names this file; the fork serve
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import struct
@@ -103,9 +104,8 @@ _decode = decoding.decode
 def decode(
     contents: Iterable[bytes], limits: Decode, preprocessing: Preprocessing
 ) -> list[Decoded]:
-    return [
-        outcome for content in contents for outcome in _decode_one(content, limits, preprocessing)
-    ]
+    each = (_decode_one(content, limits, preprocessing) for content in contents)
+    return list(itertools.chain.from_iterable(each))
 
 
 def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:

@@ -1,4 +1,4 @@
-"""What answers in the tests of fetching: a handler that minds neither being hung up on nor being asked."""
+"""A handler for tests of fetching that logs neither requests nor broken connections."""
 
 import contextlib
 from http.server import BaseHTTPRequestHandler

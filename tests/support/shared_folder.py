@@ -1,4 +1,4 @@
-"""The folder of real photos, bad files and weights that stands beside the repository on some machines."""
+"""The folder of real photos, bad files and weights beside the repository on some machines."""
 
 import os
 from pathlib import Path

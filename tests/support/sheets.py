@@ -68,7 +68,7 @@ def box(page: Page, number: int) -> tuple[float, float, float, float]:
 
 
 def drag(page: Page, start: int, end: int) -> set[int]:
-    """Drags a frame from the middle of one tile to that of another; returns what it touches, as the page lies."""
+    """Drags a frame from one tile's middle to another's; returns the ids that it touches."""
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = box(page, start), box(page, end)
     xs, ys = sorted([(ax0 + ax1) / 2, (bx0 + bx1) / 2]), sorted([(ay0 + ay1) / 2, (by0 + by1) / 2])
     page.mouse.move((ax0 + ax1) / 2, (ay0 + ay1) / 2)
@@ -87,7 +87,7 @@ def drag(page: Page, start: int, end: int) -> set[int]:
 
 
 def until(page: Page, true: str | Callable[[], bool]) -> None:
-    """Waits; Playwright's own wait_for_function evaluates strings in the page, which its policy forbids."""
+    """Waits; Playwright's wait_for_function evaluates strings, which the page's policy forbids."""
     deadline = time.monotonic() + 20
     while not (page.evaluate(true) if isinstance(true, str) else true()):
         assert time.monotonic() < deadline, true

@@ -1,10 +1,10 @@
-"""Pythons as a cluster may have them: with all packages, with one left out, or with an old one before the others.
+"""Pythons of a cluster: with all packages, without one, or with an old one in front.
 
     torchless = thin_pythons.made(folder / "torchless", without=("torch", "torchvision"))
-    mixed = thin_pythons.by_worker(folder / "python", {"1": sound, "2": torchless})   # what PYSPARK_PYTHON names
+    mixed = thin_pythons.by_worker(folder / "python", {"1": sound, "2": torchless})
 
-`by_worker` is another Python on each Worker of `tests.support.clusters` that was started with WORKER in its
-environment.
+`by_worker` is another Python on each Worker of `tests.support.clusters` that was started with
+WORKER in its environment.
 """
 
 from __future__ import annotations

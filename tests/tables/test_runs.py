@@ -97,7 +97,9 @@ def test_a_folder_is_removed_with_all_in_it_and_a_missing_one_is_no_error(root: 
 def test_a_reader_never_sees_a_part_of_a_file_that_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "pointer.json"
     storage.replace_json(str(path), {"version": 0, "payload": "x" * 50_000})
-    ended, seen, wrong = threading.Event(), [], []
+    ended = threading.Event()
+    seen = []
+    wrong = []
 
     def poll() -> None:
         while not ended.is_set():
@@ -395,11 +397,9 @@ def begun(hours_ago: float) -> str:
 
 
 def test_run_ids_begin_as_their_moment_says() -> None:
-    before, made, after = (
-        begun(0.001),
-        new_run_id(),
-        run_id_at(datetime.now(UTC) + timedelta(hours=1)),
-    )
+    before = begun(0.001)
+    made = new_run_id()
+    after = run_id_at(datetime.now(UTC) + timedelta(hours=1))
     assert before < made < after
     assert run_id_at(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)) == "20260102T030405000006Z"
 
@@ -429,9 +429,8 @@ def test_only_what_is_old_and_unfinished_is_cleaned_up(root: str) -> None:
         [store.work_folder(old), store.folder(CATALOG, old), store.folder(SAMPLE, older)]
     )
     assert storage.entries(f"{root}/_work") == [young]
-    assert storage.entries(f"{root}/sample") == sorted(
-        [old, young, "notes"]
-    )  # whole, young, somebody's
+    # whole, young, somebody's
+    assert storage.entries(f"{root}/sample") == sorted([old, young, "notes"])
     assert storage.entries(f"{root}/catalog") == []
     assert storage.exists(f"{root}/exclusion_list/_current.json")
     assert store.run(SAMPLE, old) is not None

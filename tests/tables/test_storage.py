@@ -1,4 +1,4 @@
-"""A file is created once, whoever else tries, and an error that comes after success is success: S3 and local files."""
+"""A file is created once, and an error after success is success: S3 and local files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def lose_answers(folder: str, patch: pytest.MonkeyPatch, error: Callable[[], OSError]) -> list[str]:
-    """Lets every put-if-absent of this store succeed and then fail; returns where it notes their places."""
+    """Lets every put-if-absent of this store succeed and then fail; returns the places."""
     places: list[str] = []
     link, pipe = os.link, s3fs.S3FileSystem._pipe_file
 
@@ -128,8 +128,9 @@ def test_an_error_without_success_is_an_error(folder: str, monkeypatch: pytest.M
 def test_a_refusal_where_nothing_stands_is_asked_about_again(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As S3 does it (409) while another publisher's object is under way."""
-    refusals, pipe = [1, 1], s3fs.S3FileSystem._pipe_file
+    """S3 answers 409 while another publisher's object is under way."""
+    refusals = [1, 1]
+    pipe = s3fs.S3FileSystem._pipe_file
 
     async def busy(self: Any, *args: Any, **named: Any) -> None:
         if refusals:
@@ -145,7 +146,8 @@ def test_a_refusal_where_nothing_stands_is_asked_about_again(
 def test_of_threads_that_race_for_one_name_exactly_one_wins(folder: str) -> None:
     with ThreadPoolExecutor(RACERS) as threads:
         for race in range(RACES):
-            place, ready = f"{folder}/log/{race}.json", threading.Barrier(RACERS)
+            place = f"{folder}/log/{race}.json"
+            ready = threading.Barrier(RACERS)
 
             def run(racer: int, place: str = place, ready: threading.Barrier = ready) -> bool:
                 ready.wait()
@@ -166,7 +168,8 @@ def race_locally(folder: str, racer: int, ready: Any, told: Any) -> None:
 
 def test_of_processes_that_race_for_one_name_exactly_one_wins(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
-    ready, told = fork.Barrier(4), fork.Queue()
+    ready = fork.Barrier(4)
+    told = fork.Queue()
     racers = [
         fork.Process(target=race_locally, args=(str(tmp_path), racer, ready, told))
         for racer in range(4)

@@ -1,4 +1,4 @@
-"""The user's tables under our names: formats, mappings, and what stops a run before the cluster works."""
+"""The user's tables under our names: formats, mappings, and early errors."""
 
 import hashlib
 from collections.abc import Callable
@@ -159,13 +159,14 @@ def test_a_prefix_for_relative_urls(spark: SparkSession, make_config: MakeConfig
 def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    """A file of some kilobytes with 100 URLs of a million characters, which would take an executor's memory."""
+    """A file of some kilobytes with 100 URLs of a million characters: an executor's memory."""
     longest = "https://cdn.example/".ljust(catalog.MAX_URL_CHARS, "a")
     urls = [longest, longest + "a", *["https://cdn.example/" + "b" * 1_000_000] * 100]
     images = pd.DataFrame(
         {"image_id": [f"i{number}" for number in range(len(urls))], "image_url": urls}
     )
-    images["listing_id"], images["position"] = "L1", 1
+    images["listing_id"] = "L1"
+    images["position"] = 1
     config = make_config(images=images)
     assert (tmp_path / "tables" / "images.parquet").stat().st_size < 200_000
     found = {image_id: row["image_url"] for image_id, row in read(spark, config).items()}
@@ -252,15 +253,28 @@ def test_ids_that_pandas_has_made_floats_are_texts_without_a_point(
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
-        ("double", {"1": "1", "12345678": "12345678", "1152921504606846976": "1152921504606846976", "-0.0": "0",
-                    "-3": "-3", "1.5": "1.5", "1e20": "1.0E20", "Infinity": "Infinity", "NaN": None, None: None}),
+        (
+            "double",
+            {
+                "1": "1",
+                "12345678": "12345678",
+                "1152921504606846976": "1152921504606846976",
+                "-0.0": "0",
+                "-3": "-3",
+                "1.5": "1.5",
+                "1e20": "1.0E20",
+                "Infinity": "Infinity",
+                "NaN": None,
+                None: None,
+            },
+        ),
         ("float", {"1": "1", "12345678": "12345678", "0.5": "0.5", "NaN": None, None: None}),
         ("decimal(38,10)", {"1": "1", "12345678": "12345678", "1.5": "1.5000000000", None: None}),
         ("decimal(38,0)", {"99999999999999999999999": "99999999999999999999999", None: None}),
         ("bigint", {"7": "7", None: None}),
         ("string", {"1.0": "1.0", "007": "007", "NaN": "NaN", "": "", None: None}),
     ],
-)  # fmt: skip
+)
 def test_how_a_column_becomes_a_text(
     spark: SparkSession, kind: str, texts: dict[str | None, str | None]
 ) -> None:
@@ -319,7 +333,8 @@ def test_no_path(spark: SparkSession, tmp_path: Path) -> None:
         "while reading the images table\n"
         "  expected: its path in images.path\n"
         "  found:    nothing\n"
-        "  do:       add `[images]` with `path = ...` to your configuration (see conf/mytables.example.toml)"
+        "  do:       add `[images]` with `path = ...` to your configuration "
+        "(see conf/mytables.example.toml)"
     )
 
 
@@ -361,8 +376,10 @@ def test_a_missing_column_names_the_nearest(
     assert told(spark, make_config(images=images)) == (
         f"while reading the images table {tmp_path}/tables/images.parquet\n"
         "  expected: the column 'image_id' (images.columns.image_id)\n"
-        "  found:    the columns 'image_ids', 'listing_id', 'image_url' (did you mean 'image_ids'?)\n"
-        '  do:       write the name of your column into the configuration: images.columns.image_id = "..."'
+        "  found:    the columns 'image_ids', 'listing_id', "
+        "'image_url' (did you mean 'image_ids'?)\n"
+        "  do:       write the name of your column into the configuration: "
+        'images.columns.image_id = "..."'
     )
 
 
@@ -372,8 +389,8 @@ def test_all_missing_columns_are_named_at_once(
     listings = listings_frame().rename(columns={"location": "city", "active": "live"})
     text = told(spark, make_config(images=images_frame(), listings=listings))
     assert (
-        "expected: the column 'location' (listings.columns.location), the column 'active' (listings.columns.active)"
-        in text
+        "expected: the column 'location' (listings.columns.location), "
+        "the column 'active' (listings.columns.active)" in text
     )
 
 
@@ -411,7 +428,8 @@ def test_keys_that_are_none(
         f"while checking the {name} table {tmp_path}/tables/{name}.parquet\n"
         f"  expected: at least one row, and {key} unique and never null\n"
         f"  found:    {found}\n"
-        f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies a row"
+        f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies "
+        "a row"
     )
 
 

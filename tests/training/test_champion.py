@@ -1,5 +1,6 @@
-"""Champion and challenger: luck is not called better, what is worse is found, and is not used without a reason."""
+"""Champion and challenger: luck is not called better; a worse head needs a reason."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ Array = NDArray[Any]
 
 
 def sample(seed: int, listings: int = 150) -> tuple[Bootstrap, Array, Array, np.random.Generator]:
-    """A drawn sample: listings of several images, weights by stratum, and how hard each image is for any head."""
+    """A drawn sample: listings of several images, stratum weights, and each image's difficulty."""
     rng = np.random.default_rng(seed)
     listing = np.repeat(np.arange(listings), rng.integers(1, 6, listings))
     stratum = rng.integers(0, 4, listings)[listing]
@@ -69,9 +70,8 @@ def verdicts(new_noise: float, old_noise: float, draws: int, miss: float) -> lis
 @pytest.mark.parametrize("miss", [1.0, 20.0])
 def test_of_two_equal_heads_neither_is_called_better_more_often_than_by_chance(miss: float) -> None:
     found = verdicts(0.6, 0.6, 300, miss)
-    assert (
-        sum(word != "not distinguishable" for word in found) <= 0.08 * 300
-    )  # 5 %, and 2.4 standard errors
+    # 5 %, and 2.4 standard errors
+    assert sum(word != "not distinguishable" for word in found) <= 0.08 * 300
 
 
 def test_what_is_clearly_worse_is_found_and_what_is_better_too() -> None:
@@ -84,24 +84,19 @@ def test_few_mistakes_more_are_luck_as_the_exact_sign_test_says() -> None:
     bootstrap = Bootstrap(np.zeros(1000), np.arange(1000), np.ones(1000))
 
     def told(more: int, fewer: int) -> bool:
-        new, old = (
-            np.arange(1000) < more,
-            (np.arange(1000) >= more) & (np.arange(1000) < more + fewer),
-        )
+        new = np.arange(1000) < more
+        old = (np.arange(1000) >= more) & (np.arange(1000) < more + fewer)
         return bootstrap.difference((new, everything), (old, everything)).low > 0
 
-    assert [told(more, 0) for more in (1, 4, 5, 7)] == [
-        False,
-        False,
-        False,
-        True,
-    ]  # p = 1, 0.125, 0.063, 0.016
+    # p = 1, 0.125, 0.063, 0.016
+    assert [told(more, 0) for more in (1, 4, 5, 7)] == [False, False, False, True]
     assert [told(*both) for both in ((7, 1), (8, 1), (9, 2), (12, 2))] == [False, True, False, True]
 
 
 def test_copies_of_an_image_in_its_listing_are_no_further_mistakes() -> None:
     listing = np.repeat(np.arange(100), 10)
-    everything, new = np.ones(1000, dtype=bool), listing < 3
+    everything = np.ones(1000, dtype=bool)
+    new = listing < 3
     found = Bootstrap(listing * 0, listing, np.ones(1000)).difference(
         (new, everything), (~everything, everything)
     )
@@ -116,7 +111,7 @@ def test_differences_are_those_of_the_weighted_figures() -> None:
     weight = bootstrap._weight
 
     def figures(out: Array) -> dict[str, float]:
-        sums = {(label, gone): 0.0 for label in (True, False) for gone in (True, False)}
+        sums = dict.fromkeys(itertools.product((True, False), repeat=2), 0.0)
         for each, label, gone in zip(
             weight.tolist(), to_exclude.tolist(), out.tolist(), strict=True
         ):
@@ -169,9 +164,18 @@ def trained(root: Path, *sets: str) -> dict[str, Any]:
     return train(config(root, ("toilet", "other"), "train.learning_curve=[]", *sets))
 
 
+def first_live_head(root: Path) -> champion.Live:
+    """Trains on the newest training set; returns the head, which is live from then on."""
+    trained(root)
+    live = champion.live_head(Store(str(root)), conf_files.load().publish)
+    assert live is not None
+    return live
+
+
 def publish(root: Path, head_id: str, operating_threshold: float = 0.5) -> None:
     """The pointer to a list of this head."""
-    store, run_id = Store.open(str(root)), new_run_id()
+    store = Store.open(str(root))
+    run_id = new_run_id()
     inputs = {"head_id": head_id, "operating_threshold": operating_threshold}
     listed = stored(store, tables.EXCLUSION_LIST, [], run_id=run_id, inputs=inputs)
     versions.publish(store, listed)
@@ -307,12 +311,7 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
 @pytest.mark.petastorm
 def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
+    live = first_live_head(tmp_path)
     everything = dataset.read(run)
     others = dataset.TrainingSet(
         **{**everything.__dict__, "content_digest": [f"new {name}" for name in LISTINGS]}
@@ -330,15 +329,11 @@ def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_pa
 def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_either(
     tmp_path: Path,
 ) -> None:
-    """Every other image is new to it, of a new home; half of these are grouped with homes that it was trained on."""
+    """Every other image is of a new home; half of these are grouped with homes trained on."""
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
-    everything, new = dataset.read(run), np.arange(ROWS) % 2 == 1
+    live = first_live_head(tmp_path)
+    everything = dataset.read(run)
+    new = np.arange(ROWS) % 2 == 1
     fresh = {
         name: [
             f"new {one}" if is_new else one
@@ -359,15 +354,11 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
 def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
     tmp_path: Path,
 ) -> None:
-    """Each new home shows a picture of the live head's training first: one that they share, or one of its own."""
+    """Each new home first shows a picture of the live head's training, shared or its own."""
     run = made(tmp_path)
-    live = (
-        champion.live_head(Store(str(tmp_path)), conf_files.load().publish)
-        if trained(tmp_path)
-        else None
-    )
-    assert live is not None
-    everything, first = dataset.read(run), np.arange(ROWS) % PER_LISTING == 0
+    live = first_live_head(tmp_path)
+    everything = dataset.read(run)
+    first = np.arange(ROWS) % PER_LISTING == 0
     trained_on = [
         digest for digest, held in zip(everything.content_digest, HELD, strict=True) if not held
     ]
@@ -386,11 +377,10 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
 
 @pytest.mark.petastorm
 def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
-    """Homes of the live head's training are offered again under other names: the new head holds them out."""
+    """Homes of the live head's training come again under other names: they are held out."""
     embeddings, labels = clusters(ROWS)
-    embeddings += (
-        np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)
-    )  # no two are one photo
+    # no two are one photo
+    embeddings += np.random.default_rng(2).gamma(1, 2, embeddings.shape).astype(np.float32)
     names = [("toilet", "other")[label] for label in labels]
     gathered(tmp_path, to_stored(embeddings), names)
     live = trained(tmp_path)
@@ -423,7 +413,7 @@ def test_a_missed_image_costs_what_the_policy_says(tmp_path: Path, name: str, co
 
 
 def champion_set(root: Path) -> Any:
-    """What was held out of the newest training set, with further images of homes that are new."""
+    """The held-out rows of the newest training set, with further images of new homes."""
     newest = Store(str(root)).newest(tables.TRAINING_SET)
     assert newest is not None
     unseen = dataset.read(newest).where(HELD)
@@ -435,7 +425,8 @@ def champion_set(root: Path) -> Any:
 
 @pytest.mark.petastorm
 def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_path: Path) -> None:
-    store, run_id = Store.open(str(tmp_path)), new_run_id()
+    store = Store.open(str(tmp_path))
+    run_id = new_run_id()
     head = Head(
         ("toilet", "other"),
         ("toilet",),
@@ -474,15 +465,18 @@ def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) 
 
 
 def test_where_nothing_was_promoted_the_error_says_what_to_do(tmp_path: Path) -> None:
-    store, run_id = Store.open(str(tmp_path)), new_run_id()
+    store = Store.open(str(tmp_path))
+    run_id = new_run_id()
     store.commit(tables.HEADS, run_id, config={}, inputs=Inputs(promoted=False))
     with pytest.raises(HeadError) as caught:
         registry.current(store, "", doing="scoring the catalog")
     assert str(caught.value) == (
         "while scoring the catalog\n"
         "  expected: a head that was promoted\n"
-        f"  found:    heads that are worse than the live one, the newest in {store.folder(tables.HEADS, run_id)}\n"
-        '  do:       set score.head to the live head\'s folder, or train with --accept-worse "reason"'
+        "  found:    heads that are worse than the live one, "
+        f"the newest in {store.folder(tables.HEADS, run_id)}\n"
+        "  do:       set score.head to the live head's folder, "
+        'or train with --accept-worse "reason"'
     )
 
 

@@ -1,4 +1,4 @@
-"""What a head is worth: against slow sums, against scikit-learn, and what cannot be known is not claimed."""
+"""The worth of a head: against slow sums and scikit-learn, without claims beyond the data."""
 
 import json
 import math
@@ -36,7 +36,7 @@ CONFIG = literal_config()
 def examples(
     n: int = 300, seed: int = 0, draw: str | None = "s", strata: int = 3
 ) -> tuple[TrainingSet, NDArray[Any]]:
-    """Images whose embeddings are their logits, three to a listing; some labels are not what they look like."""
+    """Images whose embeddings are their logits, three a listing; some labels are misleading."""
     rng = np.random.default_rng(seed)
     listing = np.arange(n) // 3
     stratum = listing % strata
@@ -117,10 +117,7 @@ def test_what_cannot_be_divided_is_none() -> None:
     empty = judge([], [])
     assert empty == dict.fromkeys(
         ["accuracy", "precision", "recall", "good_images_lost", "class_accuracy"]
-    ) | {
-        "n": 0,
-        "positives": 0,
-    }
+    ) | {"n": 0, "positives": 0}
     json.dumps(found, allow_nan=False)
 
 
@@ -207,9 +204,8 @@ def test_shares_are_the_slow_sums_of_the_weights() -> None:
     assert {name: share.value for name, share in told.items()} == pytest.approx(expected)
     assert all(share.low < share.value < share.high for share in told.values())
     plain = unweighted(predict(HEAD, found, labels, 0.5))
-    assert any(
-        abs(plain[name] - expected[name]) > 0.01 for name in expected
-    )  # the weights do matter here
+    # the weights do matter here
+    assert any(abs(plain[name] - expected[name]) > 0.01 for name in expected)
 
 
 def test_an_evaluation_is_the_same_twice_and_has_no_nan() -> None:
@@ -265,7 +261,7 @@ def test_areas_are_those_of_scikit_learn() -> None:
 
 
 def test_the_interval_of_the_area_is_that_of_areas_worked_out_again() -> None:
-    """The deviation of scikit-learn's area over the bootstrap's own replicates, Wilson's bounds around it."""
+    """The deviation of scikit-learn's area over the same replicates, within Wilson's bounds."""
     scores, wanted, weight = random_scores(120, seed=3)
     bootstrap = Bootstrap(np.zeros(120), np.arange(120) // 2, weight, replicates=100)
     again = [
@@ -336,9 +332,8 @@ def test_classes_and_confusion_are_those_of_scikit_learn() -> None:
 
 def test_strata_are_judged_by_themselves_and_thin_ones_are_named() -> None:
     found, labels = examples(360)
-    few = [
-        f"S{min(number // 3 % 40, 2)}" for number in range(360)
-    ]  # S0 and S1 have three listings each
+    # S0 and S1 have three listings each
+    few = [f"S{min(number // 3 % 40, 2)}" for number in range(360)]
     told = evaluate(
         HEAD, TrainingSet(**{**found.__dict__, "stratum": few}), labels, SAMPLE, 0.5, CONFIG
     )

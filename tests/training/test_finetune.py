@@ -1,6 +1,7 @@
 """Fine-tuning: only what may move moves, the same twice, and nothing that was seen is judged by."""
 
 import io
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Small(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = torch.nn.Conv2d(3, 6, 3, stride=2), torch.nn.BatchNorm2d(6)
+        self.stem = torch.nn.Conv2d(3, 6, 3, stride=2)
+        self.norm = torch.nn.BatchNorm2d(6)
         self.blocks = torch.nn.Sequential(self.block(), self.block())
         self.fc = torch.nn.Identity()
 
@@ -78,9 +80,10 @@ def tuned(
 ) -> Tuned:
     start = FinalLayer(np.zeros((2, 6), np.float32), np.zeros(2, np.float32), 1.0, 1.0, 0, None)
     progress = Progress("fine-tuning", 3 * 38, "images", 60.0, io.StringIO())
-    settings, told = SETTINGS.model_copy(update=changes), (lambda *_: None)
+    settings = SETTINGS.model_copy(update=changes)
+    device = torch.device("cpu")
     return tune(
-        network, start, pictures(), everything, settings, seed, torch.device("cpu"), progress, told
+        network, start, pictures(), everything, settings, seed, device, progress, lambda *_: None
     )
 
 
@@ -151,7 +154,7 @@ def test_the_last_block_of_a_network(architecture: str, name: str) -> None:
 
 
 def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Config:
-    """Labelled pictures of 64 px, embedded by the tiny backbone, and their files; heads that learn next to nothing.
+    """Embedded and labelled 64 px pictures with their files; heads learn next to nothing.
 
     So an epoch of fine-tuning is sure to be better than the start.
     """
@@ -170,7 +173,8 @@ def gathered(root: Path, count: int = 60, spoilt: tuple[int, ...] = ()) -> Confi
     config = config.model_copy(
         update={"finetune": SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-4})}
     )
-    spec, store = load_spec(config.backbone), Store.open(str(root))
+    spec = load_spec(config.backbone)
+    store = Store.open(str(root))
     rows = []
     for number in range(count):
         room = ("toilet", "kitchen")[number % 2]
@@ -233,9 +237,8 @@ def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_pa
     config = gathered(tmp_path, 10, spoilt=(3, 7))
     batches = list(dataset.read_images(newest(config, tables.TRAINING_IMAGES), 4))
     assert [len(batch.image_id) + batch.corrupt for batch in batches] == [4, 4, 2]
-    assert [name for batch in batches for name in batch.image_id] == [
-        f"i{n:03}" for n in range(10) if n not in (3, 7)
-    ]
+    names = itertools.chain.from_iterable(batch.image_id for batch in batches)
+    assert list(names) == [f"i{n:03}" for n in range(10) if n not in (3, 7)]
     assert sum(batch.corrupt for batch in batches) == 2
     assert batches[0].content[0] == picture("toilet", 0, (64, 64))
 
@@ -243,7 +246,8 @@ def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_pa
 @pytest.mark.petastorm
 def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> None:
     config = gathered(tmp_path, spoilt=(5,))
-    source, store = newest(config), Store.open(config.output.root)
+    source = newest(config)
+    store = Store.open(config.output.root)
     jpeg = encoded(draw_room("kitchen", 3, (96, 96)))
     image = {
         "image_id": "g",
@@ -293,11 +297,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
 
     rows = pd.read_parquet(newest(config).folder)
     assert newest(config).inputs.finetuned_from == source.run_id
-    part = {
-        "drawn": 120,
-        "labelled": 59,
-        "share": pytest.approx(0.5 * 59 / 60),
-    }  # one less could be had
+    # one less could be had
+    part = {"drawn": 120, "labelled": 59, "share": pytest.approx(0.5 * 59 / 60)}
     assert newest(config).counts["draws"] == {"D": part}
     assert len(rows) == 59
     first = Backbone(spec).decode([picture("toilet", 0, (64, 64))], config.decode)[0].pixels
@@ -318,9 +319,8 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
         state["layer4.1.conv1.weight"], safetensors.torch.load(start)["layer4.1.conv1.weight"]
     )
 
-    assert (
-        train(config)["finetuned"]["backbone"] == told["backbone"]
-    )  # the same weights, by their digest
+    # the same weights, by their digest
+    assert train(config)["finetuned"]["backbone"] == told["backbone"]
 
 
 @pytest.mark.petastorm
@@ -328,7 +328,8 @@ def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None
     """Also where somebody changes the split's seed afterwards."""
     config = gathered(tmp_path, 60)
     train(config)
-    store, backbone_id = Store(str(tmp_path)), newest(config).inputs.backbone_id
+    store = Store(str(tmp_path))
+    backbone_id = newest(config).inputs.backbone_id
     listings = [f"L{number // 2}" for number in range(60)]
     known = seen_by_backbone(store, backbone_id, listings)
     assert 0 < known.sum() < 60
@@ -364,15 +365,16 @@ def test_int8_another_backbone_and_missing_images_are_refused(tmp_path: Path) ->
         "while fine-tuning the backbone\n"
         "  expected: backbone.precision fp32 or bf16\n"
         "  found:    int8, whose weights cannot be moved by small steps\n"
-        "  do:       fine-tune in fp32, embed, and quantise the new backbone by backbone.precision=int8 afterwards"
+        "  do:       fine-tune in fp32, embed, and quantise the new backbone by "
+        "backbone.precision=int8 afterwards"
     )
     ours = load_spec(config.backbone).backbone_id
     text = stopped(BackboneError, config, crop_px=40)
     assert f"  expected: the backbone {ours}, with which the catalog is embedded\n" in text
     lonely = stopped(LabelsError, config)
     assert (
-        "  expected: images of every class to fine-tune on, and others of the same side to stop by\n"
-        in lonely
+        "  expected: images of every class to fine-tune on, "
+        "and others of the same side to stop by\n" in lonely
     )
     empty = config.model_copy(
         update={"output": config.output.model_copy(update={"root": str(tmp_path / "b")})}

@@ -101,13 +101,13 @@ def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, variance_l
     spread = np.sqrt(values.var(axis=0).mean())
     smaller = np.sqrt(l2 / (l2 + variance_l2 * values.var(axis=0) / spread**2))
     rows = (values - values.mean(axis=0)) / spread * smaller
-    strength = (
-        l2 / 2 if classes == 2 else l2
-    )  # of one logit instead of two, whose squares add up to half of its own
+    # of one logit instead of two, whose squares add up to half of its own
+    strength = l2 / 2 if classes == 2 else l2
     slow = LogisticRegression(C=1 / (strength * len(rows)), tol=1e-10, max_iter=5000).fit(
         rows, labels
     )
-    wanted, ours = slow.decision_function(rows).reshape(len(rows), -1), logits(layer, embeddings)
+    wanted = slow.decision_function(rows).reshape(len(rows), -1)
+    ours = logits(layer, embeddings)
     if classes == 2:
         ours = ours[:, 1:] - ours[:, :1]
     ours, wanted = (one - one.mean(axis=1, keepdims=True) * (classes > 2) for one in (ours, wanted))
@@ -115,7 +115,7 @@ def test_lbfgs_finds_what_scikit_learn_finds(classes: int, l2: float, variance_l
 
 
 def test_a_very_weak_l2_has_a_minimum_too() -> None:
-    """Fewer rows than features: in most directions only the penalty bends the loss, by less than float32 rounds."""
+    """Fewer rows than features: mostly the penalty alone bends the loss, below float32's step."""
     embeddings, labels = blurred(60, width=512)
     layer = fitted(embeddings, labels, l2=1e-7, variance_l2=0.0, calibrate=False)
     assert (logits(layer, embeddings).argmax(axis=1) == labels).all()
@@ -193,7 +193,7 @@ def test_adam_equals_adamw_written_out() -> None:
 
 
 def test_float16_moves_a_logit_less_where_great_values_are_held_back() -> None:
-    """Features of very unequal size, as a backbone's are; by Adam too, which has the penalty from the same place."""
+    """Features of unequal size, like a backbone's; Adam too has the penalty from the same place."""
     sizes = np.random.default_rng(4).lognormal(0, 1, 24)
     embeddings, labels = blurred(400, 3)
     embeddings = np.abs(embeddings * sizes).astype(np.float32)
@@ -218,7 +218,9 @@ def slow_adamw(
     scaled = centred / np.sqrt((centred**2).mean())
     values = np.zeros((3, rows.shape[1] + 1))  # weights, and the bias as the last column
     values[:, -1] = np.log((np.bincount(labels) + 1) / (len(labels) + 3))
-    mean, square, step = np.zeros_like(values), np.zeros_like(values), 0
+    mean = np.zeros_like(values)
+    square = np.zeros_like(values)
+    step = 0
     order = np.random.default_rng(SETTINGS.seed)
     kept = np.full_like(values, 1 - SETTINGS.learning_rate * PLAIN["l2"])
     kept[:, -1] = 1  # the bias does not decay
@@ -263,7 +265,7 @@ def test_adam_ends_early_where_inner_folds_do_not_gain() -> None:
 
 
 def test_l2_is_chosen_out_of_fold_by_groups() -> None:
-    """Groups of near copies with one label each: who tears them apart finds weak L2 best, which other groups do not."""
+    """Groups of near copies, a label each: torn apart they favour weak L2, kept together not."""
     rng = np.random.default_rng(3)
     labels = np.repeat(rng.integers(0, 2, 40), 8)
     embeddings = np.repeat(rng.normal(0, 1, (40, 100)) + 3, 8, axis=0) + rng.normal(
@@ -291,7 +293,8 @@ def test_the_temperature_is_in_the_layer() -> None:
 
 def test_temperature_is_where_a_grid_has_its_least() -> None:
     rng = np.random.default_rng(2)
-    said, weight = rng.normal(0, 3, (200, 3)), rng.uniform(0.5, 2, 200)
+    said = rng.normal(0, 3, (200, 3))
+    weight = rng.uniform(0.5, 2, 200)
     labels = np.array([rng.choice(3, p=np.exp(row / 2) / np.exp(row / 2).sum()) for row in said])
     grid = np.exp(np.linspace(-1.5, 2.5, 2001))
     doubt = 1 / (np.bincount(labels, minlength=3) + 3)[labels]

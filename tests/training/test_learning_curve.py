@@ -1,4 +1,4 @@
-"""The learning curve: nested shares of the listings, judged on the same images, and a sentence that follows from it."""
+"""The learning curve: nested shares of listings, judged on the same images, and its sentence."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +73,8 @@ def test_the_last_point_is_the_head_itself_by_weighted_figures() -> None:
     assert points[-1].labels == (~held).sum()
     assert [point.labels for point in points] == sorted(point.labels for point in points)
     out = head.exclusion_scores(head.probabilities(examples.embeddings[held])) >= 0.5
-    right, weight = out == (labels[held] == 0), examples.weight[held]
+    right = out == (labels[held] == 0)
+    weight = examples.weight[held]
     accuracy = points[-1].accuracy
     assert accuracy.value == pytest.approx((right * weight).sum() / weight.sum())
     assert accuracy.low < accuracy.value < accuracy.high
@@ -113,22 +114,25 @@ def test_a_share_without_a_label_of_some_class_has_no_point() -> None:
     first, second = sorted(hash_fraction(7, f"curve:L{number}") for number in range(20, 40))[:2]
     share = (first + second) / 2
     found, (_, examples, _, held) = curve(80, 3.0, f"train.learning_curve=[0.0001, {share}, 1.0]")
-    assert (
-        nested(examples.listing_id, share, 7)[~held].sum() == 2
-    )  # of one listing, so of one class
+    # of one listing, so of one class
+    assert nested(examples.listing_id, share, 7)[~held].sum() == 2
     assert [point.share for point in found.points] == [1.0]
+
+
+WORTH_IT = "more labels are worth it."
+UNKNOWN = "the held-out images are too few to tell whether more labels are worth it."
+LITTLE = "more labels of the same kind would change little."
 
 
 @pytest.mark.parametrize(
     ("step", "figures", "end"),
     [
-        ((0.008, 0.002, 0.0141), "+0.8 points (+0.2 to +1.4)", "more labels are worth it."),
-        ((0.008, -0.002, 0.0141), "+0.8 points (-0.2 to +1.4)",
-         "the held-out images are too few to tell whether more labels are worth it."),
-        ((0.001, -0.002, 0.004), "+0.1 points (-0.2 to +0.4)", "more labels of the same kind would change little."),
-        ((-0.01, -0.015, -0.005), "-1.0 points (-1.5 to -0.5)", "more labels of the same kind would change little."),
+        ((0.008, 0.002, 0.0141), "+0.8 points (+0.2 to +1.4)", WORTH_IT),
+        ((0.008, -0.002, 0.0141), "+0.8 points (-0.2 to +1.4)", UNKNOWN),
+        ((0.001, -0.002, 0.004), "+0.1 points (-0.2 to +0.4)", LITTLE),
+        ((-0.01, -0.015, -0.005), "-1.0 points (-1.5 to -0.5)", LITTLE),
     ],
-)  # fmt: skip
+)
 def test_the_sentence_tells_the_last_step_with_its_interval(
     step: tuple[float, ...], figures: str, end: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""A second look: labels that are wrong come first, judged by heads that have not seen their listing."""
+"""A second look: wrong labels come first, judged by heads that have not seen their listing."""
 
 import itertools
 from pathlib import Path
@@ -88,7 +88,8 @@ def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, _ = some_labels(tmp_path)
-    examples, config = read(run), config_at(tmp_path)
+    examples = read(run)
+    config = config_at(tmp_path)
     fitted: list[NDArray[np.float32]] = []
     fit = doubts.fit
     monkeypatch.setattr(doubts, "fit", lambda rows, *rest: fitted.append(rows) or fit(rows, *rest))
@@ -119,9 +120,8 @@ def test_the_queue_is_the_same_again(tmp_path: Path) -> None:
 @pytest.mark.petastorm
 def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
     count = 40
-    labels = [
-        "kitchen" if place < 4 else CLASSES[place % 2] for place in range(count)
-    ]  # one listing has all kitchens
+    # one listing has all kitchens
+    labels = ["kitchen" if place < 4 else CLASSES[place % 2] for place in range(count)]
     random = np.random.default_rng(1)
     gathered(
         tmp_path,
@@ -136,13 +136,14 @@ def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
         "while looking for doubtful labels\n"
         "  expected: labels of every class outside each of 5 folds of listings\n"
         f"  found:    none of kitchen outside fold {fold}; 40 labels in all\n"
-        "  do:       label more images of that class, from more listings; or change second_look.seed"
+        "  do:       label more images of that class, from more listings; "
+        "or change second_look.seed"
     )
     assert Store(str(tmp_path)).newest(QUEUES) is None
 
 
 def test_a_training_set_is_not_needed_to_be_whole() -> None:
-    """A listing alone in its fold leaves a fold empty; nothing is judged there, and nothing breaks."""
+    """A listing alone in its fold leaves a fold empty: nothing is judged there."""
     random = np.random.default_rng(2)
     listings = [f"L{place}" for place in range(6)]
     examples = TrainingSet(

@@ -1,4 +1,4 @@
-"""Splits: nothing that looks alike is on two sides, and who stands where does not depend on company."""
+"""Splits: lookalikes are on one side, and a listing's side does not depend on the others."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,10 @@ def test_a_placeholder_that_joins_most_images_joins_none_and_other_links_stay(
 ) -> None:
     given = shown_again(30, of=40)
     assert splits.groups(given, 0.95) == ["L000"] * 6 + given.listing_id[6:]
-    told = "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: what more than 20 listings show joins none"
+    told = (
+        "lookalikes.min_cosine 0.95 joins 90 of 120 labelled images: "
+        "what more than 20 listings show joins none"
+    )
     assert caplog.messages == [f"{told}; raise it for this backbone if that is no placeholder"]
 
 
@@ -131,7 +134,8 @@ def test_groups_are_those_of_the_slow_way() -> None:
 
 def test_newer_listings_leave_the_sides_of_the_others() -> None:
     """Also one that shows an older listing's photo again: it goes to that one's side."""
-    embeddings, listings = some(300), [f"L{place // 3:04}" for place in range(300)]
+    embeddings = some(300)
+    listings = [f"L{place // 3:04}" for place in range(300)]
     embeddings[299] = embeddings[0]
     for seed in range(5):
         before = held_out(

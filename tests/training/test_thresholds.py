@@ -18,7 +18,7 @@ def test_an_image_at_the_threshold_is_excluded() -> None:
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.6, 0.7, 0.9])
 def test_a_stored_score_meets_the_threshold_that_is_written_like_it(threshold: float) -> None:
-    """float32(0.7) is less than 0.7: compared as float64, a score of 0.7 would miss a threshold of 0.7."""
+    """float32(0.7) is below 0.7: as float64, a score of 0.7 would miss a threshold of 0.7."""
     assert excluded(np.array([threshold], dtype=np.float32), threshold).tolist() == [True]
 
 

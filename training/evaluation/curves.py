@@ -43,7 +43,7 @@ class _Ranked:
     def roc_auc(self, weight: Doubles) -> Doubles:
         """The share of pairs, one to exclude and one to keep, that the scores put in order.
 
-        Ties are half. `weight` is (replicates, n), the result (replicates,), NaN where there is no pair.
+        Ties are half. `weight` is (replicates, n), the result (replicates,), NaN without a pair.
 
         Source: Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143
         (1982).

@@ -1,6 +1,7 @@
-"""(c) Spark's own `predict_batch_udf`: a function that builds the network once a worker, then numpy in, numpy out.
+"""(c) Spark's `predict_batch_udf`: builds the network once a worker, then numpy in, numpy out.
 
-The form: https://spark.apache.org/docs/latest/api/python/reference/api/pyspark.ml.functions.predict_batch_udf.html.
+The form:
+https://spark.apache.org/docs/latest/api/python/reference/api/pyspark.ml.functions.predict_batch_udf.html
 Its input is the scalar column of paths; as tensors, 602 KB an image would travel through the JVM.
 """
 

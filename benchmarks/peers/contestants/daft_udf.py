@@ -1,8 +1,8 @@
-"""(e) Daft: `download` and `decode_image` are its own, the transform and the network are a class UDF over batches.
+"""(e) Daft: its own `download` and `decode_image`; transform and network as a batch class UDF.
 
 The form: Daft's published image classification benchmark
-(https://github.com/Eventual-Inc/Daft/blob/main/benchmarking/ai/image_classification/daft_main.py) and its page on
-class UDFs (https://docs.daft.ai/en/stable/custom-code/cls/).
+(https://github.com/Eventual-Inc/Daft/blob/main/benchmarking/ai/image_classification/daft_main.py)
+and its page on class UDFs (https://docs.daft.ai/en/stable/custom-code/cls/).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image
 class Scorer:
     """One process a core: network built once, then batches.
 
-    Daft bounds no threads: left alone, each process's torch would take every core. Processes, because in threads
-    the transform would wait for Python's lock.
+    Daft bounds no threads: left alone, each process's torch would take every core. Processes,
+    because in threads the transform would wait for Python's lock.
     """
 
     def __init__(self, state: str) -> None:

@@ -1,9 +1,11 @@
-"""(b) The iterator pandas UDF: weights broadcast, network built once a partition, a PyTorch DataLoader inside.
+"""(b) The iterator pandas UDF: weights broadcast, network once a partition, a DataLoader inside.
 
-The form: Databricks' reference solution for image applications, "Distributed inference via PyTorch and pandas UDF"
-(https://docs.databricks.com/en/_extras/notebooks/source/deep-learning/dist-img-infer-2-pandas-udf.html): a Dataset
-over the batch, a DataLoader of 64 that loads in the worker itself (its default), no gradients. Processes of the
-DataLoader's own (8 in the older notebook) would share two cores with two busy workers.
+The form: Databricks' reference solution for image applications, "Distributed inference via PyTorch
+and pandas UDF"
+https://docs.databricks.com/en/_extras/notebooks/source/deep-learning/dist-img-infer-2-pandas-udf.html
+with a Dataset over the batch, a DataLoader of 64 that loads in the worker itself (its default), no
+gradients. Processes of the DataLoader's own (8 in the older notebook) would share two cores with
+two busy workers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every contestant shares: the command line, the network, the transform, two workers, the finishing line.
+"""Shared by all contestants: command line, network, transform, two workers, finishing line.
 
-Runs in a contestant's own environment, so it imports nothing of toiletspark. The network is torchvision's ResNet18
-with the head as its final layer; its state dict is written by the race.
+Runs in a contestant's own environment, so it imports nothing of toiletspark. The network is
+torchvision's ResNet18 with the head as its final layer; its state dict is written by the race.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TRANSFORM = ResNet18_Weights.IMAGENET1K_V1.transforms()  # resize to 256, crop 2
 
 @dataclass(frozen=True)
 class Lane:
-    """What a contestant is given.
+    """The arguments of a contestant.
 
     Attributes:
         table: Parquet folder with image_id and image_url, a local path.
@@ -48,7 +48,7 @@ def given() -> Lane:
 
 
 def run(race: Callable[[], None], *packages: str) -> None:
-    """Runs the part that is timed (the engine is up before) and prints the figures as one JSON line."""
+    """Runs the part that is timed (the engine is up already) and prints the figures as JSON."""
     started = time.monotonic()
     race()
     seconds = time.monotonic() - started

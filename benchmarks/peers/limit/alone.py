@@ -1,7 +1,8 @@
-"""Decoders alone and runtimes alone, each with one process a core and one thread a process: what the limit is made of.
+"""Decoders alone and runtimes alone, one process a core, one thread a process: parts of the limit.
 
-Runs in its own environment: `alone.py --table FOLDER --state FILE --workers N`. Prints one JSON line with images/s of
-all processes together: {"decoding": {...}, "forward": {...}, "versions": {...}}.
+Runs in its own environment: `alone.py --table FOLDER --state FILE --workers N`. Prints one JSON
+line with images/s of all processes together: {"decoding": {...}, "forward": {...}, "versions":
+{...}}.
 """
 
 from __future__ import annotations
@@ -81,23 +82,20 @@ def _decode(name: str, contents: list[bytes]) -> float:
 
 
 def _forward(name: str, folder: str, contents: list[bytes], size: int) -> float:
-    batches = [contents[start : start + size] for start in range(0, len(contents) - size + 1, size)]
-    embed = RUNTIMES[name](folder, size)
-    pixels = [_stacked(batch) for batch in batches]
-    return _rate(lambda turn: embed(pixels[turn % len(pixels)]), images=size)
-
-
-def _stacked(batch: list[bytes]) -> object:
     import numpy as np
 
-    return np.stack([DECODERS["pillow"](content) for content in batch])
+    batches = [contents[start : start + size] for start in range(0, len(contents) - size + 1, size)]
+    embed = RUNTIMES[name](folder, size)
+    pixels = [np.stack([DECODERS["pillow"](content) for content in batch]) for batch in batches]
+    return _rate(lambda turn: embed(pixels[turn % len(pixels)]), images=size)
 
 
 def _rate(work: Callable[[int], object], images: int) -> float:
     """Images/s of this process from the moment that all are ready; the first call warms up."""
     work(0)
     _barrier.wait()
-    started, turns = time.monotonic(), 0
+    started = time.monotonic()
+    turns = 0
     while (took := time.monotonic() - started) < SECONDS:
         work(turns)
         turns += 1

@@ -1,4 +1,4 @@
-"""Decoders: a JPEG's bytes to uint8 (224, 224, 3), short side 256 and centre crop, as fast as each library does it."""
+"""Decoders: JPEG bytes to uint8 (224, 224, 3), short side 256, centre crop; each at its fastest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runtimes: uint8 (n, 224, 224, 3) to embeddings (n, 512), one thread, as fast as each library does it."""
+"""Runtimes: uint8 (n, 224, 224, 3) to embeddings (n, 512), one thread; each at its fastest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def network(state: str) -> torch.nn.Module:
 
 
 def write_programs(state: str, contents: list[bytes], sizes: Iterable[int], folder: str) -> None:
-    """Converts the network once: for OpenVINO in fp32, and quantised after calibration on the images themselves."""
+    """Converts the network for OpenVINO: in fp32, and quantised after calibration on the images."""
     built = network(state)
     torch.save(built, f"{folder}/torch.pt")
     pixels = [pillow(content)[None] for content in contents]

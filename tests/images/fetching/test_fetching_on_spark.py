@@ -18,7 +18,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import picture
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore
 from toiletspark.config import Config
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images
@@ -41,12 +41,6 @@ def site(tmp_path: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture
-def store() -> Iterator[ObjectStore]:
-    with object_store() as started:
-        yield started
 
 
 def urls_by_store(content: bytes, folder: Path, site: str, store: ObjectStore) -> dict[str, str]:

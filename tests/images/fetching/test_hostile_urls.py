@@ -27,7 +27,8 @@ def made() -> Iterator[World]:
 
 
 def test_hostile_urls_are_refused_and_nobody_is_dialled(made: World) -> None:
-    by, urls = Fetcher(made.limits), made.hostile()
+    by = Fetcher(made.limits)
+    urls = made.hostile()
     result = dict(zip(urls, by.fetch(urls.values()), strict=True))
     assert len(result) >= 40
     assert {
@@ -61,11 +62,11 @@ def test_a_name_is_resolved_once_for_each_connection(made: World) -> None:
 
 @pytest.mark.parametrize("kind", ["drip", "headers", "status"])
 def test_what_drips_ends_with_the_time_for_the_image(made: World, kind: str) -> None:
-    limits, made.pieces = made.limits.model_copy(update={"timeout_s": 0.3}), 0
+    limits = made.limits.model_copy(update={"timeout_s": 0.3})
+    made.pieces = 0
     assert fetch_one(limits, made.endless()[kind])[0] == Fetched("timeout", "over 0.3 s")
-    assert (
-        made.pieces < 60
-    )  # of a hundred and more, twenty a second; whoever reads on gets all of them
+    # of a hundred and more, twenty a second; whoever reads on gets all of them
+    assert made.pieces < 60
 
 
 @pytest.mark.parametrize("kind", ["endless", "long", "compressed"])

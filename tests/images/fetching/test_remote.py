@@ -12,20 +12,13 @@ from typing import ClassVar
 
 import pytest
 
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore
 from tests.support.quiet_server import QuietHandler
 from tests.support.shard_files import CONTENTS, MAKERS, QUICK, SECRET, fetcher, one, tar_of
 from toiletspark.images.fetching import Fetched, tar_shard
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.reading import read_range
 from toiletspark.images.fetching.stores import Stores
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as started:
-        yield started
-
 
 # S3
 
@@ -179,9 +172,8 @@ def test_a_shard_may_only_come_from_a_place_with_a_name(
         ),
     ):
         member = f"{kind}://kitchen/020.jpg::{url}"
-        assert (
-            one(url, fetcher(store, allow=[wide], max_image_bytes=100_000)).status == "ok"
-        )  # it is there
+        # it is there
+        assert one(url, fetcher(store, allow=[wide], max_image_bytes=100_000)).status == "ok"
         assert one(member, fetcher(store, allow=[wide])) == Fetched("refused", "shard")
         assert one(member, fetcher(store, allow=[wide, named])).status == "ok"
     assert one(f"{kind}://a::s3://other/1", fetcher(store, allow=["s3://photos/"])) == Fetched(
@@ -216,7 +208,10 @@ class Busy(QuietHandler):
 
     def do_GET(self) -> None:
         Busy.asked.append(self.headers.get("Range", ""))
-        text = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
+        text = (
+            b"<?xml version='1.0'?>"
+            b"<Error><Code>SlowDown</Code><Message>s3://photos/kitchen</Message></Error>"
+        )
         self.send_response(503)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()

@@ -200,7 +200,8 @@ ABSURD = [
 
 class AnswerError(Exception):
     def __init__(self, retry_after: str) -> None:
-        self.status, self.headers = 503, {"RETRY-after": retry_after}
+        self.status = 503
+        self.headers = {"RETRY-after": retry_after}
 
 
 @pytest.mark.parametrize(
@@ -300,9 +301,8 @@ def test_a_host_that_hangs_holds_up_nobody_else(site: str, tmp_path: Path) -> No
     (tmp_path / "a.jpg").write_bytes(b"file")
     fetcher = Fetcher(QUICK.model_copy(update={"threads_per_task": 4, "max_per_host": 2}))
     stuck = [fetcher.start(f"http://localhost:{port}/hang/{number}") for number in range(30)]
-    assert fetcher.start(f"{site}/200/a.jpg").result(5) == Fetched(
-        "ok", "", b"here"
-    )  # 127.0.0.1 is another host
+    # 127.0.0.1 is another host
+    assert fetcher.start(f"{site}/200/a.jpg").result(5) == Fetched("ok", "", b"here")
     assert fetcher.start(str(tmp_path / "a.jpg")).result(5).content == b"file"
     assert not any(one.done() for one in stuck)
     Site.release.set()

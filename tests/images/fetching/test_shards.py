@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tests.support.object_store import ObjectStore, object_store
+from tests.support.object_store import ObjectStore
 from tests.support.shard_files import CONTENTS, MAKERS, SECRET, fetcher, one, parquet_of, tar_of
 from toiletspark.config import Fetch, ShardColumns, loading
 from toiletspark.images.fetching import Fetched, shard_of, shards
@@ -60,12 +60,6 @@ def counted() -> Iterator[Callable[[str, bytes], str]]:
 
     yield put
     Counted.store.clear()
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as started:
-        yield started
 
 
 # Members of shards
@@ -128,15 +122,15 @@ def test_a_shard_is_opened_once_whoever_asks(
 def test_a_damaged_shard_is_not_opened_for_each_member(
     counted: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard, by = counted("a.parquet", b"no shard at all"), fetcher()
+    shard = counted("a.parquet", b"no shard at all")
+    by = fetcher()
     for _ in range(2):
         assert {one.detail for one in by.fetch([f"parquet://{n}::{shard}" for n in range(30)])} == {
             "damaged shard"
         }
     assert Counted.asked["open", "/shards/a.parquet"] == 1
-    monkeypatch.setattr(
-        shards, "_RETRY_FAILED_S", -1.0
-    )  # once it may have been mended, it is looked at again
+    # once it may have been mended, it is looked at again
+    monkeypatch.setattr(shards, "_RETRY_FAILED_S", -1.0)
     by = fetcher()
     assert one(f"parquet://a::{shard}", by).status == "missing"
     counted("a.parquet", parquet_of({"a": b"abc"}))
@@ -318,7 +312,8 @@ def test_a_row_group_that_grows_when_it_is_decoded_is_refused(tmp_path: Path) ->
     (tmp_path / "a").write_bytes(
         bomb([str(number) for number in range(500)], [bytes(100_000)] * 500)
     )
-    by, before = fetcher(max_row_group_bytes=5_000_000), pa.total_allocated_bytes()
+    by = fetcher(max_row_group_bytes=5_000_000)
+    before = pa.total_allocated_bytes()
     grown: list[int] = []
     original = pq.ParquetFile.iter_batches
 
