@@ -2,19 +2,16 @@
 
     spark-submit --py-files dist/*.whl jobs/score_catalog.py --conf-file mytables.toml
 
-Several heads share one pass: score.head, whose scores are published, and score.more_heads, to
-compare with.
+The scores of score.head are published, those of score.more_heads are there to compare with.
 """
 
 from __future__ import annotations
 
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
-from toiletspark.scoring import scores, tasks
-from toiletspark.tables import spark_io
+from toiletspark.scoring import scores
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.workspace import Workspace
 
@@ -29,21 +26,12 @@ def step(work: Workspace) -> Summary:
         backbone_id = catalog.inputs.backbone_id
         registry.require_backbone(head, backbone_id, doing=scores.DOING)
 
-    errors = WorkerErrors(spark.sparkContext)
-    broadcast = spark.sparkContext.broadcast(chosen)
-    scored = tasks.score_images(work, catalog, broadcast, errors)
-    every_s = config.progress.line_every_s
-    with progress.watch(spark, "scoring", catalog.rows, line_every_s=every_s):
-        if len(chosen) > 1:
-            scored = spark_io.set_aside(scored, store, work.run_id, "scored")
-        writer = scores.ScoreWriter(work, catalog, errors)
-        runs = []
-        for number, head in enumerate(chosen):
-            compared = number < len(chosen) - 1
-            runs.append(
-                writer.write(tasks.select_head(scored, number, head), head, compared=compared)
-            )
-    store.clear(work.run_id)
+    runs = []
+    for number, head in enumerate(chosen, start=1):
+        with progress.watch(
+            spark, "scoring", catalog.rows, line_every_s=config.progress.line_every_s
+        ):
+            runs.append(scores.write(work, catalog, head, compared=number < len(chosen)))
     *others, published = runs
     summary: Summary = {
         "images": catalog.rows,

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import progress
 from toiletspark.embedding.dedup import PART_DIGITS, KnownContents
+from toiletspark.embedding.ledger import embedded_contents
 from toiletspark.embedding.plan import Plan
 from toiletspark.embedding.tasks import TaskInputs, attempt_images
 from toiletspark.embedding.worker_errors import WorkerErrors
@@ -66,7 +67,8 @@ def embed_plan(
         BackboneError: a worker does not, or cannot start the backbone; its commit is not kept.
     """
     context = work.spark.sparkContext
-    stored = context.broadcast(_stored_contents(work, spec.backbone_id))
+    contents = embedded_contents(work.spark, work.store, spec.backbone_id)
+    stored = context.broadcast(read_contents(contents))
     inputs = TaskInputs(
         spec=context.broadcast(spec),
         known=(),
@@ -90,12 +92,6 @@ def embed_plan(
         if number + 1 < count:
             recent = recent.union(read_contents(embeddings))
     return totals
-
-
-def _stored_contents(work: Workspace, backbone_id: str) -> KnownContents:
-    """The contents that earlier runs have embedded."""
-    stored = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
-    return read_contents(stored.where(F.col("backbone_id") == backbone_id))
 
 
 def read_contents(embeddings: DataFrame) -> KnownContents:

@@ -104,16 +104,14 @@ CATALOG = _table(
     "catalog",
     "image_id",
     "One row per image of the user's table at the time of the run, with its newest attempt. Scores "
-    "and versions belong to such a snapshot. Rows whose embeddings share a file share a file.",
+    "and versions belong to such a snapshot.",
     _IMAGE_LINES
     + """
 status         string     ok, or how the attempt failed
 detail         string     never holds a URL
 content_digest string     SHA-256 of the file
-embedding_file int        index in the list inputs.embeddings of the manifest, from 0; null: none
-embedding_row  int        row in that file, from 0
 """.lstrip(),
-    schema_version=2,
+    schema_version=3,
 )
 
 SAMPLE = _table(
