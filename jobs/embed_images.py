@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding import commits, int8, ledger, locations, plan
+from toiletspark.embedding import commits, int8, ledger, plan
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
 from toiletspark.tables import spark_io, user_tables
@@ -24,8 +24,7 @@ def step(work: Workspace) -> Summary:
     spec = int8.load_or_calibrate(store, config, images)
     probe = registry.probe(store, config.score.head, spec.backbone_id)
 
-    files = locations.embedding_files(store)
-    embedded = locations.locate(spark, store, files, spec.backbone_id)
+    embedded = ledger.embedded_contents(spark, store, spec.backbone_id).distinct()
     attempts = spark_io.read_all(spark, store, IMAGE_LEDGER)
     state = ledger.join_attempts(images, attempts, embedded)
     state = state.withColumn("waits", ledger.needs_attempt(config.embed))
@@ -38,17 +37,13 @@ def step(work: Workspace) -> Summary:
         planned = plan.make_plan(work, state.where("waits"), images, count)
         totals = commits.embed_plan(work, planned, spec, probe)
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
-        files = locations.embedding_files(store, files)
-        embedded = locations.locate(spark, store, files, spec.backbone_id, among=attempts)
-        state = ledger.update_catalog(state, attempts, embedded)
-    state = locations.partition_by_file(state)
+        state = ledger.update_catalog(state, attempts)
     state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
     inputs = Inputs(
         images=config.images.path,
         listings=config.listings.path,
         backbone_id=spec.backbone_id,
-        embeddings=files,
     )
     recorded = config.recorded()
     catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())

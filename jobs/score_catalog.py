@@ -2,17 +2,14 @@
 
     spark-submit --py-files dist/*.whl jobs/score_catalog.py --conf-file mytables.toml
 
-Several heads share one pass: score.head, whose scores are published, and score.more_heads, to
-compare with.
+The scores of score.head are published, those of score.more_heads are there to compare with.
 """
 
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
-from toiletspark.scoring import scores, tasks
-from toiletspark.tables import spark_io
+from toiletspark.scoring import scores
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.workspace import Workspace
 
@@ -26,20 +23,11 @@ def step(work: Workspace) -> Summary:
     for head in chosen:
         registry.require_backbone(head, catalog.inputs.backbone_id, doing=scores.DOING)
 
-    errors = WorkerErrors(spark.sparkContext)
-    broadcast = spark.sparkContext.broadcast(chosen)
-    scored = tasks.score_images(work, catalog, broadcast, errors)
+    runs = []
     every_s = config.progress.line_every_s
-    with progress.watch(spark, "scoring", catalog.rows, line_every_s=every_s):
-        if len(chosen) > 1:
-            scored = spark_io.set_aside(scored, store, work.run_id, "scored")
-        writer = scores.ScoreWriter(work, catalog, errors)
-        runs = []
-        for number, head in enumerate(chosen):
-            compared = number < len(chosen) - 1
-            rows = tasks.select_head(scored, number, head)
-            runs.append(writer.write(rows, head, compared=compared))
-    store.clear(work.run_id)
+    for number, head in enumerate(chosen, start=1):
+        with progress.watch(spark, "scoring", catalog.rows, line_every_s=every_s):
+            runs.append(scores.write(work, catalog, head, compared=number < len(chosen)))
     *others, published = runs
     summary: Summary = {
         "images": catalog.rows,

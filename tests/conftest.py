@@ -237,18 +237,10 @@ def stored(
 
 
 def stored_catalog(store: Store, rows: list[dict[str, Any]], backbone_id: str) -> Run:
-    """A catalog as `embed` leaves it, after all runs of embeddings: it says where they lie."""
-    files = [f"{run.run_id}/part-0.parquet" for run in store.runs(tables.EMBEDDINGS)]
-    places: dict[str | None, dict[str, int]] = {}
-    for number, file in enumerate(files):
-        kept = pq.read_table(Path(store.root) / tables.EMBEDDINGS.name / file).to_pylist()
-        for row, one in enumerate(kept):
-            if one["backbone_id"] == backbone_id:
-                places[one["content_digest"]] = {"embedding_file": number, "embedding_row": row}
-    placed = [{**row, **places.get(row["content_digest"], {})} for row in rows]
+    """A catalog as `embed` leaves it."""
     sound = sum(row["status"] == "ok" for row in rows)
-    inputs = {"backbone_id": backbone_id, "embeddings": files}
-    return stored(store, tables.CATALOG, placed, inputs=inputs, counts={"sound": sound})
+    inputs = {"backbone_id": backbone_id}
+    return stored(store, tables.CATALOG, rows, inputs=inputs, counts={"sound": sound})
 
 
 def read_table(spark: SparkSession, config: Config, table: tables.Table) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import stored, vector
 from toiletspark import statuses
-from toiletspark.embedding import commits, ledger, locations
+from toiletspark.embedding import commits, ledger
 from toiletspark.embedding.tasks import ATTEMPTS
 from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
@@ -77,21 +77,21 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
     return ledger.join_attempts(
         spark_io.read_run(spark, snapshot).select(*schemas.IMAGES.columns),
         spark_io.read_all(spark, store, schemas.IMAGE_LEDGER),
-        locations.locate(spark, store, locations.embedding_files(store), "ours"),
+        ledger.embedded_contents(spark, store, "ours").distinct(),
     ).cache()
 
 
 def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> None:
     rows = {row["image_id"]: row for row in known.collect()}
     assert len(rows) == known.count() == len(TRIED) + 2
-    assert known.columns == [*schemas.CATALOG.columns, "attempts", "attempted_at"]
+    assert known.columns == [*schemas.CATALOG.columns, "attempts", "attempted_at", "is_embedded"]
     assert {name: row["attempts"] for name, row in rows.items() if row["attempts"] != 2} == {
         "never": None,
         "new version": None,
         "lost": 1,
     }
     assert (rows["ok at last"]["status"], rows["ok at last"]["content_digest"]) == ("ok", "ok")
-    assert {name for name, row in rows.items() if row["embedding_row"] is not None} == {
+    assert {name for name, row in rows.items() if row["is_embedded"]} == {
         "ok",
         "ok at last",
     }
@@ -142,7 +142,6 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
             "status": "ok",
             "content_digest": "digest-1",
             "listing_id": "L1",
-            **located(7),
         },
         {
             "image_id": "gone",
@@ -150,7 +149,6 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
             "content_digest": "digest-2",
             "detail": "",
             "listing_id": "L2",
-            **located(8),
         },
         {"image_id": "new", "listing_id": "L3"},
     ]
@@ -160,11 +158,7 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
     ]
     images = spark_io.read_run(spark, stored(store, schemas.CATALOG, before))
     attempts = spark_io.read_run(spark, stored(store, schemas.IMAGE_LEDGER, tried))
-    new = {"content_digest": "digest-3", **located(9)}
-    embedded = spark_io.of_rows(
-        spark, [tuple(new[name] for name in locations.COLUMNS)], locations.COLUMNS
-    )
-    now = ledger.update_catalog(images, attempts, embedded).collect()
+    now = ledger.update_catalog(images, attempts).collect()
     assert sorted(
         (row["image_id"], row["listing_id"], row["status"], row["detail"]) for row in now
     ) == [
@@ -172,13 +166,8 @@ def test_what_a_run_has_tried_is_brought_up_and_the_rest_stays(
         ("new", "L3", "ok", ""),
         ("same", "L1", "ok", None),
     ]
-    contents = {row["image_id"]: tuple(row[name] for name in locations.COLUMNS) for row in now}
-    none = (None, None, None)  # no trace of what was there before
-    assert contents == {"same": ("digest-1", 7, 70), "gone": none, "new": ("digest-3", 9, 90)}
-
-
-def located(number: int) -> dict[str, Any]:
-    return {"embedding_file": number, "embedding_row": 10 * number}
+    contents = {row["image_id"]: row["content_digest"] for row in now}
+    assert contents == {"same": "digest-1", "gone": None, "new": "digest-3"}
 
 
 def attempt(image_id: str, status: str, digest: str | None, width: int = 0) -> dict[str, Any]:

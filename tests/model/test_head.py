@@ -397,7 +397,7 @@ def loaded_by(code: str) -> set[str]:
         ["model.registry", "tables.runs", "tables.schemas", "config"],
         ["images.decoding", "images.fetching", "labels.merge", "launch.trainer"],
         [
-            "scoring.tasks",
+            "scoring.scores",
             "feed.readers",
             "feed.feed",
             "jobs.score_catalog",

@@ -18,7 +18,7 @@ from toiletspark.hashing import hash_fraction
 from toiletspark.jobs import suggest_labels
 from toiletspark.sampling import active_learning
 from toiletspark.sampling.inclusion_probabilities import CERTAIN
-from toiletspark.scoring import tasks
+from toiletspark.scoring import scores
 from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -101,7 +101,7 @@ def test_the_most_probable_class_is_suggested(spark: SparkSession) -> None:
     ]
     columns = "image_id string, content_digest string, head_id string, "
     columns += "p_toilet float, p_other float, `p_attic` float"
-    result = tasks.suggest_classes(
+    result = scores.suggest_classes(
         spark.createDataFrame(rows, columns), ["toilet", "other"]
     ).collect()
     assert [(row["image_id"], row["suggested"], row["head_id"]) for row in result] == [

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import progress
 from toiletspark.embedding.dedup import PART_DIGITS, KnownContents
+from toiletspark.embedding.ledger import embedded_contents
 from toiletspark.embedding.plan import Plan
 from toiletspark.embedding.tasks import TaskInputs, attempt_images
 from toiletspark.embedding.worker_errors import WorkerErrors
@@ -54,9 +55,8 @@ def embed_plan(
     Raises BackboneError if one does not, or cannot start the backbone; its commit is not kept.
     """
     context = work.spark.sparkContext
-    earlier = spark_io.read_all(work.spark, work.store, EMBEDDINGS)
-    earlier = earlier.where(F.col("backbone_id") == spec.backbone_id)
-    stored = context.broadcast(read_contents(earlier))
+    contents = embedded_contents(work.spark, work.store, spec.backbone_id)
+    stored = context.broadcast(read_contents(contents))
     inputs = TaskInputs(
         spec=context.broadcast(spec),
         known=(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark import statuses
 from toiletspark.config import Embed
-from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER
+from toiletspark.tables import spark_io
+from toiletspark.tables.runs import Store
+from toiletspark.tables.schemas import CATALOG, EMBEDDINGS, IMAGE_LEDGER
 
 RETRIED: dict[str, Sequence[str]] = {
     "none": (),
@@ -27,18 +29,25 @@ def newest_attempts(ledger: DataFrame) -> DataFrame:
     return ledger.groupBy(*key).agg(newest).select(*key, "newest.*")
 
 
-def join_attempts(images: DataFrame, ledger: DataFrame, located: DataFrame) -> DataFrame:
-    """Adds to `schemas.IMAGES` the newest attempt, and the location (`locations.locate`).
+def embedded_contents(spark: SparkSession, store: Store, backbone_id: str) -> DataFrame:
+    """content_digest of each embedding of a backbone; one may stand twice."""
+    stored = spark_io.read_all(spark, store, EMBEDDINGS)
+    return stored.where(F.col("backbone_id") == backbone_id).select("content_digest")
+
+
+def join_attempts(images: DataFrame, ledger: DataFrame, embedded: DataFrame) -> DataFrame:
+    """Adds to `schemas.IMAGES` the newest attempt; `embedded` has each embedded content once.
 
     Returns the columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that
-    was never tried. Cost: joins on ids, no image read.
+    was never tried; is_embedded, true or null. Cost: joins on ids, no image read.
     """
     key = list(IMAGE_LEDGER.key)
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at"]
     last = newest_attempts(ledger).select(*key, *facts)
     joined = images.join(last, key, "left")
-    joined = joined.join(located.hint("shuffle_hash"), "content_digest", "left")
-    return joined.select(*CATALOG.columns, "attempts", "attempted_at")
+    embedded = embedded.withColumn("is_embedded", F.lit(True)).hint("shuffle_hash")
+    joined = joined.join(embedded, "content_digest", "left")
+    return joined.select(*CATALOG.columns, "attempts", "attempted_at", "is_embedded")
 
 
 def needs_attempt(section: Embed) -> Column:
@@ -56,7 +65,7 @@ def is_due(retry: str, refetch_before: datetime | None) -> Column:
     (`retry`, a key of `RETRIED`), or its last attempt was before `refetch_before`.
     """
     is_new = F.col("status").isNull()
-    is_lost = (F.col("status") == "ok") & F.col("embedding_file").isNull()
+    is_lost = (F.col("status") == "ok") & F.col("is_embedded").isNull()
     is_old = F.col("attempted_at") < F.lit(refetch_before) if refetch_before else F.lit(False)
     return is_new | is_lost | has_failed(retry) | is_old
 
@@ -66,14 +75,10 @@ def has_failed(retry: str) -> Column:
     return F.coalesce(F.col("status").isin(*RETRIED[retry]), F.lit(False))
 
 
-def update_catalog(images: DataFrame, attempts: DataFrame, located: DataFrame) -> DataFrame:
-    """Updates `schemas.CATALOG` with the attempts of the run, `schemas.IMAGE_LEDGER`.
-
-    `located` are the embeddings of their contents, see `locations.locate`.
-    """
-    facts = ["status", "detail", "content_digest", "embedding_file", "embedding_row"]
-    tried = attempts.join(located, "content_digest", "left")
-    new = tried.select("image_id", *(F.col(name).alias(f"new_{name}") for name in facts))
+def update_catalog(images: DataFrame, attempts: DataFrame) -> DataFrame:
+    """Updates `schemas.CATALOG` with the attempts of the run, `schemas.IMAGE_LEDGER`."""
+    facts = ["status", "detail", "content_digest"]
+    new = attempts.select("image_id", *(F.col(name).alias(f"new_{name}") for name in facts))
     was_tried = F.col("new_status").isNotNull()
     now = {name: F.when(was_tried, F.col(f"new_{name}")).otherwise(F.col(name)) for name in facts}
     return images.join(new, "image_id", "left").withColumns(now).select(*CATALOG.columns)

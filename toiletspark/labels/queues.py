@@ -7,7 +7,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Labels
 from toiletspark.errors import OutputError
-from toiletspark.scoring import tasks
+from toiletspark.scoring.scores import suggest_classes
 from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import QUEUES, SAMPLE
@@ -40,9 +40,9 @@ def images(spark: SparkSession, run: Run) -> DataFrame:
 
 
 def suggestions(spark: SparkSession, scores: Run | None, section: Labels) -> DataFrame:
-    """`tasks.suggest_classes` of a run of scores; no rows without one."""
+    """`scores.suggest_classes` of a run of scores; no rows without one."""
     if scores is not None:
-        return tasks.suggest_classes(spark_io.read_run(spark, scores), section.classes)
+        return suggest_classes(spark_io.read_run(spark, scores), section.classes)
     columns = {"image_id": "string", "suggested": "string", "certainty": "double"}
     columns |= {"uncertainty": "double", "head_id": "string", "scored_digest": "string"}
     return spark_io.no_rows(spark, columns)

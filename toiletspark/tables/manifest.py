@@ -64,7 +64,6 @@ class Inputs(BaseModel):
     # others
     kind: str = ""  # of a queue
     bands: list[dict[str, Any]] = []  # of the strata of a sample
-    embeddings: list[str] | None = None  # the files in which a catalog's embeddings lie
 
     def as_json(self) -> dict[str, Any]:
         """The fields that were given, as they stand in the manifest."""

@@ -16,7 +16,6 @@ import io
 import os
 import re
 import secrets
-import socket
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -117,21 +116,6 @@ class Store:
                 todo="set output.root to a folder of its own; nothing was touched",
             )
         return cls(root)
-
-    def require_here(self, *, doing: str) -> None:
-        """Raises OutputError on a worker that does not reach the store that the driver writes."""
-        try:
-            problem = "" if storage.exists(f"{self.root}/{MARKER}") else f"no {MARKER} there"
-        except Exception as error:  # noqa: BLE001 - every store's client has its own errors
-            problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        if problem:
-            raise OutputError(
-                doing=doing,
-                expected=f"a worker that reads {self.root} with Python (fsspec), like the driver",
-                found=f"on {socket.gethostname()}: {problem}",
-                todo="give the executors the driver's credentials and packages, and a store that "
-                "all machines see; `toiletspark doctor` tries it out",
-            )
 
     def folder(self, table: Table, run_id: str) -> str:
         """The folder of a run, written or not."""

@@ -95,16 +95,14 @@ The user's images as one run saw them, without their bytes; not stored.
 """)
 
 CATALOG = _table(f"""
-catalog, version 2, key image_id
+catalog, version 3, key image_id
 One row per image of the user's table at the time of the run, with its newest attempt. Scores and
-versions belong to such a snapshot. Rows whose embeddings share a file share a file.
+versions belong to such a snapshot.
 
 {_IMAGE_LINES}
 status         string     ok, or how the attempt failed
 detail         string     never holds a URL
 content_digest string     SHA-256 of the file
-embedding_file int        index in the list inputs.embeddings of the manifest, from 0; null: none
-embedding_row  int        row in that file, from 0
 """)
 
 SAMPLE = _table("""

@@ -4,18 +4,14 @@ without torch.
 
 import json
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -33,9 +29,10 @@ from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.jobs import rescore_catalog, score_catalog
 from toiletspark.model import bundle
+from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.publishing import publication
-from toiletspark.scoring import tasks
+from toiletspark.scoring import scores
 from toiletspark.tables import schemas
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.workspace import Workspace
@@ -157,7 +154,7 @@ def test_scores_are_the_heads_on_the_stored_embeddings(
     }
 
 
-def test_several_heads_in_one_pass_give_the_scores_of_each_alone(
+def test_several_heads_give_the_scores_of_each_alone(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     """Whatever their classes; the head whose scores are published is the newest run."""
@@ -201,14 +198,14 @@ def test_the_scores_of_a_head_to_compare_with_are_not_published_where_scoring_wa
     prepare(store)
     chosen, other = made_head(store, *TWO), made_head(store, *THREE, name="three")
     before = score_catalog.step(Workspace.open(spark, with_heads(config, "head")))
-    select_head = tasks.select_head
+    score_images = scores.score_images
 
-    def killed(scored: Any, number: int, head: Head) -> Any:
+    def killed(work: Workspace, catalog: Run, head: Head, errors: WorkerErrors) -> Any:
         if head.head_id == chosen.head_id:
             raise OSError("killed")
-        return select_head(scored, number, head)
+        return score_images(work, catalog, head, errors)
 
-    monkeypatch.setattr(tasks, "select_head", killed)
+    monkeypatch.setattr(scores, "score_images", killed)
     with pytest.raises(OSError, match="killed"):
         score_catalog.step(Workspace.open(spark, with_heads(config, "head", "three")))
     assert store.runs(schemas.SCORES)[-1].inputs.head_id == other.head_id
@@ -264,32 +261,14 @@ def test_a_content_that_stands_twice_does_not_make_up_for_one_that_is_missing(
     assert store.runs(schemas.SCORES) == []
 
 
-def test_a_catalog_is_scored_where_its_embeddings_lie_and_nowhere_else(
+def test_an_embedding_whose_file_is_gone_stops_the_scoring(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
-    """Each file of a catalog is a task; what was embedded since is not read, and what has gone is
-    missing.
-    """
-    snapshot = prepare(store)
+    prepare(store)
     made_head(store, *TWO)
-    whole = pq.read_table(Path(snapshot.folder) / "part-0.parquet")
-    for number in range(3):
-        pq.write_table(
-            whole.slice(number * 15, 15), Path(snapshot.folder) / f"part-{number}.parquet"
-        )
-    store.commit(
-        schemas.CATALOG, snapshot.run_id, config={}, inputs=snapshot.inputs, counts=snapshot.counts
-    )
-    since = stored(
-        store,
-        schemas.EMBEDDINGS,
-        [{"content_digest": "digest-0", "backbone_id": "ours", "embedding": b""}],
-    )
-    assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
-    (Path(since.folder) / "part-0.parquet").unlink()
-    assert score_catalog.step(Workspace.open(spark, config))["scored"] == IMAGES
-    first = Path(store.root) / "embeddings" / (snapshot.inputs.embeddings or [])[0]
-    first.unlink()  # with the contents 0 to 17, since the others stand in the second file too
+    first = next(run for run in store.runs(schemas.EMBEDDINGS) if run.rows)
+    # with the contents 0 to 17, since the others stand in the second run too
+    (Path(first.folder) / "part-0.parquet").unlink()
     with pytest.raises(OutputError) as stopped:
         score_catalog.step(Workspace.open(spark, config))
     assert stopped.value.found == "7 scores"
@@ -338,72 +317,35 @@ def test_scoring_before_embedding_names_the_step(
     assert stopped.value.todo == "run `toiletspark embed` with the same configuration first"
 
 
-def test_a_worker_that_does_not_see_the_store_scores_nothing(
+def test_of_a_content_that_stands_twice_the_same_embedding_is_scored_each_time(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
-    """Python's memory is such a store: each process has its own."""
-    catalog = prepare(store)
-    errors = WorkerErrors(spark.sparkContext)
-    heads = spark.sparkContext.broadcast([made_head(store, *TWO)])
-    elsewhere = Workspace(spark, Store("memory://elsewhere"), config)
-    assert tasks.score_images(elsewhere, catalog, heads, errors).collect() == []
-    with pytest.raises(OutputError) as stopped:
-        errors.raise_first()
-    assert str(stopped.value) == (
-        "while scoring on a worker, before its first batch\n"
-        "  expected: a worker that reads memory://elsewhere with Python (fsspec), like "
-        "the driver\n"
-        f"  found:    on {socket.gethostname()}: no _toiletspark.json there\n"
-        "  do:       give the executors the driver's credentials and packages, and a store "
-        "that all machines see; "
-        "`toiletspark doctor` tries it out"
-    )
-    assert stopped.value.exit_code == 2
+    """Both rows are equal in a real store; here they differ, so that the choice shows."""
+    head = made_head(store, *TWO)
+    twice = [
+        {"content_digest": "d", "backbone_id": "ours", "embedding": vector(seed)} for seed in (1, 2)
+    ]
+    for rows in (twice, twice[::-1]):
+        stored(store, schemas.EMBEDDINGS, rows)
+        stored(store, schemas.EMBEDDINGS, rows[:1])
+        stored_catalog(store, [catalog_row("i", "ok", "d")], "ours")
+        folder = score_catalog.step(Workspace.open(spark, config))["scores"]
+        score = pd.read_parquet(folder)["exclusion_score"].item()
+        assert score == pytest.approx(min(slowly(head, seed)[1] for seed in (1, 2)), abs=2e-5)
 
 
-def test_workers_read_a_store_on_s3_with_what_their_environment_says(
+def test_a_head_that_computes_other_golden_scores_on_a_worker_gives_no_scores(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
-    """Scores are those of the same store on disk. A worker without credentials reports so once."""
-    from tests.support.object_store import object_store
-
     catalog = prepare(store)
-    head = made_head(store, *THREE)
-    heads = spark.sparkContext.broadcast([head])
-    remote = Store("s3a://photos/output")
-    moved = replace(catalog, folder=remote.folder(schemas.CATALOG, catalog.run_id))
-    here, there = Workspace(spark, store, config), Workspace(spark, remote, config)
-    expected = tasks.score_images(here, catalog, heads, WorkerErrors(spark.sparkContext))
-    expected_rows = expected.toPandas()
-    with object_store() as s3:
-        for path in (path for path in Path(store.root).rglob("*") if path.is_file()):
-            s3.put(f"output/{path.relative_to(store.root)}", path.read_bytes())
-        keys = {
-            "AWS_ACCESS_KEY_ID": s3.options["key"],
-            "AWS_SECRET_ACCESS_KEY": s3.options["secret"],
-        }
-        server = {"AWS_ENDPOINT_URL": s3.options["endpoint_url"], "AWS_DEFAULT_REGION": "us-east-1"}
-        with worker_environment(spark, {**server, **keys}):
-            errors = WorkerErrors(spark.sparkContext)
-            scored = tasks.score_images(there, moved, heads, errors)
-            pd.testing.assert_frame_equal(scored.toPandas(), expected_rows)
-            errors.raise_first()
-        with worker_environment(spark, {**server, "AWS_EC2_METADATA_DISABLED": "true"}):
-            assert tasks.score_images(there, moved, heads, errors).collect() == []
-            with pytest.raises(OutputError, match="Unable to locate credentials"):
-                errors.raise_first()
-
-
-@contextmanager
-def worker_environment(spark: SparkSession, variables: dict[str, str]) -> Iterator[None]:
-    """For another environment Spark starts other workers."""
-    environment = spark.sparkContext.environment
-    environment.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            del environment[name]
+    head = made_head(store, *TWO)
+    golden = GoldenImage("i", "d", "toilet", b"", vector(1), {"toilet": 0.5, "other": 0.5})
+    wrong = replace(head, golden=(golden,))
+    with pytest.raises(HeadError) as stopped:
+        scores.write(Workspace.open(spark, config), catalog, wrong)
+    doing = f"checking the head {head.head_id} on a worker, before its first batch"
+    assert stopped.value.doing == doing
+    assert store.runs(schemas.SCORES) == []
 
 
 def test_a_head_for_another_backbone_is_refused(
