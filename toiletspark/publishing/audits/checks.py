@@ -120,7 +120,7 @@ def require(checks: Iterable[Check], *, doing: str) -> None:
 
 
 def of_version(figures: Figures, images: int) -> list[Check]:
-    """The rules of integrity about the written rows of a version of a catalog of so many images."""
+    """The rules of integrity about the written rows of a version; `images` counts its catalog."""
     counted, unknown = figures.images, figures.unknown_words
     each = f"one decision for each of {images} images"
     decided = figures.total("kept") + figures.total("excluded") + figures.total("unscored")
