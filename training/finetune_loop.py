@@ -85,8 +85,8 @@ def tune(
     model = torch.nn.Sequential(network, final)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     moved = [*trained, *final.parameters()]
-    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    optimizer = torch.optim.AdamW(moved, **rates)
+    rate = settings.learning_rate
+    optimizer = torch.optim.AdamW(moved, lr=rate, weight_decay=settings.weight_decay)
     epochs = _Epochs(model, optimizer, pictures, settings, seed, device)
     kept = [values.detach().clone() for values in trained]
     with repeatable():
