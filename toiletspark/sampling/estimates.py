@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 _ROUNDING = 1e-15  # of a listing's part of a difference, far below that of one image
 # Areas near 1 depend on a few images, and replicates of a sample that has missed them vary too
@@ -52,7 +54,7 @@ class Difference:
 
 # The summed value of each image, (n,), bool or float, and the images of the whole. For precision:
 # hits, excluded; for a mean cost: costs, all.
-Ratio = tuple[NDArray[Any], NDArray[np.bool_]]
+Ratio = tuple[NDArray[Any], Mask]
 
 
 class Bootstrap:
@@ -98,10 +100,9 @@ class Bootstrap:
         drawn = id_of_image * len(names) + stratum_of_image
         _, first, self._listing = np.unique(drawn, return_index=True, return_inverse=True)
         stratum_of_listing = _join_singles(stratum_of_image[first])
-        rng = np.random.default_rng(seed)
-        self._times = _draw_replicates(stratum_of_listing, replicates, rng)
+        self._times = _draw_replicates(stratum_of_listing, replicates, seed)
 
-    def share(self, part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Share:
+    def share(self, part: Mask, whole: Mask) -> Share:
         """The share of `whole` that is also `part`, both bool, (n,), over the catalog.
 
         The bounds are Wilson's, for the effective sample size: as many independent images as would
@@ -115,7 +116,7 @@ class Bootstrap:
         """
         return self.shares(part[np.newaxis], whole[np.newaxis])[0]
 
-    def shares(self, parts: NDArray[np.bool_], wholes: NDArray[np.bool_]) -> list[Share]:
+    def shares(self, parts: Mask, wholes: Mask) -> list[Share]:
         """`share` of many at once, both bool, (k, n).
 
         Cost: a product of (replicates, listings of the wholes) and (listings of the wholes, 2 k).
@@ -135,9 +136,7 @@ class Bootstrap:
             shares.append(_with_bounds(value, ratios, whole_sums, int(whole.sum()), is_share=True))
         return shares
 
-    def figure(
-        self, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], whole: NDArray[np.bool_]
-    ) -> Share:
+    def figure(self, of: Callable[[Floats], Floats], whole: Mask) -> Share:
         """Another figure in [0, 1], such as the area under a curve; bounds as in `share`.
 
         `of` takes weights, float64, (replicates, n), some of them 0, and returns the figure of
@@ -189,15 +188,15 @@ class Bootstrap:
             half = largest * _wilson(0.0, float(whole**2 / (sums[:, 1] ** 2).sum()))[1]
         return Difference(value, max(-largest, value - half), min(largest, value + half))
 
-    def total(self, mask: NDArray[np.bool_]) -> float:
+    def total(self, mask: Mask) -> float:
         """The images of the catalog that the chosen ones represent."""
         return float(self._weight[mask].sum())
 
-    def mean(self, values: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    def mean(self, values: NDArray[np.float32], mask: Mask) -> float:
         """The weighted mean of a value, (n,), over the chosen images; at least one is chosen."""
         return float(np.average(values[mask].astype(np.float64), weights=self._weight[mask]))
 
-    def _per_listing(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _per_listing(self, values: NDArray[Any]) -> Floats:
         """Weighted sums by listing of values or of a mask, (n,): float64, (listings,)."""
         listings = self._times.shape[1]
         sums = np.bincount(self._listing, weights=self._weight * values, minlength=listings)
@@ -221,11 +220,7 @@ def half_width(units_drawn: int, images_drawn: int, images: float) -> float | No
 
 
 def _with_bounds(
-    value: float | None,
-    replicates: NDArray[np.float64],
-    whole: NDArray[np.float64],
-    n: int,
-    is_share: bool = False,
+    value: float | None, replicates: Floats, whole: Floats, n: int, is_share: bool = False
 ) -> Share:
     """An estimate with its bounds, from the replicates that have one.
 
@@ -252,10 +247,9 @@ def _join_singles(stratum: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.where(is_joined[stratum], len(sizes), stratum)
 
 
-def _draw_replicates(
-    stratum: NDArray[np.intp], replicates: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _draw_replicates(stratum: NDArray[np.intp], replicates: int, seed: int) -> Floats:
     """The weights in each replicate: float64, (replicates, listings), 1 on average."""
+    rng = np.random.default_rng(seed)
     times = np.ones((replicates, len(stratum)))
     for number in np.unique(stratum):
         rows = np.flatnonzero(stratum == number)

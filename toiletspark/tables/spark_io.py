@@ -34,11 +34,9 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
     return spark.read.schema(spark_schema(run.columns)).parquet(*files)
 
 
-def read_all(
-    spark: SparkSession, store: Store, table: Table, of_run: str | None = None
-) -> DataFrame:
+def read_all(spark: SparkSession, store: Store, table: Table, of_run: str = "") -> DataFrame:
     """The rows of all runs of a table, or only of the commits of one run (`inputs.run`)."""
-    runs = [run for run in store.runs(table) if of_run in (None, run.inputs.run)]
+    runs = [run for run in store.runs(table) if of_run in ("", run.inputs.run)]
     folders = [storage.spark_path(run.folder) for run in runs]
     if not folders:
         return no_rows(spark, table.columns)
