@@ -227,7 +227,7 @@ def test_what_executors_cannot_write_is_told_and_tidied(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_what_only_pythons_workers_cannot_write_is_told_and_tidied(
+def test_a_store_that_only_pythons_workers_cannot_write_is_sound_and_tidied(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """Spark is done when a file comes to lie where workers will want a folder."""
@@ -237,7 +237,6 @@ def test_what_only_pythons_workers_cannot_write_is_told_and_tidied(
 
     with mock.patch.object(surroundings, "_try_from_spark", block):
         trial = surroundings.try_output(spark, str(tmp_path / "output"), on_executors=True)
-    assert "Not a directory" in trial.workers_error or "File exists" in trial.workers_error
     assert (trial.driver_error, trial.executors_error) == ("", "")
     assert set(trial.winners) == {1}
     assert list(tmp_path.iterdir()) == []

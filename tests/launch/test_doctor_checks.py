@@ -272,14 +272,6 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         lambda: sound(output=OutputTrial(executors_error="denied")),
         *("output", "error", ["executors cannot write", "denied"]),
     ),
-    "unwritable for workers": (
-        lambda: sound(output=OutputTrial(workers_error="no credentials")),
-        *(
-            "output",
-            "error",
-            ["Python on the executors", "no credentials", "though Spark can", "s3fs"],
-        ),
-    ),
     "not shared": (
         lambda: sound(output=OutputTrial(unseen_files=3)),
         *("output", "error", ["3 files", "the driver does not see", "hdfs://"]),

@@ -83,7 +83,6 @@ class OutputTrial:
     foreign: str = ""  # a file that toiletspark did not make; then nothing was tried
     driver_error: str = ""  # why the driver cannot write
     executors_error: str = ""  # why Spark cannot write
-    workers_error: str = ""  # why Python on the executors cannot write, although Spark can
     unseen_files: int = 0  # files of executors that the driver does not see
     winners: tuple[int, ...] = ()  # for each name that several tried to create: how many succeeded
     stale_reads: int = 0  # reads that returned replaced content

@@ -27,11 +27,6 @@ def output(cluster: Observed) -> Iterator[Finding]:
         why = "a job works for hours and fails when it writes"
         todo = "let the executors' user write there; give Spark the store's spark.hadoop.fs... keys"
         yield Finding("output", "error", what, "executors", why, todo)
-    if error := trial.workers_error:
-        what = f"Python on the executors cannot write to {root}, though Spark can: {error}"
-        why = "scoring reads the stored embeddings in Python, and ends before it has begun"
-        todo = "give executors the driver's credentials (environment or role) and packages (s3fs)"
-        yield Finding("output", "error", what, "executors", why, todo)
     if trial.unseen_files:
         what = f"the driver does not see {trial.unseen_files} files that executors wrote to {root}"
         why = "each machine has a folder of that name of its own, and results are scattered"
