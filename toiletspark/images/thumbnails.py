@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +19,9 @@ from toiletspark.tables import spark_io, user_tables
 _PAGE_PX = 224
 
 
-def of_few(spark: SparkSession, config: Config, wanted: dict[str, str | None]) -> dict[str, bytes]:
+def of_few(
+    spark: SparkSession, config: Config, wanted: Mapping[str, str | None]
+) -> dict[str, bytes]:
     """Makes thumbnails of the few images that a page shows.
 
     `wanted` maps an image_id to the digest of the content that the page shows; None: the present
