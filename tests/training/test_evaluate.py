@@ -229,6 +229,7 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     told = replace(evaluated(), learning_curve=LearningCurve([], "It rises."), fit={"l2": 0.1})
     storage.replace_json(f"{tmp_path}/evaluation.json", told.as_json())
     assert read(str(tmp_path)) == told
+    assert [row["class"] for row in told.as_json()["per_class"]] == list(CLASSES)
 
 
 # Curves
