@@ -257,7 +257,7 @@ def _task(decoder: str, paths: list[Path]) -> float:
             # bytes behind a JPEG's end make another content, not another picture
             again, place = divmod(number, len(paths))
             copy.write_bytes(paths[place].read_bytes() + b"\0" * (1 + again))
-        sources = [pipeline.Source(((copy.name, "1", 0),), str(copy)) for copy in copies]
+        sources = [pipeline.Source(str(copy)) for copy in copies]
         _embedded(sources[:256], work)
         _barrier.wait()
         started = time.perf_counter()

@@ -115,16 +115,16 @@ def _attempted(shown: dict[str, bytes | None], config: Config, backbone: Backbon
     work = Pipeline(
         backbone, Fetcher(config.fetch), config.decode, 16, config.embed.bytes_per_batch
     )
-    there = [
-        Source(((image, "", 0),), None, content, len(content))
+    there = {
+        Source(None, content, len(content)): image
         for image, content in shown.items()
         if content is not None
-    ]
+    }
     rows = {image: (image, "missing", None, None) for image in shown}
     of_content: dict[str, bytes] = {}
     for batch in attempt_all(there, work):
         for one in batch:
-            image = one.source.images[0][0]
+            image = there[one.source]
             if one.embedding is not None and one.digest is not None:
                 of_content[one.digest] = one.embedding
             rows[image] = (image, one.decoded.status, one.digest, None)

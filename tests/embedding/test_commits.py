@@ -32,6 +32,7 @@ from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config, loading
 from toiletspark.embedding import commits
 from toiletspark.embedding.tasks import TaskInputs
+from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import OutputError
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas, spark_io
@@ -179,9 +180,11 @@ def attempts_that(
     """
     calls: list[TaskInputs] = []
 
-    def attempt(plan: DataFrame, partitions: int, given: TaskInputs) -> DataFrame:
+    def attempt(
+        plan: DataFrame, partitions: int, given: TaskInputs, errors: WorkerErrors
+    ) -> DataFrame:
         calls.append(given)
-        return change(len(calls), attempt_images(plan, partitions, given), given)
+        return change(len(calls), attempt_images(plan, partitions, given, errors), given)
 
     attempt_images = commits.attempt_images
     monkeypatch.setattr(commits, "attempt_images", attempt)

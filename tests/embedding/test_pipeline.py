@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import literal_config, picture
 from tests.support.picture_server import PictureServer, served
-from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all
+from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all, attempt_rows
 from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox
 from toiletspark.images.decoding import decode
@@ -70,19 +70,25 @@ def work(
     return Pipeline(backbone, Fetcher(fetch), CONFIG.decode, **{**sizes, **settings})
 
 
+_names: dict[Source, str] = {}
+
+
 def inline(image_id: str, content: bytes) -> Source:
-    return Source(((image_id, "v", 0),), None, content, len(content))
+    return named(image_id, Source(None, content, len(content)))
 
 
 def by_url(image_id: str, url: str | None) -> Source:
-    return Source(((image_id, "v", 0),), url)
+    return named(image_id, Source(url))
+
+
+def named(image_id: str, source: Source) -> Source:
+    _names[source] = image_id
+    return source
 
 
 def outcomes(batches: Iterator[list[Attempt]]) -> dict[str, Attempt]:
     """Each image's attempt; an image that stands in two of them is a defect."""
-    result = []
-    for one in itertools.chain.from_iterable(batches):
-        result += [(image_id, one) for image_id, *_ in one.source.images]
+    result = [(_names[one.source], one) for one in itertools.chain.from_iterable(batches)]
     assert len(dict(result)) == len(result)
     return dict(result)
 
@@ -147,7 +153,7 @@ def mixture(seed: int, folder: Path) -> tuple[list[Source], dict[str, str]]:
             kind, "missing"
         )
         if kind == "large":
-            sources.append(Source(((name, "v", 0),), None, None, 2_000_000))
+            sources.append(named(name, Source(None, None, 2_000_000)))
         elif content is not None and rng.random() < 0.5:
             sources.append(inline(name, content))
         else:
@@ -326,21 +332,73 @@ def test_a_content_that_another_task_has_claimed_is_left_to_it(
     assert decoded == [ours]
 
 
-def test_a_shared_url_is_fetched_once_for_all_its_images(
+@pytest.mark.parametrize("per_batch", [1, 2, 3, 12])
+def test_rows_keep_their_order_and_neighbours_with_one_url_are_fetched_once(
+    backbone: Counting, site: PictureServer, per_batch: int
+) -> None:
+    """Also where two batches of Spark meet. Inline bytes are nobody else's."""
+    urls = [site.serve(f"{n}.jpg", picture("toilet", n)) for n in range(4)]
+    own = picture("kitchen", 1)
+    rows = [(urls[0],)] * 3 + [(urls[1],), (None,), (None,), (urls[1], own, len(own))]
+    rows += [(urls[1], own, len(own)), (urls[2], None, 99), (urls[3],), (urls[3],), (urls[0],)]
+    fetched = [True, False, False, *[True] * 7, False, True]
+    batches = [
+        [Source(*row) for row in rows[start : start + per_batch]]
+        for start in range(0, len(rows), per_batch)
+    ]
+    batches.insert(1, [])
+    result = list(attempt_rows(batches, work(backbone, images_per_batch=2)))
+    assert [len(batch) for batch in result] == [len(batch) for batch in batches]
+    flat = list(itertools.chain.from_iterable(result))
+    contents = [picture("toilet", n) for n in (0, 0, 0, 1)] + [None, None, own, own, None]
+    contents += [picture("toilet", n) for n in (3, 3, 0)]
+    digests = [content and content_digest(content) for content in contents]
+    assert [one.digest for one in flat] == digests
+    assert [one.fetched for one in flat] == fetched
+    # one of equal contents has the embedding: the one that arrived first
+    embedded = [one for one in flat if one.embedding is not None]
+    assert sorted(one.digest or "" for one in embedded) == sorted({*filter(None, digests)})
+    assert all(one.fetched for one in embedded)
+    assert site.gets == {"/0.jpg": 2, "/1.jpg": 1, "/3.jpg": 1}
+
+
+def test_without_deduplication_each_row_has_its_embedding(
     backbone: Counting, site: PictureServer
 ) -> None:
     url = site.serve("a.jpg", picture("toilet", 1))
-    images = (("one", "v1", 0), ("two", "v2", 3))
-    ((one,),) = attempt_all([Source(images, url)], work(backbone))
-    assert one.source.images == images
-    assert one.decoded.status == "ok"
-    assert site.gets == {"/a.jpg": 1}
+    own = picture("kitchen", 1)
+    batches = [[Source(url), Source(url), Source(None, own)], [Source(None, own), Source(url)]]
+    pipeline = work(backbone, images_per_batch=2, deduplicates=False)
+    first, second = attempt_rows(batches, pipeline)
+    assert [one.embedding for one in (*first, *second)].count(None) == 0
+    assert first[0].embedding == first[1].embedding
+    near = np.frombuffer(second[0].embedding or b"", "<f2").astype(float)
+    np.testing.assert_allclose(near, alone(own).astype(float), rtol=2**-10, atol=1e-4)
+    assert site.gets == {"/a.jpg": 2}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_batches_come_back_as_a_slow_loop_has_them(backbone: Counting, seed: int) -> None:
+    """Batches of any size, contents that repeat, and few images at once."""
+    draw = random.Random(seed)
+    contents = [picture("kitchen", number) for number in range(3)] + [b"junk"]
+    batches = [
+        [Source(None, draw.choice(contents)) for _ in range(draw.randrange(6))]
+        for _ in range(draw.randrange(1, 8))
+    ]
+    result = list(attempt_rows(batches, work(backbone, images_per_batch=draw.choice([1, 3]))))
+    assert [[one.source for one in batch] for batch in result] == batches
+    seen: set[bytes | None] = set()
+    for one in itertools.chain.from_iterable(result):
+        is_new = one.source.content not in seen
+        assert (one.embedding is not None) == (is_new and one.source.content != b"junk")
+        seen.add(one.source.content)
 
 
 def test_too_many_inline_bytes_are_told_without_them(backbone: Counting) -> None:
     given = work(backbone, max_image_bytes=1_000)
     exactly, over = bytes(1_000), bytes(1_001)
-    left_out = Source((("left out", "v", 0),), None, None, 5_000)
+    left_out = named("left out", Source(None, None, 5_000))
     result = outcomes(
         attempt_all([inline("exactly", exactly), inline("over", over), left_out], given)
     )
@@ -379,7 +437,7 @@ def test_a_slow_host_holds_up_nobody(backbone: Counting, site: PictureServer) ->
     assert sorted(outcomes(iter(others))) == sorted("abcdefghijkl")
     answer.set()
     ((slow,),) = batches
-    assert slow.source.images[0][0] == "slow"
+    assert _names[slow.source] == "slow"
     assert slow.embedding is not None
 
 

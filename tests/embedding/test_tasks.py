@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -23,8 +22,6 @@ from toiletspark.demo.odd_files import BROKEN, ODD, broken_bytes, odd_bytes
 from toiletspark.demo.rooms import draw_room
 from toiletspark.embedding import plan as plans
 from toiletspark.embedding import tasks
-from toiletspark.embedding.dedup import KnownContents
-from toiletspark.embedding.pipeline import Source
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.hashing import content_digest
 from toiletspark.images.decoding import decode
@@ -264,47 +261,6 @@ def test_what_was_set_aside_is_gone(mixed: Embedded) -> None:
     }
 
 
-# Sources, without Spark
-
-
-def planned(*rows: tuple[str, str | None, bytes | None, int]) -> pa.RecordBatch:
-    full = [
-        {
-            "image_id": name,
-            "image_version": "v",
-            "attempts": 2,
-            "image_url": url,
-            "content": content,
-            "inline_bytes": n,
-        }
-        for name, url, content, n in rows
-    ]
-    return pa.RecordBatch.from_pylist(full)
-
-
-def test_neighbours_with_the_same_url_are_one_source_and_inline_bytes_their_own() -> None:
-    batches = [
-        planned(("a", "u1", None, 0), ("b", "u1", None, 0)),
-        planned(
-            ("c", "u1", None, 0), ("d", "u2", None, 0), ("e", None, None, 0), ("f", None, None, 0)
-        ),
-        planned(("g", "u2", b"xyz", 3), ("h", "u2", b"xyz", 3), ("i", "u3", None, 99)),
-        planned(("j", "u4", b"", 0), ("k", "u4", b"", 0), ("l", "u4", None, 0)),
-    ]
-    assert list(tasks.group_sources(batches)) == [
-        Source((("a", "v", 2), ("b", "v", 2), ("c", "v", 2)), "u1"),  # also where two batches meet
-        Source((("d", "v", 2),), "u2"),
-        Source((("e", "v", 2),), None),
-        Source((("f", "v", 2),), None),
-        Source((("g", "v", 2),), "u2", b"xyz", 3),
-        Source((("h", "v", 2),), "u2", b"xyz", 3),
-        Source((("i", "v", 2),), "u3", None, 99),
-        Source((("j", "v", 2),), "u4", b""),
-        Source((("k", "v", 2),), "u4", b""),
-        Source((("l", "v", 2),), "u4"),
-    ]
-
-
 # The trap: Spark may run a Python function once for a filter on its outcome, and once for the
 # outcome
 
@@ -320,14 +276,13 @@ def test_each_image_is_fetched_once_although_a_filter_on_the_outcome_follows(
         rows = [(str(number), "v", 0, url, None, 0, url, 0) for number, url in enumerate(urls)]
         given = tasks.TaskInputs(
             spark.sparkContext.broadcast(load_spec(config.backbone)),
-            (spark.sparkContext.broadcast(KnownContents.from_parts([], [])),),
             config.fetch,
             config.decode,
             config.embed,
-            "the-trap",
-            WorkerErrors(spark.sparkContext),
+            claims="the-trap",
         )
-        outcomes = tasks.attempt_images(spark.createDataFrame(rows, plans.PLAN.schema), 4, given)
+        plan = spark.createDataFrame(rows, plans.PLAN.schema)
+        outcomes = tasks.attempt_images(plan, 4, given, WorkerErrors(spark.sparkContext))
         sound = outcomes.where((F.col("status") == "ok") & (F.col("width") > 0)).select(
             "image_id", "status"
         )

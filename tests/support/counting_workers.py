@@ -31,15 +31,16 @@ def watched_decode(contents, *args):
     note("decode", len(contents))
     return decode(contents, *args)
 
-def watched_sources(batches):
+def watched_rows(batches, pipeline):
     def watched():
         for batch in batches:
-            note("arrow", batch.num_rows)
+            batch = list(batch)
+            note("arrow", len(batch))
             yield batch
-    return sources(watched())
+    return attempt_rows(watched(), pipeline)
 
-decode, sources = sandbox.decode, tasks.group_sources
-tasks.Backbone, sandbox.decode, tasks.group_sources = Backbone, watched_decode, watched_sources
+decode, attempt_rows = sandbox.decode, tasks.attempt_rows
+tasks.Backbone, sandbox.decode, tasks.attempt_rows = Backbone, watched_decode, watched_rows
 """
 
 

@@ -59,12 +59,9 @@ def embed_plan(
     stored = context.broadcast(read_contents(contents))
     inputs = TaskInputs(
         spec=context.broadcast(spec),
-        known=(),
         fetch=work.config.fetch,
         limits=work.config.decode,
         embed=work.config.embed,
-        claims="",
-        errors=WorkerErrors(context),
         golden=context.broadcast(probe) if probe else None,
     )
     recent = KnownContents.from_parts([], [])  # the contents of this run's own commits
@@ -133,15 +130,16 @@ class _Commit:
         arrow_rows = config.embed.images_per_task
         if config.images.columns.content:
             arrow_rows = max(1, config.embed.bytes_per_batch // config.fetch.max_image_bytes)
+        errors = WorkerErrors(spark.sparkContext)
         every_s = config.progress.line_every_s
         with (
             spark_io.arrow_batches(spark, arrow_rows),
             progress.watch(spark, self.doing, rows, line_every_s=every_s),
         ):
-            lazy = attempt_images(todo, partitions, inputs)
+            lazy = attempt_images(todo, partitions, inputs, errors)
             store, run_id = self.work.store, self.work.run_id
             attempts = spark_io.set_aside(lazy, store, run_id, inputs.claims)
-        inputs.errors.raise_first()
+        errors.raise_first()
         return attempts
 
     def _store(self, attempts: DataFrame) -> tuple[DataFrame, DataFrame, Totals]:

@@ -7,6 +7,8 @@ memory are bounded, whatever the images are.
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,14 +27,18 @@ from toiletspark.model.embedding_codec import to_stored
 _Batch = TypeVar("_Batch")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """A source of bytes, and the images that it stands for; several images may share a URL."""
+    """A source of bytes; neighbouring rows with one URL share it."""
 
-    images: tuple[tuple[str, str, int], ...]  # image_id, image_version, attempts so far
     url: str | None  # not read if there is content
     content: bytes | None = None  # inline bytes
     inline_bytes: int = 0  # their size, even if they were too many to be passed on
+
+    def shares_url(self, other: Source) -> bool:
+        """Returns True if one fetch is enough for both."""
+        is_inline = any(each.content is not None or each.inline_bytes for each in (self, other))
+        return not is_inline and bool(self.url) and self.url == other.url
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Attempt:
     digest: str | None = None
     size: int | None = None
     embedding: bytes | None = None
+    fetched: bool = True  # False: the row before has the same source
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,51 @@ class Pipeline:
     bytes_per_batch: int  # of image files that wait for decoding
     is_known: Callable[[str], bool] = field(default=lambda _: False)
     claim: Callable[[str], bool] = field(default=lambda _: True)
+    deduplicates: bool = True  # False: each of equal contents gets its embedding
+
+
+def attempt_rows(
+    batches: Iterable[Iterable[Source]], pipeline: Pipeline
+) -> Iterator[list[Attempt]]:
+    """Attempts the rows of batches; yields each batch in the order of its rows.
+
+    Neighbours with one URL are fetched once, also where two batches meet. See `attempt_all`.
+    """
+    waiting: deque[list[Source]] = deque()
+    attempts: dict[Source, Attempt] = {}
+    last: Source | None = None  # of the batch that was yielded last
+    for done in itertools.chain(attempt_all(_shared(batches, waiting), pipeline), [[]]):
+        attempts |= {attempt.source: attempt for attempt in done}
+        while waiting and all(source in attempts for source in waiting[0]):
+            rows = waiting.popleft()
+            pairs = zip([last, *rows], rows, strict=False)
+            yield [_of_row(attempts[row], row is previous, pipeline) for previous, row in pairs]
+            newest = rows[-1] if rows else last
+            finished = {last, *rows} - {newest}
+            attempts = {row: attempts[row] for row in attempts if row not in finished}
+            last = newest
+
+
+def _shared(batches: Iterable[Iterable[Source]], waiting: deque[list[Source]]) -> Iterator[Source]:
+    """Yields the sources of rows, neighbours with one URL once; adds each batch to `waiting`."""
+    last: Source | None = None
+    for batch in batches:
+        rows: list[Source] = []
+        new: list[Source] = []
+        for source in batch:
+            if last is None or not source.shares_url(last):
+                last = source
+                new.append(source)
+            rows.append(last)
+        waiting.append(rows)
+        yield from new
+
+
+def _of_row(attempt: Attempt, is_repeated: bool, pipeline: Pipeline) -> Attempt:
+    """The attempt of a row; without the embedding and the fetch if the row before has them."""
+    if is_repeated and pipeline.deduplicates:
+        return replace(attempt, embedding=None, fetched=False)
+    return attempt
 
 
 def attempt_all(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[list[Attempt]]:
@@ -108,7 +160,7 @@ def _decoded_batches(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[
         if (content := fetched.content) is not None:
             digest = content_digest(content)
             attempt = replace(attempt, digest=digest, size=len(content))
-            if digest in outcomes or digest in new:
+            if digest in new or (pipeline.deduplicates and digest in outcomes):
                 pass
             elif pipeline.is_known(digest):
                 outcomes[digest] = sandbox.measure(content, pipeline.limits)
@@ -140,10 +192,11 @@ def _decode(
     images = pipeline.backbone.decode(new.values(), pipeline.limits)
     decoded = dict(zip(new, images, strict=True))
     outcomes.update({digest: image.without_pixels() for digest, image in decoded.items()})
+    take = decoded.pop if pipeline.deduplicates else decoded.get
     attempts = []
     for attempt in batch:
         if attempt.digest is not None:
-            outcome = decoded.pop(attempt.digest, outcomes[attempt.digest])
+            outcome = take(attempt.digest, outcomes[attempt.digest])
             attempt = replace(attempt, decoded=outcome)
         attempts.append(attempt)
     return attempts

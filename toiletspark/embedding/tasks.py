@@ -1,25 +1,23 @@
-"""Carries attempts at images to the cluster: URL or bytes in, status and embedding out.
-
-One pass of `mapInArrow`: no pixels in the JVM, and a filter on the result does not run it twice.
-"""
+"""Carries attempts at images to the cluster: a pandas UDF, URL or bytes in, embedding out."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 from pyspark import Broadcast, SparkFiles, TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.pandas.functions import pandas_udf
+from pyspark.sql.udf import UserDefinedFunction
 
 from toiletspark.config import Decode, Embed, Fetch
 from toiletspark.embedding.dedup import Claims, KnownContents
-from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_all
-from toiletspark.embedding.worker_errors import WorkerErrors
+from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_rows
+from toiletspark.embedding.worker_errors import WorkerErrors, check_worker
+from toiletspark.errors import UserError
 from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox
 from toiletspark.images.fetching import Fetcher
@@ -27,7 +25,7 @@ from toiletspark.model import golden
 from toiletspark.model.backbone import Backbone, threads_of_task
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.spec import BackboneSpec
-from toiletspark.tables.schemas import IMAGE_LEDGER, Table
+from toiletspark.tables.schemas import IMAGE_LEDGER, Table, spark_schema
 
 # One attempt: the ledger's columns, the embedding of a new content, and whether the image was
 # fetched for this row. status is "" if another task embeds the same content.
@@ -36,8 +34,16 @@ ATTEMPTS = Table(
     ("image_id",),
     {**IMAGE_LEDGER.columns, "embedding": "binary", "fetched": "boolean"},
 )
-_WORKER_COLUMNS = {name: kind for name, kind in ATTEMPTS.columns.items() if name != "attempted_at"}
-_FROM_WORKER = Table("attempts of a worker", ATTEMPTS.key, _WORKER_COLUMNS)
+RESULTS = (
+    "status",
+    "detail",
+    "content_digest",
+    "width",
+    "height",
+    "bytes",
+    "embedding",
+    "fetched",
+)
 
 # Caches of one Python worker; Spark reuses it for many tasks.
 _backbones: dict[str, Backbone] = {}  # by backbone_id, at most one
@@ -47,95 +53,123 @@ _fetchers: dict[str, Fetcher] = {}  # they keep connections
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """The inputs of all tasks of a commit.
+    """The inputs of all tasks of a commit, or of a public UDF.
 
-    Workers report in `errors` why they do not work; their tasks then yield nothing. `golden` is an
-    image whose embedding a worker must reproduce before its first batch; None: there is no head
-    yet, or it has no golden images.
+    `claims` names a commit: tasks of one machine divide its contents under this name, and each is
+    embedded once. Without it each row gets its embedding. `golden` is an image whose embedding a
+    worker must reproduce before its first batch; None: there is no head yet, or it has no golden
+    images.
     """
 
     spec: Broadcast[BackboneSpec]
-    known: tuple[Broadcast[KnownContents], ...]  # the contents that have an embedding
     fetch: Fetch
     limits: Decode
     embed: Embed
-    claims: str  # names the commit; tasks of one machine divide its contents under this name
-    errors: WorkerErrors
+    known: tuple[Broadcast[KnownContents], ...] = ()  # the contents that have an embedding
+    claims: str = ""
     golden: Broadcast[GoldenImage] | None = None
 
 
-def attempt_images(plan: DataFrame, partitions: int, inputs: TaskInputs) -> DataFrame:
+def attempt_images(
+    plan: DataFrame, partitions: int, inputs: TaskInputs, errors: WorkerErrors
+) -> DataFrame:
     """Fetches, decodes and embeds the images of a `plan.PLAN` on the cluster.
 
     Rows of one location stay together. Returns `ATTEMPTS`, one row per image, also for bad images.
-    Lazy: a second action works twice. Call `inputs.errors.raise_first()` after the action.
+    Lazy: a second action works twice. Workers report in `errors` why they do not work, and their
+    tasks then yield nulls: call `errors.raise_first()` after the action.
     """
     together = plan.repartition(partitions, "location")
     in_order = together.sortWithinPartitions("location", "image_url")
-
-    def attempt(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        if inputs.errors.run_check(lambda: _check_worker(inputs)):
-            for attempts in attempt_all(group_sources(batches), _pipeline(inputs)):
-                yield _record_batch(attempts)
-
-    names = ["image_id", "image_version", "attempts", "image_url", "content", "inline_bytes"]
-    attempted = in_order.select(*names).mapInArrow(attempt, _FROM_WORKER.schema)
-    return attempted.withColumn("attempted_at", F.current_timestamp()).select(*ATTEMPTS.columns)
+    attempt = _attempt_udf(inputs, errors)("image_url", "content", "inline_bytes")
+    results = in_order.withColumns({"result": attempt, "attempts": F.col("attempts") + 1})
+    columns = ["image_id", "image_version", "attempts", "result.*"]
+    attempted = results.select(*columns, F.current_timestamp().alias("attempted_at"))
+    return attempted.select(*ATTEMPTS.columns)
 
 
-def group_sources(batches: Iterable[pa.RecordBatch]) -> Iterator[Source]:
-    """The sources of planned rows: neighbours with one URL share a source, inline bytes do not."""
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for _, group in itertools.groupby(rows, key=_source_key):
-        same = list(group)
-        images = tuple((row["image_id"], row["image_version"], row["attempts"]) for row in same)
-        yield Source(images, same[0]["image_url"], same[0]["content"], same[0]["inline_bytes"])
+def _attempt_udf(inputs: TaskInputs, errors: WorkerErrors) -> UserDefinedFunction:
+    """A pandas UDF: image_url, content and inline_bytes in, a struct of `RESULTS` out.
+
+    It is not deterministic for Spark, so that a filter on the result does not run it twice.
+    """
+
+    def attempt(
+        batches: Iterator[tuple[pd.Series, pd.Series, pd.Series]],
+    ) -> Iterator[pd.DataFrame]:
+        if not errors.run_check(lambda: _check_worker(inputs)):
+            for urls, _, _ in batches:
+                yield pd.DataFrame(None, urls.index, list(RESULTS), object)
+            return
+        rows = ([Source(*row) for row in zip(*columns, strict=True)] for columns in batches)
+        for attempts in attempt_rows(rows, _pipeline(inputs)):
+            yield _frame(attempts)
+
+    schema = spark_schema({name: ATTEMPTS.columns[name] for name in RESULTS})
+    return pandas_udf(attempt, schema).asNondeterministic()  # type: ignore[call-overload, no-any-return]
 
 
-def _source_key(row: dict[str, Any]) -> tuple[str | None, str | None]:
-    is_alone = row["content"] is not None or row["inline_bytes"] or not row["image_url"]
-    return (row["image_id"], None) if is_alone else (None, row["image_url"])
+def attempt_column(images: Iterator[pd.Series], inputs: TaskInputs) -> Iterator[pd.DataFrame]:
+    """Attempts the images of a column, URLs (str) or files (bytes), in batches; on a worker.
+
+    Yields `RESULTS` in the order of the rows.
+
+    Raises:
+        UserError: the worker cannot embed, or the column has another type.
+    """
+    check_worker(lambda: _check_worker(inputs))
+    rows = ([_source(image) for image in batch] for batch in images)
+    for attempts in attempt_rows(rows, _pipeline(inputs)):
+        yield _frame(attempts)
+
+
+def _source(image: object) -> Source:
+    if isinstance(image, bytes):
+        return Source(None, image, len(image))
+    if image is None or isinstance(image, str):
+        return Source(image)
+    raise UserError(
+        doing="embedding the images of a column",
+        expected="URLs as text, or files as binary",
+        found=f"a value of the type {type(image).__name__}",
+        todo="give the column with the images' URLs or bytes",
+    )
+
+
+def _frame(attempts: list[Attempt]) -> pd.DataFrame:
+    """The `RESULTS` of each row."""
+    rows = []
+    for attempt in attempts:
+        decoded = attempt.decoded
+        facts = (decoded.status, decoded.detail, attempt.digest, decoded.width, decoded.height)
+        rows.append((*facts, attempt.size, attempt.embedding, attempt.fetched))
+    return pd.DataFrame(rows, columns=list(RESULTS), dtype=object)
 
 
 def _pipeline(inputs: TaskInputs) -> Pipeline:
     """The pipeline of this task; backbone and fetcher are those of the worker."""
-    task = TaskContext.get()
-    folder = Path(SparkFiles.getRootDirectory()) / inputs.claims
-    claims = Claims(folder, str(task.partitionId() if task else 0))
     key = inputs.fetch.model_dump_json()
     if key not in _fetchers:
         _fetchers[key] = Fetcher(inputs.fetch)
-    return Pipeline(
+    pipeline = Pipeline(
         backbone=worker_backbone(inputs.spec.value),
         fetcher=_fetchers[key],
         limits=inputs.limits,
         images_per_batch=inputs.embed.images_per_batch,
         bytes_per_batch=inputs.embed.bytes_per_batch,
-        is_known=lambda digest: any(digest in part.value for part in inputs.known),
+        deduplicates=bool(inputs.claims),
+    )
+    if not inputs.claims:
+        return pipeline
+    task = TaskContext.get()
+    folder = Path(SparkFiles.getRootDirectory()) / inputs.claims
+    claims = Claims(folder, str(task.partitionId() if task else 0))
+    known = [part.value for part in inputs.known]
+    return replace(
+        pipeline,
+        is_known=lambda digest: any(digest in part for part in known),
         claim=claims.claim,
     )
-
-
-def _record_batch(attempts: list[Attempt]) -> pa.RecordBatch:
-    """One row per image; the first image of a source has the embedding and the fetch."""
-    rows = []
-    for attempt in attempts:
-        for number, (image_id, image_version, earlier) in enumerate(attempt.source.images):
-            row = {
-                "image_id": image_id,
-                "image_version": image_version,
-                "status": attempt.decoded.status,
-                "detail": attempt.decoded.detail,
-                "content_digest": attempt.digest,
-                "width": attempt.decoded.width,
-                "height": attempt.decoded.height,
-                "bytes": attempt.size,
-                "attempts": earlier + 1,
-                "embedding": None if number else attempt.embedding,
-                "fetched": number == 0,
-            }
-            rows.append(row)
-    return pa.RecordBatch.from_pylist(rows, schema=_FROM_WORKER.arrow_schema)
 
 
 def _check_worker(inputs: TaskInputs) -> None:

@@ -1,7 +1,7 @@
 """Lets a worker stop a run with one message.
 
 A task that raised would be tried again by Spark, and end in a stack trace. A refusing worker
-returns no rows instead, and reports its error through an accumulator, which the driver checks
+returns nulls instead, and reports its error through an accumulator, which the driver checks
 before it commits anything.
 """
 
@@ -28,6 +28,13 @@ class _FirstReport(AccumulatorParam[_Report]):
         return value1 or value2
 
 
+def check_worker(check: Callable[[], None] | None = None) -> None:
+    """Raises UserError on a worker with packages that must not be used, or as `check` does."""
+    package_floors.require(doing="checking the packages of a worker, before its first batch")
+    if check:
+        check()
+
+
 class WorkerErrors:
     """The errors that workers report in one run; made on the driver, sent to the tasks."""
 
@@ -40,11 +47,7 @@ class WorkerErrors:
         Runs on a worker. Its packages are checked first: they need not be those of the driver.
         """
         try:
-            package_floors.require(
-                doing="checking the packages of a worker, before its first batch"
-            )
-            if check:
-                check()
+            check_worker(check)
         except UserError as error:
             parts = (error.doing, error.expected, error.found, error.todo)
             self._report.add((type(error).__name__, *parts))

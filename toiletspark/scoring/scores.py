@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.errors import OutputError
 from toiletspark.model.head import Head
-from toiletspark.scoring.scorer import scorer
+from toiletspark.scoring.score_udf import score_udf
 from toiletspark.tables import spark_io
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, described_files, new_run_id
@@ -31,7 +31,7 @@ def score_images(work: Workspace, catalog: Run, head: Head, errors: WorkerErrors
     Args:
         catalog: a run of `schemas.CATALOG`.
         head: for its backbone.
-        errors: see `scorer`.
+        errors: see `score_udf`.
 
     Returns:
         The columns of `table_of(head)`, one row per sound image; scores are null for an image whose
@@ -42,7 +42,7 @@ def score_images(work: Workspace, catalog: Run, head: Head, errors: WorkerErrors
     images = spark_io.read_run(spark, catalog).where("status = 'ok'")
     embeddings = spark_io.read_all(spark, work.store, EMBEDDINGS)
     embeddings = embeddings.where(F.col("backbone_id") == head.backbone_id)
-    score = scorer(spark, head, errors)
+    score = score_udf(spark, head, errors)
     scored = embeddings.select("content_digest", score("embedding").alias("scores"))
     # Runs that overlapped may have embedded a content twice. The same one is chosen every time.
     once = scored.groupBy("content_digest").agg(F.min("scores").alias("scores"))

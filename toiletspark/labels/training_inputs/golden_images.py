@@ -6,7 +6,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.embedding import int8, plan, tasks
-from toiletspark.embedding.dedup import KnownContents
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
@@ -80,19 +79,18 @@ def _embeddings(
     """Stored embeddings of JPEGs by their digest, made as those of the catalog are."""
     config, context = work.config, work.spark.sparkContext
     inputs = tasks.TaskInputs(
-        context.broadcast(spec),
-        (context.broadcast(KnownContents.from_parts([], [])),),
-        config.fetch,
-        golden.decode_limits(config.decode),
-        config.embed,
-        name,
-        WorkerErrors(context),
+        spec=context.broadcast(spec),
+        fetch=config.fetch,
+        limits=golden.decode_limits(config.decode),
+        embed=config.embed,
+        claims=name,
     )
+    errors = WorkerErrors(context)
     partitions = min(context.defaultParallelism, _MAX_TASKS)
     with spark_io.arrow_batches(work.spark, config.embed.images_per_batch):
-        attempts = tasks.attempt_images(_plan(work.spark, jpegs), partitions, inputs)
+        attempts = tasks.attempt_images(_plan(work.spark, jpegs), partitions, inputs, errors)
         rows = attempts.select("content_digest", "embedding").dropna().collect()
-    inputs.errors.raise_first()
+    errors.raise_first()
     return {row["content_digest"]: bytes(row["embedding"]) for row in rows}
 
 
