@@ -17,9 +17,9 @@ from PIL import Image
 from benchmarks.measure import SHARED
 from tests.conftest import picture
 from tests.support import poison
-from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.embedding.pipeline import Pipeline, Source, attempt_all
+from toiletspark.images import statuses
 from toiletspark.images.fetching import Fetcher
 from toiletspark.images.sandbox import fork_server as nursery
 from toiletspark.model import bundle, embedding_codec, weights

@@ -1,7 +1,7 @@
 """Errors in four parts: what was being done, what was expected, what was found, what to do.
 
-A broken image is a row (see `statuses`); a broken table, configuration or head is an error. Errors
-are raised on the driver and printed without a stack trace.
+A broken image is a row (see `images.statuses`); a broken table, configuration or head is an error.
+Errors are raised on the driver and printed without a stack trace.
 """
 
 from __future__ import annotations

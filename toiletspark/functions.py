@@ -1,4 +1,4 @@
-"""Pandas UDFs for columns of your own: images to embeddings, embeddings to scores, images to scores.
+"""Pandas UDFs for your own columns: images to embeddings, embeddings to scores, images to scores.
 
     from toiletspark import functions
     from toiletspark.config import loading
@@ -7,9 +7,9 @@
     toilet = functions.image_scorer(spark, config, "/data/toiletspark")
     photos.select("image_id", toilet("image_url").alias("toilet"))
 
-They work in DataFrames, in streams and, by `register`, in SQL. Model and head are broadcast once and
-built once per Python worker. Rows keep their order. A bad image is a status, never an exception; a
-worker that cannot work raises. docs/functions.md says how often Spark runs them.
+They work in DataFrames, in streams and, by `register`, in SQL. Model and head are broadcast once
+and built once per Python worker. Rows keep their order. A bad image is a status, never an
+exception; a worker that cannot work raises. docs/functions.md says how often Spark runs them.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def embedder(spark: SparkSession, config: Config) -> UserDefinedFunction:
     """Returns a pandas UDF: an image in, a struct of `EMBEDDER_COLUMNS` out.
 
     The image is a URL (string) within fetch.allow, or the bytes of a file (binary). `status` is ok
-    or one of `statuses.STATUSES`, `detail` says more; `content_digest` is the SHA-256 of the file
-    (null if it was not read); width and height are in pixels, upright (0 if it is no image);
-    `embedding` is little-endian float16 (null unless ok), for the backbone of the configuration.
-    A null image has the status missing.
+    or another of `images.statuses.STATUSES`, and `detail` says more. `content_digest` is the
+    SHA-256 of the file (null if it was not read). Width and height are in pixels, upright (0 if it
+    is no image). `embedding` is little-endian float16 (null unless ok), for the backbone of the
+    configuration. A null image has the status missing.
 
     Cost: fetches, decodes and embeds every row, also equal ones; 20 ms of one core and up. A task
     holds embed.bytes_per_batch of files, and one Arrow batch of the session

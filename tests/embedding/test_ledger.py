@@ -10,9 +10,9 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import stored, vector
-from toiletspark import statuses
 from toiletspark.embedding import commits, ledger
 from toiletspark.embedding.tasks import ATTEMPTS
+from toiletspark.images import statuses
 from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 

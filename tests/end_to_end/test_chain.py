@@ -11,7 +11,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY, training_python
-from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -20,6 +19,7 @@ from toiletspark.demo.odd_files import BROKEN
 from toiletspark.demo.tour import CLASS_OF_ROOM
 from toiletspark.errors import LabelsError
 from toiletspark.feed import readers as exclusions
+from toiletspark.images import statuses
 from toiletspark.jobs import rescore_catalog, run_chain
 from toiletspark.labels import class_folders
 from toiletspark.publishing.versions import log as versions

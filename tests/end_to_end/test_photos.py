@@ -15,8 +15,8 @@ from benchmarks import second_look as second_look_figures
 from benchmarks.whole_network import agreement
 from tests.conftest import REPOSITORY, SMALL_SPARK, training_python
 from tests.support.shared_folder import shared
-from toiletspark import statuses
 from toiletspark.config import loading as conf_files
+from toiletspark.images import statuses
 
 pytestmark = pytest.mark.slow
 

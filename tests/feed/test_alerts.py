@@ -15,9 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tests.conftest import stored
 from tests.support.feeds import decided, publish
-from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.feed import alerts
+from toiletspark.images import statuses
 from toiletspark.jobs import build_feed
 from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store

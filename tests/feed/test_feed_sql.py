@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY, literal_config
 from tests.support.feeds import DECIDED, FEED, publish
 from toiletspark.feed import feed, readers
 from toiletspark.feed.readers import Current
-from toiletspark.statuses import FAILURE_CLASSES
+from toiletspark.images.statuses import FAILURE_CLASSES
 from toiletspark.tables import schemas, spark_io
 from toiletspark.tables.runs import Store
 

@@ -26,12 +26,12 @@ from toiletspark.errors import ToiletsparkError
 from toiletspark.images import decoding
 from toiletspark.images.decoding import Preprocessing
 from toiletspark.images.sandbox import protocol
+from toiletspark.images.statuses import STATUSES
 from toiletspark.labels import class_folders, label_files
 from toiletspark.labels.merge import SourceLabels, merge
 from toiletspark.model.registry import load
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.versions import log
-from toiletspark.statuses import STATUSES
 from toiletspark.tables import arrow_io
 from toiletspark.tables.runs import Store
 

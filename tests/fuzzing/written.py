@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tests.fuzzing import altered
 from tests.fuzzing.altered import Draw
-from toiletspark import statuses
 from toiletspark.config import loading
+from toiletspark.images import statuses
 from toiletspark.images.decoding import Decoded
 from toiletspark.images.sandbox import protocol
 from toiletspark.publishing.versions import log

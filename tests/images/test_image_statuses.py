@@ -26,7 +26,7 @@ from tests.support.pictures import (
 )
 from tests.support.shared_folder import shared
 from toiletspark.images.decoding import Decoded, decode, thumbnail
-from toiletspark.statuses import STATUSES
+from toiletspark.images.statuses import STATUSES
 
 SECRET = b"agent-phone-0151"
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from toiletspark import statuses
+from toiletspark.images import statuses
 from toiletspark.model.head import excluded
 from toiletspark.publishing import decisions, figures
 from toiletspark.publishing.decisions import Rules

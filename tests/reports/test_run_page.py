@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from toiletspark import statuses
+from toiletspark.images import statuses
 from toiletspark.reports import html
 from toiletspark.reports.html import ImageCard
 from toiletspark.reports.run_page import page as run_page

@@ -11,7 +11,7 @@ from PIL import Image
 
 from toiletspark.config.loading import load
 from toiletspark.images.decoding import Decoded, Preprocessing, decode, preprocess
-from toiletspark.statuses import STATUSES
+from toiletspark.images.statuses import STATUSES
 
 LIMITS = load().decode
 HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"

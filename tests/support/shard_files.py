@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tests.conftest import literal_config
 from tests.support.object_store import ObjectStore
 from toiletspark.images.fetching import Fetched, Fetcher
-from toiletspark.statuses import STATUSES
+from toiletspark.images.statuses import STATUSES
 
 BASE = literal_config().fetch
 QUICK = BASE.model_copy(

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import statuses
 from toiletspark.config import Embed
+from toiletspark.images import statuses
 from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Store
 from toiletspark.tables.schemas import CATALOG, EMBEDDINGS, IMAGE_LEDGER

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import statuses
 from toiletspark.config import Config
 from toiletspark.feed.best_images import most_probable
 from toiletspark.feed.readers import Current
+from toiletspark.images import statuses
 from toiletspark.tables import spark_io, storage
 from toiletspark.tables.runs import Run
 from toiletspark.tables.schemas import ALERTS, SCORES

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import statuses
+from toiletspark.images import statuses
 from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST, UNSCORED
 
 _COPIED = ("listing_id", "stratum", "image_version", "status", "detail")  # from the catalog

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import statuses
+from toiletspark.images import statuses
 from toiletspark.publishing.decisions import failure_class
 from toiletspark.tables import schemas
 

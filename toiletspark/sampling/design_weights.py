@@ -15,7 +15,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark import statuses
+from toiletspark.images import statuses
 from toiletspark.sampling.evaluation_sample import LABELLED_ENOUGH, precedence
 from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Store

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import literal_config
 from tests.support.quiet_server import QuietHandler
 from toiletspark.images.fetching import Fetched, Fetcher
-from toiletspark.statuses import STATUSES
+from toiletspark.images.statuses import STATUSES
 
 BASE = literal_config().fetch
 LIMITS = BASE.model_copy(

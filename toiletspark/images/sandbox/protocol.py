@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 from toiletspark.config import Decode
 from toiletspark.images.decoding import Decoded, Preprocessing
-from toiletspark.statuses import STATUSES
+from toiletspark.images.statuses import STATUSES
 
 _REQUEST = struct.Struct("!II")  # bytes of the task and of the file
 _RESPONSE = struct.Struct("!BHIII")  # status, bytes of detail, width, height, bytes of picture

@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.images import thumbnails
+from toiletspark.images.statuses import MEANINGS
 from toiletspark.publishing import approvals, publication
 from toiletspark.publishing.publication import Made
 from toiletspark.publishing.versions.log import Version
@@ -14,7 +15,6 @@ from toiletspark.reports import html
 from toiletspark.reports.plan_page import page
 from toiletspark.reports.plan_page.page import ChangedImage, PlanPage, Side, StratumChanges
 from toiletspark.reports.run_page.gather import RANDOM_BACKBONE
-from toiletspark.statuses import MEANINGS
 from toiletspark.tables import spark_io
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import DECISIONS, EXCLUSION_LIST

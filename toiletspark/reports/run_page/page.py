@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from toiletspark.images.statuses import MEANINGS
 from toiletspark.reports import html
 from toiletspark.reports.html import ImageCard
 from toiletspark.reports.run_page import version
 from toiletspark.reports.run_page.version import VersionFacts
-from toiletspark.statuses import MEANINGS
 
 FIGURE_MEANINGS = {
     "recall": "of those that should be excluded are excluded",
