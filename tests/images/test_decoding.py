@@ -410,6 +410,21 @@ def test_measuring_tells_what_decoding_has_told(kind: str, orientation: int) -> 
     assert measure(content, LIMITS) == one(content).without_pixels()
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", TURNS)
+def test_formats_that_a_conf_may_add_are_measured_as_they_are_decoded(
+    kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(picture(90, 60), kind, exif=exif)
+    decoded = one(content, formats=[kind])
+    is_turned = TURNS[orientation] is not None and orientation >= 5
+    assert (decoded.width, decoded.height) == ((60, 90) if is_turned else (90, 60))
+    limits = LIMITS.model_copy(update={"formats": [kind]})
+    assert measure(content, limits) == decoded.without_pixels()
+
+
 def test_measuring_decodes_nothing() -> None:
     content = encoded(picture(300, 200), "JPEG")
     # no picture is left, but the header is

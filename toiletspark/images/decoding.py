@@ -128,6 +128,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _upright_size(size: tuple[int, int], image: Image.Image) -> tuple[int, int]:
     """Width and height of the upright picture; the image is not turned, and may be scaled."""
+    if image.format == "TIFF":
+        return size  # Pillow has it upright, and forgets the orientation when it decodes
     with _ignoring_damaged_exif():
         if image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED:
             return size[1], size[0]
