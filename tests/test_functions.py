@@ -4,6 +4,7 @@ often Spark runs them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,9 +70,12 @@ def portal(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("functions")
     root = f"{folder}/output"
     settings = {**TINY_BACKBONE, **NEARBY, "output.root": root, "images.path": "none"}
-    lines = [f"{key} = {value!r}".replace("'", '"') for key, value in settings.items()]
     file = folder / "mytables.toml"
-    file.write_text("\n".join(lines).replace("True", "true").replace("False", "false"))
+    texts = {
+        key: value if str(value).startswith("[") else json.dumps(value)
+        for key, value in settings.items()
+    }
+    file.write_text("\n".join(f"{key} = {text}" for key, text in texts.items()))
     config = loading.load([file], [])
     store = Store.open(root)
     spec = int8.load(store, config.backbone)
