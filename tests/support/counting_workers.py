@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 _SITECUSTOMIZE = """
 import os
-from toiletspark.embedding import tasks
+from toiletspark.embedding import pipeline, tasks
 from toiletspark.images import sandbox
 
 def note(what, number):
@@ -39,8 +39,8 @@ def watched_rows(batches, pipeline):
             yield batch
     return attempt_rows(watched(), pipeline)
 
-decode, attempt_rows = sandbox.decode, tasks.attempt_rows
-tasks.Backbone, sandbox.decode, tasks.attempt_rows = Backbone, watched_decode, watched_rows
+decode, attempt_rows = sandbox.decode, pipeline.attempt_rows
+tasks.Backbone, sandbox.decode, pipeline.attempt_rows = Backbone, watched_decode, watched_rows
 """
 
 
