@@ -338,7 +338,7 @@ def test_a_head_that_computes_other_golden_scores_on_a_worker_gives_no_scores(
     spark: SparkSession, config: Config, store: Store
 ) -> None:
     catalog = prepare(store)
-    head = made_head(store, *TWO)
+    head = made_head(store, *TWO, name="altered")
     golden = GoldenImage("i", "d", "toilet", b"", vector(1), {"toilet": 0.5, "other": 0.5})
     wrong = replace(head, golden=(golden,))
     with pytest.raises(HeadError) as stopped:

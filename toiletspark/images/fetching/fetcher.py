@@ -70,6 +70,12 @@ class Fetcher:
     def _fetch_one(self, url: str | None) -> Fetched:
         if not url:
             return Fetched("missing", "no image_url")
+        try:
+            return self._outcome(url)
+        except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
+            return Fetched("timeout", type(error).__name__)
+
+    def _outcome(self, url: str) -> Fetched:
         if shard_of(url):
             retrying, within_s = self._member, self.limits.shard_timeout_s
         else:
@@ -80,8 +86,6 @@ class Fetcher:
             tries = retrying.statistics["attempt_number"]  # of this thread's last call
             suffix = f", {tries} tries" if tries > 1 else ""
             return Fetched(failure.status, failure.detail + suffix)
-        except Exception as error:  # noqa: BLE001 - a defect of ours costs this image, not the job
-            return Fetched("timeout", type(error).__name__)
         return Fetched("ok", "", content)
 
     def _read(self, url: str, deadline: float, within_s: float) -> bytes:
@@ -96,7 +100,7 @@ class Fetcher:
     def _retrying(self, within_s: float) -> tenacity.Retrying:
         attempts = tenacity.stop_after_attempt(self.limits.retries + 1)
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
+            retry=tenacity.retry_if_exception(_is_retryable),
             wait=self._wait_s,
             stop=attempts | tenacity.stop_before_delay(within_s),
             reraise=True,
@@ -108,3 +112,7 @@ class Fetcher:
         failure = state.outcome.exception() if state.outcome else None
         pause_s = failure.retry_after_s if isinstance(failure, FetchError) else 0.0
         return max(backoff(state), pause_s)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    return isinstance(error, FetchError) and error.retryable
