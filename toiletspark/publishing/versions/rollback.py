@@ -40,11 +40,10 @@ def roll_back(store: Store, publish: Publish, number: int | None = None) -> Vers
 
 def summary(store: Store, config: Config, version: Version) -> Summary:
     """The new version for people, and the settings that keep later publications on it."""
-    names = ("rolled_back_to", "run_id", "published_at", "valid_until")
-    names += ("head_id", "operating_threshold", "because")
+    names = "rolled_back_to run_id published_at valid_until head_id operating_threshold because"
     return {
         "version": version.number,
-        **{name: getattr(version, name) for name in names},
+        **{name: getattr(version, name) for name in names.split()},
         "exclusion_list": store.folder(EXCLUSION_LIST, version.run_id),
         "next": _next(store, config, version),
     }
