@@ -4,8 +4,6 @@ A broken image is a row (see `images.statuses`); a broken table, configuration o
 Errors are raised on the driver and printed without a stack trace.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -12,8 +12,6 @@ and built once per Python worker. Rows keep their order. A bad image is a status
 exception; a worker that cannot work raises. docs/functions.md says how often Spark runs them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

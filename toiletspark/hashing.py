@@ -1,7 +1,5 @@
 """Digests of contents and settings, and choices by hash."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any

@@ -4,8 +4,6 @@ The ranges are those of setup.py. A cluster is seldom installed by pip alone, so
 checks them when it starts, and every worker before its first batch. Imports none of the packages.
 """
 
-from __future__ import annotations
-
 import platform
 import sys
 from dataclasses import dataclass

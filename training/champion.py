@@ -1,7 +1,5 @@
 """Compares a new head with the live one, on images that neither has seen."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence

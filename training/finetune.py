@@ -7,8 +7,6 @@ It is another backbone: set `backbone.weights` to its file, and the catalog is e
 json names the listings that it has seen; no head on it is judged by them.
 """
 
-from __future__ import annotations
-
 import tempfile
 from datetime import UTC, datetime
 from itertools import compress

@@ -8,8 +8,6 @@ Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperfo
 Out-of-Distribution (ICLR 2022).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Ranks labels by the probability that a head fitted without their listing gives them."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

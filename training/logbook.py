@@ -1,7 +1,5 @@
 """Losses and figures of a training for TensorBoard, with the extra [tensorboard]."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Single node, no Spark, no Java; `toiletspark labels second-look` gathers labels on the cluster.
 """
 
-from __future__ import annotations
-
 from toiletspark.config import command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets
 from toiletspark.training.train import require_extra

@@ -5,8 +5,6 @@ twice, an agent's stock photo): on two sides of a split, they would let a head b
 that it was trained on.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Single node, no Spark session, no Java. The training set is what `toiletspark tr
 cluster.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 from typing import Annotated

@@ -6,8 +6,6 @@
 A line always names a folder; a missing slash at its end is added.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from dataclasses import dataclass

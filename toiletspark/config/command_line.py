@@ -1,7 +1,5 @@
 """The options, messages and exit codes that all programs share. Without Spark."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Reads the configuration: conf/base.toml, then the user's files, then `--set key=value`."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """All sections of the configuration, and the part of it that manifests record."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, cast
 

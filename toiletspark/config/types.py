@@ -1,7 +1,5 @@
 """Types of values that several sections use."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

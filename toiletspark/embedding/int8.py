@@ -6,8 +6,6 @@
 A program is made once: another calibration would give another backbone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The ledger of attempts: the newest attempt at each image counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """The plan of a run: the images that need an attempt, cut into commits."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

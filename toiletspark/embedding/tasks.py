@@ -1,7 +1,5 @@
 """Carries attempts at images to the cluster: a pandas UDF, URL or bytes in, embedding out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -5,8 +5,6 @@ returns nulls instead, and reports its error through an accumulator, which the d
 before it commits anything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from pyspark import SparkContext

@@ -1,7 +1,5 @@
 """Images that agents should look at, with reasons for people who know no thresholds."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence

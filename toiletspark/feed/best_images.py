@@ -1,7 +1,5 @@
 """The best remaining image of each listing, and the listings that have none left."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession

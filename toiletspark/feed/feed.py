@@ -7,8 +7,6 @@ Three modes, each a plain join (docs/feed.md has them as SQL):
     closed   left semi join on images that were decided to be kept
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ images that were labelled before. The others are asked about in the order of a h
 who stops early has labelled a random part, which carries the weight of all.
 """
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -8,8 +8,6 @@ the two different aspects of the representative method (1934); for single units 
 and Wretman, Model Assisted Survey Sampling (1992), 12.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Only the files that a manifest names are read: Spark would read any file in a folder.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession

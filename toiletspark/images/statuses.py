@@ -1,7 +1,5 @@
 """The closed list of what can become of an attempt at an image, and what each status means."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Small pictures for people, made on the cluster from the user's images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import pandas as pd

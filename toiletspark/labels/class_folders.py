@@ -11,8 +11,6 @@ File names are hashes, because an image_id may hold anything, also "../". The pi
 anew from pixels. Nothing here needs Spark.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

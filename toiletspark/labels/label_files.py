@@ -1,7 +1,5 @@
 """Labels from a JSON file of the contact sheet or of Label Studio. Without Spark."""
 
-from __future__ import annotations
-
 import codecs
 import collections
 from typing import Any, Literal

@@ -4,8 +4,6 @@ The format is Label Studio's own: https://labelstud.io/guide/tasks (import), /gu
 (pre-annotations) and /guide/export (JSON and JSON-MIN).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Labels from a table, and labelled images checked against the catalog. With Spark."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Iterable
 

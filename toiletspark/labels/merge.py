@@ -15,8 +15,6 @@ Each import is merged with the newest run of `schemas.LABELS` into a new one, by
 Nothing here needs Spark.
 """
 
-from __future__ import annotations
-
 import collections
 import getpass
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Labelling queues: which images people label now, and the classes that a head suggests."""
 
-from __future__ import annotations
-
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 

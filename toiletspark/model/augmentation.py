@@ -3,8 +3,6 @@
 The catalog is never scored by views, and no figure is taken from them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 

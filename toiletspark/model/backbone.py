@@ -3,8 +3,6 @@
 Nothing here imports torch or OpenVINO; a worker loads only the runtime that it starts.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from functools import partial

@@ -11,8 +11,6 @@ and golden scores detect changes that were sealed again. Nothing is signed: some
 of it together has made another head, which only `digest`, kept elsewhere, detects.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -9,8 +9,6 @@ program the catalog decides, torch's weights are kept. Damaged or lost files are
 cannot be written, that is logged and the backbone is used.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import logging

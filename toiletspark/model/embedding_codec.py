@@ -1,7 +1,5 @@
 """Embeddings as they are stored, float16, and back."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray

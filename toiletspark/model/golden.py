@@ -5,8 +5,6 @@ file goes along, with the embedding and the scores that they had when the head w
 and Pillow; torch only if the backbone brings it.
 """
 
-from __future__ import annotations
-
 import itertools
 import socket
 from collections import defaultdict

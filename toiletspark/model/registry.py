@@ -1,7 +1,5 @@
 """The heads of a store: by folder, by id, the newest, the newest that was promoted."""
 
-from __future__ import annotations
-
 import logging
 
 from toiletspark.errors import HeadError

@@ -4,8 +4,6 @@
 embedding and every head.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal

@@ -3,8 +3,6 @@
 `weights_digest` names the values, whatever file they came from.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io

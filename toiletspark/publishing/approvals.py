@@ -5,8 +5,6 @@ published exactly as it was looked at: as the difference to the version that was
 made. If another version is live, the plan must be made again.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 from dataclasses import replace

@@ -5,8 +5,6 @@ be fetched this time keeps its last score for a while. An image without a score 
 class of its failure. An override always wins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta

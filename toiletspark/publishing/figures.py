@@ -1,7 +1,5 @@
 """The figures of a version that audits judge, counted on its written decisions."""
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections import Counter

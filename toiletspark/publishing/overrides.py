@@ -3,8 +3,6 @@
 The rows come to the driver: people make them, so they are few.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

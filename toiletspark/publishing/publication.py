@@ -5,8 +5,6 @@ audits; the audits' results stand in the manifest of its exclusion list. Readers
 before its number is taken and the pointer has moved.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any

@@ -4,8 +4,6 @@ Numpy and small files only, no Spark. A policy is judged on labelled images that
 seen. The reason has intervals, because a few dozen toilets determine a threshold only so far.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ Source: Madow, On the Theory of Systematic Sampling II (1949); in random order H
 Sampling with Unequal Probabilities and without Replacement (1962); Horvitz and Thompson (1952).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

@@ -5,8 +5,6 @@ So no stratum ever gets fewer units in a larger sample, as it can under largest 
 Alabama paradox), and enlarging a sample keeps every label.
 """
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ much is labelled (`evaluation_sample.Draw`).
 Source: weighting-class adjustment, Oh and Scheuren (1983), in Incomplete Data in Sample Surveys, 2.
 """
 
-from __future__ import annotations
-
 from functools import reduce
 from typing import Any
 

@@ -4,8 +4,6 @@ Randomness follows from hash(seed, id), so the same units are drawn on any clust
 Every drawn row carries the probabilities of both stages, for estimates of the catalog.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple

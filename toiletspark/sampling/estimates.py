@@ -5,8 +5,6 @@ over the catalog (Horvitz and Thompson, 1952). Photos of one listing look alike 
 together, so the bootstrap resamples listings, not images.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

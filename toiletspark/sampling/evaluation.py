@@ -1,7 +1,5 @@
 """The evaluation of a head: all figures that `training` computes and that the head's page shows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 

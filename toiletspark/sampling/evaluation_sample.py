@@ -3,8 +3,6 @@
 Weights of different draws do not add up: each represents the population that it was drawn from.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

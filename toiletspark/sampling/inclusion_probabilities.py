@@ -4,8 +4,6 @@ Probabilities are whole numbers in units of 2^-40, and sizes in units of 2^-30, 
 same in any order and on any cluster. Does not use Spark.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Near-duplicates: one photo with another compression, size or slight crop. Numpy only."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 Further stratifiers belong to the sample alone; the catalog's `stratum` does not change.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A pandas UDF that applies a head to a column of stored embeddings."""
 
-from __future__ import annotations
-
 import pandas as pd
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.functions import pandas_udf

@@ -1,7 +1,5 @@
 """Scores of a catalog: made from stored embeddings by Spark, stored as a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from pyspark.sql import DataFrame

@@ -1,7 +1,5 @@
 """Small runs as rows with pyarrow, without Spark."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping
 from typing import Any

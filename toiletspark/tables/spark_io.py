@@ -1,7 +1,5 @@
 """Runs as Spark frames: read, write, set aside."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any

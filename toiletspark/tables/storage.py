@@ -4,8 +4,6 @@ A location is a local path or a URL that fsspec opens. Without a scheme it is a 
 Spark too (`spark_path`), whatever the cluster's default file system is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json

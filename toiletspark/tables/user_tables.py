@@ -1,7 +1,5 @@
 """The user's listings, images and feed under our names, with checked keys."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from py4j.protocol import Py4JJavaError

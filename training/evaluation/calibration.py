@@ -1,7 +1,5 @@
 """Calibration: of images with a score of 0.8, eight in ten should be ones to exclude."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

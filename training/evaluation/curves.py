@@ -1,7 +1,5 @@
 """Weighted PR and ROC curves with intervals, and the areas under them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from toiletspark.model.head import excluded

@@ -5,8 +5,6 @@ intervals are clustered by listing, see `estimates.Bootstrap`. `figures_of` name
 that the figures stand for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The learning curve: would more labels help? And the figures of a split by image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Why an image could not be fetched: a status, a detail, and whether a retry at once may help."""
 
-from __future__ import annotations
-
 import email.utils
 import errno
 import math

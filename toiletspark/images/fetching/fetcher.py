@@ -1,7 +1,5 @@
 """Fetches many images at once: each within a deadline, with retries, and never an exception."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Per-host limits: threads are shared among hosts, so that a slow host delays only itself."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections import Counter, defaultdict, deque

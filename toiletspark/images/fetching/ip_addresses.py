@@ -1,7 +1,5 @@
 """IP addresses that may be dialled: public ones, and the networks in `fetch.allow_private`."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network

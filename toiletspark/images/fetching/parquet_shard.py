@@ -1,7 +1,5 @@
 """A Parquet file as a shard: its keys are read once, images by row group."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

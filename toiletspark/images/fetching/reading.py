@@ -1,7 +1,5 @@
 """Reading parts of files within a deadline, and a cache for what is expensive to open."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import OrderedDict

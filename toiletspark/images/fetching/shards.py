@@ -5,8 +5,6 @@ A member is named as fsspec chains names: `tar://path/in/it.jpg::s3://bucket/000
 are read once per worker, and kept for the few shards used last.
 """
 
-from __future__ import annotations
-
 import time
 from typing import Protocol
 

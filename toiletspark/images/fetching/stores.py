@@ -1,7 +1,5 @@
 """Reads one image once: from local files, http(s), buckets or shards that are allowed."""
 
-from __future__ import annotations
-
 import os
 import stat
 import threading

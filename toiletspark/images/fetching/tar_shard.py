@@ -1,7 +1,5 @@
 """A tar as a shard: its headers are read once, then each member with one ranged read."""
 
-from __future__ import annotations
-
 import posixpath
 import tarfile
 import time

@@ -1,7 +1,5 @@
 """The decode child: drops privileges, limits its own time and memory, and decodes."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import resource

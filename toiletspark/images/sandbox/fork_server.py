@@ -5,8 +5,6 @@ fresh child. This process never reads image data, and has a single thread, else 
 safe. It ends when the worker closes the connection, and its children end with it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import os

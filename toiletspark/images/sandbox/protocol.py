@@ -4,8 +4,6 @@ A request is a task and an image file; a response is a `Decoded` and a picture. 
 taken the child over, so every length and value of a response is checked: see `read_response`.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import struct

@@ -1,7 +1,5 @@
 """Golden images: labelled pictures, reduced on the cluster, embedded there as the catalog is."""
 
-from __future__ import annotations
-
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 

@@ -3,8 +3,6 @@
 A label belongs to a content, so a file counts only where it is still the one that was labelled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any

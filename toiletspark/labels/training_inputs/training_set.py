@@ -1,7 +1,5 @@
 """The training set: labels joined with embeddings and weights, from which a head is fitted."""
 
-from __future__ import annotations
-
 import logging
 from functools import reduce
 

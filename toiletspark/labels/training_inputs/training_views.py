@@ -1,7 +1,5 @@
 """Views of labelled images, embedded on the cluster; each content and view once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa

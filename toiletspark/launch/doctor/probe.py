@@ -3,8 +3,6 @@
 Its functions travel to the executors by value, so that they also run where toiletspark is missing.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """Chooses the runtime: the configured one, or the fastest that this machine has."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib.util import find_spec

@@ -4,8 +4,6 @@ nvJPEG knows neither EXIF nor CMYK, and does not detect truncated files. So it g
 files, by their headers and last bytes; Pillow decodes all others, and those that it rejects.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """OpenVINO on a CPU: runs a converted program without torch, which would take 0.9 GB per worker."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """torch: in float32 on a CPU or a GPU, in bfloat16 on a GPU."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from typing import Any
 

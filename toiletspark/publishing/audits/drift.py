@@ -6,8 +6,6 @@ the divergence of Jeffreys (1946). Kolmogorov-Smirnov distance: the largest diff
 distribution functions (Smirnov, Table for estimating the goodness of fit, 1948).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 No Spark, which does not notice: a column that a file lacks is null, a lost file is lost rows.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

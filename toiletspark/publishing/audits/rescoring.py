@@ -1,7 +1,5 @@
 """Scores a few stored embeddings again: are the scores those of the head that they name?"""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Iterator

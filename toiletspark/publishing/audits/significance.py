@@ -12,8 +12,6 @@ Images count as if they were independent. Those of one listing are not, so chanc
 than computed. Bounds of a version are factors of two, and LEVEL is small, to leave room for that.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Removal by age: old versions, and tables that were never published. The log keeps its entries."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from datetime import UTC, datetime, timedelta

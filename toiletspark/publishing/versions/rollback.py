@@ -3,8 +3,6 @@
 A rollback stands for the version that it shows: the version before it is older still.
 """
 
-from __future__ import annotations
-
 from toiletspark.config import Config, Publish
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import OutputError

@@ -1,7 +1,5 @@
 """Writes the page of a head with thumbnails of its worst mistakes, fetched on the cluster."""
 
-from __future__ import annotations
-
 from toiletspark.images import thumbnails
 from toiletspark.reports.head_page import page
 from toiletspark.sampling import evaluation

@@ -4,8 +4,6 @@ As all pages it is one file that loads nothing and runs nothing; names and ids c
 and the template escapes everything. No Spark.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
