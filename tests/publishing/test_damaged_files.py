@@ -208,12 +208,12 @@ def test_an_index_that_a_spreadsheet_has_spoilt_is_told(
             "at 0.JSON.annotations.0.result: Input should be a valid list",
         ),
         (
-            {"annotations": [{"result": [{"type": "choices", "value": ["toilet"]}]}]},
-            "at 0.JSON.annotations.0.result.0.value: Input should be a valid dictionary",
+            {"annotations": [{"result": [{"type": "choices", "value": 7}]}]},
+            "at 0.JSON.annotations.0.result.0.value: Input should be a valid list",
         ),
         (
             {"annotations": [{"result": [{"type": "choices", "value": {"choices": None}}]}]},
-            "at 0.JSON.annotations.0.result.0.value.choices: Input should be a valid list",
+            "at 0.JSON.annotations.0.result.0.value: Input should be a valid list",
         ),
         ({"annotations": [{"result": [{"type": "choices", "value": None}]}]}, "no labels"),
     ],

@@ -77,7 +77,7 @@ class _User(BaseModel):
 def _chosen(value: Any) -> Any:
     """The list of choices in "toilet", ["toilet"] or {"choices": ["toilet"]}; [] without any."""
     if isinstance(value, dict):
-        value = value.get("choices")
+        return value.get("choices", [])
     return [value] if value and isinstance(value, str) else value or []
 
 
