@@ -99,8 +99,13 @@ def train(
 _add(app, "run", "run_chain", "Run every step in order, from the sample to the feed.")
 _add(app, "embed", "embed_images", "Embed the images that have no embedding yet.", RETRY)
 _add(app, "score", "score_catalog", "Score the catalog with a head, without reading images.")
-text = "Embed what is new, score, publish: the command of a scheduler."
-_add(app, "rescore", "rescore_catalog", text, RETRY)
+_add(
+    app,
+    "rescore",
+    "rescore_catalog",
+    "Embed what is new, score, publish: the command of a scheduler.",
+    RETRY,
+)
 _add(app, "feed", "build_feed", "Build the feed without the excluded images.")
 _add(app, "report", "write_report", "Write the HTML page of the published version.")
 
@@ -197,19 +202,34 @@ def import_labels(
     job_of("import_labels").run(conf, [*sets, *keys], as_json)
 
 
-text = "Draw what to label next: uncertain images, and random ones."
-_add(labels, "suggest", "suggest_labels", text, (Number, "suggest.size"))
+_add(
+    labels,
+    "suggest",
+    "suggest_labels",
+    "Draw what to label next: uncertain images, and random ones.",
+    (Number, "suggest.size"),
+)
 _add(labels, "second-look", "second_look", "Rank the labels that are most likely wrong.")
 _add(labels, "tasks", "write_tasks", "Write tasks for Label Studio, with suggestions.", QUEUE)
-text = "Write the contact sheet, an HTML file to label in a browser."
-_add(labels, "sheet", "make_sheet", text, QUEUE)
+_add(
+    labels,
+    "sheet",
+    "make_sheet",
+    "Write the contact sheet, an HTML file to label in a browser.",
+    QUEUE,
+)
 
 
 # Leaks
 
 app.add_typer(leaks, name="leaks", help="Measure how many toilets are still in the feed.")
-text = "Draw a sample of the published version, to be labelled."
-_add(leaks, "draw", "draw_leaks", text, (Number, "leaks.size"))
+_add(
+    leaks,
+    "draw",
+    "draw_leaks",
+    "Draw a sample of the published version, to be labelled.",
+    (Number, "leaks.size"),
+)
 
 
 @leaks.command("show")

@@ -1,7 +1,7 @@
 """Embeds the planned images commit by commit.
 
 The attempts of a commit are first set aside, so that each image is worked on once; then its
-embeddings are committed, then the ledger rows that refer to them. A killed run loses less than one
+embeddings are committed, then the ledger rows that refer to them. A killed run loses at most one
 commit's work, and the next run continues with what is missing.
 """
 

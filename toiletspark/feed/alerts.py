@@ -50,9 +50,11 @@ def alerts(decisions: DataFrame, shows: Column | DataFrame) -> DataFrame:
     is_excluded = F.col("decision") == "exclude"
     outcome = F.when(is_excluded, "Not shown: ").otherwise("Could not be checked: ")
     return images.select(
-        *("image_id", "listing_id"),
+        "image_id",
+        "listing_id",
         F.concat(outcome, cause.otherwise(_without_score()), F.lit(".")).alias("why"),
-        *("decision", "status"),
+        "decision",
+        "status",
         F.col("exclusion_score").alias("score"),
         "since",
     )

@@ -21,7 +21,7 @@ def of_version(
 ) -> DataFrame:
     """`choose` with the catalog of a version and, for feed.best_by "rooms", its scores.
 
-    An OutputError tells that the catalog or the scores are gone. See also `preferred`.
+    Raises OutputError if the catalog or the scores are gone. See also `preferred`.
     """
     catalog = spark_io.read_run(spark, _source(version, CATALOG))
     rooms = None
@@ -64,7 +64,9 @@ def choose(
         F.col("best.image_id").alias("image_id"),
         F.col("best.position").alias("position"),
         _why(by_rooms=rooms is not None).alias("why"),
-        *("remaining", "excluded", "unscored"),
+        "remaining",
+        "excluded",
+        "unscored",
     )
 
 
@@ -97,7 +99,7 @@ def _classes(columns: Iterable[str]) -> list[str]:
 def preferred(config: Config, scores: Run) -> list[str]:
     """The classes for feed.best_by "rooms", the most wanted first.
 
-    A ConfigError tells that the head that scored the version does not know one of them.
+    Raises ConfigError if the head that scored the version does not know one of them.
     """
     labels = config.labels
     wanted = config.feed.prefer_classes
@@ -144,9 +146,12 @@ def _order() -> Column:
     """The least is the best: scored, most wanted, most probable, then the agent's order."""
     return F.struct(
         F.col("room").isNull().alias("without_room"),
-        *("rank", "less"),
+        "rank",
+        "less",
         F.col("position").isNull().alias("without_position"),
-        *("position", "image_id", "room"),
+        "position",
+        "image_id",
+        "room",
     )
 
 

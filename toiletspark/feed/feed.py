@@ -62,7 +62,7 @@ def build_feed(
     (`NOT IN` would empty the feed at the first null.)
 
     Args:
-        feed: any table, any number of rows per image. A TableError tells that it lacks `image_id`.
+        feed: any table, any number of rows per image. Raises TableError if it lacks `image_id`.
         exclusion_list: the columns image_id and reason of `schemas.EXCLUSION_LIST`.
         decisions: the columns image_id and decision of `schemas.DECISIONS`, of the same version.
         image_id: the feed's column with the image's id; compared as `user_tables.text` writes it.
@@ -131,7 +131,7 @@ def require_known(
 
 
 def summary(counts: Counts, mode: str, feed_out: int) -> dict[str, Any]:
-    """The summary of a feed that was written; an OutputError tells that its rows do not add up.
+    """The summary of a feed that was written; raises OutputError if its rows do not add up.
 
     The rows that the decisions remove, and those that the join has left (`feed_out`, counted in the
     files), must be all rows that went in.

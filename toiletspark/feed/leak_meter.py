@@ -207,7 +207,7 @@ def _number_labelled(labels: Iterable[Any]) -> int:
 def trend(store: Store, section: Labels) -> list[Meter]:
     """The figures of each version with a leak sample, oldest first, by the labels that count now.
 
-    Of several samples of a version the newest counts; an OutputError tells that none was drawn yet.
+    Of several samples of a version the newest counts; raises OutputError if none was drawn yet.
     Cost: the labels and all leak samples in memory, about 0.1 s per sample of 300.
     """
     store.require(LEAKS, doing="reading the leak meter", step="leaks draw")

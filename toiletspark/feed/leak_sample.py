@@ -46,8 +46,13 @@ def population(decisions: DataFrame) -> DataFrame:
     size = F.col("images") * F.col("deviation") * inclusion_probabilities.SIZE_ONE
     return per_content.select(
         "content_digest",
-        *("example.image_id", "example.listing_id", "example.stratum"),
-        *("images", "kept", "excluded", "exclusion_score"),
+        "example.image_id",
+        "example.listing_id",
+        "example.stratum",
+        "images",
+        "kept",
+        "excluded",
+        "exclusion_score",
         F.round(size).cast("bigint").alias("size"),
     )
 

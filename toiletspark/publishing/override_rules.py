@@ -45,7 +45,7 @@ def moment(text: str, *, last: bool = False) -> datetime | None:
 
     `last` takes the last moment of a day, not its first. Databases write 9999-12-31 23:59:59 for
     "for ever". In UTC or in the session's zone this may be in the year 10000, so everything after
-    the last moment that Python has becomes that moment. A ValueError tells that it is no time.
+    the last moment that Python has becomes that moment. Raises ValueError if it is no time.
 
     >>> moment("2026-11-30", last=True) > moment("2026-11-30 23:59") > moment("2026-11-30")
     True
@@ -128,7 +128,7 @@ def parse(
 ) -> list[Override]:
     """Gives the table's rows their types. Null, blank and a missing column are the same.
 
-    A TableError tells that a row has neither or both of image and content, no decision, no known
+    Raises TableError if a row has neither or both of image and content, no decision, no known
     class, no sound time, nobody who decided it, or no reason.
     """
     clean = [{name: (row.get(name) or "").strip() for name in COLUMNS} for row in rows]

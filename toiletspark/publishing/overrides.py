@@ -93,7 +93,7 @@ def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides 
 def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """All rows of the table, also those that have expired.
 
-    A TableError tells that the table or a column is missing, there are more than `MOST` rows, or a
+    Raises TableError if the table or a column is missing, there are more than `MOST` rows, or a
     row is not sound (see `override_rules.parse`).
     """
     section, doing = config.overrides, f"reading the overrides table {config.overrides.path}"

@@ -187,8 +187,8 @@ def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
     """Publishes a version that has just been made, if that undoes nothing published meanwhile.
 
     On local stores, rollbacks, approvals and others that ship wait for one another. Elsewhere a
-    version that is published in the moment between the look and the pointer is still overtaken. An
-    AuditError tells that it was overtaken, see `_undone`, or has failed its audits.
+    version that is published in the moment between the look and the pointer is still overtaken.
+    Raises AuditError if it was overtaken, see `_undone`, or has failed its audits.
     """
     with log.publishing_lock(store):
         history = History.read(store)
@@ -199,8 +199,8 @@ def ship(store: Store, config: Config, exclusion_list: Run) -> Shipped:
 def ship_written(history: History, config: Config, exclusion_list: Run, **fields: Any) -> Shipped:
     """Publishes a written version by its manifest, with these `fields`, and removes old ones.
 
-    `history` was read while `log.publishing_lock` is held, which must still be held. An AuditError
-    tells that the version has failed its audits; the live version stays.
+    `history` was read while `log.publishing_lock` is held, which must still be held. Raises
+    AuditError if the version has failed its audits; the live version stays.
     """
     require_passed(exclusion_list)
     version = log.publish(

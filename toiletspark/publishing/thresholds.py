@@ -81,8 +81,8 @@ def settle(
 ) -> Settled:
     """The operating threshold by the policy of [publish]; the same at training and at publishing.
 
-    Only a policy other than "fixed" uses the images, see `held_out_images` and `by_policy`. A
-    ConfigError tells that no threshold reaches the policy's value, or the images cannot show it.
+    Only a policy other than "fixed" uses the images, see `held_out_images` and `by_policy`. Raises
+    ConfigError if no threshold reaches the policy's value, or the images cannot show it.
     """
     policy = publish.policy
     if policy.name == "fixed":
@@ -104,7 +104,7 @@ def settle(
 def settle_for(store: Store, publish: Publish, head_id: str, folder: str) -> Settled:
     """`settle` for a head of the store, or of a folder of its own.
 
-    A HeadError tells that there is no such head, or that it lacks its held-out images.
+    Raises HeadError if there is no such head, or it lacks its held-out images.
     """
     if publish.policy.name == "fixed":
         return settle(publish, [], (), {})

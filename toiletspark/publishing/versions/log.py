@@ -88,7 +88,7 @@ class History:
 def publish(store: Store, exclusion_list: Run, valid_for_h: float = 0.0, **fields: Any) -> Version:
     """Commits a version whose audits have passed, with these `fields`, and moves the pointer to it.
 
-    Readers refuse it `valid_for_h` hours from now; 0 = never. An OutputError tells that the log or
+    Readers refuse it `valid_for_h` hours from now; 0 = never. Raises OutputError if the log or
     the pointer cannot be written.
     """
     with _write_errors(store):
@@ -137,7 +137,7 @@ def point(store: Store) -> None:
 def publishing_lock(store: Store) -> Iterator[None]:
     """Held by whoever ships, approves, rolls back or removes versions: one process at a time.
 
-    On local stores only; elsewhere nobody waits. An OutputError tells that it cannot be had.
+    On local stores only; elsewhere nobody waits. Raises OutputError if it cannot be had.
     """
     with _write_errors(store), storage.one_at_a_time(f"{_log_folder(store)}/.approval.lock"):
         yield
@@ -182,7 +182,7 @@ def current(root: str, *, allow_stale: bool = False) -> Run:
 def current_version(root: str, *, allow_stale: bool = False) -> tuple[Version, Run]:
     """The live version and its exclusion list, verified; `allow_stale` accepts an expired one.
 
-    An OutputError tells that nothing was published, it has expired, a newer toiletspark made it, or
+    Raises OutputError if nothing was published, it has expired, a newer toiletspark made it, or
     its files are not those of its manifest.
     """
     doing = f"reading the current exclusion list of {root}"

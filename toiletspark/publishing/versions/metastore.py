@@ -49,7 +49,7 @@ def statements(name: str, folder: str) -> list[str]:
 def require_ours(spark: SparkSession, name: str, root: str) -> None:
     """Stops before anything is written if the table belongs to somebody else; "" = no table.
 
-    An OutputError tells that others made the table, or toiletspark for another output root.
+    Raises OutputError if others made the table, or toiletspark for another output root.
     """
     if not name:
         return
@@ -67,7 +67,7 @@ def require_ours(spark: SparkSession, name: str, root: str) -> None:
 def follow(spark: SparkSession, name: str, root: str) -> None:
     """Points the table to the live version, and makes it if there is none; "" = nothing to do.
 
-    An OutputError tells that the catalog refuses; the version stays published.
+    Raises OutputError if the catalog refuses; the version stays published.
     """
     moved, exclusion_list = None, log.published(root) if name else None
     while exclusion_list and exclusion_list.folder != moved:  # the pointer may move meanwhile

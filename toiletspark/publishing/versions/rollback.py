@@ -17,7 +17,7 @@ from toiletspark.tables.schemas import EXCLUSION_LIST
 def roll_back(store: Store, publish: Publish, number: int | None = None) -> Version:
     """Publishes an older version again, valid for publish.valid_for_h from now.
 
-    Without a number it is the one before the live version. An OutputError tells that there is none,
+    Without a number it is the one before the live version. Raises OutputError if there is none,
     its files were removed or altered, or a newer toiletspark made it. Cost: the end of each file of
     that version is read, and the small files whole.
     """
