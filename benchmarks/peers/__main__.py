@@ -1,8 +1,9 @@
 """The race against the field, and against the machine's own limit: `make bench-peers`.
 
-Same images, same weights, same head, same cores, in one run: toiletspark and five forms of the
-field (see contestants/), in rounds, each in a virtual environment of its own. Medians count. Ends
-in one JSON line.
+Same images, same weights, same head, same cores, in one run: toiletspark, five engines of the field
+with torch, each in its documented and in its best form, and a plain UDF with OpenVINO (see
+contestants/). Each runs in a virtual environment of its own, in rounds whose order is drawn by
+chance. Medians count. Ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -54,7 +56,7 @@ def main(
 
 
 def _names(only: str) -> list[str]:
-    known = ["fp32", *PEERS, "int8", "copies", "repeats", LIMIT]
+    known = [*OURS, *PEERS, LIMIT]
     names = [name.strip() for name in only.split(",") if name.strip()] or known
     unknown = sorted(set(names) - set(known))
     if unknown:
@@ -69,13 +71,13 @@ def _names(only: str) -> list[str]:
 
 
 def _run(course: Course, repeats: int) -> tuple[Rounds, list[dict[str, Any]], list[str]]:
-    """Everybody in turn, again and again; one who fails is told, and stops nobody else."""
+    """Everybody in turn, in an order of each round's own; a failure stops nobody else."""
     rounds: Rounds = []
     alone: list[dict[str, Any]] = []
     failed: list[str] = []
     for number in range(1, repeats + 1):
         rounds.append({})
-        for name in course.names:
+        for name in random.Random(number).sample(course.names, len(course.names)):
             print(f"round {number} of {repeats}: {name}", file=sys.stderr, flush=True)
             try:
                 if name == LIMIT:
@@ -93,6 +95,9 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
     rates = figures.medians(
         [{name: one.images_per_s for name, one in outcomes.items()} for outcomes in rounds]
     )
+    by_wall = figures.medians(
+        [{name: one.images_per_wall_s for name, one in outcomes.items()} for outcomes in rounds]
+    )
     agreements = _agreements(rounds)
     valid = {name: one.valid and name not in failed for name, one in agreements.items()}
     decoding = figures.medians([one["decoding"] for one in alone])
@@ -104,6 +109,8 @@ def _told(rounds: Rounds, alone: list[dict[str, Any]], failed: list[str]) -> dic
             **{f"limit_{name}": round(rate, 2) for name, rate in limits.items()},
         },
         **figures.ratios(rates, limits, ours.fp32_runtime(), valid),
+        "images_per_wall_s": by_wall,
+        "ratios_by_wall": figures.ratios(by_wall, {}, ours.fp32_runtime(), valid),
         "fp32_runtime": ours.fp32_runtime(),
         "valid": valid,
         "failed": failed,
@@ -146,20 +153,22 @@ def _most(rounds: Rounds, name: str) -> dict[str, float]:
 
 
 def _show(told: dict[str, Any]) -> None:
-    print(
-        f"{'':8} {'':42} {'images/s':>9} {'tree MB':>8} {'worker MB':>9} {'mean diff':>9} "
-        f"{'max diff':>9}  valid"
-    )
-    what = {**OURS, **{name: words for name, (_, _, words) in PEERS.items()}}
+    heads = ("images/s", "by wall", "tree MB", "worker MB", "mean diff", "max diff", "valid")
+    print(f"{'':8} {'':42}", *(f"{head:>9}" for head in heads))
+    words = {**OURS, **{name: peer.words for name, peer in PEERS.items()}}
     for name, rate in sorted(told["images_per_s"].items(), key=lambda pair: -pair[1]):
         memory = told["memory"].get(name, {})
         output = told["outputs"].get(name, {})
-        columns = [memory.get("tree_mb", ""), memory.get("worker_mb", "")]
-        differences = [output.get("mean_difference", ""), output.get("max_difference", "")]
-        print(
-            f"{name[:8]:8} {what.get(name, name):42} {rate:>9} {columns[0]:>8} {columns[1]:>9} "
-            f"{differences[0]!s:>9} {differences[1]!s:>9}  {told['valid'].get(name, '')}"
+        columns = (
+            rate,
+            told["images_per_wall_s"].get(name, ""),
+            memory.get("tree_mb", ""),
+            memory.get("worker_mb", ""),
+            output.get("mean_difference", ""),
+            output.get("max_difference", ""),
+            told["valid"].get(name, ""),
         )
+        print(f"{name[:8]:8} {words.get(name, name):42}", *(f"{value!s:>9}" for value in columns))
 
 
 def _keep(told: dict[str, Any]) -> None:

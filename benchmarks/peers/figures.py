@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-OURS = ("fp32", "int8", "copies", "repeats")
-PEERS = ("a", "b", "c", "d", "e")
+TORCH_PEERS = tuple(f"{name}{form}" for name in "abcde" for form in ("", "_best"))
+PLAIN = "f"  # the plain UDF with OpenVINO
 # Decoders and runtimes differ in the last digits, and a draft-decoded JPEG in the second; another
 # network or another preprocessing differs in the first
 MAX_MEAN_DIFFERENCE = 0.02
@@ -99,7 +99,9 @@ def ratios(
     runtime: str,
     valid: Mapping[str, bool],
 ) -> dict[str, Any]:
-    """The four ratios that the race is about; None where a side did not run or is invalid.
+    """The ratios that the race is about; None where a side did not run or is invalid.
+
+    The best torch peer is the fastest of both forms of all five, so all of them must have run.
 
     Args:
         images_per_s: medians, by contestant.
@@ -109,13 +111,16 @@ def ratios(
             ratio.
     """
     counted = {name: rate for name, rate in images_per_s.items() if valid.get(name, False)}
-    peers = {name: counted[name] for name in PEERS if name in counted}
-    best = max(peers, key=peers.__getitem__, default=None)
+    peers = {name: counted[name] for name in TORCH_PEERS if name in counted}
+    all_ran = images_per_s.keys() >= set(TORCH_PEERS)
+    best = max(peers, key=peers.__getitem__, default=None) if all_ran else None
     copies = [_ratio(counted.get(name), counted.get("fp32")) for name in ("copies", "repeats")]
     known = [ratio for ratio in copies if ratio is not None]
     return {
         "best_peer": best,
         "ratio_to_best_peer": _ratio(counted.get("fp32"), peers.get(best or "")),
+        "ratio_torch_to_best_peer": _ratio(counted.get("torch"), peers.get(best or "")),
+        "ratio_to_plain_openvino": _ratio(counted.get("fp32"), counted.get(PLAIN)),
         "ratio_to_limit": _ratio(counted.get("fp32"), limits_of.get(runtime)),
         "ratio_int8": _ratio(counted.get("int8"), peers.get(best or "")),
         "ratio_int8_to_limit": _ratio(counted.get("int8"), limits_of.get("openvino_int8")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,6 @@ import pyarrow.parquet as pq
 from benchmarks.measure import ROOT
 from benchmarks.peers import pictures, processes, racehead
 from benchmarks.peers.figures import THRESHOLD
-from toiletspark.config import BackboneSettings
 from toiletspark.model import bundle
 
 TIMEOUT_S = 7200.0
@@ -55,33 +55,26 @@ class Prepared:
 
 def fp32_runtime() -> str:
     """The runtime that our fp32 run uses, named as in the limit."""
-    return (
-        "openvino_fp32"
-        if "runtime" in BackboneSettings.model_fields and find_spec("openvino")
-        else "torch"
-    )
+    return "openvino_fp32" if int8_is_there() else "torch"
 
 
 def int8_is_there() -> bool:
-    """True if this toiletspark, with what is installed beside it, can quantise."""
-    return "precision" in BackboneSettings.model_fields and find_spec("openvino") is not None
+    """True if OpenVINO is installed beside toiletspark."""
+    return find_spec("openvino") is not None
 
 
-def sets_of(precision: str) -> tuple[str, ...]:
-    """The settings of a run, for what this toiletspark knows."""
-    if precision == "int8":
+def sets_of(form: str) -> tuple[str, ...]:
+    """The settings of a run: "fp32" with the fastest runtime, "torch" or "int8"."""
+    if form == "int8":
         return ("backbone.precision=int8", "backbone.runtime=openvino")
-    return (
-        (f"backbone.runtime={fp32_runtime().partition('_')[0]}",)
-        if "runtime" in BackboneSettings.model_fields
-        else ()
-    )
+    runtime = "torch" if form == "torch" else fp32_runtime().partition("_")[0]
+    return (f"backbone.runtime={runtime}",)
 
 
-def prepare(work: Path, precision: str, files: list[Path], state: Path, workers: int) -> Prepared:
+def prepare(work: Path, form: str, files: list[Path], state: Path, workers: int) -> Prepared:
     """Embeds some images into a store that is not raced on, and makes a head for that backbone."""
-    folder = work / f"prepared-{precision}"
-    sets = sets_of(precision)
+    folder = work / f"prepared-{form}"
+    sets = sets_of(form)
     table = pictures.table(
         folder / "table", ((file.stem, file) for file in files[:PREPARING_IMAGES])
     )
@@ -103,13 +96,16 @@ def race(work: Path, table: Path, prepared: Prepared, workers: int) -> dict[str,
     _bring_backbone(prepared.store, store)
     conf = _write_conf(work / "conf.toml", table, workers)
     sets = (*prepared.sets, f"score.head={prepared.head}")
+    started = time.monotonic()
     summary, memory = _toiletspark("rescore", conf, store, sets)
+    wall_s = time.monotonic() - started
     rows = pq.read_table(summary["scores"], columns=["image_id", "exclusion_score"])
     excluded = pq.read_table(summary["exclusion_list"], columns=["image_id"])[
         "image_id"
     ].to_pylist()
     return {
         "seconds": _seconds(summary),
+        "wall_s": wall_s,
         "memory": memory.told(),
         "scores": dict(
             zip(rows["image_id"].to_pylist(), rows["exclusion_score"].to_pylist(), strict=True)

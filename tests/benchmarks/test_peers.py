@@ -13,12 +13,14 @@ from benchmarks.peers import figures, pictures
 SCORES = {f"image-{number}": score for number, score in enumerate(np.linspace(0.01, 0.99, 50))}
 RATES = {
     "fp32": 40.0,
+    "torch": 25.0,
     "int8": 60.0,
     "copies": 150.0,
     "repeats": 160.0,
-    "a": 16.0,
-    "b": 20.0,
+    **dict.fromkeys(figures.TORCH_PEERS, 10.0),
+    "b_best": 20.0,
     "e": 18.0,
+    "f": 50.0,
 }
 EVERYBODY = dict.fromkeys(RATES, True)
 
@@ -48,8 +50,10 @@ def test_the_ratios_are_to_the_best_peer_and_to_the_limit_of_the_runtime_in_use(
         EVERYBODY,
     )
     assert found == {
-        "best_peer": "b",
+        "best_peer": "b_best",
         "ratio_to_best_peer": 2.0,
+        "ratio_torch_to_best_peer": 1.25,
+        "ratio_to_plain_openvino": 0.8,
         "ratio_to_limit": 0.8,
         "ratio_int8": 3.0,
         "ratio_int8_to_limit": 0.75,
@@ -60,12 +64,19 @@ def test_the_ratios_are_to_the_best_peer_and_to_the_limit_of_the_runtime_in_use(
 
 
 def test_an_invalid_peer_is_not_the_best_and_our_own_invalid_run_has_no_ratio() -> None:
-    assert figures.ratios(RATES, {}, "torch", {**EVERYBODY, "b": False})["best_peer"] == "e"
+    assert figures.ratios(RATES, {}, "torch", {**EVERYBODY, "b_best": False})["best_peer"] == "e"
     found = figures.ratios(RATES, {}, "torch", {**EVERYBODY, "fp32": False})
     assert [
         found[name] for name in ("ratio_to_best_peer", "ratio_to_limit", "ratio_duplicates")
     ] == [None] * 3
     assert found["ratio_int8"] == 3.0
+
+
+def test_there_is_no_best_peer_unless_all_of_them_ran() -> None:
+    some = {name: rate for name, rate in RATES.items() if name != "c"}
+    found = figures.ratios(some, {}, "torch", EVERYBODY)
+    assert (found["best_peer"], found["ratio_to_best_peer"]) == (None, None)
+    assert found["ratio_to_plain_openvino"] == 0.8
 
 
 def test_equal_scores_agree() -> None:

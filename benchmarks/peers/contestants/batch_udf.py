@@ -27,16 +27,15 @@ def main() -> None:
         state = session.sparkContext.broadcast(lanes.load(lane.state))
 
         def make_predict() -> Callable[[np.ndarray], np.ndarray]:
-            network = lanes.network(state.value)
+            network = lane.network(state.value)
 
             def predict(paths: np.ndarray) -> np.ndarray:
-                return lanes.scores(
-                    network, torch.stack([lanes.opened(path) for path in paths])
-                ).numpy()
+                batch = torch.stack([lane.opened(path) for path in paths])
+                return lane.scores(network, batch).numpy()
 
             return predict
 
-        score = predict_batch_udf(make_predict, return_type=FloatType(), batch_size=lanes.ROWS)
+        score = predict_batch_udf(make_predict, return_type=FloatType(), batch_size=lane.rows)
         sparks.write(sparks.images(session, lane), score(col("image_url")), lane)
 
     lanes.run(race, "pyspark", "pandas", "pyarrow")

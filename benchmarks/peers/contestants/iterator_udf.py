@@ -23,14 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 class Photos(Dataset):
     """The images of one Arrow batch."""
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, lane: lanes.Lane, paths: list[str]) -> None:
+        self._lane = lane
         self._paths = paths
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return lanes.opened(self._paths[index])
+        return self._lane.opened(self._paths[index])
 
 
 def main() -> None:
@@ -43,12 +44,11 @@ def main() -> None:
 
         @pandas_udf("float")
         def score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-            network = lanes.network(state.value)
+            network = lane.network(state.value)
             for paths in batches:
-                loader = DataLoader(Photos(paths.tolist()), batch_size=lanes.ROWS)
-                yield pd.Series(
-                    torch.cat([lanes.scores(network, batch) for batch in loader]).numpy()
-                )
+                loader = DataLoader(Photos(lane, paths.tolist()), batch_size=lane.rows)
+                scores = torch.cat([lane.scores(network, batch) for batch in loader])
+                yield pd.Series(scores.numpy())
 
         sparks.write(sparks.images(session, lane), score(col("image_url")), lane)
 

