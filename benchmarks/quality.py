@@ -4,7 +4,8 @@
 another source, five classes, put on the photos. The project's own decoding, backbone and fit with
 the defaults of conf/base.toml. The figures are those of images whose listing no head has seen,
 their intervals clustered by listing; `ways` has the means over several ways to fold, and each
-way's. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
+way's. The heads know the four room types; `two_classes` has the figures of heads that know only
+bathrooms and the rest. Ends in one JSON line; `larger` holds the same with `conf/larger.toml`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,15 @@ def judged(*conf: Path) -> dict[str, Any]:
         **told,
         **_ranked(photos.bathroom, scores, photos.listing),
         "ways": _of_ways(photos, ways),
+        "two_classes": _two_classes(photos, config),
     }
+
+
+def _two_classes(photos: Source, config: Config) -> dict[str, Any]:
+    """Accuracy and rank figures of heads to which all rooms but one are the same."""
+    two = replace(photos, room=np.where(photos.bathroom, BATHROOM, "other"))
+    scores, right = _folded(two, config, SEED)
+    return {"accuracy": float(right.mean()), **_ranked(photos.bathroom, scores, photos.listing)}
 
 
 def _folded(photos: Source, config: Config, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
