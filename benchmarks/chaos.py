@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ from toiletspark.tables import schemas as tables
 from toiletspark.tables.runs import Store
 
 IMAGES, HOSTILE = 2000, 200
+EXECUTORS_AT = (0.15, 0.35, 0.55)
 SPECULATION = {
     "spark.speculation": "true",
     "spark.speculation.interval": "100ms",
@@ -135,8 +137,13 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     return dict(json.loads(said.splitlines()[-1]))
 
 
-def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
-    """The whole story; `equal_to_oracle` is for both versions."""
+def run(
+    folder: Path, images: int, bad: int, executors_at: Sequence[float] = EXECUTORS_AT
+) -> dict[str, Any]:
+    """The whole story; `equal_to_oracle` is for both versions.
+
+    `executors_at` are the shares of the images, (0, 0.7), at which an executor is killed.
+    """
     begun = time.monotonic()
     with served() as site:
         catalog = Catalog(site, folder, hostile.contents(images, bad))
@@ -146,12 +153,14 @@ def run(folder: Path, images: int, bad: int) -> dict[str, Any]:
         daemons = environment(TOILETSPARK_DECODE_HOOK=poison.__file__)
         oracle_s = time.monotonic() - begun
         with clusters.started(folder / "cluster", environment=daemons) as cluster:
-            told = _disturbed(catalog, cluster, images // 10)
+            told = _disturbed(catalog, cluster, images // 10, executors_at)
             told["lost_tasks"] = cluster.lost_tasks()
     return {**told, "oracle_s": round(oracle_s, 1), "seconds": round(time.monotonic() - begun, 1)}
 
 
-def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]:
+def _disturbed(
+    catalog: Catalog, cluster: Cluster, first: int, executors_at: Sequence[float]
+) -> dict[str, Any]:
     store = Store.open(str(catalog.root))
     asked_twice = threading.Event()
     shown = catalog.show(first)
@@ -168,7 +177,7 @@ def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]
     polled = Readers(str(catalog.root))
     try:
         shown = catalog.show(len(catalog.contents))
-        kills = _killed(catalog, cluster, store, first)
+        kills = _killed(catalog, cluster, store, first, executors_at)
     finally:
         right = [_excluded(catalog.truth.head(count)) for count in (first, len(shown))]
         read = polled.stop(*right)
@@ -184,12 +193,18 @@ def _disturbed(catalog: Catalog, cluster: Cluster, first: int) -> dict[str, Any]
     }
 
 
-def _killed(catalog: Catalog, cluster: Cluster, store: Store, first: int) -> list[dict[str, Any]]:
+def _killed(
+    catalog: Catalog,
+    cluster: Cluster,
+    store: Store,
+    first: int,
+    executors_at: Sequence[float],
+) -> list[dict[str, Any]]:
     """A run whose executors and driver die, then one that ends its work although workers die."""
     driver = catalog.start(cluster)
     executor = ("executor", lambda: _kill_first(cluster.executors()))
     dies = ("driver", lambda: _kill_driver(driver.pid))
-    plan = [(0.15, *executor), (0.35, *executor), (0.55, *executor), (0.7, *dies)]
+    plan = [*((share, *executor) for share in executors_at), (0.7, *dies)]
     deaths = Deaths(store, first, len(catalog.contents), plan)
     catalog.site.before = deaths.look
     said, _ = driver.communicate()

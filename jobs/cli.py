@@ -131,6 +131,9 @@ def demo(
     folder: Annotated[Path, typer.Option(help="The folder for everything that the demo makes.")] = (
         Path("toiletspark-demo")
     ),
+    listings: Annotated[
+        int, typer.Option(help="The number of listings; each has four pictures.")
+    ] = 400,
     sets: Sets = [],
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +149,7 @@ def demo(
     started = time.monotonic()
     with reported_errors():
         folder = folder.absolute()
-        drawn = draw_catalog(folder / "catalog")
+        drawn = draw_catalog(folder / "catalog", listings=listings)
         drawing_s = round(time.monotonic() - started, 2)
         config = tour.settings(folder, drawn, sets)
         work = Workspace.open(session.start(config.spark), config)

@@ -1,7 +1,7 @@
 """Executors, workers and driver are killed on a standalone cluster, and the list is the same.
 
-The story of `make bench-chaos` with a tenth of its images; what each kill costs is looked at in
-tests/embedding/test_commits.py.
+The story of `make bench-chaos` with a tenth of its images and one of its three executors; the cost
+of each kill is looked at in tests/embedding/test_commits.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IMAGES, HOSTILE = 200, 20
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return chaos.run(tmp_path_factory.mktemp("chaos"), IMAGES, HOSTILE)
+    return chaos.run(tmp_path_factory.mktemp("chaos"), IMAGES, HOSTILE, executors_at=(0.35,))
 
 
 def test_what_is_published_is_what_one_process_finds(told: dict[str, Any]) -> None:
@@ -31,14 +31,13 @@ def test_what_is_published_is_what_one_process_finds(told: dict[str, Any]) -> No
 
 
 def test_all_that_was_to_die_died_while_tasks_were_at_work(told: dict[str, Any]) -> None:
-    executors = ["executor"] * 3
     assert [one["what"] for one in told["kills"]] == [
-        *executors,
+        "executor",
         "driver",
         "Python worker",
         "Worker with its executors",
     ]
-    assert told["lost_tasks"] >= 3  # and each was tried again
+    assert told["lost_tasks"] >= 1  # and each was tried again
 
 
 def test_the_slow_task_had_a_second_copy(told: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,15 @@ from toiletspark.demo.tour import CLASS_OF_ROOM
 pytestmark = pytest.mark.slow
 
 LABELS = ("labels.table.path=labels.csv", "labels.table.columns.class=room")
-# what stands alone in some other way than in the chain, which has the other steps in it
-ALONE = ("draw_sample", "embed_images", "rescore_catalog", "publish_exclusions", "build_feed")
+# the chain, then what stands alone in some other way than in it
+LOCAL_JOBS = (
+    "run_chain",
+    "draw_sample",
+    "embed_images",
+    "rescore_catalog",
+    "publish_exclusions",
+    "build_feed",
+)
 # each job file with a Spark context of its own, as spark-submit runs it, but all in one JVM, which
 # takes longest to start
 ONE_BY_ONE = """
@@ -198,21 +204,18 @@ class OnCluster:
 
 @pytest.fixture(scope="module")
 def both(site: Site, cluster: Cluster) -> tuple[Locally, OnCluster]:
-    """The chain on local[2]; then at once the other jobs there and the chain on the cluster."""
+    """The chain and the other jobs on local[2], then the chain on the cluster with its head."""
     truth = pd.read_csv(site.drawn.truth)
     truth.assign(room=truth["room"].map(CLASS_OF_ROOM)).to_csv(
         site.folder / "labels.csv", index=False
     )
-    chain = site.submit("jobs/run_chain.py", output="local", sets=LABELS, spark=LOCAL)
+    here = site.submit(
+        "one_by_one.py", ",".join(LOCAL_JOBS), output="local", sets=LABELS, spark=LOCAL
+    )
+    chain = here["run_chain"]
     sets = (*LABELS, f"score.head={chain['head']}")
-    with ThreadPoolExecutor(2) as pool:
-        here = pool.submit(
-            site.submit, "one_by_one.py", ",".join(ALONE), output="local", sets=sets, spark=LOCAL
-        )
-        there = pool.submit(
-            site.submit, "jobs/run_chain.py", output="output", sets=sets, spark=cluster.options()
-        )
-        return Locally(chain, here.result()), OnCluster(cluster, there.result())
+    there = site.submit("jobs/run_chain.py", output="output", sets=sets, spark=cluster.options())
+    return Locally(chain, here), OnCluster(cluster, there)
 
 
 @pytest.fixture(scope="module")

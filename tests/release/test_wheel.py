@@ -83,7 +83,8 @@ def test_every_module_comes_from_the_wheel(installed: Installed) -> None:
 def test_the_installed_command_runs_the_demo(installed: Installed) -> None:
     sets = [f"--set={key}={value}" for key, value in TINY_BACKBONE.items()]
     program = installed.python.with_name("toiletspark")
-    done = installed.run(program, "demo", "--folder", "demo", "--json", *sets)
+    words = ("--folder", "demo", "--listings", "60", "--json")
+    done = installed.run(program, "demo", *words, *sets)
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["version"] == 1
