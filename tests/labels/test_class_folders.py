@@ -477,3 +477,19 @@ def test_presorting_is_not_labelling(presorted: Path) -> None:
     assert not any_labelled(presorted, CLASSES)
     drag(presorted, "a", "other")
     assert any_labelled(presorted, CLASSES)
+
+
+def test_a_folder_that_no_export_made_is_plain(tmp_path: Path, presorted: Path) -> None:
+    for name in ("mine/train/toilet/a.jpg", "empty/toilet/x.txt", "rooms/bath/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"a")
+    (tmp_path / "empty/toilet/x.txt").unlink()
+    assert class_folders.is_plain(tmp_path / "mine", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "empty", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "rooms", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "nowhere", CLASSES)
+    assert not class_folders.is_plain(presorted, CLASSES)
+    (presorted / "index.csv").unlink()  # the copies of an export are no labels without it
+    assert not class_folders.is_plain(presorted, CLASSES)
+    with pytest.raises(LabelsError, match=r"found:    no index.csv, and the folders 'bath'"):
+        read(tmp_path / "rooms", CLASSES)

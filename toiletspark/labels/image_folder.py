@@ -120,6 +120,14 @@ def read(folder: Path, classes: Sequence[str] = ()) -> FolderLabels:
     return labels
 
 
+def has_class_folder(folder: Path, classes: Sequence[str]) -> bool:
+    """Returns True if the folder, or its train/ or val/, has the folder of a class."""
+    if not folder.is_dir():
+        return False
+    tops = [folder / name for name in _splits(folder, classes)] or [folder]
+    return any((top / name).is_dir() for top in tops for name in classes)
+
+
 def require_two_classes(labels: FolderLabels, doing: str) -> None:
     """Raises a LabelsError unless pictures of two classes are there; a head needs two."""
     counts = labels.per_class()
