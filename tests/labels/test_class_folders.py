@@ -379,7 +379,8 @@ def test_an_export_without_unlabelled_is_read(sorted_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "result"), [(False, "no such folder"), (True, "no index.csv in it")]
+    ("make", "result"),
+    [(False, "no such folder"), (True, "no index.csv, and the folders 'toilet'")],
 )
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, result: str) -> None:
     folder = tmp_path / "labelling"
@@ -387,9 +388,11 @@ def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, result: 
         (folder / "toilet").mkdir(parents=True)
     assert str(refused(folder)) == (
         f"while importing labels from {folder}\n"
-        "  expected: a folder that `toiletspark labels export` made, with its index.csv\n"
+        "  expected: a folder that `toiletspark labels export` made, with its index.csv; or a "
+        "folder of your own, with class folders such as toilet/ and other/\n"
         f"  found:    {result}\n"
-        "  do:       run `toiletspark labels export`, or set labels.folder"
+        "  do:       run `toiletspark labels export`, name your folder (--folder), or set "
+        "labels.classes to the names of its class folders"
     )
 
 

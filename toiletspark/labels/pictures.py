@@ -18,6 +18,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
 from toiletspark.embedding import commits, int8, ledger, plan
+from toiletspark.errors import shown
 from toiletspark.hashing import content_digest
 from toiletspark.labels import image_folder, merge
 from toiletspark.labels.image_folder import FolderLabels, LabelledFile, SkippedFile
@@ -93,7 +94,13 @@ def read(work: Workspace, folder: Path) -> FolderImport:
     image_folder.require_two_classes(files, doing)
     source = str(folder)
     covers = merge.covered_images(work.store, source) | {label.image_id for label in labels}
-    return FolderImport(SourceLabels(labels, covers), files.notes(), _summary(files, labels))
+    by_name = [file.path for file in files.files if known.label(file).content_digest is None]
+    notes = files.notes()
+    if by_name:
+        notes.append(
+            f"label the image that they are named after: {len(by_name)} ({shown(by_name)})"
+        )
+    return FolderImport(SourceLabels(labels, covers), notes, _summary(files, labels))
 
 
 def embed(work: Workspace) -> dict[str, str]:
