@@ -65,7 +65,8 @@ def test_train_and_val_are_one_set(tmp_path: Path) -> None:
 
 def test_classes_may_have_the_names_of_splits(tmp_path: Path) -> None:
     put(tmp_path, {"test/a": "A", "train/b": "B"})
-    assert image_folder.read(tmp_path, ["train", "test"]).per_class() == {"train": 1, "test": 1}
+    put(tmp_path, {"train/deeper/c": "C"})
+    assert image_folder.read(tmp_path, ["train", "test"]).per_class() == {"train": 2, "test": 1}
 
 
 def test_a_content_in_two_classes_is_left_out_and_named(tmp_path: Path) -> None:

@@ -158,9 +158,8 @@ def is_leftover(name: str) -> bool:
 
 def _splits(folder: Path, classes: Sequence[str]) -> list[str]:
     """The folders such as train and val that hold class folders, if there is nothing but them."""
-    names = [name for name in _folder_names([folder]) if name not in classes]
-    are_splits = names and all(name.casefold() in SPLITS for name in names)
-    if not are_splits or any((folder / name).is_dir() for name in classes):
+    names = _folder_names([folder])
+    if not all(name.casefold() in SPLITS and name not in classes for name in names):
         return []
     return [name for name in names if _folder_names([folder / name])]
 

@@ -30,6 +30,9 @@ from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER, IMAGES, PICTURE, P
 from toiletspark.tables.workspace import Workspace
 
 _ID = {"image_id": "string"}
+_WAITING = {
+    name: plan.PLAN.columns[name] for name in (*_ID, "image_version", "image_url", "attempts")
+}
 _BYTES_PER_FILE = 64_000_000  # of pictures in one Parquet file, and in the driver's memory
 
 
@@ -43,31 +46,27 @@ class FolderImport:
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """The images that the contents and names of a folder's files stand for."""
 
     by_content: dict[str, list[str]]  # image_ids of the catalog by content_digest
     names: set[str]  # file names, with or without ending, that are an image_id
     labelled: dict[str, list[str]]  # image_ids that have a label, by content_digest
 
-    def image_id(self, file: LabelledFile) -> str:
-        """The catalog's image, else the image of that name, else an earlier one, else a picture.
-
-        Of several images with one content it is one that has a label already, so that the same
-        folder labels the same image again.
-        """
-        labelled = self.labelled.get(file.content_digest, [])
-        if ids := self.by_content.get(file.content_digest):
-            return min(set(ids) & set(labelled) or ids)
-        named = [name for name in _names(file) if name in self.names]
-        return (named or sorted(labelled) or [PICTURE + file.content_digest])[0]
-
     def label(self, file: LabelledFile) -> Label:
-        """The file's label; it belongs to the file's content, unless only the name is known."""
-        image_id = self.image_id(file)
-        is_named = image_id in _names(file) and file.content_digest not in self.by_content
-        digest = None if is_named else file.content_digest
-        return Label(image_id, file.label, digest, IMAGE_FOLDER)
+        """A label of the catalog's image with this content, else of the image of the file's name.
+
+        Else it is one of an image that had this content when it was labelled, else of a picture. Of
+        several images with one content it is one that has a label already, so that the same folder
+        labels the same image again. A label by name belongs to what the image shows now.
+        """
+        digest = file.content_digest
+        labelled, ids = self.labelled.get(digest, []), self.by_content.get(digest, [])
+        named = [name for name in _names(file) if name in self.names and not ids]
+        if named:
+            return Label(named[0], file.label, None, IMAGE_FOLDER)
+        known = sorted(set(ids) & set(labelled)) or sorted(ids) or sorted(labelled)
+        return Label([*known, PICTURE + digest][0], file.label, digest, IMAGE_FOLDER)
 
 
 def read(work: Workspace, folder: Path) -> FolderImport:
@@ -83,7 +82,7 @@ def read(work: Workspace, folder: Path) -> FolderImport:
     doing = f"importing labels from {folder}"
     files = image_folder.read(folder, work.config.labels.classes)
     known = _known(work, files)
-    foreign = [file for file in files.files if known.image_id(file).startswith(PICTURE)]
+    foreign = [file for file in files.files if known.label(file).image_id.startswith(PICTURE)]
     skipped = _keep(work, folder, foreign) if foreign else []
     unsound = embed(work) if foreign else {}
     for file in foreign:
@@ -122,17 +121,17 @@ def embed(work: Workspace) -> dict[str, str]:
     attempts = attempts.where(F.col("image_id").startswith(PICTURE))
     state = ledger.join_attempts(rows, attempts, embedded)
     state = state.withColumn("waits", ledger.is_due(config.embed.retry, None))
-    state = spark_io.set_aside(state, store, work.run_id, PICTURES.name)
-    waiting = state.where("waits")
-    if count := waiting.count():
-        planned = plan.make_plan(work, waiting, images, count, is_inline=True)
+    known = state.select("image_id", "attempts", "status", "waits").collect()
+    statuses = {row["image_id"]: row["status"] for row in known}
+    if waiting := [(row["image_id"], "", None, row["attempts"]) for row in known if row["waits"]]:
+        frame = spark_io.of_rows(spark, waiting, _WAITING)
+        planned = plan.make_plan(work, frame, images, len(waiting), is_inline=True)
         probe = registry.probe(store, config.score.head, spec.backbone_id)
         commits.embed_plan(work, planned, spec, probe)
         new = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
-        state = ledger.update_catalog(state, new)
-    failed = state.where("status != 'ok'").select("image_id", "status").collect()
-    store.clear(work.run_id)
-    return {row["image_id"]: row["status"] for row in failed}
+        statuses |= {row["image_id"]: row["status"] for row in new.collect()}
+        store.clear(work.run_id)
+    return {image_id: name for image_id, name in statuses.items() if name != "ok"}
 
 
 def stored(work: Workspace) -> DataFrame:
@@ -142,7 +141,7 @@ def stored(work: Workspace) -> DataFrame:
     return rows.select(image_id, "content_digest", "content")
 
 
-def _known(work: Workspace, files: FolderLabels) -> _Known:
+def _known(work: Workspace, files: FolderLabels) -> Known:
     """Looks the contents up in the newest catalog, and the names in the images table."""
     spark, store = work.spark, work.store
     digests = [(file.content_digest,) for file in files.files]
@@ -160,7 +159,7 @@ def _known(work: Workspace, files: FolderLabels) -> _Known:
     for label in merge.newest(store):
         if label.content_digest:
             labelled[label.content_digest].append(label.image_id)
-    return _Known(dict(by_content), ids, dict(labelled))
+    return Known(dict(by_content), ids, dict(labelled))
 
 
 def _names(file: LabelledFile) -> tuple[str, str]:
@@ -221,11 +220,11 @@ def _skip(files: FolderLabels, skipped: list[SkippedFile]) -> None:
     files.files = [file for file in files.files if file.path not in paths]
 
 
-def _labels(files: FolderLabels, known: _Known) -> list[Label]:
+def _labels(files: FolderLabels, known: Known) -> list[Label]:
     """One label for each image; files that say different things of one image are left out."""
     by_image: dict[str, list[LabelledFile]] = collections.defaultdict(list)
     for file in files.files:
-        by_image[known.image_id(file)].append(file)
+        by_image[known.label(file).image_id].append(file)
     files.files = []
     for group in by_image.values():
         if len({file.label for file in group}) > 1:
