@@ -184,6 +184,13 @@ def export_labels(
 
 @labels.command("import")
 def import_labels(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of class folders: an export, or one that you made (labels.folder).",
+            metavar="DIR",
+        ),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -200,8 +207,19 @@ def import_labels(
     sets: Sets = [],
     as_json: AsJson = False,
 ) -> None:
-    """Read class folders, the labels table or a file; show the changes since the last import."""
+    """Read a folder, the labels table or a file; show the changes since the last import."""
     keys = [*set_key("labels.file", file and str(file)), *set_key("labels.reviewed", reviewed)]
+    with reported_errors():
+        if folder and file:
+            raise UserError(
+                doing="reading the options of `labels import`",
+                expected="one source of labels",
+                found="--folder and --file",
+                todo="import one after the other",
+            )
+    if folder:
+        keys += set_key("labels.folder", str(folder))
+        keys += [*set_key("labels.file", ""), *set_key("labels.table.path", "")]
     job_of("import_labels").run(conf, [*sets, *keys], as_json)
 
 

@@ -34,7 +34,8 @@ def step(work: Workspace) -> Summary:
 
     totals, count = commits.Totals(), waiting()["waiting"]
     if count:
-        planned = plan.make_plan(work, state.where("waits"), images, count)
+        is_inline = bool(config.images.columns.content)
+        planned = plan.make_plan(work, state.where("waits"), images, count, is_inline=is_inline)
         totals = commits.embed_plan(work, planned, spec, probe)
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
         state = ledger.update_catalog(state, attempts)

@@ -1,4 +1,4 @@
-"""Reads labels from class folders, a table or a file, and from the table of overrides.
+"""Reads labels from folders, a table or a file, and from the table of overrides.
 
     spark-submit --py-files dist/*.whl jobs/import_labels.py --conf-file mytables.toml
 
@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from toiletspark.config.command_line import Summary
-from toiletspark.labels import class_folders, label_files, label_table, merge
+from toiletspark.labels import class_folders, label_files, label_table, merge, pictures
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
@@ -29,14 +29,14 @@ def step(work: Workspace) -> Summary:
 
 def import_source(work: Workspace) -> Summary:
     """Imports the labels of people; reports changes since the last import, and conflicts."""
-    labels, source = _read_source(work)
+    labels, source, counts = _read_source(work)
     labeller = work.config.labels.labeller
     run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), source)
     changes = merged.summary()
     _log.info("labels: %s", changes)
     for conflict in merge.conflicts(merged.labels.values())[:_MAX_CONFLICTS_SHOWN]:
         _log.info("in conflict: %s", merge.shown_conflict(conflict))
-    return {**_totals(work.store, run), "since_last": changes, **merged.counts()}
+    return {**_totals(work.store, run), **counts, "since_last": changes, **merged.counts()}
 
 
 def import_overrides(work: Workspace) -> Summary:
@@ -61,19 +61,24 @@ def _totals(store: Store, run: Run) -> Summary:
     return {"labelled": run.counts["images"], **figures, **folders}
 
 
-def _read_source(work: Workspace) -> tuple[SourceLabels, str]:
-    """The labels and the name of their source: a file, else a table, else the class folders."""
+def _read_source(work: Workspace) -> tuple[SourceLabels, str, Summary]:
+    """The labels of a file, else of a table, else of a folder; its name; counts of its files."""
     section = work.config.labels
     if section.file:
         labels = label_files.read(section.file, section.classes)
         catalog = user_tables.read_catalog(work.spark, work.config)
         label_table.require_known(work.spark, labels.labels, catalog, section.file)
-        return labels, section.file
+        return labels, section.file, {}
     if section.table.path:
         catalog = user_tables.read_catalog(work.spark, work.config)
-        return label_table.import_table(work.spark, section, catalog), section.table.path
+        return label_table.import_table(work.spark, section, catalog), section.table.path, {}
     folder = work.config.labels_folder
-    return class_folders.read(Path(folder), section.classes, section.reviewed), folder
+    if not class_folders.is_plain(Path(folder), section.classes):
+        return class_folders.read(Path(folder), section.classes, section.reviewed), folder, {}
+    imported = pictures.read(work, Path(folder))
+    for note in imported.notes:
+        _log.warning("%s: %s", folder, note)
+    return imported.labels, folder, {"folder": imported.summary}
 
 
 JOB = Job("import_labels", step, __doc__)

@@ -6,6 +6,7 @@ The first run on a new catalog ends at the labels, which people make; the second
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,11 @@ def step(work: Workspace) -> Summary:
         begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
         return to_feed(work, begun)
     labels = work.config.labels
-    exports = [] if labels.table.path or labels.file else [export_labels.JOB]
+    is_elsewhere = bool(labels.table.path or labels.file)
+    if not is_elsewhere and class_folders.is_plain(Path(work.config.labels_folder), labels.classes):
+        begun = run_in_turn([draw_sample.JOB], work)
+        return from_imported(work, begun, [import_labels.SOURCE_JOB])
+    exports = [] if is_elsewhere else [export_labels.JOB]
     begun = run_in_turn([draw_sample.JOB, *exports], work)
     return from_labels(work, begun) if _has_new_labels(work) else from_imported(work, begun)
 
@@ -53,13 +58,14 @@ def from_labels(work: Workspace, begun: Summary) -> Summary:
     return from_imported(work, merged(begun, run_in_turn([import_labels.SOURCE_JOB], work)))
 
 
-def from_imported(work: Workspace, begun: Summary) -> Summary:
+def from_imported(work: Workspace, begun: Summary, imports: Sequence[Job] = ()) -> Summary:
     """Goes from imported labels to the feed.
 
-    Overrides become labels after `embed`, when the contents of their images are known.
+    `imports`, of a plain folder, and overrides come after `embed`, when the contents of the images
+    are known.
     """
     overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.path else []
-    jobs = [embed_images.JOB, *overrides, train_head.JOB]
+    jobs = [embed_images.JOB, *imports, *overrides, train_head.JOB]
     return to_feed(work, merged(begun, run_in_turn(jobs, work)))
 
 

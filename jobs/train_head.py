@@ -7,6 +7,7 @@ what was gathered last, without Spark and without Java.
 """
 
 from toiletspark.config.command_line import Summary
+from toiletspark.labels import pictures
 from toiletspark.labels.training_inputs import (
     golden_images,
     training_images,
@@ -22,6 +23,7 @@ from toiletspark.tables.workspace import Workspace
 
 def step(work: Workspace) -> Summary:
     """Trains a head; labels whose image has no embedding are counted and not used."""
+    pictures.embed(work)  # a changed backbone has no embeddings of them yet
     summary = training_set.gather(work, TRAINING_SET)
     source = work.store.require(TRAINING_SET, doing="training the head", step="train")
     summary |= golden_images.keep(work, source)

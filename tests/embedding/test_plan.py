@@ -34,7 +34,13 @@ def planned(
         spark.createDataFrame(waiting, WAITING),
         spark.createDataFrame(contents, CONTENTS),
     )
-    made = plans.make_plan(Workspace(spark, store, config, run_id), frame, images, len(waiting))
+    made = plans.make_plan(
+        Workspace(spark, store, config, run_id),
+        frame,
+        images,
+        len(waiting),
+        is_inline=bool(config.images.columns.content),
+    )
     assert set(made.rows.columns) == set(plans.PLAN.columns)
     rows = made.rows.toPandas().set_index("image_id", verify_integrity=True)
     assert made.rows_by_commit == rows["commit"].value_counts().to_dict()

@@ -14,7 +14,7 @@ from tests.sampling.test_inclusion_probabilities import chances_of, systematic
 from toiletspark.errors import OutputError
 from toiletspark.feed import leak_meter
 from toiletspark.feed.leak_meter import CONFLICT, estimate, labels_of
-from toiletspark.labels.merge import Label
+from toiletspark.labels.merge import IMAGE_FOLDER, Label
 from toiletspark.publishing.versions import log
 from toiletspark.publishing.versions.log import Version
 from toiletspark.sampling.estimates import Bootstrap, Share
@@ -73,6 +73,14 @@ def test_a_label_is_about_the_content_that_was_seen(said: list[Label], expected:
 def test_where_the_newest_word_counts_there_is_no_conflict() -> None:
     said = [word("a", "other", "bob", day=2), word("a", "toilet", "zoe")]
     assert labels_of([row("a"), row("b")], said, "newest") == ["other", None]
+
+
+def test_labels_of_own_folders_answer_nothing() -> None:
+    own = Label("a", "toilet", "d-a", IMAGE_FOLDER, "ann")
+    assert labels_of([row("a"), row("b")], [own, word("b", "other", "bob")], "newest") == [
+        None,
+        "other",
+    ]
 
 
 # Estimates

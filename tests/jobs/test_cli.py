@@ -284,6 +284,11 @@ def test_other_images_than_failures_cannot_be_asked_for() -> None:
         (["import"], "import_labels", []),
         (["import", "--file", 'a "b".json'], "import_labels", ['labels.file="a \\"b\\".json"']),
         (
+            ["import", "--folder", "/my labels"],
+            "import_labels",
+            ['labels.folder="/my labels"', 'labels.file=""', 'labels.table.path=""'],
+        ),
+        (
             ["import", "--reviewed", "toilet", "--reviewed", "other"],
             "import_labels",
             ['labels.reviewed=["toilet", "other"]'],
@@ -322,6 +327,12 @@ def test_the_options_of_labels_set_keys(
     ((ran_job, _, sets, _),) = ran
     assert (ran_job.name, sets) == (job, set_to)
     conf_files.load([], sets)  # whatever is set is a value that the configuration takes
+
+
+def test_labels_come_from_one_source_at_a_time() -> None:
+    done = CliRunner().invoke(cli.app, ["labels", "import", "--folder", "x", "--file", "y"])
+    assert done.exit_code == 2
+    assert "found:    --folder and --file" in done.output
 
 
 @pytest.mark.parametrize(

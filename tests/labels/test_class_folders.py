@@ -379,7 +379,8 @@ def test_an_export_without_unlabelled_is_read(sorted_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "result"), [(False, "no such folder"), (True, "no index.csv in it")]
+    ("make", "result"),
+    [(False, "no such folder"), (True, "no index.csv, and the folders 'toilet'")],
 )
 def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, result: str) -> None:
     folder = tmp_path / "labelling"
@@ -387,9 +388,11 @@ def test_a_folder_that_is_no_export_is_told(tmp_path: Path, make: bool, result: 
         (folder / "toilet").mkdir(parents=True)
     assert str(refused(folder)) == (
         f"while importing labels from {folder}\n"
-        "  expected: a folder that `toiletspark labels export` made, with its index.csv\n"
+        "  expected: a folder that `toiletspark labels export` made, with its index.csv; or a "
+        "folder of your own, with class folders such as toilet/ and other/\n"
         f"  found:    {result}\n"
-        "  do:       run `toiletspark labels export`, or set labels.folder"
+        "  do:       run `toiletspark labels export`, name your folder (--folder), or set "
+        "labels.classes to the names of its class folders"
     )
 
 
@@ -477,3 +480,19 @@ def test_presorting_is_not_labelling(presorted: Path) -> None:
     assert not any_labelled(presorted, CLASSES)
     drag(presorted, "a", "other")
     assert any_labelled(presorted, CLASSES)
+
+
+def test_a_folder_that_no_export_made_is_plain(tmp_path: Path, presorted: Path) -> None:
+    for name in ("mine/train/toilet/a.jpg", "empty/toilet/x.txt", "rooms/bath/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"a")
+    (tmp_path / "empty/toilet/x.txt").unlink()
+    assert class_folders.is_plain(tmp_path / "mine", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "empty", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "rooms", CLASSES)
+    assert not class_folders.is_plain(tmp_path / "nowhere", CLASSES)
+    assert not class_folders.is_plain(presorted, CLASSES)
+    (presorted / "index.csv").unlink()  # the copies of an export are no labels without it
+    assert not class_folders.is_plain(presorted, CLASSES)
+    with pytest.raises(LabelsError, match=r"found:    no index.csv, and the folders 'bath'"):
+        read(tmp_path / "rooms", CLASSES)

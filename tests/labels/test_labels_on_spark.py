@@ -171,6 +171,37 @@ def test_a_missing_column_names_the_nearest(
     )
 
 
+WIDE = {"columns__class": ""}
+
+
+def test_a_wide_table_has_a_column_for_each_class(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("a", 1, 0.0, "x"), ("b", 0, 1.0, ""), ("c", 1, 1.0, ""), (7, 0, None, "")]
+    frame = pd.DataFrame(rows, columns=["image_id", "toilet", "other", "note"])
+    caplog.set_level("INFO", "toiletspark")
+    assert imported(spark, make_config, tmp_path, frame, **WIDE) == [
+        Label("a", "toilet", None, "table"),
+        Label("b", "other", None, "table"),
+    ]
+    assert "no label, several classes in one row: 1 ('c')" in caplog.text
+    assert "rows without a class: 1" in caplog.text
+
+
+def test_a_wide_table_that_cannot_be_taken(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"image_id": ["a"], "toilet": [0.7], "other": [0.3]})
+    message = stopped(LabelsError, spark, make_config, tmp_path, frame, **WIDE)
+    assert "found:    '0.3', '0.7'" in message
+    assert 'or set labels.table.columns.class = ""' in stopped(
+        TableError, spark, make_config, tmp_path, frame
+    )
+    frame = frame.drop(columns="other")
+    message = stopped(TableError, spark, make_config, tmp_path, frame, **WIDE)
+    assert "the column 'other' (labels.table.columns.class is empty: other)" in message
+
+
 def test_a_missing_table(spark: SparkSession, make_config: MakeConfig, tmp_path: Path) -> None:
     frame = pd.DataFrame({"image_id": ["a"], "class": ["toilet"]})
     text = stopped(TableError, spark, make_config, tmp_path, frame, path=tmp_path / "nowhere.csv")

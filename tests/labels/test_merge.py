@@ -209,6 +209,17 @@ def test_an_old_sheet_that_comes_again_does_not_take_the_label_of_the_newer_pict
 # Conflicts
 
 
+def test_who_was_asked_answers_though_a_folder_had_said_the_same() -> None:
+    """Labels of people's own folders count for no draw; an answer about a drawn image does."""
+    own = SourceLabels([Label("H1", "toilet", "d-H1", labels.IMAGE_FOLDER)], frozenset({"H1"}))
+    asked = sheet("ann", MONDAY, ("H1", "toilet"))
+    for imports in (
+        [(own, "mine", "ann"), (asked, "s", "ann")],
+        [(asked, "s", "ann"), (own, "mine", "ann")],
+    ):
+        assert [label.how for label in after(*imports).labels.values()] == ["sheet"]
+
+
 def test_labellers_who_disagree_are_both_kept_and_listed() -> None:
     merged = after(
         (sheet("ann", MONDAY, ("a", "toilet"), ("b", "other")), "1", "me"),

@@ -68,7 +68,7 @@ def embed_plan(
     totals, count = Totals(), len(plan.rows_by_commit)
     for number, rows in sorted(plan.rows_by_commit.items()):
         doing = f"embedding, commit {number + 1} of {count}" if count > 1 else "embedding"
-        commit = _Commit(work, spec.backbone_id, number, doing)
+        commit = _Commit(work, spec.backbone_id, number, doing, plan.is_inline)
         shared = context.broadcast(recent)
         inputs = dataclasses.replace(inputs, known=(stored, shared))
         done, embeddings = commit.run(plan.rows, rows, inputs)
@@ -96,6 +96,7 @@ class _Commit:
     backbone_id: str
     number: int
     doing: str
+    is_inline: bool
 
     def run(self, plan: DataFrame, rows: int, inputs: TaskInputs) -> tuple[Totals, DataFrame]:
         """Attempts all its rows of the plan; returns the new embeddings too.
@@ -128,7 +129,7 @@ class _Commit:
         cores = spark.sparkContext.defaultParallelism
         partitions = cores * math.ceil(rows / config.embed.images_per_task / cores)
         arrow_rows = config.embed.images_per_task
-        if config.images.columns.content:
+        if self.is_inline:
             arrow_rows = max(1, config.embed.bytes_per_batch // config.fetch.max_image_bytes)
         errors = WorkerErrors(spark.sparkContext)
         every_s = config.progress.line_every_s

@@ -36,18 +36,21 @@ class Plan:
 
     rows: DataFrame  # the columns of `PLAN`, partitioned by `commit`
     rows_by_commit: dict[int, int]  # commits count from 0
+    is_inline: bool  # the rows hold the bytes of the images
 
 
-def make_plan(work: Workspace, waiting: DataFrame, images: DataFrame, count: int) -> Plan:
+def make_plan(
+    work: Workspace, waiting: DataFrame, images: DataFrame, count: int, *, is_inline: bool
+) -> Plan:
     """Sets the plan aside, so that each commit reads its own rows alone.
 
     `waiting` has `count` rows of image_id, image_version, image_url, attempts (null: none yet).
-    Inline bytes, of `images`, are copied once, since the user's table cannot be read by commit.
+    Inline bytes, `content` of `images`, are copied once, since that table cannot be read by commit.
     """
     attempts = F.coalesce("attempts", F.lit(0))
     rows = waiting.withColumns({"attempts": attempts, "location": _location()})
     rows, rows_by_commit = _assign_commits(rows, count, work.config.embed.images_per_commit)
-    if work.config.images.columns.content:
+    if is_inline:
         rows = _with_content(rows, images, work.config.fetch.max_image_bytes)
     else:
         no_content = F.lit(None).cast("binary")
@@ -55,7 +58,7 @@ def make_plan(work: Workspace, waiting: DataFrame, images: DataFrame, count: int
     file_number = F.pmod(F.hash("location"), F.lit(_FILES_PER_COMMIT))
     rows = rows.repartition("commit", file_number).select(*PLAN.columns)
     stored = spark_io.set_aside(rows, work.store, work.run_id, PLAN.name, partition_by="commit")
-    return Plan(stored, rows_by_commit)
+    return Plan(stored, rows_by_commit, is_inline)
 
 
 def _with_content(waiting: DataFrame, images: DataFrame, max_image_bytes: int) -> DataFrame:

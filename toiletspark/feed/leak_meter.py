@@ -122,11 +122,14 @@ def inputs_of(version: Version, decisions: Run) -> Inputs:
 def labels_of(drawn: DrawnRows, labels: Iterable[Label], conflicts: str) -> list[Any]:
     """The label of each drawn content: None without a label, `CONFLICT` if labels contradict.
 
-    A label without a content_digest is about its image. `conflicts` is labels.conflicts; with
-    "newest" the newest label counts.
+    A label without a content_digest is about its image. Labels of people's own folders are left
+    out: they choose what they label. `conflicts` is labels.conflicts; with "newest" the newest
+    label counts.
     """
     by_subject: dict[tuple[str, str], list[Label]] = collections.defaultdict(list)
     for label in labels:
+        if label.how == merge.IMAGE_FOLDER:
+            continue
         digest = label.content_digest
         by_subject["content" if digest else "image", digest or label.image_id].append(label)
     answers = []

@@ -14,20 +14,23 @@ anew from pixels. Nothing here needs Spark.
 import csv
 import hashlib
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from toiletspark.errors import LabelsError, shown
+from toiletspark.labels import image_folder
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import storage
 
 INDEX = "index.csv"
-UNLABELLED = "unlabelled"
+UNLABELLED = image_folder.UNLABELLED
 _COLUMNS = ("file", "image_id", "content_digest")
 _SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")  # of file managers
 _MACOS_PREFIX = "._"  # macOS writes ._picture.jpg beside each file of a network share
+_EXPORTED = re.compile(r"[0-9a-f]{16}\.jpg")  # the names of exported pictures
 _INDEX_EVERY = 500  # new pictures between two writes of the index, which is written as a whole
 
 
@@ -79,6 +82,17 @@ def exported_ids(folder: Path) -> set[str]:
     return {row["image_id"] for row in _read_index(folder)} if (folder / INDEX).exists() else set()
 
 
+def is_plain(folder: Path, classes: list[str]) -> bool:
+    """Returns True for a folder with class folders that no export made, see `image_folder`.
+
+    An export that has lost its index is none: its pictures are copies, and some only presorted.
+    """
+    if (folder / INDEX).exists() or not image_folder.has_class_folder(folder, classes):
+        return False
+    names = [path.name for path in folder.rglob("*") if path.is_file()]
+    return not all(_EXPORTED.fullmatch(name) for name in names if not _is_system_file(name))
+
+
 def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
     """Returns True once a class folder holds a picture that the export did not put there."""
     rows = _read_index(folder) if (folder / INDEX).exists() else []
@@ -99,9 +113,13 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
     if not (folder / INDEX).exists():
         raise LabelsError(
             doing=doing,
-            expected=f"a folder that `toiletspark labels export` made, with its {INDEX}",
-            found=f"no {INDEX} in it" if folder.exists() else "no such folder",
-            todo="run `toiletspark labels export`, or set labels.folder",
+            expected=f"a folder that `toiletspark labels export` made, with its {INDEX}; or a "
+            f"folder of your own, with class folders such as {classes[0]}/ and {classes[1]}/",
+            found=f"no {INDEX}, and {_shown_folders(folder)}"
+            if folder.exists()
+            else "no such folder",
+            todo="run `toiletspark labels export`, name your folder (--folder), or set "
+            "labels.classes to the names of its class folders",
         )
     index = {Path(row["file"]).name: row for row in _read_index(folder)}
     files = _files_by_class(folder, classes, doing)
@@ -134,6 +152,11 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
         label = Label(row["image_id"], class_name, row["content_digest"] or None, how)
         (source.labels if is_moved or class_name in confirmed else source.waiting).append(label)
     return source
+
+
+def _shown_folders(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return f"the folders {shown(names)}" if names else "no folder"
 
 
 def _pictures(folder: Path, name: str) -> list[Path]:

@@ -1,9 +1,10 @@
 """Labels from a table, and labelled images checked against the catalog. With Spark."""
 
 import collections
+import logging
 from collections.abc import Iterable
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Labels as LabelsSection
@@ -11,32 +12,32 @@ from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels.label_files import require_classes
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import spark_io
-from toiletspark.tables.user_tables import read_table, text
+from toiletspark.tables.user_tables import FALSE_WORDS, TRUE_WORDS, read_table, text, word
+
+_log = logging.getLogger("toiletspark")
 
 
 def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> SourceLabels:
     """Reads the labels table: one label per image, on the driver, since people make few of them.
 
     The source covers the images of all rows; those without a class are images that nobody has
-    labelled. `catalog` (column image_id) must have every labelled image.
+    labelled. In a wide table, rows with several classes are no labels either, and are named in the
+    log. `catalog` (column image_id) must have every labelled image.
 
     Raises:
         TableError: the table or a column is missing.
-        LabelsError: an unknown class or image, or an image with two classes.
+        LabelsError: an unknown class or image, an image with two classes in two rows, or a mark in
+            a wide table that is neither true nor false.
     """
     table = section.table
     doing = f"importing labels from {table.path}"
     raw = read_table(spark, table, "labels.table")
-    for key, name in table.columns.model_dump(by_alias=True).items():
-        if name not in raw.columns:
-            raise TableError(
-                doing=doing,
-                expected=f"the column '{name}' (labels.table.columns.{key})",
-                found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
-                todo="write the name of your column into the configuration",
-            )
+    _require_columns(raw, section, doing)
     image_id = text(raw, table.columns.image_id).alias("image_id")
-    rows = raw.select(image_id, text(raw, table.columns.label).alias("class"))
+    if table.columns.label:
+        rows = raw.select(image_id, text(raw, table.columns.label).alias("class"))
+    else:
+        rows = _of_marks(raw, image_id, section.classes, doing)
     labelled = rows.where(F.col("class").isNotNull() & (F.col("class") != ""))
     labels = labelled.distinct().collect()
     require_classes({row["class"] for row in labels}, section.classes, doing)
@@ -62,6 +63,50 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
     covers = frozenset(row["image_id"] for row in rows.select("image_id").distinct().collect())
     named = [Label(row["image_id"], row["class"], None, "table") for row in labels]
     return SourceLabels(named, covers)
+
+
+def _require_columns(raw: DataFrame, section: LabelsSection, doing: str) -> None:
+    columns = section.table.columns
+    names = {"labels.table.columns.image_id": columns.image_id}
+    if columns.label:
+        names["labels.table.columns.class"] = columns.label
+    else:
+        names |= {f"labels.table.columns.class is empty: {name}": name for name in section.classes}
+    for key, name in names.items():
+        if name in raw.columns:
+            continue
+        is_wide = name == columns.label and set(section.classes) <= set(raw.columns)
+        hint = ', or set labels.table.columns.class = "" for a column for each class'
+        raise TableError(
+            doing=doing,
+            expected=f"the column '{name}' ({key})",
+            found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
+            todo=f"write the name of your column into the configuration{hint if is_wide else ''}",
+        )
+
+
+def _of_marks(raw: DataFrame, image_id: Column, classes: list[str], doing: str) -> DataFrame:
+    """image_id and class of a wide table; class is null unless exactly one column is true."""
+    marks = {name: F.coalesce(word(text(raw, name)), F.lit("")) for name in classes}
+    of_class = [F.when(mark.isin(*TRUE_WORDS), F.lit(name)) for name, mark in marks.items()]
+    chosen = F.array_compact(F.array(*of_class)).alias("chosen")
+    strange = [F.when(~mark.isin(*TRUE_WORDS, *FALSE_WORDS), mark) for mark in marks.values()]
+    rows = raw.select(image_id, chosen, F.array_compact(F.array(*strange)).alias("strange"))
+    others = rows.where((F.size("chosen") != 1) | (F.size("strange") > 0)).collect()
+    if words := sorted({word for row in others for word in row["strange"]}):
+        raise LabelsError(
+            doing=doing,
+            expected=f"1 or 0, true or false, yes or no in the columns {shown(classes)}",
+            found=shown(words),
+            todo="write 1 into the column of the image's class; a table of probabilities is none "
+            "of labels",
+        )
+    several = [row["image_id"] for row in others if row["chosen"]]
+    if several:
+        _log.warning("no label, several classes in one row: %d (%s)", len(several), shown(several))
+    if len(others) > len(several):
+        _log.info("rows without a class: %d", len(others) - len(several))
+    return rows.select("image_id", F.when(F.size("chosen") == 1, F.col("chosen")[0]).alias("class"))
 
 
 def require_known(

@@ -28,6 +28,7 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
 
+IMAGE_FOLDER = "image_folder"  # the `how` of labels from folders that people made themselves
 Key = tuple[str, str]  # image_id, labeller
 _Rows = dict[str, dict[str, Any]]  # rows of `LABEL_SOURCES` by image_id
 
@@ -174,6 +175,12 @@ def save(
     return run, merged
 
 
+def covered_images(store: Store, source: str) -> frozenset[str]:
+    """The image_ids that a source has labelled in its last import."""
+    rows = _source_rows_of(store, store.newest(LABELS))
+    return frozenset(row["image_id"] for row in rows if row["source"] == source)
+
+
 def labelled_contents(store: Store, source: str, how: str) -> dict[str, str]:
     """The contents that a source has labelled, by image_id ("" where it is not known).
 
@@ -230,7 +237,10 @@ def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
             merged.unchanged += 1
             latest = max(then, label.labelled_at or then)
             digest = before.content_digest or label.content_digest
-            merged.labels[key] = replace(before, labelled_at=latest, content_digest=digest)
+            # somebody who was asked about a drawn image has answered, see `training_set.settle`
+            how = label.how if before.how == IMAGE_FOLDER else before.how
+            known = replace(before, labelled_at=latest, content_digest=digest, how=how)
+            merged.labels[key] = known
             return
         if then > at:  # also of another content: an old sheet shows the picture of its day
             merged.outdated += 1

@@ -124,13 +124,14 @@ labeller       string
 class          string
 content_digest string     of the picture that was seen; null for labels from a table
 labelled_at    timestamp
-how            string     folder, folder_presorted, table, sheet, label_studio or override
+how            string     the type of its source, as in label_studio
 """
 
 LABELS = _table(f"""
 labels, version 1, key image_id labeller
 The last label of each labeller for each image. folder_presorted: the picture lay in the folder by
-the head's scores, and somebody looked through the folder and left it there.
+the head's scores, and somebody looked through the folder and left it there. The other values of
+how are folder, image_folder, table, sheet, label_studio and override.
 
 {_LABEL_LINES}
 """)
@@ -152,6 +153,18 @@ The labels that contradict each other about one content, under the run_id of the
 
 conflict int numbers the contents, from 1
 {_LABEL_LINES}
+""")
+
+PICTURE = "picture "  # and its content_digest: the image_id of a labelled picture
+
+PICTURES = _table("""
+pictures, version 1, key content_digest
+The labelled pictures of plain folders that the catalog did not have at the import; all runs
+together are the table. They train, and are in no catalog, score or list.
+
+content_digest string
+file           string  its path in the folder at the first import
+content        binary  the file
 """)
 
 QUEUES = _table("""
@@ -380,7 +393,8 @@ rank                  int     in the queue; null if its label was known before
 FEED = Table("feed", (), {}, about="The user's feed table without excluded images.")
 
 RUN_TABLES = (
-    *(CATALOG, SAMPLE, LABELS, QUEUES, LABEL_SOURCES, CONFLICTS, IMAGE_LEDGER, EMBEDDINGS),
+    *(CATALOG, SAMPLE, LABELS, QUEUES, LABEL_SOURCES, CONFLICTS, PICTURES),
+    *(IMAGE_LEDGER, EMBEDDINGS),
     *(TRAINING_SET, SECOND_LOOK_SET, GOLDEN_IMAGES, TRAINING_VIEWS, TRAINING_IMAGES, HEADS),
     *(SCORES, DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA, LEAKS, FEED, BEST_IMAGES, ALERTS),
 )

@@ -14,6 +14,8 @@ from toiletspark.tables.schemas import IMAGES
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
 TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
+TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
+FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
 
 
@@ -58,6 +60,11 @@ def text(frame: DataFrame, name: str) -> Column:
         digits = column.cast("decimal(38,0)").cast("string")
         return F.when(column % 1 == 0, digits).otherwise(plain)
     return plain
+
+
+def word(column: Column) -> Column:
+    """A text column without blanks around it, in small letters."""
+    return F.lower(F.trim(column))
 
 
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
@@ -183,8 +190,7 @@ def _is_active(column: str) -> Column:
     """Booleans, 0/1 and the usual words as a boolean; null is not active."""
     if not column:
         return F.lit(True)
-    word = F.lower(F.trim(_column(column, "string")))
-    return F.coalesce(word.isin("true", "t", "1", "1.0", "yes", "y"), F.lit(False))
+    return F.coalesce(word(_column(column, "string")).isin(*TRUE_WORDS), F.lit(False))
 
 
 def _require_mapped(frame: DataFrame, table: str, names: dict[str, str], path: str) -> None:

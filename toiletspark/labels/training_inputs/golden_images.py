@@ -7,6 +7,7 @@ from toiletspark.embedding import int8, plan, tasks
 from toiletspark.embedding.worker_errors import WorkerErrors
 from toiletspark.hashing import content_digest
 from toiletspark.images.thumbnails import thumbnails
+from toiletspark.labels import pictures
 from toiletspark.model import golden
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.spec import BackboneSpec
@@ -61,6 +62,8 @@ def _jpegs(work: Workspace, chosen: list[tuple[str, str, str]]) -> dict[str, byt
     catalog = user_tables.read_catalog(spark, config)
     images = catalog.join(F.broadcast(wanted), on="image_id", how="left_semi")
     images = images.select("image_id", "image_url", "content")
+    kept = pictures.stored(work).join(F.broadcast(wanted), on="image_id", how="left_semi")
+    images = images.unionByName(kept.drop("content_digest"), allowMissingColumns=True)
     images = images.repartition(spark.sparkContext.defaultParallelism)
     side_px = golden.side_px(config.backbone.resize_px)
     with spark_io.arrow_batches(spark, config.embed.images_per_batch):

@@ -15,6 +15,7 @@ from toiletspark.config import Fetch
 from toiletspark.errors import LabelsError
 from toiletspark.hashing import content_digest
 from toiletspark.images.fetching import Fetcher
+from toiletspark.labels import pictures
 from toiletspark.tables import spark_io, user_tables
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.schemas import CATALOG, TRAINING_IMAGES, TRAINING_SET
@@ -58,14 +59,14 @@ def gather(work: Workspace) -> dict[str, int]:
 
 
 def located(work: Workspace, labelled: DataFrame) -> DataFrame:
-    """Adds the URL or the bytes under which the catalog has each labelled content now.
+    """Adds the URL or the bytes under which the catalog, or a kept picture, has each content now.
 
     Args:
         labelled: content_digest and any other columns; few rows.
 
     Returns:
-        The rows whose content the catalog still has, with image_url and inline (binary, null where
-        there is a URL). The catalog is not shuffled.
+        The rows whose content is still there, with image_url and inline (binary, null where there
+        is a URL). The catalog is not shuffled.
     """
     run = work.store.require(CATALOG, doing=DOING, step="embed")
     digests = F.broadcast(labelled.select("content_digest").distinct())
@@ -80,7 +81,13 @@ def located(work: Workspace, labelled: DataFrame) -> DataFrame:
         sources = inline.join(F.broadcast(sources), on="source_id", how="right")
     else:
         sources = sources.withColumn("inline", F.lit(None).cast("binary"))
-    return labelled.join(F.broadcast(sources.drop("source_id")), on="content_digest")
+    sources = sources.drop("source_id")
+    kept = pictures.stored(work).join(digests, on="content_digest", how="left_semi")
+    kept = kept.join(sources, on="content_digest", how="left_anti")
+    kept = kept.dropDuplicates(["content_digest"])
+    kept = kept.select("content_digest", F.col("content").alias("inline"))
+    sources = sources.unionByName(kept, allowMissingColumns=True)
+    return sources.join(F.broadcast(labelled), on="content_digest")
 
 
 def fetched(rows: DataFrame, limits: Fetch) -> DataFrame:

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
 from toiletspark.errors import LabelsError, shown
+from toiletspark.labels.merge import IMAGE_FOLDER
 from toiletspark.sampling import design_weights
 from toiletspark.sampling.evaluation_sample import DRAWS
 from toiletspark.tables import schemas, spark_io
@@ -37,7 +38,8 @@ def gather(work: Workspace, table: schemas.Table) -> Summary:
     backbone_id = catalog.inputs.backbone_id
     embeddings = spark_io.read_all(spark, store, schemas.EMBEDDINGS)
     embedded = set_aside(with_embeddings(usable, embeddings, backbone_id), "embedded")
-    weights = design_weights.weigh(embedded, design_weights.read_draws(spark, store), snapshot)
+    draws_of_images = design_weights.read_draws(spark, store)
+    weights = design_weights.weigh(embedded.where("counts_for_draw"), draws_of_images, snapshot)
     weights = set_aside(weights, "weights")
     inputs = Inputs(labels=labels.run_id, catalog=catalog.run_id, backbone_id=backbone_id)
     rows = weighted(embedded, weights).coalesce(1)
@@ -69,7 +71,9 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     Returns:
         image_id, listing_id and stratum (null where the catalog has the image no more, see
         `with_listings`), content_digest (null where it is not known), label (the newest of this
-        image), newest (the newest of its content), in_conflict (boolean). One row per image_id.
+        image), newest (the newest of its content), in_conflict (boolean), counts_for_draw (boolean;
+        false if all its labels come from folders whose pictures people chose themselves). One row
+        per image_id.
     """
     ids = F.broadcast(labels.select("image_id").distinct())
     columns = ("image_id", "listing_id", "stratum")
@@ -83,13 +87,15 @@ def settle(labels: DataFrame, catalog: DataFrame) -> DataFrame:
     named = named.withColumns({"topic": topic, "age": age})
     of_topic = Window.partitionBy("topic")
     of_image = Window.partitionBy("image_id").orderBy(F.desc("age"))
+    is_asked = ~F.col("how").eqNullSafe(IMAGE_FOLDER)
     return (
-        named.withColumn("in_conflict", F.size(F.collect_set("class").over(of_topic)) > 1)
+        named.withColumn("counts_for_draw", F.max(is_asked).over(Window.partitionBy("image_id")))
+        .withColumn("in_conflict", F.size(F.collect_set("class").over(of_topic)) > 1)
         .withColumn("newest", F.max("age").over(of_topic)["class"])
         .withColumn("rank", F.row_number().over(of_image))
         .where(F.col("rank") == 1)
         .withColumnRenamed("class", "label")
-        .select(*columns, "content_digest", "label", "newest", "in_conflict")
+        .select(*columns, "content_digest", "label", "newest", "in_conflict", "counts_for_draw")
     )
 
 
