@@ -47,12 +47,11 @@ def step(work: Workspace) -> Summary:
             todo="raise sample.size, or set sample.method=exact",
         )
     recorded = [asdict(band) for band in bands]
-    tables = {"images": config.images.path, "listings": config.listings.path}
-    inputs = Inputs(**tables, bands=recorded)
+    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
     if drawn.numbers is not None:
         inputs = inputs.updated(before=last.run_id if last else None)
-        written = {"config": config.recorded(), "inputs": inputs}
-        spark_io.write_run(drawn.numbers, store, SAMPLE_UNITS, run_id, **written)
+        values = config.recorded()
+        spark_io.write_run(drawn.numbers, store, SAMPLE_UNITS, run_id, config=values, inputs=inputs)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

@@ -238,8 +238,8 @@ def test_sampleby_asks_so_many_that_an_empty_stratum_is_unlikely() -> None:
     cells = [cell(f"{units}", units, 1) for units in (3, 7, 8, 12, 40, 900, 10**6)]
     wanted = allocate_sample(cells, sample(size=1, min_per_stratum=1, method="sampleby"))
     assert wanted == {name: min(7, int(name)) for name in wanted}
-    for one in cells:
-        assert (1 - wanted[one.name] / one.units) ** one.units < 1 / 1000
+    for stratum in cells:
+        assert (1 - wanted[stratum.name] / stratum.units) ** stratum.units < 1 / 1000
     for sets, least in (({"method": "exact"}, 1), ({"min_per_stratum": 9}, 9)):
         wanted = allocate_sample(cells, sample(**{"size": 1, "min_per_stratum": 1, **sets}))
         assert wanted["900"] == least

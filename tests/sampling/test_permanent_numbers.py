@@ -126,12 +126,12 @@ def test_units_are_drawn_independently_of_each_other(simulation: Simulation) -> 
 
 
 def test_weighted_totals_are_unbiased_over_20_000_draws(simulation: Simulation) -> None:
-    """Totals, of a value that follows the unit and its stratum and of ones, of the units that had a
+    """Totals, of a value that follows the unit and its stratum and of 1, of the units that had a
     chance; estimated from the recorded probabilities in each copy.
     """
     for frame, rows, chances in zip(simulation.frames, simulation.drawn, CHANCES, strict=True):
         with_chance = frame[frame["image_id"].str[0].map(chances) > 0]
-        for name in ("value", "one"):
+        for name in ("value", "count"):
             total = _values(with_chance)[name].sum() / COPIES
             parts = _values(rows)[name] / rows["fraction"]
             copy = rows["image_id"].str[1:].astype(int)
@@ -142,7 +142,7 @@ def test_weighted_totals_are_unbiased_over_20_000_draws(simulation: Simulation) 
 
 def _values(rows: pd.DataFrame) -> pd.DataFrame:
     letters = rows["image_id"].str[0].map(ord) - ord("a")
-    return pd.DataFrame({"value": 3.0 + letters + 10 * (rows["stratum"] == "B"), "one": 1.0})
+    return pd.DataFrame({"value": 3.0 + letters + 10 * (rows["stratum"] == "B"), "count": 1.0})
 
 
 def test_numbers_and_chances_are_those_of_a_dictionary(simulation: Simulation) -> None:

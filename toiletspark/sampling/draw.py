@@ -72,10 +72,13 @@ def draw(
     Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages:
     Cochran, Sampling Techniques (1977), ch. 11.
     """
-    keyed, units, ids = strata.with_listing_key(images), frame, strata.LISTING
+    keyed = strata.with_listing_key(images)
+    units = frame
+    ids = strata.LISTING
     if sample.unit == "image":
         stratum_of_listing = frame.select(*ids, "stratum").hint("shuffle_hash")
-        units, ids = set_aside(keyed.join(stratum_of_listing, ids), "images"), ["image_id"]
+        units = set_aside(keyed.join(stratum_of_listing, ids), "images")
+        ids = ["image_id"]
     fractions = {cell.name: min(1.0, wanted[cell.name] / cell.units) for cell in cells}
     numbers = None
     if sample.method == "sampleby":
