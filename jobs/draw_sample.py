@@ -11,11 +11,11 @@ from toiletspark.config.command_line import Summary
 from toiletspark.errors import TableError
 from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import gather
-from toiletspark.sampling import allocation, draw, strata
+from toiletspark.sampling import allocation, draw, permanent_numbers, strata
 from toiletspark.tables import spark_io, user_tables
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import described_files
-from toiletspark.tables.schemas import SAMPLE
+from toiletspark.tables.schemas import SAMPLE, SAMPLE_UNITS
 from toiletspark.tables.workspace import Workspace
 
 
@@ -32,9 +32,11 @@ def step(work: Workspace) -> Summary:
     cells = strata.measure_strata(work, frame)
     wanted = allocation.allocate_sample(cells, config.sample)
     images = user_tables.read_images(work.spark, config)
-    drawn = draw.draw(images, frame, cells, wanted, config.sample, set_aside)
+    last = permanent_numbers.last_numbers(store, config.sample)
+    known = spark_io.read_run(work.spark, last) if last else None
+    drawn = draw.draw(images, frame, cells, wanted, config.sample, set_aside, known)
 
-    folder = spark_io.write_files(drawn, store, SAMPLE, run_id)
+    folder = spark_io.write_files(drawn.images, store, SAMPLE, run_id)
     if not sum(file.rows for file in described_files(folder)):
         section = config.sample
         settings = f"method {section.method}, size {section.size}"
@@ -46,6 +48,10 @@ def step(work: Workspace) -> Summary:
         )
     recorded = [asdict(band) for band in bands]
     inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
+    if drawn.numbers is not None:
+        inputs = inputs.updated(before=last.run_id if last else None)
+        values = config.recorded()
+        spark_io.write_run(drawn.numbers, store, SAMPLE_UNITS, run_id, config=values, inputs=inputs)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

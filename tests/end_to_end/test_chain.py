@@ -92,10 +92,11 @@ def test_without_labels_the_chain_stops_and_says_what_to_do(chain: Chain) -> Non
     )
     sample = Store(chain.config.output.root).newest(tables.SAMPLE)
     assert sample is not None
-    assert sample.rows == 150
+    assert 130 <= sample.rows <= 170  # of 150 asked by sampleby
     drawn_ids = set(pd.read_parquet(sample.folder)["image_id"])
     assert set(chain.exported) <= drawn_ids
-    assert len(chain.exported) >= 150 - IMAGES // 20  # broken ones are left out, and few are
+    # broken ones are left out, and few are
+    assert len(chain.exported) >= sample.rows - IMAGES // 20
 
 
 def test_the_second_run_draws_the_same_sample_and_exports_nothing_again(chain: Chain) -> None:

@@ -234,6 +234,19 @@ def test_others_are_said_at_once(other: str, wanted: dict[str, int]) -> None:
     assert allocate_sample(CELLS, sample(strata=strata, size=100, min_per_stratum=1)) == wanted
 
 
+def test_sampleby_asks_so_many_that_an_empty_stratum_is_unlikely() -> None:
+    cells = [cell(f"{units}", units, 1) for units in (3, 7, 8, 12, 40, 900, 10**6)]
+    wanted = allocate_sample(cells, sample(size=1, min_per_stratum=1, method="sampleby"))
+    assert wanted == {name: min(7, int(name)) for name in wanted}
+    for stratum in cells:
+        assert (1 - wanted[stratum.name] / stratum.units) ** stratum.units < 1 / 1000
+    for sets, least in (({"method": "exact"}, 1), ({"min_per_stratum": 9}, 9)):
+        wanted = allocate_sample(cells, sample(**{"size": 1, "min_per_stratum": 1, **sets}))
+        assert wanted["900"] == least
+    nothing = allocate_sample(cells, sample(size=1, min_per_stratum=0, method="sampleby"))
+    assert sum(nothing.values()) == 1
+
+
 def test_without_strata_all_is_shared_out() -> None:
     assert allocate_sample(CELLS, sample(size=100)) == allocate(CELLS, 100, "proportional", 10)
 
@@ -266,6 +279,11 @@ def test_a_stratum_that_the_configuration_forgot_is_told() -> None:
         (
             {"min_per_stratum": 5, "max_per_stratum": 4},
             "max_per_stratum (4) must not be below min_per_stratum",
+        ),
+        (
+            {"min_per_stratum": 1, "max_per_stratum": 6},
+            "max_per_stratum (6) must not be below 7 with method sampleby, or strata would often "
+            "be empty; set method to exact, or min_per_stratum to 0",
         ),
         (
             {"stratify_by": '[{ column = "price", bands = 4, cuts = [1.0] }]'},

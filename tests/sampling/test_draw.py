@@ -72,7 +72,8 @@ class Population:
     def draw(self, sample: Sample, wanted: dict[str, int] | None = None) -> pd.DataFrame:
         cells = strata.count_strata(self.frame, sample)
         wanted = allocation.allocate_sample(cells, sample) if wanted is None else wanted
-        return sampling.draw(self.images, self.frame, cells, wanted, sample, self.keep).toPandas()
+        drawn = sampling.draw(self.images, self.frame, cells, wanted, sample, self.keep)
+        return drawn.images.toPandas()
 
     def forget(self) -> None:
         for frame in self._kept:
@@ -349,7 +350,7 @@ def test_a_draw_without_an_image_is_told(
     images = pd.concat([drawn_images(tmp_path / "pictures")] * 3, ignore_index=True)
     images["image_id"] = [f"i{number}" for number in range(len(images))]
     images["listing_id"] = "L1"
-    sets = {"sample.size": 1, "sample.min_per_stratum": 1, "sample.method": "sampleby"}
+    sets = {"sample.size": 1, "sample.min_per_stratum": 0, "sample.method": "sampleby"}
     # seeds at which Bernoulli draws nothing of 54 images at 1/54: about every third
     for seed in range(20):
         config = make_config({**sets, "sample.seed": seed}, images=images)

@@ -10,6 +10,10 @@ from pydantic import Field, StrictFloat, StrictInt, StrictStr, model_validator
 from toiletspark.config.types import ClassName, Location, Section
 from toiletspark.config.user_tables import LabelTable
 
+# With sampleby the number of units of a stratum varies. If 7 are asked of it, it is empty once in
+# 1,096 draws (e^-7; more rarely if it is small).
+SAMPLEBY_LEAST = 7
+
 
 class Stratifier(Section):
     column: str = Field(min_length=1)
@@ -55,11 +59,24 @@ class Sample(Section):
     seed: int = Field(ge=-(2**63), lt=2**63)
     max_half_width: float = Field(gt=0, lt=1)
 
+    @property
+    def least_asked(self) -> int:
+        """Units that the allocation asks at least of each stratum."""
+        if self.min_per_stratum and self.method == "sampleby":
+            return max(self.min_per_stratum, SAMPLEBY_LEAST)
+        return self.min_per_stratum
+
     @model_validator(mode="after")
     def _values_fit(self) -> Sample:
         if 0 < self.max_per_stratum < self.min_per_stratum:
             raise ValueError(
                 f"max_per_stratum ({self.max_per_stratum}) must not be below min_per_stratum"
+            )
+        if 0 < self.max_per_stratum < self.least_asked:
+            raise ValueError(
+                f"max_per_stratum ({self.max_per_stratum}) must not be below {SAMPLEBY_LEAST} with "
+                "method sampleby, or strata would often be empty; set method to exact, or "
+                "min_per_stratum to 0"
             )
         mistakes = [_number_or_share(value, name) for name, value in self.strata.items()]
         if any(mistakes):

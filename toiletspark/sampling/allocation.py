@@ -65,7 +65,7 @@ def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:
             "other = 0",
         )
     if rest == "allocate":
-        bounds = (sample.min_per_stratum, sample.max_per_stratum)
+        bounds = (sample.least_asked, sample.max_per_stratum)
         wanted |= allocate(others, max(0, left), sample.allocation, *bounds)
     elif rest is not None:
         wanted |= {cell.name: _units(cell, rest) for cell in others}

@@ -1,6 +1,6 @@
 """The draw: units of each stratum, images of a drawn listing, and their inclusion probabilities.
 
-Randomness follows from hash(seed, id), so the same units are drawn on any cluster and partitioning.
+Randomness follows from seed and ids, so the same units are drawn on any cluster and partitioning.
 Every drawn row carries the probabilities of both stages, for estimates of the catalog.
 """
 
@@ -13,7 +13,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Sample
 from toiletspark.errors import TableError, shown
-from toiletspark.sampling import strata
+from toiletspark.sampling import permanent_numbers, strata
 from toiletspark.sampling.allocation import Stratum
 from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import SAMPLE
@@ -21,9 +21,6 @@ from toiletspark.tables.schemas import SAMPLE
 SetAside = Callable[[DataFrame, str], DataFrame]  # under a name, see `spark_io.set_aside`
 Wanted = Mapping[str, int]  # units per stratum name; a number beyond the stratum means all of it
 
-# Part of the definition of a sampleby draw: units are first put into this many partitions by hash
-# of their id and sorted there, since Spark's random numbers follow partition and position.
-_LAYOUT_PARTITIONS = 32
 _LEAST, _MOST = -(2**63), 2**63 - 1  # of xxhash64
 # The cut of a stratum is searched this far from its expected position: in standard deviations, and
 # in units in addition. Once in some 10^8 strata it lies outside, and the next zone is wider.
@@ -39,6 +36,13 @@ class Zone(NamedTuple):
     high: int
 
 
+class Drawn(NamedTuple):
+    """A sample, and what the next draw has to know."""
+
+    images: DataFrame  # the columns of `schemas.SAMPLE`, one row per drawn image
+    numbers: DataFrame | None  # `schemas.SAMPLE_UNITS`, set aside; None with `exact`
+
+
 def draw(
     images: DataFrame,
     frame: DataFrame,
@@ -46,53 +50,54 @@ def draw(
     wanted: Wanted,
     sample: Sample,
     set_aside: SetAside,
-) -> DataFrame:
+    known: DataFrame | None = None,
+) -> Drawn:
     """Draws images; the same ones with any partitioning and order of the rows.
 
     With `exact`, the wanted number of units of a stratum with the smallest hash(seed, id) are drawn
     (permanent random numbers), so a larger draw contains the smaller. With `sampleby` each unit is
-    drawn by itself with the stratum's probability, and counts vary. With listings as units,
-    images_per_listing of each drawn one are taken, those with the smallest hash of their own.
+    drawn by itself with the stratum's fraction, and counts vary; units that were drawn stay drawn
+    (`permanent_numbers`). With listings as units, images_per_listing of each drawn one are taken,
+    those with the smallest hash of their own.
 
     `images` has image_id (unique) and listing_id (null: a listing of its own); the frame is that of
-    `strata.read_frame`, set aside because it is read twice, and `cells` are its strata.
+    `strata.read_frame`, set aside because it is read twice, and `cells` are its strata. `known` are
+    the numbers of the last draw of the same design, for `sampleby`.
 
-    Returns the columns of `schemas.SAMPLE`, one row per drawn image. Cost: `exact` reads the frame
-    twice and shuffles only rows near a cut (some 10 units a stratum and 12 times the root of the
-    units drawn); `sampleby` shuffles and sorts the ids of all units. Listings as units: one more
-    pass over the images; images as units: one shuffle of them by listing.
+    Cost: `exact` reads the frame twice and shuffles only rows near a cut (some 10 units a stratum
+    and 12 times the root of the units drawn); `sampleby` see `permanent_numbers.assign_numbers`.
+    Listings as units: one more pass over the images; images as units: one shuffle of them by
+    listing.
 
     Source: Ohlsson, Coordination of samples using permanent random numbers (1995); two stages:
     Cochran, Sampling Techniques (1977), ch. 11.
     """
-    keyed, key = strata.with_listing_key(images), strata.LISTING
+    keyed = strata.with_listing_key(images)
+    units = frame
+    ids = strata.LISTING
     if sample.unit == "image":
-        stratum_of_listing = frame.select(*key, "stratum").hint("shuffle_hash")
-        units = set_aside(keyed.join(stratum_of_listing, key), "images")
-        drawn = _draw_units(units, ["image_id"], cells, wanted, sample)
-        return _sample_rows(drawn, listing=F.lit(1.0), image=F.col("fraction"))
-    drawn = set_aside(_draw_units(frame, key, cells, wanted, sample), "listings")
-    images_drawn = keyed.join(drawn, key)
-    if not sample.images_per_listing:
-        return _sample_rows(images_drawn, listing=F.col("fraction"), image=F.lit(1.0))
-    share = F.least(F.lit(1.0), F.lit(sample.images_per_listing) / F.col("images"))
-    images_drawn = _draw_inside(images_drawn, sample)
-    return _sample_rows(images_drawn, listing=F.col("fraction"), image=share)
-
-
-def _draw_units(
-    units: DataFrame, ids: list[str], cells: Sequence[Stratum], wanted: Wanted, sample: Sample
-) -> DataFrame:
-    """The drawn rows of `units`, whose key is `ids`, with `fraction`, the stratum's share."""
+        stratum_of_listing = frame.select(*ids, "stratum").hint("shuffle_hash")
+        units = set_aside(keyed.join(stratum_of_listing, ids), "images")
+        ids = ["image_id"]
     fractions = {cell.name: min(1.0, wanted[cell.name] / cell.units) for cell in cells}
+    numbers = None
     if sample.method == "sampleby":
-        laid_out = units.repartition(_LAYOUT_PARTITIONS, ids[0]).sortWithinPartitions(*ids)
-        drawn = laid_out.sampleBy("stratum", fractions, sample.seed)
+        numbers = permanent_numbers.assign_numbers(units, ids, fractions, sample.seed, known)
+        numbers = set_aside(numbers, "numbers")
+        drawn = permanent_numbers.drawn_units(units, ids, numbers)
     else:
         drawn = _draw_exactly(units, ids, cells, wanted, sample.seed)
-    columns = {"stratum": "string", "fraction": "double"}
-    rows = spark_io.of_rows(drawn.sparkSession, list(fractions.items()), columns)
-    return drawn.join(F.broadcast(rows), "stratum")
+        columns = {"stratum": "string", "fraction": "double"}
+        rows = spark_io.of_rows(drawn.sparkSession, list(fractions.items()), columns)
+        drawn = drawn.join(F.broadcast(rows), "stratum")
+    if sample.unit == "image":
+        return Drawn(_sample_rows(drawn, listing=F.lit(1.0), image=F.col("fraction")), numbers)
+    images_drawn = keyed.join(set_aside(drawn, "listings"), ids)
+    share = F.lit(1.0)
+    if sample.images_per_listing:
+        share = F.least(share, F.lit(sample.images_per_listing) / F.col("images"))
+        images_drawn = _draw_inside(images_drawn, sample)
+    return Drawn(_sample_rows(images_drawn, listing=F.col("fraction"), image=share), numbers)
 
 
 def _draw_exactly(

@@ -118,6 +118,16 @@ inclusion_probability double  the product of both
 weight                double  1 / inclusion_probability
 """)
 
+SAMPLE_UNITS = _table("""
+sample_units, version 1, key unit
+One row per unit of the design, drawn or not, also of those that are gone, under the run_id of the
+sample. Only with sampleby.
+
+unit   bigint  xxhash64 of its id
+number double  (0, 1], never changes; the unit is drawn if it is at most the chance
+chance double  [0, 1], inclusion probability: the highest fraction of its strata at any draw so far
+""")
+
 _LABEL_LINES = """
 image_id       string
 labeller       string
@@ -393,8 +403,8 @@ rank                  int     in the queue; null if its label was known before
 FEED = Table("feed", (), {}, about="The user's feed table without excluded images.")
 
 RUN_TABLES = (
-    *(CATALOG, SAMPLE, LABELS, QUEUES, LABEL_SOURCES, CONFLICTS, PICTURES),
-    *(IMAGE_LEDGER, EMBEDDINGS),
-    *(TRAINING_SET, SECOND_LOOK_SET, GOLDEN_IMAGES, TRAINING_VIEWS, TRAINING_IMAGES, HEADS),
-    *(SCORES, DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA, LEAKS, FEED, BEST_IMAGES, ALERTS),
+    *(CATALOG, SAMPLE, SAMPLE_UNITS, LABELS, QUEUES, LABEL_SOURCES, CONFLICTS, PICTURES),
+    *(IMAGE_LEDGER, EMBEDDINGS, TRAINING_SET, SECOND_LOOK_SET, GOLDEN_IMAGES, TRAINING_VIEWS),
+    *(TRAINING_IMAGES, HEADS, SCORES, DECISIONS, EXCLUSION_LIST, UNSCORED, STRATA, LEAKS, FEED),
+    *(BEST_IMAGES, ALERTS),
 )
