@@ -403,14 +403,13 @@ def test_a_missing_training_set_is_told(tmp_path: Path) -> None:
 # The process
 
 
-def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_without_java(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m training.train` without Java; prints the modules that it has loaded on stderr."""
     code = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "
-        f"sys.argv = ['train', '--set', 'output.root={root}', '--set', '{LOOKALIKES}', "
-        f"*{arguments!r}]; runpy.run_module('toiletspark.training.train', run_name='__main__', "
-        "alter_sys=True)"
+        f"sys.argv = ['train', *{arguments!r}]; "
+        "runpy.run_module('toiletspark.training.train', run_name='__main__', alter_sys=True)"
     )
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")
@@ -424,7 +423,7 @@ def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.petastorm
 def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> None:
     some_training_set(tmp_path)
-    done = trained(tmp_path, "--json")
+    done = run_without_java("--set", f"output.root={tmp_path}", "--set", LOOKALIKES, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["head_id"] == train(config(tmp_path))["head_id"]

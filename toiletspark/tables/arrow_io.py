@@ -28,13 +28,15 @@ def write(
     return store.commit(table, run_id, config=config, inputs=inputs, counts=counts)
 
 
-def write_file(store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Writes the file of a run that stays invisible until it is committed; returns its folder."""
+def write_file(
+    store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]], part: int = 0
+) -> str:
+    """Writes a file of a run that stays invisible until it is committed; returns its folder."""
     complete = [{name: row.get(name) for name in table.columns} for row in rows]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(complete, table.arrow_schema), file)
     folder = store.folder(table, run_id)
-    storage.replace_bytes(f"{folder}/part-0.parquet", file.getvalue())
+    storage.replace_bytes(f"{folder}/part-{part}.parquet", file.getvalue())
     return folder
 
 
