@@ -17,7 +17,7 @@ from toiletspark.config import Config, command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets
 from toiletspark.errors import UserError
 
-NEEDED = ("petastorm", "scipy", "cleanlab", "matplotlib")
+NEEDED = ("scipy", "cleanlab", "matplotlib")
 _PAGE_HELP = "Write the page of a head of a training set; its pictures need Spark."
 Page = Annotated[bool, typer.Option(help=_PAGE_HELP)]
 _IMAGES_HELP = "A folder with a folder of photos for each class, in place of a training set."
@@ -33,7 +33,7 @@ Finetune = Annotated[bool, typer.Option("--finetune", help=_FINETUNE_HELP)]
 
 
 def require_extra(*, doing: str) -> None:
-    """Raises a UserError that names the packages of the extra [train] that this Python lacks.
+    """Raises a UserError that names the packages of the extra [fit] that this Python lacks.
 
     Imported packages would end the program with a stack trace.
     """
@@ -41,11 +41,10 @@ def require_extra(*, doing: str) -> None:
     if missing:
         raise UserError(
             doing=doing,
-            expected="the extra [train] in this Python, or in the one that train.python names",
+            expected="the extra [fit] in this Python, or in the one that train.python names",
             found=f"no {', '.join(missing)} for {sys.executable}",
-            todo="make a virtual environment with Python 3.11, pip install 'toiletspark[train]' "
-            "there (Spark 3.5 comes along and is not started), and set train.python to its "
-            "bin/python",
+            todo="pip install 'toiletspark[fit]', or 'toiletspark[train]' with petastorm; or set "
+            "train.python to a Python that has it",
         )
 
 
