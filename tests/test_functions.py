@@ -239,7 +239,6 @@ def test_a_null_embedding_has_null_scores_and_another_width_is_refused(
         short.select(score("embedding")).collect()
 
 
-@pytest.mark.petastorm
 def test_a_head_from_a_plain_folder_scores_stored_embeddings(
     spark: SparkSession, portal: Portal, tmp_path: Path
 ) -> None:
