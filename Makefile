@@ -69,7 +69,7 @@ test-fast: install  ## the tests that take seconds
 test-clusters: install  ## the tests that take minutes: make dist's products on a cluster, by the commands of docs/clusters.md; the doctor on one
 	$(BIN)/python -m pytest -m minutes
 
-test-modern: install install-modern  ## all tests that need no petastorm, on Spark 4; and that both worlds give the same list
+test-modern: install install-modern  ## all tests that need no petastorm, training too, on Spark 4; and that both worlds give the same list
 	$(MODERN)/bin/python -m pip check
 	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest -n 2 --no-loadscope-reorder $(TESTS)
 

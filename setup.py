@@ -54,11 +54,12 @@ setup(
         "packaging>=23.1",  # compares versions by pip's own rules
     ],
     extras_require={
-        # All of training/ that reads no table. cleanlab: labels that are likely wrong; matplotlib:
+        # All that training needs. cleanlab: labels that are likely wrong; matplotlib:
         # the plots of a head's page; scipy: temperatures, quantiles, groups
         "fit": FIT,
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built
-        # for numpy 1. Beside Spark 4 it needs its own environment: train.python in conf/base.toml
+        # for numpy 1. It feeds epochs of AdamW; beside Spark 4, which needs a newer pyarrow, training
+        # reads by pyarrow alone
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, if train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],

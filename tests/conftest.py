@@ -173,13 +173,11 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
 
 
 def training_python() -> str:
-    """`train.python` for a whole chain: if this Python has no petastorm, another one trains."""
-    if find_spec("petastorm") is not None:
+    """`train.python` for a whole chain: if this Python has no SciPy, another one trains."""
+    if find_spec("scipy") is not None:
         return ""
     if not OTHER_PYTHON:
-        pytest.skip(
-            "petastorm is not installed, and TOILETSPARK_OTHER_PYTHON names no Python that has it"
-        )
+        pytest.skip("SciPy is missing, and TOILETSPARK_OTHER_PYTHON names no Python that has it")
     return OTHER_PYTHON
 
 

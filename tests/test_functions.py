@@ -25,12 +25,13 @@ from toiletspark.embedding import int8
 from toiletspark.errors import HeadError, OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.images.decoding import decode
-from toiletspark.model import bundle
+from toiletspark.model import bundle, registry
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.publishing.versions import log
 from toiletspark.tables import schemas
 from toiletspark.tables.runs import Store
+from toiletspark.training import photo_folder
 
 COUNT = 20
 BLOCK = re.compile(r"```(python|sql)\n(.*?)```", re.DOTALL)
@@ -236,6 +237,27 @@ def test_a_null_embedding_has_null_scores_and_another_width_is_refused(
     short = spark.createDataFrame([(bytearray(b"1234"),)], "embedding binary")
     with pytest.raises(PythonException, match=r"embeddings of 1024 bytes[\s\S]*some of 4 bytes"):
         short.select(score("embedding")).collect()
+
+
+def test_a_head_from_a_plain_folder_scores_stored_embeddings(
+    spark: SparkSession, portal: Portal, tmp_path: Path
+) -> None:
+    """The bundle of `python -m training.train --images`, as a path for the UDF and `score.head`."""
+    for room in ("toilet", "kitchen"):
+        (tmp_path / "rooms" / room).mkdir(parents=True)
+        for seed in range(40):
+            (tmp_path / "rooms" / room / f"{seed}.jpg").write_bytes(picture(room, seed))
+    sets = [*(f"{key}={value}" for key, value in TINY_BACKBONE.items()), "train.learning_curve=[]"]
+    out = f"{tmp_path}/head"
+    photo_folder.train(tmp_path / "rooms", out, (), [], [*sets, "lookalikes.min_cosine=1.0"])
+    score = functions.scorer(spark, out)
+    frame = spark.createDataFrame([(bytearray(vector(n)),) for n in (1, 2)], "embedding binary")
+    result = frame.coalesce(1).select(score("embedding").alias("s")).select("s.*").toPandas()
+    head = registry.current(Store(portal.root), out, doing="scoring")
+    values = np.stack([np.frombuffer(vector(n), "<f2").astype(np.float32) for n in (1, 2)])
+    expected = head.probabilities(values)
+    np.testing.assert_allclose(result[["p_kitchen", "p_toilet"]], expected, atol=1e-5)
+    np.testing.assert_allclose(result["exclusion_score"], expected[:, 1], atol=1e-5)
 
 
 def test_a_column_of_another_type_is_refused(spark: SparkSession, portal: Portal) -> None:

@@ -1,26 +1,22 @@
-"""The training set, its files and its views, read with petastorm.
-
-No other file imports petastorm, which is no longer maintained.
-"""
+"""The training set, its files and its views, as arrays."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from toiletspark.config import View
 from toiletspark.hashing import content_digest, settings_digest
 from toiletspark.model import augmentation
-from toiletspark.tables import schemas, storage
+from toiletspark.tables import schemas
 from toiletspark.tables.runs import Run, Store
 from toiletspark.training.arrays import Bools, Doubles, Floats, Ints
+from toiletspark.training.readers import row_groups
 
 _FLOAT16_BYTES = 2
 _NAMES = ("image_id", "listing_id", "stratum", "content_digest", "label", "draw")
@@ -79,13 +75,14 @@ def read(run: Run) -> TrainingSet:
     packed: dict[int, bytearray] = {}
     rows_of: dict[int, list[int]] = {}
     columns: dict[str, list[Any]] = {name: [] for name in (*_NAMES, "weight")}
-    for batch in _batches(run):
-        for row, embedding in enumerate(batch.embedding, len(columns["weight"])):
+    for table in row_groups(run, [*columns, "embedding"]):
+        rows = table.column("embedding").to_pylist()
+        for row, embedding in enumerate(rows, len(columns["weight"])):
             length = len(embedding or b"")
             packed.setdefault(length, bytearray()).extend(embedding or b"")
             rows_of.setdefault(length, []).append(row)
         for name, values in columns.items():
-            values.extend(getattr(batch, name).tolist())
+            values.extend(table.column(name).to_pylist())
     possible = [length for length in rows_of if length and length % _FLOAT16_BYTES == 0]
     usual = max(possible, key=lambda length: len(rows_of[length]), default=0)
     stored = np.frombuffer(packed.pop(usual, b"") if usual else b"", dtype="<f2")
@@ -98,8 +95,9 @@ def read_images(run: Run, images_per_batch: int) -> Iterator[LabelledImages]:
 
     Cost: one row group of the table in memory.
     """
-    for batch in _batches(run):
-        rows = list(zip(batch.image_id, batch.content_digest, batch.content, strict=True))
+    columns = ("image_id", "content_digest", "content")
+    for table in row_groups(run, columns):
+        rows = list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
         for start in range(0, len(rows), images_per_batch):
             part = rows[start : start + images_per_batch]
             sound = {
@@ -115,8 +113,9 @@ def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, Floats]:
         By content digest, float32, (views, width), in the order of `names`; finite ones only.
     """
     stored: dict[str, dict[str, Floats]] = {}
-    for batch in (batch for run in runs for batch in _batches(run)):
-        rows = zip(batch.content_digest, batch.view, batch.embedding, strict=True)
+    columns = ("content_digest", "view", "embedding")
+    for table in (table for run in runs for table in row_groups(run, columns)):
+        rows = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
         for digest, view, embedding in rows:
             vector = np.frombuffer(embedding or b"", dtype="<f2").astype(np.float32)
             if view in names and len(vector) and np.isfinite(vector).all():
@@ -125,26 +124,6 @@ def read_views(runs: Iterable[Run], names: list[str]) -> dict[str, Floats]:
         digest: np.stack([views[name] for name in names if name in views])
         for digest, views in stored.items()
     }
-
-
-def _batches(run: Run) -> Iterator[Any]:
-    """petastorm's batches, a row group each; columns as attributes."""
-    urls = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files if file.rows]
-    if not urls:
-        return
-    usual_pool = pa.default_memory_pool()
-    # gives back at once the memory of a row group: 100 MB of 40,000 rows
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # petastorm calls deprecated pyarrow functions
-            from petastorm import make_batch_reader
-
-            options = {"reader_pool_type": "dummy", "shuffle_row_groups": False}
-            with make_batch_reader(urls, **options) as reader:
-                yield from reader
-    finally:
-        pa.set_memory_pool(usual_pool)
 
 
 def _arranged(
@@ -156,8 +135,6 @@ def _arranged(
     order = order[np.isfinite(stored).all(axis=1)[order]]
     kept = [rows[at] for at in order.tolist()]
     named = {name: [columns[name][row] for row in kept] for name in _NAMES}
-    # petastorm reads null as the text None
-    named["draw"] = [None if draw in (None, "None") else draw for draw in named["draw"]]
     return TrainingSet(
         **named,
         weight=np.array([columns["weight"][row] for row in kept], dtype=np.float64),

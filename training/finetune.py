@@ -220,13 +220,9 @@ def _golden(config: Config, store: Store, source: Run, run: Run, spec: BackboneS
         return
     images = arrow_io.read(golden_run)
     backbone = Backbone(spec, torch.get_num_threads())
-    files = [image["jpeg"] for image in images]
-    decoded = backbone.decode(files, golden.decode_limits(config.decode))
-    sound = [picture.pixels is not None for picture in decoded]
-    pixels = [picture.pixels for picture in decoded if picture.pixels is not None]
-    vectors = to_stored(backbone.embed(np.stack(pixels)))
-    kept = zip(compress(images, sound), vectors, strict=True)
-    rows = [{**image, "embedding": vector} for image, vector in kept]
+    vectors = golden.embeddings(backbone, [image["jpeg"] for image in images], config.decode)
+    pairs = zip(images, vectors, strict=True)
+    rows = [{**image, "embedding": vector} for image, vector in pairs if vector is not None]
     run_id = run.run_id
     recorded = config.recorded()
     inputs = Inputs(training_set=run_id, backbone_id=spec.backbone_id, backbone=spec.description)

@@ -35,6 +35,7 @@ from toiletspark.training.evaluation.evaluate import evaluate
 from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
 from toiletspark.training.fit import FinalLayer, fit, steps
 from toiletspark.training.logbook import Logbook, opened
+from toiletspark.training.readers import Feed
 
 if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
@@ -66,7 +67,7 @@ def train(config: Config) -> dict[str, Any]:
         held = splits.held_out(groups, config.train.validation_share, config.train.seed)
         held &= ~splits.whole_groups(seen, groups)
         _check_split(labels, held, config)
-        layer = _fitted(config, store, backbone_id, examples, labels, groups, held, book)
+        layer = _fitted(config, store, gathered, examples, labels, groups, held, book)
         head = layer.head(config.labels, backbone_id)
         made_with = list(_images(head, examples, held))
         kinds = evaluation_sample.describe_draws(store, examples.draw, gathered)
@@ -94,7 +95,7 @@ def _finetuned(config: Config, store: Store, book: Logbook) -> Finetuned | None:
 def _fitted(
     config: Config,
     store: Store,
-    backbone_id: str,
+    gathered: Run,
     examples: TrainingSet,
     labels: Ints,
     groups: list[str],
@@ -102,8 +103,12 @@ def _fitted(
     book: Logbook,
 ) -> FinalLayer:
     """The layer fitted to the images that are not held out, and to their views, if any."""
-    views = stored_views(store, backbone_id, config.train.views)
+    views = stored_views(store, gathered.inputs.backbone_id, config.train.views)
     rows = with_views(examples, labels, ~held, views)
+    feed = None
+    if config.train.optimizer == "adam" and rows.row_weight is None:  # views lie in other runs
+        names = [examples.image_id[image] for image in rows.image.tolist()]
+        feed = Feed.of(gathered, names, examples.embeddings.shape[1])
     progress = Progress("training", *steps(config.train), config.progress.line_every_s)
     layer = fit(
         rows.embeddings,
@@ -114,6 +119,7 @@ def _fitted(
         groups=[groups[image] for image in rows.image.tolist()],
         row_weight=rows.row_weight,
         on_epoch=partial(book.loss, "loss/head"),
+        feed=feed,
     )
     progress.close()
     return layer

@@ -71,7 +71,6 @@ def test_only_what_is_asked_for_is_embedded(backbone: Backbone) -> None:
 # The fit
 
 
-@pytest.mark.petastorm
 def test_an_image_counts_once_however_many_views_it_has(tmp_path: Path) -> None:
     embeddings, labels = clusters(6)
     examples = dataset.read(
@@ -114,7 +113,6 @@ def with_stored_views(root: Path, count: int = 80) -> np.ndarray:
     return embeddings
 
 
-@pytest.mark.petastorm
 def test_views_are_read_for_their_backbone_and_as_asked(tmp_path: Path) -> None:
     embeddings = with_stored_views(tmp_path)
     store = Store.open(str(tmp_path))
@@ -125,7 +123,6 @@ def test_views_are_read_for_their_backbone_and_as_asked(tmp_path: Path) -> None:
     assert stored_views(store, BACKBONE_ID, []) == {}
 
 
-@pytest.mark.petastorm
 def test_the_trainer_takes_views_for_the_fit_and_for_no_figure(tmp_path: Path) -> None:
     with_stored_views(tmp_path)
     plain, viewed = (

@@ -231,7 +231,6 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "value"), [("min_recall", 0.9), ("cost_ratio", 20.0), ("fixed", 0.0)]
 )
-@pytest.mark.petastorm
 def test_training_and_publishing_come_to_the_same_threshold(
     root: Path, name: str, value: float
 ) -> None:
@@ -263,7 +262,6 @@ def test_training_and_publishing_come_to_the_same_threshold(
     assert outside == found
 
 
-@pytest.mark.petastorm
 def test_a_head_is_trained_though_its_policy_cannot_be_kept(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,7 +295,6 @@ def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.petastorm
 def test_the_images_come_back_as_they_were_written(root: Path) -> None:
     told = train(config(root, ("toilet", "other"), "train.learning_curve=[]"))
     run = Store(str(root)).run(schemas.HEADS, Path(told["head"]).name)

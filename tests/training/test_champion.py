@@ -185,7 +185,6 @@ def current(root: Path) -> str:
     return registry.current(Store(str(root)), "", doing="scoring").head_id
 
 
-@pytest.mark.petastorm
 def test_the_first_head_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     made(tmp_path)
     told = trained(tmp_path)
@@ -200,7 +199,6 @@ def test_the_first_head_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     assert current(tmp_path) == told["head_id"]
 
 
-@pytest.mark.petastorm
 def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -242,7 +240,6 @@ def test_a_worse_head_is_kept_and_not_used_until_it_is_accepted(
     assert current(tmp_path) == bad["head_id"]
 
 
-@pytest.mark.petastorm
 def test_a_better_head_is_promoted_and_needs_no_reason(tmp_path: Path) -> None:
     made(tmp_path, wrong=True)
     trained(tmp_path)
@@ -253,7 +250,6 @@ def test_a_better_head_is_promoted_and_needs_no_reason(tmp_path: Path) -> None:
     assert current(tmp_path) == good["head_id"]
 
 
-@pytest.mark.petastorm
 def test_the_live_head_is_that_of_the_published_list_at_its_threshold(tmp_path: Path) -> None:
     made(tmp_path)
     good = trained(tmp_path)
@@ -274,7 +270,6 @@ def test_the_live_head_is_that_of_the_published_list_at_its_threshold(tmp_path: 
     assert trained(tmp_path)["champion"]["verdict"] == "nothing to compare"
 
 
-@pytest.mark.petastorm
 def test_what_the_live_head_was_trained_on_is_no_test_of_it(tmp_path: Path) -> None:
     made(tmp_path)
     trained(tmp_path)
@@ -283,7 +278,6 @@ def test_what_the_live_head_was_trained_on_is_no_test_of_it(tmp_path: Path) -> N
     assert 0 < found["n"] == (HELD & other).sum() < other.sum()
 
 
-@pytest.mark.petastorm
 def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_own(
     tmp_path: Path,
 ) -> None:
@@ -308,7 +302,6 @@ def test_what_is_new_to_the_live_head_is_scored_by_it_and_stored_scores_are_its_
     assert np.allclose(scores[known], expected[known], atol=1e-6)
 
 
-@pytest.mark.petastorm
 def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_path: Path) -> None:
     run = made(tmp_path)
     live = first_live_head(tmp_path)
@@ -325,7 +318,6 @@ def test_another_photo_of_a_home_that_it_has_seen_is_no_test_of_it_either(tmp_pa
     assert np.array_equal(known, HELD)  # the same photo under the name of another home
 
 
-@pytest.mark.petastorm
 def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_either(
     tmp_path: Path,
 ) -> None:
@@ -350,7 +342,6 @@ def test_a_home_that_shares_a_photo_with_one_that_it_has_seen_is_no_test_of_it_e
     assert np.array_equal(known, HELD | new)
 
 
-@pytest.mark.petastorm
 def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
     tmp_path: Path,
 ) -> None:
@@ -375,7 +366,6 @@ def test_a_placeholder_that_it_has_seen_says_nothing_of_the_homes_that_show_it(
     assert np.array_equal(known(own), np.arange(ROWS) >= len(trained_on))
 
 
-@pytest.mark.petastorm
 def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: Path) -> None:
     """Homes of the live head's training come again under other names: they are held out."""
     embeddings, labels = clusters(ROWS)
@@ -398,7 +388,6 @@ def test_the_groups_of_the_split_are_what_the_live_head_is_kept_from(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "cost"), [("cost_ratio", 20.0), ("min_recall", 1.0), ("fixed", 1.0)]
 )
-@pytest.mark.petastorm
 def test_a_missed_image_costs_what_the_policy_says(tmp_path: Path, name: str, cost: float) -> None:
     made(tmp_path)
     good = trained(tmp_path)
@@ -423,7 +412,6 @@ def champion_set(root: Path) -> Any:
     return dataset.TrainingSet(**{**unseen.__dict__, "content_digest": fresh})
 
 
-@pytest.mark.petastorm
 def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     run_id = new_run_id()
@@ -451,7 +439,6 @@ def test_a_live_head_that_does_not_tell_what_it_has_seen_is_not_compared(tmp_pat
     )
 
 
-@pytest.mark.petastorm
 def test_the_same_training_gives_the_same_head_whatever_is_live(tmp_path: Path) -> None:
     made(tmp_path)
     first = trained(tmp_path)

@@ -232,7 +232,6 @@ def newest(config: Config, table: tables.Table = tables.TRAINING_SET) -> Run:
     return found
 
 
-@pytest.mark.petastorm
 def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_path: Path) -> None:
     config = gathered(tmp_path, 10, spoilt=(3, 7))
     batches = list(dataset.read_images(newest(config, tables.TRAINING_IMAGES), 4))
@@ -243,7 +242,6 @@ def test_labelled_images_are_read_in_batches_and_corrupt_ones_are_counted(tmp_pa
     assert batches[0].content[0] == picture("toilet", 0, (64, 64))
 
 
-@pytest.mark.petastorm
 def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> None:
     config = gathered(tmp_path, spoilt=(5,))
     source = newest(config)
@@ -323,7 +321,6 @@ def test_from_labelled_images_to_a_backbone_and_a_head_on_it(tmp_path: Path) -> 
     assert train(config)["finetuned"]["backbone"] == told["backbone"]
 
 
-@pytest.mark.petastorm
 def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None:
     """Also where somebody changes the split's seed afterwards."""
     config = gathered(tmp_path, 60)
@@ -340,7 +337,6 @@ def test_no_head_is_judged_by_what_its_backbone_has_seen(tmp_path: Path) -> None
     assert summary["validation"]["n"] == (wanted & ~known).sum() < wanted.sum()
 
 
-@pytest.mark.petastorm
 def test_where_nothing_is_gained_the_backbone_stays(tmp_path: Path) -> None:
     config = gathered(tmp_path, 40)
     settings = config.finetune.model_copy(update={"learning_rate": 100.0})
@@ -358,7 +354,6 @@ def stopped(error: type[Exception], config: Config, **changes: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.petastorm
 def test_int8_another_backbone_and_missing_images_are_refused(tmp_path: Path) -> None:
     config = gathered(tmp_path / "a", 6)
     assert stopped(BackboneError, config, precision="int8", runtime="auto") == (

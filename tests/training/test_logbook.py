@@ -13,7 +13,6 @@ from toiletspark.training.heads import train
 from toiletspark.training.logbook import opened
 
 
-@pytest.mark.petastorm
 def test_losses_figures_and_settings_can_be_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

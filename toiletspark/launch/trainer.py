@@ -1,7 +1,8 @@
 """Starts training/ as a process of its own, without Spark and Java, and with memory of its own.
 
-petastorm reads with pyarrow 14, and the newest Spark needs a newer one. Where they cannot share an
-environment, `train.python` names the Python of another; both exchange only files.
+petastorm reads with pyarrow 14, and the newest Spark needs a newer one. Training also works without
+petastorm; to have both, `train.python` names the Python of another environment. Both exchange only
+files.
 """
 
 import json
@@ -25,7 +26,7 @@ def train(config: Config) -> dict[str, Any]:
     The caller makes the head's page, because it has a cluster that fetches the thumbnails.
 
     Raises:
-        UserError: that Python lacks the extra [train], or the trainer refused its input.
+        UserError: that Python lacks the extra [fit], or the trainer refused its input.
         TrainingError: the trainer failed.
     """
     return _run("toiletspark.training.train", "training the head", config, "--no-page")

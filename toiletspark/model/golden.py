@@ -71,6 +71,14 @@ def decode_limits(decode: Decode) -> Decode:
     return decode.model_copy(update={"formats": ["JPEG"], "min_side_px": 1})
 
 
+def embeddings(backbone: Backbone, jpegs: Iterable[bytes], decode: Decode) -> list[bytes | None]:
+    """The stored embeddings of golden JPEGs in one forward pass; None for one without a picture."""
+    decoded = [image.pixels for image in backbone.decode(jpegs, decode_limits(decode))]
+    pixels = [picture for picture in decoded if picture is not None]
+    vectors = iter(to_stored(backbone.embed(np.stack(pixels))) if pixels else [])
+    return [None if picture is None else next(vectors) for picture in decoded]
+
+
 def max_distance(spec: BackboneSpec) -> float:
     """The largest allowed `distance` of a worker's embedding from the kept one."""
     least = _MAX_DISTANCE_NVJPEG if spec.preprocessing.jpeg_decoder == "nvjpeg" else 0.0

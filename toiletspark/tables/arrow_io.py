@@ -29,14 +29,14 @@ def write(
 
 
 def write_file(
-    store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]], number: int = 0
+    store: Store, table: Table, run_id: str, rows: Iterable[Mapping[str, Any]], part: int = 0
 ) -> str:
     """Writes a file of a run that stays invisible until it is committed; returns its folder."""
     complete = [{name: row.get(name) for name in table.columns} for row in rows]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(complete, table.arrow_schema), file)
     folder = store.folder(table, run_id)
-    storage.replace_bytes(f"{folder}/part-{number}.parquet", file.getvalue())
+    storage.replace_bytes(f"{folder}/part-{part}.parquet", file.getvalue())
     return folder
 
 

@@ -64,14 +64,19 @@ class Run(Manifest):
                 return _other_sizes(self) or "no Parquet"
         return "gone while it was read"
 
-    def verify(self, *, doing: str) -> None:
+    def verify(
+        self,
+        *,
+        doing: str,
+        todo: str = "run `toiletspark publish` again; versions are never changed in place",
+    ) -> None:
         """Raises OutputError if a file of the manifest is missing or another one, or one is new."""
         if difference := self.difference():
             raise OutputError(
                 doing=doing,
                 expected=f"the {len(self.files)} files of the manifest of {self.run_id}, unchanged",
                 found=difference,
-                todo="run `toiletspark publish` again; versions are never changed in place",
+                todo=todo,
             )
 
 
