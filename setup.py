@@ -58,8 +58,8 @@ setup(
         # the plots of a head's page; scipy: temperatures, quantiles, groups
         "fit": FIT,
         # petastorm 0.13.1 is the last release; it reads with pyarrow up to 14.x, which was built
-        # for numpy 1. It feeds epochs of AdamW; beside Spark 4, which needs a newer pyarrow, training
-        # reads by pyarrow alone
+        # for numpy 1. It feeds epochs of AdamW; beside Spark 4, whose pyarrow is newer, pyarrow
+        # alone reads
         "train": ["petastorm==0.13.1", "pyarrow>=14.0.1,<15", "numpy<2", "pyspark<4", *FIT],
         # losses and figures of each training, if train.tensorboard names a folder
         "tensorboard": ["tensorboard>=2.17"],
