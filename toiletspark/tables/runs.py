@@ -28,7 +28,14 @@ from toiletspark import __version__
 from toiletspark.errors import OutputError, shown
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import FileEntry, Inputs, Manifest
-from toiletspark.tables.schemas import EXCLUSION_LIST, RUN_TABLES, STRATA, UNSCORED, Table
+from toiletspark.tables.schemas import (
+    EXCLUSION_LIST,
+    RUN_TABLES,
+    STRATA,
+    TRAINING_SET,
+    UNSCORED,
+    Table,
+)
 
 MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
@@ -36,7 +43,7 @@ WORK = "_work"
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _TAIL_BYTES = 65536
 _WHOLE_BYTES = 64 * 2**20  # files up to this size get a digest of all bytes, in these tables:
-_WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name}
+_WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name, TRAINING_SET.name}
 
 
 class Run(Manifest):
