@@ -45,7 +45,7 @@ def step(work: Workspace) -> Summary:
             todo="raise sample.size, or set sample.method=exact",
         )
     recorded = [asdict(band) for band in bands]
-    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
+    inputs = Inputs.of_tables(config).updated(bands=recorded)
     units = {cell.name: cell.units for cell in cells}
     counts = {"strata": len(cells), "asked": wanted, "units": units, **counted}
     run = store.commit(SAMPLE, run_id, config=config.recorded(), inputs=inputs, counts=counts)

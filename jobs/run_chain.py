@@ -43,7 +43,7 @@ def step(work: Workspace) -> Summary:
         begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
         return to_feed(work, begun)
     labels = work.config.labels
-    exports = [] if labels.table.path or labels.file else [export_labels.JOB]
+    exports = [] if labels.table.is_set or labels.file else [export_labels.JOB]
     begun = run_in_turn([draw_sample.JOB, *exports], work)
     return from_labels(work, begun) if _has_new_labels(work) else from_imported(work, begun)
 
@@ -58,7 +58,7 @@ def from_imported(work: Workspace, begun: Summary) -> Summary:
 
     Overrides become labels after `embed`, when the contents of their images are known.
     """
-    overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.path else []
+    overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.is_set else []
     jobs = [embed_images.JOB, *overrides, train_head.JOB]
     return to_feed(work, merged(begun, run_in_turn(jobs, work)))
 
@@ -75,7 +75,7 @@ def to_feed(work: Workspace, begun: Summary) -> Summary:
 def _has_new_labels(work: Workspace) -> bool:
     """Returns True if there is something to import; a LabelsError if nothing ever was."""
     folder, section = work.config.labels_folder, work.config.labels
-    if section.file or section.table.path or section.reviewed:
+    if section.file or section.table.is_set or section.reviewed:
         return True
     if class_folders.any_labelled(Path(folder), section.classes):
         return True

@@ -11,7 +11,9 @@ from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels.label_files import require_classes
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import spark_io
-from toiletspark.tables.user_tables import read_table, text
+from toiletspark.tables.manifest import TableInput
+from toiletspark.tables.table_reader import read_table
+from toiletspark.tables.user_tables import text
 
 
 def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame) -> SourceLabels:
@@ -25,7 +27,7 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
         LabelsError: an unknown class or image, or an image with two classes.
     """
     table = section.table
-    doing = f"importing labels from {table.path}"
+    doing = f"importing labels from {table.label}"
     raw = read_table(spark, table, "labels.table")
     for key, name in table.columns.model_dump(by_alias=True).items():
         if name not in raw.columns:
@@ -61,7 +63,7 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
         )
     covers = frozenset(row["image_id"] for row in rows.select("image_id").distinct().collect())
     named = [Label(row["image_id"], row["class"], None, "table") for row in labels]
-    return SourceLabels(named, covers)
+    return SourceLabels(named, covers, table=TableInput.of(table))
 
 
 def require_known(
