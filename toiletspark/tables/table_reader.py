@@ -190,8 +190,10 @@ def _unreadable(table: Table, name: str, error: _SparkError) -> TableError:
     todo = f"check {name}.{table.key} and {name}.format"
     if table.is_database:
         expected = f"a table or query of the database that {name}.options names"
-        todo = f"check {name}.{table.key} and {name}.options (url, driver, user); give Spark the "
-        "database's driver: spark.jars, or --jars of spark-submit"
+        todo = (
+            f"check {name}.{table.key} and {name}.options (url, driver, user); give Spark the "
+            "database's driver: spark.jars, or --jars of spark-submit"
+        )
     elif table.path:
         expected = f"a {table.format} file or folder with at least one row"
     else:
