@@ -12,7 +12,7 @@ from toiletspark.config.command_line import Summary
 from toiletspark.feed import alerts, best_images, feed, readers
 from toiletspark.launch.job import Job
 from toiletspark.tables import spark_io, user_tables
-from toiletspark.tables.manifest import Inputs
+from toiletspark.tables.manifest import Inputs, TableInput
 from toiletspark.tables.runs import Run, Store, described_files
 from toiletspark.tables.schemas import ALERTS, BEST_IMAGES, DECISIONS, FEED, Table
 from toiletspark.tables.workspace import Workspace
@@ -26,13 +26,17 @@ def step(work: Workspace) -> Summary:
     version = readers.resolve(config.output.root, allow_stale=config.feed.allow_stale)
     decisions = spark_io.read_named(spark, version.run(DECISIONS))
     rows, image_id = user_tables.read_feed(spark, config)
-    path, mode = config.feed.path or config.images.path, config.feed.mode
-    inputs = Inputs(feed=path, version=version.number, exclusion_list=version.exclusion_list.run_id)
+    source, mode = config.feed_table, config.feed.mode
+    inputs = Inputs(
+        feed=TableInput.of(source),
+        version=version.number,
+        exclusion_list=version.exclusion_list.run_id,
+    )
 
     images = feed.standings(rows, decisions, image_id)
     images = spark_io.set_aside(images, store, work.run_id, "feed_images")
     counts = feed.count(images)
-    feed.require_known(images, counts, image_id, table=path, version=version.number)
+    feed.require_known(images, counts, image_id, table=source.label, version=version.number)
     exclusion_list = spark_io.read_named(spark, version.exclusion_list)
     kept = feed.build_feed(rows, exclusion_list, decisions, image_id, mode)
     table = Table(FEED.name, (image_id,), dict(kept.dtypes))

@@ -47,7 +47,7 @@ def step(work: Workspace) -> Summary:
             todo="raise sample.size, or set sample.method=exact",
         )
     recorded = [asdict(band) for band in bands]
-    inputs = Inputs(images=config.images.path, listings=config.listings.path, bands=recorded)
+    inputs = Inputs.of_tables(config).updated(bands=recorded)
     if drawn.numbers is not None:
         inputs = inputs.updated(before=last.run_id if last else None)
         values = config.recorded()

@@ -20,7 +20,7 @@ def step(work: Workspace) -> Summary:
     """Reads the user's tables once, attempts what waits, and stores the catalog with statuses."""
     spark, store, config = work.spark, work.store, work.config
     store.clear_unfinished(config.output.unfinished_after_h)
-    images = _images(work)
+    images, made_from = _images(work)
     spec = int8.load_or_calibrate(store, config, images)
     probe = registry.probe(store, config.score.head, spec.backbone_id)
 
@@ -41,11 +41,7 @@ def step(work: Workspace) -> Summary:
         state = ledger.update_catalog(state, attempts)
     state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
-    inputs = Inputs(
-        images=config.images.path,
-        listings=config.listings.path,
-        backbone_id=spec.backbone_id,
-    )
+    inputs = made_from.updated(backbone_id=spec.backbone_id)
     recorded = config.recorded()
     catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
     store.clear(work.run_id)
@@ -64,18 +60,18 @@ def step(work: Workspace) -> Summary:
     }
 
 
-def _images(work: Workspace) -> DataFrame:
-    """The user's images; for a retry of failures, the images of the last catalog only."""
+def _images(work: Workspace) -> tuple[DataFrame, Inputs]:
+    """The user's images and tables; for a retry of failures, those of the last catalog only."""
     spark, config = work.spark, work.config
     if not config.embed.only_retry:
         user_tables.check_listings(spark, config)
-        return user_tables.read_catalog(spark, config)
+        return user_tables.read_catalog(spark, config), Inputs.of_tables(config)
     last = work.store.require(CATALOG, doing="trying failed images again", step="embed")
     images = spark_io.read_run(spark, last).select(*IMAGES.columns)
     if not config.images.columns.content:
-        return images.withColumn(user_tables.CONTENT, F.lit(None).cast("binary"))
+        return images.withColumn(user_tables.CONTENT, F.lit(None).cast("binary")), last.inputs
     contents = user_tables.read_catalog(spark, config).select("image_id", user_tables.CONTENT)
-    return images.join(contents, on="image_id", how="left")
+    return images.join(contents, on="image_id", how="left"), last.inputs
 
 
 JOB = Job("embed_images", step, __doc__, prepare=int8.start_loading)

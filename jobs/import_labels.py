@@ -41,14 +41,14 @@ def import_source(work: Workspace) -> Summary:
 
 def import_overrides(work: Workspace) -> Summary:
     """Imports the overrides as labels; nothing to do without such a table, or without any label."""
-    path = work.config.overrides.path
-    if not path:
+    table = work.config.overrides
+    if not table.is_set:
         return {}
     labels, missing = overrides.as_labels(work)
     if not labels.labels and not work.store.newest(LABELS):
         return {"labels_of_overrides": {"labels": 0, **missing}}
     labeller = work.config.labels.labeller
-    run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), path)
+    run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), table.source)
     changes = merged.summary()
     _log.info("labels of overrides: %s", changes)
     summary = {"labels": len(labels.labels), **missing, "since_last": changes}
@@ -69,9 +69,9 @@ def _read_source(work: Workspace) -> tuple[SourceLabels, str, Summary]:
         catalog = user_tables.read_catalog(work.spark, work.config)
         label_table.require_known(work.spark, labels.labels, catalog, section.file)
         return labels, section.file, {}
-    if section.table.path:
+    if section.table.is_set:
         catalog = user_tables.read_catalog(work.spark, work.config)
-        return label_table.import_table(work.spark, section, catalog), section.table.path, {}
+        return label_table.import_table(work.spark, section, catalog), section.table.source, {}
     folder = work.config.labels_folder
     if not class_folders.is_plain(Path(folder), section.classes):
         return class_folders.read(Path(folder), section.classes, section.reviewed), folder, {}

@@ -44,7 +44,7 @@ def step(work: Workspace) -> Summary:
         begun = run_in_turn([rescore_catalog.CHECK_JOB, embed_images.JOB], work)
         return to_feed(work, begun)
     labels = work.config.labels
-    is_elsewhere = bool(labels.table.path or labels.file)
+    is_elsewhere = bool(labels.table.is_set or labels.file)
     if not is_elsewhere and class_folders.is_plain(Path(work.config.labels_folder), labels.classes):
         begun = run_in_turn([draw_sample.JOB], work)
         return from_imported(work, begun, [import_labels.SOURCE_JOB])
@@ -64,7 +64,7 @@ def from_imported(work: Workspace, begun: Summary, imports: Sequence[Job] = ()) 
     `imports`, of a plain folder, and overrides come after `embed`, when the contents of the images
     are known.
     """
-    overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.path else []
+    overrides = [import_labels.OVERRIDES_JOB] if work.config.overrides.is_set else []
     jobs = [embed_images.JOB, *imports, *overrides, train_head.JOB]
     return to_feed(work, merged(begun, run_in_turn(jobs, work)))
 
@@ -81,7 +81,7 @@ def to_feed(work: Workspace, begun: Summary) -> Summary:
 def _has_new_labels(work: Workspace) -> bool:
     """Returns True if there is something to import; a LabelsError if nothing ever was."""
     folder, section = work.config.labels_folder, work.config.labels
-    if section.file or section.table.path or section.reviewed:
+    if section.file or section.table.is_set or section.reviewed:
         return True
     if class_folders.any_labelled(Path(folder), section.classes):
         return True

@@ -222,7 +222,8 @@ def test_an_unknown_key_is_refused_and_the_nearest_known_one_named(text: str, fo
         ("train.validation_share=1", "train.validation_share = 1: Input should be less than 1"),
         ("labels.classes=toilet", "labels.classes = 'toilet': Input should be a valid list"),
         ("sample=5", "sample = 5: "),
-        ("images.format=xml", "images.format = 'xml': Input should be 'parquet', 'csv' or 'json'"),
+        ("images.format=", "images.format = '': String should have at least 1 character"),
+        ("images.version=v3", "images.version = 'v3': String should match pattern"),
         ("output.root=", "output.root = '': "),
         ("backbone.weights=", "backbone.weights = '': "),
         ("fetch.timeout_s=0", "fetch.timeout_s = 0: Input should be greater than 0"),
@@ -236,6 +237,59 @@ def test_a_value_that_does_not_fit_is_told_with_its_key(text: str, found: str) -
     error = refused(sets=[text])
     assert error.found.startswith(found)
     assert (error.expected, error.todo) == (EVERYTHING, "correct the keys named above")
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"path": "/a", "table": "b"}, "one of path, table and query, not path and table"),
+        (
+            {"path": "/a", "table": "b", "query": "c"},
+            "one of path, table and query, not path and table and query",
+        ),
+        ({"where": "a = 1"}, "where and version need one of path, table and query"),
+        ({"version": 7}, "where and version need one of path, table and query"),
+        ({"path": "/a", "version": 7}, "the format FORMAT keeps no versions"),
+        ({"table": "b", "format": "jdbc", "version": 7}, "the format jdbc keeps no versions"),
+        ({"query": "c", "version": 7}, "a query has no version; write VERSION AS OF into it"),
+        ({"path": "/a", "format": "jdbc"}, "the format jdbc needs table or query, not path"),
+        (
+            {"table": "b", "options": {"sep": ";"}},
+            "options are for files and databases; a table takes none",
+        ),
+    ],
+)
+@pytest.mark.parametrize("section", ["listings", "images", "labels.table", "overrides", "feed"])
+def test_each_of_the_users_tables_has_one_source(
+    section: str, values: dict[str, Any], found: str
+) -> None:
+    sets = []
+    for key, value in values.items():
+        text = '{ sep = ";" }' if key == "options" else value
+        sets.append(f"{section}.{key}={text}")
+    table_format = "csv" if section in ("labels.table", "overrides") else "parquet"
+    wanted = f"{section}: Value error, {found.replace('FORMAT', table_format)}"
+    assert refused(sets=sets).found == wanted
+
+
+def test_a_table_is_named_by_the_key_that_is_set() -> None:
+    sources = {"path": "/lake/photos", "table": "portal.photos", "query": "SELECT *\nFROM photos"}
+    for key, source in sources.items():
+        table = load(sets=[f"images.{key}={source}"]).images
+        assert (table.key, table.source, table.is_set) == (key, source, True)
+        assert table.label == ("(SELECT * FROM photos)" if key == "query" else source)
+    long = load(sets=["images.query=SELECT " + "image_id, " * 20 + "FROM photos"]).images.label
+    assert long.endswith(" ...)")
+    assert len(long) <= 82
+    assert (load().images.source, load().images.is_set) == ("", False)
+
+
+def test_the_url_of_a_database_is_not_recorded() -> None:
+    """It may hold a password."""
+    options = 'images.options={ url = "jdbc:x:secret", driver = "D", password = "secret" }'
+    recorded = load(sets=["images.format=jdbc", "images.table=t", options]).recorded()["images"]
+    hidden = "(redacted)"
+    assert recorded["options"] == {"url": hidden, "driver": "D", "password": hidden}
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from toiletspark.errors import OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas
+from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
 SOUND = [f"i{number}" for number in range(8)]
@@ -189,9 +190,18 @@ def test_only_failures_are_tried_and_no_new_image_comes_in(
     assert (summary["images"], summary["attempted"], summary["embedded"]) == (10, 1, 1)
     assert catalog.site.gets == {"/gone.jpg": 1}
     assert sorted(score(spark, config, summary["backbone_id"]).index) == sorted([*SOUND, "gone"])
-    again = embed_images.step(Workspace.open(spark, catalog.config(embed__only_retry="failed")))
+    later = catalog.config(embed__only_retry="failed", images__where="image_id > ''")
+    again = embed_images.step(Workspace.open(spark, later))
     assert (again["images"], again["attempted"], again["embedded"]) == (10, 1, 0)
     assert catalog.site.gets == {"/gone.jpg": 1, "/junk.jpg": 1}
+    # the images are those that the first run read, so its table stands there
+    last = Store(config.output.root).newest(schemas.CATALOG)
+    assert last is not None
+    assert last.inputs.as_json() == {
+        "images": {"path": config.images.path},
+        "listings": None,
+        "backbone_id": summary["backbone_id"],
+    }
 
 
 def test_trying_failures_again_needs_a_first_run(

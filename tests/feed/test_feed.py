@@ -398,7 +398,7 @@ def test_closed_by_a_stale_version_if_that_is_said_and_all_of_one_run(
     for run in runs:
         assert run is not None
         assert run.inputs.as_json() == {
-            "feed": config.images.path,
+            "feed": {"path": config.images.path},
             "version": 1,
             "exclusion_list": listed and listed.run_id,
         }

@@ -20,6 +20,7 @@ from toiletspark.jobs import import_labels, publish_exclusions, run_chain
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
 from toiletspark.tables import arrow_io, schemas
+from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -82,15 +83,10 @@ def test_a_table_with_its_own_names_and_types(spark: SparkSession, tmp_path: Pat
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
-def test_an_end_of_all_time_in_any_zone(spark: SparkSession, tmp_path: Path, zone: str) -> None:
+def test_an_end_of_all_time_in_any_zone(spark: SparkSession, zone: str) -> None:
     """9999-12-31 23:59:59 is how databases write for ever; of a session's zone or of UTC."""
     before = spark.conf.get("spark.sql.session.timeZone") or "UTC"
-    sets = {
-        "overrides.path": tmp_path / "o.parquet",
-        "overrides.format": "parquet",
-        "overrides.columns.when": "",
-    }
-    none = {f"overrides.columns.{name}": "" for name in ("content_digest", "class")}
+    none = {f"overrides.columns.{name}": "" for name in ("content_digest", "class", "when")}
     ends = ("TIMESTAMP '9999-12-31 23:59:59'", "TIMESTAMP '9999-12-31 23:59:59Z'")
     spark.conf.set("spark.sql.session.timeZone", zone)
     try:
@@ -99,8 +95,7 @@ def test_an_end_of_all_time_in_any_zone(spark: SparkSession, tmp_path: Path, zon
             f"{end} AS until"
             for end in ends
         )
-        spark.sql(rows).write.parquet(str(tmp_path / "o.parquet"))
-        read = overrides.read_rows(spark, literal_config({**sets, **none}))
+        read = overrides.read_rows(spark, literal_config({"overrides.query": rows, **none}))
     finally:
         spark.conf.set("spark.sql.session.timeZone", before)
     assert sorted(one.image_id for one in read) == ["9", "Z"]
@@ -338,6 +333,11 @@ def test_overrides_come_back_as_labels(
     again = import_labels.import_overrides(Workspace.open(spark, written(config, *OVERRIDES)))
     assert again["labels_of_overrides"]["since_last"] == "0 new, 0 changed, 0 gone, 8 unchanged"
     assert labels_in(again) == labels_in(told)
+
+    first = store.run(schemas.LABELS, Path(again["labels"]).name)
+    assert first is not None
+    assert first.inputs.source == config.overrides.path
+    assert first.inputs.source_table == TableInput(path=config.overrides.path)
 
     changed = ("b", None, "keep", "other", "bob", "looked again", None, None)
     fewer = import_labels.import_overrides(

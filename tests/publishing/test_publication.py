@@ -146,6 +146,7 @@ def test_manifests_tell_what_the_version_was_made_from(
             "last_run": None,
             "operating_threshold": 0.5,
             "threshold_reason": "fixed by publish.operating_threshold",
+            "overrides": None,
         }
         on_disk = {path.name: path.stat().st_size for path in Path(folder).glob("*.parquet")}
         assert {file["name"]: file["bytes"] for file in manifest["files"]} == on_disk

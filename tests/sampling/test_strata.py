@@ -161,7 +161,7 @@ def test_what_cannot_stratify_or_weigh_is_told(
 
 def test_bands_need_a_listings_table(spark: SparkSession, make_config: MakeConfig) -> None:
     config = make_config({"listings.path": "", "sample.weigh_by": "views"}, **tables_of())
-    with pytest.raises(TableError, match=r"its path in listings\.path"):
+    with pytest.raises(TableError, match=r"one of listings\.path, listings\.table and"):
         strata.read_frame(spark, config, [])
 
 

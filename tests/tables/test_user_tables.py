@@ -331,7 +331,7 @@ def told(spark: SparkSession, config: Config) -> str:
 def test_no_path(spark: SparkSession, tmp_path: Path) -> None:
     assert told(spark, loaded(tmp_path)) == (
         "while reading the images table\n"
-        "  expected: its path in images.path\n"
+        "  expected: one of images.path, images.table and images.query\n"
         "  found:    nothing\n"
         "  do:       add `[images]` with `path = ...` to your configuration "
         "(see conf/mytables.example.toml)"

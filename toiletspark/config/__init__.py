@@ -18,9 +18,10 @@ from toiletspark.config.labelling import Labels, Sample
 from toiletspark.config.model import Finetune, Train, View
 from toiletspark.config.publishing import Audits, Leaks, Policy, PolicyName, Publish
 from toiletspark.config.root import Config, Spark
-from toiletspark.config.user_tables import Images, Table
+from toiletspark.config.user_tables import VERSIONED, Images, Table
 
 __all__ = [
+    "VERSIONED",
     "Audits",
     "BackboneSettings",
     "Config",

@@ -19,9 +19,10 @@ from toiletspark.config.labelling import (
 from toiletspark.config.model import Finetune, Score, Train
 from toiletspark.config.publishing import Leaks, Publish, Report
 from toiletspark.config.types import Location, Section, absolute_prefix
-from toiletspark.config.user_tables import Feed, Images, Listings, Overrides
+from toiletspark.config.user_tables import Feed, Images, Listings, Overrides, Table
 
-_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key")  # like spark.redaction.regex
+# like spark.redaction.regex; the URL of a database may hold a password
+_SECRET = re.compile(r"(?i)secret|password|token|access[.]?key|^url$")
 
 
 class Output(Section):
@@ -79,6 +80,11 @@ class Config(Section):
             return {**values, "fetch": {**fetch, "allow": [*fetch["allow"], folder]}}
         except (KeyError, TypeError, AttributeError):
             return values  # the fields report the mistake themselves
+
+    @property
+    def feed_table(self) -> Table:
+        """The table that the feed cleans: the feed's own, or else the images table."""
+        return self.feed if self.feed.is_set else self.images
 
     @property
     def labels_folder(self) -> str:

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -39,7 +39,6 @@ AllowLine = Annotated[str, Field(min_length=1), AfterValidator(_allow_line)]
 Network = Annotated[str, AfterValidator(_network)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Format = Literal["parquet", "csv", "json"]
 
 
 class Section(BaseModel):

@@ -12,7 +12,9 @@ from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels.label_files import require_classes
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import spark_io
-from toiletspark.tables.user_tables import FALSE_WORDS, TRUE_WORDS, read_table, text, word
+from toiletspark.tables.manifest import TableInput
+from toiletspark.tables.table_reader import read_table
+from toiletspark.tables.user_tables import FALSE_WORDS, TRUE_WORDS, text, word
 
 _log = logging.getLogger("toiletspark")
 
@@ -30,7 +32,7 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
             a wide table that is neither true nor false.
     """
     table = section.table
-    doing = f"importing labels from {table.path}"
+    doing = f"importing labels from {table.label}"
     raw = read_table(spark, table, "labels.table")
     _require_columns(raw, section, doing)
     image_id = text(raw, table.columns.image_id).alias("image_id")
@@ -62,7 +64,7 @@ def import_table(spark: SparkSession, section: LabelsSection, catalog: DataFrame
         )
     covers = frozenset(row["image_id"] for row in rows.select("image_id").distinct().collect())
     named = [Label(row["image_id"], row["class"], None, "table") for row in labels]
-    return SourceLabels(named, covers)
+    return SourceLabels(named, covers, table=TableInput.of(table))
 
 
 def _require_columns(raw: DataFrame, section: LabelsSection, doing: str) -> None:

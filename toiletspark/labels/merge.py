@@ -24,7 +24,7 @@ from typing import Any
 
 from toiletspark.errors import LabelsError
 from toiletspark.tables import arrow_io
-from toiletspark.tables.manifest import Inputs
+from toiletspark.tables.manifest import Inputs, TableInput
 from toiletspark.tables.runs import Run, Store, new_run_id
 from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
 
@@ -50,12 +50,13 @@ class SourceLabels:
     """The labels that one source holds now, at most one per image and labeller.
 
     `covers`: images of which the source tells everything, so that a missing label is taken back;
-    None: the source only adds labels.
+    None: the source only adds labels. `table`: the user's table that it is, if it is one.
     """
 
     labels: list[Label]
     covers: frozenset[str] | None = None
     waiting: list[Label] = field(default_factory=list)  # presorted, and not looked through
+    table: TableInput | None = None
 
 
 @dataclass
@@ -101,7 +102,7 @@ def merge(
     Args:
         known: each with labeller and time.
         sources: rows of `schemas.LABEL_SOURCES` so far.
-        source: its name, a path.
+        source: its name: a path, a table's name or a query.
         importer: the labeller of labels without a name.
     """
     last_import = {row["image_id"]: row for row in sources if row["source"] == source}
@@ -167,6 +168,8 @@ def save(
         "conflicts": disputed[-1]["conflict"] if disputed else 0,
     }
     inputs = Inputs(source=source, before=last.run_id if last else None)
+    if imported.table:
+        inputs = inputs.updated(source_table=imported.table)
     run_id = new_run_id()
     arrow_io.write(store, LABEL_SOURCES, run_id, merged.sources, config=config, inputs=inputs)
     arrow_io.write(store, CONFLICTS, run_id, disputed, config=config, inputs=inputs)

@@ -10,7 +10,6 @@ from pathlib import Path
 from toiletspark.config import Config, command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary
 from toiletspark.launch import session
-from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
 Step = Callable[[Workspace], Summary]
@@ -52,8 +51,7 @@ class Job:
             config = loading.load(files, sets)
             prepare = functools.partial(self.prepare, config) if self.prepare else None
             spark = session.start(config.spark, beside=prepare)
-            store_at = Store if self.read_only else Store.open
-            summary = self.timed(Workspace(spark, store_at(config.output.root), config))
+            summary = self.timed(Workspace.open(spark, config, read_only=self.read_only))
             spark.stop()
         self.show(summary, as_json)
         return summary

@@ -18,8 +18,10 @@ from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import spark_io
+from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import CATALOG
-from toiletspark.tables.user_tables import read_table, text
+from toiletspark.tables.table_reader import read_table
+from toiletspark.tables.user_tables import text
 from toiletspark.tables.workspace import Workspace
 
 MOST = 1_000_000  # rows: so many take 18 s and 1.1 GB of the driver's Python
@@ -75,7 +77,7 @@ def unmet_sentence(summary: Mapping[str, Any]) -> str:
 
 def read(spark: SparkSession, config: Config, now: datetime) -> ActiveOverrides | None:
     """The overrides that count at a moment, see `read_rows`; None if there is no table of them."""
-    if not config.overrides.path:
+    if not config.overrides.is_set:
         return None
     rows = read_rows(spark, config)
     valid = [override for override in rows if override.counts_at(now)]
@@ -96,7 +98,8 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     Raises TableError if the table or a column is missing, there are more than `MOST` rows, or a
     row is not sound (see `override_rules.parse`).
     """
-    section, doing = config.overrides, f"reading the overrides table {config.overrides.path}"
+    section = config.overrides
+    doing = f"reading the overrides table {section.label}"
     raw = read_table(spark, section, "overrides")
     _require_columns(raw, section.columns.model_dump(by_alias=True), doing)
     names = section.columns.model_dump()
@@ -123,14 +126,15 @@ def as_labels(work: Workspace) -> tuple[SourceLabels, dict[str, int]]:
     """
     section = work.config.labels
     resolved = override_rules.resolve(read_rows(work.spark, work.config))
-    earlier = merge.labelled_contents(work.store, work.config.overrides.path, "override")
+    earlier = merge.labelled_contents(work.store, work.config.overrides.source, "override")
     digests, images = _in_catalog(work, resolved)
     images |= {digest: image_id for image_id, digest in earlier.items() if ("", digest) in resolved}
     labels, missing = override_rules.as_labels(
         resolved, digests, images, section.classes, section.exclude_classes
     )
     shows = frozenset([*earlier, *(label.image_id for label in labels)])
-    return SourceLabels(labels, shows), missing
+    table = TableInput.of(work.config.overrides)
+    return SourceLabels(labels, shows, table=table), missing
 
 
 def _in_catalog(work: Workspace, resolved: Resolved) -> tuple[dict[str, str], dict[str, str]]:

@@ -21,7 +21,7 @@ from toiletspark.publishing.thresholds import Settled
 from toiletspark.publishing.versions import log, retention
 from toiletspark.publishing.versions.log import History, Version
 from toiletspark.tables import arrow_io, spark_io
-from toiletspark.tables.manifest import Inputs
+from toiletspark.tables.manifest import Inputs, TableInput
 from toiletspark.tables.runs import Run, Store, described_files
 from toiletspark.tables.schemas import CATALOG, DECISIONS, EXCLUSION_LIST, SCORES, STRATA, UNSCORED
 from toiletspark.tables.workspace import Workspace
@@ -97,7 +97,7 @@ def make(work: Workspace, sources: Sources) -> Made:
     settled = thresholds.settle_for(
         store, config.publish, sources.scores.inputs.head_id, config.score.head
     )
-    made_from = sources.inputs(settled)
+    made_from = sources.inputs(settled).updated(overrides=TableInput.of(config.overrides))
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": made_from}
 
     last = sources.history.run(DECISIONS)

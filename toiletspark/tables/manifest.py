@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from toiletspark.config import Config, Table
+
 
 class FileEntry(BaseModel):
     """One Parquet file of a run.
@@ -25,16 +27,40 @@ class FileEntry(BaseModel):
     sha256: str | None = None
 
 
+class TableInput(BaseModel):
+    """One of the user's tables as a run has read it; the fields are keys of its section.
+
+    `version` is set for a table that keeps versions; only the fields that are given are written.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str = ""
+    table: str = ""
+    query: str = ""
+    where: str = ""
+    version: str = ""
+
+    @classmethod
+    def of(cls, table: Table) -> TableInput | None:
+        """The table as the configuration names it; None if it names none."""
+        named = {name: getattr(table, name) for name in cls.model_fields if getattr(table, name)}
+        return cls(**named) if table.is_set else None
+
+
 class Inputs(BaseModel):
     """Everything that a run was made from; only the fields that are given are written."""
 
     model_config = ConfigDict(frozen=True)
 
-    # the user's tables and files, by location
-    images: str = ""
-    listings: str = ""
-    feed: str = ""
+    # the user's tables; null: there was none
+    images: TableInput | None = None
+    listings: TableInput | None = None
+    feed: TableInput | None = None
+    overrides: TableInput | None = None
+    # the source of labels: a path, a table's name or a query; and the table, if it is one
     source: str = ""
+    source_table: TableInput | None = None
     # our own runs, by id; null: there was none
     run: str = ""
     before: str | None = None
@@ -64,6 +90,11 @@ class Inputs(BaseModel):
     # others
     kind: str = ""  # of a queue
     bands: list[dict[str, Any]] = []  # of the strata of a sample
+
+    @classmethod
+    def of_tables(cls, config: Config) -> Inputs:
+        """The user's images and listings."""
+        return cls(images=TableInput.of(config.images), listings=TableInput.of(config.listings))
 
     def as_json(self) -> dict[str, Any]:
         """The fields that were given, as they stand in the manifest."""

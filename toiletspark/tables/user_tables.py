@@ -2,44 +2,20 @@
 
 from collections.abc import Sequence
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
-from toiletspark.tables import spark_io, storage
+from toiletspark.tables import spark_io
 from toiletspark.tables.schemas import IMAGES
+from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
 TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
 TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
 FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
-
-
-def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
-    """One of the user's tables, unchanged; TableError if it does not exist or cannot be read."""
-    if not table.path:
-        raise TableError(
-            doing=f"reading the {name} table",
-            expected=f"its path in {name}.path",
-            found="nothing",
-            todo=f"add `[{name}]` with `path = ...` to your configuration "
-            "(see conf/mytables.example.toml)",
-        )
-    options = {"header": "true"} if table.format == "csv" else {}
-    reader = spark.read.format(table.format).options(**{**options, **table.options})
-    try:
-        return reader.load(storage.spark_path(table.path))
-    except (AnalysisException, Py4JJavaError) as error:
-        raise TableError(
-            doing=f"reading the {name} table {table.path}",
-            expected=f"a {table.format} file or folder with at least one row",
-            found=_reason(error),
-            todo=f"check {name}.path and {name}.format",
-        ) from None
 
 
 def text(frame: DataFrame, name: str) -> Column:
@@ -82,7 +58,7 @@ def read_images(spark: SparkSession, config: Config) -> DataFrame:
     """The images, unchecked: image_id, image_version, listing_id, position, image_url, content."""
     table, names = config.images, config.images.columns
     raw = read_table(spark, table, "images")
-    _require_mapped(raw, "images", names.model_dump(), table.path)
+    _require_mapped(raw, "images", names.model_dump(), table)
     content, url = _column(names.content, "binary"), _image_url(table)
     image_id = text(raw, names.image_id)
     listing_id = text(raw, names.listing_id) if names.listing_id else image_id
@@ -103,12 +79,12 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
     Raises TableError if the table or a column is missing.
     """
     table, names = config.listings, config.listings.columns
-    if not table.path and not own:
+    if not table.is_set and not own:
         ours = ("listing_id", "location", "listing_type", "active")
         return spark_io.no_rows(spark, {name: IMAGES.columns[name] for name in ours})
     raw = read_table(spark, table, "listings")
-    _require_mapped(raw, "listings", names.model_dump(), table.path)
-    _require_own(raw, own, table.path)
+    _require_mapped(raw, "listings", names.model_dump(), table)
+    _require_own(raw, own, table)
     own_named = zip(own, own_columns(own), strict=True)
     return raw.select(
         text(raw, names.listing_id).alias("listing_id"),
@@ -129,7 +105,7 @@ def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
 
     Unknown values become "unknown" (not active), or without a listings table "all" (active).
     """
-    has_listings = bool(config.listings.path)
+    has_listings = config.listings.is_set
     unknown = F.lit("unknown" if has_listings else "all")
     return (
         joined.withColumn("location", F.coalesce("location", unknown))
@@ -147,19 +123,19 @@ def check(spark: SparkSession, config: Config) -> dict[str, int]:
 
 def check_images(images: DataFrame, config: Config) -> int:
     """Counts images, wherever they were read to; TableError at a null or duplicate id or none."""
-    return _check_key(images, "image_id", config.images.path, "images")
+    return _check_key(images, "image_id", config.images, "images")
 
 
 def check_listings(spark: SparkSession, config: Config) -> int:
     """Counts the listings in the same way; 0 without a table."""
-    if not config.listings.path:
+    if not config.listings.is_set:
         return 0
-    return _check_key(read_listings(spark, config), "listing_id", config.listings.path, "listings")
+    return _check_key(read_listings(spark, config), "listing_id", config.listings, "listings")
 
 
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
-    """The table to clean and the column of its image ids: feed.path, or else the images table."""
-    if config.feed.path:
+    """The table to clean and the column of its image ids: [feed], or else the images table."""
+    if config.feed.is_set:
         return read_table(spark, config.feed, "feed"), config.feed.image_id
     names = config.images.columns
     images = read_table(spark, config.images, "images")
@@ -193,32 +169,32 @@ def _is_active(column: str) -> Column:
     return F.coalesce(word(_column(column, "string")).isin(*TRUE_WORDS), F.lit(False))
 
 
-def _require_mapped(frame: DataFrame, table: str, names: dict[str, str], path: str) -> None:
+def _require_mapped(frame: DataFrame, name: str, names: dict[str, str], table: Table) -> None:
     """Stops if a mapped name ("" is none) is not a column of the table."""
-    wanted = {f"{table}.columns.{key}": name for key, name in names.items() if name}
-    missing = {key: name for key, name in wanted.items() if name not in frame.columns}
+    wanted = {f"{name}.columns.{key}": column for key, column in names.items() if column}
+    missing = {key: column for key, column in wanted.items() if column not in frame.columns}
     if missing:
-        key, name = next(iter(missing.items()))
+        key, first = next(iter(missing.items()))
         raise TableError(
-            doing=f"reading the {table} table {path}",
-            expected=", ".join(f"the column '{name}' ({key})" for key, name in missing.items()),
-            found=f"the columns {shown(frame.columns, 20)}{nearest(name, frame.columns)}",
+            doing=f"reading the {name} table {table.label}",
+            expected=", ".join(f"the column '{column}' ({key})" for key, column in missing.items()),
+            found=f"the columns {shown(frame.columns, 20)}{nearest(first, frame.columns)}",
             todo=f'write the name of your column into the configuration: {key} = "..."',
         )
 
 
-def _require_own(frame: DataFrame, own: Sequence[str], path: str) -> None:
+def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
     missing = [name for name in own if name not in frame.columns]
     if missing:
         raise TableError(
-            doing=f"reading the listings table {path}",
+            doing=f"reading the listings table {table.label}",
             expected=f"the columns {shown(own)}, which sample.stratify_by and sample.weigh_by name",
             found=f"the columns {shown(frame.columns, 20)}{nearest(missing[0], frame.columns)}",
             todo="correct the name of the column in the configuration",
         )
 
 
-def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
+def _check_key(frame: DataFrame, key: str, table: Table, name: str) -> int:
     """Counts the rows, and stops at a null or duplicate key.
 
     Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
@@ -232,10 +208,10 @@ def _check_key(frame: DataFrame, key: str, path: str, name: str) -> int:
     row = totals.collect()[0]
     if row["rows"] and not row["suspect"]:
         return int(row["rows"])
-    return _count_keys(frame, key, path, name)
+    return _count_keys(frame, key, table, name)
 
 
-def _count_keys(frame: DataFrame, key: str, path: str, name: str) -> int:
+def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
     """Counts the rows by the keys themselves, in one shuffle; the error names a duplicate."""
     per_key = frame.groupBy(key).agg(F.count("*").alias("rows"))
     is_null = F.col(key).isNull()
@@ -256,23 +232,13 @@ def _count_keys(frame: DataFrame, key: str, path: str, name: str) -> int:
         problems.append(f"{count} ids that occur more than once, among them {example!r}")
     if problems:
         raise TableError(
-            doing=f"checking the {name} table {path}",
+            doing=f"checking the {name} table {table.label}",
             expected=f"at least one row, and {key} unique and never null",
             found="; ".join(problems),
             todo=f"correct the table, or map {name}.columns.{key} to the column that identifies a "
             "row",
         )
     return int(row["rows"])
-
-
-def _reason(error: AnalysisException | Py4JJavaError) -> str:
-    """The first line of Spark's message, or of the cause at the bottom of Java's stack."""
-    if not isinstance(error, Py4JJavaError):
-        return str(error).splitlines()[0]
-    cause = error.java_exception
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    return str(cause.getMessage()).splitlines()[0]
 
 
 def _quoted(name: str) -> str:

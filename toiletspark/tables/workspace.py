@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from toiletspark.config import Config
 from toiletspark.tables.runs import Store, new_run_id
+from toiletspark.tables.table_reader import pin_versions
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -22,9 +23,14 @@ class Workspace:
     run_id: str = field(default_factory=new_run_id)
 
     @classmethod
-    def open(cls, spark: SparkSession, config: Config) -> Workspace:
-        """A workspace at the configuration's output root, see `Store.open`."""
-        return cls(spark, Store.open(config.output.root), config)
+    def open(cls, spark: SparkSession, config: Config, *, read_only: bool = False) -> Workspace:
+        """A workspace at the configuration's output root, for one run of one or more steps.
+
+        All steps read one version of each table that keeps versions, see `pin_versions`. The output
+        root is made (see `Store.open`) unless `read_only`.
+        """
+        store_at = Store if read_only else Store.open
+        return cls(spark, store_at(config.output.root), pin_versions(spark, config))
 
     def for_next_step(self) -> Workspace:
         """The same workspace with a new run id: no two steps write the same run."""

@@ -23,7 +23,7 @@ from toiletspark.launch.doctor import probe
 from toiletspark.launch.doctor.executors import ask, count_executors, first_line
 from toiletspark.launch.doctor.observed import FetchedImages, ImageHost, OutputTrial
 from toiletspark.launch.doctor.probe import Answer
-from toiletspark.tables import storage, user_tables
+from toiletspark.tables import storage, table_reader, user_tables
 from toiletspark.tables.runs import MARKER, WORK, new_run_id
 
 ROWS = 20_000  # the first of the table: reading all would take minutes
@@ -49,6 +49,7 @@ def choose_images(spark: SparkSession, config: Config) -> ChosenImages:
 
     Raises TableError if there is no such table, or it lacks a column.
     """
+    config = table_reader.pin_versions(spark, config)
     table = user_tables.read_images(spark, config).limit(ROWS)
     columns = table.select("image_url", F.length("content").alias("bytes"))
     rows = columns.orderBy(F.xxhash64("image_id")).limit(ROWS // 4).collect()

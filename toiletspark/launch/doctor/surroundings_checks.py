@@ -58,13 +58,14 @@ def pointer(cluster: Observed) -> Iterator[Finding]:
 
 def images_table(cluster: Observed) -> Iterator[Finding]:
     """The images table is missing, or differs from the configuration."""
-    path = cluster.config.images.path
+    table = cluster.config.images
     if reason := cluster.failures.get("images_table"):
         what = f"the images table cannot be read: {reason}"
-        todo = "mend images.path, images.format or images.columns"
-        yield Finding("images_table", "error", what, path, "there is nothing to work on", todo)
-    elif not path:
-        what = "images.path is not set, so neither image hosts nor sizes were checked"
+        why = "there is nothing to work on"
+        todo = f"mend images.{table.key}, images.format or images.columns"
+        yield Finding("images_table", "error", what, table.label, why, todo)
+    elif not table.is_set:
+        what = "there is no images table in the configuration, so no image host was checked"
         why = "only a trial shows which hosts cannot be reached"
         todo = "give the configuration of your jobs: --conf mytables.toml"
         yield Finding("images_table", "note", what, "", why, todo)

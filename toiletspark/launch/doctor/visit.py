@@ -60,7 +60,7 @@ def observe(spark: SparkSession, config: Config, python_named: bool = True) -> O
     cluster.master = str(context.master)
     cluster.python_asked = str(context.pythonExec)
     _observe_executors(context, cluster)
-    if config.images.path:
+    if config.images.is_set:
         _observe_images(spark, cluster)
     _LOG.info("writing to output.root ...")
     cluster.output = surroundings.try_output(spark, config.output.root, cluster.has_toiletspark)
