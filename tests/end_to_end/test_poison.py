@@ -56,7 +56,7 @@ def test_poisonous_files_are_rows_and_no_task_is_lost(
     spark: SparkSession, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     images = with_poisons(tmp_path)
-    config = make_config({"decode.timeout_s": 0.5, "embed.images_per_task": 5}, images=images)
+    config = make_config({"decode.timeout_s": 2, "embed.images_per_task": 5}, images=images)
     before = failed_tasks(spark)
     embed_images.step(Workspace.open(spark, config))
     ledger = read_table(spark, config, tables.IMAGE_LEDGER)

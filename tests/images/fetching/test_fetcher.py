@@ -18,7 +18,7 @@ from toiletspark.images.statuses import STATUSES
 
 BASE = literal_config().fetch
 LIMITS = BASE.model_copy(
-    update={"timeout_s": 5, "max_image_bytes": 100_000, "threads_per_task": 8, "retries": 0}
+    update={"timeout_s": 30, "max_image_bytes": 100_000, "threads_per_task": 8, "retries": 0}
 )
 SECRET = "s3cr3t-token"
 
@@ -143,14 +143,14 @@ def test_a_redirect_loop_ends(site: str) -> None:
 def test_a_slow_drip_is_cut_off_by_the_time_for_the_whole_image(site: str) -> None:
     result = one(f"{site}/drip/a.jpg?token={SECRET}", timeout_s=0.3)
     assert result.status == "timeout"
-    assert one(f"{site}/ok/a.jpg", timeout_s=0.3).status == "ok"
+    assert one(f"{site}/ok/a.jpg").status == "ok"
 
 
 @pytest.mark.parametrize("what", ["stall", "mute"])
 def test_a_server_that_keeps_silent_is_not_waited_for(site: str, what: str) -> None:
     """Before its headers or after them; whoever waits gets an empty body in the end."""
     assert one(f"{site}/{what}/a.jpg", timeout_s=0.3).status == "timeout"
-    assert one(f"{site}/{what}/a.jpg", timeout_s=5) == Fetched("ok", "", b"")
+    assert one(f"{site}/{what}/a.jpg") == Fetched("ok", "", b"")
 
 
 def test_an_endless_body_is_cut_off_by_its_size(site: str) -> None:
@@ -297,5 +297,5 @@ def test_columns_of_different_length_are_a_defect() -> None:
 
 def test_one_bad_image_does_not_spoil_its_batch(site: str) -> None:
     urls = [f"{site}/ok/1", "/tmp/nowhere", f"{site}/500/x", f"{site}/drip/x", f"{site}/ok/2"]
-    result = Fetcher(LIMITS.model_copy(update={"timeout_s": 0.5})).fetch(urls)
+    result = Fetcher(LIMITS.model_copy(update={"timeout_s": 2.0})).fetch(urls)
     assert [outcome.status for outcome in result] == ["ok", "missing", "timeout", "timeout", "ok"]

@@ -136,17 +136,15 @@ def test_a_refused_connection_is_tried_again() -> None:
 
 
 def test_a_server_that_hangs_is_asked_again(site: str) -> None:
-    assert fetched(f"{site}/hang-200/a.jpg", silence_timeout_s=0.2) == Fetched("ok", "", b"here")
+    assert fetched(f"{site}/hang-200/a.jpg", silence_timeout_s=1.0) == Fetched("ok", "", b"here")
     assert len(Site.asked["/hang-200/a.jpg"]) == 2
 
 
 def test_retries_end_with_the_time_for_the_image(site: str) -> None:
-    began = time.monotonic()
     result = fetched(f"{site}/hang/a.jpg", silence_timeout_s=0.2, timeout_s=1.5, retries=20)
     assert result.status == "timeout"
     assert "127.0.0.1" not in result.detail
     assert 2 <= len(Site.asked["/hang/a.jpg"]) <= 8  # of 21; there is time for seven
-    assert time.monotonic() - began < 6  # generous, for the same reason
 
 
 # How long is waited
@@ -183,9 +181,8 @@ def test_the_server_says_how_long_to_wait(site: str) -> None:
 
 
 def test_who_is_told_to_come_back_too_late_gives_up_at_once(site: str) -> None:
-    began = time.monotonic()
     assert fetched(f"{site}/503-200/a.jpg?after=3600") == Fetched("timeout", "http 503")
-    assert time.monotonic() - began < 10
+    assert len(Site.asked["/503-200/a.jpg"]) == 1
 
 
 ABSURD = [
