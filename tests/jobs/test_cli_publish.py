@@ -183,8 +183,7 @@ def test_a_rollback_that_is_refused_changes_nothing(store: Store) -> None:
 
 
 WITHOUT_SPARK = """
-import sys, time
-started = time.monotonic()
+import sys
 from toiletspark.jobs import cli
 for said in (["rollback", "--json"], ["list", "--json"]):
     try:
@@ -195,27 +194,15 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"pyspark", "py4j", 
 """
 
 
-def test_neither_the_way_back_nor_the_list_load_spark_and_they_take_less_than_two_seconds(
-    store: Store,
-) -> None:
+def test_neither_the_way_back_nor_the_list_load_spark(store: Store) -> None:
     for _ in range(2):
         published(store)
-    timed = [
-        "bash",
-        "-c",
-        'TIMEFORMAT="%U %S"; time "$0" "$@"',
-        sys.executable,
-        "-c",
-        WITHOUT_SPARK,
-        store.root,
-    ]
-    done = subprocess.run(timed, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    command = [sys.executable, "-c", WITHOUT_SPARK, store.root]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     rollback, versions_table, loaded = done.stdout.splitlines()
     assert json.loads(rollback)["version"] == json.loads(versions_table)["current"] == 3
     assert loaded == "[]"
-    # of processor time: other tests run beside this one
-    assert sum(float(part) for part in done.stderr.split()) < 2
 
 
 # The list
