@@ -167,7 +167,7 @@ def test_a_table_that_is_not_there(spark: SparkSession, make_config: MakeConfig)
     [
         ("SELECT image_id FROM nowhere", "[TABLE_OR_VIEW_NOT_FOUND]"),
         ("DROP TABLE portal.photos", "[PARSE_SYNTAX_ERROR] Syntax error at or near 'portal'"),
-        ("SELECT image_id FROM", "[PARSE_SYNTAX_ERROR]"),
+        ("SELEC image_id FROM portal.photos", "[PARSE_SYNTAX_ERROR]"),
     ],
 )
 def test_a_query_that_cannot_be_read(
