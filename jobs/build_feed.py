@@ -26,7 +26,8 @@ def step(work: Workspace) -> Summary:
     version = readers.resolve(config.output.root, allow_stale=config.feed.allow_stale)
     decisions = spark_io.read_named(spark, version.run(DECISIONS))
     rows, image_id = user_tables.read_feed(spark, config)
-    source, mode = config.feed_table, config.feed.mode
+    source = config.feed_table
+    mode = config.feed.mode
     inputs = Inputs(
         feed=TableInput.of(source),
         version=version.number,

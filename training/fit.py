@@ -31,8 +31,8 @@ from toiletspark.training.splits import inner_folds
 
 _LBFGS: dict[str, Any] = {"tolerance_grad": 3e-6, "line_search_fn": "strong_wolfe"}
 OnEpoch = Callable[[int, float], None] | None
-Feed = Iterable[tuple[Ints, Floats]] | None  # yields numbers of rows, and their embeddings
-_SHUFFLED_ROWS = 16_384  # of a feed, among which AdamW's batches are drawn; 34 MB
+RowParts = Iterable[tuple[Ints, Floats]]  # numbers of rows, and their embeddings
+_SHUFFLED_ROWS = 16_384  # of stored ones, among which AdamW's batches are drawn; 34 MB
 _Layers = Sequence[Linear]
 _Choice = tuple[float, float, float, int]  # loss, temperature, L2, epochs (1 for L-BFGS)
 
@@ -73,7 +73,7 @@ def fit(
     groups: Sequence[str] | None = None,
     row_weight: Floats | None = None,
     on_epoch: OnEpoch = None,
-    feed: Feed = None,
+    stored: RowParts | None = None,
 ) -> FinalLayer:
     """Fits the layer: the same bytes on any number of cores of one type, whatever the random state.
 
@@ -81,7 +81,7 @@ def fit(
     A feature's weights are penalised by its variance, too, so that float16's rounding moves a logit
     less (Bishop, Training with noise is equivalent to Tikhonov regularization, 1995). Rows with one
     name in `groups` stay in one inner fold. `progress` has `steps(settings)`; `on_epoch` gets the
-    number and the loss of each epoch. The head's epochs of AdamW read the rows from `feed`, if it
+    number and the loss of each epoch. The head's epochs of AdamW read the rows from `stored`, if it
     is given: each once, in any order. Cost: 4 s for 32,000 rows on two cores, three copies of them.
     """
     mean = embeddings.mean(axis=0, dtype=np.float64)
@@ -97,13 +97,15 @@ def fit(
     rows = _Rows(*(torch.from_numpy(values) for values in (inputs, labels, weight)))
     fits = _Fits(classes, torch.from_numpy(settings.variance_l2 * variance / scale**2), settings)
     folds = [torch.from_numpy(held) for held in inner_folds(groups, labels, weight, settings)]
-    fed = None if feed is None else _Fed(feed, mean.astype(np.float32), np.float32(scale))
+    parts = None
+    if stored is not None:
+        parts = _StoredRows(stored, mean.astype(np.float32), np.float32(scale))
     shown = progress or Progress("fitting", *steps(settings), 1e9, io.StringIO())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums split over threads would be rounded by their number
     try:
         loss, temperature, l2, epochs = fits.choose(rows, folds, shown)
-        for layers in islice(fits.rounds(rows, [l2], on_epoch, fed), epochs):
+        for layers in islice(fits.rounds(rows, [l2], on_epoch, parts), epochs):
             weights, bias = (values.detach().double() for values in layers[0].parameters())
         bias -= weights @ torch.from_numpy(mean / scale)
     finally:
@@ -121,22 +123,24 @@ def steps(settings: Train) -> tuple[int, str]:
     return settings.inner_folds * settings.looks_inside * rounds + 1, name
 
 
-class _Fed(NamedTuple):
-    """A feed, centred and scaled as the rows in memory are."""
+class _StoredRows(NamedTuple):
+    """Rows from files, centred and scaled as the rows in memory are."""
 
-    feed: Iterable[tuple[Ints, Floats]]
+    stored: RowParts
     mean: Floats  # (width,)
     scale: np.float32
 
     def parts(self, rows: _Rows) -> Iterator[_Rows]:
-        """Yields the rows in parts of _SHUFFLED_ROWS and a rest, however the feed divides them."""
-        numbers, inputs = np.empty(0, np.int64), np.empty((0, len(self.mean)), np.float32)
-        for more_numbers, embeddings in self.feed:
+        """Yields the rows in parts of _SHUFFLED_ROWS and a rest, however the files divide them."""
+        numbers = np.empty(0, np.int64)
+        inputs = np.empty((0, len(self.mean)), np.float32)
+        for more_numbers, embeddings in self.stored:
             numbers = np.concatenate([numbers, more_numbers])
             inputs = np.concatenate([inputs, embeddings])
             while len(numbers) >= _SHUFFLED_ROWS:
                 yield self._part(numbers[:_SHUFFLED_ROWS], inputs[:_SHUFFLED_ROWS], rows)
-                numbers, inputs = numbers[_SHUFFLED_ROWS:], inputs[_SHUFFLED_ROWS:]
+                numbers = numbers[_SHUFFLED_ROWS:]
+                inputs = inputs[_SHUFFLED_ROWS:]
         if len(numbers):
             yield self._part(numbers, inputs, rows)
 
@@ -178,7 +182,11 @@ class _Fits(NamedTuple):
         return best
 
     def rounds(
-        self, rows: _Rows, path: list[float], on_epoch: OnEpoch, fed: _Fed | None = None
+        self,
+        rows: _Rows,
+        path: list[float],
+        on_epoch: OnEpoch,
+        stored: _StoredRows | None = None,
     ) -> Iterator[_Layers]:
         """Yields a layer for each L2, strong to weak: once by L-BFGS, after each AdamW epoch."""
         rows = rows._replace(weight=rows.weight / rows.weight.mean())
@@ -187,7 +195,7 @@ class _Fits(NamedTuple):
         shares = torch.bincount(rows.labels, rows.weight, self.classes) + 1
         layer.bias = Parameter(torch.log(shares / shares.sum()).float())
         if self.settings.optimizer == "adam":
-            runs = [self.epochs(copy.deepcopy(layer), rows, l2, on_epoch, fed) for l2 in path]
+            runs = [self.epochs(copy.deepcopy(layer), rows, l2, on_epoch, stored) for l2 in path]
             yield from zip(*runs, strict=True)
             return
         layers = []
@@ -198,7 +206,12 @@ class _Fits(NamedTuple):
         yield layers
 
     def epochs(
-        self, layer: Linear, rows: _Rows, l2: float, on_epoch: OnEpoch, fed: _Fed | None
+        self,
+        layer: Linear,
+        rows: _Rows,
+        l2: float,
+        on_epoch: OnEpoch,
+        stored: _StoredRows | None,
     ) -> Iterator[Linear]:
         """Yields the layer after each epoch of AdamW, which trains it in place."""
         free: dict[str, Any] = {"params": layer.bias, "weight_decay": 0.0}
@@ -207,7 +220,7 @@ class _Fits(NamedTuple):
         order = np.random.default_rng(self.settings.seed)
         for epoch in range(1, self.settings.epochs + 1):
             losses = []
-            for part in fed.parts(rows) if fed else [rows]:
+            for part in stored.parts(rows) if stored else [rows]:
                 shuffled = torch.from_numpy(order.permutation(len(part.labels)))
                 for batch in torch.split(shuffled, self.settings.batch_size):
                     losses.append(self.step(optimizer, layer, part.where(batch), 0.0))

@@ -35,7 +35,7 @@ from toiletspark.training.evaluation.evaluate import evaluate
 from toiletspark.training.evaluation.learning_curve import image_split_baseline, learning_curve
 from toiletspark.training.fit import FinalLayer, fit, steps
 from toiletspark.training.logbook import Logbook, opened
-from toiletspark.training.readers import Feed
+from toiletspark.training.readers import FittedRows
 
 if TYPE_CHECKING:
     from toiletspark.training.finetune import Finetuned
@@ -105,10 +105,10 @@ def _fitted(
     """The layer fitted to the images that are not held out, and to their views, if any."""
     views = stored_views(store, gathered.inputs.backbone_id, config.train.views)
     rows = with_views(examples, labels, ~held, views)
-    feed = None
+    stored = None
     if config.train.optimizer == "adam" and rows.row_weight is None:  # views lie in other runs
         names = [examples.image_id[image] for image in rows.image.tolist()]
-        feed = Feed.of(gathered, names, examples.embeddings.shape[1])
+        stored = FittedRows.of(gathered, names, examples.embeddings.shape[1])
     progress = Progress("training", *steps(config.train), config.progress.line_every_s)
     layer = fit(
         rows.embeddings,
@@ -119,7 +119,7 @@ def _fitted(
         groups=[groups[image] for image in rows.image.tolist()],
         row_weight=rows.row_weight,
         on_epoch=partial(book.loss, "loss/head"),
-        feed=feed,
+        stored=stored,
     )
     progress.close()
     return layer

@@ -185,7 +185,8 @@ def _sources(
             size = path.stat().st_size
             content = path.read_bytes() if size <= max_bytes else None
         except OSError:  # gone since it was read for its digest
-            size, content = 0, b""
+            size = 0
+            content = b""
         source = Source(None, content, size)
         waiting[source] = file
         yield source
@@ -200,7 +201,9 @@ def _unusable(attempt: Attempt, file: LabelledFile) -> str:
 
 def _gather(config: Config, folder: Path, photos: Sequence[_Embedded], backbone: Backbone) -> None:
     """Writes the inputs of `heads.train`: training set, golden images, and files to fine-tune."""
-    store, run_id, recorded = Store.open(config.output.root), new_run_id(), config.recorded()
+    store = Store.open(config.output.root)
+    run_id = new_run_id()
+    recorded = config.recorded()
     spec = backbone.spec
     inputs = Inputs(backbone_id=spec.backbone_id)
     rows = [{**_row(photo.file), "embedding": photo.embedding} for photo in photos]

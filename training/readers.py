@@ -29,7 +29,7 @@ _TODO = "run `toiletspark train` again: it gathers the files anew"
 
 
 @dataclass(frozen=True)
-class Feed:
+class FittedRows:
     """The rows of a training set that a head is fitted to, read anew in each epoch of AdamW."""
 
     run: Run
@@ -37,7 +37,7 @@ class Feed:
     width: int  # of an embedding
 
     @classmethod
-    def of(cls, run: Run, image_ids: Sequence[str], width: int) -> Feed:
+    def of(cls, run: Run, image_ids: Sequence[str], width: int) -> FittedRows:
         """The rows of these images, numbered in this order."""
         number_of = {image_id: number for number, image_id in enumerate(image_ids)}
         numbers: list[int] = []
@@ -127,7 +127,8 @@ def _linked(run: Run) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="toiletspark-reader-") as folder:
         names = _names(run)
         for number, name in enumerate(names):
-            link, location = Path(folder) / f"{number:06}.parquet", f"{run.folder}/{name}"
+            link = Path(folder) / f"{number:06}.parquet"
+            location = f"{run.folder}/{name}"
             if storage.is_local(location):
                 link.symlink_to(Path(location.removeprefix("file://")).resolve())
             else:

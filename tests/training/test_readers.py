@@ -19,7 +19,7 @@ from toiletspark.model.embedding_codec import to_stored
 from toiletspark.tables.runs import Run
 from toiletspark.training import dataset, fit, readers
 from toiletspark.training.heads import train
-from toiletspark.training.readers import Feed
+from toiletspark.training.readers import FittedRows
 
 ADAM = ["train.optimizer=adam", "train.epochs=3", "train.batch_size=16", "train.learning_curve=[]"]
 UNISCHEMA_KEY = b"dataset-toolkit.unischema.v1"  # petastorm unpickles the value
@@ -47,9 +47,9 @@ def test_both_readers_give_the_stored_rows_in_their_order(tmp_path: Path, files:
     assert not plain[
         np.argsort([name for t in tables for name in t["image_id"].to_pylist()])[5]
     ].any()
-    fed = rows_of(readers.by_petastorm, run)
-    assert (fed.dtype, plain.dtype) == (np.float32, np.float32)
-    np.testing.assert_array_equal(fed, plain)
+    read = rows_of(readers.by_petastorm, run)
+    assert (read.dtype, plain.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(read, plain)
 
 
 @pytest.mark.petastorm
@@ -59,16 +59,18 @@ def test_a_run_without_rows_gives_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.petastorm
-def test_a_feed_gives_the_rows_of_its_images_with_their_numbers(tmp_path: Path) -> None:
+def test_stored_rows_are_those_of_its_images_with_their_numbers(tmp_path: Path) -> None:
     embeddings = clusters(120)[0]
     run = gathered(tmp_path, to_stored(embeddings), ["x"] * 120, files=4)
     names = [f"i{number:05}" for number in (70, 3, 119, 40)]
-    fed = {
-        number: row for part in Feed.of(run, names, 512) for number, row in zip(*part, strict=True)
+    read = {
+        number: row
+        for part in FittedRows.of(run, names, 512)
+        for number, row in zip(*part, strict=True)
     }
-    assert sorted(fed) == [0, 1, 2, 3]
+    assert sorted(read) == [0, 1, 2, 3]
     for number, image in enumerate((70, 3, 119, 40)):
-        np.testing.assert_array_equal(fed[number], embeddings[image].astype(np.float16))
+        np.testing.assert_array_equal(read[number], embeddings[image].astype(np.float16))
 
 
 @pytest.mark.petastorm
@@ -76,7 +78,7 @@ def test_a_feed_gives_the_rows_of_its_images_with_their_numbers(tmp_path: Path) 
 def test_both_readers_and_the_memory_give_one_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled_rows: int
 ) -> None:
-    """Rows in memory are shuffled as a whole, so they agree while a feed's are, too."""
+    """Rows in memory are shuffled as a whole, so they agree while those of files are, too."""
     monkeypatch.setattr(fit, "_SHUFFLED_ROWS", shuffled_rows)
     embeddings, labels = clusters(240, seed=3)
     words = [("toilet", "other")[label] for label in labels]
@@ -84,14 +86,14 @@ def test_both_readers_and_the_memory_give_one_head(
     examples = dataset.read(run)
     assert np.array_equal(examples.embeddings, embeddings.astype(np.float16))
     settings = load(sets=ADAM).train
-    feed = Feed.of(run, examples.image_id, 512)
+    stored = FittedRows.of(run, examples.image_id, 512)
 
     def head(given: Any) -> np.ndarray:
-        return fit.fit(examples.embeddings, labels, 2, settings, feed=given).weight
+        return fit.fit(examples.embeddings, labels, 2, settings, stored=given).weight
 
-    by_petastorm, in_memory = head(feed), head(None)
+    by_petastorm, in_memory = head(stored), head(None)
     monkeypatch.setattr(readers, "find_spec", lambda name: None)
-    np.testing.assert_array_equal(by_petastorm, head(feed))
+    np.testing.assert_array_equal(by_petastorm, head(stored))
     assert np.array_equal(by_petastorm, in_memory) == (shuffled_rows > 240)
     assert np.corrcoef(by_petastorm.ravel(), in_memory.ravel())[0, 1] > 0.9
 

@@ -9,7 +9,7 @@ Files are listed and hashed, never decoded. Nothing here needs Spark or torch.
 import collections
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,15 @@ class FolderLabels:
     contradictions: list[list[LabelledFile]] = field(default_factory=list)  # by content; left out
     skipped: list[SkippedFile] = field(default_factory=list)
     leftovers: collections.Counter[str] = field(default_factory=collections.Counter)  # by name
+
+    def add_groups(self, groups: Iterable[list[LabelledFile]]) -> None:
+        """Keeps the first file of each group that shows the same; leaves it out in two classes."""
+        for group in groups:
+            if len({file.label for file in group}) > 1:
+                self.contradictions.append(group)
+                continue
+            self.files.append(group[0])
+            self.duplicates += [(file.path, group[0].path) for file in group[1:]]
 
     def per_class(self) -> dict[str, int]:
         """Distinct contents of each class; 0 for a class without any."""
@@ -110,12 +119,7 @@ def read(folder: Path, classes: Sequence[str] = ()) -> FolderLabels:
         if label and digest:
             file = LabelledFile(relative.as_posix(), label, digest)
             by_content.setdefault(digest, []).append(file)
-    for group in by_content.values():
-        if len({file.label for file in group}) > 1:
-            labels.contradictions.append(group)
-            continue
-        labels.files.append(group[0])
-        labels.duplicates += [(file.path, group[0].path) for file in group[1:]]
+    labels.add_groups(by_content.values())
     require_two_classes(labels, doing)
     return labels
 
@@ -125,7 +129,7 @@ def has_class_folder(folder: Path, classes: Sequence[str]) -> bool:
     if not folder.is_dir():
         return False
     tops = [folder / name for name in _splits(folder, classes)] or [folder]
-    return any((top / name).is_dir() for top in tops for name in classes)
+    return not set(classes).isdisjoint(_folder_names(tops))
 
 
 def require_two_classes(labels: FolderLabels, doing: str) -> None:
@@ -166,9 +170,10 @@ def _splits(folder: Path, classes: Sequence[str]) -> list[str]:
 
 def _folder_names(tops: list[Path]) -> list[str]:
     """The names of possible class folders below `tops`, sorted, each once."""
-    folders = [path for top in tops for path in top.iterdir() if path.is_dir()]
-    names = {path.name for path in folders if not is_leftover(path.name)}
-    return sorted(names - {UNLABELLED})
+    names: set[str] = set()
+    for top in tops:
+        names |= {path.name for path in top.iterdir() if path.is_dir()}
+    return sorted(name for name in names - {UNLABELLED} if not is_leftover(name))
 
 
 def _require_known(tops: list[Path], classes: list[str], doing: str) -> None:

@@ -54,14 +54,17 @@ class Known:
     labelled: dict[str, list[str]]  # image_ids that have a label, by content_digest
 
     def label(self, file: LabelledFile) -> Label:
-        """A label of the catalog's image with this content, else of the image of the file's name.
+        """Returns the label that a file gives, of the first of these that exists.
 
-        Else it is one of an image that had this content when it was labelled, else of a picture. Of
-        several images with one content it is one that has a label already, so that the same folder
-        labels the same image again. A label by name belongs to what the image shows now.
+        1. An image of the catalog with this content. If there are several, one that has a label
+           already: the same folder then labels the same image again.
+        2. The image that the file is named after, with the content that it has now.
+        3. An image that had this content when it was labelled.
+        4. A picture of its own.
         """
         digest = file.content_digest
-        labelled, ids = self.labelled.get(digest, []), self.by_content.get(digest, [])
+        ids = self.by_content.get(digest, [])
+        labelled = self.labelled.get(digest, [])
         named = [name for name in _names(file) if name in self.names and not ids]
         if named:
             return Label(named[0], file.label, None, IMAGE_FOLDER)
@@ -179,8 +182,8 @@ def _keep(work: Workspace, folder: Path, files: list[LabelledFile]) -> list[Skip
     for number, batch in enumerate(_batches(rows), 1):
         arrow_io.write_file(work.store, PICTURES, work.run_id, batch, number - 1)
     if number:
-        recorded, inputs = work.config.recorded(), Inputs(source=str(folder))
-        work.store.commit(PICTURES, work.run_id, config=recorded, inputs=inputs)
+        inputs = Inputs(source=str(folder))
+        work.store.commit(PICTURES, work.run_id, config=work.config.recorded(), inputs=inputs)
     return skipped
 
 
@@ -189,7 +192,8 @@ def _contents(
 ) -> Iterator[dict[str, Any]]:
     """The rows of `PICTURES`; too large files and changed ones are skipped."""
     for file in files:
-        path, content = folder / file.path, b""
+        path = folder / file.path
+        content = b""
         with contextlib.suppress(OSError):  # gone since: as a change
             if path.stat().st_size > max_bytes:
                 skipped.append(SkippedFile(file.path, "too_large"))
@@ -209,7 +213,8 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         size += len(row["content"])
         if size >= _BYTES_PER_FILE:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
@@ -226,12 +231,7 @@ def _labels(files: FolderLabels, known: Known) -> list[Label]:
     for file in files.files:
         by_image[known.label(file).image_id].append(file)
     files.files = []
-    for group in by_image.values():
-        if len({file.label for file in group}) > 1:
-            files.contradictions.append(group)
-            continue
-        files.files.append(group[0])
-        files.duplicates += [(file.path, group[0].path) for file in group[1:]]
+    files.add_groups(by_image.values())
     return [known.label(file) for file in files.files]
 
 

@@ -59,7 +59,8 @@ def assign_numbers(
     columns = {"stratum": "string", "fraction": "double"}
     shares = spark_io.of_rows(units.sparkSession, list(fractions.items()), columns)
     keyed = units.select("stratum", *ids)
-    fraction, uniform = F.col("fraction"), _uniform(seed)
+    fraction = F.col("fraction")
+    uniform = _uniform(seed)
 
     def rows(part: DataFrame, number: Column) -> DataFrame:
         part = part.withColumn("unit", _key(ids)).join(F.broadcast(shares), "stratum")
