@@ -101,7 +101,7 @@ def test_a_plain_folder_trains_and_counts_for_no_draw(
     }
     assert "no label, not_an_image: 1 ('toilet/notes.txt')" in caplog.text
     assert "other/both.jpg and toilet/both.jpg" in caplog.text
-    assert "named after: 1 ('toilet/L2-3.jpg')" in caplog.text
+    assert "files that label the image they are named after: 1 ('toilet/L2-3.jpg')" in caplog.text
     assert summary["since_last"] == "5 new, 0 changed, 0 gone, 0 unchanged"
     contents = {name: picture(room, seed) for name, (room, seed) in FOREIGN.items()}
     wc, cosy = (f"picture {content_digest(content)}" for content in contents.values())

@@ -100,7 +100,7 @@ def read(work: Workspace, folder: Path) -> FolderImport:
     notes = files.notes()
     if by_name:
         notes.append(
-            f"label the image that they are named after: {len(by_name)} ({shown(by_name)})"
+            f"files that label the image they are named after: {len(by_name)} ({shown(by_name)})"
         )
     return FolderImport(SourceLabels(labels, covers), notes, _summary(files, labels))
 
