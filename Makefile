@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 MODERN := .venv-modern
 MODERN_INSTALLED := $(MODERN)/.installed
 
-.PHONY: help install install-modern demo docs pictures check lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench bench-photos bench-badimages bench-peers bench-rescore bench-growth bench-resume bench-sample bench-second-look bench-coverage bench-quality bench-train bench-publish bench-faults bench-urls bench-chaos bench-doctor bench-gpu
+.PHONY: help install install-modern demo docs pictures check field lock test test-fast test-modern test-clusters dist wheel dist-env fuzz clean browser bench bench-photos bench-badimages bench-peers bench-rescore bench-growth bench-resume bench-sample bench-second-look bench-coverage bench-quality bench-train bench-publish bench-faults bench-urls bench-chaos bench-doctor bench-gpu
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -87,6 +87,9 @@ wheel: install  ## dist/toiletspark-*.whl, for spark-submit --py-files: seconds,
 
 dist-env: install  ## dist/environment.tar.gz, for --archives, for new constraints; WITHOUT="torch torchvision": a fourteenth of it
 	@$(BIN)/python -m release.environment --out dist/environment.tar.gz $(foreach name,$(WITHOUT),--without $(name))
+
+field: install  ## the cases of the shared folder's field/: right, refused or wrong; CASES="01 14"
+	@$(BIN)/python -m benchmarks.field $(foreach number,$(CASES),--case $(number))
 
 bench: bench-peers bench-rescore bench-growth bench-resume  ## the four of the embedding store, two hours
 
