@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,7 @@ def _verdict(check: Check, copy: Path, kept: Path) -> Verdict:
     restore(kept if check.begins_with_version else copy / "no version", case.root)
     try:
         return check.of_case(case)
-    except Exception as error:  # a check that cannot run is a case that is not right
+    except (OSError, LookupError, ValueError, subprocess.SubprocessError) as error:
         return Verdict("wrong", f"{type(error).__name__}: {error}")
 
 

@@ -72,9 +72,9 @@ class Case:
 
     def toiletspark(self, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
         """Runs `toiletspark WORDS --conf ../kit/kit.toml --json` in the case's folder."""
+        options = ["--conf", "../kit/kit.toml", "--json"]
         process = subprocess.run(
-            [sys.executable, "-m", "toiletspark.jobs.cli", *words]
-            + ["--conf", "../kit/kit.toml", "--json"],
+            [sys.executable, "-m", "toiletspark.jobs.cli", *words, *options],
             cwd=self.folder,
             env={**os.environ, **(env or {})},
             capture_output=True,
