@@ -13,7 +13,7 @@ from tests.conftest import literal_config
 from toiletspark.config import Config, Table
 from toiletspark.errors import TableError
 from toiletspark.jobs import draw_sample
-from toiletspark.tables import schemas, table_reader, user_tables
+from toiletspark.tables import listing_checks, schemas, table_reader, user_tables
 from toiletspark.tables.manifest import Inputs, TableInput
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -216,7 +216,7 @@ def test_a_format_that_the_session_lacks(
     assert error.todo == todo
     if table_format != "avro":
         with pytest.raises(TableError, match=f"data source: {table_format}"):
-            user_tables.check(spark, Workspace.open(spark, literal_config(sets)).config)
+            listing_checks.check(spark, Workspace.open(spark, literal_config(sets)).config)
 
 
 def test_a_database_without_its_driver(spark: SparkSession) -> None:

@@ -16,14 +16,17 @@ TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is ref
 TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
 FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
+HAS_LISTING = "has_listing"  # beside our columns too: null for an image that names no listing
+UNKNOWN_WORD = "unknown_word"  # of listings: the word for active that is none of the above
 
 
 def text(frame: DataFrame, name: str) -> Column:
     """A column of the user's table as text, so that an id is the same text in every table.
 
     Whole numbers are written as digits alone: pandas makes floats of integers as soon as one is
-    missing, some databases give decimals, and Spark would write 1.0, 1.2345678E7 and 1.00. Null and
-    NaN become null; other values are as Spark casts them. The name may hold dots and blanks.
+    missing, some databases give decimals, and Spark would write 1.0, 1.2345678E7 and 1.00. Moments
+    are in UTC, whatever the session's zone is. Null and NaN become null; other values are as Spark
+    casts them. The name may hold dots and blanks.
     """
     column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
     plain = column.cast("string")
@@ -35,6 +38,8 @@ def text(frame: DataFrame, name: str) -> Column:
     if kind.startswith("decimal"):
         digits = column.cast("decimal(38,0)").cast("string")
         return F.when(column % 1 == 0, digits).otherwise(plain)
+    if kind == "timestamp":
+        return F.to_utc_timestamp(column, F.current_timezone()).cast("string")
     return plain
 
 
@@ -46,12 +51,15 @@ def word(column: Column) -> Column:
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
     """The images with location, listing type, activity and stratum of their listings.
 
-    Columns: those of `schemas.IMAGES`, and `content` (binary; null where images come by URL). An
+    Columns: those of `schemas.IMAGES`; `content` (binary; null where images come by URL);
+    `has_listing` (boolean; null where the image names no listing, or there is no table of them). An
     image whose listing is unknown keeps its row. Raises TableError without a table or a column.
     """
-    listings = read_listings(spark, config)
+    listings = read_listings(spark, config).withColumn(HAS_LISTING, F.lit(True))
     joined = read_images(spark, config).join(listings, on="listing_id", how="left")
-    return with_stratum(joined, config).select(*IMAGES.columns, CONTENT)
+    is_asked = F.lit(config.listings.is_set) & F.col("listing_id").isNotNull()
+    has_listing = F.when(is_asked, F.col(HAS_LISTING).isNotNull()).alias(HAS_LISTING)
+    return with_stratum(joined, config).select(*IMAGES.columns, CONTENT, has_listing)
 
 
 def read_images(spark: SparkSession, config: Config) -> DataFrame:
@@ -64,7 +72,7 @@ def read_images(spark: SparkSession, config: Config) -> DataFrame:
     listing_id = text(raw, names.listing_id) if names.listing_id else image_id
     return raw.select(
         image_id.alias("image_id"),
-        _version(names.image_version, url, content).alias("image_version"),
+        _version(raw, names.image_version, url, content).alias("image_version"),
         listing_id.alias("listing_id"),
         _column(names.position, "int").alias("position"),
         url.alias("image_url"),
@@ -75,13 +83,15 @@ def read_images(spark: SparkSession, config: Config) -> DataFrame:
 def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) -> DataFrame:
     """The listings, unchecked: listing_id, location, listing_type, active; no rows without a table.
 
+    `unknown_word` has the word for active that is neither yes nor no, and counts as no; else null.
     `own` are further columns of the user's table, unchanged, under the names of `own_columns`.
     Raises TableError if the table or a column is missing.
     """
     table, names = config.listings, config.listings.columns
     if not table.is_set and not own:
         ours = ("listing_id", "location", "listing_type", "active")
-        return spark_io.no_rows(spark, {name: IMAGES.columns[name] for name in ours})
+        columns = {name: IMAGES.columns[name] for name in ours}
+        return spark_io.no_rows(spark, {**columns, UNKNOWN_WORD: "string"})
     raw = read_table(spark, table, "listings")
     _require_mapped(raw, "listings", names.model_dump(), table)
     _require_own(raw, own, table)
@@ -91,6 +101,7 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
         _column(names.location, "string").alias("location"),
         _column(names.listing_type, "string").alias("listing_type"),
         _is_active(names.active).alias("active"),
+        _unknown_word(names.active).alias(UNKNOWN_WORD),
         *(F.col(_quoted(name)).alias(alias) for name, alias in own_named),
     )
 
@@ -115,22 +126,9 @@ def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
     )
 
 
-def check(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Checks the keys of both tables, see `check_images`; returns their numbers of rows."""
-    images = read_images(spark, config)
-    return {"images": check_images(images, config), "listings": check_listings(spark, config)}
-
-
 def check_images(images: DataFrame, config: Config) -> int:
     """Counts images, wherever they were read to; TableError at a null or duplicate id or none."""
-    return _check_key(images, "image_id", config.images, "images")
-
-
-def check_listings(spark: SparkSession, config: Config) -> int:
-    """Counts the listings in the same way; 0 without a table."""
-    if not config.listings.is_set:
-        return 0
-    return _check_key(read_listings(spark, config), "listing_id", config.listings, "listings")
+    return check_key(images, "image_id", config.images, "images")[0]
 
 
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
@@ -154,10 +152,14 @@ def _image_url(table: Images) -> Column:
     return F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
 
 
-def _version(column: str, url: Column, content: Column) -> Column:
-    """The user's version of an image, else a digest of the inline bytes or of the URL."""
+def _version(raw: DataFrame, column: str, url: Column, content: Column) -> Column:
+    """The user's version of an image, else a digest of the inline bytes or of the URL.
+
+    A CSV file that pandas wrote has 7.0 for 7 as soon as one version is missing: here both are 7.
+    """
     if column:
-        return F.coalesce(_column(column, "string"), F.lit(""))
+        whole = F.regexp_replace(text(raw, column), r"^(-?\d+)\.0+$", "$1")
+        return F.coalesce(whole, F.lit(""))
     digest = F.coalesce(F.sha2(content, 256), F.sha2(url, 256))
     return F.coalesce(F.substring(digest, 1, 16), F.lit(""))
 
@@ -167,6 +169,14 @@ def _is_active(column: str) -> Column:
     if not column:
         return F.lit(True)
     return F.coalesce(word(_column(column, "string")).isin(*TRUE_WORDS), F.lit(False))
+
+
+def _unknown_word(column: str) -> Column:
+    """The user's word for active, if it is neither a word for yes nor one for no."""
+    if not column:
+        return F.lit(None).cast("string")
+    raw = _column(column, "string")
+    return F.when(~word(raw).isin(*TRUE_WORDS, *FALSE_WORDS), raw)
 
 
 def _require_mapped(frame: DataFrame, name: str, names: dict[str, str], table: Table) -> None:
@@ -194,21 +204,33 @@ def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
         )
 
 
-def _check_key(frame: DataFrame, key: str, table: Table, name: str) -> int:
-    """Counts the rows, and stops at a null or duplicate key.
+def check_key(
+    frame: DataFrame, key: str, table: Table, name: str, flag: Column | None = None
+) -> tuple[int, int]:
+    """Counts the rows of the table `name`, and those with a flag; stops at a null or duplicate key.
 
     Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
     `repartition` comes first, since a partial count merges nothing.
     """
-    hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
+    flagged = (F.lit(False) if flag is None else flag).alias("flagged")
+    is_null = F.col(key).isNull().alias("is_null")
+    hashed = frame.select(F.xxhash64(key).alias("hash"), is_null, flagged)
     by_hash = hashed.repartition("hash").groupBy("hash")
-    per_hash = by_hash.agg(F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
+    per_hash = by_hash.agg(
+        F.count("*").alias("rows"),
+        F.count_if("is_null").alias("nulls"),
+        F.count_if("flagged").alias("flagged"),
+    )
     suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
-    totals = per_hash.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect"))
+    totals = per_hash.agg(
+        F.sum("rows").alias("rows"),
+        F.sum("flagged").alias("flagged"),
+        F.count_if(suspect).alias("suspect"),
+    )
     row = totals.collect()[0]
     if row["rows"] and not row["suspect"]:
-        return int(row["rows"])
-    return _count_keys(frame, key, table, name)
+        return int(row["rows"]), int(row["flagged"])
+    return _count_keys(frame, key, table, name), int(row["flagged"] or 0)
 
 
 def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
