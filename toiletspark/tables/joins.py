@@ -1,18 +1,11 @@
-"""Ids and words of the user's tables that nothing knows: how many, and two ids side by side."""
+"""Ids of the user's tables that do not meet: one beside the other, for messages."""
 
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
-from toiletspark.errors import UserError
-
-_log = logging.getLogger("toiletspark")
 _MOST_COMPARED = 1000  # ids without a partner whose spelling is compared
-_MOST_UNKNOWN = 0.01  # share of the rows whose word may be outside of a closed list
-_SHOWN_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -45,40 +38,6 @@ def neighbours(ids: DataFrame, others: DataFrame) -> Neighbours | None:
     if not all(firsts):
         return None
     return Neighbours(firsts[0][0][0], firsts[1][0][0], differ_in_spelling=False)
-
-
-def require_few_unknown(
-    counts: Mapping[str, int],
-    rows: int,
-    error: type[UserError],
-    *,
-    doing: str,
-    expected: str,
-    todo: str,
-) -> None:
-    """Stops if more than 1 row in 100 holds a word outside of a closed list; a note for fewer.
-
-    `counts` has the rows of each unknown word, `rows` counts all; `error` is what is raised.
-    """
-    unknown = sum(counts.values())
-    if not unknown:
-        return
-    found = f"{shown_words(counts)} in {unknown} of {rows} rows"
-    if unknown > rows * _MOST_UNKNOWN:
-        raise error(doing=doing, expected=expected, found=found, todo=todo)
-    _log.warning("%s: unknown words count as no: %s", doing, found)
-
-
-def shown_words(counts: Mapping[str, int]) -> str:
-    """Shows words and their rows, the most frequent first.
-
-    >>> shown_words({"sold": 1, "ONLINE": 3})
-    "'ONLINE' 3, 'sold' 1"
-    """
-    ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    texts = [f"{word!r} {counts[word]}" for word in ordered[:_SHOWN_WORDS]]
-    rest = len(ordered) - len(texts)
-    return ", ".join(texts) + (f" and {rest} words more" if rest else "")
 
 
 def _bare(column: Column) -> Column:

@@ -11,6 +11,7 @@ from toiletspark.config import Config
 from toiletspark.errors import TableError
 from toiletspark.tables import joins, user_tables
 from toiletspark.tables.user_tables import FALSE_WORDS, TRUE_WORDS, UNKNOWN_WORD
+from toiletspark.tables.words import require_few_unknown
 
 _log = logging.getLogger("toiletspark")
 
@@ -65,9 +66,10 @@ def check_listings(spark: SparkSession, config: Config) -> ListingCheck:
         return ListingCheck(rows, {})
     counted = listings.where(is_unknown).groupBy(UNKNOWN_WORD).count().collect()
     words = {row[UNKNOWN_WORD]: row["count"] for row in counted}
-    joins.require_few_unknown(
+    require_few_unknown(
         words,
         rows,
+        (*TRUE_WORDS, *FALSE_WORDS),
         TableError,
         doing=f"reading the listings table {section.label}",
         expected=f"yes or no in the column '{section.columns.active}' (listings.columns.active): "

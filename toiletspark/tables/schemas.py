@@ -147,7 +147,7 @@ how are folder, image_folder, table, sheet, label_studio and override.
 """)
 
 LABEL_SOURCES = _table("""
-label_sources, version 1, key source image_id
+label_sources, version 1, key source image_id class
 The last imported value per source, so that importing an unchanged folder or table again does not
 overwrite newer labels. Under the run_id of the labels.
 
