@@ -3,7 +3,6 @@
 import collections
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from itertools import chain
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -105,8 +104,7 @@ def _of_marks(
     strange = [F.when(~mark.isin(*TRUE_WORDS, *FALSE_WORDS), mark) for mark in marks.values()]
     rows = raw.select(image_id, chosen, F.array_compact(F.array(*strange)).alias("strange"))
     others = rows.where((F.size("chosen") != 1) | (F.size("strange") > 0)).collect()
-    strange_words = chain.from_iterable(row["strange"] for row in others)
-    unknown = dict(collections.Counter(strange_words))
+    unknown = dict(collections.Counter(row["strange"][0] for row in others if row["strange"]))
     require_few_unknown(
         unknown,
         raw.count() if unknown else 0,
