@@ -162,8 +162,8 @@ def _require_no_prefix(state: State, names: list[str], doing: str) -> None:
                 doing=doing,
                 expected=f"the tensors' own names, as in {names[0]}",
                 found=f"names that begin with '{prefix}', as in {prefix}{names[0]}",
-                todo="save the state_dict() of the network inside: torch.compile puts _orig_mod. in "
-                "front of the names, DataParallel module., another class the attribute",
+                todo="save the state_dict() of the network inside (torch.compile puts _orig_mod. "
+                "in front of the names, DataParallel module., any other class its attribute)",
             )
 
 

@@ -17,7 +17,7 @@ from toiletspark.labels import merge
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override, Resolved
-from toiletspark.tables import spark_io
+from toiletspark.tables import joins, spark_io
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.table_reader import read_table
@@ -65,6 +65,29 @@ class ActiveOverrides:
         unmet = sorted(image_id or digest for image_id, digest in self.subjects - met)
         counts = {**self.counts, "met": row["met"], "unmet": len(unmet)}
         return {**counts, "unmet_among": unmet[:5]}
+
+
+def require_met(
+    active: ActiveOverrides, summary: Mapping[str, Any], decisions: DataFrame, *, is_first: bool
+) -> None:
+    """Stops if no override is about an image, in the first version with a table of overrides.
+
+    Later all may have left, which is no mistake: only ids in another spelling are one then.
+    `summary` is that of these decisions.
+    """
+    if summary["met"] or not summary["in_force"]:
+        return
+    ids = [frame.select(frame.columns[0]) for frame in active.frames]
+    pairs = [joins.neighbours(frame, decisions.select(frame.columns[0])) for frame in ids]
+    pair = next(filter(None, pairs), None)
+    if is_first or (pair and pair.differ_in_spelling):
+        raise TableError(
+            doing="joining the overrides with the images",
+            expected="overrides of images that the catalog has",
+            found=f"{unmet_sentence(summary)}" + (f"; for instance {pair}" if pair else ""),
+            todo="write the ids as the images table has them, or map overrides.columns.image_id "
+            "(content_digest) to the right column; remove the overrides of photos that have left",
+        )
 
 
 def unmet_sentence(summary: Mapping[str, Any]) -> str:

@@ -31,9 +31,10 @@ def neighbours(ids: DataFrame, others: DataFrame) -> Neighbours | None:
     few = ids.toDF("id").where("id is not null").limit(_MOST_COMPARED)
     others = others.toDF("other").where("other is not null")
     alike = _bare(F.col("id")) == _bare(F.col("other"))
-    pair = others.join(F.broadcast(few), alike & (_bare(F.col("id")) != "")).limit(1).collect()
-    if pair:
-        return Neighbours(pair[0]["id"], pair[0]["other"], differ_in_spelling=True)
+    is_like = alike & (_bare(F.col("id")) != "")
+    pairs = others.join(F.broadcast(few), is_like).orderBy("id", "other").limit(1).collect()
+    for row in pairs:
+        return Neighbours(row["id"], row["other"], differ_in_spelling=True)
     firsts = [frame.limit(1).collect() for frame in (few, others)]
     if not all(firsts):
         return None
