@@ -337,7 +337,7 @@ image_id      string
 listing_id    string
 status        string
 detail        string
-failure_class string     content, transient, gone or policy
+failure_class string     content, transient, gone, input or policy
 decision      string     as in decisions
 since         timestamp  as in decisions
 """)

@@ -36,14 +36,16 @@ class Fetcher:
     def start(self, url: str | None) -> Future[Fetched]:
         """Queues a path, a URL that fsspec opens or a shard's member, and returns at once.
 
-        A failure is a status, never an exception; None and "" are missing.
+        A failure is a status, never an exception; None and "" are missing. Blanks around it do not
+        matter.
         """
+        url = (url or "").strip()
         if self._process != os.getpid():  # threads and connections do not survive a fork
             self._process = os.getpid()
             self._stores = Stores(self.limits)
             self._threads: HostLimits[Fetched]
             self._threads = HostLimits(self.limits.threads_per_task, self.limits.max_per_host)
-        return self._threads.start(host_of(url or ""), lambda: self._fetch_one(url))
+        return self._threads.start(host_of(url), lambda: self._fetch_one(url))
 
     def fetch(self, urls: Iterable[str | None]) -> list[Fetched]:
         """Fetches each URL, see `start`; one outcome per URL, in order."""
@@ -65,7 +67,7 @@ class Fetcher:
             return Fetched("too_large", f"over {limit} bytes")
         return Fetched("ok", "", content)
 
-    def _fetch_one(self, url: str | None) -> Fetched:
+    def _fetch_one(self, url: str) -> Fetched:
         if not url:
             return Fetched("missing", "no image_url")
         try:

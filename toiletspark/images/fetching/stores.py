@@ -69,7 +69,10 @@ class Stores:
         return self._open_store(location)
 
     def _open_store(self, location: Location) -> tuple[fsspec.AbstractFileSystem, str]:
-        filesystem, path = storage.open_filesystem(location.path, self._options)
+        try:
+            filesystem, path = storage.open_filesystem(location.path, self._options)
+        except (ImportError, ValueError):
+            raise FetchError("bad_url", f"no file system for {location.scheme}") from None
         if hasattr(filesystem, "retries"):
             filesystem.retries = 1  # s3fs and gcsfs would also retry, within each of our tries
         return filesystem, path
@@ -106,13 +109,9 @@ class Stores:
 
     async def _get(self, filesystem: Any, location: str) -> bytes:
         """Reads over a connection that is kept for the next image, within DEADLINE."""
-        try:
-            url = filesystem.encode_url(location)
-        except ValueError:
-            raise FetchError("refused", "url") from None
         session = await filesystem.set_session()
         content = bytearray()
-        async with session.get(url, **filesystem.kwargs) as response:
+        async with session.get(location, **filesystem.kwargs) as response:
             response.raise_for_status()
             self._require_size(response.content_length or 0)
             async for chunk in response.content.iter_any():
