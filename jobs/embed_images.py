@@ -3,17 +3,22 @@
 spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.toml
 """
 
+import logging
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding import commits, int8, ledger, plan
+from toiletspark.embedding import commits, hosts, int8, ledger, plan
+from toiletspark.images.decoding import decoder_id
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
 from toiletspark.tables import spark_io, user_tables
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER, IMAGES
 from toiletspark.tables.workspace import Workspace
+
+_log = logging.getLogger("toiletspark")
 
 
 def step(work: Workspace) -> Summary:
@@ -27,17 +32,20 @@ def step(work: Workspace) -> Summary:
     embedded = ledger.embedded_contents(spark, store, spec.backbone_id).distinct()
     attempts = spark_io.read_all(spark, store, IMAGE_LEDGER)
     state = ledger.join_attempts(images, attempts, embedded)
-    state = state.withColumn("waits", ledger.needs_attempt(config.embed))
+    decoder = decoder_id(config.decode, config.fetch.max_image_bytes)
+    state = state.withColumn("waits", ledger.needs_attempt(config.embed, decoder))
     state, waiting = spark_io.counting(state, waiting=F.col("waits"))
     state = spark_io.set_aside(state, store, work.run_id, "looked_at")
     user_tables.check_images(state, config)
 
     totals, count = commits.Totals(), waiting()["waiting"]
+    alarms: list[str] = []
     if count:
         is_inline = bool(config.images.columns.content)
         planned = plan.make_plan(work, state.where("waits"), images, count, is_inline=is_inline)
         totals = commits.embed_plan(work, planned, spec, probe)
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
+        alarms = hosts.alarms(attempts)
         state = ledger.update_catalog(state, attempts)
     state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
@@ -45,6 +53,8 @@ def step(work: Workspace) -> Summary:
     recorded = config.recorded()
     catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
     store.clear(work.run_id)
+    for alarm in alarms:
+        _log.warning("ALARM: %s", alarm)
     return {
         "images": catalog.rows,
         "attempted": totals.attempted,
@@ -57,6 +67,7 @@ def step(work: Workspace) -> Summary:
         },
         "backbone_id": spec.backbone_id,
         "catalog": catalog.folder,
+        "hosts": alarms,
     }
 
 

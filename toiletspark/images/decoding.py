@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -82,6 +83,12 @@ class _RefusedError(Exception):
 def decode(files: Iterable[bytes], limits: Decode, preprocessing: Preprocessing) -> list[Decoded]:
     """Decodes whole image files: one outcome per file, in order. A bad file is no exception."""
     return [_decode_one(content, limits, preprocessing) for content in files]
+
+
+def decoder_id(limits: Decode, max_image_bytes: int) -> str:
+    """A short name that changes whenever a file that was refused may become a sound image."""
+    settings = limits.model_dump(exclude={"isolated", "images_per_child"})
+    return settings_digest([settings, max_image_bytes, PIL.__version__])[:12]
 
 
 def measure(content: bytes, limits: Decode) -> Decoded:

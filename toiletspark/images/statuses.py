@@ -84,11 +84,17 @@ _ALL = (
         "The file looks like an image, but could not be decoded.",
         "the file is damaged and cannot be opened",
     ),
-    Status(  # decode.timeout_s
+    Status(  # decode.timeout_s of the decoder's own CPU time
         "decode_timeout",
         "content",
         "Decoding the file took longer than allowed.",
         "the file takes too long to open",
+    ),
+    Status(  # a multiple of decode.timeout_s went by, and the decoder had not had its CPU time
+        "busy",
+        "transient",
+        "Decoding did not end on a machine that was too busy.",
+        "the file could not be opened in time",
     ),
     Status(  # decode.max_memory_bytes
         "out_of_memory",
@@ -105,9 +111,10 @@ _ALL = (
 )
 
 STATUSES = tuple(status.name for status in _ALL)
-DELAYED = "bad_answer"  # tried again after days, while the other transient ones are in each run
+DELAYED = ("bad_answer", "busy")  # tried again after days, the other transient ones in each run
+DOUBTFUL = ("not_an_image", "truncated", "decode_failed")  # unless the answer was a sound one
 CONTENT = tuple(status.name for status in _ALL if status.failure_class == "content")
-TRANSIENT = tuple(name for name in STATUSES[1:] if name not in (*CONTENT, DELAYED))
+TRANSIENT = tuple(name for name in STATUSES[1:] if name not in (*CONTENT, *DELAYED))
 FAILURE_CLASSES = {status.name: status.failure_class for status in _ALL if status.failure_class}
 MEANINGS = {status.name: status.meaning for status in _ALL if status.meaning}
 CAUSES = {status.name: status.cause for status in _ALL if status.cause}

@@ -206,6 +206,8 @@ height         int        pixels
 bytes          bigint
 attempts       int
 attempted_at   timestamp
+host           string     that the image was fetched from, with its port; "" for local files
+decoder        string     a digest of [decode], fetch.max_image_bytes and Pillow's version
 """)
 
 EMBEDDINGS = _table("""
