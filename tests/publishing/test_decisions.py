@@ -266,7 +266,7 @@ def test_every_decision_is_that_of_an_obvious_version(
         assert got == tuple(plain(value) for value in right), (image, before.get(name))
         seen.add(right[:2])
     reasons = {reason for _, reason in seen}
-    assert reasons == set(schemas.REASONS) - (set() if hysteresis else {"hysteresis", "last_score"})
+    assert reasons == set(schemas.REASONS) - (set() if hysteresis else {"hysteresis"})
 
 
 def plain(value: Any) -> Any:
