@@ -3,11 +3,14 @@
 spark-submit --py-files dist/*.whl jobs/embed_images.py --conf-file mytables.toml
 """
 
+import logging
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding import commits, int8, ledger, plan
+from toiletspark.embedding import commits, hosts, int8, ledger, plan
+from toiletspark.images.decoding import decoder_id
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
 from toiletspark.tables import listing_checks, spark_io, user_tables
@@ -16,6 +19,8 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.schemas import CATALOG, IMAGE_LEDGER, IMAGES
 from toiletspark.tables.user_tables import HAS_LISTING
 from toiletspark.tables.workspace import Workspace
+
+_log = logging.getLogger("toiletspark")
 
 
 def step(work: Workspace) -> Summary:
@@ -29,7 +34,8 @@ def step(work: Workspace) -> Summary:
     embedded = ledger.embedded_contents(spark, store, spec.backbone_id).distinct()
     attempts = spark_io.read_all(spark, store, IMAGE_LEDGER)
     state = ledger.join_attempts(images.drop(user_tables.CONTENT), attempts, embedded)
-    state = state.withColumn("waits", ledger.needs_attempt(config.embed))
+    decoder = decoder_id(config.decode, config.fetch.max_image_bytes)
+    state = state.withColumn("waits", ledger.needs_attempt(config.embed, decoder))
     state, counted = spark_io.counting(
         state,
         waiting=F.col("waits"),
@@ -43,11 +49,13 @@ def step(work: Workspace) -> Summary:
     listing_checks.require_listings(spark, config, named, unknown)
 
     totals, count = commits.Totals(), counted()["waiting"]
+    alarms: list[str] = []
     if count:
         is_inline = bool(config.images.columns.content)
         planned = plan.make_plan(work, state.where("waits"), images, count, is_inline=is_inline)
         totals = commits.embed_plan(work, planned, spec, probe)
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
+        alarms = hosts.alarms(attempts)
         state = ledger.update_catalog(state, attempts)
     state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
     spark_io.write_files(state, store, CATALOG, work.run_id)
@@ -55,6 +63,8 @@ def step(work: Workspace) -> Summary:
     recorded = config.recorded()
     catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
     store.clear(work.run_id)
+    for alarm in alarms:
+        _log.warning("ALARM: %s", alarm)
     return {
         "images": catalog.rows,
         **named.summary,
@@ -69,6 +79,7 @@ def step(work: Workspace) -> Summary:
         },
         "backbone_id": spec.backbone_id,
         "catalog": catalog.folder,
+        "hosts": alarms,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from tests.conftest import stored, vector
 from toiletspark.embedding import commits, ledger
@@ -18,7 +19,8 @@ from toiletspark.tables.runs import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WITHOUT_EMBEDDING = {"never", "new version", "lost"}
-TRANSIENT = {"missing", "denied", "refused", "timeout"}
+TRANSIENT = {"missing", "denied", "refused", "bad_url", "timeout"}
+DELAYED = set(statuses.DELAYED)
 FAILURES = set(statuses.STATUSES) - {"ok"}
 TRIED = set(statuses.STATUSES) | {"lost", "ok at last"}
 
@@ -58,7 +60,8 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
         },
         {"image_id": "ok at last", "image_version": "2", "status": "timeout", "attempts": 1},
     ]
-    stored(store, schemas.IMAGE_LEDGER, [{**row, "attempted_at": NOW} for row in tried])
+    usual = {"attempted_at": NOW, "decoder": "D"}
+    stored(store, schemas.IMAGE_LEDGER, [{**row, **usual} for row in tried])
     later = {
         "image_id": "ok at last",
         "image_version": "2",
@@ -84,7 +87,10 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Data
 def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> None:
     rows = {row["image_id"]: row for row in known.collect()}
     assert len(rows) == known.count() == len(TRIED) + 2
-    assert known.columns == [*schemas.CATALOG.columns, "attempts", "attempted_at", "is_embedded"]
+    assert known.columns == [
+        *schemas.CATALOG.columns,
+        *("attempts", "attempted_at", "decoder", "is_embedded"),
+    ]
     assert {name: row["attempts"] for name, row in rows.items() if row["attempts"] != 2} == {
         "never": None,
         "new version": None,
@@ -101,7 +107,7 @@ def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> N
     ("retry", "refetch_before", "again"),
     [
         ("none", None, WITHOUT_EMBEDDING),
-        ("transient", None, WITHOUT_EMBEDDING | TRANSIENT),
+        ("transient", None, WITHOUT_EMBEDDING | TRANSIENT | DELAYED),
         ("failed", None, WITHOUT_EMBEDDING | FAILURES),
         ("none", NOW, WITHOUT_EMBEDDING),
         ("none", NOW + timedelta(hours=1), (WITHOUT_EMBEDDING | TRIED) - {"ok at last"}),
@@ -112,18 +118,60 @@ def test_each_image_is_there_once_with_its_newest_attempt(known: DataFrame) -> N
 def test_what_is_tried_again(
     known: DataFrame, retry: Any, refetch_before: datetime | None, again: set[str]
 ) -> None:
-    assert ids(known.where(ledger.is_due(retry, refetch_before))) == again
+    assert ids(known.where(ledger.is_due(retry, refetch_before, "D"))) == again
     assert (
-        ids(known.where(~ledger.is_due(retry, refetch_before)))
+        ids(known.where(~ledger.is_due(retry, refetch_before, "D")))
         == (TRIED | WITHOUT_EMBEDDING) - again
     )
 
 
-@pytest.mark.parametrize(("retry", "again"), [("transient", TRANSIENT), ("failed", FAILURES)])
+@pytest.mark.parametrize(
+    ("retry", "again"), [("transient", TRANSIENT | DELAYED), ("failed", FAILURES)]
+)
 def test_only_failures_are_tried_where_that_is_asked_for(
     known: DataFrame, retry: Any, again: set[str]
 ) -> None:
     assert ids(known.where(ledger.has_failed(retry))) == again
+
+
+@pytest.mark.parametrize(
+    ("decoder", "again"),
+    [("D", TRANSIENT | DELAYED), ("another", FAILURES), ("", FAILURES)],
+)
+def test_what_depends_on_the_decoder_is_tried_again_by_another_one(
+    known: DataFrame, decoder: str, again: set[str]
+) -> None:
+    due = ids(known.where(ledger.is_due("transient", None, decoder)))
+    assert due == WITHOUT_EMBEDDING | again
+    assert ids(known.where(ledger.is_due("none", None, decoder))) == WITHOUT_EMBEDDING
+
+
+@pytest.mark.parametrize("status", sorted(DELAYED))
+def test_what_the_circumstances_may_explain_waits_for_longer_each_time(
+    spark: SparkSession, status: str
+) -> None:
+    """A nightly run counts as a day although it begins a little earlier than the one before."""
+    now = datetime.now(UTC)
+    waits = {1: 1, 2: 2, 3: 4, 4: 8, 5: 16, 40: 16, 2000: 16}  # days by number of attempts
+    columns = {"image_id": "string", "status": "string", "attempts": "int", "days": "double"}
+    rows = [
+        (f"{attempts} {when}", status, attempts, days - 0.1 if when == "over" else days - 0.4)
+        for attempts, days in waits.items()
+        for when in ("over", "waits")
+    ]
+    frame = spark_io.of_rows(spark, rows, columns)
+    at = F.lit(now).cast("timestamp").cast("double") - F.col("days") * 86_400
+    frame = frame.withColumns(
+        {
+            "attempted_at": F.timestamp_seconds(at),
+            "decoder": F.lit("D"),
+            "is_embedded": F.lit(None).cast("boolean"),
+        }
+    )
+    assert ids(frame.where(ledger.is_due("transient", None, "D"))) == {
+        f"{attempts} over" for attempts in waits
+    }
+    assert len(ids(frame.where(ledger.is_due("transient", None, "another")))) == 2 * len(waits)
 
 
 def ids(images: DataFrame) -> set[str]:

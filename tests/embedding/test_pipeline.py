@@ -9,6 +9,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from toiletspark.embedding.pipeline import Attempt, Pipeline, Source, attempt_al
 from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox
 from toiletspark.images.decoding import decode
-from toiletspark.images.fetching import Fetcher
+from toiletspark.images.fetching import Fetched, Fetcher
 from toiletspark.model.backbone import Backbone
 from toiletspark.model.spec import BackboneSpec
 from toiletspark.model.weights import load_spec
@@ -102,6 +103,41 @@ def alone(content: bytes) -> np.ndarray:
 
 
 # What becomes of each
+
+
+@pytest.mark.parametrize(
+    ("content", "doubt", "status", "detail"),
+    [
+        (picture("kitchen", 1), "http 202", "ok", ""),
+        (b"<html>", "http 200 html", "bad_answer", "http 200 html: not_an_image"),
+        (b"", "http 204 empty", "bad_answer", "http 204 empty: not_an_image"),
+        (
+            picture("kitchen", 1)[:-99],
+            "http 200 no length",
+            "bad_answer",
+            "http 200 no length: truncated",
+        ),
+        (picture("kitchen", 1)[:-99], "", "truncated", "the file ends before the picture does"),
+        (picture(size_px=(8, 8)), "http 200 no length", "too_small", "8 x 8, least side 16"),
+    ],
+    ids=["sound", "html", "empty", "cut", "cut beyond doubt", "small"],
+)
+def test_bytes_of_a_doubtful_answer_say_nothing_of_the_image_unless_they_are_one(
+    backbone: Counting, content: bytes, doubt: str, status: str, detail: str
+) -> None:
+    others = {content_digest(content)}  # which another task has claimed
+    by = work(backbone, claim=lambda digest: digest not in others or not doubt)
+    by.fetcher.start = lambda url: done(Fetched("ok", "", content, doubt))  # type: ignore[method-assign]
+    (one,) = outcomes(attempt_all([by_url("a", "https://a/b.jpg")], by)).values()
+    assert (one.decoded.status, one.decoded.detail) == (status, detail)
+    assert one.digest == (None if status == "bad_answer" else content_digest(content))
+    assert (one.embedding is None) == (status != "ok")
+
+
+def done(fetched: Fetched) -> Future[Fetched]:
+    future: Future[Fetched] = Future()
+    future.set_result(fetched)
+    return future
 
 
 def test_each_source_ends_as_one_row_that_tells_all(backbone: Counting, tmp_path: Path) -> None:

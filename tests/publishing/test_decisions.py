@@ -20,7 +20,13 @@ from toiletspark.tables import schemas, spark_io
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SCORED_AT = NOW - timedelta(hours=1)
-FAILURES = {"content": "exclude", "transient": "unscored", "gone": "unscored", "policy": "exclude"}
+FAILURES = {
+    "content": "exclude",
+    "transient": "unscored",
+    "gone": "unscored",
+    "input": "unscored",
+    "policy": "exclude",
+}
 Rows = list[dict[str, Any]]
 
 
@@ -133,7 +139,9 @@ def obvious(
     last = last or {}
     same_version = bool(last) and last["image_version"] == image["image_version"]
     digest = image["content_digest"]
-    if digest is None and image["status"] != "ok" and same_version:
+    kind = statuses.FAILURE_CLASSES.get(image["status"], "")
+    is_unchanged = same_version or (bool(last) and kind == "input")
+    if digest is None and image["status"] != "ok" and is_unchanged:
         digest = last["content_digest"]
     by_score_last = last.get("reason") in ("model", "hysteresis", "last_score")
     counts: tuple[Any, ...] = (None, None, None)
@@ -149,13 +157,13 @@ def obvious(
             reason = "hysteresis"
     else:
         since = last["since"] if last and last["status"] != "ok" else by.now
-        kind = statuses.FAILURE_CLASSES[image["status"]]
         decision = by.failures[kind]
         reason = "unscored"
         fresh = last.get("scored_at") is not None and last["scored_at"] >= by.now - timedelta(
             days=by.keep_score_days
         )
-        if kind == "transient" and same_version and fresh and last["exclusion_score"] is not None:
+        stands = kind == "input" or (kind == "transient" and same_version and fresh)
+        if stands and last.get("exclusion_score") is not None:
             counts = (last["exclusion_score"], last["head_id"], last["scored_at"])
             kept = float(np.float32(last["exclusion_score"]))
             decision = (
@@ -258,7 +266,7 @@ def test_every_decision_is_that_of_an_obvious_version(
         assert got == tuple(plain(value) for value in right), (image, before.get(name))
         seen.add(right[:2])
     reasons = {reason for _, reason in seen}
-    assert reasons == set(schemas.REASONS) - (set() if hysteresis else {"hysteresis", "last_score"})
+    assert reasons == set(schemas.REASONS) - (set() if hysteresis else {"hysteresis"})
 
 
 def plain(value: Any) -> Any:

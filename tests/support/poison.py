@@ -40,7 +40,7 @@ def loop(_: bytes) -> None:
         pass
 
 
-def loop_in_c(_: bytes) -> None:
+def sleep_in_c(_: bytes) -> None:
     """PyDLL keeps Python's lock, as many C calls do: no handler of Python would ever run."""
     while True:
         ctypes.PyDLL(None).sleep(1000)
@@ -90,7 +90,7 @@ KINDS = {
         abort,
         allocate,
         loop,
-        loop_in_c,
+        sleep_in_c,
         loop_unheard,
         crash_once,
         write,

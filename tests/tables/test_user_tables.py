@@ -176,10 +176,10 @@ def test_a_url_that_nobody_would_serve_is_kept_short_and_refused(
     found = {image_id: row["image_url"] for image_id, row in read(spark, config).items()}
     assert found["i0"] == longest
     assert {len(url) for image_id, url in found.items() if image_id != "i0"} == {
-        len("too-long:") + 64
+        len("too long: ") + 64
     }
     assert len({found["i1"], found["i2"], found["i101"]}) == 2
-    with pytest.raises(FetchError, match="scheme"):
+    with pytest.raises(FetchError, match="neither a URL nor a path"):
         AllowRules(config.fetch.allow, Networks([])).check(found["i1"])
 
 

@@ -31,6 +31,7 @@ class Failures(Section):
     content: Literal["exclude", "unscored"]
     transient: Literal["exclude", "unscored"]
     gone: Literal["exclude", "unscored"]
+    input: Literal["exclude", "unscored"]
     policy: Literal["exclude", "unscored"]
 
 

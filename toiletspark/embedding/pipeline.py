@@ -18,7 +18,7 @@ import numpy as np
 
 from toiletspark.config import Decode
 from toiletspark.hashing import content_digest
-from toiletspark.images import sandbox
+from toiletspark.images import sandbox, statuses
 from toiletspark.images.decoding import Decoded
 from toiletspark.images.fetching import Fetched, Fetcher
 from toiletspark.model.backbone import Backbone
@@ -52,6 +52,7 @@ class Attempt:
     decoded: Decoded
     digest: str | None = None
     size: int | None = None
+    doubt: str = ""  # see `fetching.answers`
     embedding: bytes | None = None
     fetched: bool = True  # False: the row before has the same source
 
@@ -159,12 +160,12 @@ def _decoded_batches(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[
         attempt = Attempt(source, Decoded(fetched.status, fetched.detail))
         if (content := fetched.content) is not None:
             digest = content_digest(content)
-            attempt = replace(attempt, digest=digest, size=len(content))
+            attempt = replace(attempt, digest=digest, size=len(content), doubt=fetched.doubt)
             if digest in new or (pipeline.deduplicates and digest in outcomes):
                 pass
             elif pipeline.is_known(digest):
                 outcomes[digest] = sandbox.measure(content, pipeline.limits)
-            elif pipeline.claim(digest):
+            elif fetched.doubt or pipeline.claim(digest):  # others' bytes may be beyond doubt
                 new[digest] = content
             else:
                 outcomes[digest] = Decoded("")
@@ -197,9 +198,18 @@ def _decode(
     for attempt in batch:
         if attempt.digest is not None:
             outcome = take(attempt.digest, outcomes[attempt.digest])
-            attempt = replace(attempt, decoded=outcome)
+            attempt = _believed(replace(attempt, decoded=outcome))
         attempts.append(attempt)
     return attempts
+
+
+def _believed(attempt: Attempt) -> Attempt:
+    """The attempt; if its bytes are no image and came in a doubtful answer, without its content."""
+    decoded = attempt.decoded
+    if not attempt.doubt or decoded.status not in statuses.DOUBTFUL:
+        return attempt
+    outcome = Decoded("bad_answer", f"{attempt.doubt}: {decoded.status}")
+    return replace(attempt, decoded=outcome, digest=None)
 
 
 def _fetched(sources: Iterable[Source], pipeline: Pipeline) -> Iterator[tuple[Source, Fetched]]:

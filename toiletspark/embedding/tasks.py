@@ -18,7 +18,8 @@ from toiletspark.embedding.worker_errors import WorkerErrors, check_worker
 from toiletspark.errors import UserError
 from toiletspark.hashing import content_digest
 from toiletspark.images import sandbox
-from toiletspark.images.fetching import Fetcher
+from toiletspark.images.decoding import decoder_id
+from toiletspark.images.fetching import Fetcher, host_of
 from toiletspark.model import golden
 from toiletspark.model.backbone import Backbone, threads_of_task
 from toiletspark.model.golden import GoldenImage
@@ -39,6 +40,7 @@ RESULTS = (
     "width",
     "height",
     "bytes",
+    "host",
     "embedding",
     "fetched",
 )
@@ -82,7 +84,9 @@ def attempt_images(
     attempt = _attempt_udf(inputs, errors)("image_url", "content", "inline_bytes")
     results = in_order.withColumns({"result": attempt, "attempts": F.col("attempts") + 1})
     columns = ["image_id", "image_version", "attempts", "result.*"]
-    attempted = results.select(*columns, F.current_timestamp().alias("attempted_at"))
+    decoder = decoder_id(inputs.limits, inputs.fetch.max_image_bytes)
+    attempted_at = F.current_timestamp().alias("attempted_at")
+    attempted = results.select(*columns, attempted_at, F.lit(decoder).alias("decoder"))
     return attempted.select(*ATTEMPTS.columns)
 
 
@@ -140,7 +144,8 @@ def _frame(attempts: list[Attempt]) -> pd.DataFrame:
     for attempt in attempts:
         decoded = attempt.decoded
         facts = (decoded.status, decoded.detail, attempt.digest, decoded.width, decoded.height)
-        rows.append((*facts, attempt.size, attempt.embedding, attempt.fetched))
+        host = host_of(attempt.source.url or "")
+        rows.append((*facts, attempt.size, host, attempt.embedding, attempt.fetched))
     return pd.DataFrame(rows, columns=list(RESULTS), dtype=object)
 
 

@@ -10,18 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from toiletspark.config import Decode, JpegDecoder
 from toiletspark.hashing import settings_digest
+from toiletspark.images import jpeg_files
 
 Pixels = NDArray[np.uint8]
 DRAFT_FACTOR = 1.0  # least side of a JPEG decoded at reduced scale, as a multiple of resize_px
 _BAND_ROWS = 256
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _TRUNCATED = ("truncated", "the file ends before the picture does")
-_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xff\xd9"
+_JPEG = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,12 @@ def decode(files: Iterable[bytes], limits: Decode, preprocessing: Preprocessing)
     return [_decode_one(content, limits, preprocessing) for content in files]
 
 
+def decoder_id(limits: Decode, max_image_bytes: int) -> str:
+    """A short name that changes whenever a file that was refused may become a sound image."""
+    settings = limits.model_dump(exclude={"isolated", "images_per_child"})
+    return settings_digest([settings, max_image_bytes, PIL.__version__])[:12]
+
+
 def measure(content: bytes, limits: Decode) -> Decoded:
     """Width and height by the header, of a file that was decoded before; reads a PNG to its end."""
     try:
@@ -98,7 +106,9 @@ def open_upright(content: bytes, limits: Decode) -> Image.Image:
 
     A bad file raises any error of Pillow, of which `decode` and `thumbnail` make a status.
     """
-    return _upright(_open_whole(content, limits))
+    image = _open_whole(content, limits)
+    _load_whole(image, content)
+    return _upright(image)
 
 
 def open_checked(content: bytes, limits: Decode) -> Image.Image:
@@ -113,14 +123,20 @@ def open_checked(content: bytes, limits: Decode) -> Image.Image:
 def _open_whole(content: bytes, limits: Decode) -> Image.Image:
     """Like `open_checked`, but rejects truncated JPEG files. Other decoders detect truncation."""
     image = open_checked(content, limits)
-    if image.format in ("JPEG", "MPO") and not _has_end(content):
+    if image.format in _JPEG and not jpeg_files.is_whole(content):
         raise _RefusedError(*_TRUNCATED)
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Decodes an opened picture and applies its orientation."""
+def _load_whole(image: Image.Image, content: bytes) -> None:
+    """Decodes an opened picture; rejects a JPEG file whose data end before the picture does."""
     image.load()
+    if image.format in _JPEG and jpeg_files.is_filled(image, content):
+        raise _RefusedError(*_TRUNCATED)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the orientation to a decoded picture."""
     with _ignoring_damaged_exif():  # Pillow turns the pixels first, and then rewrites the block
         ImageOps.exif_transpose(image, in_place=True)
     return _rgb(image)
@@ -196,24 +212,11 @@ def _decode_one(content: bytes, limits: Decode, preprocessing: Preprocessing) ->
         if preprocessing.jpeg_scaling:
             least_px = round(DRAFT_FACTOR * preprocessing.resize_px)
             image.draft(None, (least_px, least_px))
-        image.load()  # before a PNG's EXIF block is read, which may stand behind its pixels
+        _load_whole(image, content)  # before a PNG's EXIF block, which may stand behind its pixels
         width, height = _upright_size(size, image)
         return Decoded("ok", "", width, height, preprocess(_upright(image), preprocessing))
     except Exception as error:  # noqa: BLE001 - decoders raise any error on hostile bytes
         return _failed(error, content)
-
-
-def _has_end(content: bytes) -> bool:
-    """Returns True if a JPEG file has an end marker behind the start of its pixels.
-
-    libjpeg decodes an interrupted download, with zeros at its end, partly grey. Segments before the
-    pixels are skipped, because a thumbnail in them has an end marker of its own.
-    """
-    at = 2
-    while content[at : at + 1] == b"\xff" and content[at + 1 : at + 2] not in (_START_OF_SCAN, b""):
-        is_fill = content[at + 1] == 0xFF
-        at += 1 if is_fill else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return content.find(_END_OF_IMAGE, at) >= 0
 
 
 def _is_cut_webp(content: bytes) -> bool:

@@ -8,7 +8,8 @@ class Status:
     """One possible end of an attempt at an image.
 
     The failure class is content (the same bytes will fail again), transient (it may come next
-    time), gone (there is nothing to show either) or policy (access was refused: a mistake in the
+    time), gone (there is nothing to show either), input (the user's table or configuration is
+    wrong, which says nothing of the image) or policy (access was refused: a mistake in the
     configuration, or an attack); "" for sound images.
     """
 
@@ -32,11 +33,23 @@ _ALL = (
         "The image's address is not one that images may come from.",
         "its address is not one that images may come from",
     ),
+    Status(  # no URL and no path, or a shard that is read by the wrong columns
+        "bad_url",
+        "input",
+        "The image's address cannot be read as a URL or a path.",
+        "its address is not a URL",
+    ),
     Status(  # fetch.timeout_s; or the host is out of order: 5xx, refused or reset connections
         "timeout",
         "transient",
         "The image did not arrive in the time allowed.",
         "the file did not arrive in time",
+    ),
+    Status(  # HTTP 204 or 304, an HTML page, an empty or cut body; see `Fetched.doubt`
+        "bad_answer",
+        "transient",
+        "The image's address answered with something else than the whole file.",
+        "its host sends something else than the file",
     ),
     Status(  # fetch.max_image_bytes
         "too_large", "content", "The file has more bytes than allowed.", "the file is too large"
@@ -71,11 +84,17 @@ _ALL = (
         "The file looks like an image, but could not be decoded.",
         "the file is damaged and cannot be opened",
     ),
-    Status(  # decode.timeout_s
+    Status(  # decode.timeout_s of the decoder's own CPU time
         "decode_timeout",
         "content",
         "Decoding the file took longer than allowed.",
         "the file takes too long to open",
+    ),
+    Status(  # a multiple of decode.timeout_s went by, and the decoder had not had its CPU time
+        "busy",
+        "transient",
+        "Decoding did not end on a machine that was too busy.",
+        "the file could not be opened in time",
     ),
     Status(  # decode.max_memory_bytes
         "out_of_memory",
@@ -92,7 +111,10 @@ _ALL = (
 )
 
 STATUSES = tuple(status.name for status in _ALL)
-TRANSIENT = tuple(status.name for status in _ALL if status.failure_class not in ("", "content"))
+DELAYED = ("bad_answer", "busy")  # tried again after days, the other transient ones in each run
+DOUBTFUL = ("not_an_image", "truncated", "decode_failed")  # unless the answer was a sound one
+CONTENT = tuple(status.name for status in _ALL if status.failure_class == "content")
+TRANSIENT = tuple(name for name in STATUSES[1:] if name not in (*CONTENT, *DELAYED))
 FAILURE_CLASSES = {status.name: status.failure_class for status in _ALL if status.failure_class}
 MEANINGS = {status.name: status.meaning for status in _ALL if status.meaning}
 CAUSES = {status.name: status.cause for status in _ALL if status.cause}

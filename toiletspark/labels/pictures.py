@@ -20,6 +20,7 @@ from toiletspark.config.command_line import Summary
 from toiletspark.embedding import commits, int8, ledger, plan
 from toiletspark.errors import shown
 from toiletspark.hashing import content_digest
+from toiletspark.images.decoding import decoder_id
 from toiletspark.labels import image_folder, merge
 from toiletspark.labels.image_folder import FolderLabels, LabelledFile, SkippedFile
 from toiletspark.labels.merge import IMAGE_FOLDER, Label, SourceLabels
@@ -123,7 +124,8 @@ def embed(work: Workspace) -> dict[str, str]:
     attempts = spark_io.read_all(spark, store, IMAGE_LEDGER)
     attempts = attempts.where(F.col("image_id").startswith(PICTURE))
     state = ledger.join_attempts(rows, attempts, embedded)
-    state = state.withColumn("waits", ledger.is_due(config.embed.retry, None))
+    decoder = decoder_id(config.decode, config.fetch.max_image_bytes)
+    state = state.withColumn("waits", ledger.is_due(config.embed.retry, None, decoder))
     known = state.select("image_id", "attempts", "status", "waits").collect()
     statuses = {row["image_id"]: row["status"] for row in known}
     if waiting := [(row["image_id"], "", None, row["attempts"]) for row in known if row["waits"]]:

@@ -126,11 +126,20 @@ def _by_score(rules: Rules) -> tuple[Column, Column]:
 
 
 def _keeps_last_score(rules: Rules) -> Column:
-    """True if an image has no score now and its last one still counts."""
+    """True if an image has no score now and its last one still counts.
+
+    An address that cannot be read says nothing of the image, so that its last score does not age;
+    nor does it count as another version, which may be a digest of the address.
+    """
     since = F.lit(rules.now - timedelta(days=rules.keep_score_days))
     is_recent = F.col("last_exclusion_score").isNotNull() & (F.col("last_scored_at") >= since)
-    is_transient = failure_class() == "transient"
-    return F.coalesce(is_transient & _is_same_version() & is_recent, F.lit(False))
+    stands = (failure_class() == "transient") & _is_same_version() & is_recent
+    is_unread = _has_bad_input() & F.col("last_exclusion_score").isNotNull()
+    return F.coalesce(stands | is_unread, F.lit(False))
+
+
+def _has_bad_input() -> Column:
+    return F.coalesce(failure_class() == "input", F.lit(False))
 
 
 def _is_same_version() -> Column:
@@ -153,7 +162,8 @@ def _with_last(images: DataFrame, last: DataFrame | None) -> DataFrame:
 
 def _with_last_content(images: DataFrame) -> DataFrame:
     """Fills in the content of an unchanged image that could not be read now: its override holds."""
-    last = F.when((F.col("status") != "ok") & _is_same_version(), F.col("last_content_digest"))
+    is_unchanged = (F.col("status") != "ok") & (_is_same_version() | _has_bad_input())
+    last = F.when(is_unchanged, F.col("last_content_digest"))
     return images.withColumn("content_digest", F.coalesce("content_digest", last))
 
 

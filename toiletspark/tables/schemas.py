@@ -206,6 +206,8 @@ height         int        pixels
 bytes          bigint
 attempts       int
 attempted_at   timestamp
+host           string     that the image was fetched from, with its port; "" for local files
+decoder        string     a digest of [decode], fetch.max_image_bytes and Pillow's version
 """)
 
 EMBEDDINGS = _table("""
@@ -337,7 +339,7 @@ image_id      string
 listing_id    string
 status        string
 detail        string
-failure_class string     content, transient, gone or policy
+failure_class string     content, transient, gone, input or policy
 decision      string     as in decisions
 since         timestamp  as in decisions
 """)

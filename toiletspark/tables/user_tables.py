@@ -12,9 +12,10 @@ from toiletspark.tables.schemas import IMAGES
 from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
-TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
+TOO_LONG = "too long: "  # and a digest: no URL, so that the image is bad_url
 TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
 FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
+_BLANKS_AROUND = r"^[\s\u00a0\ufeff]+|[\s\u00a0\ufeff]+$"  # which copied cells have
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
 HAS_LISTING = "has_listing"  # beside our columns too: null for an image that names no listing
 UNKNOWN_WORD = "unknown_word"  # of listings: the word for active that is none of the above
@@ -146,7 +147,7 @@ def _column(name: str, kind: str) -> Column:
 
 
 def _image_url(table: Images) -> Column:
-    url = _column(table.columns.image_url, "string")
+    url = F.regexp_replace(_column(table.columns.image_url, "string"), _BLANKS_AROUND, "")
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
     too_long = F.concat(F.lit(TOO_LONG), F.sha2(url, 256))
     return F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)

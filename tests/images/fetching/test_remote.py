@@ -60,7 +60,7 @@ def test_a_shard_on_a_server_without_ranges_is_a_status() -> None:
         here = f"http://127.0.0.1:{server.server_port}/"
         result = one(f"tar://kitchen/020.jpg::{here}1.tar", fetcher(allow=[here]))
         server.shutdown()
-    assert result == Fetched("missing", "no ranges")
+    assert result == Fetched("bad_answer", "no ranges")
 
 
 class Ranges(QuietHandler):
@@ -119,8 +119,8 @@ def ranges() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("how", "outcome"),
     [
-        *[("whole", ("missing", "no ranges")), ("long", ("missing", "no ranges"))],
-        *[("one-more", ("missing", "no ranges")), ("endless", ("missing", "no ranges"))],
+        *[("whole", ("bad_answer", "no ranges")), ("long", ("bad_answer", "no ranges"))],
+        *[("one-more", ("bad_answer", "no ranges")), ("endless", ("bad_answer", "no ranges"))],
         *[("error", ("missing", "http 404")), ("busy", ("timeout", "http 503"))],
     ],
 )

@@ -100,7 +100,8 @@ def test_a_shard_that_cannot_be_had_is_a_status(
 def test_a_file_that_is_no_shard_is_damaged(kind: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
     wanted = "no such member" if kind == "tar" and content == bytes(100_000) else "damaged shard"
-    assert one(f"{kind}://a.jpg::{tmp_path}/a") == Fetched("missing", wanted)
+    status = "missing" if wanted == "no such member" else "bad_answer"
+    assert one(f"{kind}://a.jpg::{tmp_path}/a") == Fetched(status, wanted)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -132,7 +133,7 @@ def test_a_damaged_shard_is_not_opened_for_each_member(
     # once it may have been mended, it is looked at again
     monkeypatch.setattr(shards, "_RETRY_FAILED_S", -1.0)
     by = fetcher()
-    assert one(f"parquet://a::{shard}", by).status == "missing"
+    assert one(f"parquet://a::{shard}", by).status == "bad_answer"
     counted("a.parquet", parquet_of({"a": b"abc"}))
     assert one(f"parquet://a::{shard}", by).content == b"abc"
 
@@ -204,7 +205,7 @@ def test_the_size_in_a_tar_is_judged_before_reading(counted: Callable[[str, byte
 def test_a_compressed_tar_is_refused(mode: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(CONTENTS, mode))
     result = one(f"tar://kitchen/001.jpg::{tmp_path}/a.tar")
-    assert result == Fetched("missing", "compressed tar: its members have no positions")
+    assert result == Fetched("bad_url", "compressed tar: its members have no positions")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_a_damaged_tar_still_gives_what_comes_before(how: str, tmp_path: Path) -
     damaged = content[:stop] if stop else content[:1536] + b"x" * 512 + content[2048:]
     (tmp_path / "a.tar").write_bytes(damaged)
     assert one(f"tar://a::{tmp_path}/a.tar").content == bytes(1000)
-    assert one(f"tar://c::{tmp_path}/a.tar") == Fetched("missing", "damaged shard")
+    assert one(f"tar://c::{tmp_path}/a.tar") == Fetched("bad_answer", "damaged shard")
 
 
 def test_a_tar_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
@@ -268,12 +269,12 @@ def test_a_row_group_is_read_once(
 def test_the_columns_of_a_parquet_shard_have_the_names_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(parquet_of({"1": b"abc"}, key="id", content="jpeg"))
     assert one(f"parquet://1::{tmp_path}/a") == Fetched(
-        "missing", "a shard without the columns of fetch.shard_columns"
+        "bad_url", "a shard without the columns of fetch.shard_columns"
     )
     columns = ShardColumns(key="id", content="jpeg")
     assert one(f"parquet://1::{tmp_path}/a", fetcher(shard_columns=columns)).content == b"abc"
     columns = ShardColumns(key="id", content="more")  # numbers
-    assert one(f"parquet://1::{tmp_path}/a", fetcher(shard_columns=columns)).status == "missing"
+    assert one(f"parquet://1::{tmp_path}/a", fetcher(shard_columns=columns)).status == "bad_url"
 
 
 def test_keys_may_be_numbers_and_contents_null_or_too_large(tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_a_parquet_shard_whose_pages_are_broken_is_damaged(tmp_path: Path) -> No
     whole[start : start + 40] = b"\xff" * 40
     (tmp_path / "a").write_bytes(bytes(whole))
     by = fetcher()
-    assert one(f"parquet://a::{tmp_path}/a", by) == Fetched("missing", "damaged shard")
+    assert one(f"parquet://a::{tmp_path}/a", by) == Fetched("bad_answer", "damaged shard")
     assert one(f"parquet://b::{tmp_path}/a", by).content == contents["b"]
 
 

@@ -4,6 +4,7 @@
 """
 
 from toiletspark.images.fetching.fetcher import Fetched, Fetcher
+from toiletspark.images.fetching.host_limits import host_of
 from toiletspark.images.fetching.shards import shard_of
 
-__all__ = ["Fetched", "Fetcher", "shard_of"]
+__all__ = ["Fetched", "Fetcher", "host_of", "shard_of"]

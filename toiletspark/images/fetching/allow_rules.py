@@ -13,17 +13,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from toiletspark.config.allowed_places import ALIASES, WEB, Allowed, has_dots, parse
 from toiletspark.images.fetching.failures import FetchError, no_url
 from toiletspark.images.fetching.ip_addresses import Networks
 
 if TYPE_CHECKING:
-    from yarl import URL
+    from yarl import URL  # loaded only where images come by http
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # of two letters at least: C: is a drive
+_NOT_IN_REQUESTS = re.compile(r"[^!-~]+")  # blanks and letters beyond ASCII
+_OWN_FILE = re.compile(
+    r"//(localhost)?(?=/)|(?=/[^/])", re.IGNORECASE
+)  # between file: and its path
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(@[A-Za-z0-9.-]+)?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\.?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -61,18 +65,18 @@ class AllowRules:
         """Checks a path or a URL; for a shard's member, the shard's URL.
 
         Raises FetchError: refused, with scheme, host, address, path, shard or url as its detail;
-        missing, if it is neither a path nor a URL.
+        bad_url, if it is neither a path nor a URL.
         """
         if _CONTROL.search(location):
             raise _refused("url")
-        if location.startswith("/"):
-            return self._check_local(location)
         match = _SCHEME.match(location)
-        if not match:
+        if not match and (location[:1] != "/" or location[:2] == "//"):  # //host/a.jpg is relative
             raise no_url()
+        if not match:
+            return self._check_local(location)
         scheme, rest = match[1].lower(), location[match.end() :]
-        if scheme == "file" and rest.startswith("///"):
-            return self._check_local(rest[2:])
+        if scheme == "file" and (own := _OWN_FILE.match(rest)):
+            return self._check_local(_as_written_or_unquoted(rest[own.end() :]))
         known = ALIASES.get(scheme, scheme)
         if known not in self._schemes:
             raise _refused("scheme")
@@ -83,8 +87,10 @@ class AllowRules:
         return Location(known, f"{scheme}:{rest}")  # `check_url` checks the rest of http(s) URLs
 
     def check_url(self, url: URL) -> None:
-        """Checks an http(s) URL just before its request, also each redirect; see `check`."""
-        if url.user is not None or url.password is not None or not url.raw_host:
+        """Checks an http(s) URL in normal form, before each request and redirect; see `check`."""
+        if not url.raw_host:
+            raise no_url()
+        if url.user is not None or url.password is not None:
             raise _refused("url")
         if url.scheme not in WEB or url.scheme not in self._schemes:
             raise _refused("scheme")
@@ -166,6 +172,36 @@ def _real(path: str) -> str:
 @lru_cache(64)
 def _real_folder(folder: str, second: int) -> str:
     return os.path.realpath(folder)
+
+
+def _as_written_or_unquoted(path: str) -> str:
+    """The path of a file: URL. Spark's binaryFile writes names as they are, others encode them."""
+    if "%" not in path or os.path.lexists(path):
+        return path
+    return unquote(path, errors="surrogateescape")
+
+
+def url_to_send(text: str, url: URL) -> URL:
+    """Returns an http(s) URL as it was written, with what no request line can hold encoded.
+
+    Signatures hold for the URL as it stands, so `%2F` in a query stays as it is. `url` is its
+    normal form, by which it was judged; it is sent itself if a server may read dots in the path.
+    """
+    written = urlsplit(text)
+    path = written.path or "/"
+    path = url.raw_path if _climbs(path) else _encoded(path)
+    query = f"?{_encoded(written.query)}" if written.query else ""
+    return type(url)(f"{url.scheme}://{url.raw_authority}{path}{query}", encoded=True)
+
+
+def _encoded(part: str) -> str:
+    """Percent-encodes blanks and what is not ASCII; servers' bytes stay as they were received."""
+    return _NOT_IN_REQUESTS.sub(
+        lambda match: "".join(
+            f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape")
+        ),
+        part,
+    )
 
 
 def _climbs(path: str) -> bool:

@@ -3,20 +3,32 @@
 import email.utils
 import errno
 import math
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
 
 _STATUS_OF_HTTP = {401: "denied", 403: "denied", 404: "missing", 410: "missing"}
 _BUSY = (408, 429)  # too slow, too many requests: the only ones of 4xx that pass by themselves
-_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_NO_URL = (ValueError, ImportError)  # raised for impossible names, hosts and schemes
-# botocore's, by name, because s3fs need not be installed
-_NO_CREDENTIALS = {
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "CredentialRetrievalError",
-    "TokenRetrievalError",
+# By name, because s3fs need not be installed; never by ancestry: aiohttp's error for a certificate
+# descends from ValueError. A class that is not here is transient, and last decisions stand.
+_STATUS_OF_CLASS = {
+    "FileNotFoundError": "missing",
+    "IsADirectoryError": "missing",
+    "NotADirectoryError": "missing",
+    "PermissionError": "denied",
+    "NoCredentialsError": "denied",
+    "PartialCredentialsError": "denied",
+    "CredentialRetrievalError": "denied",
+    "TokenRetrievalError": "denied",
+    "InvalidURL": "bad_url",
+    "InvalidUrlClientError": "bad_url",
+    "ParamValidationError": "bad_url",  # of botocore: no bucket is named like this
+    "UnicodeEncodeError": "bad_url",
+}
+_OF_NUMBER = {
+    errno.ELOOP: ("missing", "links in a circle"),
+    errno.ENAMETOOLONG: ("bad_url", "a name that is too long"),
 }
 
 
@@ -36,8 +48,8 @@ class FetchError(Exception):
 
 
 def no_url() -> FetchError:
-    """Returns the failure of a location that no store can open."""
-    return FetchError("missing", "not a URL that can be opened here")
+    """Returns the failure of a location that is neither a URL nor a path."""
+    return FetchError("bad_url", "neither a URL nor a path")
 
 
 def failure_of(error: Exception) -> FetchError:
@@ -47,30 +59,29 @@ def failure_of(error: Exception) -> FetchError:
         own = own.__cause__
     if own is not None:
         return own
-    name = type(error).__name__
-    code, headers = _http_response(error)
+    name, code, headers = type(error).__name__, *_http_response(error)
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and code is None and isinstance(cause, Exception):
         return failure_of(cause)  # fsspec raises it for any http file whose size it cannot learn
-    number = getattr(error, "errno", None)
-    if isinstance(error, _NO_FILE):
-        status = "missing"
-    elif isinstance(error, PermissionError) or name in _NO_CREDENTIALS:
-        status = "denied"
-    elif number == errno.ELOOP:
-        return FetchError("missing", "links in a circle")
-    elif code is not None:
-        status = _STATUS_OF_HTTP.get(code, "timeout")
-    elif (
-        isinstance(error, _NO_URL) or name == "ParamValidationError" or number == errno.ENAMETOOLONG
-    ):
-        return no_url()
-    else:
-        return FetchError("timeout", name, retryable=True)
+    if code is not None and name not in _STATUS_OF_CLASS:  # s3fs has translated some answers
+        pause_s = _seconds(headers.get("retry-after"))
+        status, retryable = _STATUS_OF_HTTP.get(code, "timeout"), code in _BUSY or code >= 500
+        return FetchError(status, f"http {code}", retryable=retryable, retry_after_s=pause_s)
+    if certificate := _certificate_error(error):
+        return FetchError("timeout", f"certificate: {certificate}")
+    if isinstance(error, OSError) and error.errno in _OF_NUMBER:
+        return FetchError(*_OF_NUMBER[error.errno])
+    status = _STATUS_OF_CLASS.get(name, "timeout")
     detail = name if code is None else f"http {code}"
-    retryable = code is not None and (code in _BUSY or code >= 500)
-    pause_s = _seconds(headers.get("retry-after"))
-    return FetchError(status, detail, retryable=retryable, retry_after_s=pause_s)
+    return FetchError(status, detail, retryable=status == "timeout")
+
+
+def _certificate_error(error: Exception) -> str:
+    """OpenSSL's words for what is wrong with a certificate, without names of hosts; "" if none."""
+    reason = getattr(error, "certificate_error", error)
+    if not isinstance(reason, ssl.SSLCertVerificationError):
+        return ""
+    return str(reason.verify_message).partition(",")[0]
 
 
 def _http_response(error: Exception) -> tuple[int | None, dict[str, str]]:

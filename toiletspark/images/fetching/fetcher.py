@@ -9,19 +9,25 @@ from dataclasses import dataclass
 import tenacity
 
 from toiletspark.config import Fetch
+from toiletspark.images.fetching.answers import Answer
 from toiletspark.images.fetching.failures import FetchError, failure_of
 from toiletspark.images.fetching.host_limits import HostLimits, host_of
 from toiletspark.images.fetching.shards import shard_of
+from toiletspark.images.fetching.silent_hosts import SilentHosts
 from toiletspark.images.fetching.stores import Stores
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """`content` if status is ok, else None. `detail` never holds a URL: URLs carry secrets."""
+    """`content` if status is ok, else None. `detail` never holds a URL: URLs carry secrets.
+
+    `doubt` is the reason why the content may not be the whole file, see `answers`.
+    """
 
     status: str
     detail: str = ""
     content: bytes | None = None
+    doubt: str = ""
 
 
 class Fetcher:
@@ -36,14 +42,17 @@ class Fetcher:
     def start(self, url: str | None) -> Future[Fetched]:
         """Queues a path, a URL that fsspec opens or a shard's member, and returns at once.
 
-        A failure is a status, never an exception; None and "" are missing.
+        A failure is a status, never an exception; None and "" are missing. Blanks around it do not
+        matter.
         """
+        url = (url or "").strip()
         if self._process != os.getpid():  # threads and connections do not survive a fork
             self._process = os.getpid()
             self._stores = Stores(self.limits)
+            self._silent_hosts = SilentHosts(self.limits.timeout_s / 2)
             self._threads: HostLimits[Fetched]
             self._threads = HostLimits(self.limits.threads_per_task, self.limits.max_per_host)
-        return self._threads.start(host_of(url or ""), lambda: self._fetch_one(url))
+        return self._threads.start(host_of(url), lambda: self._fetch_one(url))
 
     def fetch(self, urls: Iterable[str | None]) -> list[Fetched]:
         """Fetches each URL, see `start`; one outcome per URL, in order."""
@@ -65,7 +74,7 @@ class Fetcher:
             return Fetched("too_large", f"over {limit} bytes")
         return Fetched("ok", "", content)
 
-    def _fetch_one(self, url: str | None) -> Fetched:
+    def _fetch_one(self, url: str) -> Fetched:
         if not url:
             return Fetched("missing", "no image_url")
         try:
@@ -79,21 +88,27 @@ class Fetcher:
         else:
             retrying, within_s = self._image, self.limits.timeout_s
         try:
-            content = retrying(self._read, url, time.monotonic() + within_s, within_s)
+            answer = retrying(self._read, url, time.monotonic() + within_s, within_s)
         except FetchError as failure:
             tries = retrying.statistics["attempt_number"]  # of this thread's last call
             suffix = f", {tries} tries" if tries > 1 else ""
             return Fetched(failure.status, failure.detail + suffix)
-        return Fetched("ok", "", content)
+        return Fetched("ok", "", answer.content, answer.doubt)
 
-    def _read(self, url: str, deadline: float, within_s: float) -> bytes:
+    def _read(self, url: str, deadline: float, within_s: float) -> Answer:
+        host = host_of(url)
+        if not self._silent_hosts.may_ask(host):
+            raise FetchError("timeout", "host did not answer")
         try:
-            return self._stores.read(url, deadline)
+            answer = self._stores.read(url, deadline)
         except Exception as error:  # noqa: BLE001 - every store's client has its own errors
             failure = failure_of(error)
             if failure.status == "timeout" and time.monotonic() > deadline:
                 failure = FetchError("timeout", f"over {within_s:g} s")
+            self._silent_hosts.note(host, url, failure)
             raise failure from None
+        self._silent_hosts.note(host, url, None)
+        return answer
 
     def _retrying(self, within_s: float) -> tenacity.Retrying:
         attempts = tenacity.stop_after_attempt(self.limits.retries + 1)

@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 from aiohttp import ClientResponse
@@ -22,8 +23,9 @@ from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
 
 from toiletspark.config import Fetch
-from toiletspark.images.fetching.allow_rules import AllowRules
-from toiletspark.images.fetching.failures import FetchError
+from toiletspark.config.allowed_places import WEB
+from toiletspark.images.fetching.allow_rules import AllowRules, url_to_send
+from toiletspark.images.fetching.failures import FetchError, no_url
 from toiletspark.images.fetching.ip_addresses import Networks
 from toiletspark.images.fetching.reading import DEADLINE
 
@@ -44,6 +46,7 @@ def filesystem(limits: Fetch, rules: AllowRules, networks: Networks) -> HTTPFile
         return Session(limits, rules, networks, arguments)
 
     options |= {"get_client": client, "skip_instance_cache": True, "use_listings_cache": False}
+    options["encoded"] = True  # the session gets URLs as they were written
     return HTTPFileSystem(**options)
 
 
@@ -72,45 +75,48 @@ class Session:
 
     def get(self, url: str | URL, **options: Any) -> _PendingResponse:
         """Sends GET, and follows redirects."""
-        return _PendingResponse(self._request("GET", URL(url), options))
+        return _PendingResponse(self._request("GET", str(url), options))
 
     def head(self, url: str | URL, **options: Any) -> _PendingResponse:
         """Sends HEAD, and follows redirects."""
-        return _PendingResponse(self._request("HEAD", URL(url), options))
+        return _PendingResponse(self._request("HEAD", str(url), options))
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._session.close()
 
-    async def _request(self, method: str, url: URL, options: dict[str, Any]) -> ClientResponse:
+    async def _request(self, method: str, text: str, options: dict[str, Any]) -> ClientResponse:
         headers = {**self._credentials.get("headers", {}), **options.get("headers", {})}
         headers["Accept-Encoding"] = "identity"
         options = {**self._credentials, **options, "headers": headers, "allow_redirects": False}
         send = self._session.request
         for hop in range(self._limits.max_redirects + 1):
             try:
-                self._rules.check_url(url)
+                url = self._checked(text)
                 response = await send(method, url, timeout=self._timeout(), **options)
-            except FetchError as failure:
-                raise FetchError("refused", "redirect" if hop else failure.detail) from None
+            except FetchError:
+                if hop:
+                    raise FetchError("refused", "redirect") from None
+                raise
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or target is None:
                 return _with_range(response, headers.get("Range"))
             response.release()
-            following = self._redirected(url, target)
-            if following.origin() != url.origin():
+            text, origin = _redirected(url, target)
+            if origin != url.origin():
                 options = _without_credentials(options)
-            url = following
         raise FetchError("refused", "redirect")
 
-    def _redirected(self, url: URL, target: str) -> URL:
+    def _checked(self, text: str) -> URL:
+        """The URL to send; FetchError if it may not be fetched, or is no URL."""
+        if self._rules.check(text).scheme not in WEB:
+            raise FetchError("refused", "scheme")  # a file, which may be allowed by itself
         try:
-            following = url.join(URL(target))
-            self._rules.check(str(following) if "\\" not in target else target)
-            following.origin()  # raises for a file, which may be allowed, and without a host
-            return following.with_fragment(None)
-        except (ValueError, FetchError):
-            raise FetchError("refused", "redirect") from None
+            url = URL(text)
+            self._rules.check_url(url)
+            return url_to_send(text, url)
+        except ValueError:
+            raise no_url() from None
 
     def _timeout(self) -> aiohttp.ClientTimeout:
         now = time.monotonic()
@@ -155,7 +161,7 @@ def _with_range(response: ClientResponse, range_header: str | None) -> ClientRes
 
 def _no_ranges(response: ClientResponse) -> FetchError:
     response.close()  # its body may have no end
-    return FetchError("missing", "no ranges")
+    return FetchError("bad_answer", "no ranges")
 
 
 class _PendingResponse:
@@ -217,6 +223,15 @@ def _connector(networks: Networks) -> aiohttp.TCPConnector:
         return socket.socket(family, socket_type, protocol)
 
     return aiohttp.TCPConnector(resolver=Resolver(networks), socket_factory=checked)
+
+
+def _redirected(url: URL, target: str) -> tuple[str, URL]:
+    """The URL of a redirect as it was written, unchecked, and its origin."""
+    try:
+        text = urljoin(str(url), target)
+        return text, URL(text).origin()
+    except ValueError:
+        raise FetchError("refused", "redirect") from None
 
 
 def _without_credentials(options: dict[str, Any]) -> dict[str, Any]:

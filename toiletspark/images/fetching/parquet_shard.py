@@ -34,7 +34,7 @@ class ParquetShard:
             types = {field.name: field.type for field in self._file.schema_arrow}
             content = types.get(self._columns.content, pa.null())
             if self._columns.key not in types or not any(is_type(content) for is_type in _BINARY):
-                raise FetchError("missing", "a shard without the columns of fetch.shard_columns")
+                raise FetchError("bad_url", "a shard without the columns of fetch.shard_columns")
             self._positions = self._read_keys()
 
     def read(self, member: str, deadline: float) -> bytes:
@@ -104,6 +104,6 @@ def _damage_as_failure() -> Iterator[None]:
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
-        raise FetchError("missing", "damaged shard") from None
+        raise FetchError("bad_answer", "damaged shard") from None
     except pa.ArrowException:
-        raise FetchError("missing", "damaged shard") from None
+        raise FetchError("bad_answer", "damaged shard") from None

@@ -4,7 +4,6 @@ import os
 import stat
 import threading
 import time
-import zlib
 from typing import IO, Any, cast
 
 import fsspec
@@ -12,7 +11,9 @@ import fsspec.asyn
 
 from toiletspark.config import Fetch
 from toiletspark.config.allowed_places import WEB
+from toiletspark.images.fetching import answers
 from toiletspark.images.fetching.allow_rules import AllowRules, Location
+from toiletspark.images.fetching.answers import Answer
 from toiletspark.images.fetching.failures import FetchError, failure_of
 from toiletspark.images.fetching.ip_addresses import Networks
 from toiletspark.images.fetching.reading import DEADLINE, read_range
@@ -21,8 +22,6 @@ from toiletspark.tables import storage
 
 _CHUNK_BYTES = 1 << 20
 _EMPTY_OBJECT = "http 416"  # S3's answer to a ranged read of an empty object
-_COMPRESSIONS = ("gzip", "x-gzip", "deflate")
-_ANY_HEADER = 47  # zlib's window bits for zlib and gzip alike
 
 
 class Stores:
@@ -38,7 +37,7 @@ class Stores:
         self._lock = threading.Lock()
         self._http_filesystems: dict[AllowRules, Any] = {}
 
-    def read(self, url: str, deadline: float) -> bytes:
+    def read(self, url: str, deadline: float) -> Answer:
         """Reads an image's bytes until the deadline, on `time.monotonic`'s clock.
 
         Raises FetchError if it is refused, too large, too slow or not in its shard; or any error of
@@ -46,18 +45,18 @@ class Stores:
         """
         DEADLINE.set(deadline)
         if shard_of(url):
-            return self._shards.read(url, deadline)
+            return Answer(self._shards.read(url, deadline))
         location = self._rules.check(url)
         if not location.scheme:
-            return self._read_local(location.path, deadline)
+            return Answer(self._read_local(location.path, deadline))
         if location.scheme in WEB:
             http = self._http(self._rules)
-            return cast(bytes, fsspec.asyn.sync(http.loop, self._get, http, location.path))
+            return cast(Answer, fsspec.asyn.sync(http.loop, self._get, http, location.path))
         filesystem, path = self._open_store(location)
         if filesystem.async_impl:
-            return self._read_object(filesystem, path, deadline)
+            return Answer(self._read_object(filesystem, path, deadline))
         with filesystem.open(path, "rb") as file:
-            return self._drain(file, deadline)
+            return Answer(self._drain(file, deadline))
 
     def _open_shard(self, url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         location = self._shard_rules.check(url)
@@ -69,7 +68,10 @@ class Stores:
         return self._open_store(location)
 
     def _open_store(self, location: Location) -> tuple[fsspec.AbstractFileSystem, str]:
-        filesystem, path = storage.open_filesystem(location.path, self._options)
+        try:
+            filesystem, path = storage.open_filesystem(location.path, self._options)
+        except (ImportError, ValueError):
+            raise FetchError("bad_url", f"no file system for {location.scheme}") from None
         if hasattr(filesystem, "retries"):
             filesystem.retries = 1  # s3fs and gcsfs would also retry, within each of our tries
         return filesystem, path
@@ -104,34 +106,21 @@ class Stores:
         self._require_size(len(content))
         return content
 
-    async def _get(self, filesystem: Any, location: str) -> bytes:
+    async def _get(self, filesystem: Any, location: str) -> Answer:
         """Reads over a connection that is kept for the next image, within DEADLINE."""
-        try:
-            url = filesystem.encode_url(location)
-        except ValueError:
-            raise FetchError("refused", "url") from None
         session = await filesystem.set_session()
         content = bytearray()
-        async with session.get(url, **filesystem.kwargs) as response:
+        async with session.get(location, **filesystem.kwargs) as response:
             response.raise_for_status()
             self._require_size(response.content_length or 0)
             async for chunk in response.content.iter_any():
                 content += chunk
                 self._require_size(len(content))
-        encoding = response.headers.get("Content-Encoding", "").lower()
-        return self._decompressed(bytes(content), encoding)
-
-    def _decompressed(self, content: bytes, encoding: str) -> bytes:
-        """Undoes compression that a server used unasked; the cap holds for the result."""
-        if encoding not in _COMPRESSIONS:
-            return content
-        most = self._limits.max_image_bytes + 1
-        try:
-            content = zlib.decompressobj(_ANY_HEADER).decompress(content, most)
-        except zlib.error:
-            return content  # unchanged; it is no image
-        self._require_size(len(content))
-        return content
+        answer = answers.of_response(
+            response.status, response.headers, bytes(content), self._limits.max_image_bytes
+        )
+        self._require_size(len(answer.content))
+        return answer
 
     def _drain(self, file: IO[bytes], deadline: float) -> bytes:
         content = bytearray()

@@ -29,7 +29,7 @@ class TarShard:
         self._filesystem, self._path, self._limits = filesystem, path, limits
         with filesystem.open(path, "rb", block_size=_READ_AHEAD_BYTES) as file:
             if file.read(6).startswith(_COMPRESSED):
-                raise FetchError("missing", "compressed tar: its members have no positions")
+                raise FetchError("bad_url", "compressed tar: its members have no positions")
             file.seek(0)
             self._positions, self._is_complete = _read_headers(file, deadline)
 
@@ -37,14 +37,18 @@ class TarShard:
         """Reads a member with its header, which shows if the tar was replaced meanwhile."""
         position = self._positions.get(_plain(member))
         if position is None:
-            raise FetchError("missing", "no such member" if self._is_complete else "damaged shard")
+            raise (
+                FetchError("missing", "no such member")
+                if self._is_complete
+                else FetchError("bad_answer", "damaged shard")
+            )
         start, size = position
         if size > self._limits.max_image_bytes:
             raise FetchError("too_large", f"over {self._limits.max_image_bytes} bytes")
         end = start + size
         content = read_range(self._filesystem, self._path, start - _BLOCK, end, deadline)
         if not _is_header(content[:_BLOCK], size) or len(content) < _BLOCK + size:
-            raise FetchError("missing", "shard changed while it was read", retryable=True)
+            raise FetchError("timeout", "shard changed while it was read", retryable=True)
         return content[_BLOCK : _BLOCK + size]  # a store may send more than was requested
 
 

@@ -1,8 +1,8 @@
 """The worker's side of the sandbox.
 
 A worker has one child at a time, for all its threads. After a crash, a fresh child gets the file
-once more, because an earlier file may have damaged the process. A child that takes too long is
-killed by its own alarm, or from here if that was switched off.
+once more, because an earlier file may have damaged the process. A child that takes too much CPU
+time is killed by its own timer. One that gets none, or has switched that off, is killed from here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from toiletspark.images.sandbox import fork_server, protocol
 from toiletspark.images.sandbox.protocol import Input, Measure, ProtocolError, Task, Thumbnail
 
 _START_S = 60.0  # for a fork server to load; a third of a second on a quiet machine
-_GRACE_S = 0.1  # after the child's own alarm
+_WALL_FACTOR = 5.0  # times decode.timeout_s: the child's limit on the clock
 _RUN = (
     "import json, sys; sys.path[:], *arguments = json.loads(sys.argv[1]); "
     "from toiletspark.images.sandbox import fork_server; fork_server.main(*arguments)"
@@ -115,7 +115,8 @@ class _Sandbox:
 
     def _try(self, task: Task, content: bytes) -> tuple[Decoded, bytearray]:
         child = self._ready_child()
-        deadline = time.monotonic() + self._limits.timeout_s + _GRACE_S
+        wall_s = _WALL_FACTOR * self._limits.timeout_s
+        deadline = time.monotonic() + wall_s
 
         def wait() -> None:
             child.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -126,9 +127,11 @@ class _Sandbox:
             outcome, picture = protocol.read_response(child, task, wait)
         except (OSError, ProtocolError) as error:
             reason = self._end_child()
-            if isinstance(error, TimeoutError) or reason == "SIGALRM":
+            if reason == "SIGPROF":
                 detail = f"over {self._limits.timeout_s:g} s"
                 return Decoded("decode_timeout", detail), bytearray()
+            if isinstance(error, TimeoutError):
+                return Decoded("busy", f"over {wall_s:g} s on the clock"), bytearray()
             lie = str(error) if isinstance(error, ProtocolError) else ""
             return Decoded("crashed", lie or reason), bytearray()
         if outcome.status == "out_of_memory":

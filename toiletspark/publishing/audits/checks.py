@@ -182,6 +182,12 @@ def alarms(figures: Figures, checks: Iterable[Check], policy: str) -> list[str]:
         for check in checks
         if check.accepted
     ]
+    if unread := figures.statuses.get("bad_url"):
+        sentences.insert(
+            0,
+            f"the addresses of {unread} of {figures.images} images cannot be read (bad_url); their "
+            "last decisions stand: see their image_url in the images table",
+        )
     if denied := figures.total("policy"):
         sentences.insert(
             0,
