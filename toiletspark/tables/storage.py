@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,11 @@ def open_filesystem(
 def spark_path(location: str) -> str:
     """The location with its scheme, as Spark needs it."""
     return location if "://" in location else f"file://{location}"
+
+
+def spark_files(location: str) -> str:
+    """The location as Spark's readers of files need it: they take a path for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", spark_path(location))
 
 
 def is_local(location: str) -> bool:
