@@ -50,15 +50,12 @@ def _expected(ours: str) -> str:
 
 
 def _remedy(ours: str, name: str, kind: str, key: str) -> str:
-    section = key.partition(".columns")[0]
+    section = key.partition(".columns")[0] if ".columns" in key else key.rpartition(".")[0]
     if ours == "content" and kind == "string":
-        return (
-            f'if it is Base64, set {section}.query = "SELECT *, unbase64({name}) AS bytes FROM ..."'
-            f' and {key} = "bytes"'
-        )
+        return f"if it is Base64, decode it: unbase64({name}) in {section}.query"
     if kind == "binary":
         return (
-            f"map a column of text or numbers, or write it as text: {section}.query = "
-            f'"SELECT *, lower(hex({name})) AS {name}_text FROM ..." and {key} = "{name}_text"'
+            f"map {key} to a column of text or numbers, or write it as text: "
+            f"lower(hex({name})) in {section}.query"
         )
-    return f"map {key} to another column, or make one of that type in {section}.query"
+    return f"map {key} to another column, or cast this one in {section}.query"

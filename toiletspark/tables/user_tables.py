@@ -8,11 +8,13 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.schemas import IMAGES
 from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
 TOO_LONG = "too-long:"  # a scheme that nothing allows, so that the image is refused
+NOT_UTF8 = "not-utf8:"  # likewise; a URL that is no text cannot be handed to Python
 TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
 FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
 CONTENT = "content"  # the images' inline bytes: read beside our columns, never written
@@ -41,6 +43,16 @@ def text(frame: DataFrame, name: str) -> Column:
 def word(column: Column) -> Column:
     """A text column without blanks around it, in small letters."""
     return F.lower(F.trim(column))
+
+
+def is_no_text(column: Column) -> Column:
+    """Returns whether a text has bytes that are no UTF-8: Spark reads them, Python does not."""
+    return _readable(column) != column
+
+
+def _readable(column: Column) -> Column:
+    """The text with U+FFFD for bytes that are no UTF-8; null stays null."""
+    return F.when(column.isNotNull(), F.format_string("%s", column))
 
 
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
@@ -88,8 +100,8 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
     own_named = zip(own, own_columns(own), strict=True)
     return raw.select(
         text(raw, names.listing_id).alias("listing_id"),
-        _column(names.location, "string").alias("location"),
-        _column(names.listing_type, "string").alias("listing_type"),
+        _readable(_column(names.location, "string")).alias("location"),
+        _readable(_column(names.listing_type, "string")).alias("listing_type"),
         _is_active(names.active).alias("active"),
         *(F.col(_quoted(name)).alias(alias) for name, alias in own_named),
     )
@@ -151,7 +163,9 @@ def _image_url(table: Images) -> Column:
     url = _column(table.columns.image_url, "string")
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
     too_long = F.concat(F.lit(TOO_LONG), F.sha2(url, 256))
-    return F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
+    url = F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
+    no_text = F.concat(F.lit(NOT_UTF8), F.sha2(url, 256))
+    return F.when(is_no_text(url), no_text).otherwise(url)
 
 
 def _version(column: str, url: Column, content: Column) -> Column:
@@ -181,6 +195,7 @@ def _require_mapped(frame: DataFrame, name: str, names: dict[str, str], table: T
             found=f"the columns {shown(frame.columns, 20)}{nearest(first, frame.columns)}",
             todo=f'write the name of your column into the configuration: {key} = "..."',
         )
+    require_types(frame, wanted, f"reading the {name} table {table.label}")
 
 
 def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
@@ -195,20 +210,42 @@ def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
 
 
 def _check_key(frame: DataFrame, key: str, table: Table, name: str) -> int:
-    """Counts the rows, and stops at a null or duplicate key.
+    """Counts the rows, and stops at a null or duplicate key, or an id that is not UTF-8.
 
     Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
     `repartition` comes first, since a partial count merges nothing.
     """
-    hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
+    is_bad = F.col(key).isNull() | F.coalesce(_has_no_text(frame), F.lit(False))
+    hashed = frame.select(F.xxhash64(key).alias("hash"), is_bad.alias("is_bad"))
     by_hash = hashed.repartition("hash").groupBy("hash")
-    per_hash = by_hash.agg(F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
-    suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
+    per_hash = by_hash.agg(F.count("*").alias("rows"), F.count_if("is_bad").alias("bad"))
+    suspect = (F.col("rows") > 1) | (F.col("bad") > 0)
     totals = per_hash.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect"))
     row = totals.collect()[0]
     if row["rows"] and not row["suspect"]:
         return int(row["rows"])
+    _require_text(frame, table, name)
     return _count_keys(frame, key, table, name)
+
+
+def _has_no_text(frame: DataFrame) -> Column:
+    """Returns whether one of the ids in a row is not UTF-8; null if one of them is null."""
+    ids = [name for name in frame.columns if name in ("image_id", "listing_id")]
+    return F.greatest(*(is_no_text(F.col(name)) for name in [*ids, ids[0]]))
+
+
+def _require_text(frame: DataFrame, table: Table, name: str) -> None:
+    texts = [column for column, kind in frame.dtypes if kind == "string"]
+    readable = [_readable(F.col(column)).alias(column) for column in texts]
+    rows = frame.where(_has_no_text(frame)).select(*readable).limit(1).collect()
+    for row in rows:
+        values = [f"{column} {value!r}" for column, value in row.asDict().items() if value]
+        raise TableError(
+            doing=f"checking the {name} table {table.label}",
+            expected="ids that are text in UTF-8",
+            found=f"bytes that are none, shown as U+FFFD, in the row {', '.join(values)}",
+            todo="write the ids again in UTF-8",
+        )
 
 
 def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
