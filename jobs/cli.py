@@ -258,11 +258,13 @@ def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -
     """Show the toilets left in the feed and the images lost, by the labels so far, per version."""
     from toiletspark.config import loading
     from toiletspark.feed import leak_meter
+    from toiletspark.tables import failures
     from toiletspark.tables.runs import Store
 
     with reported_errors():
         config = loading.load(conf, sets)
-        meters = leak_meter.trend(Store(config.output.root), config.labels)
+        with failures.explained(config, "leaks show"):
+            meters = leak_meter.trend(Store(config.output.root), config.labels)
     if as_json:
         show({"versions": [meter.as_json() for meter in meters]}, as_json)
     else:

@@ -100,7 +100,7 @@ _RULES = (
 # fmt: on
 # not of a table that is opened: there the path is a mistake, which has a message of its own
 _GONE = _rule(
-    r"FileNotFound|does not exist|PATH_NOT_FOUND|FILE_NOT_EXIST",
+    r"FileNotFound(?!.*Permission denied)|does not exist|PATH_NOT_FOUND|FILE_NOT_EXIST",
     "the file that was there when this began",
     "run this again when nobody writes there; if it is gone for good, correct the path",
     is_of_file=True,
@@ -108,7 +108,9 @@ _GONE = _rule(
 
 
 @contextmanager
-def explained(config: Config, step: str, damaged_file: DamagedFile) -> Iterator[None]:
+def explained(
+    config: Config, step: str, damaged_file: DamagedFile = lambda table: ""
+) -> Iterator[None]:
     """Raises what the body lets through of Spark, Arrow and file systems in four parts.
 
     The trace is the cause of the error that is raised.
