@@ -33,7 +33,7 @@ def _has_all_pictures(case: Case, *words: str) -> Verdict:
     previewed = case.toiletspark(*_PREVIEW, *words)
     if previewed.code:
         return wrong(previewed.messages[-600:])
-    if previewed.summary.get("images") != _PICTURES:
+    if previewed.summary.get("units") != _PICTURES:
         return wrong(f"the preview has {previewed.summary}")
     return right(f"{_PICTURES} pictures are read")
 

@@ -1,4 +1,4 @@
-"""What Spark, Arrow and stores raise becomes four parts: where, first cause and remedy. No Spark."""
+"""What Spark, Arrow and stores raise becomes four parts: where, first cause, remedy. No Spark."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 Hadoop looks at the folders, as the driver's Python need not be allowed to read there.
 """
 
-import re
 from collections.abc import Iterable
 
 from py4j.protocol import Py4JJavaError
@@ -36,9 +35,8 @@ def require_plain(spark: SparkSession, table: Table, name: str) -> None:
     if table.format.lower() in MANAGED:
         return
     folders = _folders(storage.spark_path(table.path))
-    for nearest_first in (folders[:1], folders[1:]):
-        for path in _matches(spark, nearest_first, MANAGED.values()):
-            raise _managed(table, name, path)
+    for path in _matches(spark, folders, MANAGED.values()):
+        raise _managed(table, name, path)
     marks = _matches(spark, _of_partitions(folders), _UNFINISHED)
     if mark := _unfinished(marks):
         raise TableError(
@@ -81,7 +79,8 @@ def _folders(location: str) -> list[str]:
     scheme, _, rest = location.partition("://")
     host, _, path = rest.rstrip("/").partition("/")
     parts = path.split("/")
-    return [f"{scheme}://{host}/{'/'.join(parts[:count])}" for count in range(len(parts), -1, -1)]
+    counts = range(len(parts), 0, -1)
+    return [f"{scheme}://{host}/{'/'.join(parts[:count])}" for count in counts]
 
 
 def _of_partitions(folders: list[str]) -> list[str]:
@@ -96,22 +95,15 @@ def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def _matches(spark: SparkSession, folders: list[str], marks: Iterable[str]) -> list[str]:
-    """The paths of these marks in these folders; [] if it may not be looked at."""
-    scheme, _, rest = folders[0].partition("://")
-    host = rest.partition("/")[0]
-    start = len(f"{scheme}://{host}/")
-    below = [_literal(folder[start:].rstrip("/")) for folder in folders]
-    inside = [f"{path}/" if path else "" for path in below]
-    pattern = f"{scheme}://{host}/{{{','.join(inside)}}}{{{','.join(marks)}}}"
-    java = spark._jvm.org.apache.hadoop.fs.Path(pattern)  # type: ignore[union-attr]
-    try:
-        files = java.getFileSystem(spark._jsc.hadoopConfiguration())
-        return [str(status.getPath().toString()) for status in files.globStatus(java) or []]
-    except (PySparkException, Py4JJavaError):
-        return []
-
-
-def _literal(path: str) -> str:
-    """The path as a pattern within braces that matches it alone."""
-    return re.sub(r"([\[\]{}*?\\,])", r"\\\1", path)
+def _matches(spark: SparkSession, folders: Iterable[str], marks: Iterable[str]) -> list[str]:
+    """The paths of these marks in these folders; none of a folder that may not be looked at."""
+    paths: list[str] = []
+    for folder in folders:
+        pattern = f"{storage.spark_files(folder)}/{{{','.join(marks)}}}"
+        path = spark._jvm.org.apache.hadoop.fs.Path(pattern)  # type: ignore[union-attr]
+        try:
+            files = path.getFileSystem(spark._jsc.hadoopConfiguration())
+            paths += [str(status.getPath().toString()) for status in files.globStatus(path) or []]
+        except (PySparkException, Py4JJavaError):
+            continue
+    return paths

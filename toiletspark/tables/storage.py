@@ -42,8 +42,10 @@ def open_filesystem(
     Without fsspec's storage options, which are given by scheme, it asks the environment.
     """
     scheme, separator, rest = location.partition("://")
-    if separator:
-        location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+    if not separator:  # not by url_to_fs, for which :: would join two locations
+        local = fsspec.filesystem("file", use_listings_cache=False)
+        return local, cast(str, local._strip_protocol(location))
+    location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
     schemes = {link.partition("://")[0] for link in location.split("::") if "://" in link}
     by_scheme = {
         scheme: {"use_listings_cache": False, **(options or {}).get(scheme, {})}
