@@ -61,7 +61,7 @@ _RULES = (
           "room on the disk",
           "make room there, or move it (output.root; for Spark's own files spark.local.dir), and "
           "run this again: what is complete stays"),
-    _rule(r"[Qq]uota|EDQUOT",
+    _rule(r"\b[Qq]uota\b|Quota[A-Z]|EDQUOT",
           "room within the quota",
           "raise the quota or remove files, and run this again: what is complete stays"),
     _rule(r"Read-only file system|File name too long|ParentNotDirectory|Not a directory"
@@ -80,7 +80,8 @@ _RULES = (
           "the right to read and write there",
           "give the account of this job, on the driver and on the workers, that right or valid "
           "credentials"),
-    _rule(r"Slow ?Down|[Ss]tatus ?[Cc]ode:? 5\d\d|ServiceUnavailable|TooManyRequests|[Tt]hrottl"
+    _rule(r"Slow ?Down|reduce your request rate|[Ss]tatus ?[Cc]ode:? 5\d\d"
+          r"|ServiceUnavailable|TooManyRequests|[Tt]hrottl"
           r"|Connection refused|Connection reset|ConnectException|[Tt]imed ?[Oo]ut"
           r"|UnknownHost|NoRouteToHost|EndpointConnectionError|Name or service not known",
           "a store that answers",

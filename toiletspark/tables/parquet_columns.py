@@ -7,6 +7,7 @@ itself: nanoseconds become microseconds, a UUID becomes text, and other unknown 
 import json
 import logging
 import re
+from typing import Any
 
 from py4j.java_gateway import JavaObject
 from py4j.protocol import Py4JJavaError
@@ -65,11 +66,11 @@ def _columns_of_first_file(
 ) -> list[JavaObject]:
     """The columns of the first file by name, as Parquet's own Java types."""
     files = spark.read.format("binaryFile").options(**options).load(path).inputFiles()
-    java = spark._jvm
-    file = java.org.apache.hadoop.fs.Path(java.java.net.URI(sorted(files)[0]))  # type: ignore[union-attr]
+    java: Any = spark._jvm
+    file = java.org.apache.hadoop.fs.Path(java.java.net.URI(sorted(files)[0]))
     hadoop = spark._jsc.hadoopConfiguration()
-    source = java.org.apache.parquet.hadoop.util.HadoopInputFile.fromPath(file, hadoop)  # type: ignore[union-attr]
-    reader = java.org.apache.parquet.hadoop.ParquetFileReader.open(source)  # type: ignore[union-attr]
+    source = java.org.apache.parquet.hadoop.util.HadoopInputFile.fromPath(file, hadoop)
+    reader = java.org.apache.parquet.hadoop.ParquetFileReader.open(source)
     try:
         return list(reader.getFooter().getFileMetaData().getSchema().getFields())
     finally:
@@ -78,10 +79,10 @@ def _columns_of_first_file(
 
 def _readable(spark: SparkSession, group: JavaObject) -> tuple[StructField | None, Column]:
     """The column as Spark reads it, and its value; no field if neither Spark nor we know it."""
-    java = spark._jvm
+    java: Any = spark._jvm
     conf = spark._jsparkSession.sessionState().conf()
-    parquet = java.org.apache.spark.sql.execution.datasources.parquet  # type: ignore[union-attr]
-    alone = java.org.apache.parquet.schema.Types.buildMessage().addField(group).named("alone")  # type: ignore[union-attr]
+    parquet = java.org.apache.spark.sql.execution.datasources.parquet
+    alone = java.org.apache.parquet.schema.Types.buildMessage().addField(group).named("alone")
     name = str(group.getName())
     try:
         schema = parquet.ParquetToSparkSchemaConverter(conf).convert(alone)
