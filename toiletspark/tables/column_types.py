@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame
 
 from toiletspark.errors import TableError
 
+_IDS = ("image_id", "listing_id")
 _NESTED = ("binary", "array", "map", "struct", "variant")
 _MOMENTS = ("date", "timestamp", "interval", "boolean")
 
@@ -40,13 +41,13 @@ def require_types(frame: DataFrame, names: Mapping[str, str], doing: str) -> Non
 def _fits(ours: str, kind: str) -> bool:
     if ours == "content":
         return kind == "binary"
-    return not kind.startswith(_NESTED + (_MOMENTS if ours.endswith("_id") else ()))
+    return not kind.startswith(_NESTED + (_MOMENTS if ours in _IDS else ()))
 
 
 def _expected(ours: str) -> str:
     if ours == "content":
         return "binary (the bytes of a file)"
-    return "text or numbers" if ours.endswith("_id") else "one value a row, that is no bytes"
+    return "text or numbers" if ours in _IDS else "one value a row, that is no bytes"
 
 
 def _remedy(ours: str, name: str, kind: str, key: str) -> str:
