@@ -39,8 +39,8 @@ def join_attempts(images: DataFrame, ledger: DataFrame, embedded: DataFrame) -> 
     """Adds to `schemas.IMAGES` the newest attempt; `embedded` has each embedded content once.
 
     Returns the columns of `schemas.CATALOG`, attempts, attempted_at and decoder, all null for an
-    image that was never tried; is_embedded, true or null; further columns of the images. Cost: joins on ids,
-    no image read.
+    image that was never tried; is_embedded, true or null; further columns of the images. Cost:
+    joins on ids, no image read.
     """
     key = list(IMAGE_LEDGER.key)
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at", "decoder"]

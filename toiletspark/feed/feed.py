@@ -15,6 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.errors import OutputError, TableError, nearest, shown
 from toiletspark.tables import joins
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.user_tables import text
 
 # The standing of a row of the feed in a version; each row has exactly one.
@@ -197,3 +198,4 @@ def _require_column(feed: DataFrame, image_id: str) -> None:
             found=f"the columns {shown(feed.columns, 20)}{nearest(image_id, feed.columns)}",
             todo="set feed.image_id to the column that names the image",
         )
+    require_types(feed, {"feed.image_id": image_id}, "building the feed")

@@ -14,6 +14,7 @@ from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels.label_files import of_known_classes
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import joins, spark_io, user_tables
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import PICTURE
 from toiletspark.tables.table_reader import read_table
@@ -89,6 +90,7 @@ def _require_columns(raw: DataFrame, section: LabelsSection, doing: str) -> None
             found=f"the columns {shown(raw.columns, 20)}{nearest(name, raw.columns)}",
             todo=f"write the name of your column into the configuration{hint if is_wide else ''}",
         )
+    require_types(raw, names, doing)
 
 
 def _of_marks(

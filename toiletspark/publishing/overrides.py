@@ -18,6 +18,7 @@ from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import joins, spark_io
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import CATALOG
 from toiletspark.tables.table_reader import read_table
@@ -208,3 +209,5 @@ def _require_columns(raw: DataFrame, names: Mapping[str, str], doing: str) -> No
             todo='set overrides.columns to the names of your columns; "" = your table has no such '
             "column (image_id or content_digest, class, when, until)",
         )
+    mapped = {f"overrides.columns.{key}": name for key, name in names.items()}
+    require_types(raw, mapped, doing)

@@ -18,7 +18,7 @@ ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 def read_run(spark: SparkSession, run: Run) -> DataFrame:
     """The rows of a run, with the schema of its manifest."""
-    return spark.read.schema(spark_schema(run.columns)).parquet(storage.spark_path(run.folder))
+    return spark.read.schema(spark_schema(run.columns)).parquet(storage.spark_files(run.folder))
 
 
 def read_named(spark: SparkSession, run: Run) -> DataFrame:
@@ -26,7 +26,7 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 
     The store is asked for each file; `read_run` lists the folder once and suits runs of many files.
     """
-    files = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files]
+    files = [storage.spark_files(f"{run.folder}/{file.name}") for file in run.files]
     if not files:
         return no_rows(spark, run.columns)
     return spark.read.schema(spark_schema(run.columns)).parquet(*files)
@@ -35,7 +35,7 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 def read_all(spark: SparkSession, store: Store, table: Table, of_run: str = "") -> DataFrame:
     """The rows of all runs of a table, or only of the commits of one run (`inputs.run`)."""
     runs = [run for run in store.runs(table) if of_run in ("", run.inputs.run)]
-    folders = [storage.spark_path(run.folder) for run in runs]
+    folders = [storage.spark_files(run.folder) for run in runs]
     if not folders:
         return no_rows(spark, table.columns)
     return spark.read.schema(table.schema).parquet(*folders)
@@ -88,9 +88,10 @@ def set_aside(
 
     `partition_by` names a column to cut the files by, so that a part can be read alone.
     """
-    location = storage.spark_path(f"{store.work_folder(run_id)}/{name}")
-    frame.write.mode("errorifexists").parquet(location, partitionBy=partition_by)
-    return frame.sparkSession.read.schema(frame.schema).parquet(location)
+    location = f"{store.work_folder(run_id)}/{name}"
+    written = frame.write.mode("errorifexists")
+    written.parquet(storage.spark_path(location), partitionBy=partition_by)
+    return frame.sparkSession.read.schema(frame.schema).parquet(storage.spark_files(location))
 
 
 def write_run(

@@ -8,11 +8,13 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.schemas import IMAGES
 from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
 TOO_LONG = "too long: "  # and a digest: no URL, so that the image is bad_url
+NOT_UTF8 = "not UTF-8: "  # likewise; a URL that is no text cannot be handed to Python
 TRUE_WORDS = ("true", "t", "1", "1.0", "yes", "y")
 FALSE_WORDS = ("false", "f", "0", "0.0", "no", "n", "")
 _BLANKS_AROUND = r"^[\s\u00a0\ufeff]+|[\s\u00a0\ufeff]+$"  # which copied cells have
@@ -47,6 +49,16 @@ def text(frame: DataFrame, name: str) -> Column:
 def word(column: Column) -> Column:
     """A text column without blanks around it, in small letters."""
     return F.lower(F.trim(column))
+
+
+def is_no_text(column: Column) -> Column:
+    """Returns whether a text has bytes that are no UTF-8: Spark reads them, Python does not."""
+    return _readable(column) != column
+
+
+def _readable(column: Column) -> Column:
+    """The text with U+FFFD for bytes that are no UTF-8; null stays null."""
+    return F.when(column.isNotNull(), F.format_string("%s", column))
 
 
 def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
@@ -99,8 +111,8 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
     own_named = zip(own, own_columns(own), strict=True)
     return raw.select(
         text(raw, names.listing_id).alias("listing_id"),
-        _column(names.location, "string").alias("location"),
-        _column(names.listing_type, "string").alias("listing_type"),
+        _readable(_column(names.location, "string")).alias("location"),
+        _readable(_column(names.listing_type, "string")).alias("listing_type"),
         _is_active(names.active).alias("active"),
         _unknown_word(names.active).alias(UNKNOWN_WORD),
         *(F.col(_quoted(name)).alias(alias) for name, alias in own_named),
@@ -150,7 +162,9 @@ def _image_url(table: Images) -> Column:
     url = F.regexp_replace(_column(table.columns.image_url, "string"), _BLANKS_AROUND, "")
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
     too_long = F.concat(F.lit(TOO_LONG), F.sha2(url, 256))
-    return F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
+    url = F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
+    no_text = F.concat(F.lit(NOT_UTF8), F.sha2(url, 256))
+    return F.when(is_no_text(url), no_text).otherwise(url)
 
 
 def _version(raw: DataFrame, column: str, url: Column, content: Column) -> Column:
@@ -192,6 +206,7 @@ def _require_mapped(frame: DataFrame, name: str, names: dict[str, str], table: T
             found=f"the columns {shown(frame.columns, 20)}{nearest(first, frame.columns)}",
             todo=f'write the name of your column into the configuration: {key} = "..."',
         )
+    require_types(frame, wanted, f"reading the {name} table {table.label}")
 
 
 def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
@@ -208,21 +223,23 @@ def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
 def check_key(
     frame: DataFrame, key: str, table: Table, name: str, flag: Column | None = None
 ) -> tuple[int, int]:
-    """Counts the rows of the table `name`, and those with a flag; stops at a null or duplicate key.
+    """Counts the rows of the table `name`, and those with a flag; stops at a bad key.
+
+    A bad key is null, stands twice, or is not UTF-8.
 
     Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
     `repartition` comes first, since a partial count merges nothing.
     """
     flagged = (F.lit(False) if flag is None else flag).alias("flagged")
-    is_null = F.col(key).isNull().alias("is_null")
-    hashed = frame.select(F.xxhash64(key).alias("hash"), is_null, flagged)
+    is_bad = F.col(key).isNull() | F.coalesce(_has_no_text(frame), F.lit(False))
+    hashed = frame.select(F.xxhash64(key).alias("hash"), is_bad.alias("is_bad"), flagged)
     by_hash = hashed.repartition("hash").groupBy("hash")
     per_hash = by_hash.agg(
         F.count("*").alias("rows"),
-        F.count_if("is_null").alias("nulls"),
+        F.count_if("is_bad").alias("bad"),
         F.count_if("flagged").alias("flagged"),
     )
-    suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
+    suspect = (F.col("rows") > 1) | (F.col("bad") > 0)
     totals = per_hash.agg(
         F.sum("rows").alias("rows"),
         F.sum("flagged").alias("flagged"),
@@ -231,7 +248,28 @@ def check_key(
     row = totals.collect()[0]
     if row["rows"] and not row["suspect"]:
         return int(row["rows"]), int(row["flagged"])
+    _require_text(frame, table, name)
     return _count_keys(frame, key, table, name), int(row["flagged"] or 0)
+
+
+def _has_no_text(frame: DataFrame) -> Column:
+    """Returns whether one of the ids in a row is not UTF-8; null if one of them is null."""
+    ids = [name for name in frame.columns if name in ("image_id", "listing_id")]
+    return F.greatest(*(is_no_text(F.col(name)) for name in [*ids, ids[0]]))
+
+
+def _require_text(frame: DataFrame, table: Table, name: str) -> None:
+    texts = [column for column, kind in frame.dtypes if kind == "string"]
+    readable = [_readable(F.col(column)).alias(column) for column in texts]
+    rows = frame.where(_has_no_text(frame)).select(*readable).limit(1).collect()
+    for row in rows:
+        values = [f"{column} {value!r}" for column, value in row.asDict().items() if value]
+        raise TableError(
+            doing=f"checking the {name} table {table.label}",
+            expected="ids that are text in UTF-8",
+            found=f"bytes that are none, shown as U+FFFD, in the row {', '.join(values)}",
+            todo="write the ids again in UTF-8",
+        )
 
 
 def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
