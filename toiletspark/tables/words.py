@@ -42,5 +42,6 @@ def shown_words(counts: Mapping[str, int], known: Sequence[str]) -> str:
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
     texts = [f"{word!r} {counts[word]}" for word in ordered[:_SHOWN_WORDS]]
     rest = len(ordered) - len(texts)
-    hints = (nearest(word.strip().lower(), known) for word in ordered)
+    spelled = [word for word in ordered if word.lower() != word.upper()]  # not a number
+    hints = (nearest(word.strip().lower(), known) for word in spelled)
     return ", ".join(texts) + (f" and {rest} more" if rest else "") + next(filter(None, hints), "")
