@@ -118,7 +118,7 @@ def spark_local_dirs(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The only session of a test process: two cores, four attempts a task, no UI, torch preloaded."""
+    """The session of a test process: two cores, four attempts a task, no UI, torch preloaded."""
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"
