@@ -70,7 +70,7 @@ setup(
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
-            # two processes for the tests
+            # the tests' processes
             "pytest-xdist>=3.8",
             "ruff>=0.6",
             "mypy>=1.11",
