@@ -8,7 +8,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io
-from toiletspark.tables.schemas import IMAGES
+from toiletspark.tables.schemas import IMAGES, quoted
 from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
@@ -25,7 +25,7 @@ def text(frame: DataFrame, name: str) -> Column:
     missing, some databases give decimals, and Spark would write 1.0, 1.2345678E7 and 1.00. Null and
     NaN become null; other values are as Spark casts them. The name may hold dots and blanks.
     """
-    column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
+    column, kind = frame[quoted(name)], dict(frame.dtypes)[name]
     plain = column.cast("string")
     if kind in ("float", "double"):
         # through bigint: a decimal keeps only 17 digits of a double, and larger ones overflow
@@ -57,7 +57,7 @@ def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
 def read_images(spark: SparkSession, config: Config) -> DataFrame:
     """The images, unchecked: image_id, image_version, listing_id, position, image_url, content."""
     table, names = config.images, config.images.columns
-    raw = read_table(spark, table, "images")
+    raw = read_table(spark, table, "images", names.model_dump().values())
     _require_mapped(raw, "images", names.model_dump(), table)
     content, url = _column(names.content, "binary"), _image_url(table)
     image_id = text(raw, names.image_id)
@@ -82,7 +82,8 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
     if not table.is_set and not own:
         ours = ("listing_id", "location", "listing_type", "active")
         return spark_io.no_rows(spark, {name: IMAGES.columns[name] for name in ours})
-    raw = read_table(spark, table, "listings")
+    mapped = [*names.model_dump().values(), *own]
+    raw = read_table(spark, table, "listings", mapped)
     _require_mapped(raw, "listings", names.model_dump(), table)
     _require_own(raw, own, table)
     own_named = zip(own, own_columns(own), strict=True)
@@ -91,7 +92,7 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
         _column(names.location, "string").alias("location"),
         _column(names.listing_type, "string").alias("listing_type"),
         _is_active(names.active).alias("active"),
-        *(F.col(_quoted(name)).alias(alias) for name, alias in own_named),
+        *(F.col(quoted(name)).alias(alias) for name, alias in own_named),
     )
 
 
@@ -136,15 +137,16 @@ def check_listings(spark: SparkSession, config: Config) -> int:
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
     """The table to clean and the column of its image ids: [feed], or else the images table."""
     if config.feed.is_set:
-        return read_table(spark, config.feed, "feed"), config.feed.image_id
+        feed = read_table(spark, config.feed, "feed", [config.feed.image_id])
+        return feed, config.feed.image_id
     names = config.images.columns
-    images = read_table(spark, config.images, "images")
+    images = read_table(spark, config.images, "images", names.model_dump().values())
     return (images.drop(names.content) if names.content else images), names.image_id
 
 
 def _column(name: str, kind: str) -> Column:
     """A column of the user's table; nulls if the name is ""."""
-    return (F.col(_quoted(name)) if name else F.lit(None)).cast(kind)
+    return (F.col(quoted(name)) if name else F.lit(None)).cast(kind)
 
 
 def _image_url(table: Images) -> Column:
@@ -239,8 +241,3 @@ def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
             "row",
         )
     return int(row["rows"])
-
-
-def _quoted(name: str) -> str:
-    """A column name that may hold dots and blanks, quoted for Spark."""
-    return "`" + name.replace("`", "``") + "`"
