@@ -1,8 +1,9 @@
-"""The feed's other columns come out as they went in, whoever reads them, and whatever their names."""
+"""The feed's other columns come out as they went in, for every reader and whatever their names."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -14,10 +15,9 @@ import pandas as pd
 import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from pyspark.sql import SparkSession
 
-from tests.conftest import literal_config
+from tests.conftest import REPOSITORY, literal_config
 from tests.support.feeds import decided, publish
 from toiletspark.jobs import build_feed
 from toiletspark.tables.runs import Store
@@ -27,8 +27,8 @@ FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 ODD_NAMES = ("a`b", "a b", "a.b", "a:b", "a,b;(c)={d}", "ö", "per month", "line\nbreak")
 # names that our own frames use
 HELPERS = ("__decided_id", "listing_id", "decision", "reason", "rows", "standing", "id", "row")
-READERS: dict[str, Callable[[str], list[Any]]] = {
-    "pandas": lambda files: pd.read_parquet(_only(files)).astype(object).to_numpy().tolist(),
+READERS: dict[str, Callable[[str], Any]] = {
+    "pandas": lambda files: pd.read_parquet(_only(files)).to_dict("list"),
     "pyarrow": lambda files: pq.read_table(_only(files), partitioning=None).to_pylist(),
     "polars": lambda files: polars.read_parquet(files).rows(),
     "DuckDB": lambda files: duckdb.sql(f"SELECT * FROM '{files}'").fetchall(),
@@ -45,7 +45,7 @@ def columns() -> pa.Table:
     when = {
         "for_ever": pa.array([FOR_EVER], pa.timestamp("us", "UTC")),
         "spreadsheet_zero": pa.array([datetime(1899, 12, 30)], pa.timestamp("us", "UTC")),
-        "in_ms": pa.array([datetime(1, 1, 1)], pa.timestamp("ms", "Europe/Berlin")),
+        "in_ms": pa.array([datetime(1, 1, 1)], pa.timestamp("ms", "UTC")),
         "without_zone": pa.array([datetime(2026, 3, 29, 2, 30)], pa.timestamp("us")),
         "day": pa.array([date(1, 1, 1)]),
         "days": pa.array([[datetime(1582, 10, 10)]], pa.list_(pa.timestamp("us", "UTC"))),
@@ -54,7 +54,7 @@ def columns() -> pa.Table:
         "price": pa.array([Decimal("1250.50")]),
         "zip": pa.array(["02138"]),
         "thumbnail": pa.array([b"\x00\xff"]),
-        "prices": pa.array([{name: 1 for name in ODD_NAMES}]),
+        "prices": pa.array([dict.fromkeys(ODD_NAMES, 1)]),
         "rooms": pa.array([[{"per month": [FOR_EVER]}]]),
     }
     named = {name: pa.array([name]) for name in (*ODD_NAMES, *HELPERS)}
@@ -84,6 +84,19 @@ def test_all_columns_come_out_as_they_went_in(spark: SparkSession, tmp_path: Pat
     }
     assert (zones["for_ever"], zones["without_zone"]) == ("UTC", None)
     assert set(json.loads((feed / "_manifest.json").read_text())["columns"]) == set(zones)
+
+
+def test_the_page_reads_the_feed(spark: SparkSession, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "feed.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    source = tmp_path / "feed.parquet"
+    pq.write_table(pa.table({"image_id": ["a", "b"]}), source)
+    feed = built(spark, tmp_path, source)
+    names: dict[str, Any] = {"pandas": pd, "polars": polars, "duckdb": duckdb, "spark": spark}
+    exec(printed.replace("/data/toiletspark/feed/RUN_ID", str(feed)), names)
+    assert names["by_pandas"]["image_id"].tolist() == ["a"]
+    assert names["by_polars"]["image_id"].to_list() == ["a"]
+    assert names["by_duckdb"].fetchall() == names["by_spark"].collect() == [("a",)]
 
 
 def test_the_values_of_folder_names_come_out_as_text(spark: SparkSession, tmp_path: Path) -> None:

@@ -61,9 +61,8 @@ def with_ids(ids: Iterable[str]) -> str:
 def test_well_formed_rows_are_read(spark: SparkSession, tmp_path: Path, end: str) -> None:
     lines = [HEADER, *(f"a,{text},u" for text in WELL_FORMED.values()), "b,,v", ""]
     path = written(tmp_path, f"\ufeff{end.join(lines)}")
-    assert read(spark, path) == sorted(("a", text, "u") for text in WELL_FORMED) + [
-        ("b", None, "v")
-    ]
+    wanted = [*sorted(("a", text, "u") for text in WELL_FORMED), ("b", None, "v")]
+    assert read(spark, path) == wanted
 
 
 def test_files_without_names_for_all_columns_are_read(spark: SparkSession, tmp_path: Path) -> None:
