@@ -75,9 +75,13 @@ def test_files_without_names_for_all_columns_are_read(spark: SparkSession, tmp_p
     [
         ("a,So called, spa,u\nb,,v\n", ["1 rows", "'a,So called, spa,u' with 4", "'image_url'"]),
         ("a,text\nb,,v\n", ["'a,text' with 2 fields", "none for 'image_url'"]),
-        ('a,"text,u\nb,,v\n', ["'a,\"text,u b,,v' with 2", "none for 'image_url'"]),
+        (
+            'a,"text,u\n' + "b,,v\n" * 50_000,
+            ["'a,\"text,u b,,v b,,v", "with 2 fields", "image_url"],
+        ),
+        ("a,,u\rb,,v\rb,,v,w\n", ["'a,,u b,,v b,,v,w' with 8 fields"]),
     ],
-    ids=["too many", "too few", "open quote"],
+    ids=["too many", "too few", "open quote", "other line ends"],
 )
 def test_a_row_that_does_not_fit_its_header_is_shown(
     spark: SparkSession, tmp_path: Path, content: str, words: list[str]
@@ -103,6 +107,11 @@ def test_quotes_as_spark_writes_them_and_another_separator(
     assert "{ escape = '\\' }" in error.todo
     options = "{ sep = \"\\t\", escape = '\\' }"
     assert read(spark, path, options) == [("a", 'a "b" c', "u")]
+
+
+def test_a_table_without_text(spark: SparkSession, tmp_path: Path) -> None:
+    path = written(tmp_path, f"{HEADER}\n1,2,3\n")
+    assert read(spark, path, '{ inferSchema = "true" }') == [(1, 2, 3)]
 
 
 def test_files_with_other_headers_are_refused(spark: SparkSession, tmp_path: Path) -> None:

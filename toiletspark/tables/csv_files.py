@@ -109,7 +109,7 @@ def explained(table: Table, name: str, error: Exception) -> TableError | None:
 
 
 def is_utf8_as_latin1(text: Column, second: str = _LATIN1) -> Column:
-    """True for text beyond ASCII that is UTF-8 if its characters are taken for bytes, as "KÃ¶ln".
+    """Returns a condition: text beyond ASCII that is UTF-8 if read as bytes, as in "KÃ¶ln".
 
     `second` are the characters that the second byte of UTF-8 may be.
     """
@@ -193,8 +193,10 @@ def _does_not_fit(table: Table, name: str, columns: Sequence[str], result: Row) 
 
 def _fields(table: Table, text: str) -> list[str]:
     separator = _option(table, "sep") or _option(table, "delimiter") or ","
-    separator = {"\\t": "\t"}.get(separator, separator)
-    return next(csv.reader([text], delimiter=separator[:1]), [])
+    escape = _option(table, "escape").replace('"', "")
+    line = re.sub(r"[\r\n]", " ", text[: csv.field_size_limit()])
+    separator = separator.replace("\\t", "\t")[0]
+    return next(csv.reader([line], delimiter=separator, escapechar=escape or None), [])
 
 
 def _garbled(table: Table, name: str, text: str, where: str) -> TableError:
