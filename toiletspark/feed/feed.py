@@ -77,8 +77,8 @@ def build_feed(
         "open": exclusion_list.where(~F.col("reason").eqNullSafe("unscored")),
         "mixed": exclusion_list,
         "closed": decisions.where(F.col("decision") == "keep"),
-    }[mode].select(F.col("image_id").alias("__decided_id"))
-    is_same = text(feed, image_id) == F.col("__decided_id")
+    }[mode].select("image_id")
+    is_same = text(feed, image_id) == ids["image_id"]
     return feed.join(ids, on=is_same, how="left_semi" if mode == "closed" else "left_anti")
 
 

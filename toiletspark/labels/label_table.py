@@ -38,7 +38,7 @@ def import_table(spark: SparkSession, section: LabelsSection) -> SourceLabels:
     """
     table = section.table
     doing = f"importing labels from {table.label}"
-    raw = read_table(spark, table, "labels.table")
+    raw = read_table(spark, table, "labels.table", [*table.columns.model_dump().values()])
     _require_columns(raw, section, doing)
     image_id = text(raw, table.columns.image_id).alias("image_id")
     counts: dict[str, Any] = {}

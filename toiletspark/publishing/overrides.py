@@ -20,7 +20,7 @@ from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import joins, spark_io
 from toiletspark.tables.column_types import require_types
 from toiletspark.tables.manifest import TableInput
-from toiletspark.tables.schemas import CATALOG
+from toiletspark.tables.schemas import CATALOG, quoted
 from toiletspark.tables.table_reader import read_table
 from toiletspark.tables.user_tables import text
 from toiletspark.tables.workspace import Workspace
@@ -124,7 +124,7 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """
     section = config.overrides
     doing = f"reading the overrides table {section.label}"
-    raw = read_table(spark, section, "overrides")
+    raw = read_table(spark, section, "overrides", section.columns.model_dump().values())
     _require_columns(raw, section.columns.model_dump(by_alias=True), doing)
     names = section.columns.model_dump()
     columns = [_text(raw, name).alias(ours) for ours, name in names.items() if name]
@@ -191,7 +191,7 @@ def _text(raw: DataFrame, name: str) -> Column:
     """A column as text; moments with their zone, because the session may have another one."""
     if dict(raw.dtypes)[name] != "timestamp":
         return text(raw, name)
-    column = F.col("`" + name.replace("`", "``") + "`")
+    column = F.col(quoted(name))
     return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")
 
 

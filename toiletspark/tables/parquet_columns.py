@@ -16,6 +16,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 
+from toiletspark.tables.schemas import quoted
+
 UNKNOWN_TYPE = re.compile(
     r"Illegal Parquet type|PARQUET_TYPE_ILLEGAL|PARQUET_TYPE_NOT|Parquet type not"
     r"|[Pp]recision \d+ exceeds"
@@ -57,7 +59,7 @@ def load(spark: SparkSession, path: str, options: dict[str, str], name: str) -> 
         fields.append(field)
         columns[field.name] = column
     frame = spark.read.format("parquet").options(**options).schema(StructType(fields)).load(path)
-    partitions = [F.col(_quoted(other)) for other in frame.columns if other not in columns]
+    partitions = [F.col(quoted(other)) for other in frame.columns if other not in columns]
     return frame.select(*columns.values(), *partitions)
 
 
@@ -92,8 +94,4 @@ def _readable(spark: SparkSession, group: JavaObject) -> tuple[StructField | Non
                 value = F.expr(meaning.format(name.replace("`", "``"))).alias(name)
                 return StructField(name, kind), value
         return None, F.lit(None)
-    return StructType.fromJson(json.loads(schema.json())).fields[0], F.col(_quoted(name))
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
+    return StructType.fromJson(json.loads(schema.json())).fields[0], F.col(quoted(name))

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
-from toiletspark.tables.schemas import Table, spark_schema
+from toiletspark.tables.schemas import Table, quoted, spark_schema
 
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
@@ -112,8 +112,12 @@ def write_run(
 def write_files(frame: DataFrame, store: Store, table: Table, run_id: str) -> str:
     """Writes the files of a run that stays invisible until it is committed; returns its folder."""
     folder = store.folder(table, run_id)
-    columns = [F.col(f"`{name}`").cast(kind).alias(name) for name, kind in table.columns.items()]
-    frame.select(*columns).write.mode("errorifexists").parquet(storage.spark_path(folder))
+    if frame.dtypes != list(table.columns.items()):
+        columns = [
+            F.col(quoted(name)).cast(kind).alias(name) for name, kind in table.columns.items()
+        ]
+        frame = frame.select(*columns)
+    frame.write.mode("errorifexists").parquet(storage.spark_path(folder))
     return folder
 
 

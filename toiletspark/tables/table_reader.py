@@ -6,27 +6,34 @@ asks for the newest when the run starts, and every read then names it.
 
 import functools
 import re
+from collections.abc import Collection
 from typing import TypeAlias
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import VERSIONED, Config, Table
 from toiletspark.errors import TableError, shown
-from toiletspark.tables import failures, folder_marks, parquet_columns, storage
+from toiletspark.tables import csv_files, failures, folder_marks, parquet_columns, storage
+from toiletspark.tables.schemas import quoted
 
+_PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats of files
 _NO_SUCH_FORMAT = re.compile(r"Failed to find (the )?data source")
 _MOST_TRIED = 200  # files
 _SparkError: TypeAlias = PySparkException | Py4JJavaError
 
 
-def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
+def read_table(
+    spark: SparkSession, table: Table, name: str, mapped: Collection[str] = ()
+) -> DataFrame:
     """One of the user's tables, with all its columns, and the rows that its `where` keeps.
 
     Args:
         name: the table's section in the configuration, such as "images", for messages.
+        mapped: the columns that we use ourselves, see `csv_files.check`.
 
     Raises:
         TableError: it does not exist or cannot be read, or `where` is no condition on it.
@@ -41,8 +48,13 @@ def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
         )
     try:
         frame = _load(spark, table, name)
+        if csv_files.is_csv(table):
+            csv_files.check(frame, table, name, mapped)
     except (PySparkException, Py4JJavaError) as error:
-        raise _unreadable(spark, table, name, error) from error
+        known = csv_files.explained(table, name, error) if csv_files.is_csv(table) else None
+        raise known or _unreadable(spark, table, name, error) from error
+    if table.path and table.format.lower() in _PLAIN:
+        frame = _with_decoded_folder_names(frame)
     try:
         return frame.where(table.where) if table.where else frame
     except (PySparkException, Py4JJavaError) as error:
@@ -85,7 +97,7 @@ def _load(spark: SparkSession, table: Table, name: str) -> DataFrame:
         return spark.sql(f"SELECT * FROM {table.table} VERSION AS OF {table.version}")  # noqa: S608
     if table.table:
         return spark.read.table(table.table)
-    options = {"header": "true"} if table.format.lower() == "csv" else {}
+    options = dict(csv_files.OPTIONS) if csv_files.is_csv(table) else {}
     if table.version:
         options["versionAsOf"] = table.version
     options |= table.options
@@ -120,6 +132,24 @@ def damaged_file(spark: SparkSession, table: Table) -> str:
     except (PySparkException, Py4JJavaError):
         return location.rpartition("/")[2]
     return ""
+
+
+def _with_decoded_folder_names(frame: DataFrame) -> DataFrame:
+    """Decodes the values that Spark has read from the names of folders, as in `city=K%C3%B6ln`.
+
+    Spark takes each %XX for a character; pandas, Arrow, polars and DuckDB write UTF-8 that way.
+    """
+    schema = (
+        frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().partitionSchema()
+    )
+    decoded = {}
+    for name in schema.fieldNames():
+        value = F.col(quoted(name))
+        utf8 = F.decode(F.encode(value, "ISO-8859-1"), "UTF-8")
+        if dict(frame.dtypes)[name] == "string":
+            is_encoded = csv_files.is_utf8_as_latin1(value)
+            decoded[name] = F.when(is_encoded, utf8).otherwise(value)
+    return frame.withColumns(decoded) if decoded else frame
 
 
 def _pin_version(spark: SparkSession, table: Table, name: str) -> Table:
@@ -185,6 +215,7 @@ def _unreadable(spark: SparkSession, table: Table, name: str, error: _SparkError
         )
     elif table.path:
         expected = f"a {table.format} file or folder with at least one row"
+        todo += f", and {name}.options" if table.options else ""
     else:
         expected = f"a {table.key} that this Spark session can read"
         todo = f"check {name}.{table.key}, and the settings spark.sql.catalog... of the session"

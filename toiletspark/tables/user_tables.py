@@ -9,7 +9,7 @@ from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io
 from toiletspark.tables.column_types import require_types
-from toiletspark.tables.schemas import IMAGES
+from toiletspark.tables.schemas import IMAGES, quoted
 from toiletspark.tables.table_reader import read_table
 
 MAX_URL_CHARS = 8192  # no server takes more; a Parquet file of 3 kB can hold a gigabyte of them
@@ -31,7 +31,7 @@ def text(frame: DataFrame, name: str) -> Column:
     are in UTC, whatever the session's zone is. Null and NaN become null; other values are as Spark
     casts them. The name may hold dots and blanks.
     """
-    column, kind = F.col(_quoted(name)), dict(frame.dtypes)[name]
+    column, kind = frame[quoted(name)], dict(frame.dtypes)[name]
     plain = column.cast("string")
     if kind in ("float", "double"):
         # through bigint: a decimal keeps only 17 digits of a double, and larger ones overflow
@@ -78,7 +78,7 @@ def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
 def read_images(spark: SparkSession, config: Config) -> DataFrame:
     """The images, unchecked: image_id, image_version, listing_id, position, image_url, content."""
     table, names = config.images, config.images.columns
-    raw = read_table(spark, table, "images")
+    raw = read_table(spark, table, "images", names.model_dump().values())
     _require_mapped(raw, "images", names.model_dump(), table)
     content, url = _column(names.content, "binary"), _image_url(table)
     image_id = text(raw, names.image_id)
@@ -105,7 +105,8 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
         ours = ("listing_id", "location", "listing_type", "active")
         columns = {name: IMAGES.columns[name] for name in ours}
         return spark_io.no_rows(spark, {**columns, UNKNOWN_WORD: "string"})
-    raw = read_table(spark, table, "listings")
+    mapped = [*names.model_dump().values(), *own]
+    raw = read_table(spark, table, "listings", mapped)
     _require_mapped(raw, "listings", names.model_dump(), table)
     _require_own(raw, own, table)
     own_named = zip(own, own_columns(own), strict=True)
@@ -115,7 +116,7 @@ def read_listings(spark: SparkSession, config: Config, own: Sequence[str] = ()) 
         _readable(_column(names.listing_type, "string")).alias("listing_type"),
         _is_active(names.active).alias("active"),
         _unknown_word(names.active).alias(UNKNOWN_WORD),
-        *(F.col(_quoted(name)).alias(alias) for name, alias in own_named),
+        *(F.col(quoted(name)).alias(alias) for name, alias in own_named),
     )
 
 
@@ -147,15 +148,16 @@ def check_images(images: DataFrame, config: Config) -> int:
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
     """The table to clean and the column of its image ids: [feed], or else the images table."""
     if config.feed.is_set:
-        return read_table(spark, config.feed, "feed"), config.feed.image_id
+        feed = read_table(spark, config.feed, "feed", [config.feed.image_id])
+        return feed, config.feed.image_id
     names = config.images.columns
-    images = read_table(spark, config.images, "images")
+    images = read_table(spark, config.images, "images", names.model_dump().values())
     return (images.drop(names.content) if names.content else images), names.image_id
 
 
 def _column(name: str, kind: str) -> Column:
     """A column of the user's table; nulls if the name is ""."""
-    return (F.col(_quoted(name)) if name else F.lit(None)).cast(kind)
+    return (F.col(quoted(name)) if name else F.lit(None)).cast(kind)
 
 
 def _image_url(table: Images) -> Column:
@@ -300,8 +302,3 @@ def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
             "row",
         )
     return int(row["rows"])
-
-
-def _quoted(name: str) -> str:
-    """A column name that may hold dots and blanks, quoted for Spark."""
-    return "`" + name.replace("`", "``") + "`"
