@@ -15,7 +15,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from toiletspark.config import Table
 from toiletspark.errors import TableError, shown
-from toiletspark.tables import storage
+from toiletspark.tables import spark_io, storage
 from toiletspark.tables.schemas import quoted
 
 OPTIONS = {
@@ -119,11 +119,11 @@ def is_utf8_as_latin1(text: Column, second: str = _LATIN1) -> Column:
 
 def _with_row_text(frame: DataFrame, table: Table, row_text: str) -> DataFrame:
     """The rows of the table, with the text of each that does not fit in a column `row_text`."""
-    first = _load(frame, table, header="false", inferSchema="false", mode="PERMISSIVE").head()
-    cells = first.asDict() if first else {}
-    header = [cell for column, cell in cells.items() if column.startswith("_c")]
+    names = frame.columns[: len(frame.columns) - len(spark_io.folder_columns(frame))]
+    cells = StructType([StructField(f"_c{number}", StringType()) for number in range(len(names))])
+    first = _load(frame, table, cells, header="false", mode="PERMISSIVE").head()
     # Spark renames columns that have no name or the same name, and then knows its own header not
-    is_renamed = header != frame.columns[: len(header)]
+    is_renamed = first is not None and list(first[: len(names)]) != names
     return _load(
         frame,
         table,
@@ -134,12 +134,9 @@ def _with_row_text(frame: DataFrame, table: Table, row_text: str) -> DataFrame:
     )
 
 
-def _load(
-    frame: DataFrame, table: Table, schema: StructType | None = None, **options: str
-) -> DataFrame:
+def _load(frame: DataFrame, table: Table, schema: StructType, **options: str) -> DataFrame:
     reader = frame.sparkSession.read.format("csv").options(**OPTIONS).options(**table.options)
-    reader = reader.schema(schema) if schema else reader
-    return reader.options(**options).load(storage.spark_files(table.path))
+    return reader.schema(schema).options(**options).load(storage.spark_files(table.path))
 
 
 def _option(table: Table, name: str) -> str:

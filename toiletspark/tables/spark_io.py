@@ -55,6 +55,12 @@ def no_rows(spark: SparkSession, columns: Mapping[str, str]) -> DataFrame:
     return spark.range(1).where("false").select(*nulls)
 
 
+def folder_columns(frame: DataFrame) -> list[str]:
+    """The columns whose values Spark takes from the names of folders, of a table of files."""
+    files = frame._jdf.queryExecution().analyzed().collectLeaves().head().relation()
+    return list(files.partitionSchema().fieldNames())
+
+
 def of_rows(
     spark: SparkSession, rows: Sequence[Sequence[Any]], columns: Mapping[str, str]
 ) -> DataFrame:

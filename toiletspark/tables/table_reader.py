@@ -17,7 +17,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import VERSIONED, Config, Table
 from toiletspark.errors import TableError, shown
-from toiletspark.tables import csv_files, failures, folder_marks, parquet_columns, storage
+from toiletspark.tables import csv_files, failures, folder_marks, parquet_columns, spark_io, storage
 from toiletspark.tables.schemas import quoted
 
 _PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats of files
@@ -101,8 +101,13 @@ def _load(spark: SparkSession, table: Table, name: str) -> DataFrame:
     if table.version:
         options["versionAsOf"] = table.version
     options |= table.options
+    reader = spark.read.format(table.format).options(**options)
     try:
-        return spark.read.format(table.format).options(**options).load(_path(table))
+        if csv_files.is_csv(table) and _path(table) != storage.spark_path(table.path):
+            # where it infers columns over several lines, Spark takes names of files for patterns
+            of_lines = spark.read.format("csv").options(**options).option("multiLine", "false")
+            reader = reader.schema(of_lines.load(_path(table)).schema)
+        return reader.load(_path(table))
     except (PySparkException, Py4JJavaError) as error:
         is_unknown_type = parquet_columns.UNKNOWN_TYPE.search(failures.causes(error)[-1])
         if table.format.lower() != "parquet" or not is_unknown_type:
@@ -139,11 +144,8 @@ def _with_decoded_folder_names(frame: DataFrame) -> DataFrame:
 
     Spark takes each %XX for a character; pandas, Arrow, polars and DuckDB write UTF-8 that way.
     """
-    schema = (
-        frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().partitionSchema()
-    )
     decoded = {}
-    for name in schema.fieldNames():
+    for name in spark_io.folder_columns(frame):
         value = F.col(quoted(name))
         utf8 = F.decode(F.encode(value, "ISO-8859-1"), "UTF-8")
         if dict(frame.dtypes)[name] == "string":

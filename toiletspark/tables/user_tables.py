@@ -161,12 +161,13 @@ def _column(name: str, kind: str) -> Column:
 
 
 def _image_url(table: Images) -> Column:
-    url = F.regexp_replace(_column(table.columns.image_url, "string"), _BLANKS_AROUND, "")
+    raw = _column(table.columns.image_url, "string")
+    url = F.regexp_replace(raw, _BLANKS_AROUND, "")  # puts U+FFFD where bytes are no UTF-8
     url = F.concat(F.lit(table.url_prefix), url) if table.url_prefix else url
     too_long = F.concat(F.lit(TOO_LONG), F.sha2(url, 256))
+    no_text = F.concat(F.lit(NOT_UTF8), F.sha2(raw, 256))
     url = F.when(F.length(url) > MAX_URL_CHARS, too_long).otherwise(url)
-    no_text = F.concat(F.lit(NOT_UTF8), F.sha2(url, 256))
-    return F.when(is_no_text(url), no_text).otherwise(url)
+    return F.when(is_no_text(raw), no_text).otherwise(url)
 
 
 def _version(raw: DataFrame, column: str, url: Column, content: Column) -> Column:
