@@ -177,9 +177,7 @@ def test_the_ids_of_a_database_that_are_of_type_uuid(spark: SparkSession, tmp_pa
     assert sorted(row["image_id"] for row in read.collect()) == sorted(ids)
 
 
-@pytest.mark.parametrize(
-    "name", ["a [b]*", "{a,b}?", "a#b%20", "a\\b::ü"]
-)
+@pytest.mark.parametrize("name", ["a [b]*", "{a,b}?", "a#b%20", "a\\b::ü"])
 def test_a_path_is_taken_literally(spark: SparkSession, tmp_path: Path, name: str) -> None:
     """Ours and the user's: `a*` is no pattern, so its neighbour is not read."""
     for folder in (name, "ab", "a"):
