@@ -138,14 +138,18 @@ def _timed(draw: Draw) -> bytes:
     return json.dumps(draw(st.sampled_from([{**_SHEET, "labels": [word]}, [task]]))).encode()
 
 
+# named by the digests of the image_ids a, b and c
+_PICTURES = ("ca978112ca1bbdca.jpg", "3e23e8160039594a.jpg", "2e7d2c03a9507ae2.jpg")
+
+
 @st.composite
 def class_folders(draw: Draw) -> Files:
     """An export folder with pictures that somebody has moved; its index is sound, or not."""
     lines = [
         "file,image_id,content_digest",
-        "unlabelled/1.jpg,a,d1",
-        "toilet/2.jpg,b,",
-        "other/3.jpg,c,d3",
+        f"unlabelled/{_PICTURES[0]},a,d1",
+        f"toilet/{_PICTURES[1]},b,",
+        f"other/{_PICTURES[2]},c,d3",
     ]
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(lines) - 1))
@@ -168,7 +172,7 @@ def class_folders(draw: Draw) -> Files:
     index = "\r\n".join(lines).encode("utf-8", "surrogatepass")
     files = {"index.csv": draw(altered.data([index], most=2)) if draw(st.booleans()) else index}
     names = st.sampled_from(
-        ["1.jpg", "2.jpg", "3.jpg", "4.jpg", ".DS_Store", "sub/1.jpg", "é\n.jpg"]
+        [*_PICTURES, "4.jpg", ".DS_Store", f"sub/{_PICTURES[0]}", f"é\n {_PICTURES[1]}"]
     )
     for folder in (
         "toilet",
