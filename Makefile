@@ -60,8 +60,8 @@ lock: install  ## requirements.lock anew, from setup.py and constraints.txt, wit
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" \
 		--output-file requirements.lock
 
-test: install  ## all tests, in two processes: one of them has the only Spark session
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+test: install  ## the tests, in three processes: two of them have a Spark session
+	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 test-fast: install  ## the tests that take seconds
 	$(BIN)/python -m pytest -m 'not slow'
@@ -71,7 +71,7 @@ test-clusters: install  ## the tests that take minutes: make dist's products on 
 
 test-modern: install install-modern  ## all tests that need no petastorm, training too, on Spark 4; and that both worlds give the same list
 	$(MODERN)/bin/python -m pip check
-	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest -n 2 --no-loadscope-reorder $(TESTS)
+	TOILETSPARK_OTHER_PYTHON=$(CURDIR)/$(BIN)/python $(MODERN)/bin/python -m pytest -n 3 --no-loadscope-reorder $(TESTS)
 
 browser:  ## Debian's chromium, in which pages are tested; as root
 	apt-get update -qq

@@ -70,7 +70,7 @@ setup(
         "s3": ["s3fs>=2024.2"],
         "dev": [
             "pytest>=8",
-            # two processes for the tests
+            # the tests' processes
             "pytest-xdist>=3.8",
             "ruff>=0.6",
             "mypy>=1.11",
@@ -86,7 +86,7 @@ setup(
             # drives a real browser (Debian's chromium, `make browser`) for the tests of pages
             "playwright>=1.50",
             # runs the readers and the SQL of docs/ as printed
-            "duckdb>=1.1",
+            *("duckdb>=1.1", "polars>=1.10"),
             "pandas-stubs",
             "build>=1.2",
             # make dist-env: a copied Python finds its libraries; compresses gigabytes in seconds

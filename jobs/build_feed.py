@@ -37,7 +37,9 @@ def step(work: Workspace) -> Summary:
     images = feed.standings(rows, decisions, image_id)
     images = spark_io.set_aside(images, store, work.run_id, "feed_images")
     counts = feed.count(images)
-    feed.require_known(images, counts, image_id, table=source.label, version=version.number)
+    feed.require_known(
+        images, counts, decisions, image_id, table=source.label, version=version.number
+    )
     exclusion_list = spark_io.read_named(spark, version.exclusion_list)
     kept = feed.build_feed(rows, exclusion_list, decisions, image_id, mode)
     table = Table(FEED.name, (image_id,), dict(kept.dtypes))

@@ -144,6 +144,7 @@ def demo(
     from toiletspark.jobs import draw_sample, export_labels, make_sheet, run_chain
     from toiletspark.launch import session
     from toiletspark.launch.job import merged, run_in_turn
+    from toiletspark.tables import failures
     from toiletspark.tables.workspace import Workspace
 
     started = time.monotonic()
@@ -152,12 +153,13 @@ def demo(
         drawn = draw_catalog(folder / "catalog", listings=listings)
         drawing_s = round(time.monotonic() - started, 2)
         config = tour.settings(folder, drawn, sets)
-        work = Workspace.open(session.start(config.spark), config)
-        summary = run_in_turn([draw_sample.JOB, export_labels.JOB], work)
-        label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
-        summary = run_chain.from_labels(work, summary)
-        summary = merged(summary, run_in_turn([make_sheet.JOB], work))
-        work.spark.stop()
+        with failures.explained(config, "demo"):
+            work = Workspace.open(session.start(config.spark), config)
+            summary = run_in_turn([draw_sample.JOB, export_labels.JOB], work)
+            label_like_a_person(Path(config.labels_folder), drawn.truth, tour.CLASS_OF_ROOM)
+            summary = run_chain.from_labels(work, summary)
+            summary = merged(summary, run_in_turn([make_sheet.JOB], work))
+            work.spark.stop()
     summary["seconds"] = {"draw_catalog": drawing_s, **summary["seconds"]}
     tour.show(summary, config)
     if as_json:
@@ -258,11 +260,13 @@ def show_leaks(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -
     """Show the toilets left in the feed and the images lost, by the labels so far, per version."""
     from toiletspark.config import loading
     from toiletspark.feed import leak_meter
+    from toiletspark.tables import failures
     from toiletspark.tables.runs import Store
 
     with reported_errors():
         config = loading.load(conf, sets)
-        meters = leak_meter.trend(Store(config.output.root), config.labels)
+        with failures.explained(config, "leaks show"):
+            meters = leak_meter.trend(Store(config.output.root), config.labels)
     if as_json:
         show({"versions": [meter.as_json() for meter in meters]}, as_json)
     else:

@@ -103,6 +103,7 @@ def roll_back(
     """Publish an older version again. Takes a second; no Spark."""
     from toiletspark.config import loading
     from toiletspark.publishing.versions import metastore, rollback
+    from toiletspark.tables import failures
     from toiletspark.tables.runs import Store
 
     with reported_errors():
@@ -110,8 +111,9 @@ def roll_back(
         store, table = Store(config.output.root), config.publish.catalog_table
         if table:
             metastore.quoted(table)  # a bad name is an error before anything changes
-        live = rollback.roll_back(store, config.publish, version)
-        summary: Summary = rollback.summary(store, config, live)
+        with failures.explained(config, "publish rollback"):
+            live = rollback.roll_back(store, config.publish, version)
+            summary: Summary = rollback.summary(store, config, live)
     if table:
         sql = "; ".join(metastore.statements(table, summary["exclusion_list"]))
         stale = f"{table} still shows what was live before: no Spark was started. Run: {sql}"
@@ -124,10 +126,13 @@ def list_versions(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False
     """Show all versions. No Spark."""
     from toiletspark.config import loading
     from toiletspark.reports import versions_table
+    from toiletspark.tables import failures
     from toiletspark.tables.runs import Store
 
     with reported_errors():
-        summary = versions_table.history(Store(loading.load(conf, sets).output.root))
+        config = loading.load(conf, sets)
+        with failures.explained(config, "publish list"):
+            summary = versions_table.history(Store(config.output.root))
     versions_table.show(summary, as_json)
 
 

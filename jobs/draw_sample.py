@@ -12,7 +12,7 @@ from toiletspark.errors import TableError
 from toiletspark.launch.job import Job
 from toiletspark.reports.sample_page import gather
 from toiletspark.sampling import allocation, draw, permanent_numbers, strata
-from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables import listing_checks, spark_io, user_tables
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import described_files
 from toiletspark.tables.schemas import SAMPLE, SAMPLE_UNITS
@@ -22,8 +22,9 @@ from toiletspark.tables.workspace import Workspace
 def step(work: Workspace) -> Summary:
     """Draws and stores the sample; `jobs/preview_sample.py` shows the allocation alone."""
     config, store, run_id = work.config, work.store, work.run_id
-    counted = user_tables.check(work.spark, config)
-    bands = strata.cut_bands(work.spark, config, counted["listings"])
+    images_read, listings = listing_checks.check(work.spark, config)
+    counted = {"images": images_read, "listings": listings.rows}
+    bands = strata.cut_bands(work.spark, config, listings.rows)
 
     def set_aside(part: DataFrame, name: str) -> DataFrame:
         return spark_io.set_aside(part, store, run_id, name)
@@ -58,7 +59,8 @@ def step(work: Workspace) -> Summary:
     page = gather.write_page(work, run, cells, wanted)
     store.clear(run_id)
     result = {"sampled": run.rows, "sample": run.folder}
-    return {"images": counted["images"], "strata": len(cells), **result, **page}
+    joined = {**strata.named(cells).summary, **listings.summary} if listings.rows else {}
+    return {"images": counted["images"], **joined, "strata": len(cells), **result, **page}
 
 
 JOB = Job("draw_sample", step, __doc__)

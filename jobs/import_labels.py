@@ -13,7 +13,6 @@ from toiletspark.labels import class_folders, label_files, label_table, merge, p
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
-from toiletspark.tables import user_tables
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import CONFLICTS, LABELS
 from toiletspark.tables.workspace import Workspace
@@ -30,13 +29,18 @@ def step(work: Workspace) -> Summary:
 def import_source(work: Workspace) -> Summary:
     """Imports the labels of people; reports changes since the last import, and conflicts."""
     labels, source, counts = _read_source(work)
+    earlier = merge.covered_images(work.store, source)
+    unknown = label_table.count_unknown(work.spark, work.config, labels.labels, earlier, source)
+    if unknown:
+        _log.info("labels of images that have left the images table: %d", unknown)
     labeller = work.config.labels.labeller
     run, merged = merge.save(work.store, labels, labeller, work.config.recorded(), source)
     changes = merged.summary()
     _log.info("labels: %s", changes)
     for conflict in merge.conflicts(merged.labels.values())[:_MAX_CONFLICTS_SHOWN]:
         _log.info("in conflict: %s", merge.shown_conflict(conflict))
-    return {**_totals(work.store, run), **counts, "since_last": changes, **merged.counts()}
+    figures = {**_totals(work.store, run), **counts, **labels.counts, "unknown_images": unknown}
+    return {**figures, "since_last": changes, **merged.counts()}
 
 
 def import_overrides(work: Workspace) -> Summary:
@@ -65,13 +69,9 @@ def _read_source(work: Workspace) -> tuple[SourceLabels, str, Summary]:
     """The labels of a file, else of a table, else of a folder; its name; counts of its files."""
     section = work.config.labels
     if section.file:
-        labels = label_files.read(section.file, section.classes)
-        catalog = user_tables.read_catalog(work.spark, work.config)
-        label_table.require_known(work.spark, labels.labels, catalog, section.file)
-        return labels, section.file, {}
+        return label_files.read(section.file, section.classes), section.file, {}
     if section.table.is_set:
-        catalog = user_tables.read_catalog(work.spark, work.config)
-        return label_table.import_table(work.spark, section, catalog), section.table.source, {}
+        return label_table.import_table(work.spark, section), section.table.source, {}
     folder = work.config.labels_folder
     if not class_folders.is_plain(Path(folder), section.classes):
         return class_folders.read(Path(folder), section.classes, section.reviewed), folder, {}

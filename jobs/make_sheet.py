@@ -3,6 +3,8 @@
 spark-submit --py-files dist/*.whl jobs/make_sheet.py --conf-file mytables.toml
 """
 
+import logging
+
 from toiletspark import progress
 from toiletspark.config.command_line import Summary
 from toiletspark.labels import queues
@@ -11,11 +13,16 @@ from toiletspark.reports.contact_sheet import gather, page
 from toiletspark.tables import spark_io, storage
 from toiletspark.tables.workspace import Workspace
 
+_log = logging.getLogger("toiletspark")
+
 
 def step(work: Workspace) -> Summary:
     """Works before anything was embedded or trained; broken images are left out and counted."""
     config, store = work.config, work.store
     queue = queues.newest(store, config.labels, doing="making a contact sheet")
+    if not queue.rows:
+        _log.info("nothing to label: each image of the queue has a label already")
+        return {"asked": 0, "shown": 0, "left_out": 0, "suggested": 0, "sheets": []}
     every_s = config.progress.line_every_s
     with (
         spark_io.arrow_batches(work.spark, config.embed.images_per_batch),

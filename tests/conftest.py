@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,32 +67,42 @@ LISTINGS = [
 ]
 
 
-class OneSession(LoadScopeScheduling):  # type: ignore[misc]
-    """Two test processes: one gets all files that need the session, the other the rest.
+class TwoSessions(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives the files that need a Spark session to two processes, a half each.
 
-    pytest-xdist's own groups (`loadgroup`) are told by node ids, which pytest no longer lets it
-    change.
+    The other files go one by one to whichever process is free. pytest-xdist's own groups
+    (`loadgroup`) are named in node ids, which pytest no longer lets it change.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         return part_of(nodeid.partition("::")[0])
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneSession:
-    return OneSession(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoSessions:
+    return TwoSessions(config, log)
 
 
 @functools.cache
+def needs_session(file: str) -> bool:
+    """Returns True if tests of a file use the session."""
+    return "spark: SparkSession" in (REPOSITORY / file).read_text()
+
+
 def part_of(file: str) -> str:
-    """The files that stay together: "spark" are those of the session."""
-    return "spark" if "spark: SparkSession" in (REPOSITORY / file).read_text() else file
+    """The files that stay together: "spark 0" or "spark 1" for those of the session."""
+    return f"spark {zlib.crc32(file.encode()) % 2}" if needs_session(file) else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the files that need the session, the longest part; then those that take long."""
+    """Begins with the files that need a session, the longest part; then those that take long."""
     parts = {item: part_of(item.nodeid.partition("::")[0]) for item in items}
     slow = {parts[item] for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (parts[item] != "spark", parts[item] not in slow, parts[item]))
+
+    def order(item: pytest.Item) -> tuple[bool, bool, str]:
+        part = parts[item]
+        return not part.startswith("spark "), part not in slow, part
+
+    items.sort(key=order)
     # it is missing with Spark 4, and the marked tests would only say so
     if find_spec("petastorm") is None:
         for item in items:
@@ -107,7 +118,7 @@ def spark_local_dirs(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The only session of a test run: two cores, four attempts a task, no UI, torch preloaded."""
+    """The session of a test process: two cores, four attempts a task, no UI, torch preloaded."""
     before = dict(os.environ)
     section = conf_files.load([LOCAL_CONF], ["images.path=none", SMALL_SPARK]).spark
     assert section.master == "local[2,4]"

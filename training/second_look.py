@@ -5,6 +5,7 @@ Single node, no Spark, no Java; `toiletspark labels second-look` gathers labels 
 
 from toiletspark.config import command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets
+from toiletspark.tables import failures
 from toiletspark.training.train import require_extra
 
 
@@ -14,7 +15,9 @@ def main(conf: ConfFiles = [], sets: Sets = [], as_json: AsJson = False) -> None
         require_extra(doing="looking for doubtful labels")
         from toiletspark.training.label_doubts import second_look
 
-        summary = second_look(loading.load(conf, sets))
+        config = loading.load(conf, sets)
+        with failures.explained(config, "second_look"):
+            summary = second_look(config)
     command_line.show(summary, as_json)
 
 

@@ -16,6 +16,7 @@ import typer
 from toiletspark.config import Config, command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets
 from toiletspark.errors import UserError
+from toiletspark.tables import failures
 
 NEEDED = ("scipy", "cleanlab", "matplotlib")
 _PAGE_HELP = "Write the page of a head of a training set; its pictures need Spark."
@@ -75,7 +76,9 @@ def main(
                 "of output.root",
             )
         if images is None:
-            summary = _on_training_set(loading.load(conf, settings), page)
+            config = loading.load(conf, settings)
+            with failures.explained(config, "train"):
+                summary = _on_training_set(config, page)
         else:
             from toiletspark.training import photo_folder
 

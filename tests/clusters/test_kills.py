@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import chaos
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.minutes
 
 IMAGES, HOSTILE = 200, 20
 

@@ -42,6 +42,31 @@ def refused(files: list[Path] | None = None, sets: list[str] | None = None) -> C
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("formats", "found"),
+    [
+        ('["JPG"]', "decode.formats.0 = 'JPG': Value error, Pillow reads no JPG (did you mean 'J"),
+        ('["HEIC", "JPEG"]', "decode.formats.0 = 'HEIC': Value error, Pillow reads no HEIC"),
+        ('["JPEG", "TIF"]', "decode.formats.1 = 'TIF': Value error, Pillow reads no TIF (did you "),
+        ('["PDF"]', "Pillow reads no PDF"),  # it only writes them
+    ],
+)
+def test_a_format_that_pillow_does_not_read_is_no_format(formats: str, found: str) -> None:
+    assert found in refused(sets=[f"decode.formats={formats}"]).found
+
+
+def test_formats_may_be_written_small() -> None:
+    decode = load([], ['decode.formats=["jpeg", "Tiff"]']).decode
+    assert decode.formats == ["JPEG", "TIFF"]
+
+
+def test_a_format_that_this_pillow_was_built_without_is_no_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda name: name != "avif")
+    assert "built without AVIF" in refused(sets=['decode.formats=["AVIF"]']).found
+
+
 # Keys and files
 
 

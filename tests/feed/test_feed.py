@@ -319,7 +319,8 @@ def test_a_feed_of_which_the_version_knows_no_image_is_refused(
     assert str(stopped.value) == (
         f"while building the feed from {config.feed.path}\n"
         "  expected: ids in the column 'photo' (feed.image_id) that version 1 knows\n"
-        "  found:    3 rows with an id, all of them unknown: '10.0', '11.0'\n"
+        "  found:    3 rows with an id, all of them unknown, for instance '10.0' here and "
+        "'10' there\n"
         "  do:       set feed.image_id to the column that holds the ids of the images table, "
         "written as there; if all images are new, run `toiletspark rescore` first"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import polars
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
@@ -21,7 +22,7 @@ from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import EXCLUSION_LIST
 
-SPARK_FREE = ("pandas", "DuckDB")
+SPARK_FREE = ("pandas", "DuckDB", "polars")
 WITH_SPARK = "PySpark and Spark SQL"
 
 
@@ -54,7 +55,7 @@ def ids(heading: str, store: Store) -> list[str]:
     names: dict[str, Any] = {}
     exec(readers.code(heading, store.root), names)
     found = names["excluded"]
-    if heading == "pandas":
+    if heading in ("pandas", "polars"):
         return sorted(found["image_id"])
     if heading == "DuckDB":
         return sorted(image_id for (image_id,) in found.project("image_id").fetchall())
@@ -63,7 +64,7 @@ def ids(heading: str, store: Store) -> list[str]:
     )
 
 
-JOINS = {"pandas": "The feed is then", "DuckDB": "The feed is then", WITH_SPARK: "In SQL:"}
+JOINS = {**dict.fromkeys(SPARK_FREE, "The feed is then"), WITH_SPARK: "In SQL:"}
 IDS = {
     "text": pd.Series(["1", "2", "12345678", "x", None], dtype="object"),
     "int64": pd.Series([1, 2, 12345678]),
@@ -87,9 +88,22 @@ def feed(heading: str, store: Store, image_id: "pd.Series[Any]") -> list[str]:
     if heading == WITH_SPARK:
         names["spark"].createDataFrame(names["images"]).createOrReplaceTempView("images")
         return texts(row["image_id"] for row in names["spark"].sql(join(heading)).collect())
+    if heading == "polars":
+        table = polars.from_pandas(names["images"])
+        is_text = table["image_id"].dtype == polars.String
+        names["images"] = table if is_text else eval(polars_cast(), {**names, "images": table})
+        return texts(eval(join(heading), names)["image_id"])
     # DuckDB finds images and excluded there, as it does in a notebook
     left = eval(join(heading), names)
     return texts(left["image_id"] if heading == "pandas" else (row[0] for row in left.fetchall()))
+
+
+def polars_cast() -> str:
+    """What the page says to write for ids that are numbers."""
+    (printed,) = re.findall(
+        r"`(images\.with_columns\(.+?)`\.", readers.PAGE.read_text(encoding="utf-8")
+    )
+    return str(printed)
 
 
 def texts(found: Iterable[Any]) -> list[str]:
@@ -132,7 +146,7 @@ HARMS = {
 }
 
 
-def test_the_page_prints_three_readers_of_ten_lines_and_one_view() -> None:
+def test_the_page_prints_four_readers_of_ten_lines_and_one_view() -> None:
     blocks = readers.printed()
     assert list(blocks) == [*SPARK_FREE, WITH_SPARK]
     for text in blocks.values():

@@ -2,9 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -99,6 +101,7 @@ def test_an_export_puts_pictures_and_class_folders(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "labelling"
     assert export(iter(images("a", "b")), folder, iter(CLASSES)) == 2
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".index.csv",
         "index.csv",
         "other",
         "toilet",
@@ -114,9 +117,9 @@ def test_hostile_ids_get_safe_files_and_come_back(tmp_path: Path) -> None:
     folder = tmp_path / "inner" / "labelling"
     assert export(images(*HOSTILE), folder, CLASSES) == len(HOSTILE)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == len(HOSTILE) + 1
+    assert len(files) == len(HOSTILE) + 2  # and the index with its copy
     for path in files:
-        assert path.parent == folder / "unlabelled" or path == folder / "index.csv"
+        assert path.parent == folder / "unlabelled" or path.name.endswith("index.csv")
         assert path.name == "index.csv" or (path.stem.isalnum() and len(path.name) == 20)
     assert len({path.name.casefold() for path in files}) == len(files)
     assert exported_ids(folder) == set(HOSTILE)
@@ -140,9 +143,8 @@ def test_a_top_up_keeps_what_people_have_moved(sorted_folder: Path) -> None:
     after = tree(sorted_folder)
     added = set(after) - set(before)
     assert added == {"bathroom", locations(sorted_folder)["f"]}
-    assert {name: after[name] for name in before if name != "index.csv"} == {
-        name: content for name, content in before.items() if name != "index.csv"
-    }
+    pictures = [name for name in before if not name.endswith("index.csv")]
+    assert [after[name] for name in pictures] == [before[name] for name in pictures]
     assert exported_ids(sorted_folder) == {"a", "b", "c", "d", "e", "f"}
 
 
@@ -260,21 +262,112 @@ def refused_renaming(folder: Path, name: str) -> LabelsError:
     return refused(folder)
 
 
-def test_the_leftovers_of_file_managers_are_ignored(sorted_folder: Path) -> None:
+def test_the_leftovers_of_other_programs_are_ignored(sorted_folder: Path) -> None:
     expected = import_folder(sorted_folder, CLASSES)
     # macOS writes them on network shares
     beside_a_picture = f"._{Path(locations(sorted_folder)['a']).name}"
-    for name in (
-        ".DS_Store",
-        "Thumbs.db",
-        "desktop.ini",
-        ".directory",
-        "._index.csv",
-        beside_a_picture,
-    ):
-        for index in ("", "toilet", "unlabelled"):
-            (sorted_folder / index / name).write_bytes(b"x")
+    files = [".DS_Store", "Thumbs.db", "ehthumbs.db", "Desktop.ini", ".directory", ".picasa.ini"]
+    files += ["._index.csv", beside_a_picture, ".nfs0001", ".~lock.index.csv#", ".gitkeep"]
+    files += ["~$index.xlsx", "index.csv~", "ca978112ca1bbdca.jpg.crdownload"]
+    folders = ["@eaDir", ".@__thumb", ".Trash-1000", "#recycle", "@Recycle", "$RECYCLE.BIN"]
+    folders += [".ipynb_checkpoints", ".fseventsd", "__MACOSX", "System Volume Information"]
+    for parent in (sorted_folder / name for name in ("", "toilet", "unlabelled")):
+        for name in files:
+            (parent / name).write_bytes(b"x")
+        for name in folders:
+            (parent / name).mkdir()
+            (parent / name / "SYNOFILE_THUMB_M.jpg").write_bytes(b"x")
     assert import_folder(sorted_folder, CLASSES) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["{} (1).jpg", "{}(2).jpg", "{} - Copy.jpg", "Copy of {}.jpg", "{}_1.jpg"]
+)
+def test_a_copy_that_a_download_has_named_is_the_same_picture(
+    sorted_folder: Path, name: str
+) -> None:
+    expected = import_folder(sorted_folder, CLASSES)
+    picture = sorted_folder / "toilet" / Path(locations(sorted_folder)["a"]).name
+    copy = name.format(picture.stem)
+    shutil.copy(picture, picture.with_name(copy))
+    assert import_folder(sorted_folder, CLASSES) == expected
+    picture.unlink()
+    assert import_folder(sorted_folder, CLASSES) == expected
+    shutil.move(picture.with_name(copy), sorted_folder / "other" / copy)
+    shutil.copy(sorted_folder / "other" / copy, picture)
+    assert refused(sorted_folder).found == (
+        f"1 in more than one, among them other/{copy} and toilet/{picture.name}"
+    )
+
+
+# The index, handed back
+
+
+def rewrite(folder: Path, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> None:
+    """Saves the index as a spreadsheet does."""
+    with (folder / "index.csv").open(newline="") as file:
+        rows = change(list(csv.DictReader(file)))
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, ["file", "image_id", "content_digest"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+IDS = ("000101", "1234567890123456", "1-2")
+
+
+def swapped(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    first, second, *rest = [row["image_id"] for row in rows]
+    ids = [second, first, *rest]
+    return [{**row, "image_id": image_id} for row, image_id in zip(rows, ids, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("change", "result"),
+    [
+        (
+            lambda rows: [{**row, "image_id": row["image_id"].lstrip("0")} for row in rows],
+            "1 of 3 rows are altered, for instance 'unlabelled/{0}' is not the picture of '101'",
+        ),
+        (
+            lambda rows: [rows[0], {**rows[1], "image_id": "1.23457E+15"}, rows[2]],
+            "1 of 3 rows are altered, for instance 'unlabelled/{1}' is not the picture of "
+            "'1.23457E+15'",
+        ),
+        (swapped, "2 of 3 rows are altered, for instance 'unlabelled/{0}' is not the picture of"),
+        (lambda rows: [*rows, rows[1]], "1 pictures with two rows: '{1}'"),
+        (lambda rows: [{**rows[0], "file": ""}, *rows[1:]], "'' is not the picture of '000101'"),
+    ],
+    ids=["leading zeros", "scientific", "sorted alone", "two rows", "no file"],
+)
+def test_an_index_that_a_spreadsheet_has_altered(
+    tmp_path: Path, change: Any, result: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hidden copy of the index counts; without it the row is named."""
+    export(images(*IDS), tmp_path, CLASSES)
+    names = [Path(locations(tmp_path)[image_id]).name for image_id in IDS]
+    drag(tmp_path, IDS[0], "toilet")
+    drag(tmp_path, IDS[1], "other")
+    expected = import_folder(tmp_path, CLASSES)
+    rewrite(tmp_path, change)
+    assert import_folder(tmp_path, CLASSES) == expected
+    assert result.format(*names) in caplog.text
+    (tmp_path / ".index.csv").unlink()
+    with pytest.raises(LabelsError) as raised:
+        import_folder(tmp_path, CLASSES)
+    assert result.format(*names) in raised.value.found
+    with pytest.raises(LabelsError):
+        export(images("new"), tmp_path, CLASSES)
+
+
+def test_an_index_with_a_byte_order_mark_or_in_another_order_is_read(tmp_path: Path) -> None:
+    export(images(*IDS), tmp_path, CLASSES)
+    drag(tmp_path, IDS[0], "toilet")
+    drag(tmp_path, IDS[1], "other")
+    expected = import_folder(tmp_path, CLASSES)
+    (tmp_path / ".index.csv").unlink()
+    rewrite(tmp_path, lambda rows: rows[::-1])
+    assert import_folder(tmp_path, CLASSES) == expected
 
 
 def test_what_macos_writes_beside_pictures_is_no_picture(tmp_path: Path) -> None:
@@ -285,15 +378,14 @@ def test_what_macos_writes_beside_pictures_is_no_picture(tmp_path: Path) -> None
     assert refused(tmp_path).found == "none in toilet"
 
 
-@pytest.mark.parametrize("name", [".ipynb_checkpoints", "bathroom", "Toilet"])
+@pytest.mark.parametrize("name", ["new @ folder", "bathroom", "Toilet"])
 def test_a_stray_folder_is_named(sorted_folder: Path, name: str) -> None:
     (sorted_folder / name).mkdir()
     assert str(refused(sorted_folder)) == (
         f"while importing labels from {sorted_folder}\n"
         "  expected: the folders toilet, other and unlabelled, and index.csv\n"
         f"  found:    also '{name}'\n"
-        "  do:       remove what is no class (notebooks leave .ipynb_checkpoints), "
-        "or add it to labels.classes"
+        "  do:       remove what is no class, or add it to labels.classes"
     )
 
 
@@ -302,7 +394,7 @@ def test_a_stray_file_is_named(sorted_folder: Path) -> None:
     assert refused(sorted_folder).found == "also 'notes.txt'"
 
 
-@pytest.mark.parametrize("name", ["doubtful", ".ipynb_checkpoints"])
+@pytest.mark.parametrize("name", ["doubtful", "1"])
 def test_a_folder_inside_a_class_is_named(sorted_folder: Path, name: str) -> None:
     """Whoever sorted into toilet/doubtful did not mean toilet."""
     (sorted_folder / "toilet" / name).mkdir()

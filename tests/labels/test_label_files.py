@@ -138,9 +138,18 @@ def test_an_unknown_class_names_the_nearest(tmp_path: Path) -> None:
     assert str(refused(tmp_path, sheet(word(), word("b", "toilets")))) == (
         f"while importing labels from {tmp_path}/labels.json\n"
         "  expected: at least one label, each one of labels.classes: toilet, other\n"
-        "  found:    'toilets' (did you mean 'toilet'?)\n"
-        "  do:       set labels.classes to the classes that were labelled"
+        "  found:    'toilets' 1 (did you mean 'toilet'?) in 1 of 2 rows\n"
+        "  do:       set labels.classes to the classes that were labelled, or correct the words"
     )
+
+
+def test_one_label_in_a_hundred_may_have_a_class_that_nobody_knows(tmp_path: Path) -> None:
+    words = [word(f"i{number}") for number in range(99)]
+    source = read(saved(tmp_path, sheet(*words, word("b", "zebra"))), CLASSES)
+    assert len(source.labels) == 99
+    assert source.counts == {"unknown_classes": {"zebra": 1}}
+    several = sheet(*words, word("b", "zebra"), word("c", "zebra"))
+    assert refused(tmp_path, several).found == "'zebra' 2 in 2 of 101 rows"
 
 
 def test_a_file_without_labels_is_told(tmp_path: Path) -> None:
@@ -219,6 +228,16 @@ def test_what_people_said_in_label_studio_is_read(tmp_path: Path) -> None:
             "d", "other", "d", "label_studio", "", datetime(2026, 11, 24, 9, 0, 0, 1, tzinfo=UTC)
         ),
     ]
+
+
+@pytest.mark.parametrize("wrong", ["2999-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
+def test_an_annotation_of_the_future_or_without_a_day_is_not_the_newest(
+    tmp_path: Path, wrong: str
+) -> None:
+    said = [annotation("other", updated_at=wrong), annotation("toilet")]
+    for annotations in (said, said[::-1]):
+        source = read(saved(tmp_path, [task("a", *annotations)]), CLASSES)
+        assert [label.label for label in source.labels] == ["toilet"]
 
 
 def test_json_min_is_read_too(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ from toiletspark.model.backbone import Backbone
 from toiletspark.model.head import Head
 from toiletspark.tables import arrow_io as rows
 from toiletspark.tables import schemas as tables
-from toiletspark.tables import user_tables as catalog
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
 
@@ -47,9 +46,7 @@ def imported(
     named = {f"labels.table.{key.replace('__', '.')}": value for key, value in sets.items()}
     images = pd.DataFrame({"image_id": ["a", "b", "c", "7"], "listing_id": "L1", "image_url": "u"})
     config = make_config({"labels.table.path": tmp_path / "labels.csv", **named}, images=images)
-    return label_table.import_table(
-        spark, config.labels, catalog.read_catalog(spark, config)
-    ).labels
+    return label_table.import_table(spark, config.labels).labels
 
 
 def stopped(error: type[Exception], *arguments: Any, **sets: Any) -> str:
@@ -90,7 +87,7 @@ def test_labels_of_ids_that_pandas_has_made_floats(
     sets = {"labels.table.path": tmp_path / "labels.parquet", "labels.table.format": "parquet"}
     classes = {"labels.classes": '["1", "0"]', "labels.exclude_classes": '["1"]'}
     config = make_config({**sets, **classes}, images=images)
-    answers = label_table.import_table(spark, config.labels, catalog.read_catalog(spark, config))
+    answers = label_table.import_table(spark, config.labels)
     assert answers.labels == [Label("1", "1", None, "table")]
     assert "12345678" in answers.covers
 
@@ -111,8 +108,8 @@ def test_a_table_with_other_column_names(
         (
             [("a", "toilets"), ("b", "other"), ("c", "zebra")],
             "at least one label, each one of labels.classes: toilet, other",
-            "'toilets', 'zebra' (did you mean 'toilet'?)",
-            "set labels.classes to the classes that were labelled",
+            "'toilets' 1, 'zebra' 1 (did you mean 'toilet'?) in 2 of 3 rows",
+            "set labels.classes to the classes that were labelled, or correct the words",
         ),
         (
             [("a", None)],
@@ -121,25 +118,14 @@ def test_a_table_with_other_column_names(
             "label some images first",
         ),
         (
-            [("a", "toilet"), ("z", "other"), ("y", "other")],
-            "labels of images that the images table has",
-            "labels of unknown images: 'y', 'z'",
-            "correct the ids, or map labels.table.columns.image_id to the right column",
-        ),
-        (
-            [("a", "toilet"), ("a", "other"), ("b", "other")],
-            "one class per image, and no null image_id",
-            "1 images with several classes or no id: 'a'",
-            "keep the right label of each",
-        ),
-        (
             [("a", "toilet"), (None, "other")],
-            "one class per image, and no null image_id",
-            "1 images with several classes or no id: None",
-            "keep the right label of each",
+            "an image_id in each row with a class",
+            "rows without one, of the classes 'other'",
+            "fill it in, leave these rows out (labels.table.where), or map "
+            "labels.table.columns.image_id to the right column",
         ),
     ],
-    ids=["unknown classes", "no labels", "unknown images", "two classes", "no id"],
+    ids=["unknown classes", "no labels", "no id"],
 )
 def test_labels_that_cannot_be_taken(
     spark: SparkSession,
@@ -157,6 +143,33 @@ def test_labels_that_cannot_be_taken(
         f"  found:    {result}\n"
         f"  do:       {todo}"
     )
+
+
+def test_a_table_keeps_the_words_of_two_people_on_an_image(
+    spark: SparkSession, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    frame = pd.DataFrame({"image_id": ["a", "b", "a"], "class": ["toilet", "other", "other"]})
+    assert imported(spark, make_config, tmp_path, frame) == [
+        Label("a", "other", None, "table", "somebody who says other"),
+        Label("a", "toilet", None, "table", "somebody who says toilet"),
+        Label("b", "other", None, "table"),
+    ]
+
+
+def test_labels_of_photos_that_have_left_are_counted_by_every_door(
+    spark: SparkSession, make_config: MakeConfig
+) -> None:
+    """If all are unknown, and the source is new, the ids stand side by side."""
+    images = pd.DataFrame({"image_id": ["0012", "b"], "listing_id": "L1", "image_url": "u"})
+    config = make_config(images=images)
+    some = [Label(image_id, "toilet", None, "folder") for image_id in ("0012", "gone", "gone")]
+    assert label_table.count_unknown(spark, config, some, (), "S") == 1
+    strange = [Label(image_id, "toilet", None, "folder") for image_id in ("12", "gone")]
+    assert label_table.count_unknown(spark, config, strange, {"gone"}, "S") == 2
+    with pytest.raises(LabelsError) as raised:
+        label_table.count_unknown(spark, config, strange, {"others"}, "S")
+    pair = "'12' here and '0012' there"
+    assert raised.value.found == f"2 images, all of them unknown, for instance {pair}"
 
 
 def test_a_missing_column_names_the_nearest(
@@ -193,7 +206,7 @@ def test_a_wide_table_that_cannot_be_taken(
 ) -> None:
     frame = pd.DataFrame({"image_id": ["a"], "toilet": [0.7], "other": [0.3]})
     message = stopped(LabelsError, spark, make_config, tmp_path, frame, **WIDE)
-    assert "found:    '0.3', '0.7'" in message
+    assert "found:    '0.7' 1 in 1 of 1 rows" in message
     assert 'or set labels.table.columns.class = ""' in stopped(
         TableError, spark, make_config, tmp_path, frame
     )
@@ -411,8 +424,9 @@ def test_a_file_of_another_catalog_is_refused(
     assert str(raised.value) == (
         f"while importing labels from {file}\n"
         "  expected: labels of images that the images table has\n"
-        "  found:    2 images, all of them unknown: '../y', 'x'\n"
-        "  do:       use the configuration with which the sheet or the tasks were made"
+        "  found:    2 images, all of them unknown, for instance '../y' here and 'L1-1' there\n"
+        "  do:       write the ids as the images table has them, or use the configuration with "
+        "which the sheet, the tasks or the folder were made"
     )
 
 

@@ -1,6 +1,6 @@
 """Merging labels: nothing is lost silently, and each label keeps its labeller."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,66 @@ def after(*imports: tuple[SourceLabels, str, str]) -> Merged:
 
 def kept(merged: Merged) -> dict[tuple[str, str], tuple[str, str]]:
     return {key: (label.label, label.how) for key, label in merged.labels.items()}
+
+
+# Times that no clock showed
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+        datetime(2999, 1, 1, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ],
+    ids=["the last", "the future", "an empty date", "the first"],
+)
+def test_a_time_that_no_clock_showed_is_that_of_the_import(tmp_path: Path, at: datetime) -> None:
+    """What was written can be read, and a later word counts."""
+    store = Store.open(str(tmp_path / "out"))
+    run, merged = labels.save(store, sheet("ann", at, ("a", "toilet")), "me", {}, "S")
+    assert run.counts["misdated"] == 1
+    assert "1 with a date that no clock showed: the import's counts" in merged.summary()
+    (label,) = labels.newest(store)
+    assert abs(datetime.now(UTC) - label.labelled_at) < timedelta(minutes=5)
+    later = label.labelled_at + timedelta(hours=1)
+    labels.save(store, sheet("ann", later, ("a", "other")), "me", {}, "S")
+    assert [label.label for label in labels.newest(store)] == ["other"]
+
+
+def test_a_label_of_the_future_that_is_known_does_not_win_for_ever() -> None:
+    known = Label("a", "toilet", "d-a", "sheet", "ann", datetime(2999, 1, 1, tzinfo=UTC))
+    merged = merge([known], [], sheet("ann", datetime.now(UTC), ("a", "other")), "S", "me")
+    assert kept(merged) == {("a", "ann"): ("toilet", "sheet")}  # it counts as of now, this once
+    tomorrow = sheet("ann", datetime.now(UTC) + timedelta(hours=1), ("a", "other"))
+    merged = merge(merged.labels.values(), [], tomorrow, "S", "me")
+    assert kept(merged) == {("a", "ann"): ("other", "sheet")}
+
+
+# A source that says two things of an image
+
+
+def two(*words: tuple[str, str]) -> SourceLabels:
+    return SourceLabels(
+        [Label("a", name, None, "table", who) for name, who in words], frozenset("ab")
+    )
+
+
+def test_two_words_of_one_source_on_an_image_are_both_kept_and_compared() -> None:
+    both = two(("other", "x"), ("toilet", "y"))
+    merged = after((both, "T", "me"))
+    assert kept(merged) == {("a", "x"): ("other", "table"), ("a", "y"): ("toilet", "table")}
+    assert len(conflicts(merged.labels.values())) == 1
+    merged = after((both, "T", "me"), (both, "T", "me"))
+    assert merged.summary() == "0 new, 0 changed, 0 gone, 2 unchanged"
+    merged = after((both, "T", "me"), (two(("toilet", "")), "T", "me"))
+    assert merged.summary() == "0 new, 0 changed, 1 gone, 1 unchanged"
+    assert kept(merged) == {("a", "y"): ("toilet", "table")}
+    merged = after((two(("toilet", "")), "T", "me"), (both, "T", "me"))
+    assert merged.summary() == "1 new, 0 changed, 0 gone, 1 unchanged"
+    merged = after((both, "T", "me"), (two(), "T", "me"))
+    assert (merged.summary(), merged.sources) == ("0 new, 0 changed, 2 gone, 0 unchanged", [])
 
 
 # A folder, import after import

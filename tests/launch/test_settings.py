@@ -52,6 +52,16 @@ def test_nothing_is_told_about_our_own_settings_here_and_on_a_cluster() -> None:
         (ARROW_ROWS, "0"),
         (ARROW_ROWS, "1000000"),
         ("spark.executorEnv.OMP_NUM_THREADS", "8"),
+        # these change the user's own columns; "" is Spark's own value
+        ("spark.sql.sources.partitionColumnTypeInference.enabled", "true"),
+        ("spark.sql.sources.partitionColumnTypeInference.enabled", ""),
+        ("spark.sql.parquet.outputTimestampType", "INT96"),
+        ("spark.sql.parquet.outputTimestampType", ""),
+        ("spark.sql.session.timeZone", "Europe/Berlin"),
+        ("spark.sql.parquet.datetimeRebaseModeInRead", "EXCEPTION"),
+        ("spark.sql.parquet.datetimeRebaseModeInWrite", ""),
+        ("spark.sql.parquet.int96RebaseModeInRead", "EXCEPTION"),
+        ("spark.sql.avro.datetimeRebaseModeInRead", ""),
     ],
 )
 def test_what_costs_time_or_retries_is_warned_of(key: str, value: str) -> None:

@@ -20,6 +20,8 @@ from tests.support.backbones import STANDARD, State, saved, spec, state_of
 from toiletspark.errors import BackboneError
 from toiletspark.model.weights import load_spec
 
+ONLY_STATE = "save the network's state_dict() alone, not the module itself or a trainer's objects"
+
 
 @pytest.fixture(autouse=True)
 def _fresh_specs() -> None:
@@ -203,12 +205,48 @@ def test_a_file_that_holds_no_state_dict_is_refused(content: object, tmp_path: P
     error = refused(saved(content, tmp_path / "a.pth"))
     assert error.doing == f"reading the backbone's weights {tmp_path / 'a.pth'}"
     assert error.expected == "a state dict saved with torch.save or safetensors"
-    assert error.todo == "save the network's state_dict(), not the module itself"
+    assert error.todo == ONLY_STATE
 
 
-def test_a_training_checkpoint_is_refused(state: State, tmp_path: Path) -> None:
-    error = refused(saved({"state_dict": state, "epoch": 3}, tmp_path / "a.pth"))
-    assert error.found == "TypeError: a dict that does not map names to tensors"
+@pytest.mark.parametrize("entry", ["state_dict", "model", "model_state_dict", "ema"])
+def test_a_training_checkpoint_is_refused(state: State, entry: str, tmp_path: Path) -> None:
+    content = {"epoch": 3, entry: state, "optimizer": {"state": {}, "param_groups": []}}
+    error = refused(saved(content, tmp_path / "a.pth"))
+    assert error.found == f"a checkpoint with the entries 'epoch', '{entry}', 'optimizer'"
+    assert f"save its entry '{entry}' alone" in error.todo
+
+
+def test_parameters_are_read_like_their_values(weights: Path, state: State, tmp_path: Path) -> None:
+    """As `state_dict(keep_vars=True)` saves them."""
+    kept = {
+        name: torch.nn.Parameter(tensor, tensor.is_floating_point())
+        for name, tensor in state.items()
+    }
+    assert spec(saved(kept, tmp_path / "a.pth")).backbone_id == spec(weights).backbone_id
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "model.backbone."]
+)
+def test_names_with_something_in_front_of_them_are_refused(
+    state: State, prefix: str, tmp_path: Path
+) -> None:
+    """Other tensors may lie beside them, as those of a projection head."""
+    content = {f"{prefix}{name}": tensor for name, tensor in state.items()}
+    error = refused(saved({**content, "centre": torch.ones(2)}, tmp_path / "a.pth"))
+    assert error.found.startswith(f"names that begin with '{prefix}', as in {prefix}bn1.bias")
+    assert error.todo.startswith("save the state_dict() of the network inside")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e300])
+def test_weights_that_are_no_numbers_are_refused(
+    state: State, value: float, tmp_path: Path
+) -> None:
+    """1e300 is infinite as float32."""
+    broken = state["layer1.0.conv1.weight"].clone().double()
+    broken[0, 0, 0, 0] = value
+    error = refused(saved({**state, "layer1.0.conv1.weight": broken}, tmp_path / "a.pth"))
+    assert error.found == "NaN or infinity in 1 tensors, among them layer1.0.conv1.weight"
 
 
 def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
@@ -216,7 +254,7 @@ def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
     error = refused(path)
     assert error.doing == f"reading the backbone's weights {path}"
     assert error.found == "UnpicklingError: Weights only load failed"
-    assert error.todo == "save the network's state_dict(), not the module itself"
+    assert error.todo == ONLY_STATE
 
 
 class Payload:

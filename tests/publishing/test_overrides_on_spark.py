@@ -19,7 +19,7 @@ from toiletspark.feed import readers
 from toiletspark.jobs import import_labels, publish_exclusions, run_chain
 from toiletspark.launch.job import Job
 from toiletspark.publishing import overrides
-from toiletspark.tables import arrow_io, schemas
+from toiletspark.tables import arrow_io, schemas, spark_io
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -230,6 +230,38 @@ def catalog_of(store: Store) -> None:
         scored,
         inputs={"catalog": run.run_id, "head_id": "H", "backbone_id": "B"},
     )
+
+
+@pytest.mark.parametrize(
+    ("image_id", "is_first", "pair"),
+    [
+        ("A", True, "'A' here and 'a' there"),
+        (" a", False, "' a' here and 'a' there"),
+        ("sold", True, "'sold' here and 'a' there"),
+        ("sold", False, None),
+    ],
+    ids=["capitals", "a blank, later on", "another table's", "all have left since"],
+)
+def test_overrides_of_which_none_is_about_an_image(
+    spark: SparkSession, image_id: str, is_first: bool, pair: str | None
+) -> None:
+    """Photos leave, so only the first version with a table of overrides needs one that meets."""
+    columns = {"image_id": "string", "content_digest": "string", "override": "string"}
+    decisions = spark_io.of_rows(spark, [("a", "d", None)], columns)
+    frames = [
+        spark_io.of_rows(spark, rows, {key: "string"})
+        for key, rows in (("image_id", [(image_id,)]), ("content_digest", []))
+    ]
+    counts = {"total": 1, "in_force": 1, "expired": 0, "superseded": 0}
+    active = overrides.ActiveOverrides((frames[0], frames[1]), counts, frozenset([(image_id, "")]))
+    summary = active.summary(decisions)
+    assert (summary["met"], summary["unmet_among"]) == (0, [image_id])
+    if pair is None:
+        overrides.require_met(active, summary, decisions, is_first=is_first)
+        return
+    with pytest.raises(TableError) as raised:
+        overrides.require_met(active, summary, decisions, is_first=is_first)
+    assert raised.value.found.endswith(f"of the catalog: {image_id!r}; for instance {pair}")
 
 
 def test_overrides_beat_scores_and_failures(

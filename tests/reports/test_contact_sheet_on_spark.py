@@ -228,6 +228,18 @@ def test_a_queue_by_rank_with_what_it_says(
     ]
 
 
+@pytest.mark.parametrize("of", ["leaks", "second_look"])
+def test_a_queue_with_nothing_to_label_says_so(
+    spark: SparkSession, make_config: MakeConfig, caplog: pytest.LogCaptureFixture, of: str
+) -> None:
+    config = make_config({"labels.of": of})
+    caplog.set_level("INFO", "toiletspark")
+    stored(Store.open(config.output.root), tables.QUEUES, [], inputs={"kind": of})
+    summary = make_sheet.step(Workspace.open(spark, config))
+    assert (summary["asked"], summary["shown"], summary["sheets"]) == (0, 0, [])
+    assert "nothing to label: each image of the queue has a label already" in caplog.text
+
+
 def test_hostile_ids_stay_in_their_file(
     spark: SparkSession, make_config: MakeConfig, tmp_path: Path
 ) -> None:

@@ -63,7 +63,9 @@ class Population:
         self._kept: list[DataFrame] = []
         weight = F.count("*").cast("double").alias("weight")
         counted = images.groupBy("listing_id", "stratum").agg(F.count("*").alias("images"), weight)
-        self.frame = self.keep(counted.withColumn("lone", F.lit(False)), "frame")
+        self.frame = self.keep(
+            counted.withColumns({"lone": F.lit(False), "has_listing": F.lit(True)}), "frame"
+        )
 
     def keep(self, frame: DataFrame, name: str) -> DataFrame:
         self._kept.append(frame.coalesce(4).cache())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -14,6 +16,7 @@ from toiletspark.feed import readers as exclusions
 from toiletspark.publishing.versions import log as versions
 from toiletspark.tables import spark_io as frames
 from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.schemas import LABELS
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1000])
@@ -84,3 +87,18 @@ def test_what_cannot_be_computed_ends_no_run_on_any_spark(
 ) -> None:
     """Spark 4 raises unless it is told not to, and tables of other people have such rows."""
     assert spark.range(1).selectExpr(said).collect() == [(result,)]
+
+
+def test_times_of_our_own_tables_have_their_zone(spark: SparkSession, tmp_path: Path) -> None:
+    """As those that Python writes; INT96 has none, and other readers take 9999 for 1816."""
+    store = Store.open(str(tmp_path / "output"))
+    run_id = new_run_id()
+    for_ever = F.lit(datetime(9999, 12, 31, tzinfo=UTC))
+    rows = frames.no_rows(spark, LABELS.columns).unionByName(
+        spark.range(1).select(F.lit("a").alias("image_id"), for_ever.alias("labelled_at")),
+        allowMissingColumns=True,
+    )
+    folder = frames.write_files(rows, store, LABELS, run_id)
+    (file,) = Path(folder).glob("*.parquet")
+    assert pq.read_schema(file).remove_metadata().equals(LABELS.arrow_schema)
+    assert pq.read_table(file)["labelled_at"][0].as_py() == datetime(9999, 12, 31, tzinfo=UTC)

@@ -13,7 +13,7 @@ from tests.conftest import literal_config
 from toiletspark.config import Config, Table
 from toiletspark.errors import TableError
 from toiletspark.jobs import draw_sample
-from toiletspark.tables import schemas, table_reader, user_tables
+from toiletspark.tables import listing_checks, schemas, table_reader, user_tables
 from toiletspark.tables.manifest import Inputs, TableInput
 from toiletspark.tables.runs import Store
 from toiletspark.tables.workspace import Workspace
@@ -216,7 +216,7 @@ def test_a_format_that_the_session_lacks(
     assert error.todo == todo
     if table_format != "avro":
         with pytest.raises(TableError, match=f"data source: {table_format}"):
-            user_tables.check(spark, Workspace.open(spark, literal_config(sets)).config)
+            listing_checks.check(spark, Workspace.open(spark, literal_config(sets)).config)
 
 
 def test_a_database_without_its_driver(spark: SparkSession) -> None:
@@ -240,6 +240,7 @@ def test_a_database_without_its_driver(spark: SparkSession) -> None:
         ("_delta_log/00000000000000000000.json", "", "parquet", "delta"),
         ("_delta_log/00000000000000000000.json", "/country=DE/part-0.parquet", "orc", "delta"),
         ("_delta_log/00000000000000000000.json", "/country=*", "parquet", "delta"),
+        ("_delta_log/00000000000000000000.json", "/{[?]}", "avro", "delta"),
         ("metadata/v1.metadata.json", "/data", "parquet", "iceberg"),
         ("metadata/00000-ab.metadata.json", "", "JSON", "iceberg"),
         (".hoodie/hoodie.properties", "/2026", "parquet", "hudi"),
@@ -266,6 +267,39 @@ def test_files_of_a_table_with_deleted_rows_are_refused_by_name(
         f'set overrides.format = "{true_format}" and overrides.path to the table\'s folder, '
         "or overrides.table to its name in Spark's catalog in place of overrides.path"
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "below", "found"),
+    [
+        (["_temporary/0/_temporary/attempt_1/part-1"], "", "_temporary with files in it"),
+        (["_temporary/0/task_1/part-1", "_SUCCESS"], "/day=1", "_temporary with files in it"),
+        (["_temporary/0/task_1/part-1"], "/day=1/country=DE", "_temporary with files in it"),
+        (["_started_7", "_committed_6"], "", "'_started_7' without _committed_7"),
+        (["_started_7", "_started_8", "_committed_7"], "", "'_started_8' without _committed_8"),
+    ],
+)
+def test_a_table_that_is_still_being_written_is_refused(
+    spark: SparkSession, tmp_path: Path, files: list[str], below: str, found: str
+) -> None:
+    folder = tmp_path / "a [b], c"
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    with pytest.raises(TableError) as raised:
+        table_reader.pin_versions(spark, literal_config({"images.path": f"{folder}{below}"}))
+    assert raised.value.doing == f"reading the images table {folder}{below}"
+    assert raised.value.found == f"{found}: a job is still writing it, or died while it did"
+
+
+def test_a_table_that_was_written_is_not_refused(spark: SparkSession, tmp_path: Path) -> None:
+    """With what jobs leave behind: an empty _temporary, and a foreign one in a folder above."""
+    for name in ("images/_temporary/0", "_temporary/0/task_1/part-1"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("_started_7", "_committed_7", "_SUCCESS", "part-0.parquet"):
+        (tmp_path / "images" / name).write_text("")
+    config = literal_config({"images.path": tmp_path / "images"})
+    assert table_reader.pin_versions(spark, config) == config
 
 
 def test_a_plain_folder_is_not_refused(spark: SparkSession, tmp_path: Path) -> None:

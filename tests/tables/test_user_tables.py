@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from toiletspark.errors import TableError
 from toiletspark.images.fetching.allow_rules import AllowRules
 from toiletspark.images.fetching.failures import FetchError
 from toiletspark.images.fetching.ip_addresses import Networks
+from toiletspark.tables import listing_checks
 from toiletspark.tables import schemas as tables
 from toiletspark.tables import user_tables as catalog
+from toiletspark.tables.listing_checks import ListingCheck, Named
 
 MakeConfig = Callable[..., Config]
 IMAGES = [
@@ -71,10 +74,11 @@ def test_parquet_tables_and_images_of_unknown_listings(
 ) -> None:
     config = make_config({"images.columns.position": "position"}, images=images_frame())
     frame = catalog.read_catalog(spark, config)
-    assert frame.columns == [*tables.IMAGES.columns, "content"]
-    assert dict(frame.dtypes) == {**tables.IMAGES.columns, "content": "binary"}
+    assert frame.columns == [*tables.IMAGES.columns, "content", "has_listing"]
+    beside = {"content": "binary", "has_listing": "boolean"}
+    assert dict(frame.dtypes) == {**tables.IMAGES.columns, **beside}
     assert {image_id: plain(row) for image_id, row in read(spark, config).items()} == WANTED
-    assert catalog.check(spark, config) == {"images": 6, "listings": 6}
+    assert listing_checks.check(spark, config) == (6, ListingCheck(6, {}))
 
 
 def test_csv_tables_with_another_separator(spark: SparkSession, tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_without_a_listings_table_all_are_one_active_stratum(
         image_id: (image_id, None, url, "all", "all", True, "all | all")
         for image_id, _, _, url in IMAGES
     }
-    assert catalog.check(spark, config) == {"images": 6, "listings": 0}
+    assert listing_checks.check(spark, config) == (6, ListingCheck(0, {}))
 
 
 # Mappings
@@ -146,7 +150,7 @@ def test_columns_with_dots_blanks_and_backticks(
     }
     config = make_config(mapped, images=images, listings=listings)
     assert {image_id: plain(row) for image_id, row in read(spark, config).items()} == WANTED
-    assert catalog.check(spark, config) == {"images": 6, "listings": 6}
+    assert listing_checks.check(spark, config) == (6, ListingCheck(6, {}))
 
 
 def test_a_prefix_for_relative_urls(spark: SparkSession, make_config: MakeConfig) -> None:
@@ -286,7 +290,46 @@ def test_how_a_column_becomes_a_text(
     assert {row["asked"]: row["text"] for row in found} == texts
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_a_moment_becomes_the_same_text_in_every_session(spark: SparkSession, zone: str) -> None:
+    before = spark.conf.get("spark.sql.session.timeZone")
+    try:
+        spark.conf.set("spark.sql.session.timeZone", zone)
+        frame = spark.sql("SELECT TIMESTAMP '2026-11-30T18:00:00.5Z' AS updated")
+        row = frame.select(catalog.text(frame, "updated").alias("text")).collect()[0]
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before or "UTC")
+    assert row["text"] == "2026-11-30 18:00:00.5"
+
+
 # Versions
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        pd.Series([1763400000, 1763400001]),
+        pd.Series([1763400000.0, 1763400001.0]),
+        pd.Series(["1763400000", "1763400001.0"]),
+        pd.Series([Decimal("1763400000.00"), Decimal("1763400001.00")]),
+    ],
+    ids=["whole numbers", "floats", "text as pandas writes CSV", "decimals"],
+)
+def test_the_version_is_the_same_text_however_its_column_is_typed(
+    spark: SparkSession, make_config: MakeConfig, versions: pd.Series
+) -> None:
+    images = images_frame().head(2).assign(image_version=versions)
+    rows = read(spark, make_config(images=images))
+    wanted = {"a": "1763400000", "b": "1763400001"}
+    assert {image_id: row["image_version"] for image_id, row in rows.items()} == wanted
+
+
+def test_a_version_that_is_no_number_stays_as_it_is(
+    spark: SparkSession, make_config: MakeConfig
+) -> None:
+    images = images_frame().head(3).assign(image_version=["007", "v1.0", "1.0.0"])
+    rows = read(spark, make_config(images=images))
+    assert [rows[image_id]["image_version"] for image_id in "abc"] == ["007", "v1.0", "1.0.0"]
 
 
 def test_the_version_is_the_users_column(spark: SparkSession, make_config: MakeConfig) -> None:
@@ -323,7 +366,7 @@ def test_the_version_follows_from_the_url_or_the_inline_bytes(
 
 def told(spark: SparkSession, config: Config) -> str:
     with pytest.raises(TableError) as stopped:
-        catalog.check(spark, config)
+        listing_checks.check(spark, config)
     assert stopped.value.exit_code == 2
     return str(stopped.value)
 
@@ -431,6 +474,77 @@ def test_keys_that_are_none(
         f"  do:       correct the table, or map {name}.columns.{key} to the column that identifies "
         "a row"
     )
+
+
+# Joins and words
+
+
+def active_check(spark: SparkSession, make_config: MakeConfig, words: list[Any]) -> ListingCheck:
+    ids = [f"L{number}" for number in range(len(words))]
+    listings = pd.DataFrame({"listing_id": ids, "location": "x", "listing_type": "y"})
+    images = pd.DataFrame({"image_id": ["1"], "listing_id": "L1", "image_url": "u"})
+    config = make_config(images=images, listings=listings.assign(active=words))
+    return listing_checks.check_listings(spark, config)
+
+
+@pytest.mark.parametrize(
+    ("words", "results"),
+    [
+        (["ACTIVE"] * 3 + ["INACTIVE"], "'ACTIVE' 3, 'INACTIVE' 1 in 4 of 4 rows"),
+        (["Y", "Y", "ONLINE", None], "'ONLINE' 1 in 1 of 4 rows"),
+        ([1, 2, 2, 0], "'2' 2 in 2 of 4 rows"),
+    ],
+    ids=["words of a system", "two systems", "codes"],
+)
+def test_words_for_active_that_nobody_knows_are_named(
+    spark: SparkSession, make_config: MakeConfig, words: list[Any], results: str
+) -> None:
+    with pytest.raises(TableError) as raised:
+        active_check(spark, make_config, words)
+    assert raised.value.found == results
+    assert "'active' (listings.columns.active): true, t, 1" in raised.value.expected
+
+
+def test_an_unknown_word_in_a_hundred_counts_as_no_and_is_counted(
+    spark: SparkSession, make_config: MakeConfig
+) -> None:
+    """Blank and null are a no that everybody knows."""
+    words = ["yes"] * 98 + ["", None, "soon"]
+    check = active_check(spark, make_config, words)
+    assert check == ListingCheck(101, {"soon": 1})
+    assert check.summary == {"unknown_active": {"soon": 1}}
+    with pytest.raises(TableError, match="'soon' 2 in 2 of 102 rows"):
+        active_check(spark, make_config, [*words, "soon"])
+
+
+@pytest.mark.parametrize(
+    ("named", "listed", "pair"),
+    [
+        (["L1"], ["L1 "], "'L1' here and 'L1 ' there"),
+        (["h1", None], ["x", "H1"], "'h1' here and 'H1' there"),
+        (["55.0"], [54, 55], "'55.0' here and '55' there"),
+        ([12], ["0012", "0013"], "'12' here and '0012' there"),
+        (["'0012'"], ["12"], "\"'0012'\" here and '12' there"),
+        (["a"], ["b"], "'a' here and 'b' there"),
+    ],
+    ids=["blank", "capitals", "float", "zeros", "quotes", "nothing in common"],
+)
+def test_images_whose_listings_are_all_unknown_are_shown_beside_them(
+    spark: SparkSession, make_config: MakeConfig, named: list[Any], listed: list[Any], pair: str
+) -> None:
+    images = pd.DataFrame({"listing_id": named, "image_url": "u"})
+    images["image_id"] = [f"i{number}" for number in range(len(named))]
+    listings = pd.DataFrame({"listing_id": listed, "location": "x", "listing_type": "y"})
+    config = make_config(images=images, listings=listings.assign(active=True))
+    rows = catalog.read_catalog(spark, config)
+    unknown = rows.where("NOT has_listing").select("listing_id")
+    assert unknown.count() == 1  # an image without a listing names none
+    with pytest.raises(TableError) as raised:
+        listing_checks.require_listings(spark, config, Named(1, 1), unknown)
+    share = "1 of 1 images name a listing that the table does not have"
+    assert raised.value.found == f"{share}, for instance {pair}"
+    assert Named(2, 1).summary == {"of_listings": {"images": 2, "without_listing": 1}}
+    listing_checks.require_listings(spark, config, Named(2, 1), unknown)  # some: no error
 
 
 # The feed's own table

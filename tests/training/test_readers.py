@@ -53,6 +53,16 @@ def test_both_readers_give_the_stored_rows_in_their_order(tmp_path: Path, files:
 
 
 @pytest.mark.petastorm
+@pytest.mark.parametrize("signs", ["portal #1", "a?b=c", "100%25", "[x] {y,z} *", "a::b"])
+def test_a_folder_whose_name_has_signs_of_urls_and_patterns(tmp_path: Path, signs: str) -> None:
+    (tmp_path / signs).mkdir()
+    run = gathered(tmp_path / signs, to_stored(clusters(20)[0]), ["x"] * 20, files=2)
+    plain, read = rows_of(readers.by_pyarrow, run), rows_of(readers.by_petastorm, run)
+    assert len(plain) == 20
+    np.testing.assert_array_equal(read, plain)
+
+
+@pytest.mark.petastorm
 def test_a_run_without_rows_gives_none(tmp_path: Path) -> None:
     run = gathered(tmp_path, [], [])
     assert len(rows_of(readers.by_pyarrow, run)) == len(rows_of(readers.by_petastorm, run)) == 0

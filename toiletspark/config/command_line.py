@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,8 @@ def run_program(function: Callable[..., object]) -> None:
 def reported_errors(*, check_packages: bool = True) -> Iterator[None]:
     """Prints an error that a person can act on to stderr and exits with its code.
 
+    The trace of its cause, if it has one, goes to a file that is named beside it.
+
     While the body runs, the logger `toiletspark` writes to stderr too. Only the doctor skips the
     check for package versions that must not be used: it lists them among its findings.
     """
@@ -55,9 +59,24 @@ def reported_errors(*, check_packages: bool = True) -> Iterator[None]:
         yield
     except ToiletsparkError as error:
         logger.error(error)
+        if error.__cause__ is not None:
+            logger.error("  trace:    %s", _kept_trace(error.__cause__))
         raise SystemExit(error.exit_code) from None
     finally:
         logger.removeHandler(handler)
+
+
+def _kept_trace(cause: BaseException) -> str:
+    """Writes a trace to a file of its own; returns its path, or the reason why there is none."""
+    trace = "".join(traceback.format_exception(cause))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="toiletspark-trace-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(trace.encode(errors="replace").decode())
+    except OSError as error:
+        return f"not kept ({error})"
+    return file.name
 
 
 def show(summary: Summary, as_json: bool) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from PIL import Image, features
 from pydantic import AfterValidator, Field, model_validator
 
 from toiletspark.config.allowed_places import WEB, parse
 from toiletspark.config.types import AllowLine, Network, Section, Share, absolute
+from toiletspark.errors import nearest
 
 Runtime = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 JpegDecoder = Literal["pillow", "nvjpeg"]
+_CODECS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "PNG": "zlib", "WEBP": "webp"}
 _OPEN_HEADERS = {"accept", "accept-language", "referer", "user-agent"}  # hold no secrets
 
 
@@ -60,8 +63,23 @@ class Fetch(Section):
         return self
 
 
+def _pillow_format(name: str) -> str:
+    """Returns the name of a format as Pillow writes it; ValueError if this Pillow cannot read it.
+
+    An unknown name would fail at each image, and look like a fault of the image.
+    """
+    Image.init()
+    name = name.upper()
+    if name not in Image.OPEN:
+        hint = nearest(name, Image.OPEN)
+        raise ValueError(f"Pillow reads no {name}{hint}, but {', '.join(sorted(Image.OPEN))}")
+    if name in _CODECS and not features.check(_CODECS[name]):
+        raise ValueError(f"this machine's Pillow was built without {name}")
+    return name
+
+
 class Decode(Section):
-    formats: list[str] = Field(min_length=1)
+    formats: list[Annotated[str, AfterValidator(_pillow_format)]] = Field(min_length=1)
     max_pixels: int = Field(ge=1)
     min_side_px: int = Field(ge=1)
     isolated: bool

@@ -38,8 +38,9 @@ def embedded_contents(spark: SparkSession, store: Store, backbone_id: str) -> Da
 def join_attempts(images: DataFrame, ledger: DataFrame, embedded: DataFrame) -> DataFrame:
     """Adds to `schemas.IMAGES` the newest attempt; `embedded` has each embedded content once.
 
-    Returns the columns of `schemas.CATALOG`, attempts and attempted_at, all null for an image that
-    was never tried; is_embedded, true or null. Cost: joins on ids, no image read.
+    Returns the columns of `schemas.CATALOG`, attempts, attempted_at and decoder, all null for an
+    image that was never tried; is_embedded, true or null; further columns of the images. Cost:
+    joins on ids, no image read.
     """
     key = list(IMAGE_LEDGER.key)
     facts = ["status", "detail", "content_digest", "attempts", "attempted_at", "decoder"]
@@ -47,7 +48,9 @@ def join_attempts(images: DataFrame, ledger: DataFrame, embedded: DataFrame) -> 
     joined = images.join(last, key, "left")
     embedded = embedded.withColumn("is_embedded", F.lit(True)).hint("shuffle_hash")
     joined = joined.join(embedded, "content_digest", "left")
-    return joined.select(*CATALOG.columns, "attempts", "attempted_at", "decoder", "is_embedded")
+    last_columns = ["attempts", "attempted_at", "decoder", "is_embedded"]
+    further = [name for name in images.columns if name not in CATALOG.columns]
+    return joined.select(*CATALOG.columns, *last_columns, *further)
 
 
 def needs_attempt(section: Embed, decoder: str) -> Column:

@@ -14,6 +14,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.errors import OutputError, TableError, nearest, shown
+from toiletspark.tables import joins
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.user_tables import text
 
 # The standing of a row of the feed in a version; each row has exactly one.
@@ -75,8 +77,8 @@ def build_feed(
         "open": exclusion_list.where(~F.col("reason").eqNullSafe("unscored")),
         "mixed": exclusion_list,
         "closed": decisions.where(F.col("decision") == "keep"),
-    }[mode].select(F.col("image_id").alias("__decided_id"))
-    is_same = text(feed, image_id) == F.col("__decided_id")
+    }[mode].select("image_id")
+    is_same = text(feed, image_id) == ids["image_id"]
     return feed.join(ids, on=is_same, how="left_semi" if mode == "closed" else "left_anti")
 
 
@@ -110,21 +112,27 @@ def count(images: DataFrame) -> Counts:
 
 
 def require_known(
-    images: DataFrame, counts: Counts, image_id: str, *, table: str, version: int
+    images: DataFrame,
+    counts: Counts,
+    decisions: DataFrame,
+    image_id: str,
+    *,
+    table: str,
+    version: int,
 ) -> None:
     """Stops with a TableError if the version knows none of a feed's ids: nothing would be excluded.
 
-    `images` are `standings`; the table's path and the version's number are for the message.
+    `images` are `standings` by the `decisions`; the table's path and the version's number are for
+    the message.
     """
     with_id = counts.feed_in - counts.rows["null_id"]
     if not with_id or counts.rows["unknown_id"] < with_id:
         return
-    ids = images.where("image_id is not null").select("image_id").orderBy("image_id")
-    examples = shown(row["image_id"] for row in ids.limit(5).collect())
+    pair = joins.neighbours(images.select("image_id"), decisions.select("image_id"))
     raise TableError(
         doing=f"building the feed from {table}",
         expected=f"ids in the column '{image_id}' (feed.image_id) that version {version} knows",
-        found=f"{with_id} rows with an id, all of them unknown: {examples}",
+        found=f"{with_id} rows with an id, all of them unknown, for instance {pair}",
         todo="set feed.image_id to the column that holds the ids of the images table, written as "
         "there; if all images are new, run `toiletspark rescore` first",
     )
@@ -190,3 +198,4 @@ def _require_column(feed: DataFrame, image_id: str) -> None:
             found=f"the columns {shown(feed.columns, 20)}{nearest(image_id, feed.columns)}",
             todo="set feed.image_id to the column that names the image",
         )
+    require_types(feed, {"feed.image_id": image_id}, "building the feed")

@@ -7,13 +7,16 @@
 A presorted picture that lies where it was put is no label until somebody says that he has looked
 through its class (`labels.reviewed`): otherwise the head would learn its own mistakes.
 
-File names are hashes, because an image_id may hold anything, also "../". The pictures are encoded
-anew from pixels. Nothing here needs Spark.
+File names are hashes of the image_id, because that may hold anything, also "../". So each row of
+the index can be checked. A spreadsheet that saves it makes numbers of ids; then a hidden copy of
+the index counts. The pictures are encoded anew from pixels. Nothing here needs Spark.
 """
 
+import collections
 import csv
 import hashlib
 import io
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,15 +25,17 @@ from pathlib import Path
 
 from toiletspark.errors import LabelsError, shown
 from toiletspark.labels import image_folder
+from toiletspark.labels.image_folder import is_leftover
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import storage
 
 INDEX = "index.csv"
+_log = logging.getLogger("toiletspark")
 UNLABELLED = image_folder.UNLABELLED
 _COLUMNS = ("file", "image_id", "content_digest")
-_SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini", ".directory")  # of file managers
-_MACOS_PREFIX = "._"  # macOS writes ._picture.jpg beside each file of a network share
-_EXPORTED = re.compile(r"[0-9a-f]{16}\.jpg")  # the names of exported pictures
+_COPY = ".index.csv"  # nobody opens it with a spreadsheet
+# the names of exported pictures; downloads and file managers write "... (1).jpg", "... - Copy.jpg"
+_EXPORTED = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{16})(?:[^0-9a-f].*)?\.jpg")
 _INDEX_EVERY = 500  # new pictures between two writes of the index, which is written as a whole
 
 
@@ -64,7 +69,7 @@ def export(images: Iterable[ExportedImage], folder: Path, classes: Iterable[str]
     for image in images:
         if image.image_id in exported:
             continue
-        name = f"{hashlib.sha256(image.image_id.encode()).hexdigest()[:16]}.jpg"
+        name = _picture_name(image.image_id)
         target = image.suggested if image.suggested in names else UNLABELLED
         file = f"{present.get(name, target)}/{name}"
         (folder / file).write_bytes(image.jpeg)
@@ -90,7 +95,7 @@ def is_plain(folder: Path, classes: list[str]) -> bool:
     if (folder / INDEX).exists() or not image_folder.has_class_folder(folder, classes):
         return False
     names = [path.name for path in folder.rglob("*") if path.is_file()]
-    return not all(_EXPORTED.fullmatch(name) for name in names if not _is_system_file(name))
+    return not all(_EXPORTED.fullmatch(name) for name in names if not is_leftover(name))
 
 
 def any_labelled(folder: Path, classes: Iterable[str]) -> bool:
@@ -123,7 +128,8 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
         )
     index = {Path(row["file"]).name: row for row in _read_index(folder)}
     files = _files_by_class(folder, classes, doing)
-    unknown = [path.relative_to(folder).as_posix() for path, _ in files if path.name not in index]
+    names = {path: _exported_name(path.name) for path, _ in files}
+    unknown = [path.relative_to(folder).as_posix() for path, _ in files if names[path] not in index]
     if unknown:
         raise LabelsError(
             doing=doing,
@@ -132,10 +138,10 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
             todo="run `toiletspark labels export` again if it was cut off; else remove them or "
             "give them their names back; pictures from elsewhere have no image_id",
         )
-    of_name: dict[str, list[str]] = defaultdict(list)
+    of_name: dict[str, dict[str, str]] = defaultdict(dict)
     for path, class_name in files:
-        of_name[path.name].append(f"{class_name}/{path.name}")
-    repeated = [paths for paths in of_name.values() if len(paths) > 1]
+        of_name[names[path]][class_name] = f"{class_name}/{path.name}"
+    repeated = [list(paths.values()) for paths in of_name.values() if len(paths) > 1]
     if repeated:
         raise LabelsError(
             doing=doing,
@@ -145,8 +151,8 @@ def read(folder: Path, classes: list[str], reviewed: Iterable[str] = ()) -> Sour
         )
     confirmed = set(reviewed)
     source = SourceLabels([], frozenset(row["image_id"] for row in index.values()))
-    for path, class_name in files:
-        row = index[path.name]
+    for name, class_names in of_name.items():
+        row, class_name = index[name], next(iter(class_names))
         is_moved = Path(row["file"]).parent.name != class_name
         how = "folder" if is_moved else "folder_presorted"
         label = Label(row["image_id"], class_name, row["content_digest"] or None, how)
@@ -161,11 +167,7 @@ def _shown_folders(folder: Path) -> str:
 
 def _pictures(folder: Path, name: str) -> list[Path]:
     files = (path for path in (folder / name).glob("*") if path.is_file())
-    return [path for path in files if not _is_system_file(path.name)]
-
-
-def _is_system_file(name: str) -> bool:
-    return name in _SYSTEM_FILES or name.startswith(_MACOS_PREFIX)
+    return [path for path in files if not is_leftover(path.name)]
 
 
 def _open_export(folder: Path) -> list[dict[str, str]]:
@@ -185,20 +187,47 @@ def _open_export(folder: Path) -> list[dict[str, str]]:
 
 
 def _read_index(folder: Path) -> list[dict[str, str]]:
-    """The rows of the index; spreadsheets save it with other columns or encodings."""
+    """The rows of the index as the export wrote it: of its copy, if the index was altered since."""
     try:
-        with (folder / INDEX).open(newline="", encoding="utf-8") as file:
-            rows = [{name: row[name] for name in _COLUMNS} for row in csv.DictReader(file)]
+        return _rows(folder / INDEX)
+    except LabelsError as error:
+        if not (folder / _COPY).exists():
+            raise
+        rows = _rows(folder / _COPY)
+        _log.warning("%s was altered (%s); its copy %s counts", folder / INDEX, error.found, _COPY)
+        return rows
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """The rows of an index; spreadsheets save it with other columns, encodings or ids."""
+    doing = f"reading {file}"
+    todo = "take the file from its backup; without it nobody knows which image a picture is"
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            rows = [{name: row[name] for name in _COLUMNS} for row in csv.DictReader(text)]
         if any(None in row.values() for row in rows):
             raise ValueError("a row that ends too early")
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise LabelsError(
-            doing=f"reading {folder / INDEX}",
+            doing=doing,
             expected=f"a table with the columns {', '.join(_COLUMNS)}, as `toiletspark labels "
             "export` wrote it",
             found=f"no column {error}" if isinstance(error, KeyError) else str(error),
-            todo="take the file from its backup; without it nobody knows which image a picture is",
+            todo=todo,
         ) from None
+    names = [Path(row["file"]).name for row in rows]
+    altered = [row for row in rows if Path(row["file"]).name != _picture_name(row["image_id"])]
+    problems = []
+    if altered:
+        example = f"{altered[0]['file']!r} is not the picture of {altered[0]['image_id']!r}"
+        problems.append(f"{len(altered)} of {len(rows)} rows are altered, for instance {example}")
+    if repeated := sorted(
+        {name for name, count in collections.Counter(names).items() if count > 1}
+    ):
+        problems.append(f"{len(repeated)} pictures with two rows: {shown(repeated)}")
+    if problems:
+        expected = "one row for each picture, whose name is a digest of its image_id"
+        raise LabelsError(doing=doing, expected=expected, found="; ".join(problems), todo=todo)
     return rows
 
 
@@ -207,7 +236,8 @@ def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
     writer = csv.DictWriter(text, _COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
-    storage.replace_bytes(str(folder / INDEX), text.getvalue().encode())
+    for name in (INDEX, _COPY):
+        storage.replace_bytes(str(folder / name), text.getvalue().encode())
 
 
 def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[Path, str]]:
@@ -223,7 +253,21 @@ def _files_by_class(folder: Path, classes: list[str], doing: str) -> list[tuple[
 
     everything = ClassFolders(str(folder), is_valid_file=lambda path: True).samples
     files = [(Path(path), classes[index]) for path, index in everything]
-    return [(path, name) for path, name in files if not _is_system_file(path.name)]
+    return [(path, name) for path, name in files if not _is_below_leftover(path, folder)]
+
+
+def _is_below_leftover(path: Path, folder: Path) -> bool:
+    return any(is_leftover(part) for part in path.relative_to(folder).parts)
+
+
+def _picture_name(image_id: str) -> str:
+    return f"{hashlib.sha256(image_id.encode()).hexdigest()[:16]}.jpg"
+
+
+def _exported_name(name: str) -> str:
+    """The name under which a picture was exported, also of a copy with another name."""
+    match = _EXPORTED.fullmatch(name)
+    return f"{match.group(1)}.jpg" if match else name
 
 
 def _require_folders(folder: Path, classes: list[str], doing: str) -> None:
@@ -234,8 +278,7 @@ def _require_folders(folder: Path, classes: list[str], doing: str) -> None:
             doing=doing,
             expected=f"the folders {', '.join(classes)} and {UNLABELLED}, and {INDEX}",
             found=f"also {shown(stray)}",
-            todo="remove what is no class (notebooks leave .ipynb_checkpoints), or add it to "
-            "labels.classes",
+            todo="remove what is no class, or add it to labels.classes",
         )
     empty = [name for name in classes if not _pictures(folder, name)]
     if empty:
@@ -250,7 +293,8 @@ def _require_folders(folder: Path, classes: list[str], doing: str) -> None:
 
 def _stray(folder: Path, classes: list[str]) -> Iterator[str]:
     for path in folder.iterdir():
-        if path.name not in {*classes, UNLABELLED, INDEX} and not _is_system_file(path.name):
+        if path.name not in {*classes, UNLABELLED, INDEX} and not is_leftover(path.name):
             yield path.name
     for name in classes:  # ImageFolder would count the files of deeper folders as well
-        yield from (f"{name}/{path.name}" for path in (folder / name).glob("*") if path.is_dir())
+        folders = (path for path in (folder / name).glob("*") if path.is_dir())
+        yield from (f"{name}/{path.name}" for path in folders if not is_leftover(path.name))

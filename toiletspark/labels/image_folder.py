@@ -9,6 +9,7 @@ Files are listed and hashed, never decoded. Nothing here needs Spark or torch.
 import collections
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,12 @@ from toiletspark.errors import LabelsError, nearest, shown
 
 UNLABELLED = "unlabelled"
 SPLITS = ("train", "val", "valid", "validation", "test")
-# of file managers, file servers and archives; whole folders too
-_LEFTOVERS = ("@eadir", "#recycle", "thumbs.db", "desktop.ini", "__macosx", "lost+found")
+# of file managers, file servers, archives and downloads; whole folders too
+_LEFTOVER = re.compile(
+    r"\..*|~\$.*|.*~|[@#$][a-z].*|(eh)?thumbs(_vista)?\.db|(desktop|picasa)\.ini|icon\r|__macosx|"
+    r"lost\+found|system volume information|.*\.(part|crdownload|tmp)",
+    re.IGNORECASE | re.DOTALL,
+)
 _MACOS_PREFIX = "._"  # macOS writes ._picture.jpg beside each file of a network share
 
 
@@ -157,7 +162,7 @@ def shown_reasons(skipped: Sequence[SkippedFile]) -> list[str]:
 
 def is_leftover(name: str) -> bool:
     """Returns True for hidden files, and for files and folders that other programs leave."""
-    return name.startswith(".") or name.casefold() in _LEFTOVERS
+    return _LEFTOVER.fullmatch(name) is not None
 
 
 def _splits(folder: Path, classes: Sequence[str]) -> list[str]:

@@ -2,15 +2,17 @@
 
 import codecs
 import collections
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from toiletspark.errors import LabelsError, nearest, shown
+from toiletspark.errors import LabelsError, shown
 from toiletspark.labels import label_studio
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import storage
+from toiletspark.tables.words import require_few_unknown
 
 FORMAT, FORMAT_VERSION = "toiletspark-labels", 1
 _OTHER_FORMAT = "take the file that the contact sheet downloads, or Label Studio's export"
@@ -40,27 +42,31 @@ def read(location: str, classes: list[str]) -> SourceLabels:
     """Reads a contact sheet's download, or Label Studio's export as JSON or JSON-MIN.
 
     Raises:
-        LabelsError: no such file, another format or version, a class that is not in `classes`, an
-            image twice, or no label.
+        LabelsError: no such file, another format or version, unknown classes (see
+            `of_known_classes`), an image twice in a sheet, or no label.
     """
     doing = f"importing labels from {location}"
     content = _parsed(location, doing)
     labels = (_of_label_studio if isinstance(content, list) else _of_sheet)(content, doing)
-    require_classes({label.label for label in labels}, classes, doing)
-    return SourceLabels(labels)
+    return of_known_classes(SourceLabels(labels), classes, doing)
 
 
-def require_classes(used: set[str], classes: list[str], doing: str) -> None:
-    """Raises a LabelsError without a class, or for one that labels.classes does not have."""
-    unknown = sorted(used - set(classes))
-    if used and not unknown:
-        return
-    found, todo = "no labels", "label some images first"
-    if unknown:
-        found = f"{shown(unknown)}{nearest(unknown[0], classes)}"
-        todo = "set labels.classes to the classes that were labelled"
+def of_known_classes(source: SourceLabels, classes: list[str], doing: str) -> SourceLabels:
+    """The labels without those of classes that labels.classes does not have, which are counted.
+
+    Raises a LabelsError without a label, or if more than 1 label in 100 has an unknown class.
+    """
+    used = collections.Counter(label.label for label in source.labels)
+    unknown = {name: count for name, count in used.items() if name not in classes}
     expected = f"at least one label, each one of labels.classes: {', '.join(classes)}"
-    raise LabelsError(doing=doing, expected=expected, found=found, todo=todo)
+    todo = "set labels.classes to the classes that were labelled, or correct the words"
+    parts = {"doing": doing, "expected": expected}
+    require_few_unknown(unknown, used.total(), classes, LabelsError, **parts, todo=todo)
+    if not used:
+        raise LabelsError(**parts, found="no labels", todo="label some images first")
+    labels = [label for label in source.labels if label.label in classes]
+    counts = {**source.counts, **({"unknown_classes": unknown} if unknown else {})}
+    return replace(source, labels=labels, counts=counts)
 
 
 def _parsed(location: str, doing: str) -> Any:

@@ -5,6 +5,7 @@ The format is Label Studio's own: https://labelstud.io/guide/tasks (import), /gu
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from toiletspark.errors import shown
-from toiletspark.labels.merge import Label
+from toiletspark.labels.merge import Label, credible
 
 CHOICE, IMAGE = "choice", "image"  # the names of the two tags in the labelling configuration
 REMOTE = ("http://", "https://", "s3://", "gs://", "azure-blob://")
@@ -154,11 +155,13 @@ def labels_of(export: list[Any]) -> list[Label]:
             annotation with several choices.
     """
     newest: dict[tuple[str, str], Label] = {}
+    now = datetime.now(UTC)
     for entry in _EXPORT.validate_python(export):
         for label in _labels(entry):
             key = (label.image_id, label.labeller)
-            before = newest.setdefault(key, label).labelled_at
-            if label.labelled_at and (before is None or label.labelled_at > before):
+            before = credible(newest.setdefault(key, label).labelled_at, now)
+            at = credible(label.labelled_at, now)
+            if at and (before is None or at > before):
                 newest[key] = label
     return list(newest.values())
 

@@ -9,6 +9,7 @@ Each import is merged with the newest run of `schemas.LABELS` into a new one, by
 - The table of overrides is compared in the same way, though its rows name their labellers.
 - A file of the contact sheet or of Label Studio names labellers and times. It only adds labels, and
   none that is older than the labeller's last one.
+- A time that no clock can have shown (see `credible`) is put aside: the time of the import counts.
 - Labellers who contradict each other about a content are in conflict: both labels stay, and are
   listed.
 
@@ -17,9 +18,10 @@ Nothing here needs Spark.
 
 import collections
 import getpass
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from toiletspark.errors import LabelsError
@@ -30,7 +32,10 @@ from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
 
 IMAGE_FOLDER = "image_folder"  # the `how` of labels from folders that people made themselves
 Key = tuple[str, str]  # image_id, labeller
-_Rows = dict[str, dict[str, Any]]  # rows of `LABEL_SOURCES` by image_id
+_Row = dict[str, Any]  # of `LABEL_SOURCES`
+# tools write an empty date as the first day that they know, up to 1980
+_FIRST_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+_CLOCKS_DIFFER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class SourceLabels:
     covers: frozenset[str] | None = None
     waiting: list[Label] = field(default_factory=list)  # presorted, and not looked through
     table: TableInput | None = None
+    counts: dict[str, Any] = field(default_factory=dict)  # of rows that are no labels
 
 
 @dataclass
@@ -71,10 +77,11 @@ class Merged:
     unchanged: int = 0
     outdated: int = 0
     waiting: int = 0
+    misdated: int = 0
 
     def counts(self) -> dict[str, Any]:
         """The figures for manifest and summary."""
-        names = ("new", "gone", "unchanged", "outdated", "waiting")
+        names = ("new", "gone", "unchanged", "outdated", "waiting", "misdated")
         changed = dict(sorted(self.changed.items()))
         return {**{name: getattr(self, name) for name in names}, "changed": changed}
 
@@ -85,6 +92,8 @@ class Merged:
         parts = [f"{self.new} new", changed, f"{self.gone} gone", f"{self.unchanged} unchanged"]
         if self.outdated:
             parts.append(f"{self.outdated} older than what is known")
+        if self.misdated:
+            parts.append(f"{self.misdated} with a date that no clock showed: the import's counts")
         if self.waiting:
             parts.append(f"{self.waiting} presorted and not looked at")
         return ", ".join(parts)
@@ -105,31 +114,33 @@ def merge(
         source: its name: a path, a table's name or a query.
         importer: the labeller of labels without a name.
     """
-    last_import = {row["image_id"]: row for row in sources if row["source"] == source}
+    last_import = _by_image(row for row in sources if row["source"] == source)
     # a presorted picture was confirmed before, or moved away and back, if it has been a label
     confirmed = [label for label in imported.waiting if label.image_id in last_import]
-    labels = [*imported.labels, *confirmed]
-    merged = Merged({(label.image_id, label.labeller): label for label in known})
-    merged.waiting = len(imported.waiting) - len(confirmed)
     now = datetime.now(UTC)
-    for label in labels:
-        last = last_import.get(label.image_id)
-        if last is not None and last["class"] == label.label:
-            merged.unchanged += 1
-            continue
-        if last is not None:
-            _take_back(merged, last)
-        named = replace(label, labeller=label.labeller or importer)
-        _add(merged, named, now, last["class"] if last else None)
-    missing = last_import.keys() - {label.image_id for label in labels}
-    for image_id in missing & (imported.covers or frozenset()):
-        merged.gone += _take_back(merged, last_import[image_id])
+    merged = Merged({(label.image_id, label.labeller): _dated(label, now) for label in known})
+    merged.waiting = len(imported.waiting) - len(confirmed)
+    by_image: dict[str, list[Label]] = collections.defaultdict(list)
+    for label in [*imported.labels, *confirmed]:
+        by_image[label.image_id].append(label)
+    rows: list[_Row] = []
+    for image_id, labels in by_image.items():
+        last = last_import.pop(image_id, [])
+        rows += _merge_image(merged, labels, last, _Import(source, importer, now))
+        merged.gone += sum(_take_back(merged, row) for row in last)
+    for image_id in list(last_import):
+        if image_id in (imported.covers or ()):
+            merged.gone += sum(_take_back(merged, row) for row in last_import.pop(image_id))
     merged.sources = [row for row in sources if row["source"] != source]
     if imported.covers is not None:
-        outside = {key: row for key, row in last_import.items() if key not in imported.covers}
-        rows = {**outside, **_source_rows(last_import, labels, source, importer)}
-        merged.sources += [rows[image_id] for image_id in sorted(rows)]
+        rows += itertools.chain.from_iterable(last_import.values())
+        merged.sources += sorted(rows, key=lambda row: (row["image_id"], row["class"]))
     return merged
+
+
+def credible(at: datetime | None, now: datetime) -> datetime | None:
+    """Returns a time that a clock may have shown; None for an empty date, or one of the future."""
+    return at if at and _FIRST_DAY <= at <= now + _CLOCKS_DIFFER else None
 
 
 def newest(store: Store) -> list[Label]:
@@ -227,6 +238,58 @@ def shown_conflict(labels: list[Label]) -> str:
     return f"{labels[0].image_id!r}: {', '.join(texts)}"
 
 
+@dataclass(frozen=True)
+class _Import:
+    """The source of an import, the person who makes it, and its time."""
+
+    source: str
+    importer: str
+    now: datetime
+
+
+def _merge_image(
+    merged: Merged, labels: list[Label], last: list[_Row], current: _Import
+) -> list[_Row]:
+    """Merges a source's labels of an image with its rows of the last import.
+
+    Removes from `last` what the source still says, or has changed; returns the new rows. A repeated
+    label stays with its first importer.
+    """
+    rows, changed = [], []
+    for label in labels:
+        same = next((row for row in last if row["class"] == label.label), None)
+        if same is None:
+            changed.append(label)
+            continue
+        last.remove(same)
+        rows.append(same)
+        merged.unchanged += 1
+    for label in changed:
+        before = last.pop(0) if last else None
+        if before is not None:
+            _take_back(merged, before)
+        merged.misdated += bool(label.labelled_at and not credible(label.labelled_at, current.now))
+        dated = _dated(replace(label, labeller=label.labeller or current.importer), current.now)
+        _add(merged, dated, current.now, before["class"] if before else None)
+        named = {"image_id": label.image_id, "labeller": dated.labeller}
+        rows.append({"source": current.source, **named, "class": label.label})
+    return rows
+
+
+def _dated(label: Label, now: datetime) -> Label:
+    """The label with a time that a clock may have shown."""
+    if label.labelled_at is None or credible(label.labelled_at, now):
+        return label
+    return replace(label, labelled_at=now)
+
+
+def _by_image(rows: Iterable[_Row]) -> dict[str, list[_Row]]:
+    by_image: dict[str, list[_Row]] = collections.defaultdict(list)
+    for row in rows:
+        by_image[row["image_id"]].append(row)
+    return dict(by_image)
+
+
 def _add(merged: Merged, label: Label, now: datetime, was: str | None) -> None:
     """Puts a label into its labeller's row; `was` is the class at the source's last import."""
     key = (label.image_id, label.labeller)
@@ -263,18 +326,6 @@ def _take_back(merged: Merged, row: dict[str, Any]) -> bool:
     if stands:
         del merged.labels[key]
     return stands
-
-
-def _source_rows(last_import: _Rows, labels: list[Label], source: str, importer: str) -> _Rows:
-    """The source's labels as rows by image_id; a repeated label stays with its first importer."""
-    rows = {}
-    for label in labels:
-        row = last_import.get(label.image_id)
-        if row is None or row["class"] != label.label:
-            named = {"image_id": label.image_id, "labeller": label.labeller or importer}
-            row = {"source": source, **named, "class": label.label}
-        rows[label.image_id] = row
-    return rows
 
 
 def _source_rows_of(store: Store, run: Run | None) -> list[dict[str, Any]]:

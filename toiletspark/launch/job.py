@@ -10,6 +10,7 @@ from pathlib import Path
 from toiletspark.config import Config, command_line, loading
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets, Summary
 from toiletspark.launch import session
+from toiletspark.tables import failures, table_reader
 from toiletspark.tables.workspace import Workspace
 
 Step = Callable[[Workspace], Summary]
@@ -51,7 +52,9 @@ class Job:
             config = loading.load(files, sets)
             prepare = functools.partial(self.prepare, config) if self.prepare else None
             spark = session.start(config.spark, beside=prepare)
-            summary = self.timed(Workspace.open(spark, config, read_only=self.read_only))
+            damaged_file = functools.partial(table_reader.damaged_file, spark)
+            with failures.explained(config, self.name, damaged_file):
+                summary = self.timed(Workspace.open(spark, config, read_only=self.read_only))
             spark.stop()
         self.show(summary, as_json)
         return summary

@@ -15,6 +15,13 @@ from toiletspark.config import Spark as SparkSection
 from toiletspark.errors import UserError
 from toiletspark.launch import settings
 
+# they log a trace for each try of a task, besides the error that ends the job
+_TRACING_LOGGERS = (
+    "executor.Executor",
+    "util.Utils",
+    "sql.execution.datasources.FileFormatWriter",
+)
+
 
 def start(section: SparkSection, beside: Callable[[], object] | None = None) -> SparkSession:
     """Returns the session that a step works with; an existing one is used as it is.
@@ -46,12 +53,22 @@ def start(section: SparkSection, beside: Callable[[], object] | None = None) -> 
         SparkContext._ensure_initialized(conf=conf)
         beside()
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
-    spark.sparkContext.setLogLevel(section.settings.get("spark.log.level", "ERROR"))
+    _set_log_level(spark, section.settings.get("spark.log.level", "ERROR"))
     for warning in settings.warnings(lambda key: spark.conf.get(key, None) or ""):
         logging.getLogger("toiletspark").warning("warning: %s", warning)
     _ship_wheels(spark)
     spark.range(1).count()  # loads the SQL engine: part of starting, not of the first step's time
     return spark
+
+
+def _set_log_level(spark: SparkSession, level: str) -> None:
+    """Sets the level of Spark's log; at ERROR without the traces of errors that a step reports."""
+    spark.sparkContext.setLogLevel(level)
+    if level != "ERROR":
+        return
+    log = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    for name in _TRACING_LOGGERS:
+        log.core.config.Configurator.setLevel(f"org.apache.spark.{name}", log.Level.FATAL)
 
 
 def _find_java() -> None:

@@ -24,6 +24,15 @@ MAX_EXECUTORS = "spark.dynamicAllocation.maxExecutors"
 EXCLUDE_ON_FAILURE = "spark.excludeOnFailure.enabled"
 _COMMITTER = "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"
 _SHUFFLE_TRACKING = "spark.dynamicAllocation.shuffleTracking.enabled"
+_INFERENCE = "spark.sql.sources.partitionColumnTypeInference.enabled"
+_TIMESTAMPS = "spark.sql.parquet.outputTimestampType"
+_ZONE = "spark.sql.session.timeZone"
+_CALENDARS = (
+    "spark.sql.parquet.datetimeRebaseModeInRead",
+    "spark.sql.parquet.datetimeRebaseModeInWrite",
+    "spark.sql.parquet.int96RebaseModeInRead",
+    "spark.sql.avro.datetimeRebaseModeInRead",
+)
 _UNBOUNDED_ARROW_ROWS = 1_000_000
 
 
@@ -70,6 +79,11 @@ def is_on(get: Get, key: str) -> bool:
     return get(key).strip().lower() == "true"
 
 
+def _is_not(key: str, *values: str) -> Callable[[Get], bool]:
+    """Returns a function that is True of other values, and of none, for which Spark has its own."""
+    return lambda get: get(key).strip().lower() not in values
+
+
 def _has_no_retries(get: Get) -> bool:
     """`local` and `local[N]` never retry a failed task, whatever spark.task.maxFailures says."""
     attempts = re.fullmatch(r"local(?:\[[^,\]]*(?:,\s*(\d+))?\])?", get("spark.master"))
@@ -106,6 +120,14 @@ RULES = (
          because="the rows of a damaged file, yours or ours, would be lost silently"),
     Rule("spark.sql.files.ignoreMissingFiles", "true", "false", level="error",
          because="the rows of a missing file would be lost silently"),
+    Rule(_INFERENCE, _is_not(_INFERENCE, "false"), "false",
+         because="folders of your tables such as agency=00123 become numbers, here 123"),
+    Rule(_TIMESTAMPS, _is_not(_TIMESTAMPS, "timestamp_micros"), "TIMESTAMP_MICROS",
+         because="times in the feed and in our tables lose their zone, and 9999-12-31 its century"),
+    Rule(_ZONE, _is_not(_ZONE, "utc", "etc/utc", "z"), "UTC",
+         because="times that are cast to text, as versions of images, are other texts than before"),
+    *(Rule(key, _is_not(key, "corrected", "legacy"), "CORRECTED",
+           because="a date before 1900 in your tables ends the run") for key in _CALENDARS),
     Rule(_COMMITTER, "2", "1", level="error",
          because="a task that dies while it commits leaves partial rows that readers see"),
     Rule("spark.sql.sources.partitionOverwriteMode", "dynamic", "static",

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 import safetensors.torch
@@ -18,7 +19,7 @@ import torch
 import torchvision
 
 from toiletspark.config import BackboneSettings
-from toiletspark.errors import BackboneError, nearest
+from toiletspark.errors import BackboneError, nearest, shown
 from toiletspark.model.runtimes import choice
 from toiletspark.model.runtimes.torch_runtime import final_layer, full_network
 from toiletspark.model.spec import BackboneSpec, preprocessing
@@ -126,18 +127,44 @@ def _fitted(architecture: str, state: State, expected: State, weights: str) -> S
     counters = {name for name in expected if name.endswith(".num_batches_tracked")}
     tensors = {**state, **{name: expected[name] for name in counters}}
     wrong = sorted(set(expected) ^ set(tensors))
-    if not wrong:
+    doing = f"fitting the weights {weights} to {architecture}"
+    if wrong:
+        _require_no_prefix(state, sorted(set(expected) - counters), doing)
+    else:
         wrong = [name for name in expected if expected[name].shape != tensors[name].shape]
     if wrong:
         raise BackboneError(
-            doing=f"fitting the weights {weights} to {architecture}",
+            doing=doing,
             expected=f"the {len(expected)} tensors of torchvision's {architecture} "
             "(the final layer is not needed)",
             found=f"{len(wrong)} tensors missing, unknown or of another shape, "
             f"among them {wrong[0]}",
             todo="set backbone.architecture to the one that the weights were trained with",
         )
-    return {name: tensors[name].to(expected[name].dtype).contiguous() for name in sorted(expected)}
+    fitted = {name: tensors[name].to(expected[name].dtype) for name in sorted(expected)}
+    broken = [name for name, tensor in fitted.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise BackboneError(
+            doing=doing,
+            expected="finite numbers: others make every embedding NaN",
+            found=f"NaN or infinity in {len(broken)} tensors, among them {broken[0]}",
+            todo="take the weights from before the training went wrong",
+        )
+    return {name: tensor.contiguous() for name, tensor in fitted.items()}
+
+
+def _require_no_prefix(state: State, names: list[str], doing: str) -> None:
+    """Stops if all tensors are there under names with something in front of them."""
+    prefixes = [name.removesuffix(names[0]) for name in state if name.endswith(names[0])]
+    for prefix in filter(None, prefixes):
+        if all(prefix + name in state for name in names):
+            raise BackboneError(
+                doing=doing,
+                expected=f"the tensors' own names, as in {names[0]}",
+                found=f"names that begin with '{prefix}', as in {prefix}{names[0]}",
+                todo="save the state_dict() of the network inside (torch.compile puts _orig_mod. "
+                "in front of the names, DataParallel module., any other class its attribute)",
+            )
 
 
 def _renamed(state: State, final: str) -> State:
@@ -168,14 +195,17 @@ def _read(location: str) -> State:
         content = filesystem.cat_file(path)
         if path.endswith(".safetensors"):
             return safetensors.torch.load(content)
-        return _state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return _state_dict(loaded, doing)
+    except BackboneError:
+        raise
     except OSError as error:
         expected, found = "a state dict's file", error.strerror or str(error)
         todo = "set backbone.weights to imagenet, to a file, or by name to random"
     except Exception as error:  # noqa: BLE001 - torch raises any error on damaged files
         expected = "a state dict saved with torch.save or safetensors"
         found = _first_sentence(error)
-        todo = "save the network's state_dict(), not the module itself"
+        todo = "save the network's state_dict() alone, not the module itself or a trainer's objects"
     raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
@@ -197,7 +227,9 @@ def _download(url: str) -> State:
             state = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=True, check_hash=True, weights_only=True
             )
-        return _state_dict(state)
+        return _state_dict(state, doing)
+    except BackboneError:
+        raise
     except OSError as error:
         expected = f"an answer from {urlsplit(url).hostname}"
         found = str(getattr(error, "reason", error))
@@ -211,12 +243,28 @@ def _download(url: str) -> State:
     raise BackboneError(doing=doing, expected=expected, found=found, todo=todo)
 
 
-def _state_dict(loaded: object) -> State:
-    if isinstance(loaded, Mapping):
-        items = loaded.items()
-        if all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in items):
-            return loaded
+def _state_dict(loaded: object, doing: str) -> State:
+    """The tensors of a loaded file, without gradients; a TypeError if it holds something else."""
+    if _maps_to_tensors(loaded):
+        return {name: tensor.detach() for name, tensor in loaded.items()}
+    entries = loaded.items() if isinstance(loaded, Mapping) else ()
+    inside = [key for key, value in entries if value and _maps_to_tensors(value)]
+    if inside:
+        raise BackboneError(
+            doing=doing,
+            expected="a state dict",
+            found=f"a checkpoint with the entries {shown(key for key, _ in entries)}",
+            todo=f"save its entry {inside[0]!r} alone, as in torch.save(torch.load(FILE)"
+            f"[{inside[0]!r}], NEW_FILE)",
+        )
     raise TypeError(f"a {type(loaded).__name__} that does not map names to tensors")
+
+
+def _maps_to_tensors(value: object) -> TypeGuard[State]:
+    if not isinstance(value, Mapping):
+        return False
+    items = value.items()
+    return all(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in items)
 
 
 def _first_sentence(error: Exception) -> str:

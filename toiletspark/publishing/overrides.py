@@ -17,9 +17,10 @@ from toiletspark.labels import merge
 from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override, Resolved
-from toiletspark.tables import spark_io
+from toiletspark.tables import joins, spark_io
+from toiletspark.tables.column_types import require_types
 from toiletspark.tables.manifest import TableInput
-from toiletspark.tables.schemas import CATALOG
+from toiletspark.tables.schemas import CATALOG, quoted
 from toiletspark.tables.table_reader import read_table
 from toiletspark.tables.user_tables import text
 from toiletspark.tables.workspace import Workspace
@@ -67,6 +68,29 @@ class ActiveOverrides:
         return {**counts, "unmet_among": unmet[:5]}
 
 
+def require_met(
+    active: ActiveOverrides, summary: Mapping[str, Any], decisions: DataFrame, *, is_first: bool
+) -> None:
+    """Stops if no override is about an image, in the first version with a table of overrides.
+
+    Later all may have left, which is no mistake: only ids in another spelling are one then.
+    `summary` is that of these decisions.
+    """
+    if summary["met"] or not summary["in_force"]:
+        return
+    ids = [frame.select(frame.columns[0]) for frame in active.frames]
+    pairs = [joins.neighbours(frame, decisions.select(frame.columns[0])) for frame in ids]
+    pair = next(filter(None, pairs), None)
+    if is_first or (pair and pair.differ_in_spelling):
+        raise TableError(
+            doing="joining the overrides with the images",
+            expected="overrides of images that the catalog has",
+            found=f"{unmet_sentence(summary)}" + (f"; for instance {pair}" if pair else ""),
+            todo="write the ids as the images table has them, or map overrides.columns.image_id "
+            "(content_digest) to the right column; remove the overrides of photos that have left",
+        )
+
+
 def unmet_sentence(summary: Mapping[str, Any]) -> str:
     """A sentence about the overrides that no image has, from `ActiveOverrides.summary`."""
     rest = summary["unmet"] - len(summary["unmet_among"])
@@ -100,7 +124,7 @@ def read_rows(spark: SparkSession, config: Config) -> list[Override]:
     """
     section = config.overrides
     doing = f"reading the overrides table {section.label}"
-    raw = read_table(spark, section, "overrides")
+    raw = read_table(spark, section, "overrides", section.columns.model_dump().values())
     _require_columns(raw, section.columns.model_dump(by_alias=True), doing)
     names = section.columns.model_dump()
     columns = [_text(raw, name).alias(ours) for ours, name in names.items() if name]
@@ -167,7 +191,7 @@ def _text(raw: DataFrame, name: str) -> Column:
     """A column as text; moments with their zone, because the session may have another one."""
     if dict(raw.dtypes)[name] != "timestamp":
         return text(raw, name)
-    column = F.col("`" + name.replace("`", "``") + "`")
+    column = F.col(quoted(name))
     return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")
 
 
@@ -185,3 +209,5 @@ def _require_columns(raw: DataFrame, names: Mapping[str, str], doing: str) -> No
             todo='set overrides.columns to the names of your columns; "" = your table has no such '
             "column (image_id or content_digest, class, when, until)",
         )
+    mapped = {f"overrides.columns.{key}": name for key, name in names.items()}
+    require_types(raw, mapped, doing)

@@ -123,7 +123,12 @@ def make(work: Workspace, sources: Sources) -> Made:
 
     audits = [*of_sources, *checks.of_files(counted, rows, unscored.rows)]
     counts = _audited(config, sources, counted, audits)
-    counts["overrides"] = active.summary(written) if active else {}
+    counts["overrides"] = {}
+    if active:
+        counts["overrides"] = active.summary(written)
+        last_list = sources.history.run(EXCLUSION_LIST)
+        is_first = last_list is None or not last_list.counts.get("overrides")
+        overrides.require_met(active, counts["overrides"], written, is_first=is_first)
     exclusion_list = store.commit(EXCLUSION_LIST, run_id, **facts, counts=counts)
     return Made(exclusion_list, unscored, decisions_run, counted, sources)
 

@@ -31,6 +31,8 @@ class Stratum:
     images: int  # >= units
     weight: float  # >= 0: active listings, or the sum of the column that `sample.weigh_by` names
     deviation: float = 0.0  # >= 0, of the estimated figure between its units; for `neyman` alone
+    named: int = 0  # images that name a listing
+    unknown: int = 0  # of these, images whose listing the table does not have
 
 
 def allocate_sample(cells: Sequence[Stratum], sample: Sample) -> dict[str, int]:

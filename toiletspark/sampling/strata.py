@@ -16,8 +16,10 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Sample
 from toiletspark.errors import OutputError, TableError
 from toiletspark.sampling.allocation import Stratum
-from toiletspark.tables import spark_io, user_tables
+from toiletspark.tables import listing_checks, spark_io, user_tables
+from toiletspark.tables.listing_checks import Named
 from toiletspark.tables.schemas import SCORES
+from toiletspark.tables.user_tables import HAS_LISTING
 from toiletspark.tables.workspace import Workspace
 
 # The key of a listing; an image without one is a listing of its own, lone.
@@ -61,14 +63,15 @@ def read_frame(spark: SparkSession, config: Config, bands: Sequence[Band]) -> Da
     """Reads the sampling frame: the listings that have images.
 
     Returns listing_id (image_id if there is none), lone (true then), images (how many, >= 1),
-    stratum, weight (double, NaN if the column holds no number). One row per listing_id and lone, no
-    nulls. An image whose listing is unknown counts under "unknown". Cost: one shuffle of the
-    images' listing ids and one of the listings.
+    stratum, weight (double, NaN if the column holds no number), has_listing (the table has it). One
+    row per listing_id and lone, no nulls. An image whose listing is unknown counts under "unknown".
+    Cost: one shuffle of the images' listing ids and one of the listings.
     """
     own = [band.column for band in bands]
     if config.sample.weigh_by:
         own.append(config.sample.weigh_by)
-    listings = user_tables.read_listings(spark, config, own).withColumn("lone", F.lit(False))
+    listings = user_tables.read_listings(spark, config, own)
+    listings = listings.withColumns({"lone": F.lit(False), HAS_LISTING: F.lit(True)})
     images = with_listing_key(user_tables.read_images(spark, config))
     counted = images.groupBy(*LISTING).agg(F.count("*").alias("images"))
     joined = counted.join(listings.hint("shuffle_hash"), LISTING, "left")  # sorting would cost more
@@ -76,8 +79,9 @@ def read_frame(spark: SparkSession, config: Config, bands: Sequence[Band]) -> Da
     parts = [_stratum_part(band, F.col(name)) for band, name in zip(bands, names, strict=False)]
     weight = _number(F.col(names[-1])) if config.sample.weigh_by else F.col("active").cast("double")
     stratum = F.concat_ws(" | ", "stratum", *parts)
+    has_listing = F.col(HAS_LISTING).isNotNull().alias(HAS_LISTING)
     return user_tables.with_stratum(joined, config).select(
-        *LISTING, "images", stratum.alias("stratum"), weight.alias("weight")
+        *LISTING, "images", stratum.alias("stratum"), weight.alias("weight"), has_listing
     )
 
 
@@ -96,11 +100,15 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
 
     Raises TableError at a weight that is negative or no number, or over sample.max_strata strata.
     """
+    is_named = ~F.col("lone")
+    is_unknown = is_named & ~F.col(HAS_LISTING)
     counted = frame.groupBy("stratum").agg(
         F.count("*").alias("listings"),
         F.sum("images").alias("images"),
         F.sum("weight").alias("weight"),
         F.min("weight").alias("least"),
+        F.coalesce(F.sum(F.when(is_named, F.col("images"))), F.lit(0)).alias("named"),
+        F.coalesce(F.sum(F.when(is_unknown, F.col("images"))), F.lit(0)).alias("unknown"),
     )
     rows = counted.limit(sample.max_strata + 1).collect()
     if len(rows) > sample.max_strata:
@@ -124,17 +132,23 @@ def count_strata(frame: DataFrame, sample: Sample) -> list[Stratum]:
     cells = []
     for row in rows:
         units = row["images"] if sample.unit == "image" else row["listings"]
-        cells.append(Stratum(row["stratum"], units, row["images"], _rounded(row["weight"])))
+        sizes = (units, row["images"], _rounded(row["weight"]))
+        named = {name: row[name] for name in ("named", "unknown")}
+        cells.append(Stratum(row["stratum"], *sizes, **named))
     return cells
 
 
 def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
     """Counts the strata of a frame (`count_strata`), and measures what Neyman's allocation needs.
 
-    Raises OutputError if that is configured, and nothing was scored yet.
+    Raises OutputError if that is configured, and nothing was scored yet; TableError if no image
+    names a listing that the table has.
     """
     sample = work.config.sample
     cells = count_strata(frame, sample)
+    if work.config.listings.is_set:
+        unknown = frame.where(~F.col("lone") & ~F.col(HAS_LISTING)).select("listing_id")
+        listing_checks.require_listings(work.spark, work.config, named(cells), unknown)
     if sample.allocation != "neyman":
         return cells
     scores = work.store.newest(SCORES)
@@ -148,6 +162,11 @@ def measure_strata(work: Workspace, frame: DataFrame) -> list[Stratum]:
             "again",
         )
     return with_deviations(cells, frame, spark_io.read_run(work.spark, scores), sample)
+
+
+def named(cells: Sequence[Stratum]) -> Named:
+    """The images of all strata that name a listing, and those whose listing is unknown."""
+    return Named(sum(cell.named for cell in cells), sum(cell.unknown for cell in cells))
 
 
 def with_deviations(

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toiletspark.tables import storage
+from toiletspark.tables import failures, storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import Table
@@ -41,11 +41,17 @@ def write_file(
 
 
 def read(run: Run | None) -> list[dict[str, Any]]:
-    """All rows of a run, in memory; none if there is no run."""
+    """All rows of a run, in memory; none if there is no run.
+
+    Raises OutputError if a file is no Parquet any more.
+    """
     rows: list[dict[str, Any]] = []
     files = [f"{run.folder}/{file.name}" for file in run.files] if run else []
-    for content in storage.read_files(files):
-        # one thread: a program that ends while pyarrow 14 starts threads is aborted (134)
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+    for file, content in zip(files, storage.read_files(files), strict=True):
+        try:
+            # one thread: a program that ends while pyarrow 14 starts threads is aborted (134)
+            table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise failures.of_own_file(error, file) from error
         rows.extend(table.to_pylist())
     return rows

@@ -54,9 +54,18 @@ class Table:
         return replace(self, columns={**self.columns, **columns})
 
 
+def quoted(name: str) -> str:
+    """A column name for Spark's expressions; it may hold dots, blanks and backticks.
+
+    >>> quoted("a`b")
+    '`a``b`'
+    """
+    return "`" + name.replace("`", "``") + "`"
+
+
 def spark_schema(columns: Mapping[str, str]) -> str:
-    """Names and types as Spark's DDL text; names may hold dots and blanks."""
-    return ", ".join(f"`{name}` {kind}" for name, kind in columns.items())
+    """Names and types as Spark's DDL text."""
+    return ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
 
 
 def probability_columns(classes: tuple[str, ...]) -> dict[str, str]:
@@ -147,7 +156,7 @@ how are folder, image_folder, table, sheet, label_studio and override.
 """)
 
 LABEL_SOURCES = _table("""
-label_sources, version 1, key source image_id
+label_sources, version 1, key source image_id class
 The last imported value per source, so that importing an unchanged folder or table again does not
 overwrite newer labels. Under the run_id of the labels.
 

@@ -11,14 +11,14 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store
-from toiletspark.tables.schemas import Table, spark_schema
+from toiletspark.tables.schemas import Table, quoted, spark_schema
 
 ARROW_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 
 def read_run(spark: SparkSession, run: Run) -> DataFrame:
     """The rows of a run, with the schema of its manifest."""
-    return spark.read.schema(spark_schema(run.columns)).parquet(storage.spark_path(run.folder))
+    return spark.read.schema(spark_schema(run.columns)).parquet(storage.spark_files(run.folder))
 
 
 def read_named(spark: SparkSession, run: Run) -> DataFrame:
@@ -26,7 +26,7 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 
     The store is asked for each file; `read_run` lists the folder once and suits runs of many files.
     """
-    files = [storage.spark_path(f"{run.folder}/{file.name}") for file in run.files]
+    files = [storage.spark_files(f"{run.folder}/{file.name}") for file in run.files]
     if not files:
         return no_rows(spark, run.columns)
     return spark.read.schema(spark_schema(run.columns)).parquet(*files)
@@ -35,7 +35,7 @@ def read_named(spark: SparkSession, run: Run) -> DataFrame:
 def read_all(spark: SparkSession, store: Store, table: Table, of_run: str = "") -> DataFrame:
     """The rows of all runs of a table, or only of the commits of one run (`inputs.run`)."""
     runs = [run for run in store.runs(table) if of_run in ("", run.inputs.run)]
-    folders = [storage.spark_path(run.folder) for run in runs]
+    folders = [storage.spark_files(run.folder) for run in runs]
     if not folders:
         return no_rows(spark, table.columns)
     return spark.read.schema(table.schema).parquet(*folders)
@@ -88,9 +88,10 @@ def set_aside(
 
     `partition_by` names a column to cut the files by, so that a part can be read alone.
     """
-    location = storage.spark_path(f"{store.work_folder(run_id)}/{name}")
-    frame.write.mode("errorifexists").parquet(location, partitionBy=partition_by)
-    return frame.sparkSession.read.schema(frame.schema).parquet(location)
+    location = f"{store.work_folder(run_id)}/{name}"
+    written = frame.write.mode("errorifexists")
+    written.parquet(storage.spark_path(location), partitionBy=partition_by)
+    return frame.sparkSession.read.schema(frame.schema).parquet(storage.spark_files(location))
 
 
 def write_run(
@@ -111,8 +112,12 @@ def write_run(
 def write_files(frame: DataFrame, store: Store, table: Table, run_id: str) -> str:
     """Writes the files of a run that stays invisible until it is committed; returns its folder."""
     folder = store.folder(table, run_id)
-    columns = [F.col(f"`{name}`").cast(kind).alias(name) for name, kind in table.columns.items()]
-    frame.select(*columns).write.mode("errorifexists").parquet(storage.spark_path(folder))
+    if frame.dtypes != list(table.columns.items()):
+        columns = [
+            F.col(quoted(name)).cast(kind).alias(name) for name, kind in table.columns.items()
+        ]
+        frame = frame.select(*columns)
+    frame.write.mode("errorifexists").parquet(storage.spark_path(folder))
     return folder
 
 

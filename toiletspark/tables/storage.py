@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,13 @@ from toiletspark.errors import OutputError
 
 Model = TypeVar("Model", bound=BaseModel)
 _HADOOP_SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what fsspec calls s3
+_IN_A_RUN = re.compile(r"(?P<run>.*/(?P<table>\w+)/\d{8}T\d{12}Z-[0-9a-f]{4})(?:/|$)")
+_MADE_AGAIN = {  # the tables that a step makes from what is still there
+    **dict.fromkeys(("embeddings", "image_ledger", "catalog"), "embed"),
+    **dict.fromkeys(("training_set", "training_views", "training_images"), "train"),
+    "scores": "score",
+    **dict.fromkeys(("feed", "best_images", "alerts"), "feed"),
+}
 _WAITS_S = (0.05, 0.2, 1.0)  # between tries of a put-if-absent
 
 
@@ -34,8 +42,10 @@ def open_filesystem(
     Without fsspec's storage options, which are given by scheme, it asks the environment.
     """
     scheme, separator, rest = location.partition("://")
-    if separator:
-        location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+    if not separator:  # not by url_to_fs, for which :: would join two locations
+        local = fsspec.filesystem("file", use_listings_cache=False)
+        return local, cast(str, local._strip_protocol(location))
+    location = f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
     schemes = {link.partition("://")[0] for link in location.split("::") if "://" in link}
     by_scheme = {
         scheme: {"use_listings_cache": False, **(options or {}).get(scheme, {})}
@@ -48,6 +58,11 @@ def open_filesystem(
 def spark_path(location: str) -> str:
     """The location with its scheme, as Spark needs it."""
     return location if "://" in location else f"file://{location}"
+
+
+def spark_files(location: str) -> str:
+    """The location as Spark's readers of files need it: they take a path for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", spark_path(location))
 
 
 def is_local(location: str) -> bool:
@@ -89,7 +104,7 @@ def read_json(location: str) -> dict[str, Any] | None:
             doing=f"reading {location}",
             expected="a JSON object, as it was written",
             found=str(error),
-            todo="take the file from a backup; it is never changed in place",
+            todo=remedy(location),
         ) from None
     return content
 
@@ -108,8 +123,19 @@ def validated(model: type[Model], content: object, location: str, name: str) -> 
             doing=f"reading {location}",
             expected=f"{name} as toiletspark writes it",
             found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            todo="take the file from a backup; it is never changed in place",
+            todo=remedy(location),
         ) from None
+
+
+def remedy(location: str) -> str:
+    """The way out where a file of ours is damaged or gone: the step that makes it again, if any."""
+    match = _IN_A_RUN.search(location)
+    if location.find("/_work/") >= 0:
+        return "run the step again: the file is temporary"
+    if match is None or match["table"] not in _MADE_AGAIN:
+        return "take the file from a backup; it is never changed in place"
+    step = _MADE_AGAIN[match["table"]]
+    return f"remove the folder {match['run']} and run `toiletspark {step}`: it is made again"
 
 
 def read_jsons(locations: list[str]) -> list[dict[str, Any] | None]:

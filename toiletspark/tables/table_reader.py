@@ -4,33 +4,36 @@ A table that keeps versions (Delta, Iceberg) is read at one version in a whole r
 asks for the newest when the run starts, and every read then names it.
 """
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import VERSIONED, Config, Table
 from toiletspark.errors import TableError, shown
-from toiletspark.tables import storage
+from toiletspark.tables import csv_files, failures, folder_marks, parquet_columns, storage
+from toiletspark.tables.schemas import quoted
 
-_PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats that know no deleted rows
-_MARKS = {  # the files, below a table's folder, that name its true format
-    "delta": "_delta_log",
-    "iceberg": "metadata/*.metadata.json",
-    "hudi": ".hoodie",
-}
+_PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats of files
 _NO_SUCH_FORMAT = re.compile(r"Failed to find (the )?data source")
+_MOST_TRIED = 200  # files
 _SparkError: TypeAlias = PySparkException | Py4JJavaError
 
 
-def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
+def read_table(
+    spark: SparkSession, table: Table, name: str, mapped: Collection[str] = ()
+) -> DataFrame:
     """One of the user's tables, with all its columns, and the rows that its `where` keeps.
 
     Args:
         name: the table's section in the configuration, such as "images", for messages.
+        mapped: the columns that we use ourselves, see `csv_files.check`.
 
     Raises:
         TableError: it does not exist or cannot be read, or `where` is no condition on it.
@@ -44,9 +47,14 @@ def read_table(spark: SparkSession, table: Table, name: str) -> DataFrame:
             "(see conf/mytables.example.toml)",
         )
     try:
-        frame = _load(spark, table)
+        frame = _load(spark, table, name)
+        if csv_files.is_csv(table):
+            csv_files.check(frame, table, name, mapped)
     except (PySparkException, Py4JJavaError) as error:
-        raise _unreadable(table, name, error) from None
+        known = csv_files.explained(table, name, error) if csv_files.is_csv(table) else None
+        raise known or _unreadable(spark, table, name, error) from error
+    if table.path and table.format.lower() in _PLAIN:
+        frame = _with_decoded_folder_names(frame)
     try:
         return frame.where(table.where) if table.where else frame
     except (PySparkException, Py4JJavaError) as error:
@@ -77,7 +85,7 @@ def pin_versions(spark: SparkSession, config: Config) -> Config:
     return config.model_copy(update={**pinned, "labels": labels})
 
 
-def _load(spark: SparkSession, table: Table) -> DataFrame:
+def _load(spark: SparkSession, table: Table, name: str) -> DataFrame:
     if table.is_database:
         of_table = {"dbtable": table.table} if table.table else {"query": table.query}
         return spark.read.format("jdbc").options(**{**table.options, **of_table}).load()
@@ -89,16 +97,64 @@ def _load(spark: SparkSession, table: Table) -> DataFrame:
         return spark.sql(f"SELECT * FROM {table.table} VERSION AS OF {table.version}")  # noqa: S608
     if table.table:
         return spark.read.table(table.table)
-    options = {"header": "true"} if table.format.lower() == "csv" else {}
+    options = dict(csv_files.OPTIONS) if csv_files.is_csv(table) else {}
     if table.version:
         options["versionAsOf"] = table.version
-    reader = spark.read.format(table.format).options(**{**options, **table.options})
-    return reader.load(storage.spark_path(table.path))
+    options |= table.options
+    try:
+        return spark.read.format(table.format).options(**options).load(_path(table))
+    except (PySparkException, Py4JJavaError) as error:
+        is_unknown_type = parquet_columns.UNKNOWN_TYPE.search(failures.causes(error)[-1])
+        if table.format.lower() != "parquet" or not is_unknown_type:
+            raise
+        label = f"the {name} table {table.label}"
+        return parquet_columns.load(spark, _path(table), options, label)
+
+
+def _path(table: Table) -> str:
+    """The table's path for Spark's reader: only readers of files take it for a pattern."""
+    is_managed = table.format.lower() in folder_marks.MANAGED
+    return storage.spark_path(table.path) if is_managed else storage.spark_files(table.path)
+
+
+def damaged_file(spark: SparkSession, table: Table) -> str:
+    """The name of the first file of a table by path that cannot be read; "" if all can.
+
+    Cost: reads the files one by one, at most `_MOST_TRIED`: for an error that names none.
+    """
+    location = ""
+    try:
+        files = spark.read.format("binaryFile").options(**table.options).load(_path(table))
+        for uri in sorted(files.inputFiles())[:_MOST_TRIED]:
+            location = unquote(uri)
+            frame = _load(spark, table.model_copy(update={"path": location}), "")
+            frame.write.format("noop").mode("overwrite").save()
+    except (PySparkException, Py4JJavaError):
+        return location.rpartition("/")[2]
+    return ""
+
+
+def _with_decoded_folder_names(frame: DataFrame) -> DataFrame:
+    """Decodes the values that Spark has read from the names of folders, as in `city=K%C3%B6ln`.
+
+    Spark takes each %XX for a character; pandas, Arrow, polars and DuckDB write UTF-8 that way.
+    """
+    schema = (
+        frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().partitionSchema()
+    )
+    decoded = {}
+    for name in schema.fieldNames():
+        value = F.col(quoted(name))
+        utf8 = F.decode(F.encode(value, "ISO-8859-1"), "UTF-8")
+        if dict(frame.dtypes)[name] == "string":
+            is_encoded = csv_files.is_utf8_as_latin1(value)
+            decoded[name] = F.when(is_encoded, utf8).otherwise(value)
+    return frame.withColumns(decoded) if decoded else frame
 
 
 def _pin_version(spark: SparkSession, table: Table, name: str) -> Table:
     if table.path:
-        _require_true_format(spark, table, name)
+        folder_marks.require_plain(spark, table, name)
     if table.version or table.query or not table.is_set or table.is_database:
         return table
     table_format = table.format.lower() if table.path else _format_of(spark, table, name)
@@ -137,7 +193,7 @@ def _format_of(spark: SparkSession, table: Table, name: str) -> str:
     try:
         rows = spark.sql(f"DESCRIBE TABLE EXTENDED {table.table}").collect()
     except (PySparkException, Py4JJavaError) as error:
-        raise _unreadable(table, name, error) from None
+        raise _unreadable(spark, table, name, error) from error
     names = [row["col_name"] for row in rows]
     heading = "# Detailed Table Information"  # columns of the table stand above it
     details = rows[names.index(heading) :] if heading in names else []
@@ -145,47 +201,10 @@ def _format_of(spark: SparkSession, table: Table, name: str) -> str:
     return str(formats[0]).lower() if formats else ""
 
 
-def _require_true_format(spark: SparkSession, table: Table, name: str) -> None:
-    """Refuses files of a Delta, Iceberg or Hudi table that would be read as plain ones.
-
-    Deleted and replaced rows are in the files still. The folders above are looked at too: a path
-    may name the data folder, a partition or a file of such a table.
-    """
-    location = storage.spark_path(table.path)
-    if table.format.lower() not in _PLAIN or not _is_marked(spark, location, _MARKS.values()):
-        return
-    for true_format, mark in _MARKS.items():
-        if _is_marked(spark, location, [mark]):
-            raise TableError(
-                doing=f"reading the {name} table {table.path}",
-                expected=f"files of {table.format} that are the table themselves",
-                found=f"a table of {true_format} ({mark}): rows that were deleted or replaced in "
-                "it would come back",
-                todo=f'set {name}.format = "{true_format}" and {name}.path to the table\'s folder, '
-                f"or {name}.table to its name in Spark's catalog in place of {name}.path",
-            )
-
-
-def _is_marked(spark: SparkSession, location: str, marks: Iterable[str]) -> bool:
-    """Returns True if a folder, or one above it, has one of these files.
-
-    Spark looks for them, as the driver's Python need not be allowed to read there.
-    """
-    scheme, _, rest = location.partition("://")
-    host, _, path = rest.rstrip("/").partition("/")
-    parts = [part if "{" in part else part.replace(",", "\\,") for part in path.split("/")]
-    own, *above = ["/".join([*parts[:count], ""]) for count in range(len(parts), -1, -1)]
-    for folders in ([own], above):
-        pattern = f"{scheme}://{host}/{{{','.join(folders)}}}{{{','.join(marks)}}}"
-        try:
-            spark.read.format("text").option("recursiveFileLookup", "true").load(pattern)
-        except (PySparkException, Py4JJavaError):
-            continue  # no such file, or none that may be looked at
-        return True
-    return False
-
-
-def _unreadable(table: Table, name: str, error: _SparkError) -> TableError:
+def _unreadable(spark: SparkSession, table: Table, name: str, error: _SparkError) -> TableError:
+    search = functools.partial(damaged_file, spark)
+    if table.path and (known := failures.of_table(error, table, name, search)):
+        return known
     reason = _reason(error)
     todo = f"check {name}.{table.key} and {name}.format"
     if table.is_database:
@@ -196,6 +215,7 @@ def _unreadable(table: Table, name: str, error: _SparkError) -> TableError:
         )
     elif table.path:
         expected = f"a {table.format} file or folder with at least one row"
+        todo += f", and {name}.options" if table.options else ""
     else:
         expected = f"a {table.key} that this Spark session can read"
         todo = f"check {name}.{table.key}, and the settings spark.sql.catalog... of the session"
@@ -208,13 +228,6 @@ def _unreadable(table: Table, name: str, error: _SparkError) -> TableError:
 
 def _reason(error: _SparkError) -> str:
     """The first line of Spark's message, or of the cause at the bottom of Java's stack."""
-    if not isinstance(error, Py4JJavaError):
-        return _first_line(str(error))
-    cause = error.java_exception
-    while cause.getCause() is not None and not _NO_SUCH_FORMAT.search(str(cause.getMessage())):
-        cause = cause.getCause()
-    return _first_line(str(cause.getMessage()))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    text = failures.causes(error)
+    no_such_format = [line for line in text if _NO_SUCH_FORMAT.search(line)]
+    return (no_such_format or (text[-1:] if isinstance(error, Py4JJavaError) else text))[0]
