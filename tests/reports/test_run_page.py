@@ -299,9 +299,9 @@ def test_counts_of_unscored_borderline_and_scored_images() -> None:
 
 
 def test_every_status_of_the_design_has_a_meaning() -> None:
-    not_fetched = ["missing", "denied", "refused", "timeout", "too_large"]
+    not_fetched = ["missing", "denied", "refused", "bad_url", "timeout", "bad_answer", "too_large"]
     not_decoded = ["not_an_image", "truncated", "too_many_pixels", "too_small", "decode_failed"]
-    ended_the_decoder = ["decode_timeout", "out_of_memory", "crashed"]
+    ended_the_decoder = ["decode_timeout", "busy", "out_of_memory", "crashed"]
     assert set(statuses.MEANINGS) == {*not_fetched, *not_decoded, *ended_the_decoder}
 
 

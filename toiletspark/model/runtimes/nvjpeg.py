@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from toiletspark.config import Decode
 from toiletspark.errors import BackboneError
-from toiletspark.images import decoding, sandbox
+from toiletspark.images import decoding, jpeg_files, sandbox
 from toiletspark.images.decoding import Decoded, Pixels, Preprocessing
 
 _END_OF_IMAGE = b"\xff\xd9"
@@ -76,11 +76,11 @@ def plain_size(content: bytes, limits: Decode) -> tuple[int, int] | None:
         image = decoding.open_checked(content, limits)
         if image.format != "JPEG":  # reading a PNG's orientation would decode it
             return None
+        is_whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE) and jpeg_files.is_whole(content)
         is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
     except Exception:  # noqa: BLE001 - `decoding.decode` gives the reason
         return None
     is_usual = image.mode in ("L", "RGB") and image.info.get("adobe_transform", 1) == _YCBCR
-    is_whole = content.rstrip(b"\0").endswith(_END_OF_IMAGE)
     return image.size if is_usual and is_upright and is_whole else None
 
 
