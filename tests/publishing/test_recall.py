@@ -126,7 +126,7 @@ def found(hits: int, misses: int) -> Labelled:
 
 def test_an_interval_below_a_half_is_an_alarm_with_a_number_and_a_queue() -> None:
     assert recall.alarm(found(4, 5), 0.5, 0.0) == (
-        "the head may find less than 50 % of the toilet photos: recall 44.4 % (18.9 to 73.3), of 9 "
+        "the head may find less than 50 % of the toilet photos: recall 44.4 % (18.1 to 74.4), of 9 "
         "held out; 45 are labelled: label about 105 more, which the queue of `toiletspark labels "
         "suggest` finds, then `toiletspark train`"
     )

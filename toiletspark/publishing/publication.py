@@ -100,7 +100,7 @@ def make(work: Workspace, sources: Sources) -> Made:
     made_from = sources.inputs(settled).updated(overrides=TableInput.of(config.overrides))
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": made_from}
 
-    last, threshold = sources.history.run(DECISIONS), settled.operating_threshold
+    last = sources.history.run(DECISIONS)
     last_frame = spark_io.read_run(spark, last) if last else None
     decided = decisions.decide(
         spark_io.read_run(spark, sources.catalog),
@@ -124,10 +124,8 @@ def make(work: Workspace, sources: Sources) -> Made:
     audits = [*of_sources, *checks.of_files(counted, rows, unscored.rows)]
     audits += _recall(config, sources, made_from, labelled)
     counts = _audited(config, sources, counted, audits)
-    counts["alarms"] = [
-        *filter(None, [recall.alarm(labelled, threshold, config.publish.min_recall)]),
-        *counts["alarms"],
-    ]
+    if warning := recall.alarm(labelled, settled.operating_threshold, config.publish.min_recall):
+        counts["alarms"] = [warning, *counts["alarms"]]
     counts["overrides"] = active.summary(written) if active else {}
     exclusion_list = store.commit(EXCLUSION_LIST, run_id, **facts, counts=counts)
     return Made(exclusion_list, unscored, decisions_run, counted, sources)
