@@ -92,6 +92,7 @@ class Catalog:
             "fetch.silence_timeout_s": 80,
             "decode.timeout_s": 1.5,  # of an idle core it would take 0.01 s
             "score.head": self.folder / "head",
+            "publish.policy.name": "fixed",
             "publish.operating_threshold": self.truth.attrs.get("threshold", 0.5),
             "publish.audits.max_share_excluded": 1.0,
             "publish.audits.max_share_unscored": 1.0,

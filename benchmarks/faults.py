@@ -160,7 +160,8 @@ class Outcome:
 
 def config_of(root: str) -> Config:
     """conf/base.toml and conf/local.toml with this output root; strata of 200 images are judged."""
-    return loading.load([ROOT / "conf" / "local.toml"], [f"output.root={root}"])
+    sets = [f"output.root={root}", "publish.policy.name=fixed"]
+    return loading.load([ROOT / "conf" / "local.toml"], sets)
 
 
 def clean_day(spark: SparkSession, shop: Portal) -> dict[str, Any]:

@@ -53,7 +53,8 @@ _SLEEP_MS = 60_000  # of the row that a killed stage waits for
 def configuration(root: str) -> Config:
     """One machine, a small JVM, and conf/base.toml for the rest."""
     return loading.load(
-        [ROOT / "conf" / "local.toml"], ["images.path=none", f"output.root={root}", SMALL]
+        [ROOT / "conf" / "local.toml"],
+        ["images.path=none", f"output.root={root}", "publish.policy.name=fixed", SMALL],
     )
 
 

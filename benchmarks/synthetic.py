@@ -80,6 +80,7 @@ class SyntheticCatalog:
             f"listings.path={self.folder}/listings",
             f"output.root={self.folder}/output",
             f"score.head={self.folder}/head",
+            "publish.policy.name=fixed",
             *ANY_SHARE,
             *TINY_BACKBONE,
         )

@@ -38,6 +38,7 @@ def step(work: Workspace) -> Summary:
         shipped = publication.ship(store, config, made.exclusion_list)
         begun = {"version": shipped.version.number, **_follow_up(work, shipped)}
     summary = {
+        "alarms": made.exclusion_list.counts["alarms"],
         **begun,
         **made.figures.counts,
         "scored": made.sources.scores.rows,
@@ -47,7 +48,6 @@ def step(work: Workspace) -> Summary:
         "exclusion_list": made.exclusion_list.folder,
         "unscored_table": made.unscored.folder,
         "decisions": made.decisions.folder,
-        "alarms": made.exclusion_list.counts["alarms"],
     }
     if made.exclusion_list.counts["overrides"]:
         summary["overrides"] = made.exclusion_list.counts["overrides"]

@@ -52,6 +52,8 @@ NEARBY = {
     "fetch.allow": json.dumps([tempfile.gettempdir(), "http://*", "https://*", "s3://*"]),
     "fetch.allow_private": '["127.0.0.0/8"]',
 }
+# the scores of a network without weights are no probabilities
+FIXED = {"publish.policy.name": "fixed"}
 SMALL_SPARK = (
     'spark.settings={ "spark.driver.memory" = "1g", "spark.sql.shuffle.partitions" = "4", '
     f'"spark.driver.extraJavaOptions" = "{QUICK_JAVA}" }}'
@@ -137,7 +139,7 @@ def spark() -> Iterator[SparkSession]:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """conf/base.toml with its own output root; a file that needs more overrides this fixture."""
-    return conf_files.load([], [f"output.root={tmp_path / 'output'}"])
+    return conf_files.load([], [f"output.root={tmp_path / 'output'}", "publish.policy.name=fixed"])
 
 
 @pytest.fixture
@@ -174,6 +176,7 @@ def make_config(tmp_path: Path) -> Callable[..., Config]:
             "output.root": tmp_path / "output",
             **TINY_BACKBONE,
             **NEARBY,
+            **FIXED,
             **(sets or {}),
         }
         return conf_files.load(
@@ -194,7 +197,7 @@ def training_python() -> str:
 
 def literal_config(sets: Mapping[str, Any] | None = None) -> Config:
     """A Config without tables: conf/base.toml, the tiny backbone, images nearby, and `sets`."""
-    settings = {**TINY_BACKBONE, **NEARBY, **(sets or {})}
+    settings = {**TINY_BACKBONE, **NEARBY, **FIXED, **(sets or {})}
     return conf_files.load([], [f"{key}={value}" for key, value in settings.items()])
 
 

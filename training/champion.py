@@ -87,7 +87,8 @@ def live_head(store: Store, publish: Publish) -> Live | None:
     if run is None:
         return None
     try:
-        settled = thresholds.settle_for(store, publish, run.inputs.head_id, "")
+        labelled = thresholds.labelled_images(store, run.inputs.head_id, "")
+        settled = thresholds.settle_for(publish, run.inputs.head_id, labelled)
     except (ConfigError, HeadError):  # it cannot keep the policy, or has no held-out images
         return Live(run, publish.operating_threshold)
     return Live(run, settled.operating_threshold)

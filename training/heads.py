@@ -21,7 +21,7 @@ from toiletspark.model import bundle
 from toiletspark.model.golden import GoldenImage
 from toiletspark.model.head import Head
 from toiletspark.progress import Progress
-from toiletspark.publishing.thresholds import settle
+from toiletspark.publishing.thresholds import Labelled, settle
 from toiletspark.sampling import evaluation_sample
 from toiletspark.sampling.evaluation import EVALUATION, Evaluation
 from toiletspark.sampling.evaluation_sample import Draw
@@ -160,7 +160,9 @@ def _threshold(
 ) -> tuple[float, str]:
     """The threshold that publishing will use, and why."""
     try:
-        settled = settle(config.publish, made_with, head.exclude_classes, kinds)
+        is_balanced = config.train.class_weight == "balanced"
+        labelled = Labelled(made_with, head.exclude_classes, kinds, is_balanced)
+        settled = settle(config.publish, labelled)
         return settled.operating_threshold, settled.reason
     except ConfigError as error:  # the head is saved all the same: a policy can be changed
         _log.warning(error)

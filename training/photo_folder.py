@@ -139,7 +139,11 @@ def _configured(
         )
     classes = {"classes": labels.classes, "exclude_classes": excluded, "reviewed": []}
     keys = [f"labels.{name}={json.dumps(names)}" for name, names in classes.items()]
-    return loading.load(conf, [*sets, *keys])
+    config = loading.load(conf, [*sets, *keys])
+    if config.publish.policy.name != "cost_ratio":
+        return config
+    # costs are of a catalog, and a folder's shares are not a catalog's
+    return loading.load(conf, [*sets, *keys, "publish.policy.name=fixed"])
 
 
 def _require_enough(classes: Sequence[str], labels: Sequence[str], folder: Path) -> None:

@@ -34,6 +34,7 @@ exclude_classes = ["toilet"]
 weights = "{weights}"
 [publish]
 operating_threshold = {threshold}
+policy.name = "fixed"
 [spark]
 master = "local[{workers},4]"
 [spark.settings]

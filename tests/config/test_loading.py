@@ -162,8 +162,8 @@ def test_tables_are_merged_and_lists_are_replaced(tmp_path: Path) -> None:
     [
         ("sample.size=20000", "sample.size", 20000),
         ("sample.seed=-3", "sample.seed", -3),
-        ("publish.operating_threshold=0.25", "publish.operating_threshold", 0.25),
-        ("publish.operating_threshold=1", "publish.operating_threshold", 1.0),
+        ("publish.hysteresis=0.25", "publish.hysteresis", 0.25),
+        ("publish.min_recall=1", "publish.min_recall", 1.0),
         (
             'labels.classes=["toilet", "bath", "other"]',
             "labels.classes",
@@ -351,9 +351,17 @@ def test_a_policy_and_its_value_belong_together(name: str, value: str, found: st
     assert found in error.found
 
 
-def test_a_cost_ratio_may_be_above_one() -> None:
-    policy = load(sets=["publish.policy.name=cost_ratio", "publish.policy.value=20"]).publish.policy
+def test_the_default_is_a_cost_ratio_of_twenty() -> None:
+    policy = load().publish.policy
     assert (policy.name, policy.value, policy.safe) == ("cost_ratio", 20.0, True)
+
+
+def test_a_threshold_that_the_policy_would_not_use_is_refused() -> None:
+    error = refused(sets=["publish.operating_threshold=0.6"])
+    assert "0.6 counts only with policy.name" in error.found
+    assert "set publish.policy.name=fixed" in error.found
+    sets = ["publish.operating_threshold=0.6", "publish.policy.name=fixed"]
+    assert load(sets=sets).publish.operating_threshold == 0.6
 
 
 def test_a_crop_larger_than_the_resized_picture_is_refused() -> None:

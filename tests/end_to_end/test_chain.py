@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.conftest import LOCAL_CONF, NEARBY, REPOSITORY, training_python
+from tests.conftest import FIXED, LOCAL_CONF, NEARBY, REPOSITORY, training_python
 from toiletspark.config import Config
 from toiletspark.config import loading as conf_files
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -61,7 +61,7 @@ def chain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Chai
     paths |= {"train.python": training_python()}
     config = conf_files.load(
         [LOCAL_CONF, REPOSITORY / "conf" / "demo.toml"],
-        [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY}.items()],
+        [f"{key}={value}" for key, value in {**paths, **SIZES, **NEARBY, **FIXED}.items()],
     )
     with pytest.raises(LabelsError) as stopped:
         run_chain.step(Workspace.open(spark, config))

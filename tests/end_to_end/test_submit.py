@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.conftest import NEARBY, REPOSITORY, TINY_BACKBONE, training_python
+from tests.conftest import FIXED, NEARBY, REPOSITORY, TINY_BACKBONE, training_python
 from tests.support import clusters, wheels
 from tests.support.clusters import SPARK_HOME, Cluster
 from toiletspark.demo.catalog import DemoCatalog, draw_catalog
@@ -120,6 +120,7 @@ class Site:
             "progress.line_every_s": 1,
             **TINY_BACKBONE,
             **NEARBY,
+            **FIXED,
         }
         command = [
             SPARK_HOME / "bin" / "spark-submit",

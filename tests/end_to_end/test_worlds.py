@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import (
+    FIXED,
     LOCAL_CONF,
     NEARBY,
     OTHER_PYTHON,
@@ -69,6 +70,7 @@ def run(python: str, drawn: DemoCatalog, output: Path) -> dict[str, Any]:
         "train.python": training_python() or sys.executable,
         **TINY_BACKBONE,
         **NEARBY,
+        **FIXED,
     }
     command = [
         python,

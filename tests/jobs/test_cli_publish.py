@@ -149,7 +149,8 @@ def test_a_rollback_tells_what_it_did_and_what_the_next_publication_does(store: 
     }
     assert told["valid_until"] == live.valid_until is not None
     assert told["exclusion_list"] == f"{store.root}/exclusion_list/{first.run_id}"
-    assert "score.head to the folder of head good, publish.operating_threshold=0.4" in told["next"]
+    settings = "publish.policy.name=fixed, publish.operating_threshold=0.4"
+    assert f"score.head to the folder of head good, {settings}" in told["next"]
     assert "catalog_table" not in told
     assert publish("rollback", "2", store=store).stdout.splitlines()[:2] == [
         f"{'version':20} 4",

@@ -30,7 +30,8 @@ from toiletspark.tables.workspace import Workspace
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """No thumbnails: there is no images table."""
-    return loading.load([], [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"])
+    sets = [f"output.root={tmp_path / 'output'}", "report.max_excluded=0"]
+    return loading.load([], [*sets, "publish.policy.name=fixed"])
 
 
 def page_of(told: dict[str, Any]) -> Parsed:

@@ -13,7 +13,7 @@ from toiletspark.errors import ConfigError, HeadError
 from toiletspark.model import registry
 from toiletspark.model.embedding_codec import to_stored
 from toiletspark.publishing import thresholds
-from toiletspark.publishing.thresholds import HeldOut
+from toiletspark.publishing.thresholds import HeldOut, Labelled, Settled
 from toiletspark.sampling.estimates import Bootstrap
 from toiletspark.sampling.evaluation_sample import Draw, choose_evaluation_sample, describe_draws
 from toiletspark.tables import arrow_io, schemas
@@ -58,6 +58,11 @@ def made_with(images: int = 200, seed: int = 1) -> list[dict[str, Any]]:
             }
         )
     return told
+
+
+def settle_for(store: Store, publish: Publish, head_id: str, folder: str = "") -> Settled:
+    labelled = thresholds.labelled_images(store, head_id, folder)
+    return thresholds.settle_for(publish, head_id, labelled)
 
 
 # Which rows stand for the catalog
@@ -172,17 +177,19 @@ def test_a_head_is_judged_on_held_out_images_of_the_sample_with_its_weights() ->
 
 
 def test_a_fixed_threshold_needs_no_images() -> None:
-    found = thresholds.settle(publish("fixed", fixed=0.7), [], (), {})
+    found = thresholds.settle(publish("fixed", fixed=0.7), Labelled([], (), {}))
     assert (found.operating_threshold, found.reason) == (
         0.7,
         "fixed by publish.operating_threshold",
     )
 
 
-@pytest.mark.parametrize(("name", "value"), [("min_recall", 0.9), ("cost_ratio", 5.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("min_recall", 0.9), ("max_share_of_good_images_lost", 0.1)]
+)
 def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> None:
     told = made_with()
-    found = thresholds.settle(publish(name, value), told, ("toilet",), KINDS)
+    found = thresholds.settle(publish(name, value), Labelled(told, ("toilet",), KINDS))
     wanted = [row for row in told if row["held_out"] and row["draw"] == "sample"]
     bootstrap = Bootstrap(
         *([row[key] for row in wanted] for key in ("stratum", "listing_id", "weight"))
@@ -200,7 +207,8 @@ def test_a_policy_is_settled_on_these_images_alone(name: Any, value: float) -> N
 
 def test_a_promise_that_cannot_be_kept_is_told_in_four_parts() -> None:
     with pytest.raises(ConfigError) as caught:
-        thresholds.settle(publish("min_precision", 1.0, safe=True), made_with(), ("toilet",), KINDS)
+        labelled = Labelled(made_with(), ("toilet",), KINDS)
+        thresholds.settle(publish("min_precision", 1.0, safe=True), labelled)
     assert caught.value.exit_code == 2
     assert str(caught.value) == (
         "while settling the operating threshold by min_precision 1 on 67 held-out images of the "
@@ -242,7 +250,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
     settings = config(root, ("toilet", "other"), "train.learning_curve=[]", *sets)
     told = train(settings)
     store = Store(str(root))
-    found = thresholds.settle_for(store, settings.publish, told["head_id"], "")
+    found = settle_for(store, settings.publish, told["head_id"])
     assert (found.operating_threshold, found.reason) == (
         told["operating_threshold"],
         told["threshold_reason"],
@@ -258,7 +266,7 @@ def test_training_and_publishing_come_to_the_same_threshold(
     excluded = [score >= np.float32(found.operating_threshold) for score in toilets]
     assert told["validation"]["recall"] == pytest.approx(np.mean(excluded))
     elsewhere = Store.open(f"{root}/elsewhere")
-    outside = thresholds.settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
+    outside = settle_for(elsewhere, settings.publish, told["head_id"], told["head"])
     assert outside == found
 
 
@@ -282,14 +290,14 @@ def test_a_head_is_trained_though_its_policy_cannot_be_kept(
 def test_a_head_without_its_images_settles_no_policy(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     stored(store, schemas.HEADS, [], inputs={"head_id": "old"})
-    expected = {"old": "one without them", "gone": "no such head in the store"}
-    for head_id, found in expected.items():
-        assert (
-            thresholds.settle_for(store, publish("fixed"), head_id, "").operating_threshold == 0.5
-        )
+    for head_id in ("old", "gone"):
+        assert settle_for(store, publish("fixed"), head_id).operating_threshold == 0.5
+        by_cost = settle_for(store, publish("cost_ratio", 19.0), head_id)
+        assert by_cost.operating_threshold == 0.05
+        assert "as they are, because the head lacks its labels" in by_cost.reason
         with pytest.raises(HeadError) as caught:
-            thresholds.settle_for(store, publish("min_recall", 0.9), head_id, "")
-        assert caught.value.found == found
+            settle_for(store, publish("min_recall", 0.9), head_id)
+        assert caught.value.found == "no such run, or one without them"
         assert caught.value.expected.startswith(
             f"the run folder of the head {head_id}, with its held-out images"
         )

@@ -23,6 +23,7 @@ from toiletspark.jobs import publish_exclusions
 from toiletspark.model import bundle
 from toiletspark.model.head import Head
 from toiletspark.publishing import decisions, publication
+from toiletspark.publishing.thresholds import Settled
 from toiletspark.publishing.versions import log, rollback
 from toiletspark.scoring.scores import table_of
 from toiletspark.tables import runs, schemas, spark_io, storage
@@ -232,7 +233,7 @@ def test_another_policy_needs_neither_training_nor_scoring(
     assert found == {
         "min_recall": (0.45, "abc"),
         "max_share_of_good_images_lost": (0.7, "a"),
-        "cost_ratio": (0.7, "a"),
+        "cost_ratio": (0.67, "a"),
     }
     assert [len(store.runs(table)) for table in (schemas.HEADS, schemas.SCORES)] == [1, 1]
 
@@ -243,7 +244,7 @@ def test_a_policy_that_cannot_be_kept_publishes_nothing(
     prepare(store, head_id=HEAD.head_id)
     with pytest.raises(HeadError) as gone:
         publish_exclusions.step(Workspace.open(spark, by_policy(config, "min_recall", 0.9)))
-    assert gone.value.found == "no such head in the store"
+    assert gone.value.found == "no such run, or one without them"
     judged_head(store)
     kept = by_policy(config, "min_recall", 1.0).publish
     safe = kept.model_copy(update={"policy": kept.policy.model_copy(update={"safe": True})})
@@ -550,3 +551,37 @@ def test_a_reader_never_sees_a_part_of_a_version(store: Store) -> None:
     assert len(seen) >= 40
     assert set(made) <= set(seen)
     assert seen == sorted(seen)
+
+
+# The recall of the head
+
+
+def test_a_head_that_may_find_too_few_is_held_until_somebody_accepts_it(
+    spark: SparkSession, config: Config, store: Store
+) -> None:
+    prepare(store, head_id=HEAD.head_id)
+    judged_head(store)
+
+    def publish(**changes: Any) -> dict[str, Any]:
+        section = config.publish.model_copy(update=changes)
+        changed = config.model_copy(update={"publish": section})
+        return publish_exclusions.step(Workspace.open(spark, changed))
+
+    told = publish()
+    assert next(iter(told)) == "alarms"
+    assert told["alarms"][0].startswith("the head may find less than 50 % of the ")
+    with pytest.raises(AuditError) as held:
+        publish(min_recall=0.5)
+    assert held.value.exit_code == 3
+    assert "--accept recall" in held.value.todo and "labels suggest" in held.value.todo
+    told = publish(min_recall=0.5, accept=["recall"], because="a first version")
+    assert told["version"] == 2
+    assert any("was accepted: a first version" in alarm for alarm in told["alarms"])
+    assert publish(min_recall=0.5)["version"] == 3  # nothing has changed since
+
+
+def test_hysteresis_is_at_most_half_of_the_threshold(config: Config, store: Store) -> None:
+    scores = prepare(store)
+    work = Workspace(None, store, config, "run")
+    for threshold, hysteresis in ((0.5, 0.02), (0.01, 0.005)):
+        assert publication._rules(work, Settled(threshold, ""), scores).hysteresis == hysteresis

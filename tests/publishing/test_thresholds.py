@@ -72,27 +72,6 @@ def test_the_lowest_threshold_that_loses_no_more_good_images(seed: int, value: f
     )
 
 
-@pytest.mark.parametrize("ratio", [0.2, 1.0, 20.0])
-def test_the_cheapest_threshold(ratio: float) -> None:
-    one, weight = judged(7)
-    cost = {
-        t: ratio * weighed(one, weight, t)["missed_weight"] + weighed(one, weight, t)["lost_weight"]
-        for t in thresholds_of(one)
-    }
-    found = by_policy("cost_ratio", ratio, one, safe=False).operating_threshold
-    assert cost[found] == pytest.approx(min(cost.values()))
-
-
-def test_a_dearer_miss_lowers_the_threshold() -> None:
-    one, _ = judged(8)
-    found = [
-        by_policy("cost_ratio", ratio, one, safe=False).operating_threshold
-        for ratio in (0.1, 1.0, 10.0, 100.0)
-    ]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > found[-1]
-
-
 def ranked(*runs: tuple[bool, int]) -> HeldOut:
     """Images by score, the highest first: runs of one label, each with its length."""
     to_exclude = np.repeat([label for label, _ in runs], [count for _, count in runs])

@@ -4,6 +4,7 @@ import base64
 import copy
 import itertools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -255,6 +256,24 @@ def test_a_plot_shows_the_operating_threshold_if_it_has_a_point(evaluation: Eval
     assert b"operating threshold" in plots.roc(points, shares)
     shares["precision"] = shared(None, 0.0, 1.0)
     assert b"operating threshold" not in plots.precision_recall(points, shares)
+
+
+def test_legends_name_the_line_and_its_interval_apart(evaluation: Evaluation) -> None:
+    def texts(svg: bytes) -> list[str]:
+        return re.findall(r">([^<>]+)</text>", svg.decode())
+
+    points, shares = evaluation.curves.points, evaluation.shares
+    curve = [LearningPoint(0.5, 600, *[shared(0.9, 0.8, 0.95)] * 3)]
+    for line, svg in (
+        ("precision", plots.precision_recall(points, shares)),
+        ("recall", plots.roc(points, shares)),
+        ("accuracy", plots.learning_curve(curve)),
+    ):
+        assert texts(svg).count(line) == 2  # of the axis and of the legend
+        assert texts(svg).count("95 % interval") == 1
+    bare = [replace(point, intervals={}) for point in points]
+    assert "95 % interval" not in texts(plots.roc(bare, shares))
+    assert "bin of images, 95 % interval" in texts(plots.reliability(evaluation.calibration))
 
 
 def test_the_page_is_imported_without_matplotlib() -> None:

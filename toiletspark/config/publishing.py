@@ -13,6 +13,9 @@ PolicyName = Literal[
 ]
 
 
+_UNUSED_THRESHOLD = 0.5  # as in base.toml: nobody has set another
+
+
 class Policy(Section):
     name: PolicyName
     value: float = Field(ge=0, allow_inf_nan=False)
@@ -52,6 +55,7 @@ class Audits(Section):
 class Publish(Section):
     operating_threshold: Share
     policy: Policy
+    min_recall: Share
     hysteresis: Annotated[float, Field(ge=0, lt=0.5)]
     failures: Failures
     keep_score_days: float = Field(ge=0)
@@ -71,6 +75,11 @@ class Publish(Section):
         if self.accept and not self.because.strip():
             raise ValueError(
                 "accept needs because: the reason in words; it is kept with the version"
+            )
+        if self.policy.name != "fixed" and self.operating_threshold != _UNUSED_THRESHOLD:
+            raise ValueError(
+                f"operating_threshold {self.operating_threshold:g} counts only with policy.name "
+                f"fixed, and it is {self.policy.name}: set publish.policy.name=fixed, or remove it"
             )
         if self.plan and self.approve:
             raise ValueError("one of plan and approve, not both")

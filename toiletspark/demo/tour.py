@@ -42,7 +42,11 @@ def settings(folder: Path, drawn: DemoCatalog, sets: list[str]) -> Config:
             weights.load_spec(config.backbone)
         except BackboneError as error:
             logging.getLogger("toiletspark").warning(_RANDOM_BACKBONE.format(error=error))
-            config = loading.load(files, [*sets, "backbone.weights=random"])
+            sets = [*sets, "backbone.weights=random"]
+            config = loading.load(files, sets)
+        if config.backbone.weights == "random":
+            # such a head is sure of nothing: the cost policy would exclude nearly every image
+            config = loading.load(files, ["publish.policy.name=fixed", *sets])
     return config
 
 

@@ -98,9 +98,10 @@ def calibrate(store: Store, config: Config, images: DataFrame, spec: BackboneSpe
     pixels = decode_images(chosen, config.fetch, config.decode, spec.preprocessing)
     calibration, held_out = split(pixels, section)
     fp32_head = registry.newest_for(store, spec.fp32_id)
-    int8, report = quantisation.quantise(
-        spec, calibration, held_out, section, fp32_head, config.publish.operating_threshold
-    )
+    threshold = config.publish.operating_threshold
+    if fp32_head:
+        threshold = fp32_head.facts.get("operating_threshold", threshold)
+    int8, report = quantisation.quantise(spec, calibration, held_out, section, fp32_head, threshold)
     _keep(store, int8, report)
     return int8
 

@@ -12,12 +12,12 @@ from typing import Any
 from toiletspark.config import Config
 from toiletspark.errors import AuditError
 from toiletspark.publishing import decisions, figures, overrides, thresholds
-from toiletspark.publishing.audits import changes, checks, inputs
+from toiletspark.publishing.audits import changes, checks, inputs, recall
 from toiletspark.publishing.audits.changes import Last
 from toiletspark.publishing.audits.checks import Check
 from toiletspark.publishing.decisions import Rules
 from toiletspark.publishing.figures import Figures
-from toiletspark.publishing.thresholds import Settled
+from toiletspark.publishing.thresholds import Labelled, Settled
 from toiletspark.publishing.versions import log, retention
 from toiletspark.publishing.versions.log import History, Version
 from toiletspark.tables import arrow_io, spark_io
@@ -94,9 +94,9 @@ def make(work: Workspace, sources: Sources) -> Made:
     spark, store, config, run_id = work.spark, work.store, work.config, work.run_id
     of_sources = _require_sound(config, sources)
     active = overrides.read(spark, config, datetime.now(UTC))
-    settled = thresholds.settle_for(
-        store, config.publish, sources.scores.inputs.head_id, config.score.head
-    )
+    head_id = sources.scores.inputs.head_id
+    labelled = thresholds.labelled_images(store, head_id, config.score.head)
+    settled = thresholds.settle_for(config.publish, head_id, labelled)
     made_from = sources.inputs(settled).updated(overrides=TableInput.of(config.overrides))
     facts: dict[str, Any] = {"config": config.recorded(), "inputs": made_from}
 
@@ -122,7 +122,10 @@ def make(work: Workspace, sources: Sources) -> Made:
     rows = sum(file.rows for file in described_files(folder))
 
     audits = [*of_sources, *checks.of_files(counted, rows, unscored.rows)]
+    audits += _recall(config, sources, made_from, labelled)
     counts = _audited(config, sources, counted, audits)
+    if warning := recall.alarm(labelled, settled.operating_threshold, config.publish.min_recall):
+        counts["alarms"] = [warning, *counts["alarms"]]
     counts["overrides"] = {}
     if active:
         counts["overrides"] = active.summary(written)
@@ -137,7 +140,8 @@ def _rules(work: Workspace, settled: Settled, scores: Run) -> Rules:
     section = work.config.publish
     return Rules(
         operating_threshold=settled.operating_threshold,
-        hysteresis=section.hysteresis,
+        # at low thresholds it would keep excluded what is certainly none
+        hysteresis=min(section.hysteresis, settled.operating_threshold / 2),
         keep_score_days=section.keep_score_days,
         failures=section.failures.model_dump(),
         now=datetime.now(UTC),
@@ -155,6 +159,19 @@ def _require_sound(config: Config, sources: Sources) -> list[Check]:
     audits = checks.accepted(judged, section.accept, section.because)
     checks.require(audits, doing=f"auditing the sources of the list (scores {scores.run_id})")
     return audits
+
+
+def _recall(
+    config: Config, sources: Sources, made_from: Inputs, labelled: Labelled | None
+) -> list[Check]:
+    """The audit of the head's recall; accepted for as long as head and threshold stay."""
+    section, history = config.publish, sources.history
+    threshold = float(made_from.operating_threshold or 0.0)
+    judged = recall.judge(labelled, threshold, section.min_recall)
+    live = history.run(EXCLUSION_LIST)
+    if live and _decides_like(history.live, made_from):
+        judged = recall.accepted_before(judged, checks_of(live))
+    return checks.accepted([judged], section.accept, section.because)
 
 
 def _decides_like(live: Version | None, inputs: Inputs) -> bool:

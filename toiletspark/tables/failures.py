@@ -96,7 +96,8 @@ _RULES = (
           r"|Malformed ORC|FileFormatException|[Cc]hecksum|[Cc]orrupt|ArrowInvalid|not a gzip",
           "whole files of one format",
           "check {section}.format; or copy or write that file again; if it is no part of the "
-          'table, leave it out: {section}.options = {{ pathGlobFilter = "*.parquet" }}', is_of_file=True),
+          'table, leave it out: {section}.options = {{ pathGlobFilter = "*.parquet" }}',
+          is_of_file=True),
 )
 # fmt: on
 # not of a table that is opened: there the path is a mistake, which has a message of its own

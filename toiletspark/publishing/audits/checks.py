@@ -28,7 +28,7 @@ INTEGRITY = (
 ACCEPTABLE = (
     *("freshness", "containment.strata", "rate_of_change.size"),
     *("share.excluded", "share.unscored", "share.policy", "share.listings_emptied"),
-    *("rate_of_change.excluded", "rate_of_change.unscored", "drift"),
+    *("rate_of_change.excluded", "rate_of_change.unscored", "drift", "recall"),
 )
 
 

@@ -71,7 +71,7 @@ def roc(points: Sequence[CurvePoint], chosen: dict[str, Share]) -> bytes:
 def reliability(calibration: Calibration) -> bytes:
     """The share to be excluded over the mean score of each bin; equal on the diagonal."""
     with _plot("exclusion score (mean of the bin)", "are to be excluded") as (axes, svg):
-        axes.plot([0, 1], [0, 1], color=_MUTED, linestyle="--", linewidth=1)
+        axes.plot([0, 1], [0, 1], color=_MUTED, linestyle="--", linewidth=1, label="score = share")
         if before := calibration.before:
             crosses = _line(_EXCLUDED, "without its temperature", marker="x", linestyle="none")
             axes.plot(*_bins(before, "value"), **crosses)
@@ -79,7 +79,7 @@ def reliability(calibration: Calibration) -> bytes:
         lows, highs = _bins(calibration.after, "low")[1], _bins(calibration.after, "high")[1]
         down = [max(0.0, value - low) for value, low in zip(values, lows, strict=True)]
         up = [max(0.0, high - value) for value, high in zip(values, highs, strict=True)]
-        dots = _line(_KEPT, "95 % interval", marker="o", linestyle="none")
+        dots = _line(_KEPT, "bin of images, 95 % interval", marker="o", linestyle="none")
         axes.errorbar(scores, values, (down, up), capsize=2, elinewidth=1, **dots)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         _percent(axes.yaxis)
@@ -94,8 +94,8 @@ def learning_curve(points: Sequence[LearningPoint]) -> bytes:
         [getattr(point.accuracy, side) for point in points] for side in ("value", "low", "high")
     )
     with _plot("labels trained on", "accuracy") as (axes, svg):
-        axes.fill_between(labels, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
-        axes.plot(labels, values, **_line(_KEPT, "accuracy, 95 % interval", marker="o"))
+        _band(axes, labels, lows, highs)
+        axes.plot(labels, values, **_line(_KEPT, "accuracy", marker="o"))
         axes.set_xlim(left=0)
         axes.set_xticks(labels, [f"{count:,}" for count in labels])
         _percent(axes.yaxis)
@@ -123,9 +123,16 @@ def _curve(axes: Axes, points: Sequence[CurvePoint], across: str, up: str) -> No
     band = [point for point in points if point.intervals]
     lows, highs = ([point.intervals[up][side] for point in band] for side in (0, 1))
     xs = [getattr(point, across) for point in band]
-    axes.fill_between(xs, lows, highs, color=_KEPT, alpha=0.18, linewidth=0)
+    _band(axes, xs, lows, highs)
     xs, ys = ([getattr(point, name) for point in points] for name in (across, up))
-    axes.plot(xs, ys, **_line(_KEPT, "95 % interval"))
+    axes.plot(xs, ys, **_line(_KEPT, up))
+
+
+def _band(axes: Axes, xs: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> None:
+    """The 95 % interval around a line; nothing, and no entry in the legend, without points."""
+    if xs:
+        label = "95 % interval"
+        axes.fill_between(xs, lows, highs, color=_KEPT, alpha=0.18, linewidth=0, label=label)
 
 
 def _bins(reliability: Reliability, side: str) -> tuple[list[float], list[float]]:
