@@ -51,6 +51,7 @@ class Job:
             config = loading.load(files, sets)
             prepare = functools.partial(self.prepare, config) if self.prepare else None
             spark = session.start(config.spark, beside=prepare)
+            session.require_same_names(spark, config)
             summary = self.timed(Workspace.open(spark, config, read_only=self.read_only))
             spark.stop()
         self.show(summary, as_json)
