@@ -53,7 +53,7 @@ def train(config: Config) -> dict[str, Any]:
         LabelsError: a class without a label on either side of the split.
         OutputError: no training set was gathered.
     """
-    store = Store.open(config.output.root)
+    store = Store(config.output.root)  # not made here: it must hold what was gathered
     with opened(config.train.tensorboard, config.recorded()) as book:
         if finetuned := _finetuned(config, store, book):
             gathered = finetuned.run

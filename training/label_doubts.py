@@ -27,7 +27,7 @@ def second_look(config: Config) -> dict[str, Any]:
     looking) and queue (its folder). Raises a LabelsError, see `out_of_fold`, and an OutputError if
     nothing was gathered.
     """
-    store = Store.open(config.output.root)
+    store = Store(config.output.root)  # not made here: it must hold what was gathered
     gathered = store.require(schemas.SECOND_LOOK_SET, doing=DOING, step="labels second-look")
     examples = read(gathered)
     labels = indices(examples, config.labels.classes)

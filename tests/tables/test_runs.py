@@ -25,6 +25,7 @@ from toiletspark.tables.runs import (
     Run,
     Store,
     described_files,
+    left_as_it_was,
     new_run_id,
     run_id_at,
 )
@@ -34,6 +35,7 @@ from toiletspark.tables.schemas import (
     EXCLUSION_LIST,
     HEADS,
     SAMPLE,
+    SCORES,
     STRATA,
     UNSCORED,
     Table,
@@ -168,6 +170,33 @@ def test_a_new_an_empty_and_our_own_root_open(root: str) -> None:
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     Store.open(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+def opened_then_fails(root: Path, written: str = "") -> None:
+    with pytest.raises(OutputError, match="a complete run"), left_as_it_was(str(root)):
+        store = Store.open(str(root))
+        if written:
+            storage.replace_json(f"{root}/{written}", {})
+        store.require(SCORES, doing="publishing", step="score")
+
+
+def test_a_root_that_was_made_for_nothing_is_removed_with_the_folders_above(tmp_path: Path) -> None:
+    opened_then_fails(tmp_path / "mis" / "typed")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "prepared").mkdir()
+    opened_then_fails(tmp_path / "prepared")
+    assert not list((tmp_path / "prepared").iterdir())
+
+
+def test_a_root_that_was_there_or_is_used_stays(tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "ours"))
+    opened_then_fails(tmp_path / "ours")
+    assert (tmp_path / "ours" / MARKER).exists()
+    opened_then_fails(tmp_path / "used", written="sample/x/y.json")
+    assert (tmp_path / "used" / MARKER).exists()
+    with left_as_it_was(str(tmp_path / "new")):
+        Store.open(str(tmp_path / "new"))
+    assert (tmp_path / "new" / MARKER).exists()
 
 
 def test_what_a_first_opening_left_that_was_killed_is_not_foreign(tmp_path: Path) -> None:

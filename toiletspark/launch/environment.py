@@ -98,7 +98,8 @@ def require_same_names(java_encoding: str, locations: list[str]) -> None:
     ours = sys.getfilesystemencoding()
     if _codec(java_encoding) == _codec(ours):
         return
-    amiss = [location for location in locations if not location.isascii()]
+    # in an option of the command line Java has made question marks of what it cannot read
+    amiss = [location for location in locations if not location.isascii() or "?" in location]
     if amiss:
         raise StartError(
             expected=f"names in {ours}, which Python writes, for {amiss[0]}",

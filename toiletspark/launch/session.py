@@ -1,10 +1,12 @@
 """The Spark session: the conf's settings where spark-submit sets none, and the driver's Python."""
 
+import functools
 import logging
 import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +17,13 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from toiletspark.config import Config
+from toiletspark.config import Config, stopping
 from toiletspark.config import Spark as SparkSection
 from toiletspark.launch import environment, settings
 from toiletspark.launch.environment import StartError
 from toiletspark.tables import storage
+
+_STOP_WITHIN_S = 10.0
 
 
 def start(section: SparkSection, beside: Callable[[], object] | None = None) -> SparkSession:
@@ -52,6 +56,7 @@ def start(section: SparkSection, beside: Callable[[], object] | None = None) -> 
     conf.setIfMissing("spark.master", section.master)
     environment.require_workers_python(conf.get("spark.master", ""))
     spark = _session(conf, beside)
+    stopping.before_end(functools.partial(_stop_quietly, spark))
     spark.sparkContext.setLogLevel(section.settings.get("spark.log.level", "ERROR"))
     for warning in settings.warnings(lambda key: spark.conf.get(key, None) or ""):
         logging.getLogger("toiletspark").warning("warning: %s", warning)
@@ -67,6 +72,26 @@ def require_same_names(spark: SparkSession, config: Config) -> None:
     java: Any = spark.sparkContext._jvm
     encoding = str(java.java.lang.System.getProperty("sun.jnu.encoding"))
     environment.require_same_names(encoding, list(filter(storage.is_local, locations)))
+
+
+def _stop_quietly(spark: SparkSession) -> None:
+    """Stops Spark and Java while the main thread may wait for an answer of theirs.
+
+    In a thread, which has a connection to Java of its own.
+    """
+
+    def stop() -> None:
+        spark.sparkContext.setLogLevel("OFF")  # cancelled tasks are logged with their traces
+        spark.sparkContext.cancelAllJobs()
+        spark.stop()
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    thread.join(_STOP_WITHIN_S)
+    java: Any = SparkContext._gateway
+    if java.proc is not None:  # else Java is spark-submit, which ends after this process
+        java.proc.stdin.close()
+        java.proc.wait(_STOP_WITHIN_S)
 
 
 def _session(conf: SparkConf, beside: Callable[[], object] | None) -> SparkSession:

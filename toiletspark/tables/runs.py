@@ -16,7 +16,9 @@ import io
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -95,6 +97,26 @@ def new_run_id() -> str:
 def run_id_at(moment: datetime) -> str:
     """The prefix of ids of runs that began at this moment (UTC)."""
     return f"{moment:%Y%m%dT%H%M%S%fZ}"
+
+
+@contextlib.contextmanager
+def left_as_it_was(root: str) -> Iterator[None]:
+    """Removes a local output root that the body made, if it failed before it wrote anything there.
+
+    So a mistyped output.root leaves no folder behind, nor one above it.
+    """
+    path = Path(root.removeprefix("file://"))
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    may_remove = storage.is_local(root) and not (path / MARKER).exists()
+    try:
+        yield
+    except BaseException:
+        if may_remove and storage.entries(root) == [MARKER]:
+            (path / MARKER).unlink()
+            for folder in missing:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        raise
 
 
 class Store:
