@@ -103,7 +103,7 @@ def test_spark_ends_without_a_trace_amid_a_task(tmp_path: Path) -> None:
         time.sleep(0.1)
     program.send_signal(signal.SIGINT)
     _, messages = program.communicate(timeout=120)
-    assert program.returncode == 130
+    assert program.returncode == 130, messages
     assert sentence("Ctrl-C") in messages
     after = messages.partition(sentence("Ctrl-C"))[2]
     assert len(after.strip().splitlines()) == 1

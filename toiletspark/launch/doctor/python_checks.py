@@ -164,7 +164,8 @@ def runtime(cluster: Observed) -> Iterator[Finding]:
         key = f"backbone.runtime={cluster.config.backbone.runtime}"
         what = f"{key} needs the package openvino; found: {cluster.runtime_error}"
         why = "embedding ends before it has begun"
-        todo = "pip install 'toiletspark[openvino]' everywhere, or --set backbone.runtime=torch"
+        todo = "pip install '.[openvino]' in the checkout, everywhere; "
+        todo += "or --set backbone.runtime=torch"
         yield Finding("runtime", "error", what, "driver", why, todo)
 
 
