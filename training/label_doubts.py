@@ -10,7 +10,7 @@ from toiletspark.errors import LabelsError
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, Store
 from toiletspark.training.arrays import Doubles, Ints
 from toiletspark.training.dataset import TrainingSet, read
 from toiletspark.training.fit import fit
@@ -119,5 +119,11 @@ def _write(
     inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
     counts = {"likely_wrong": likely_wrong}
     return arrow_io.write(
-        store, schemas.QUEUES, new_run_id(), queue, config=recorded, inputs=inputs, counts=counts
+        store,
+        schemas.QUEUES,
+        store.new_run_id(),
+        queue,
+        config=recorded,
+        inputs=inputs,
+        counts=counts,
     )

@@ -433,6 +433,22 @@ def test_run_ids_begin_as_their_moment_says() -> None:
     assert run_id_at(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)) == "20260102T030405000006Z"
 
 
+def test_a_new_id_is_greater_than_all_that_are_there_when_the_clock_went_back(root: str) -> None:
+    store = Store.open(root)
+    assert store.newest_id() == ""
+    assert store.new_run_id() > begun(0.001)
+    tomorrow = begun(-24)
+    committed(store, tomorrow, 1)
+    committed(store, begun(2), 1)
+    storage.replace_json(f"{root}/scores/not a run/x.json", {})
+    assert store.newest_id() == tomorrow
+    made = store.new_run_id()
+    assert runs.RUN_ID.fullmatch(made)
+    assert tomorrow < made < begun(-24.01)
+    committed(store, made, 1)
+    assert store.new_run_id() > made
+
+
 def test_what_a_run_has_set_aside_can_be_removed(root: str) -> None:
     store = Store.open(root)
     for run_id in ("one", "other"):
