@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toiletspark.config import stopping
 from toiletspark.config.command_line import AsJson, ConfFiles, Sets, reported_errors, show
 from toiletspark.errors import UserError
 from toiletspark.jobs import cli_publish
@@ -278,6 +279,7 @@ app.add_typer(cli_publish.app, name="publish")
 
 def main() -> None:
     """Runs the console script."""
+    stopping.end_on_signals()
     app()
 
 

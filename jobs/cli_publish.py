@@ -79,6 +79,9 @@ def plan(
 def approve(
     plan_id: Annotated[str, typer.Argument(metavar="PLAN", help="The id of the plan.")],
     because: Because = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="For this version alone: the next run takes it back.")
+    ] = False,
     conf: ConfFiles = [],
     sets: Sets = [],
     as_json: AsJson = False,
@@ -86,6 +89,7 @@ def approve(
     """Publish a plan exactly as it was looked at."""
     with reported_errors():
         keys = [*set_key("publish.approve", _words("PLAN", plan_id)), *_reason(because)]
+    keys += set_key("publish.once", once)
     job_of("publish_exclusions").run(conf, [*sets, *keys], as_json)
 
 

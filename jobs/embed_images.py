@@ -9,8 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config.command_line import Summary
-from toiletspark.embedding import commits, hosts, int8, ledger, plan
+from toiletspark.embedding import commits, hosts, int8, ledger, outcome, plan
 from toiletspark.images.decoding import decoder_id
+from toiletspark.images.statuses import STATUSES
 from toiletspark.launch.job import Job
 from toiletspark.model import registry
 from toiletspark.tables import listing_checks, spark_io, user_tables
@@ -57,14 +58,18 @@ def step(work: Workspace) -> Summary:
         attempts = spark_io.read_all(spark, store, IMAGE_LEDGER, of_run=work.run_id)
         alarms = hosts.alarms(attempts)
         state = ledger.update_catalog(state, attempts)
-    state, sound = spark_io.counting(state, sound=F.col("status") == "ok")
+    of_status = {name: F.col("status") == name for name in STATUSES}
+    state, counted = spark_io.counting(state, **of_status)
     spark_io.write_files(state, store, CATALOG, work.run_id)
     inputs = made_from.updated(backbone_id=spec.backbone_id)
     recorded = config.recorded()
-    catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=sound())
+    statuses = outcome.statuses(counted())
+    counts = {"sound": statuses.get("ok", 0), "statuses": statuses}
+    catalog = store.commit(CATALOG, work.run_id, config=recorded, inputs=inputs, counts=counts)
     store.clear(work.run_id)
     for alarm in alarms:
         _log.warning("ALARM: %s", alarm)
+    outcome.require_sound(statuses)
     return {
         "images": catalog.rows,
         **named.summary,
@@ -77,6 +82,7 @@ def step(work: Workspace) -> Summary:
             "same_url": totals.attempted - totals.fetched,
             "same_content": totals.sound - totals.embedded,
         },
+        "statuses": statuses,
         "backbone_id": spec.backbone_id,
         "catalog": catalog.folder,
         "hosts": alarms,

@@ -35,8 +35,14 @@ def step(work: Workspace) -> Summary:
     if config.publish.plan or publication.needs_approval(config, made.exclusion_list, live):
         begun = _plan(work, made)
     else:
+        if publication.has_failed(made.exclusion_list):
+            publication.require_passed(made.exclusion_list, gather.write_page(work, made))
+        taken_back = approvals.taken_back(config, made.sources.history)
         shipped = publication.ship(store, config, made.exclusion_list)
         begun = {"version": shipped.version.number, **_follow_up(work, shipped)}
+        if taken_back:
+            _log.warning("ALARM: %s", taken_back)
+            begun["taken_back"] = taken_back
     summary = {
         "alarms": made.exclusion_list.counts["alarms"],
         **begun,
@@ -68,7 +74,7 @@ def _plan(work: Workspace, made: Made) -> Summary:
     page = gather.write_page(work, made)
     plan_id = approvals.plan(work.store, made.exclusion_list, page).run_id
     _log.info("what plan %s would change: %s", plan_id, page)
-    publication.require_passed(made.exclusion_list)
+    publication.require_passed(made.exclusion_list, page)
     live = made.sources.history.live
     summary = {"version": live.number if live else None, "plan": plan_id, "diff_page": page}
     if work.config.publish.plan:

@@ -31,7 +31,7 @@ from toiletspark.progress import Progress
 from toiletspark.sampling import evaluation_sample
 from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, Store
 from toiletspark.training import splits
 from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, read_images
@@ -205,7 +205,7 @@ def _embed(config: Config, store: Store, source: Run, decoded: _Decoded, spec: B
     return arrow_io.write(
         store,
         schemas.TRAINING_SET,
-        new_run_id(),
+        store.new_run_id(),
         [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
         config=config.recorded(),
         inputs=source.inputs.updated(backbone_id=spec.backbone_id, finetuned_from=source.run_id),

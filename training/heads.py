@@ -27,7 +27,7 @@ from toiletspark.sampling.evaluation import EVALUATION, Evaluation
 from toiletspark.sampling.evaluation_sample import Draw
 from toiletspark.tables import arrow_io, schemas, storage
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, Store
 from toiletspark.training import champion, splits
 from toiletspark.training.arrays import Bools, Ints
 from toiletspark.training.dataset import TrainingSet, read, stored_views, with_views
@@ -53,7 +53,7 @@ def train(config: Config) -> dict[str, Any]:
         LabelsError: a class without a label on either side of the split.
         OutputError: no training set was gathered.
     """
-    store = Store.open(config.output.root)
+    store = Store(config.output.root)  # not made here: it must hold what was gathered
     with opened(config.train.tensorboard, config.recorded()) as book:
         if finetuned := _finetuned(config, store, book):
             gathered = finetuned.run
@@ -244,7 +244,7 @@ def save_head(
     }
     if golden_run:
         facts["backbone"] = golden_run.inputs.backbone
-    run_id = new_run_id()
+    run_id = store.new_run_id()
     folder = arrow_io.write_file(store, schemas.HEADS, run_id, made_with)
     compared = promotion["champion"]
     shown = dataclasses.replace(

@@ -10,7 +10,7 @@ from toiletspark.errors import LabelsError
 from toiletspark.progress import Progress
 from toiletspark.tables import arrow_io, schemas
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, Store
 from toiletspark.training.arrays import Doubles, Ints
 from toiletspark.training.dataset import TrainingSet, read
 from toiletspark.training.fit import fit
@@ -27,7 +27,7 @@ def second_look(config: Config) -> dict[str, Any]:
     looking) and queue (its folder). Raises a LabelsError, see `out_of_fold`, and an OutputError if
     nothing was gathered.
     """
-    store = Store.open(config.output.root)
+    store = Store(config.output.root)  # not made here: it must hold what was gathered
     gathered = store.require(schemas.SECOND_LOOK_SET, doing=DOING, step="labels second-look")
     examples = read(gathered)
     labels = indices(examples, config.labels.classes)
@@ -119,5 +119,11 @@ def _write(
     inputs = Inputs(kind="second_look", second_look_set=source.run_id, labels=labels)
     counts = {"likely_wrong": likely_wrong}
     return arrow_io.write(
-        store, schemas.QUEUES, new_run_id(), queue, config=recorded, inputs=inputs, counts=counts
+        store,
+        schemas.QUEUES,
+        store.new_run_id(),
+        queue,
+        config=recorded,
+        inputs=inputs,
+        counts=counts,
     )

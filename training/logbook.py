@@ -43,7 +43,7 @@ def opened(folder: str, config: Mapping[str, Any]) -> Iterator[Logbook]:
             doing=f"opening train.tensorboard={folder}",
             expected="the package tensorboard",
             found=str(error),
-            todo="pip install 'toiletspark[tensorboard]', or set train.tensorboard=\"\"",
+            todo="pip install '.[tensorboard]' in the checkout, or set train.tensorboard=\"\"",
         ) from None
     writer = SummaryWriter(f"{folder}/{new_run_id()}")
     try:

@@ -44,7 +44,7 @@ def require_extra(*, doing: str) -> None:
             doing=doing,
             expected="the extra [fit] in this Python, or in the one that train.python names",
             found=f"no {', '.join(missing)} for {sys.executable}",
-            todo="pip install 'toiletspark[fit]', or 'toiletspark[train]' with petastorm; or set "
+            todo="pip install '.[fit]' in the checkout, or '.[train]' with petastorm; or set "
             "train.python to a Python that has it",
         )
 

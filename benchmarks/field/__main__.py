@@ -14,12 +14,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.field import images, people, reading, tables
+from benchmarks.field import images, people, process, reading, tables
 from benchmarks.field.cases import Case, Check, Verdict, case_folder, restore
 from benchmarks.measure import SHARED
 
 CHECKS: list[Check] = sorted(
-    [*images.CHECKS, *people.CHECKS, *reading.CHECKS, *tables.CHECKS],
+    [*images.CHECKS, *people.CHECKS, *process.CHECKS, *reading.CHECKS, *tables.CHECKS],
     key=lambda check: check.number,
 )
 

@@ -17,7 +17,7 @@ from tests.conftest import head_of_chance, literal_config, picture, read_table
 from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
-from toiletspark.errors import OutputError
+from toiletspark.errors import AuditError, OutputError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas
@@ -75,6 +75,7 @@ def once(
             summary["fetched"],
             summary["embedded"],
         ) == (10, 10, 10, 8)
+        assert summary["statuses"] == {"ok": 8, "missing": 1, "not_an_image": 1}
         yield made
 
 
@@ -91,6 +92,17 @@ def catalog(once: Catalog, workers: WorkerLog, tmp_path: Path) -> Iterator[Catal
 def score(spark: SparkSession, config: Config, backbone_id: str) -> pd.DataFrame:
     summary = score_catalog.step(Workspace.open(spark, head_of_chance(config, backbone_id)))
     return pd.read_parquet(summary["scores"]).set_index("image_id")
+
+
+def test_a_catalog_of_refused_images_ends_with_its_statuses_and_is_kept(
+    spark: SparkSession, catalog: Catalog
+) -> None:
+    config = catalog.config(output__root=catalog.folder / "refused", fetch__allow='["s3://x/"]')
+    with pytest.raises(AuditError, match=r"10 refused\n.*look at fetch\.allow"):
+        embed_images.step(Workspace.open(spark, config))
+    kept = Store(config.output.root).newest(schemas.CATALOG)
+    assert kept is not None
+    assert kept.counts == {"sound": 0, "statuses": {"refused": 10}}
 
 
 def test_where_nothing_changed_no_image_is_read(

@@ -60,6 +60,12 @@ FAULTS: dict[str, tuple[Callable[[], Observed], str, str, list[str]]] = {
         ),
         *("start", "error", ["no executor had come", "spark.executor.memory=2g"]),
     ),
+    "no such master": (
+        lambda: sound(
+            executors=(), known=0, failures={"start": "no host"}, start_todo="correct spark.master"
+        ),
+        *("start", "error", ["no host", "correct spark.master"]),
+    ),
     "no such python": (
         lambda: sound(
             pythons=(

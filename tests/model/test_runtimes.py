@@ -95,8 +95,8 @@ def test_what_is_not_installed_is_told_before_weights_are_fetched(
         "while choosing a runtime for backbone.runtime=openvino, backbone.precision=fp32\n"
         "  expected: the package openvino\n"
         "  found:    none\n"
-        "  do:       pip install 'toiletspark[openvino]' on the driver and every worker, or set "
-        "backbone.runtime=torch and backbone.precision=fp32"
+        "  do:       pip install '.[openvino]' in the checkout on the driver and every worker, "
+        "or set backbone.runtime=torch and backbone.precision=fp32"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import stored
 from toiletspark.config import Config
-from toiletspark.errors import AuditError, OutputError
+from toiletspark.errors import AuditError, OutputError, UserError
 from toiletspark.jobs import build_feed, publish_exclusions, run_chain, score_catalog, write_report
 from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, publication
@@ -390,3 +390,67 @@ def test_the_chain_stops_where_a_plan_is_all_there_is(
         "then `toiletspark feed` and `toiletspark report`"
     )
     assert ran == ["score_catalog", "publish_exclusions"]
+
+
+# A configuration that would decide otherwise
+
+
+def planned_by(store: Store, config: Config) -> Run:
+    """A plan that records the configuration which decided it."""
+    plan = planned(store)
+    inputs = plan.inputs
+    return store.commit(
+        schemas.EXCLUSION_LIST,
+        plan.run_id,
+        config=config.recorded(),
+        inputs=inputs,
+        counts=plan.counts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"operating_threshold": 0.8}, "publish.operating_threshold = 0.8 in the plan, 0.5 here"),
+        ({"hysteresis": 0.2}, "publish.hysteresis = 0.2 in the plan"),
+        ({"policy.name": "min_recall"}, "publish.policy.name = 'min_recall' in the plan, "),
+        ({"failures.gone": "exclude"}, "publish.failures.gone = 'exclude' in the plan"),
+    ],
+)
+def test_a_plan_that_the_next_run_would_undo_is_refused(
+    store: Store, config: Config, changed: dict[str, Any], words: str
+) -> None:
+    (name, value), *_ = changed.items()
+    section, _, part = name.partition(".")
+    if part:
+        value = getattr(config.publish, section).model_copy(update={part: value})
+    plan = planned_by(store, publishing(config, **{section: value}))
+    with pytest.raises(UserError) as stopped:
+        approve(store, config, plan.run_id)
+    assert words in stopped.value.found
+    assert f"toiletspark publish approve {plan.run_id} --once" in stopped.value.todo
+    assert log.read_all(store) == []
+    assert approve(store, publishing(config, **{section: value}), plan.run_id).number == 1
+
+
+def test_a_plan_that_is_approved_once_is_taken_back_aloud(store: Store, config: Config) -> None:
+    decided_by = publishing(config, operating_threshold=0.8)
+    plan = planned_by(store, decided_by)
+    version = approve(store, config, plan.run_id, once=True)
+    words = "publish.operating_threshold = 0.8 in the plan, 0.5 here"
+    assert version.approval is not None
+    assert version.approval["once"] == words
+    history = History.read(store)
+    assert approvals.taken_back(config, history) == (
+        f"version 1 was approved with --once and is taken back: {words}"
+    )
+    assert approvals.taken_back(decided_by, history) == ""
+    assert approvals.taken_back(config, History(store, [], None)) == ""
+
+
+def test_keys_that_decide_nothing_do_not_hinder_an_approval(store: Store, config: Config) -> None:
+    plan = planned_by(store, publishing(config, keep_days=99.0, plan=True, valid_for_h=7.0))
+    assert approve(store, config, plan.run_id).approval == {
+        **{"who": getpass.getuser(), "because": None},
+        "when": log.live(store).approval["when"],  # type: ignore[union-attr, index]
+    }

@@ -17,7 +17,7 @@ from tests.publishing.test_publication import listed, prepare, with_threshold
 from tests.reports.test_run_page import Parsed
 from tests.support.small_versions import pointer_file
 from toiletspark.config import Config, loading
-from toiletspark.errors import AuditError, OutputError
+from toiletspark.errors import AuditError, OutputError, UserError
 from toiletspark.feed import readers
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import publish_exclusions
@@ -59,6 +59,9 @@ def test_a_plan_changes_nothing_for_readers_and_its_approval_ships_exactly_it(
     ]
     files = {path: path.stat().st_mtime_ns for path in Path(store.root).rglob("*.parquet")}
     prepare(store, scores={"a": 0.0})  # newer scores have no part in what was looked at
+    with pytest.raises(UserError, match=r"operating_threshold = 0\.3 in the plan, 0\.5 here"):
+        publish_exclusions.step(Workspace.open(spark, publishing(config, approve=plan)))
+    config = with_threshold(config, 0.3)
     shipped = publish_exclusions.step(Workspace.open(spark, publishing(config, approve=plan)))
     assert (shipped["version"], shipped["approved"], shipped["excluded"]) == (2, plan, 5)
     assert shipped["operating_threshold"] == 0.3

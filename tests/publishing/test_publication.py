@@ -347,6 +347,7 @@ def test_an_image_that_is_nowhere_stops_the_publication(
         publish_exclusions.step(Workspace.open(spark, config))
     made = store.newest(schemas.EXCLUSION_LIST)
     assert made is not None
+    page = f"{store.root}/reports/plan-{made.run_id}.html"
     assert str(stopped.value) == (
         f"while auditing the exclusion list {made.run_id}\n"
         "  expected: containment.decision: each of 8 images kept, excluded or unscored, "
@@ -354,9 +355,10 @@ def test_an_image_that_is_nowhere_stops_the_publication(
         "where there is a score, and null elsewhere\n"
         "  found:    containment.decision: 7 are, and 1 rows have an unknown word; "
         "containment.exclusion_score: 1 other rows\n"
-        "  do:       the last version stays in force; run `toiletspark rescore` again, "
-        "and report this if it comes back"
+        f"  do:       the last version stays in force; see {page}; "
+        "run `toiletspark rescore` again, and report this if it comes back"
     )
+    assert "containment.decision" in Path(page).read_text(encoding="utf-8")
     assert stopped.value.exit_code == 3
     assert pointer_file(store).read_bytes() == before
 

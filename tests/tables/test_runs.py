@@ -25,6 +25,7 @@ from toiletspark.tables.runs import (
     Run,
     Store,
     described_files,
+    left_as_it_was,
     new_run_id,
     run_id_at,
 )
@@ -34,6 +35,7 @@ from toiletspark.tables.schemas import (
     EXCLUSION_LIST,
     HEADS,
     SAMPLE,
+    SCORES,
     STRATA,
     UNSCORED,
     Table,
@@ -168,6 +170,33 @@ def test_a_new_an_empty_and_our_own_root_open(root: str) -> None:
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     Store.open(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [MARKER]
+
+
+def opened_then_fails(root: Path, written: str = "") -> None:
+    with pytest.raises(OutputError, match="a complete run"), left_as_it_was(str(root)):
+        store = Store.open(str(root))
+        if written:
+            storage.replace_json(f"{root}/{written}", {})
+        store.require(SCORES, doing="publishing", step="score")
+
+
+def test_a_root_that_was_made_for_nothing_is_removed_with_the_folders_above(tmp_path: Path) -> None:
+    opened_then_fails(tmp_path / "mis" / "typed")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "prepared").mkdir()
+    opened_then_fails(tmp_path / "prepared")
+    assert not list((tmp_path / "prepared").iterdir())
+
+
+def test_a_root_that_was_there_or_is_used_stays(tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "ours"))
+    opened_then_fails(tmp_path / "ours")
+    assert (tmp_path / "ours" / MARKER).exists()
+    opened_then_fails(tmp_path / "used", written="sample/x/y.json")
+    assert (tmp_path / "used" / MARKER).exists()
+    with left_as_it_was(str(tmp_path / "new")):
+        Store.open(str(tmp_path / "new"))
+    assert (tmp_path / "new" / MARKER).exists()
 
 
 def test_what_a_first_opening_left_that_was_killed_is_not_foreign(tmp_path: Path) -> None:
@@ -402,6 +431,22 @@ def test_run_ids_begin_as_their_moment_says() -> None:
     after = run_id_at(datetime.now(UTC) + timedelta(hours=1))
     assert before < made < after
     assert run_id_at(datetime(2026, 1, 2, 3, 4, 5, 6, UTC)) == "20260102T030405000006Z"
+
+
+def test_a_new_id_is_greater_than_all_that_are_there_when_the_clock_went_back(root: str) -> None:
+    store = Store.open(root)
+    assert store.newest_id() == ""
+    assert store.new_run_id() > begun(0.001)
+    tomorrow = begun(-24)
+    committed(store, tomorrow, 1)
+    committed(store, begun(2), 1)
+    storage.replace_json(f"{root}/scores/not a run/x.json", {})
+    assert store.newest_id() == tomorrow
+    made = store.new_run_id()
+    assert runs.RUN_ID.fullmatch(made)
+    assert tomorrow < made < begun(-24.01)
+    committed(store, made, 1)
+    assert store.new_run_id() > made
 
 
 def test_what_a_run_has_set_aside_can_be_removed(root: str) -> None:

@@ -51,7 +51,8 @@ def test_a_missing_package_is_told_before_anything_is_fitted(
         "while opening train.tensorboard=events\n  expected: the package tensorboard\n"
     )
     assert (
-        caught.value.todo == "pip install 'toiletspark[tensorboard]', or set train.tensorboard=\"\""
+        caught.value.todo
+        == "pip install '.[tensorboard]' in the checkout, or set train.tensorboard=\"\""
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from toiletspark import package_floors
+from toiletspark.config import stopping
 from toiletspark.errors import ToiletsparkError
 
 Summary = dict[str, Any]
@@ -36,6 +37,7 @@ def run_program(function: Callable[..., object]) -> None:
     """Runs a function with Typer options as a program of its own."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(function)
+    stopping.end_on_signals()
     app()
 
 

@@ -65,6 +65,7 @@ class Publish(Section):
     require_approval: bool
     plan: bool
     approve: str
+    once: bool
     accept: list[str]
     because: str
     catalog_table: str

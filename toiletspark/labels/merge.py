@@ -27,7 +27,7 @@ from typing import Any
 from toiletspark.errors import LabelsError
 from toiletspark.tables import arrow_io
 from toiletspark.tables.manifest import Inputs, TableInput
-from toiletspark.tables.runs import Run, Store, new_run_id
+from toiletspark.tables.runs import Run, Store
 from toiletspark.tables.schemas import CONFLICTS, LABEL_SOURCES, LABELS
 
 IMAGE_FOLDER = "image_folder"  # the `how` of labels from folders that people made themselves
@@ -181,7 +181,7 @@ def save(
     inputs = Inputs(source=source, before=last.run_id if last else None)
     if imported.table:
         inputs = inputs.updated(source_table=imported.table)
-    run_id = new_run_id()
+    run_id = store.new_run_id()
     arrow_io.write(store, LABEL_SOURCES, run_id, merged.sources, config=config, inputs=inputs)
     arrow_io.write(store, CONFLICTS, run_id, disputed, config=config, inputs=inputs)
     rows = map(_row, labels)

@@ -43,7 +43,10 @@ def _run(module: str, doing: str, config: Config, *options: str) -> dict[str, An
         conf = Path(folder) / "resolved.json"
         conf.write_text(json.dumps(config.resolved()), encoding="utf-8")
         command = [python, "-m", module, "--conf-file", str(conf), "--json", *options]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+        # in a group of its own: Ctrl-C is for this process, which ends the trainer (`stopping`)
+        done = subprocess.run(  # noqa: S603
+            command, stdout=subprocess.PIPE, text=True, check=False, process_group=0
+        )
     if done.returncode:
         raise (UserError if done.returncode == UserError.exit_code else TrainingError)(
             doing=f"{doing} (python -m {module})",

@@ -179,7 +179,7 @@ def _import_nncf() -> Any:
             doing="quantising the backbone to int8",
             expected="the package nncf on the driver",
             found=str(error),
-            todo="pip install 'toiletspark[openvino]', or set backbone.precision=fp32",
+            todo="pip install '.[openvino]' in the checkout, or set backbone.precision=fp32",
         ) from None
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -7,11 +7,13 @@ made. If another version is live, the plan must be made again.
 
 import getpass
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from toiletspark.config import Config
-from toiletspark.errors import AuditError, OutputError, nearest, shown
+from toiletspark.errors import AuditError, OutputError, UserError, nearest, shown
 from toiletspark.publishing import publication
 from toiletspark.publishing.audits import checks, inputs
 from toiletspark.publishing.publication import Shipped
@@ -20,6 +22,12 @@ from toiletspark.publishing.versions.log import History, Version
 from toiletspark.tables import storage
 from toiletspark.tables.runs import RUN_ID, Run, Store
 from toiletspark.tables.schemas import CATALOG, EXCLUSION_LIST
+
+_DECIDING = (
+    *("score.head", "publish.operating_threshold", "publish.policy", "publish.hysteresis"),
+    *("publish.failures", "publish.keep_score_days"),
+    *("overrides.path", "overrides.table", "overrides.query", "overrides.where"),
+)
 
 
 def plan(store: Store, exclusion_list: Run, page: str) -> Run:
@@ -62,6 +70,8 @@ def approve(store: Store, config: Config) -> Shipped:
     """Publishes the plan publish.approve; the log keeps who, when and publish.because.
 
     Raises:
+        UserError: the keys of the configuration would decide otherwise than the plan, so that the
+            next run would take it back, and publish.once is not set.
         OutputError: there is no such plan, it was published already, another version is live than
             the one it was compared with, or its files are not those of its manifests.
         AuditError: it has failed its audits, or its catalog has grown too old meanwhile.
@@ -71,6 +81,9 @@ def approve(store: Store, config: Config) -> Shipped:
     doing = f"approving the plan {plan_id}"
     exclusion_list = _require_plan(store, config, doing)
     approval = {"who": _user(), "when": now, "because": config.publish.because or None}
+    if keys := other_keys(config, exclusion_list):
+        _require_once(config, keys, doing)
+        approval["once"] = "; ".join(keys)
     with log.publishing_lock(store):
         history = History.read(store)
         if unfinished := _require_unpublished(exclusion_list, history, doing):
@@ -81,6 +94,50 @@ def approve(store: Store, config: Config) -> Shipped:
         _require_fresh(config, exclusion_list, history, doing)
         _require_files(store, plan_id, doing)
         return publication.ship_written(history, config, exclusion_list, approval=approval)
+
+
+def taken_back(config: Config, history: History) -> str:
+    """The sentence for people if a publication takes back a live version approved by --once."""
+    live, shows = history.live, history.run(EXCLUSION_LIST)
+    if live is None or shows is None or not (live.approval or {}).get("once"):
+        return ""
+    if keys := other_keys(config, shows):
+        return (
+            f"version {live.number} was approved with --once and is taken back: {'; '.join(keys)}"
+        )
+    return ""
+
+
+def other_keys(config: Config, exclusion_list: Run) -> list[str]:
+    """The keys that decided a plan and have other values in the configuration, in words."""
+    ours, plans = _deciding(config.recorded()), _deciding(exclusion_list.config)
+    names = [name for name in plans if plans[name] != ours.get(name)]
+    return [f"{name} = {plans[name]!r} in the plan, {ours.get(name)!r} here" for name in names]
+
+
+def _require_once(config: Config, keys: list[str], doing: str) -> None:
+    if not config.publish.once:
+        raise UserError(
+            doing=doing,
+            expected="a configuration that decides like the plan, for the runs that come after it",
+            found="; ".join(keys),
+            todo="set these keys as in the plan in the file that the schedule uses, and approve "
+            f"with it; or `{command(config.publish.approve)} --once`: for this version alone, and "
+            "the next run takes it back",
+        )
+
+
+def _deciding(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the keys that decide, of a recorded configuration, by their dotted names."""
+    values: dict[str, Any] = {}
+    for name in _DECIDING:
+        section, _, key = name.partition(".")
+        value = recorded.get(section, {}).get(key)
+        parts = value.items() if isinstance(value, dict) else ()
+        values |= {f"{name}.{part}": item for part, item in parts}
+        if key in recorded.get(section, {}) and not parts:
+            values[name] = value
+    return values
 
 
 def waiting(history: History) -> list[str]:

@@ -257,10 +257,15 @@ def checks_of(exclusion_list: Run) -> list[Check]:
     return [Check(**check) for check in exclusion_list.counts["audits"]]
 
 
-def require_passed(exclusion_list: Run) -> None:
-    """Stops with an AuditError if a version has failed its audits."""
+def has_failed(exclusion_list: Run) -> bool:
+    """Returns True if a version has failed its audits."""
+    return bool(checks.failed(checks_of(exclusion_list)))
+
+
+def require_passed(exclusion_list: Run, page: str = "") -> None:
+    """Stops with an AuditError if a version has failed its audits; `page` shows its changes."""
     doing = f"auditing the exclusion list {exclusion_list.run_id}"
-    checks.require(checks_of(exclusion_list), doing=doing)
+    checks.require(checks_of(exclusion_list), doing=doing, page=page)
 
 
 def _require_not_overtaken(config: Config, exclusion_list: Run, live: Version | None) -> None:

@@ -11,7 +11,7 @@ from toiletspark.model.head import Head
 from toiletspark.scoring.score_udf import score_udf
 from toiletspark.tables import spark_io
 from toiletspark.tables.manifest import Inputs
-from toiletspark.tables.runs import Run, described_files, new_run_id
+from toiletspark.tables.runs import Run, described_files
 from toiletspark.tables.schemas import EMBEDDINGS, SCORES, Table, probability_columns
 from toiletspark.tables.workspace import Workspace
 
@@ -60,7 +60,7 @@ def write(work: Workspace, catalog: Run, head: Head, *, compared: bool = False) 
         HeadError: the head does not compute its golden scores on a worker.
         OutputError: a sound image has no embedding.
     """
-    store, table, run_id = work.store, table_of(head), new_run_id()
+    store, table, run_id = work.store, table_of(head), work.store.new_run_id()
     sound_images = int(catalog.counts["sound"])
     errors = WorkerErrors(work.spark.sparkContext)
     scored = score_images(work, catalog, head, errors)

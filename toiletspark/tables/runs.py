@@ -13,10 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -29,7 +33,9 @@ from toiletspark.errors import OutputError, shown
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import FileEntry, Inputs, Manifest
 from toiletspark.tables.schemas import (
+    EMBEDDINGS,
     EXCLUSION_LIST,
+    IMAGE_LEDGER,
     RUN_TABLES,
     STRATA,
     TRAINING_SET,
@@ -41,6 +47,8 @@ MARKER = "_toiletspark.json"
 MANIFEST = "_manifest.json"
 WORK = "_work"
 RUN_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
+_MOMENT = "%Y%m%dT%H%M%S%fZ"
+_UNORDERED = {EMBEDDINGS.name, IMAGE_LEDGER.name}  # all their runs together are the table
 _TAIL_BYTES = 65536
 _WHOLE_BYTES = 64 * 2**20  # files up to this size get a digest of all bytes, in these tables:
 _WHOLE = {EXCLUSION_LIST.name, UNSCORED.name, STRATA.name, TRAINING_SET.name}
@@ -94,7 +102,32 @@ def new_run_id() -> str:
 
 def run_id_at(moment: datetime) -> str:
     """The prefix of ids of runs that began at this moment (UTC)."""
-    return f"{moment:%Y%m%dT%H%M%S%fZ}"
+    return f"{moment:{_MOMENT}}"
+
+
+def moment_of(run_id: str) -> datetime:
+    """The moment (UTC) at which a run began, by its id."""
+    return datetime.strptime(run_id.partition("-")[0], _MOMENT).replace(tzinfo=UTC)
+
+
+@contextlib.contextmanager
+def left_as_it_was(root: str) -> Iterator[None]:
+    """Removes a local output root that the body made, if it failed before it wrote anything there.
+
+    So a mistyped output.root leaves no folder behind, nor one above it.
+    """
+    path = Path(root.removeprefix("file://"))
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    may_remove = storage.is_local(root) and not (path / MARKER).exists()
+    try:
+        yield
+    except BaseException:
+        if may_remove and storage.entries(root) == [MARKER]:
+            (path / MARKER).unlink()
+            for folder in missing:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        raise
 
 
 class Store:
@@ -128,6 +161,24 @@ class Store:
                 todo="set output.root to a folder of its own; nothing was touched",
             )
         return cls(root)
+
+    def newest_id(self) -> str:
+        """The greatest id of a run in the tables whose newest run counts; "" if there is none."""
+        tables = [table.name for table in RUN_TABLES if table.name not in _UNORDERED]
+        with ThreadPoolExecutor(len(tables)) as threads:
+            names = threads.map(storage.entries, [f"{self.root}/{table}" for table in tables])
+        return max(filter(RUN_ID.fullmatch, itertools.chain(*names)), default="")
+
+    def new_run_id(self) -> str:
+        """A unique id that is greater than those of all runs here, also if the clock went back.
+
+        The newest run of a table is the one that counts. Cost: a listing of each table.
+        """
+        made, newest = new_run_id(), self.newest_id()
+        if made > newest:
+            return made
+        after = run_id_at(moment_of(newest) + timedelta(microseconds=1))
+        return after + made[len(after) :]
 
     def folder(self, table: Table, run_id: str) -> str:
         """The folder of a run, written or not."""

@@ -108,6 +108,7 @@ class Observed:
     output: OutputTrial = field(default_factory=OutputTrial)
     # why it could not be observed: "start", "python", "tasks", "images_table", "fetch"
     failures: dict[str, str] = field(default_factory=dict)
+    start_todo: str = ""  # the remedy, if environment or master are the reason
 
     @property
     def is_local(self) -> bool:

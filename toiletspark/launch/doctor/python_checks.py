@@ -25,7 +25,8 @@ def start(cluster: Observed) -> Iterator[Finding]:
         memory = cluster.setting("spark.executor.memory", "1g")
         what = f"Spark did not run a task: {reason}"
         asked = f"spark.executor.cores={cores} and spark.executor.memory={memory}"
-        todo = f"look at the master's page: has a worker as much free as {asked} ask for?"
+        page = f"look at the master's page: has a worker as much free as {asked} ask for?"
+        todo = cluster.start_todo or page
         yield Finding("start", "error", what, cluster.master, "no job would run either", todo)
 
 
@@ -163,7 +164,8 @@ def runtime(cluster: Observed) -> Iterator[Finding]:
         key = f"backbone.runtime={cluster.config.backbone.runtime}"
         what = f"{key} needs the package openvino; found: {cluster.runtime_error}"
         why = "embedding ends before it has begun"
-        todo = "pip install 'toiletspark[openvino]' everywhere, or --set backbone.runtime=torch"
+        todo = "pip install '.[openvino]' in the checkout, everywhere; "
+        todo += "or --set backbone.runtime=torch"
         yield Finding("runtime", "error", what, "driver", why, todo)
 
 

@@ -19,6 +19,7 @@ from toiletspark.launch import session
 from toiletspark.launch.doctor import executors, probe, surroundings
 from toiletspark.launch.doctor.observed import PACKAGES, Observed
 from toiletspark.launch.doctor.python_checks import minor
+from toiletspark.launch.environment import StartError
 from toiletspark.model.runtimes.choice import choose_runtime
 
 START_WITHIN_S = 90.0
@@ -26,13 +27,18 @@ _LOG = logging.getLogger("toiletspark")
 
 
 def visit(config: Config, python_named: bool) -> Observed:
-    """Starts Spark, observes, and stops it; raises as `session.start` for a user's mistake.
+    """Starts Spark, observes, and stops it; raises UserError for settings that lose rows.
 
     `python_named`: somebody named the executors' Python, before the session names the driver's.
     """
     try:
         with _start_limit():
             spark = session.start(config.spark)
+    except StartError as error:
+        cluster = _observe_driver(config, python_named)
+        cluster.failures["start"] = error.found
+        cluster.start_todo = error.todo
+        return cluster
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - of Py4J, Spark and the JVM's start

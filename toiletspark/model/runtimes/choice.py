@@ -24,7 +24,7 @@ def choose_runtime(runtime: Runtime, precision: Precision) -> RuntimeName:
             f"backbone.precision={precision}",
             expected="the package openvino",
             found="none",
-            todo="pip install 'toiletspark[openvino]' on the driver and every worker, "
+            todo="pip install '.[openvino]' in the checkout on the driver and every worker, "
             "or set backbone.runtime=torch and backbone.precision=fp32",
         )
     if runtime == "torch" or not has_openvino:

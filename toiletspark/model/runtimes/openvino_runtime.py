@@ -52,6 +52,6 @@ def import_openvino() -> Any:
             doing="starting the backbone's runtime",
             expected="the package openvino on the driver and every worker",
             found=str(error),
-            todo="pip install 'toiletspark[openvino]' there, or set backbone.runtime=torch",
+            todo="pip install '.[openvino]' in the checkout, or set backbone.runtime=torch",
         ) from None
     return openvino

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NO_LAST = "there is no last version"
 _EXAMPLES = 3  # strata that a message names
-_HEAD = "look at the excluded images (`toiletspark report`), the head and publish.policy"
+_HEAD = "look at the excluded images, the head and publish.policy"
 _STORE = (
     "see why images cannot be read (the statuses in the unscored table), then `toiletspark rescore`"
 )

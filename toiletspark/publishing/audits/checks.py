@@ -100,8 +100,11 @@ def failed(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.passed is False and not check.accepted]
 
 
-def require(checks: Iterable[Check], *, doing: str) -> None:
-    """Stops with an AuditError that names every check that failed and was not accepted."""
+def require(checks: Iterable[Check], *, doing: str, page: str = "") -> None:
+    """Stops with an AuditError that names every check that failed and was not accepted.
+
+    `page` is the location of a page that shows what was refused.
+    """
     stopping = failed(checks)
     if not stopping:
         return
@@ -115,7 +118,9 @@ def require(checks: Iterable[Check], *, doing: str) -> None:
         doing=doing,
         expected="; ".join(f"{check.rule}: {check.expected}" for check in stopping),
         found="; ".join(f"{check.rule}: {check.found}" for check in stopping),
-        todo=LAST_STAYS + ("; ".join(dict.fromkeys(advice)) or again),
+        todo=LAST_STAYS
+        + (f"see {page}; " if page else "")
+        + ("; ".join(dict.fromkeys(advice)) or again),
     )
 
 
