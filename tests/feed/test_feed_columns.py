@@ -16,6 +16,7 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F  # noqa: N812
 
 from tests.conftest import REPOSITORY, literal_config
 from tests.support.feeds import decided, publish
@@ -78,7 +79,9 @@ def test_all_columns_come_out_as_they_went_in(spark: SparkSession, tmp_path: Pat
     for name, read in READERS.items():
         before, after = read(f"{source.parent}/*.parquet"), read(f"{feed}/*.parquet")
         assert repr(after) == repr(before), name
-    assert spark.read.parquet(str(feed)).collect() == spark.read.parquet(str(source)).collect()
+    frames = (spark.read.parquet(str(path)) for path in (source, feed))
+    before, after = (frame.select(F.to_json(F.struct("*"))).collect() for frame in frames)
+    assert after == before
     zones = {
         field.name: getattr(field.type, "tz", "") for field in pq.read_schema(_only(f"{feed}/*"))
     }
@@ -101,10 +104,10 @@ def test_the_page_reads_the_feed(spark: SparkSession, tmp_path: Path) -> None:
 
 def test_the_values_of_folder_names_come_out_as_text(spark: SparkSession, tmp_path: Path) -> None:
     names = {"00123": "00123", "2026-01": "2026-01", "K%C3%B6ln": "Köln", "1e3": "1e3"}
-    for number, folder in enumerate(names):
+    for folder in names:
         part = tmp_path / "table" / f"agency={folder}" / "part-0.parquet"
         part.parent.mkdir(parents=True)
-        pq.write_table(pa.table({"image_id": [f"new{number}"]}), part)
+        pq.write_table(pa.table({"image_id": ["a"]}), part)
     feed = built(spark, tmp_path, tmp_path / "table")
     assert sorted(polars.read_parquet(f"{feed}/*.parquet")["agency"]) == sorted(names.values())
 
