@@ -20,7 +20,8 @@ def step(work: Workspace) -> Summary:
     """Reads the user's tables once, attempts what waits, and stores the catalog with statuses."""
     spark, store, config = work.spark, work.store, work.config
     store.clear_unfinished(config.output.unfinished_after_h)
-    images, made_from = _images(work)
+    listings = None if config.embed.only_retry else user_tables.read_listings(spark, config)
+    images, made_from = _images(work, listings)
     spec = int8.load_or_calibrate(store, config, images)
     probe = registry.probe(store, config.score.head, spec.backbone_id)
 
@@ -30,7 +31,7 @@ def step(work: Workspace) -> Summary:
     state = state.withColumn("waits", ledger.needs_attempt(config.embed))
     state, waiting = spark_io.counting(state, waiting=F.col("waits"))
     state = spark_io.set_aside(state, store, work.run_id, "looked_at")
-    user_tables.check_images(state, config)
+    user_tables.check_keys(state, listings, config)
 
     totals, count = commits.Totals(), waiting()["waiting"]
     if count:
@@ -60,12 +61,13 @@ def step(work: Workspace) -> Summary:
     }
 
 
-def _images(work: Workspace) -> tuple[DataFrame, Inputs]:
-    """The user's images and tables; for a retry of failures, those of the last catalog only."""
+def _images(work: Workspace, listings: DataFrame | None) -> tuple[DataFrame, Inputs]:
+    """The user's images and tables; without listings, those of the last catalog, for a retry."""
     spark, config = work.spark, work.config
-    if not config.embed.only_retry:
-        user_tables.check_listings(spark, config)
-        return user_tables.read_catalog(spark, config), Inputs.of_tables(config)
+    if listings is not None:
+        # keys are checked later: a listing that stands twice must not multiply its images before
+        once = listings.dropDuplicates(["listing_id"])
+        return user_tables.read_catalog(spark, config, once), Inputs.of_tables(config)
     last = work.store.require(CATALOG, doing="trying failed images again", step="embed")
     images = spark_io.read_run(spark, last).select(*IMAGES.columns)
     if not config.images.columns.content:

@@ -17,7 +17,8 @@ from tests.conftest import head_of_chance, literal_config, picture, read_table
 from tests.support.counting_workers import WorkerLog
 from tests.support.picture_server import PictureServer, served
 from toiletspark.config import Config
-from toiletspark.errors import OutputError
+from toiletspark.config.command_line import Summary
+from toiletspark.errors import OutputError, TableError
 from toiletspark.hashing import content_digest
 from toiletspark.jobs import embed_images, score_catalog
 from toiletspark.tables import schemas
@@ -31,6 +32,8 @@ BAD = ["gone", "junk"]
 
 class Catalog:
     """A small catalog behind a web server, and what a first run has made of it."""
+
+    jobs = 0  # of Spark, in the first run
 
     def __init__(self, folder: Path, site: PictureServer, images: pd.DataFrame) -> None:
         self.folder, self.site, self.images = folder, site, images
@@ -52,6 +55,14 @@ class Catalog:
         )
 
 
+def jobs_of_step(spark: SparkSession, config: Config) -> tuple[int, Summary]:
+    """Runs the step; counts its jobs of Spark."""
+    scheduler = spark._jsc.sc().dagScheduler()
+    before = scheduler.numTotalJobs()
+    summary = embed_images.step(Workspace.open(spark, config))
+    return scheduler.numTotalJobs() - before, summary
+
+
 @pytest.fixture(scope="module")
 def once(
     spark: SparkSession, workers: WorkerLog, tmp_path_factory: pytest.TempPathFactory
@@ -68,7 +79,7 @@ def once(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )
         made = Catalog(tmp_path_factory.mktemp("once"), site, images.assign(image_version="v1"))
-        summary = embed_images.step(Workspace.open(spark, made.config()))
+        made.jobs, summary = jobs_of_step(spark, made.config())
         assert (
             summary["images"],
             summary["attempted"],
@@ -98,7 +109,8 @@ def test_where_nothing_changed_no_image_is_read(
 ) -> None:
     catalog.site.pictures.clear()  # nobody would find anything now
     config = catalog.config()
-    summary = embed_images.step(Workspace.open(spark, config))
+    jobs, summary = jobs_of_step(spark, config)
+    assert jobs <= 0
     assert (summary["images"], summary["attempted"], summary["fetched"], summary["embedded"]) == (
         10,
         0,
@@ -110,6 +122,21 @@ def test_where_nothing_changed_no_image_is_read(
     assert sum(workers.of("decode")) == sum(workers.of("embed")) == 0
     assert sorted(score(spark, config, summary["backbone_id"]).index) == SOUND
     assert len(read_table(spark, config, schemas.IMAGE_LEDGER)) == 10
+
+
+def test_a_first_run_takes_few_jobs_of_spark(once: Catalog) -> None:
+    assert once.jobs <= 0
+
+
+def test_a_listing_that_stands_twice_is_refused_and_does_not_multiply_its_images(
+    spark: SparkSession, catalog: Catalog, tmp_path: Path
+) -> None:
+    facts = {"location": "Harbour", "listing_type": "rent", "active": True}
+    pd.DataFrame([{"listing_id": "L1", **facts}] * 3).to_parquet(tmp_path / "listings.parquet")
+    work = Workspace.open(spark, catalog.config(listings__path=tmp_path / "listings.parquet"))
+    with pytest.raises(TableError, match="1 ids that occur more than once, among them 'L1'"):
+        embed_images.step(work)
+    assert len(pd.read_parquet(f"{work.store.work_folder(work.run_id)}/looked_at")) == 10
 
 
 def test_what_was_missing_is_read_again_and_nothing_else(

@@ -433,6 +433,15 @@ def test_keys_that_are_none(
     )
 
 
+def test_an_id_that_both_tables_have_is_no_duplicate(
+    spark: SparkSession, make_config: MakeConfig
+) -> None:
+    listings = listings_frame()
+    images = images_frame().assign(image_id=listings["listing_id"])
+    config = make_config(images=images, listings=listings)
+    assert catalog.check(spark, config) == {"images": 6, "listings": 6}
+
+
 # The feed's own table
 
 

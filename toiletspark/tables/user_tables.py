@@ -1,6 +1,8 @@
 """The user's listings, images and feed under our names, with checked keys."""
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -43,13 +45,16 @@ def word(column: Column) -> Column:
     return F.lower(F.trim(column))
 
 
-def read_catalog(spark: SparkSession, config: Config) -> DataFrame:
+def read_catalog(
+    spark: SparkSession, config: Config, listings: DataFrame | None = None
+) -> DataFrame:
     """The images with location, listing type, activity and stratum of their listings.
 
     Columns: those of `schemas.IMAGES`, and `content` (binary; null where images come by URL). An
     image whose listing is unknown keeps its row. Raises TableError without a table or a column.
+    `listings` are those of `read_listings`, if they have been read already.
     """
-    listings = read_listings(spark, config)
+    listings = read_listings(spark, config) if listings is None else listings
     joined = read_images(spark, config).join(listings, on="listing_id", how="left")
     return with_stratum(joined, config).select(*IMAGES.columns, CONTENT)
 
@@ -116,21 +121,27 @@ def with_stratum(joined: DataFrame, config: Config) -> DataFrame:
 
 
 def check(spark: SparkSession, config: Config) -> dict[str, int]:
-    """Checks the keys of both tables, see `check_images`; returns their numbers of rows."""
-    images = read_images(spark, config)
-    return {"images": check_images(images, config), "listings": check_listings(spark, config)}
+    """Checks the keys of both of the user's tables, see `check_keys`."""
+    return check_keys(read_images(spark, config), read_listings(spark, config), config)
 
 
-def check_images(images: DataFrame, config: Config) -> int:
-    """Counts images, wherever they were read to; TableError at a null or duplicate id or none."""
-    return _check_key(images, "image_id", config.images, "images")
+def check_keys(images: DataFrame, listings: DataFrame | None, config: Config) -> dict[str, int]:
+    """Counts images and listings, wherever they were read to; 0 listings without their table.
 
+    Cost: one shuffle of 8 bytes a row; if two keys of a table have the same hash, one of its keys.
 
-def check_listings(spark: SparkSession, config: Config) -> int:
-    """Counts the listings in the same way; 0 without a table."""
-    if not config.listings.is_set:
-        return 0
-    return _check_key(read_listings(spark, config), "listing_id", config.listings, "listings")
+    Raises:
+        TableError: a key of either table is null or occurs twice, or a table has no rows.
+    """
+    keys = {"images": _Key(images, "image_id", config.images)}
+    if listings is not None and config.listings.is_set:
+        keys["listings"] = _Key(listings, "listing_id", config.listings)
+    counts = {"images": 0, "listings": 0}
+    counts.update(_count_by_hash(keys))
+    for name, key in keys.items():
+        if not counts[name]:
+            counts[name] = _count_keys(key, name)
+    return counts
 
 
 def read_feed(spark: SparkSession, config: Config) -> tuple[DataFrame, str]:
@@ -194,26 +205,40 @@ def _require_own(frame: DataFrame, own: Sequence[str], table: Table) -> None:
         )
 
 
-def _check_key(frame: DataFrame, key: str, table: Table, name: str) -> int:
-    """Counts the rows, and stops at a null or duplicate key.
+@dataclass(frozen=True)
+class _Key:
+    """The key of a table, and the rows that must have it."""
 
-    Cost: one shuffle of 8 bytes a row; if two keys have the same hash, one of the keys themselves.
+    rows: DataFrame
+    column: str
+    table: Table
+
+
+def _count_by_hash(keys: dict[str, _Key]) -> dict[str, int]:
+    """Counts the rows of each table whose keys are sound beyond doubt; the others are left out.
+
     `repartition` comes first, since a partial count merges nothing.
     """
-    hashed = frame.select(F.xxhash64(key).alias("hash"), F.col(key).isNull().alias("is_null"))
-    by_hash = hashed.repartition("hash").groupBy("hash")
-    per_hash = by_hash.agg(F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
+    hashes = [
+        key.rows.select(
+            F.lit(name).alias("name"),
+            F.xxhash64(key.column).alias("hash"),
+            F.col(key.column).isNull().alias("is_null"),
+        )
+        for name, key in keys.items()
+    ]
+    by_hash = functools.reduce(DataFrame.unionByName, hashes).repartition("name", "hash")
+    counts = (F.count("*").alias("rows"), F.count_if("is_null").alias("nulls"))
     suspect = (F.col("rows") > 1) | (F.col("nulls") > 0)
-    totals = per_hash.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect"))
-    row = totals.collect()[0]
-    if row["rows"] and not row["suspect"]:
-        return int(row["rows"])
-    return _count_keys(frame, key, table, name)
+    per_name = by_hash.groupBy("name", "hash").agg(*counts).groupBy("name")
+    totals = per_name.agg(F.sum("rows").alias("rows"), F.count_if(suspect).alias("suspect"))
+    return {row["name"]: int(row["rows"]) for row in totals.collect() if not row["suspect"]}
 
 
-def _count_keys(frame: DataFrame, key: str, table: Table, name: str) -> int:
+def _count_keys(checked: _Key, name: str) -> int:
     """Counts the rows by the keys themselves, in one shuffle; the error names a duplicate."""
-    per_key = frame.groupBy(key).agg(F.count("*").alias("rows"))
+    key, table = checked.column, checked.table
+    per_key = checked.rows.groupBy(key).agg(F.count("*").alias("rows"))
     is_null = F.col(key).isNull()
     is_duplicate = ~is_null & (F.col("rows") > 1)
     row = per_key.agg(
