@@ -8,6 +8,8 @@ feed.mode says what the feed shows; docs/feed.md has each mode as SQL, for feeds
 import logging
 from typing import Any
 
+from pyspark.sql import functions as F  # noqa: N812
+
 from toiletspark.config.command_line import Summary
 from toiletspark.feed import alerts, best_images, feed, readers
 from toiletspark.launch.job import Job
@@ -50,19 +52,21 @@ def step(work: Workspace) -> Summary:
 
     best = best_images.of_version(spark, config, version, images)
     made_of: dict[str, Any] = {"config": config.recorded(), "inputs": inputs}
+    best, counted = spark_io.counting(best, none=F.col("image_id").isNull())
     best_run = spark_io.write_run(best, store, BEST_IMAGES, work.run_id, **made_of)
     alert_rows = alerts.of_version(spark, config, version, decisions)
     alerts_run = spark_io.write_run(alert_rows, store, ALERTS, work.run_id, **made_of)
-    more = {**_listings(work, best_run), **_alerts(store, alerts_run)}
+    more = {**_listings(work, best_run, counted()["none"]), **_alerts(store, alerts_run)}
     run = store.commit(table, work.run_id, counts=summary, **made_of)
     store.clear(work.run_id)
     return {**summary, "feed": run.folder, "feed_version": version.number, **more}
 
 
-def _listings(work: Workspace, best: Run) -> Summary:
-    count, examples = best_images.left_with_none(spark_io.read_run(work.spark, best))
+def _listings(work: Workspace, best: Run, count: int) -> Summary:
+    """The best images in the summary; names listings that are among the `count` without one."""
     if count:
-        names = best_images.named(examples, count)
+        first = best_images.first_with_none(spark_io.read_run(work.spark, best))
+        names = best_images.named(first, count)
         _log.info("%s of %s listings have no image left: %s", count, best.rows, names)
     return {"best_images": best.folder, "listings": best.rows, "listings_with_none": count}
 

@@ -32,6 +32,8 @@ BAD = ["gone", "junk"]
 class Catalog:
     """A small catalog behind a web server, and what a first run has made of it."""
 
+    jobs = 0  # of Spark, in the first run
+
     def __init__(self, folder: Path, site: PictureServer, images: pd.DataFrame) -> None:
         self.folder, self.site, self.images = folder, site, images
 
@@ -68,7 +70,10 @@ def once(
             {"image_id": list(urls), "listing_id": "L1", "image_url": list(urls.values())}
         )
         made = Catalog(tmp_path_factory.mktemp("once"), site, images.assign(image_version="v1"))
+        scheduler = spark._jsc.sc().dagScheduler()
+        jobs_before = scheduler.numTotalJobs()
         summary = embed_images.step(Workspace.open(spark, made.config()))
+        made.jobs = scheduler.numTotalJobs() - jobs_before
         assert (
             summary["images"],
             summary["attempted"],
@@ -122,6 +127,10 @@ def test_where_nothing_changed_no_image_is_read(
     assert sum(workers.of("decode")) == sum(workers.of("embed")) == 0
     assert sorted(score(spark, config, summary["backbone_id"]).index) == SOUND
     assert len(read_table(spark, config, schemas.IMAGE_LEDGER)) == 10
+
+
+def test_a_first_run_takes_few_jobs_of_spark(once: Catalog) -> None:
+    assert once.jobs <= 14
 
 
 def test_what_was_missing_is_read_again_and_nothing_else(

@@ -100,7 +100,8 @@ def test_inline_bytes_are_in_the_plan_unless_they_are_too_many(
         ("not waiting", b"y"),
     ]
     inline = {"images__columns__content": "bytes", "fetch__max_image_bytes": 100}
-    rows, _ = planned(spark, tmp_path, waiting, contents, **inline)
+    rows, folder = planned(spark, tmp_path, waiting, contents, **inline)
+    assert not folder.exists()  # a single commit is read where its rows are
     kept = {name: content and bytes(content) for name, content in rows["content"].items()}
     assert kept == {"small": b"x", "full": bytes(100), "over": None, "none": None, "unknown": None}
     assert dict(rows["inline_bytes"]) == {

@@ -55,8 +55,10 @@ def embed_plan(
     Raises BackboneError if one does not, or cannot start the backbone; its commit is not kept.
     """
     context = work.spark.sparkContext
-    contents = embedded_contents(work.spark, work.store, spec.backbone_id)
-    stored = context.broadcast(read_contents(contents))
+    known = KnownContents.from_parts([], [])
+    if work.store.runs(EMBEDDINGS):
+        known = read_contents(embedded_contents(work.spark, work.store, spec.backbone_id))
+    stored = context.broadcast(known)
     inputs = TaskInputs(
         spec=context.broadcast(spec),
         fetch=work.config.fetch,
@@ -108,8 +110,8 @@ class _Commit:
         for round_number in range(_MOST_ROUNDS):
             claims = f"{self.work.run_id}-{self.number}-{round_number}"
             inputs = dataclasses.replace(inputs, claims=claims)
-            attempts = self._attempt(todo, rows - totals.attempted, inputs)
-            embedded, ledger, counts = self._store(attempts)
+            attempts, claimed = self._attempt(todo, rows - totals.attempted, inputs)
+            embedded, ledger, counts = self._store(attempts, claimed)
             totals += counts
             embeddings = embedded if embeddings is None else embeddings.unionByName(embedded)
             if totals.attempted == rows:
@@ -123,8 +125,8 @@ class _Commit:
             "what is missing",
         )
 
-    def _attempt(self, todo: DataFrame, rows: int, inputs: TaskInputs) -> DataFrame:
-        """The attempts at `rows` images, set aside."""
+    def _attempt(self, todo: DataFrame, rows: int, inputs: TaskInputs) -> tuple[DataFrame, int]:
+        """The attempts at `rows` images, set aside; counts those that wait for another task's."""
         spark, config = self.work.spark, self.work.config
         cores = spark.sparkContext.defaultParallelism
         partitions = cores * math.ceil(rows / config.embed.images_per_task / cores)
@@ -138,21 +140,21 @@ class _Commit:
             progress.watch(spark, self.doing, rows, line_every_s=every_s),
         ):
             lazy = attempt_images(todo, partitions, inputs, errors)
+            lazy, counted = spark_io.counting(lazy, claimed=F.col("status") == "")
             store, run_id = self.work.store, self.work.run_id
             attempts = spark_io.set_aside(lazy, store, run_id, inputs.claims)
         errors.raise_first()
-        return attempts
+        return attempts, counted()["claimed"]
 
-    def _store(self, attempts: DataFrame) -> tuple[DataFrame, DataFrame, Totals]:
+    def _store(self, attempts: DataFrame, claimed: int) -> tuple[DataFrame, DataFrame, Totals]:
         """Splits attempts into embeddings and ledger rows, and makes both visible."""
         spark = self.work.spark
         new = attempts.where(F.col("embedding").isNotNull()).dropDuplicates(["content_digest"])
         new = new.withColumn("backbone_id", F.lit(self.backbone_id))
         embeddings = self._write(new, EMBEDDINGS)
         sound = F.col("fetched") & (F.col("status") == "ok")
-        ledger_rows, counted = spark_io.counting(
-            resolve_claims(attempts), fetched=F.col("fetched"), sound=sound
-        )
+        settled = resolve_claims(attempts) if claimed else attempts
+        ledger_rows, counted = spark_io.counting(settled, fetched=F.col("fetched"), sound=sound)
         ledger = self._write(ledger_rows, IMAGE_LEDGER)
         totals = Totals(ledger.rows, counted()["fetched"], counted()["sound"], embeddings.rows)
         return spark_io.read_run(spark, embeddings), spark_io.read_run(spark, ledger), totals

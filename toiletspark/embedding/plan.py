@@ -34,7 +34,7 @@ _BUCKETS_PER_COMMIT = 64  # more make commits more even, fewer keep the list of 
 class Plan:
     """The images that a run tries."""
 
-    rows: DataFrame  # the columns of `PLAN`, partitioned by `commit`
+    rows: DataFrame  # the columns of `PLAN`; of several commits each can be read alone
     rows_by_commit: dict[int, int]  # commits count from 0
     is_inline: bool  # the rows hold the bytes of the images
 
@@ -42,10 +42,14 @@ class Plan:
 def make_plan(
     work: Workspace, waiting: DataFrame, images: DataFrame, count: int, *, is_inline: bool
 ) -> Plan:
-    """Sets the plan aside, so that each commit reads its own rows alone.
+    """Plans the attempts at `count` waiting images.
 
-    `waiting` has `count` rows of image_id, image_version, image_url, attempts (null: none yet).
-    Inline bytes, `content` of `images`, are copied once, since that table cannot be read by commit.
+    Several commits are set aside, inline bytes with them, so that each reads its own rows alone; a
+    single one is read where its rows are.
+
+    Args:
+        waiting: image_id, image_version, image_url, attempts (null: none yet).
+        images: has the inline bytes, `content`, by image_id.
     """
     attempts = F.coalesce("attempts", F.lit(0))
     rows = waiting.withColumns({"attempts": attempts, "location": _location()})
@@ -55,10 +59,12 @@ def make_plan(
     else:
         no_content = F.lit(None).cast("binary")
         rows = rows.withColumns({"content": no_content, "inline_bytes": F.lit(0)})
-    file_number = F.pmod(F.hash("location"), F.lit(_FILES_PER_COMMIT))
-    rows = rows.repartition("commit", file_number).select(*PLAN.columns)
-    stored = spark_io.set_aside(rows, work.store, work.run_id, PLAN.name, partition_by="commit")
-    return Plan(stored, rows_by_commit, is_inline)
+    rows = rows.select(*PLAN.columns)
+    if len(rows_by_commit) > 1:
+        file_number = F.pmod(F.hash("location"), F.lit(_FILES_PER_COMMIT))
+        rows = rows.repartition("commit", file_number)
+        rows = spark_io.set_aside(rows, work.store, work.run_id, PLAN.name, partition_by="commit")
+    return Plan(rows, rows_by_commit, is_inline)
 
 
 def _with_content(waiting: DataFrame, images: DataFrame, max_image_bytes: int) -> DataFrame:

@@ -117,11 +117,10 @@ def preferred(config: Config, scores: Run) -> list[str]:
     return wanted
 
 
-def left_with_none(best: DataFrame) -> tuple[int, list[str]]:
-    """The number of listings that have no image left, and the first of them by id."""
+def first_with_none(best: DataFrame) -> list[str]:
+    """The first listings by id that have no image left."""
     none = best.where(F.col("image_id").isNull()).select("listing_id")
-    first = none.orderBy("listing_id").limit(FIRST).collect()
-    return none.count(), [row["listing_id"] for row in first]
+    return [row["listing_id"] for row in none.orderBy("listing_id").limit(FIRST).collect()]
 
 
 def named(first: Sequence[str], count: int) -> str:
