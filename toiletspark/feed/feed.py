@@ -15,7 +15,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.errors import OutputError, TableError, nearest, shown
 from toiletspark.tables import joins
-from toiletspark.tables.column_types import require_types
+from toiletspark.tables.formats.column_types import require_types
 from toiletspark.tables.user_tables import text
 
 # The standing of a row of the feed in a version; each row has exactly one.

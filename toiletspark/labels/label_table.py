@@ -14,7 +14,7 @@ from toiletspark.errors import LabelsError, TableError, nearest, shown
 from toiletspark.labels.label_files import of_known_classes
 from toiletspark.labels.merge import Label, SourceLabels
 from toiletspark.tables import joins, spark_io, user_tables
-from toiletspark.tables.column_types import require_types
+from toiletspark.tables.formats.column_types import require_types
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import PICTURE
 from toiletspark.tables.table_reader import read_table

@@ -18,7 +18,7 @@ from toiletspark.labels.merge import SourceLabels
 from toiletspark.publishing import override_rules
 from toiletspark.publishing.override_rules import Override, Resolved
 from toiletspark.tables import joins, spark_io
-from toiletspark.tables.column_types import require_types
+from toiletspark.tables.formats.column_types import require_types
 from toiletspark.tables.manifest import TableInput
 from toiletspark.tables.schemas import CATALOG, quoted
 from toiletspark.tables.table_reader import read_table

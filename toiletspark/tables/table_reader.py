@@ -17,7 +17,8 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from toiletspark.config import VERSIONED, Config, Table
 from toiletspark.errors import TableError, shown
-from toiletspark.tables import csv_files, failures, folder_marks, parquet_columns, spark_io, storage
+from toiletspark.tables import failures, spark_io, storage
+from toiletspark.tables.formats import csv_files, folder_marks, parquet_columns
 from toiletspark.tables.schemas import quoted
 
 _PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats of files

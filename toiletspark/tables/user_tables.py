@@ -8,7 +8,7 @@ from pyspark.sql import functions as F  # noqa: N812
 from toiletspark.config import Config, Images, Table
 from toiletspark.errors import TableError, nearest, shown
 from toiletspark.tables import spark_io
-from toiletspark.tables.column_types import require_types
+from toiletspark.tables.formats.column_types import require_types
 from toiletspark.tables.schemas import IMAGES, quoted
 from toiletspark.tables.table_reader import read_table
 
