@@ -30,17 +30,17 @@ command_line.run_program(program)
 """
 # a program whose Python workers sleep in the middle of a write; the main thread waits for Java
 ON_SPARK = f"""
-import sys, time
+import time
 from toiletspark.config import command_line, loading
 from toiletspark.launch import session
 from toiletspark.progress import watch
 
-def slowly(batches):
-    print("working", file=open(sys.argv[1] + "/working", "w"), flush=True)
-    time.sleep(60)
-    yield from batches
-
 def program(folder: str) -> None:
+    def slowly(batches):
+        open(folder + "/working", "w").close()
+        time.sleep(60)
+        yield from batches
+
     with command_line.reported_errors():
         sets = ["images.path=none", "spark.master=local[1]"]
         spark = session.start(loading.load([{str(LOCAL_CONF)!r}], sets).spark)
