@@ -177,8 +177,10 @@ def _write(
             for name in group.schema.names
             if name not in ("embedding", "content_digest", "image_id")
         ]
-        as_spark = {"compression": "snappy", "use_deprecated_int96_timestamps": True}
-        with pq.ParquetWriter(path, group.schema, use_dictionary=plain, **as_spark) as file:
+        # snappy is Spark's compression too
+        with pq.ParquetWriter(
+            path, group.schema, use_dictionary=plain, compression="snappy"
+        ) as file:
             while group is not None:
                 file.write_table(group, row_group_size=ROW_GROUP_ROWS)
                 group = next(groups, None)
