@@ -8,7 +8,11 @@ it would change; publish.approve publishes such a plan.
 
 import logging
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
 from toiletspark.config.command_line import Summary
+from toiletspark.errors import ToiletsparkError
 from toiletspark.jobs import draw_leaks
 from toiletspark.launch.job import Job
 from toiletspark.publishing import approvals, overrides, publication
@@ -36,7 +40,7 @@ def step(work: Workspace) -> Summary:
         begun = _plan(work, made)
     else:
         if publication.has_failed(made.exclusion_list):
-            publication.require_passed(made.exclusion_list, gather.write_page(work, made))
+            publication.require_passed(made.exclusion_list, _page_of_refused(work, made))
         taken_back = approvals.taken_back(config, made.sources.history)
         shipped = publication.ship(store, config, made.exclusion_list)
         begun = {"version": shipped.version.number, **_follow_up(work, shipped)}
@@ -67,6 +71,15 @@ def _report(made: Made) -> None:
         _log.warning("ALARM: %s", alarm)
     if counts["overrides"].get("unmet"):
         _log.warning(overrides.unmet_sentence(counts["overrides"]))
+
+
+def _page_of_refused(work: Workspace, made: Made) -> str:
+    """Writes the page of a version that its audits refuse; "" if that fails, as for lost images."""
+    try:
+        return gather.write_page(work, made)
+    except (ToiletsparkError, PySparkException, Py4JError, OSError) as error:
+        _log.warning("no page shows the refused version: %s", error)
+        return ""
 
 
 def _plan(work: Workspace, made: Made) -> Summary:

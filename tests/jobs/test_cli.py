@@ -132,6 +132,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return fake
 
     monkeypatch.setattr(jobs_module.session, "start", start)
+    monkeypatch.setattr(jobs_module.session, "require_same_names", lambda spark, config: None)
     return stopped
 
 

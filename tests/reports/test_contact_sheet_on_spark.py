@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.conftest import drawn_images, stored
+from tests.conftest import drawn_images, listings_frame, stored
 from toiletspark.config import Config
 from toiletspark.errors import OutputError
 from toiletspark.hashing import content_digest
@@ -248,7 +248,10 @@ def test_hostile_ids_stay_in_their_file(
         .iloc[: len(HOSTILE)]
         .assign(image_id=HOSTILE, listing_id=HOSTILE)
     )
-    config = make_config({"sample.size": len(HOSTILE), "sample.method": "exact"}, images=images)
+    listings = listings_frame().iloc[:1].drop(columns="listing_id")
+    listings = listings.merge(images[["listing_id"]], how="cross")
+    sets = {"sample.size": len(HOSTILE), "sample.method": "exact"}
+    config = make_config(sets, images=images, listings=listings)
     draw_sample.step(Workspace.open(spark, config))
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     summary = make_sheet.step(Workspace.open(spark, config))

@@ -60,9 +60,8 @@ def reported_errors(*, check_packages: bool = True) -> Iterator[None]:
             package_floors.require(doing="checking the packages of the driver")
         yield
     except ToiletsparkError as error:
-        logger.error(error)
-        if error.__cause__ is not None:
-            logger.error("  trace:    %s", _kept_trace(error.__cause__))
+        trace = error.__cause__ and f"\n  trace:    {_kept_trace(error.__cause__)}"
+        logger.error("%s%s", error, trace or "")
         raise SystemExit(error.exit_code) from None
     finally:
         logger.removeHandler(handler)

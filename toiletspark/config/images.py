@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from PIL import Image, features
 from pydantic import AfterValidator, Field, model_validator
 
 from toiletspark.config.allowed_places import WEB, parse
@@ -68,6 +67,8 @@ def _pillow_format(name: str) -> str:
 
     An unknown name would fail at each image, and look like a fault of the image.
     """
+    from PIL import Image, features  # here, because --help needs no Pillow
+
     Image.init()
     name = name.upper()
     if name not in Image.OPEN:

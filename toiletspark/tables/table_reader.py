@@ -23,6 +23,7 @@ from toiletspark.tables.schemas import quoted
 
 _PLAIN = ("parquet", "orc", "csv", "json", "avro", "text")  # formats of files
 _NO_SUCH_FORMAT = re.compile(r"Failed to find (the )?data source")
+_MARKED_NAME = re.compile(r"[\[\]{}*?\\]|:(?!//)")  # has characters of patterns or of URIs
 _MOST_TRIED = 200  # files
 _SparkError: TypeAlias = PySparkException | Py4JJavaError
 
@@ -53,7 +54,7 @@ def read_table(
             csv_files.check(frame, table, name, mapped)
     except (PySparkException, Py4JJavaError) as error:
         known = csv_files.explained(table, name, error) if csv_files.is_csv(table) else None
-        raise known or _unreadable(spark, table, name, error) from error
+        raise known or _unreadable(spark, table, name, error) from None
     if table.path and table.format.lower() in _PLAIN:
         frame = _with_decoded_folder_names(frame)
     try:
@@ -104,7 +105,7 @@ def _load(spark: SparkSession, table: Table, name: str) -> DataFrame:
     options |= table.options
     reader = spark.read.format(table.format).options(**options)
     try:
-        if csv_files.is_csv(table) and _path(table) != storage.spark_path(table.path):
+        if csv_files.is_csv(table) and _MARKED_NAME.search(table.path):
             # where it infers columns over several lines, Spark takes names of files for patterns
             of_lines = spark.read.format("csv").options(**options).option("multiLine", "false")
             reader = reader.schema(of_lines.load(_path(table)).schema)
