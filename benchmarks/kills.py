@@ -46,7 +46,7 @@ SMALL = (
     '"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC" }'
 )
 LISTINGS, PER_LISTING = 30, 6
-_CHILD_S = 120
+_CHILD_S = 600
 _SLEEP_MS = 60_000  # of the row that a killed stage waits for
 
 

@@ -22,7 +22,7 @@ from toiletspark.errors import LabelsError, OutputError, UserError
 from toiletspark.launch import trainer
 from toiletspark.model import registry
 from toiletspark.model.embedding_codec import from_stored, to_stored
-from toiletspark.publishing.thresholds import settle_for
+from toiletspark.publishing.thresholds import labelled_images, settle_for
 from toiletspark.tables import storage
 from toiletspark.tables.manifest import Inputs
 from toiletspark.tables.runs import Run, Store, new_run_id
@@ -201,7 +201,8 @@ def test_a_head_knows_of_which_part_of_a_sample_it_was_made(
     made = store.newest(HEADS)
     assert made is not None
     assert made.counts["draws"] == part
-    settled = settle_for(store, settings.publish, summary["head_id"], "")
+    labelled = labelled_images(store, summary["head_id"], "")
+    settled = settle_for(settings.publish, summary["head_id"], labelled)
     assert settled.reason == summary["threshold_reason"]
     assert settled.reason.endswith(f"of the sample {sample} (of its 300 images 240 are labelled)")
 
@@ -348,7 +349,7 @@ def test_what_a_naive_split_would_claim_is_kept_and_flatters(tmp_path: Path) -> 
     embeddings = np.maximum(of_listing + rng.normal(0, 0.3, (320, 512)), 0).astype(np.float32)
     names = [("toilet", "other")[label] for label in np.repeat(rng.integers(0, 2, 80), 4)]
     gathered(tmp_path, to_stored(embeddings), names)
-    summary = train(config(tmp_path))
+    summary = train(config(tmp_path, ("toilet", "other"), "publish.policy.name=fixed"))
     naive = registry.load(summary["head"]).facts["naive_split"]
     assert set(naive) == {
         "accuracy",

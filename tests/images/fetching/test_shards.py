@@ -252,7 +252,7 @@ def test_a_row_group_is_read_once(
         return original(self, rows, groups, columns)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
-    by = fetcher(threads_per_task=16, max_per_host=16)
+    by = fetcher(threads_per_task=16, max_per_host=16, open_row_groups=3)
     assert {
         one.status for one in by.fetch([f"parquet://{name}::{shard}" for name in CONTENTS])
     } == {"ok"}
