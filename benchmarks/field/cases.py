@@ -102,8 +102,19 @@ class Case:
 
     def newest(self, table: str) -> pd.DataFrame:
         """The newest run of a table of the kit's root, by pandas."""
-        folder = max(self.root.joinpath(table).iterdir(), key=lambda run: run.name)
-        return pd.concat([pd.read_parquet(file) for file in sorted(folder.rglob("*.parquet"))])
+        return _read(max(self._runs(table)))
+
+    @property
+    def excluded_before(self) -> set[str]:
+        """The images that the kit's own version excludes."""
+        return set(_read(min(self._runs("exclusion_list")))["image_id"])
+
+    def _runs(self, table: str) -> list[Path]:
+        return [path for path in self.root.joinpath(table).iterdir() if path.is_dir()]
+
+
+def _read(run: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(file) for file in sorted(run.rglob("*.parquet"))])
 
 
 @dataclass(frozen=True)
