@@ -56,7 +56,8 @@ class Outcome:
         missing = [word for word in (*_PARTS, *words) if word not in self.messages]
         if missing:
             return wrong(f"the error does not have {missing}: {self.messages[-600:]}")
-        return Verdict("refused", self.messages.strip().splitlines()[0])
+        found = self.messages.partition("found:")[2].strip()
+        return Verdict("refused", found.splitlines()[0])
 
 
 @dataclass(frozen=True)
