@@ -32,7 +32,8 @@ def run(
     numbers = set(case or (folder.name[:2] for folder in field.glob("[0-9][0-9]-*")))
     verdicts: dict[str, Verdict] = {}
     with tempfile.TemporaryDirectory(prefix="toiletspark-field-") as temporary:
-        copy, kept = Path(temporary) / "field", Path(temporary) / "kept"
+        copy = Path(temporary) / "field"
+        kept = Path(temporary) / "kept"
         shutil.copytree(field, copy)
         for check in CHECKS:
             if check.number in numbers:

@@ -41,7 +41,7 @@ def wrong(why: str) -> Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command gave: its exit code, its summary (empty after an error) and its messages."""
+    """The outcome of a command: exit code, summary (empty after an error) and messages."""
 
     code: int
     summary: dict[str, Any]

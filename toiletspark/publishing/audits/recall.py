@@ -70,7 +70,7 @@ def _recall(labelled: Labelled | None, threshold: float) -> Share:
 
 
 def _advice(labelled: Labelled | None) -> str:
-    """How many to label, and where they are."""
+    """Advice on how many images to label, and which queue finds them."""
     if labelled is None:
         return "its labels are not in this store: train a head here, or look at the excluded images"
     known = labelled.to_exclude
